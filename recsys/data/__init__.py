@@ -1,0 +1,1 @@
+"""Interaction logs, the simulator, timelines, slices, requests, batches and DataModules."""

@@ -1,0 +1,96 @@
+"""What the loader hands to a request-level model: timelines once per request, rows per item.
+
+Legend: B requests, R rows (items over all requests), E events over all requests, K tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+#: A jagged timeline: ``lengths`` [B] int64 and one flat tensor [E] per column of
+#: ``EXPLICIT_COLUMNS`` or ``IMPLICIT_COLUMNS``, events of a request side by side, oldest first.
+#: A plain dictionary, because TorchScript passes it through an exported tower.
+JaggedTimeline = dict[str, Tensor]
+
+LENGTHS = "lengths"
+
+#: Timeline columns and their dtypes, in memory, on disk and in the exported tower's input.
+EXPLICIT_COLUMNS: dict[str, torch.dtype] = {
+    "timestamp": torch.int64,  # ms
+    "item": torch.int32,  # vocabulary indices, 0 = unknown
+    "author": torch.int32,
+    "topic": torch.int32,
+    "media_type": torch.int8,  # position in the data set's list
+    "surface": torch.int8,  # position in the data set's list
+    "action_type": torch.int8,  # position in schema.ACTION_TYPES
+}
+IMPLICIT_COLUMNS: dict[str, torch.dtype] = {
+    "timestamp": torch.int64,
+    "item": torch.int32,
+    "author": torch.int32,
+    "topic": torch.int32,
+    "media_type": torch.int8,
+    "surface": torch.int8,
+    "video_duration": torch.float32,  # s, NaN where unknown
+    "dwell_time": torch.float32,  # s, NaN where unknown
+}
+
+
+@dataclass
+class RequestBatch:
+    """Requests with their timelines and rows.
+
+    Attributes:
+        request_time: [B] int64, ms.
+        explicit: jagged explicit timeline, every event strictly before ``request_time - gap``.
+        implicit: jagged implicit timeline, likewise.
+        user_categorical: [B, F_u] int64, columns in the order of the manifest's features.
+        user_dense: [B, D_u] float32, standardised.
+        rows_per_request: [B] int64, sums to R.
+        item_categorical: [R, F_i] int64: item features, then context features.
+        item_dense: [R, D_i] float32: item features, then context features.
+        labels: [R, K] float32, NaN where a label was not observed.
+        row_id: [R] int64, position of the row in its split: pairs predictions of two runs.
+    """
+
+    request_time: Tensor
+    explicit: JaggedTimeline
+    implicit: JaggedTimeline
+    user_categorical: Tensor
+    user_dense: Tensor
+    rows_per_request: Tensor
+    item_categorical: Tensor
+    item_dense: Tensor
+    labels: Tensor
+    row_id: Tensor
+
+    @property
+    def request_index(self) -> Tensor:
+        """[R] int64: the request each row belongs to."""
+        positions = torch.arange(len(self.rows_per_request), device=self.rows_per_request.device)
+        return torch.repeat_interleave(positions, self.rows_per_request)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> RequestBatch:
+        """A copy on ``device``; Lightning calls it when it moves a batch."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> RequestBatch:
+        """A copy in page-locked memory; the loader calls it when ``pin_memory`` is set."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory until ``stream`` is done; TorchRec's pipelines call it."""
+        self._map(lambda tensor: tensor.record_stream(stream) or tensor)
+
+    def _map(self, function) -> RequestBatch:  # type: ignore[no-untyped-def]
+        moved = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                moved[field.name] = {name: function(tensor) for name, tensor in value.items()}
+            else:
+                moved[field.name] = function(value)
+        return RequestBatch(**moved)

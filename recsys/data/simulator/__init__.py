@@ -1,0 +1,1 @@
+"""A log simulator whose best possible metrics are known."""

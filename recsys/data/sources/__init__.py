@@ -1,0 +1,1 @@
+"""Adapters from the owners' file layouts to the interaction-log contract."""

@@ -1,0 +1,50 @@
+"""What an adapter from an owner's files to the interaction-log contract offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from recsys.data.schema import Feature, Task
+
+
+class Source(ABC):
+    """Reads one log layout and yields frames in the contract of ``recsys.data.schema``.
+
+    ``features`` name the backbone inputs beside the ids of user, item, author and topic, which
+    every data set has; cardinalities are counted during preparation and are 0 here.
+    ``split_bounds`` gives ``[first, last)`` request time in ms per split, by time alone.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    features: tuple[Feature, ...]
+    split_bounds: dict[str, tuple[int, int]]
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files that are read: they enter the fingerprint of the prepared data set.
+
+        Raises:
+            DataError: a file is missing; the sentence says who publishes it and where it belongs.
+        """
+
+    @abstractmethod
+    def events(self) -> Iterator[pl.DataFrame]:
+        """Chunks of the interaction log: columns of ``LOG_SCHEMA``, raw ids, any order."""
+
+    @abstractmethod
+    def requests(self) -> Iterator[pl.DataFrame]:
+        """Chunks of request rows: user, item, request time, labels, context features, and the
+        true probabilities where the source knows them."""
+
+    def users(self) -> pl.DataFrame | None:
+        """One row per user: ``user_id`` and the user features."""
+        return None
+
+    def items(self) -> pl.DataFrame | None:
+        """One row per item: ``item_id`` and the item features (author and topic among them)."""
+        return None

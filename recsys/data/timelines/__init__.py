@@ -1,0 +1,1 @@
+"""The timeline store: two columnar, memory-mapped timelines per user."""

@@ -1,0 +1,23 @@
+"""Errors that are sentences for the user: what, where, what was expected, how to mend it."""
+
+from __future__ import annotations
+
+
+class RecsysError(Exception):
+    """A problem the user can mend; the command line prints its message alone and exits with 2."""
+
+
+class DataError(RecsysError):
+    """A file, column or row that cannot be used."""
+
+
+class ConfigError(RecsysError):
+    """A configuration that cannot work."""
+
+
+class ArtifactError(RecsysError):
+    """A run folder, checkpoint or exported artifact that is damaged or does not match."""
+
+
+class InstallationError(RecsysError):
+    """A package that is missing or does not match the others."""

@@ -1,0 +1,1 @@
+"""Metrics and the protocols under which they are reported."""

@@ -1,0 +1,1 @@
+"""Quantisation, TorchScript towers, published embeddings and the artifact manifest."""

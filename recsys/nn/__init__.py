@@ -1,0 +1,1 @@
+"""Layers and losses that know nothing of Lightning, Hydra or files."""

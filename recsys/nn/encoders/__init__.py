@@ -1,0 +1,1 @@
+"""User encoders: pooled slices in, a fixed number of user vectors out."""

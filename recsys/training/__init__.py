@@ -1,0 +1,1 @@
+"""Run assembly: configuration to data, model, trainer, loggers and resume."""
