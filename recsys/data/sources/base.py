@@ -38,8 +38,10 @@ class Source(ABC):
 
     @abstractmethod
     def requests(self) -> Iterator[pl.DataFrame]:
-        """Chunks of request rows: user, item, request time, labels, context features, and the
-        true probabilities where the source knows them."""
+        """Chunks of request rows: user, item, request time, labels, context features.
+
+        Where the source knows the true probabilities, their ``best_…`` columns come with them.
+        """
 
     def users(self) -> pl.DataFrame | None:
         """One row per user: ``user_id`` and the user features."""
