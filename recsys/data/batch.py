@@ -85,7 +85,12 @@ class RequestBatch:
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory until ``stream`` is done; TorchRec's pipelines call it."""
-        self._map(lambda tensor: tensor.record_stream(stream) or tensor)
+
+        def record(tensor: Tensor) -> Tensor:
+            tensor.record_stream(stream)
+            return tensor
+
+        self._map(record)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> RequestBatch:
         moved: dict[str, Any] = {}
