@@ -11,8 +11,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# TorchScript reads no module constants, so the format's numbers stand in the functions: 15 is the
-# largest nibble, 8 the bytes of scale and bias, 16 the columns whose nibbles fill an int64.
+#: Largest value of a nibble.
+LARGEST_NIBBLE = 15
+#: Bytes of scale and bias behind the nibbles.
+SCALE_BIAS_BYTES = 8
+#: Columns whose nibbles fill one int64.
+COLUMNS_PER_INTEGER = 16
 
 
 def row_integers(width: int) -> int:
@@ -21,19 +25,18 @@ def row_integers(width: int) -> int:
     Raises:
         ValueError: ``width`` is no positive multiple of 16.
     """
-    if width <= 0 or width % 16 != 0:
+    if width <= 0 or width % COLUMNS_PER_INTEGER != 0:
         raise ValueError(
             "A 4-bit row is read as 64-bit integers, so its width must be a positive multiple of "
-            f"16, not {width}; choose such an embedding dimension."
+            f"{COLUMNS_PER_INTEGER}, not {width}; choose such an embedding dimension."
         )
-    return width // 16 + 1
+    return (width // 2 + SCALE_BIAS_BYTES) // 8
 
 
 def quantize_rows(values: Tensor) -> Tensor:
     """Quantise vectors to 4-bit rows.
 
-    Nibbles are rounded to nearest, ties to even. A constant row gets scale 0 and is exact. Written
-    with operations TorchScript compiles, so an exported module may call it.
+    Nibbles are rounded to nearest, ties to even. A constant row gets scale 0 and is exact.
 
     Args:
         values: [..., D] float32, D a multiple of 16.
@@ -55,13 +58,13 @@ def quantize_rows(values: Tensor) -> Tensor:
             "An embedding holds NaN or infinity and cannot be quantised to 4 bits; the model that "
             "made it has diverged: look at its training loss and export an earlier checkpoint."
         )
-    scale = span / 15
+    scale = span / LARGEST_NIBBLE
     # A constant row divides by 1: its nibbles are all 0.
     steps = (values - bias) / torch.where(scale > 0, scale, torch.ones_like(scale))
-    nibbles = steps.round().clamp(0, 15).to(torch.uint8)  # [..., D]
+    nibbles = steps.round().clamp(0, LARGEST_NIBBLE).to(torch.uint8)  # [..., D]
     packed = nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)  # [..., D / 2]
-    scale_bias = torch.cat([scale, bias], dim=-1).view(dtype=torch.uint8)  # [..., 8]
-    return torch.cat([packed, scale_bias], dim=-1).view(dtype=torch.int64)
+    scale_bias = torch.cat([scale, bias], dim=-1).view(torch.uint8)  # [..., 8]
+    return torch.cat([packed, scale_bias], dim=-1).view(torch.int64)
 
 
 def dequantize_rows(rows: Tensor) -> Tensor:
@@ -73,9 +76,9 @@ def dequantize_rows(rows: Tensor) -> Tensor:
     Returns:
         [..., 16 * (n - 1)] float32, each within ``scale / 2`` of the value it stands for.
     """
-    octets = rows.contiguous().view(dtype=torch.uint8)  # [..., D / 2 + 8]
-    packed = octets[..., : octets.size(-1) - 8]  # [..., D / 2]
+    octets = rows.contiguous().view(torch.uint8)  # [..., D / 2 + 8]
+    packed = octets[..., : octets.size(-1) - SCALE_BIAS_BYTES]  # [..., D / 2]
     # A copy: viewed as float32 the eight bytes must lie side by side.
-    scale_bias = octets[..., octets.size(-1) - 8 :].contiguous().view(dtype=torch.float32)
-    nibbles = torch.stack([packed & 15, packed >> 4], dim=-1).flatten(-2)  # [..., D]
+    scale_bias = octets[..., octets.size(-1) - SCALE_BIAS_BYTES :].contiguous().view(torch.float32)
+    nibbles = torch.stack([packed & LARGEST_NIBBLE, packed >> 4], dim=-1).flatten(-2)  # [..., D]
     return nibbles.to(torch.float32) * scale_bias[..., 0:1] + scale_bias[..., 1:2]

@@ -116,13 +116,6 @@ def test_a_width_that_is_no_multiple_of_16_is_refused(width: int) -> None:
         row_integers(width)
 
 
-def test_scripted_functions_agree() -> None:
-    values = torch.randn(4, 5, 32)
-    rows = torch.jit.script(quantize_rows)(values)
-    assert torch.equal(rows, quantize_rows(values))
-    assert torch.equal(torch.jit.script(dequantize_rows)(rows), dequantize_rows(rows))
-
-
 def test_empty_batches_pass_through() -> None:
     rows = quantize_rows(torch.empty(0, 58, 256))
     assert rows.shape == (0, 58, 17)
