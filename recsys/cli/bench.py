@@ -1,0 +1,70 @@
+"""`recsys bench`: the benchmarks of benchmarks/, each a module with its own sizes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import ModuleType
+
+from rich.console import Console
+from rich.table import Table
+
+import recsys
+from recsys.errors import ConfigError
+from recsys.training.composition import merge
+
+#: The benchmarks lie beside the package; they are not installed with it.
+DIRECTORY = Path(recsys.__file__).resolve().parent.parent / "benchmarks"
+
+
+def names() -> list[str]:
+    """The benchmarks, by name."""
+    if not DIRECTORY.is_dir():
+        raise ConfigError(
+            f"{DIRECTORY} is not there: benchmarks are run from a checkout of the repository."
+        )
+    return sorted(path.stem for path in DIRECTORY.glob("*.py") if not path.stem.startswith("_"))
+
+
+def print_list(as_json: bool = False) -> None:
+    """Print every benchmark with its description."""
+    descriptions = {name: str(_load(name).DESCRIPTION) for name in names()}
+    table = Table("benchmark", "what is measured", title="recsys bench <benchmark>")
+    for name, description in descriptions.items():
+        table.add_row(name, description)
+    Console().print(table)
+    if as_json:
+        print(json.dumps(descriptions))
+
+
+def run(name: str, overrides: Sequence[str], as_json: bool = False) -> None:
+    """Run one benchmark; with ``as_json`` the last line is one JSON object.
+
+    Raises:
+        ConfigError: there is no such benchmark, or an override does not fit its sizes.
+    """
+    if name not in names():
+        raise ConfigError(f"there is no benchmark '{name}'; choose one of {', '.join(names())}.")
+    module = _load(name)
+    result = module.run(merge(module.Config, overrides))
+    if as_json:
+        sys.stdout.flush()
+        print(json.dumps(result), flush=True)
+
+
+def _load(name: str) -> ModuleType:
+    path = DIRECTORY / f"{name}.py"
+    specification = importlib.util.spec_from_file_location(f"benchmarks.{name}", path)
+    if specification is None or specification.loader is None:
+        raise ConfigError(f"{path} cannot be loaded.")
+    module = importlib.util.module_from_spec(specification)
+    # Registered before it runs, so that its dataclasses can resolve their annotations.
+    sys.modules[specification.name] = module
+    specification.loader.exec_module(module)
+    if not is_dataclass(getattr(module, "Config", None)):
+        raise ConfigError(f"{path} has no dataclass Config; CONTRIBUTING.md shows the form.")
+    return module

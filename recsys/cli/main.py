@@ -1,0 +1,231 @@
+"""The `recsys` command: `recsys <verb> key=value …`, one module of `recsys.cli` per verb."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+import recsys
+from recsys.errors import RecsysError
+
+USER_ERROR = 2
+UNEXPECTED_ERROR = 1
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb that takes nothing but overrides.
+
+    Attributes:
+        name: the word after `recsys` (or after `recsys data`).
+        module: module of `recsys.cli` with `run(overrides)`; imported when the verb is used, so
+            that `recsys --help` answers at once.
+        summary: what it does.
+        examples: commands a user can copy.
+    """
+
+    name: str
+    module: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+DATA_VERBS = (
+    Verb(
+        "simulate",
+        "simulate",
+        "Write a simulated interaction log whose best possible metrics are known.",
+        ("recsys data simulate simulator=demo out=logs/demo",),
+    ),
+    Verb(
+        "prepare",
+        "prepare",
+        "Validate a log, map its ids and write timelines and requests.",
+        (
+            "recsys data prepare source=log path=my_log.parquet out=prepared/mine",
+            "recsys data prepare source=kuairand path=KuaiRand-Pure/data out=prepared/kuairand",
+        ),
+    ),
+    Verb(
+        "describe",
+        "describe",
+        "Print what a prepared data set holds: counts, tasks, features, and every slice.",
+        ("recsys data describe path=prepared/dv365_simulated slices=full",),
+    ),
+)
+VERBS = (
+    Verb(
+        "train",
+        "train",
+        "Train a model and write a run folder.",
+        (
+            "recsys train experiment=dv365_ebnerd trainer.max_epochs=2",
+            "recsys train run_dir=runs/mine resume=true",
+        ),
+    ),
+    Verb(
+        "evaluate",
+        "evaluate",
+        "Measure a run on the report split, alone or against another run on the same rows.",
+        ("recsys evaluate run_dir=runs/mine against=runs/without_timelines",),
+    ),
+    Verb(
+        "export",
+        "export",
+        "Write the user tower of a run as a TorchScript artifact with quantised tables.",
+        ("recsys export run_dir=runs/mine",),
+    ),
+    Verb(
+        "publish",
+        "publish",
+        "Compute user embeddings as of a moment and write them into a key-value store.",
+        ("recsys publish run_dir=runs/mine as_of=2022-05-09T00:00:00",),
+    ),
+    Verb(
+        "report",
+        "report",
+        "Write report.html of a run and print its closing table.",
+        ("recsys report run_dir=runs/mine against=runs/without_timelines",),
+    ),
+)
+
+app = typer.Typer(
+    name="recsys",
+    help=(
+        "Train, evaluate, export and publish long-history recommenders.\n\n"
+        "Settings follow the verb as key=value; conf/ holds them all, each with its comment."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Simulate, prepare and describe data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"recsys {recsys.__version__}")
+        raise Exit
+
+
+@app.callback()
+def _global_options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (or RECSYS_DEBUG=1).")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["RECSYS_DEBUG"] = "1"
+
+
+def _register(group: typer.Typer, verb: Verb) -> None:
+    @group.command(verb.name, help=verb.summary, epilog=_examples(verb.examples))
+    def command(
+        overrides: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="KEY=VALUE", help="Settings, as in conf/."),
+        ] = None,
+    ) -> None:
+        importlib.import_module(f"recsys.cli.{verb.module}").run(overrides or [])
+
+
+def _examples(commands: Sequence[str]) -> str:
+    return "\n\n".join(f"Example: {command}" for command in commands)
+
+
+for _verb in DATA_VERBS:
+    _register(data_app, _verb)
+for _verb in VERBS:
+    _register(app, _verb)
+
+
+@app.command(epilog=_examples(("recsys doctor",)))
+def doctor() -> None:
+    """Check the installation: versions, one lookup, one fused update, 4-bit rows, TorchScript."""
+    from recsys.cli.doctor import run
+
+    run()
+
+
+@app.command(
+    epilog=_examples(("recsys bench --list", "recsys bench slices batch=4 --json")),
+)
+def bench(
+    name: Annotated[str | None, typer.Argument(help="Name of the benchmark.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its sizes.")
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="Name the benchmarks.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object as the last line.")
+    ] = False,
+) -> None:
+    """Run a benchmark of benchmarks/."""
+    from recsys.cli.bench import print_list, run
+
+    if list_all or name is None:
+        print_list(as_json)
+    else:
+        run(name, overrides or [], as_json)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code is 0, 2 for what the user can mend, 1 otherwise."""
+    return _exit_code(lambda: app(args=list(arguments), standalone_mode=False))
+
+
+def _exit_code(command: Callable[[], object]) -> int:
+    try:
+        returned = command()
+    except (KeyboardInterrupt, Abort):
+        typer.echo("recsys: interrupted.", err=True)
+        return INTERRUPTED
+    except TyperException as error:
+        message = getattr(error, "format_message", lambda: str(error))()
+        if message:  # empty where the help text was printed instead
+            typer.echo(f"recsys: {message}", err=True)
+        return USER_ERROR
+    except RecsysError as error:
+        if _debugging():
+            raise
+        typer.echo(f"recsys: {error}", err=True)
+        return USER_ERROR
+    except Exception as error:
+        if _debugging():
+            raise
+        summary = " ".join(str(error).split())[:500]
+        typer.echo(
+            f"recsys: unexpected {type(error).__name__}: {summary} "
+            "(run it again with RECSYS_DEBUG=1 to see the traceback).",
+            err=True,
+        )
+        return UNEXPECTED_ERROR
+    return returned if isinstance(returned, int) else 0
+
+
+def _debugging() -> bool:
+    return os.environ.get("RECSYS_DEBUG", "") not in ("", "0")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Callbacks of every run: randomness by step, progress on standard error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+
+#: A prime that keeps the seeds of (seed, step) pairs apart.
+SEED_STRIDE = 1_000_003
+
+
+class StepSeed(pl.Callback):
+    """The randomness of a step (dropout) depends on the seed and the step alone.
+
+    So a resumed run draws what the run that was not killed drew, whatever else used the
+    generator before.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed the generators of the CPU and of every GPU."""
+        torch.manual_seed(self.seed * SEED_STRIDE + trainer.global_step)
+
+
+class ProgressBar(RichProgressBar):
+    """Steps, loss and NE, on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=5, leave=True, console_kwargs={"stderr": True})
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """The metrics logged with ``prog_bar=True``, without Lightning's version number."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics

@@ -1,0 +1,103 @@
+"""Checkpoints of a run: ``best.ckpt`` by the choose split, ``last.ckpt`` to resume from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch.callbacks import Checkpoint
+
+FOLDER = "checkpoints"
+BEST = "best.ckpt"
+LAST = "last.ckpt"
+MONITOR = "val/ne/mean"
+RULE = f"lowest {MONITOR}"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a checkpoint is whole or not there."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
+    ) -> None:
+        """Save ``checkpoint`` at ``path`` by one atomic rename."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(target.name + ".tmp")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+
+
+class Checkpoints(Checkpoint):
+    """Saves the best state by ``val/ne/mean`` and, every few steps, the last one.
+
+    Lightning's ModelCheckpoint saves a step that is also validated before its validation; a run
+    killed in between would skip that validation when resumed, and could choose another
+    checkpoint. Here such a step is saved after its validation.
+
+    Attributes:
+        best_value: lowest ``val/ne/mean`` so far, None before the first validation.
+        best_step: optimiser steps done when it was measured.
+        best_metrics: every ``val/…`` metric of that validation.
+    """
+
+    def __init__(self, folder: Path, every_n_steps: int) -> None:
+        self.folder = folder
+        self.every_n_steps = every_n_steps
+        self.best_value: float | None = None
+        self.best_step = 0
+        self.best_metrics: dict[str, float] = {}
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save the last state, unless this step's validation does it."""
+        validated = trainer.enable_validation and (batch_idx + 1) % trainer.val_check_batch == 0
+        if trainer.global_step % self.every_n_steps == 0 and not validated:
+            trainer.save_checkpoint(self.folder / LAST)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the best state if this is it, and the last one."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        measured = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")
+        }
+        value = measured[MONITOR]
+        improved = self.best_value is None or value < self.best_value
+        if improved:
+            self.best_value, self.best_step = value, trainer.global_step
+            self.best_metrics = measured
+            trainer.save_checkpoint(self.folder / BEST)
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the state the training ended in."""
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know to choose the same checkpoint."""
+        return {
+            "best_value": self.best_value,
+            "best_step": self.best_step,
+            "best_metrics": self.best_metrics,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best of the run so far."""
+        self.best_value = state_dict["best_value"]
+        self.best_step = state_dict["best_step"]
+        self.best_metrics = state_dict["best_metrics"]

@@ -1,0 +1,205 @@
+"""From conf/ and command-line overrides to a frozen dataclass, by Hydra's compose API.
+
+Strict: an unknown key, a wrong type or an unknown choice is one sentence that names it and, where
+there is one, the nearest key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import recsys
+from recsys.errors import ConfigError
+
+#: The configuration tree lies beside the package.
+CONFIG_DIRECTORY = Path(recsys.__file__).resolve().parent.parent / "conf"
+
+#: The one setting of Hydra itself a user may give: further folders with configuration groups.
+SEARCH_PATH = "hydra.searchpath="
+
+Schema = TypeVar("Schema")
+
+
+def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema:
+    """Compose ``conf/<name>.yaml`` with ``overrides`` into an instance of ``schema``.
+
+    The file's defaults list begins with ``<name>_schema``, which stands for ``schema``.
+
+    Raises:
+        ConfigError: an override or a file does not fit ``schema``.
+    """
+    for override in overrides:
+        _check_form(override)
+    ConfigStore.instance().store(f"{name}_schema", _structured(schema))
+    try:
+        with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+            config = hydra_compose(name, overrides=list(overrides))
+        return _to_dataclass(config, schema)
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        raise ConfigError(_sentence(error, schema, overrides)) from error
+
+
+def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
+    """Read a resolved configuration written by :func:`save`, changed by ``key=value`` overrides.
+
+    Raises:
+        ConfigError: the file is no configuration of this kind, or an override does not fit it.
+    """
+    for override in overrides:
+        _check_form(override)
+    try:
+        config = OmegaConf.merge(
+            _structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+        )
+        return _to_dataclass(config, schema)
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {_sentence(error, schema, overrides)}") from error
+
+
+def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
+    """The defaults of ``schema`` changed by ``key=value`` overrides; no file is read.
+
+    Raises:
+        ConfigError: an override does not fit ``schema``.
+    """
+    for override in overrides:
+        _check_form(override)
+    try:
+        config = OmegaConf.merge(_structured(schema), OmegaConf.from_dotlist(list(overrides)))
+        return _to_dataclass(config, schema)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_sentence(error, schema, overrides)) from error
+
+
+def save(config: object, path: Path) -> None:
+    """Write a configuration dataclass as YAML."""
+    path.write_text(to_yaml(config))
+
+
+def to_yaml(config: object) -> str:
+    """A configuration dataclass as YAML text."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _structured(schema: type) -> DictConfig:
+    """The schema as a node that can be merged into, although its dataclasses are frozen."""
+    return _writable(OmegaConf.structured(schema))
+
+
+def _writable(node: Any) -> Any:
+    """Lift the read-only flag that OmegaConf sets on every frozen dataclass."""
+    node._set_flag("readonly", None)
+    if not (node._is_none() or node._is_missing() or node._is_interpolation()):
+        keys = node.keys() if isinstance(node, DictConfig) else range(len(node))
+        for key in keys:
+            child = node._get_node(key)
+            if isinstance(child, (DictConfig, ListConfig)):
+                _writable(child)
+    return node
+
+
+def _to_dataclass(config: Any, schema: type[Schema]) -> Schema:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"`{missing[0]}=…` is needed and has no default; add it to the command.")
+    converted: Schema = _restore_tuples(OmegaConf.to_object(config))
+    return converted
+
+
+def _restore_tuples(value: Any) -> Any:
+    """OmegaConf returns lists where the dataclass says tuple; give the tuples back."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    hints = typing.get_type_hints(type(value))
+    changed = {}
+    for field in dataclasses.fields(value):
+        content = getattr(value, field.name)
+        if isinstance(content, list):
+            items = [_restore_tuples(item) for item in content]
+            changed[field.name] = tuple(items) if "tuple" in str(hints[field.name]) else items
+        elif dataclasses.is_dataclass(content):
+            changed[field.name] = _restore_tuples(content)
+    return dataclasses.replace(value, **changed)
+
+
+def _check_form(override: str) -> None:
+    if override.startswith(("+", "~")):
+        raise ConfigError(
+            f"`{override}`: keys are fixed, they can be neither added (+) nor removed (~); "
+            "write `key=value`."
+        )
+    if override.startswith("hydra.") and not override.startswith(SEARCH_PATH):
+        raise ConfigError(
+            f"`{override}`: of Hydra's own settings only `{SEARCH_PATH}[folder]` can be given."
+        )
+    if "=" not in override:
+        raise ConfigError(f"`{override}` is not of the form `key=value`.")
+
+
+def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> str:
+    """What is wrong, in one sentence: the key, where it was given, and the nearest known key."""
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.options is not None:
+            group, _, choice = str(link.missing_cfg_file).rpartition("/")
+            options = ", ".join(link.options)
+            return f"there is no choice '{choice}' for `{group}`; choose one of {options}."
+    if isinstance(error, OverrideParseException):
+        return f"`{error.override}` cannot be read: {str(error).splitlines()[1]}."
+    place = _place(chain, overrides)
+    for link in reversed(chain):
+        unknown = re.match(r"Key '([^']+)' (?:not in|is not in)", str(link))
+        if unknown and isinstance(link, OmegaConfBaseException):
+            return _unknown_key(str(link.full_key or unknown[1]), schema, place)
+    for link in reversed(chain):
+        if isinstance(link, OmegaConfBaseException):
+            problem = (link.msg or str(link)).splitlines()[0]
+            return f"`{link.full_key}`{place}: {problem}."
+    problem = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return f"{problem}{place}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _place(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
+    """Where the offending value was given: an override or a file of conf/."""
+    text = str(chain[0])
+    for override in overrides:
+        key = override.split("=", 1)[0]
+        if override in text or f"'{key}'" in text:
+            return f" (given as `{override}`)"
+    file = re.match(r"In '([^']+)'", text)
+    return f" (in conf/{file[1]}.yaml)" if file else ""
+
+
+def _unknown_key(key: str, schema: type, place: str) -> str:
+    known = list(_known_keys(OmegaConf.structured(schema)))
+    exact_leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = exact_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    hint = f"; did you mean `{near[0]}`?" if near else "."
+    return f"unknown key `{key}`{place}{hint}"
+
+
+def _known_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not (child._is_none() or child._is_missing()):
+            yield from _known_keys(child, f"{prefix}{key}.")
