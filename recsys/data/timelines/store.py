@@ -212,10 +212,10 @@ class TimelineStore:
         """Rows strictly before the cutoffs, per partition and segment, where there are any."""
         partition = partition_of(users, self._manifest.num_partitions)
         order = np.argsort(partition, kind="stable")
-        ends = np.cumsum(np.bincount(partition, minlength=self._manifest.num_partitions))
-        for number, requests in enumerate(np.split(order, ends[:-1])):
-            if not len(requests):
-                continue
+        counts = np.bincount(partition, minlength=self._manifest.num_partitions)
+        ends = np.cumsum(counts)
+        for number in np.flatnonzero(counts).tolist():
+            requests = order[ends[number] - counts[number] : ends[number]]
             for block in self._blocks[kind][number]:
                 position = np.searchsorted(block.users, users[requests])
                 known = position < len(block.users)
