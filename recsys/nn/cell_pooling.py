@@ -1,0 +1,252 @@
+"""Cell pooling: every event is looked up once per table and all slices are had from its cell.
+
+``slice_sum = incidence @ cell_sum`` and ``mean = slice_sum / slice_weight``: exact, forward and
+backward. ``recsys/nn/slice_pooling.py`` is the reference.
+
+Legend: B requests, E events, L lookups, P partitions, C cells, S slices, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchrec import KeyedJaggedTensor
+
+from recsys.data.schema import TimelineKind
+from recsys.data.slices import IdType, SliceSet
+from recsys.nn.cells import (
+    AttributeBins,
+    CellAssignment,
+    CellLookup,
+    CellPartition,
+    TimelinePartitions,
+    partition_cells,
+)
+from recsys.nn.tables import build_tables, hash_index, weighted_mean
+
+
+class TimelineCells(nn.Module):
+    """Sorts one timeline's events into the cells of all its partitions."""
+
+    def __init__(self, partitions: TimelinePartitions) -> None:
+        super().__init__()
+        self.bins = nn.ModuleList(AttributeBins(bins) for bins in partitions.bins)
+        self.assignments = nn.ModuleList(
+            CellAssignment(partition, partitions.bins) for partition in partitions.partitions
+        )
+
+    def forward(
+        self, events: dict[str, Tensor], request_time: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Group the events of a jagged timeline.
+
+        Args:
+            events: ``lengths`` [B] and columns [E].
+            request_time: [B] int64, ms.
+
+        Returns:
+            Per partition: the order [L] of its events by (cell, request), their number [C, B] and
+            their weights [L] (empty in plain partitions).
+        """
+        lengths = events["lengths"]
+        requests = request_time.shape[0]
+        request = torch.repeat_interleave(
+            torch.arange(requests, device=request_time.device), lengths
+        )
+        moments = request_time[request]
+        bins: list[Tensor] = []
+        for attribute in self.bins:
+            bins.append(attribute(events, moments))
+        orders: list[Tensor] = []
+        counts: list[Tensor] = []
+        weights: list[Tensor] = []
+        for assignment in self.assignments:
+            order, count = assignment(bins, request, requests)
+            orders.append(order)
+            counts.append(count)
+            if assignment.weighted:
+                weights.append(assignment.weight(events, moments)[order])
+            else:
+                weights.append(torch.empty(0, device=order.device))
+        return orders, counts, weights
+
+
+def segment_sums(values: Tensor, lengths: Tensor) -> Tensor:
+    """Sums of adjoining segments, deterministic and accumulated in float64.
+
+    Args:
+        values: [L] float32.
+        lengths: [...] int64, sums to L.
+
+    Returns:
+        [...] float32.
+    """
+    total = torch.cumsum(values.to(torch.float64), dim=0)
+    total = torch.cat([torch.zeros(1, dtype=torch.float64, device=values.device), total])
+    ends = torch.cumsum(lengths.flatten(), dim=0)
+    sums = total[ends] - total[ends - lengths.flatten()]
+    return sums.to(torch.float32).view(lengths.shape)
+
+
+class CellPooling(nn.Module):
+    """Pools a slice set with one lookup per event, table and weighting.
+
+    Args:
+        slice_set: what is pooled.
+        table_rows: rows of a table per id type; larger indices are folded in.
+        dimension: width D.
+        device: where the tables and buffers live.
+    """
+
+    incidence: Tensor
+    weight_incidence: Tensor
+
+    def __init__(
+        self,
+        slice_set: SliceSet,
+        table_rows: Mapping[str, int],
+        dimension: int,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.dimension = dimension
+        explicit = partition_cells(slice_set, TimelineKind.EXPLICIT)
+        implicit = partition_cells(slice_set, TimelineKind.IMPLICIT)
+        self.explicit_cells = TimelineCells(explicit)
+        self.implicit_cells = TimelineCells(implicit)
+        self.id_types = [id_type.value for id_type in IdType]
+        self.rows = [int(table_rows.get(id_type, 1)) for id_type in self.id_types]
+
+        partitions = explicit.partitions + implicit.partitions
+        lookups = _in_feature_order(slice_set, explicit, implicit)
+        self.num_plain = sum(1 for one in lookups if partitions[one.partition].weight is None)
+        self.lookup_partitions = [one.partition for one in lookups]
+        # Columns: the id types of the explicit timeline, then those of the implicit one.
+        self.lookup_columns = [
+            self.id_types.index(one.id_type)
+            + (len(self.id_types) if one.partition >= len(explicit.partitions) else 0)
+            for one in lookups
+        ]
+        features: dict[str, list[str]] = {}
+        for one in lookups:
+            cells = range(partitions[one.partition].cells)
+            features.setdefault(one.table, []).extend(
+                f"{one.table}/{one.partition}/{cell}" for cell in cells
+            )
+        plain = {table.name for table in slice_set.tables if not table.weighted}
+        self.plain_keys = [k for name, keys in features.items() if name in plain for k in keys]
+        self.weighted_keys = [
+            k for name, keys in features.items() if name not in plain for k in keys
+        ]
+        self.plain_tables = build_tables(
+            slice_set.tables, features, table_rows, dimension, weighted=False, device=device
+        )
+        self.weighted_tables = build_tables(
+            slice_set.tables, features, table_rows, dimension, weighted=True, device=device
+        )
+        incidence, weight_incidence = _incidences(len(slice_set.slices), partitions, lookups)
+        self.register_buffer("incidence", incidence, persistent=False)
+        self.register_buffer("weight_incidence", weight_incidence, persistent=False)
+        self.to(device)
+
+    def forward(
+        self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
+    ) -> Tensor:
+        """Pool both timelines of every request.
+
+        Args:
+            explicit: jagged timeline, ``lengths`` [B] and columns [E] (``recsys.data.batch``).
+            implicit: likewise.
+            request_time: [B] int64, ms.
+
+        Returns:
+            [B, S, D]: the (weighted) mean of each slice's rows, zero where it holds no event.
+        """
+        orders, lengths, weights = self.explicit_cells(explicit, request_time)
+        implicit_orders, implicit_lengths, implicit_weights = self.implicit_cells(
+            implicit, request_time
+        )
+        orders.extend(implicit_orders)
+        lengths.extend(implicit_lengths)
+        weights.extend(implicit_weights)
+
+        columns: list[Tensor] = []
+        for events in (explicit, implicit):
+            for position, id_type in enumerate(self.id_types):
+                columns.append(hash_index(events[id_type], self.rows[position]))
+
+        values: list[Tensor] = []
+        lookup_lengths: list[Tensor] = []
+        lookup_weights: list[Tensor] = []
+        for lookup, partition in enumerate(self.lookup_partitions):
+            values.append(columns[self.lookup_columns[lookup]][orders[partition]])
+            lookup_lengths.append(lengths[partition].flatten().to(torch.int32))
+            lookup_weights.append(weights[partition])
+
+        split = self.num_plain
+        sums: list[Tensor] = []  # [B, C, D] each
+        if self.plain_tables is not None:
+            features = KeyedJaggedTensor(
+                keys=self.plain_keys,
+                values=torch.cat(values[:split]),
+                lengths=torch.cat(lookup_lengths[:split]),
+            )
+            sums.append(self._cell_sums(self.plain_tables(features).values()))
+        if self.weighted_tables is not None:
+            features = KeyedJaggedTensor(
+                keys=self.weighted_keys,
+                values=torch.cat(values[split:]),
+                weights=torch.cat(lookup_weights[split:]),
+                lengths=torch.cat(lookup_lengths[split:]),
+            )
+            sums.append(self._cell_sums(self.weighted_tables(features).values()))
+
+        cell_weights: list[Tensor] = []  # [C, B] each
+        for length, weight in zip(lengths, weights):
+            if weight.numel() == 0:
+                cell_weights.append(length.to(torch.float32))
+            else:
+                cell_weights.append(segment_sums(weight, length))
+        slice_sum = torch.matmul(self.incidence, torch.cat(sums, dim=1))  # [B, S, D]
+        slice_weight = torch.matmul(self.weight_incidence, torch.cat(cell_weights))  # [S, B]
+        return weighted_mean(slice_sum, slice_weight.t())
+
+    def _cell_sums(self, pooled: Tensor) -> Tensor:
+        """[B, C * D] -> [B, C, D]."""
+        return pooled.view(pooled.shape[0], -1, self.dimension)
+
+
+def _in_feature_order(
+    slice_set: SliceSet, explicit: TimelinePartitions, implicit: TimelinePartitions
+) -> list[CellLookup]:
+    """The lookups in the order of the collections' features, partitions numbered over both."""
+    shift = len(explicit.partitions)
+    lookups = [
+        *explicit.lookups,
+        *(replace(one, partition=one.partition + shift) for one in implicit.lookups),
+    ]
+    tables = sorted(slice_set.tables, key=lambda table: table.weighted)  # stable: plain first
+    return [one for table in tables for one in lookups if one.table == table.name]
+
+
+def _incidences(
+    num_slices: int, partitions: Sequence[CellPartition], lookups: Sequence[CellLookup]
+) -> tuple[Tensor, Tensor]:
+    """Constant 0/1 matrices [S, C]: over the cells of all lookups, and of all partitions.
+
+    The lookups of one partition share its cells' weights, so the second one is smaller.
+    """
+    starts = np.cumsum([0, *(partition.cells for partition in partitions)])
+    sums = []
+    weights = np.zeros((num_slices, starts[-1]), np.float32)
+    for one in lookups:
+        partition = partitions[one.partition]
+        block = np.zeros((num_slices, partition.cells), np.float32)
+        block[list(one.slices)] = partition.incidence
+        sums.append(block)
+        weights[:, starts[one.partition] : starts[one.partition + 1]] += block
+    return torch.from_numpy(np.concatenate(sums, axis=1)), torch.from_numpy(weights)

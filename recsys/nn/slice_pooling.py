@@ -1,0 +1,150 @@
+"""Per-slice pooling: one TorchRec bag per slice, the reference of cell pooling.
+
+Legend: B requests, E events, L lookups, S slices, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchrec import EmbeddingBagCollection, KeyedJaggedTensor
+
+from recsys.data.schema import TimelineKind
+from recsys.data.slice_rules import Attribute, CategoryCondition, Condition
+from recsys.data.slices import IdType, Slice, SliceSet
+from recsys.nn.cells import AttributeValues
+from recsys.nn.tables import build_tables, hash_index, weighted_mean
+
+
+class _TimelineEvents:
+    """One timeline of a batch; attributes, conditions and members are evaluated once."""
+
+    def __init__(
+        self, events: Mapping[str, Tensor], request_time: Tensor, rows: Mapping[str, int]
+    ) -> None:
+        self.events = dict(events)
+        self.requests = len(request_time)
+        positions = torch.arange(self.requests, device=request_time.device)
+        self.request = torch.repeat_interleave(positions, events["lengths"])
+        self.moments = request_time[self.request]
+        self.ids = {name: hash_index(events[name], count) for name, count in rows.items()}
+        self._values: dict[Attribute, Tensor] = {}
+        self._holds: dict[Condition, Tensor] = {}
+        self._members: dict[tuple[Condition, ...], tuple[Tensor, Tensor]] = {}
+
+    def values(self, attribute: Attribute) -> Tensor:
+        """[E]."""
+        if attribute not in self._values:
+            self._values[attribute] = AttributeValues(attribute)(self.events, self.moments)
+        return self._values[attribute]
+
+    def members(self, conditions: tuple[Condition, ...]) -> tuple[Tensor, Tensor]:
+        """Positions [L] of the events that satisfy all conditions, and their number [B]."""
+        if conditions not in self._members:
+            held = self._condition(conditions[0])
+            for condition in conditions[1:]:
+                held = held & self._condition(condition)
+            position = held.nonzero().squeeze(1)
+            lengths = torch.bincount(self.request[position], minlength=self.requests)
+            self._members[conditions] = position, lengths
+        return self._members[conditions]
+
+    def _condition(self, condition: Condition) -> Tensor:
+        if condition not in self._holds:
+            value = self.values(condition.attribute)
+            if isinstance(condition, CategoryCondition):
+                held = (value == condition.code) & (condition.code >= 0)
+            elif condition.open_below:
+                held = (value > condition.lower) & (value <= condition.upper)
+            else:
+                held = (value >= condition.lower) & (value < condition.upper)
+            self._holds[condition] = held
+        return self._holds[condition]
+
+
+class SlicePooling(nn.Module):
+    """Pools a slice set with one TorchRec bag per slice; the arguments are ``CellPooling``'s.
+
+    It holds the same tables under the same names, so weights load from one into the other.
+    """
+
+    def __init__(
+        self,
+        slice_set: SliceSet,
+        table_rows: Mapping[str, int],
+        dimension: int,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.slices = slice_set.slices
+        self.dimension = dimension
+        self.rows = {one.value: int(table_rows.get(one.value, 1)) for one in IdType}
+        features = {
+            table.name: [self.slices[position].name for position in table.slices]
+            for table in slice_set.tables
+        }
+        self.plain_tables = build_tables(
+            slice_set.tables, features, table_rows, dimension, weighted=False, device=device
+        )
+        self.weighted_tables = build_tables(
+            slice_set.tables, features, table_rows, dimension, weighted=True, device=device
+        )
+        plain, weighted = (
+            [p for table in slice_set.tables if table.weighted == kind for p in table.slices]
+            for kind in (False, True)
+        )
+        self.plain_slices = [self.slices[position] for position in plain]
+        self.weighted_slices = [self.slices[position] for position in weighted]
+        self.position = torch.argsort(torch.tensor(plain + weighted))
+
+    def forward(
+        self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
+    ) -> Tensor:
+        """[B, S, D]; arguments and result are ``CellPooling``'s."""
+        timelines = {
+            TimelineKind.EXPLICIT: _TimelineEvents(explicit, request_time, self.rows),
+            TimelineKind.IMPLICIT: _TimelineEvents(implicit, request_time, self.rows),
+        }
+        pooled = []
+        for tables, slices in (
+            (self.plain_tables, self.plain_slices),
+            (self.weighted_tables, self.weighted_slices),
+        ):
+            if tables is not None:
+                pooled.append(self._pool(tables, slices, timelines))
+        return torch.cat(pooled, dim=1)[:, self.position.to(request_time.device)]
+
+    def _pool(
+        self,
+        tables: EmbeddingBagCollection,
+        slices: Sequence[Slice],
+        timelines: Mapping[TimelineKind, _TimelineEvents],
+    ) -> Tensor:
+        """[B, S, D] of the plain or of the weighted slices, in the order of the features."""
+        values, lengths, weights, slice_weights = [], [], [], []
+        for one in slices:
+            timeline = timelines[one.timeline]
+            position, length = timeline.members(one.conditions)
+            values.append(timeline.ids[one.id_type.value][position])
+            lengths.append(length)
+            if one.weight is None:
+                slice_weights.append(length.to(torch.float32))
+            else:
+                weight = timeline.values(one.weight)[position]
+                weights.append(weight)
+                slice_weights.append(
+                    torch.zeros_like(length, dtype=torch.float32).index_add(
+                        0, timeline.request[position], weight
+                    )
+                )
+        features = KeyedJaggedTensor(
+            keys=[one.name for one in slices],
+            values=torch.cat(values),
+            weights=torch.cat(weights) if weights else None,
+            lengths=torch.cat(lengths).to(torch.int32),
+        )
+        slice_sum = tables(features).values()
+        slice_sum = slice_sum.view(slice_sum.shape[0], -1, self.dimension)
+        return weighted_mean(slice_sum, torch.stack(slice_weights, dim=1))
