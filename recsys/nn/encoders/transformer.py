@@ -1,0 +1,131 @@
+"""Attention layer of equation 11 and the two plain Transformer encoders of DV365 table 1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recsys.errors import ConfigError
+from recsys.nn.encoders.base import UserEncoder
+from recsys.nn.encoders.compression import LinearCompression
+from recsys.nn.encoders.mlp import feed_forward
+
+
+class EncoderLayer(nn.Module):
+    """``Norm(U + FF(Norm(U + Att(U))))``, as DV365 equation 11 prints it.
+
+    Both residuals start from the layer's input U; PyTorch's ``TransformerEncoderLayer`` takes the
+    second one from the inner norm, so it cannot stand in here.
+
+    Args:
+        width: size of the last dimension of U.
+        heads: attention heads.
+        feed_forward_width: hidden size of FF.
+        dropout: dropout on attention weights and on the output of Att and FF.
+
+    Raises:
+        ConfigError: ``heads`` does not divide ``width``.
+    """
+
+    def __init__(self, width: int, heads: int, feed_forward_width: int, dropout: float) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ConfigError(
+                f"encoder.heads={heads} does not divide an attention layer's width of {width}; "
+                f"choose one of {[h for h in range(1, width + 1) if width % h == 0]}."
+            )
+        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feed_forward = feed_forward([width, feed_forward_width, width])
+        self.output_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """U → U, [B, rows, width]; attention runs over the rows."""
+        attended = self.attention(inputs, inputs, inputs, need_weights=False)[0]
+        hidden = self.attention_norm(inputs + self.dropout(attended))
+        encoded: Tensor = self.output_norm(inputs + self.dropout(self.feed_forward(hidden)))
+        return encoded
+
+
+class DimWiseTransformer(UserEncoder):
+    """Transformer on [N, D], attention over the N tokens; its last outputs beside an LCE.
+
+    Args:
+        num_inputs: N.
+        dimension: D, the width of the layers.
+        num_outputs: N_out, of which ``compression_outputs`` are the LCE's.
+        compression_outputs: N_lce.
+        layers: number of attention layers.
+        heads: attention heads.
+        feed_forward_factor: hidden width of FF over D.
+        dropout: dropout inside the layers.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        dimension: int,
+        num_outputs: int,
+        compression_outputs: int,
+        layers: int,
+        heads: int,
+        feed_forward_factor: int,
+        dropout: float,
+    ) -> None:
+        super().__init__(num_outputs)
+        self.kept = num_outputs - compression_outputs
+        self.layers = nn.Sequential(
+            *(
+                EncoderLayer(dimension, heads, feed_forward_factor * dimension, dropout)
+                for _ in range(layers)
+            )
+        )
+        self.compression = LinearCompression(num_inputs, compression_outputs)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[B, N, D] → [B, N_out, D]."""
+        encoded: Tensor = self.layers(pooled)
+        return torch.cat([encoded[:, -self.kept :], self.compression(pooled)], dim=1)
+
+
+class TokenWiseTransformer(UserEncoder):
+    """Transformer on [D, N], attention over the D coordinates; its last outputs beside an LCE.
+
+    The layers keep the width N. An output token is a column of U, so the last N_out outputs of
+    the paper are the last columns: transposed back, the last tokens.
+
+    Args:
+        num_inputs: N, the width of the layers.
+        num_outputs: N_out, of which ``compression_outputs`` are the LCE's.
+        compression_outputs: N_lce.
+        layers: number of attention layers.
+        heads: attention heads.
+        feed_forward_factor: hidden width of FF over N.
+        dropout: dropout inside the layers.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_outputs: int,
+        compression_outputs: int,
+        layers: int,
+        heads: int,
+        feed_forward_factor: int,
+        dropout: float,
+    ) -> None:
+        super().__init__(num_outputs)
+        self.kept = num_outputs - compression_outputs
+        self.layers = nn.Sequential(
+            *(
+                EncoderLayer(num_inputs, heads, feed_forward_factor * num_inputs, dropout)
+                for _ in range(layers)
+            )
+        )
+        self.compression = LinearCompression(num_inputs, compression_outputs)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[B, N, D] → [B, N_out, D]."""
+        encoded: Tensor = self.layers(pooled.transpose(1, 2)).transpose(1, 2)  # [B, N, D]
+        return torch.cat([encoded[:, -self.kept :], self.compression(pooled)], dim=1)

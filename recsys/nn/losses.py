@@ -1,0 +1,103 @@
+"""Loss of the multi-task ranker (DV365 equations 7 and 8) and the label statistics it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.data.schema import Task, TaskKind
+
+
+@dataclass(frozen=True)
+class LabelStatistics:
+    """Mean and variance of every label over the fit rows.
+
+    Attributes:
+        mean: [K] float32; the base rate of a binary task, seconds for watch time.
+        variance: [K] float32.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def from_labels(cls, labels: Tensor) -> LabelStatistics:
+        """Statistics of ``labels`` [R, K], NaN where not observed.
+
+        A label never observed gets mean 0 and variance 1.
+        """
+        observed = ~torch.isnan(labels)
+        count = observed.sum(dim=0).clamp(min=1)
+        values = labels.double().nan_to_num()
+        mean = values.sum(dim=0) / count
+        variance = (((values - mean) * observed).square().sum(dim=0)) / count
+        return cls(mean.float(), torch.where(variance > 0, variance, 1.0).float())
+
+    @classmethod
+    def neutral(cls, num_tasks: int) -> LabelStatistics:
+        """Mean 0 and variance 1: for a model whose state is loaded from a checkpoint."""
+        return cls(torch.zeros(num_tasks), torch.ones(num_tasks))
+
+
+def task_positions(tasks: Sequence[Task], kind: TaskKind) -> Tensor:
+    """Positions of the tasks of one kind, int64."""
+    return torch.tensor([k for k, task in enumerate(tasks) if task.kind == kind], dtype=torch.int64)
+
+
+class MultiTaskLoss(nn.Module):
+    """``Σ_k BCE_k + a · MSE(watch time)``, each a mean over the rows where the label is observed.
+
+    The paper leaves the scale of ``a`` open. Squared seconds are hundreds of times a
+    cross-entropy and depend on the log, so ``a = regression_weight / variance`` of the fit labels:
+    predicting the mean costs ``regression_weight``, about what a balanced binary task costs.
+
+    Args:
+        tasks: the K tasks, in the order of the columns.
+        regression_weight: a · variance.
+        statistics: of the fit labels.
+    """
+
+    binary: Tensor
+    regression: Tensor
+    variance: Tensor
+
+    def __init__(
+        self, tasks: Sequence[Task], regression_weight: float, statistics: LabelStatistics
+    ) -> None:
+        super().__init__()
+        self.regression_weight = regression_weight
+        self.register_buffer("binary", task_positions(tasks, TaskKind.BINARY), persistent=False)
+        self.register_buffer(
+            "regression", task_positions(tasks, TaskKind.REGRESSION), persistent=False
+        )
+        self.register_buffer("variance", statistics.variance.clone())
+
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Total loss of a batch.
+
+        Args:
+            outputs: [R, K], logits of binary tasks and seconds of regression tasks.
+            labels: [R, K], NaN where not observed.
+
+        Returns:
+            Scalar; a task without an observed label adds 0.
+        """
+        observed = ~torch.isnan(labels)
+        targets = labels.nan_to_num()
+        cross_entropy = F.binary_cross_entropy_with_logits(
+            outputs[:, self.binary], targets[:, self.binary], reduction="none"
+        )
+        squared_error = (outputs[:, self.regression] - targets[:, self.regression]).square()
+        squared_error = squared_error * (self.regression_weight / self.variance[self.regression])
+        return _mean_over_observed(cross_entropy, observed[:, self.binary]) + _mean_over_observed(
+            squared_error, observed[:, self.regression]
+        )
+
+
+def _mean_over_observed(losses: Tensor, observed: Tensor) -> Tensor:
+    """Sum over tasks of the mean over observed rows, [R, K] → scalar."""
+    return ((losses * observed).sum(dim=0) / observed.sum(dim=0).clamp(min=1)).sum()
