@@ -201,7 +201,7 @@ def _exit_code(command: Callable[[], object]) -> int:
         typer.echo("recsys: interrupted.", err=True)
         return INTERRUPTED
     except TyperException as error:
-        message = getattr(error, "format_message", lambda: str(error))()
+        message = error.format_message()
         if message:  # empty where the help text was printed instead
             typer.echo(f"recsys: {message}", err=True)
         return USER_ERROR

@@ -6,10 +6,8 @@ there is one, the nearest key.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
-import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,14 +16,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import recsys
 from recsys.errors import ConfigError
-
-#: The configuration tree lies beside the package.
-CONFIG_DIRECTORY = Path(recsys.__file__).resolve().parent.parent / "conf"
+from recsys.paths import conf_dir
+from recsys.training.schemas import instantiate, structured
 
 #: The one setting of Hydra itself a user may give: further folders with configuration groups.
 SEARCH_PATH = "hydra.searchpath="
@@ -43,9 +39,9 @@ def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema
     """
     for override in overrides:
         _check_form(override)
-    ConfigStore.instance().store(f"{name}_schema", _structured(schema))
+    ConfigStore.instance().store(f"{name}_schema", structured(schema))
     try:
-        with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = hydra_compose(name, overrides=list(overrides))
         return _to_dataclass(config, schema)
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
@@ -62,7 +58,7 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
         _check_form(override)
     try:
         config = OmegaConf.merge(
-            _structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+            structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
         )
         return _to_dataclass(config, schema)
     except (OmegaConfBaseException, OSError, ValueError) as error:
@@ -78,7 +74,7 @@ def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
     for override in overrides:
         _check_form(override)
     try:
-        config = OmegaConf.merge(_structured(schema), OmegaConf.from_dotlist(list(overrides)))
+        config = OmegaConf.merge(structured(schema), OmegaConf.from_dotlist(list(overrides)))
         return _to_dataclass(config, schema)
     except OmegaConfBaseException as error:
         raise ConfigError(_sentence(error, schema, overrides)) from error
@@ -91,48 +87,14 @@ def save(config: object, path: Path) -> None:
 
 def to_yaml(config: object) -> str:
     """A configuration dataclass as YAML text."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
-def _structured(schema: type) -> DictConfig:
-    """The schema as a node that can be merged into, although its dataclasses are frozen."""
-    return _writable(OmegaConf.structured(schema))
-
-
-def _writable(node: Any) -> Any:
-    """Lift the read-only flag that OmegaConf sets on every frozen dataclass."""
-    node._set_flag("readonly", None)
-    if not (node._is_none() or node._is_missing() or node._is_interpolation()):
-        keys = node.keys() if isinstance(node, DictConfig) else range(len(node))
-        for key in keys:
-            child = node._get_node(key)
-            if isinstance(child, (DictConfig, ListConfig)):
-                _writable(child)
-    return node
+    return OmegaConf.to_yaml(structured(config))
 
 
 def _to_dataclass(config: Any, schema: type[Schema]) -> Schema:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError(f"`{missing[0]}=…` is needed and has no default; add it to the command.")
-    converted: Schema = _restore_tuples(OmegaConf.to_object(config))
-    return converted
-
-
-def _restore_tuples(value: Any) -> Any:
-    """OmegaConf returns lists where the dataclass says tuple; give the tuples back."""
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return value
-    hints = typing.get_type_hints(type(value))
-    changed = {}
-    for field in dataclasses.fields(value):
-        content = getattr(value, field.name)
-        if isinstance(content, list):
-            items = [_restore_tuples(item) for item in content]
-            changed[field.name] = tuple(items) if "tuple" in str(hints[field.name]) else items
-        elif dataclasses.is_dataclass(content):
-            changed[field.name] = _restore_tuples(content)
-    return dataclasses.replace(value, **changed)
+    return instantiate(schema, config)
 
 
 def _check_form(override: str) -> None:
@@ -190,7 +152,7 @@ def _place(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
 
 
 def _unknown_key(key: str, schema: type, place: str) -> str:
-    known = list(_known_keys(OmegaConf.structured(schema)))
+    known = list(_known_keys(structured(schema)))
     exact_leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     near = exact_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"; did you mean `{near[0]}`?" if near else "."

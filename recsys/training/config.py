@@ -1,0 +1,95 @@
+"""The configuration of a training run; conf/train.yaml composes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from recsys.data.datamodule import LoaderConfig
+from recsys.data.prepare import PrepareConfig
+from recsys.data.slices import SliceConfig
+from recsys.models.dv365 import DV365Config, OptimConfig
+from recsys.nn.encoders.base import EncoderConfig
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long and on what to train.
+
+    Attributes:
+        max_epochs: passes over the fit split.
+        max_steps: optimiser steps at most, -1 for no limit.
+        accelerator: ``cpu``, ``gpu`` or ``auto``.
+        devices: processes; more than one needs a sharded strategy, which is not there yet.
+        precision: as in Lightning, for example ``32-true`` or ``bf16-mixed``.
+        gradient_clip: largest norm of the dense parameters' gradient, None for no limit. Tables
+            are updated in the backward and are not clipped.
+        validate_every_n_steps: steps between validations, None for the end of each epoch.
+        checkpoint_every_n_steps: steps between two saves of ``last.ckpt``.
+        log_every_n_steps: steps between two lines of the training loss.
+        deterministic: refuse operations that give other results from run to run.
+        progress_bar: show one.
+    """
+
+    max_epochs: int = 1
+    max_steps: int = -1
+    accelerator: str = "cpu"
+    devices: int = 1
+    precision: str = "32-true"
+    gradient_clip: float | None = None
+    validate_every_n_steps: int | None = None
+    checkpoint_every_n_steps: int = 200
+    log_every_n_steps: int = 10
+    deterministic: bool = True
+    progress_bar: bool = True
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """Where numbers go beside ``metrics.csv``, which is always written.
+
+    Attributes:
+        wandb: log to Weights & Biases too.
+        project: its project.
+        offline: keep wandb's files in the run folder and send nothing.
+    """
+
+    wandb: bool = False
+    project: str = "recsys"
+    offline: bool = True
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on.
+
+    Attributes:
+        name: of the experiment; part of the default run folder.
+        run_dir: the run folder; None makes ``runs/<name>/<time>``.
+        resume: go on with the run in ``run_dir``.
+        seed: of the initial weights, the order of the requests and dropout.
+        data_dir: where data sets are looked for, before RECSYS_DATA_DIR and ./data.
+        data: the data set and how it is prepared.
+        slices: which slices of the timelines are pooled.
+        encoder: how pooled slices become the user embedding.
+        model: sizes of tables and backbone, the gap, weights of the tasks.
+        optim: optimisers of the tables and of everything else.
+        loader: batches and workers.
+        trainer: how long and on what to train.
+        logger: where numbers go.
+    """
+
+    name: str = MISSING
+    run_dir: str | None = None
+    resume: bool = False
+    seed: int = 0
+    data_dir: str | None = None
+    data: PrepareConfig = field(default_factory=PrepareConfig)
+    slices: SliceConfig = field(default_factory=SliceConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    model: DV365Config = field(default_factory=DV365Config)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -1,0 +1,144 @@
+"""`recsys evaluate`: the only reader of the report split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import torch
+from omegaconf import MISSING
+
+from recsys.data.manifest import DatasetManifest
+from recsys.data.requests import TRUTHS
+from recsys.data.schema import Split, Task
+from recsys.errors import ArtifactError
+from recsys.evaluation.paired import Bootstrap
+from recsys.evaluation.protocol import Protocol
+from recsys.evaluation.task_metrics import TaskMetrics
+from recsys.training.compare import compare
+from recsys.training.load import LoadedRun, load_run
+from recsys.training.metrics_file import Metrics, replace_metrics
+from recsys.training.predict import predict, predictions_path, read_predictions
+from recsys.training.protocols import interval_with_protocol, with_protocol
+
+#: Metric names begin with the split's prefix.
+PREFIXES = {Split.CHOOSE: "val", Split.REPORT: "report"}
+
+#: Count in the manifest: item indices below it were seen in the fit period.
+FIT_ITEMS = "fit_vocabulary_item"
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to measure.
+
+    Attributes:
+        run_dir: the run folder.
+        against: another run on the same data set, usually the one without timelines.
+        split: ``report``, or ``choose`` while a model is being developed.
+        checkpoint: ``best``, ``last``, or a path.
+        bootstrap: how intervals are made.
+    """
+
+    run_dir: str = MISSING
+    against: str | None = None
+    split: str = "report"
+    checkpoint: str = "best"
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+
+
+def evaluate(config: EvaluateConfig) -> Metrics:
+    """Predict the split, measure it and merge the metrics into ``metrics.json``.
+
+    Raises:
+        RecsysError: a run that cannot be loaded, or one that was not measured on the same rows.
+    """
+    split = Split(config.split)
+    run = load_run(config.run_dir, config.checkpoint)
+    frame = predict(run, split)
+    prefix = PREFIXES[split]
+    metrics = _measure_groups(run, frame, split, prefix)
+    if config.against is not None:
+        control = _control_predictions(Path(config.against), run.manifest, split)
+        metrics |= _compare_groups(run, frame, control, config, prefix)
+    replace_metrics(run.folder, f"{prefix}/", metrics)
+    return metrics
+
+
+def measure(
+    frame: pl.DataFrame, tasks: Sequence[Task], column: str = "prediction"
+) -> dict[str, float]:
+    """NE, AUC, calibration and MSE per task of a predictions file, or of one of its truths."""
+    metrics = TaskMetrics(tasks)
+    labels = frame.select(task.column for task in tasks).to_numpy()
+    predictions = frame.select(f"{column}_{task.name}" for task in tasks).to_numpy()
+    metrics.update(torch.from_numpy(predictions).double(), torch.from_numpy(labels))
+    return metrics.compute()
+
+
+def groups(frame: pl.DataFrame, manifest: DatasetManifest) -> dict[str, pl.DataFrame]:
+    """All rows (name ``""``), and apart those whose item was and was not seen in the fit period."""
+    seen = (pl.col("item") > 0) & (pl.col("item") < manifest.counts[FIT_ITEMS])
+    parts = {"": frame, "seen_items": frame.filter(seen), "unseen_items": frame.filter(~seen)}
+    return {name: rows for name, rows in parts.items() if len(rows)}
+
+
+def _measure_groups(run: LoadedRun, frame: pl.DataFrame, split: Split, prefix: str) -> Metrics:
+    metrics: Metrics = {}
+    for name, rows in groups(frame, run.manifest).items():
+        protocol = run_protocol(run, rows, split)
+        place = f"{prefix}/{name}".rstrip("/")
+        metrics |= with_protocol(measure(rows, run.manifest.tasks), place, protocol)
+    for truth in TRUTHS:
+        if f"{truth}_{run.manifest.tasks[0].name}" in frame.columns:
+            values = measure(frame, run.manifest.tasks, truth)
+            metrics |= with_protocol(
+                values, f"{prefix}/{truth}", run_protocol(run, frame, split, truth)
+            )
+    return metrics
+
+
+def _compare_groups(
+    run: LoadedRun, frame: pl.DataFrame, control: pl.DataFrame, config: EvaluateConfig, prefix: str
+) -> Metrics:
+    metrics: Metrics = {}
+    parts = groups(control, run.manifest)
+    for name, rows in groups(frame, run.manifest).items():
+        protocol = run_protocol(run, rows, Split(config.split))
+        comparisons = compare(rows, parts[name], run.manifest.tasks, config.bootstrap)
+        for metric, interval in comparisons.items():
+            metrics[f"{prefix}/{name}/{metric}".replace("//", "/")] = interval_with_protocol(
+                interval, protocol, str(config.against), config.bootstrap
+            )
+    return metrics
+
+
+def run_protocol(
+    run: LoadedRun, rows: pl.DataFrame, split: Split, truth: str | None = None
+) -> Protocol:
+    """How the predictions of a run, or the simulator's truth, were measured on ``rows``."""
+    return Protocol(
+        dataset=run.manifest.name,
+        split=split.value,
+        rows=len(rows),
+        users=rows["user"].n_unique(),
+        seed=run.config.seed,
+        checkpoint=f"{run.checkpoint} of step {run.step}" if truth is None else "none",
+        chosen_by=run.chosen_by if truth is None else f"{truth} probabilities of the simulator",
+    )
+
+
+def _control_predictions(run_dir: Path, manifest: DatasetManifest, split: Split) -> pl.DataFrame:
+    """The other run's predictions on the same data set, made now if it was never evaluated."""
+    trained_on = DatasetManifest.load(run_dir)
+    if trained_on.fingerprint != manifest.fingerprint:
+        raise ArtifactError(
+            f"{run_dir} was trained on another data set ({trained_on.name}, fingerprint "
+            f"{trained_on.fingerprint}) than this run ({manifest.name}, {manifest.fingerprint}); "
+            "two runs are compared on the same rows only."
+        )
+    if predictions_path(run_dir, split).is_file():
+        return read_predictions(run_dir, split)
+    return predict(load_run(run_dir), split)

@@ -1,0 +1,134 @@
+"""From a run folder back to its configuration, data set and trained model."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.manifest import DatasetManifest
+from recsys.data.slices import SliceSet
+from recsys.errors import ArtifactError
+from recsys.models.dv365 import DV365
+from recsys.training.checkpoints import BEST, FOLDER, LAST, RULE
+from recsys.training.composition import load
+from recsys.training.config import RunConfig
+
+CONFIG_FILE = "config.yaml"
+NAMED_CHECKPOINTS = {"best": BEST, "last": LAST}
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model with everything it was trained on.
+
+    Attributes:
+        folder: the run folder.
+        config: the run's resolved configuration.
+        manifest: of the data set.
+        dataset: the prepared data set.
+        slice_set: the slices the tower pools, in order.
+        model: the trained model, in evaluation mode.
+        checkpoint: file name of the checkpoint the weights come from.
+        chosen_by: the rule that chose it.
+        step: optimiser steps it was trained for.
+    """
+
+    folder: Path
+    config: RunConfig
+    manifest: DatasetManifest
+    dataset: PreparedDataset
+    slice_set: SliceSet
+    model: DV365
+    checkpoint: str
+    chosen_by: str
+    step: int
+
+
+def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
+    """Load a run.
+
+    Args:
+        run_dir: the run folder.
+        checkpoint: ``best`` (by the choose split), ``last``, or a path.
+
+    Raises:
+        ArtifactError: the folder is no run, a file is damaged, or the prepared data set is not
+            the one the run was trained on.
+    """
+    folder = Path(run_dir)
+    config = load_config(folder)
+    dataset = _open_dataset(folder, config)
+    manifest = dataset.manifest
+    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    model = DV365(config.model, manifest, slice_set, config.encoder, config.optim)
+    path = Path(checkpoint)
+    if checkpoint in NAMED_CHECKPOINTS:
+        path = folder / FOLDER / NAMED_CHECKPOINTS[checkpoint]
+    content = read_checkpoint(path)
+    try:
+        model.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path} does not fit the model that {folder / CONFIG_FILE} describes: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    model.eval()
+    rule = {"best": RULE, "last": "end of training"}.get(checkpoint, "given by path")
+    step = int(content["global_step"])
+    return LoadedRun(folder, config, manifest, dataset, slice_set, model, path.name, rule, step)
+
+
+def load_config(run_dir: Path) -> RunConfig:
+    """The resolved configuration of a run.
+
+    Raises:
+        ArtifactError: the folder is no run folder.
+    """
+    path = run_dir / CONFIG_FILE
+    if not path.is_file():
+        raise ArtifactError(
+            f"{run_dir} is not a run folder (no {CONFIG_FILE} in it); "
+            "`recsys train run_dir=…` makes one."
+        )
+    return load(path, RunConfig)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, memory-mapped.
+
+    Raises:
+        ArtifactError: it is not there or cannot be read.
+    """
+    if not path.is_file():
+        raise ArtifactError(
+            f"{path} is not there: the run has not saved it yet, or it was moved; "
+            "give `checkpoint=last` or the path of another one."
+        )
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ArtifactError(
+            f"{path} is damaged ({' '.join(str(error).split())[:200]}); train again with "
+            "resume=true, or use another checkpoint."
+        ) from error
+    if "state_dict" not in content or "global_step" not in content:
+        raise ArtifactError(f"{path} is not a checkpoint of `recsys train`.")
+    return content
+
+
+def _open_dataset(folder: Path, config: RunConfig) -> PreparedDataset:
+    """The prepared data set of a run, refused if it was prepared anew in another way."""
+    dataset = PreparedDataset.open(Path(config.data.out))
+    trained_on = DatasetManifest.load(folder)
+    if dataset.manifest.fingerprint != trained_on.fingerprint:
+        raise ArtifactError(
+            f"{folder} was trained on a data set with fingerprint {trained_on.fingerprint}, but "
+            f"{config.data.out} now has {dataset.manifest.fingerprint}; prepare the data set as "
+            f"{folder / CONFIG_FILE} says, or train again."
+        )
+    return dataset

@@ -1,0 +1,38 @@
+"""Numbers with the sentence that says how they were got."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from recsys.evaluation.paired import Bootstrap, Interval
+from recsys.evaluation.protocol import Protocol
+from recsys.evaluation.task_metrics import TIE_RULES
+from recsys.training.metrics_file import Metrics
+
+
+def with_protocol(values: Mapping[str, float], prefix: str, protocol: Protocol) -> Metrics:
+    """``values`` by metric name, as they stand in ``metrics.json`` under ``prefix``."""
+    return {
+        f"{prefix}/{name}": replace(protocol, tie_rule=TIE_RULES.get(name.split("/")[0], ""))
+        .measure(value)
+        .as_dict()
+        for name, value in values.items()
+    }
+
+
+def interval_with_protocol(
+    interval: Interval, protocol: Protocol, control: str, bootstrap: Bootstrap
+) -> dict[str, float | str]:
+    """A comparison of two runs, as it stands in ``metrics.json``."""
+    sentence = (
+        f"{protocol.sentence()}; against {control}, same rows; interval: "
+        f"{interval.confidence:.0%} of {bootstrap.resamples} bootstrap resamples of users, "
+        f"seed {bootstrap.seed}"
+    )
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "protocol": sentence,
+    }
