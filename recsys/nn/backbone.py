@@ -52,6 +52,7 @@ class FeatureVectors(nn.Module):
     """
 
     droppable: Tensor
+    cardinalities: Tensor
 
     def __init__(
         self,
@@ -79,6 +80,8 @@ class FeatureVectors(nn.Module):
         )
         is_id = torch.tensor([feature.name in ID_COLUMNS for feature in categorical])
         self.register_buffer("droppable", is_id, persistent=False)
+        cardinalities = torch.tensor([feature.cardinality for feature in categorical])
+        self.register_buffer("cardinalities", cardinalities, persistent=False)
         self.dense = MLP(num_dense, [*config.dense_hidden_sizes, dimension]) if num_dense else None
         self.num_vectors = len(categorical) + (num_dense > 0)
 
@@ -86,7 +89,7 @@ class FeatureVectors(nn.Module):
         """Look the features up.
 
         Args:
-            categorical: [n, F] int64.
+            categorical: [n, F] int64; an index the table does not have is read as unknown.
             dense: [n, num_dense] float32.
 
         Returns:
@@ -95,6 +98,7 @@ class FeatureVectors(nn.Module):
         if self.training and self.id_dropout > 0:
             dropped = torch.rand(categorical.shape, device=categorical.device) < self.id_dropout
             categorical = categorical.masked_fill(dropped & self.droppable, 0)
+        categorical = categorical.masked_fill(categorical >= self.cardinalities, 0)
         ids = categorical.t().reshape(-1)
         looked_up = self.tables(
             KeyedJaggedTensor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from recsys.nn.encoders.base import UserEncoder
 def feed_forward(sizes: Sequence[int]) -> nn.Sequential:
     """Linear layers of the given sizes with GELU between them and none after the last."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.GELU()]
     return nn.Sequential(*layers[:-1])
 

@@ -1,0 +1,201 @@
+"""DV365: the user tower trained inside the backbone simulation network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from recsys.data.batch import RequestBatch
+from recsys.data.manifest import DatasetManifest
+from recsys.data.schema import TaskKind
+from recsys.data.slices import SliceSet
+from recsys.errors import ConfigError
+from recsys.evaluation.task_metrics import TaskMetrics
+from recsys.nn.backbone import Backbone, BackboneConfig
+from recsys.nn.cell_pooling import CellPooling
+from recsys.nn.encoders import NO_TIMELINES, EncoderConfig, build_encoder
+from recsys.nn.losses import LabelStatistics, MultiTaskLoss, task_positions
+from recsys.nn.slice_pooling import SlicePooling
+from recsys.nn.user_tower import UserTower
+from recsys.optim.dense import (
+    DenseOptimizerConfig,
+    ScheduleConfig,
+    build_dense_optimizer,
+    learning_rate_fraction,
+)
+from recsys.optim.fused import FusedOptimizerConfig, FusedTables, fuse_tables
+
+_FUSED_STATE = "fused_tables"
+
+
+@dataclass(frozen=True)
+class DV365Config:
+    """The model beside its encoder.
+
+    Attributes:
+        dimension: D, width of every embedding.
+        pooling: ``cells`` (one lookup per event and table) or ``slices`` (one per slice, the
+            reference).
+        regression_weight: weight of watch time in the loss, see ``MultiTaskLoss``.
+        backbone: sizes of the backbone.
+    """
+
+    dimension: int = 32
+    pooling: str = "cells"
+    regression_weight: float = 1.0
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimisers of dense weights and tables, and the schedule both follow."""
+
+    dense: DenseOptimizerConfig = field(default_factory=DenseOptimizerConfig)
+    tables: FusedOptimizerConfig = field(default_factory=FusedOptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+def build_user_tower(
+    config: DV365Config, encoder: EncoderConfig, manifest: DatasetManifest, slice_set: SliceSet
+) -> UserTower | None:
+    """The user tower, or ``None`` for the encoder ``none``, the baseline without timelines.
+
+    Raises:
+        ConfigError: an unknown pooling or an encoder that does not fit the slices.
+    """
+    if encoder.name == NO_TIMELINES:
+        return None
+    poolings = {"cells": CellPooling, "slices": SlicePooling}
+    if config.pooling not in poolings:
+        raise ConfigError(
+            f"model.pooling={config.pooling} is unknown; choose one of {list(poolings)}."
+        )
+    table_rows = {name: manifest.vocabulary_sizes[name] for name in ("item", "author", "topic")}
+    pooling = poolings[config.pooling](slice_set, table_rows, config.dimension)
+    return UserTower(pooling, build_encoder(encoder, len(slice_set.slices), config.dimension))
+
+
+class DV365(lightning.LightningModule):
+    """User tower + backbone + loss + metrics (DV365 §2.3).
+
+    The tower runs once per request; its gradients come through the backbone alone.
+
+    Args:
+        config: sizes and pooling.
+        manifest: features, tasks and vocabulary sizes of the data set.
+        slice_set: the slices that are pooled.
+        encoder: the user encoder.
+        optim: optimisers and schedule.
+        statistics: of the fit labels; not needed where the state comes from a checkpoint.
+    """
+
+    binary: Tensor
+
+    def __init__(
+        self,
+        config: DV365Config,
+        manifest: DatasetManifest,
+        slice_set: SliceSet,
+        encoder: EncoderConfig,
+        optim: OptimConfig,
+        statistics: LabelStatistics | None = None,
+    ) -> None:
+        super().__init__()
+        statistics = statistics or LabelStatistics.neutral(len(manifest.tasks))
+        self.optim = optim
+        self.tower = build_user_tower(config, encoder, manifest, slice_set)
+        self.backbone = Backbone(
+            manifest,
+            config.dimension,
+            self.tower.encoder.num_outputs if self.tower is not None else 0,
+            config.backbone,
+            statistics,
+        )
+        self.loss = MultiTaskLoss(manifest.tasks, config.regression_weight, statistics)
+        self.metrics = TaskMetrics(manifest.tasks)
+        binary = task_positions(manifest.tasks, TaskKind.BINARY)
+        self.register_buffer("binary", binary, persistent=False)
+        self.fused: FusedTables | None = None
+
+    def configure_model(self) -> None:
+        """Give the tables their fused optimiser; Lightning calls it before a run."""
+        if self.fused is None:
+            self.fused = fuse_tables(self, self.optim.tables)
+
+    def forward(self, batch: RequestBatch) -> Tensor:
+        """[R, K]: logits of binary tasks, seconds of regression tasks."""
+        user_embedding = None
+        if self.tower is not None:
+            user_embedding = self.tower(batch.explicit, batch.implicit, batch.request_time)
+        outputs: Tensor = self.backbone(
+            user_embedding,
+            batch.user_categorical,
+            batch.user_dense,
+            batch.item_categorical,
+            batch.item_dense,
+            batch.request_index,
+        )
+        return outputs
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Logits to probabilities, seconds as they are: [R, K] float64."""
+        predicted = outputs.double()
+        predicted[:, self.binary] = predicted[:, self.binary].sigmoid()
+        return predicted
+
+    def training_step(self, batch: RequestBatch, _: int) -> Tensor:
+        """Total loss of a batch."""
+        loss: Tensor = self.loss(self(batch), batch.labels)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.row_id))
+        return loss
+
+    def on_train_batch_start(self, batch: RequestBatch, batch_idx: int) -> None:
+        """Set the tables' learning rate, for the backward updates them."""
+        if self.fused is not None:
+            self.fused.set_learning_rate(
+                self.optim.tables.learning_rate * self._fraction(self.trainer.global_step)
+            )
+
+    def validation_step(self, batch: RequestBatch, _: int) -> None:
+        """Add a batch to the metrics."""
+        outputs = self(batch)
+        loss = self.loss(outputs, batch.labels)
+        self.log("val/loss", loss, batch_size=len(batch.row_id), sync_dist=True)
+        self.metrics.update(self.predictions(outputs), batch.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics: ``val/ne/<task>`` and so on; ``val/ne/mean`` chooses checkpoints."""
+        self.log_dict({f"val/{name}": value for name, value in self.metrics.compute().items()})
+        self.metrics.reset()
+
+    def predict_step(self, batch: RequestBatch, _: int) -> dict[str, Tensor]:
+        """``row_id`` [R] and ``predictions`` [R, K]: probabilities and seconds, float64."""
+        return {"row_id": batch.row_id, "predictions": self.predictions(self(batch))}
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW on the dense weights; the tables' optimiser runs inside the backward."""
+        optimizer = build_dense_optimizer(self, self.optim.dense)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._fraction)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state of the fused optimiser."""
+        if self.fused is not None:
+            checkpoint[_FUSED_STATE] = self.fused.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the state of the fused optimiser back."""
+        if self.fused is not None and _FUSED_STATE in checkpoint:
+            self.fused.load_state_dict(checkpoint[_FUSED_STATE])
+
+    def _fraction(self, step: int) -> float:
+        total_steps = self.trainer.estimated_stepping_batches
+        return learning_rate_fraction(step, total_steps, self.optim.schedule)

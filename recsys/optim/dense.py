@@ -1,0 +1,79 @@
+"""AdamW for everything that is no embedding table, and the learning-rate schedule of a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torchrec.modules.embedding_modules import EmbeddingBagCollectionInterface
+
+
+@dataclass(frozen=True)
+class DenseOptimizerConfig:
+    """AdamW.
+
+    Attributes:
+        learning_rate: peak learning rate.
+        weight_decay: of matrices; biases and norms are not decayed.
+        betas: decay of the running mean and of the running square.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear warm-up, then cosine decay; dense weights and tables follow the same curve.
+
+    Attributes:
+        warmup_steps: steps until the peak learning rate.
+        final_fraction: learning rate at the last step over the peak; 1 keeps it constant.
+    """
+
+    warmup_steps: int = 50
+    final_fraction: float = 0.05
+
+
+def learning_rate_fraction(step: int, total_steps: float, config: ScheduleConfig) -> float:
+    """Learning rate at ``step`` over the peak.
+
+    Args:
+        step: optimiser steps done.
+        total_steps: steps of the whole run; infinity where it has no end, which means no decay.
+        config: the curve.
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if math.isinf(total_steps):
+        return 1.0
+    done = (step - config.warmup_steps) / max(1.0, total_steps - config.warmup_steps)
+    cosine = (1 + math.cos(math.pi * min(1.0, done))) / 2
+    return config.final_fraction + (1 - config.final_fraction) * cosine
+
+
+def dense_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of ``module`` outside its embedding tables, whose optimiser is fused."""
+    parameters: list[nn.Parameter] = []
+    if isinstance(module, EmbeddingBagCollectionInterface):
+        return parameters
+    parameters.extend(module.parameters(recurse=False))
+    for child in module.children():
+        parameters.extend(dense_parameters(child))
+    return list(dict.fromkeys(parameters))
+
+
+def build_dense_optimizer(module: nn.Module, config: DenseOptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the dense parameters of ``module``."""
+    parameters = dense_parameters(module)
+    groups = [
+        {
+            "params": [p for p in parameters if p.ndim >= 2],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
