@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recsys.errors import ArtifactError, ConfigError
+
 #: Largest value of a nibble.
 LARGEST_NIBBLE = 15
 #: Bytes of scale and bias behind the nibbles.
@@ -23,10 +25,10 @@ def row_integers(width: int) -> int:
     """Number of int64 in the row of a vector of ``width`` columns: 17 for 256.
 
     Raises:
-        ValueError: ``width`` is no positive multiple of 16.
+        ConfigError: ``width`` is no positive multiple of 16.
     """
     if width <= 0 or width % COLUMNS_PER_INTEGER != 0:
-        raise ValueError(
+        raise ConfigError(
             "A 4-bit row is read as 64-bit integers, so its width must be a positive multiple of "
             f"{COLUMNS_PER_INTEGER}, not {width}; choose such an embedding dimension."
         )
@@ -45,8 +47,9 @@ def quantize_rows(values: Tensor) -> Tensor:
         [..., D / 16 + 1] int64.
 
     Raises:
-        ValueError: D is no multiple of 16, or a row holds NaN or infinity (or values so far apart
-            that their difference is no float32).
+        ConfigError: D is no multiple of 16.
+        ArtifactError: a row holds NaN or infinity (or values so far apart that their difference is
+            no float32).
     """
     width = values.size(-1)
     row_integers(width)
@@ -54,7 +57,7 @@ def quantize_rows(values: Tensor) -> Tensor:
     bias = values.amin(dim=-1, keepdim=True)  # [..., 1]
     span = values.amax(dim=-1, keepdim=True) - bias
     if not bool(torch.isfinite(span).all()):
-        raise ValueError(
+        raise ArtifactError(
             "An embedding holds NaN or infinity and cannot be quantised to 4 bits; the model that "
             "made it has diverged: look at its training loss and export an earlier checkpoint."
         )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from recsys.errors import ArtifactError, ConfigError
 from recsys.export.embedding_reader import read_rows
 from recsys.export.embedding_row import dequantize_rows, quantize_rows, row_integers
 
@@ -106,13 +107,13 @@ def test_values_are_as_close_as_fbgemm_s_on_gaussian_rows() -> None:
 def test_nan_and_infinity_are_refused_with_a_sentence(bad: float) -> None:
     values = torch.randn(2, 16)
     values[1, 3] = bad
-    with pytest.raises(ValueError, match="NaN or infinity"):
+    with pytest.raises(ArtifactError, match="NaN or infinity"):
         quantize_rows(values)
 
 
 @pytest.mark.parametrize("width", [0, 8, 24, 100])
 def test_a_width_that_is_no_multiple_of_16_is_refused(width: int) -> None:
-    with pytest.raises(ValueError, match=f"multiple of 16, not {width}"):
+    with pytest.raises(ConfigError, match=f"multiple of 16, not {width}"):
         row_integers(width)
 
 
