@@ -1,0 +1,292 @@
+"""What a simulated log is made of; ``conf/simulator/*.yaml`` holds the values and their origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from recsys.data.schema import MILLISECONDS_PER_DAY, Split, Task, TaskKind
+from recsys.errors import ConfigError
+
+#: The ten tasks of DV365, table 2, in its order.
+TASKS: tuple[Task, ...] = (
+    Task("video_complete"),
+    Task("skip"),
+    Task("reshare"),
+    Task("profile_visit"),
+    Task("external_share"),
+    Task("follow"),
+    Task("liked"),
+    Task("save"),
+    Task("comment"),
+    Task("watch_time", TaskKind.REGRESSION),
+)
+
+#: Tasks that are functions of the dwell time; the others are drawn by a logit of their own.
+DWELL_TASKS: tuple[str, ...] = ("video_complete", "skip", "watch_time")
+LOGIT_TASKS: tuple[str, ...] = tuple(t.name for t in TASKS if t.name not in DWELL_TASKS)
+
+HOURS_PER_DAY = 24
+
+
+@dataclass(frozen=True)
+class ActivityConfig:
+    """How many impressions a user has.
+
+    Attributes:
+        quantiles: impressions per user over 30 days of KuaiRand-27K, by level from 0 to 1.
+        scale: impressions of a simulated user over the whole log = scale · quantile.
+        max_impressions: limit per user; the store cuts timelines at 35,000 anyway.
+    """
+
+    quantiles: dict[float, float]
+    scale: float
+    max_impressions: int
+
+
+@dataclass(frozen=True)
+class CatalogueConfig:
+    """Topics, authors and items.
+
+    Attributes:
+        topics: number of topics; their popularity is Zipf with exponent ``topic_zipf``.
+        authors: number of authors; their popularity is Zipf with exponent ``author_zipf``.
+        items: number of items published from ``warm_up_days`` before the log to its end.
+        second_topic_share: share of an author's items that are about the author's second topic.
+        author_quality: standard deviation of the authors' quality.
+        item_quality: standard deviation of an item's quality around its author's.
+        content_noise: standard deviation of the observable content score around the quality.
+        log_duration_mean: mean of ln(video duration in s).
+        log_duration_sd: standard deviation of ln(video duration in s).
+        media_shares: share of items per media type.
+        reading_times: per media type without a duration, the seconds that take its place in the
+            dwell equation.
+        warm_up_days: days before the log in which items were published.
+        fresh_share: share of impressions whose item age is drawn with ``fresh_days``; the others
+            use ``lasting_days``.
+        fresh_days: mean age of short-lived items at exposure.
+        lasting_days: mean age of lasting items at exposure.
+    """
+
+    topics: int
+    topic_zipf: float
+    authors: int
+    author_zipf: float
+    items: int
+    second_topic_share: float
+    author_quality: float
+    item_quality: float
+    content_noise: float
+    log_duration_mean: float
+    log_duration_sd: float
+    media_shares: dict[str, float]
+    reading_times: dict[str, float]
+    warm_up_days: int
+    fresh_share: float
+    fresh_days: float
+    lasting_days: float
+
+
+@dataclass(frozen=True)
+class InterestConfig:
+    """What users like, for long and for a short while.
+
+    Attributes:
+        topics_per_user: number of topics a user has a pronounced and a short-term interest in.
+        stable_mean: mean stable affinity to those topics.
+        stable_sd: its standard deviation.
+        other_sd: standard deviation of the affinity to all other topics (mean 0).
+        short_term_sd: stationary standard deviation of the Ornstein-Uhlenbeck short-term part.
+        short_term_hours: its time constant.
+        grid_hours: the step on which it moves; must divide 24.
+        favourite_authors: number of authors a user is attached to.
+        author_mean: mean affinity to a favourite author.
+        author_sd: its standard deviation.
+        mood_sd: standard deviation of the mood of one session.
+    """
+
+    topics_per_user: int
+    stable_mean: float
+    stable_sd: float
+    other_sd: float
+    short_term_sd: float
+    short_term_hours: float
+    grid_hours: int
+    favourite_authors: int
+    author_mean: float
+    author_sd: float
+    mood_sd: float
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """When users come and how much they are shown.
+
+    Attributes:
+        hour_shares: share of sessions that start in each of the 24 hours of the day (UTC).
+        requests_per_session: mean number of requests of a session (geometric).
+        min_items: fewest items of a request.
+        max_items: most items of a request.
+        think_seconds: mean pause after every item, on top of its dwell time.
+        surface_shares: share of sessions per surface.
+    """
+
+    hour_shares: dict[int, float]
+    requests_per_session: float
+    min_items: int
+    max_items: int
+    think_seconds: float
+    surface_shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ExposureConfig:
+    """How the recommender that made the log chose items.
+
+    Attributes:
+        topic_share: share of impressions taken from the user's topics.
+        author_share: share taken from the user's favourite authors; the rest is popularity.
+        sharpness: logits over the user's topics = sharpness · affinity as of a day before.
+    """
+
+    topic_share: float
+    author_share: float
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class ResponseConfig:
+    """How one outcome depends on the latents; for dwell time the response is ln(dwell).
+
+    Attributes:
+        intercept: response of an average user to an average video.
+        user_sd: standard deviation of the users' propensity.
+        interest: weight of the interest (stable + short-term) in the topic.
+        author: weight of the affinity to the author.
+        quality: weight of the item's quality.
+        mood: weight of the session's mood.
+    """
+
+    intercept: float
+    user_sd: float
+    interest: float
+    author: float
+    quality: float
+    mood: float
+
+
+@dataclass(frozen=True)
+class DwellConfig:
+    """Dwell time and the tasks that are functions of it.
+
+    Attributes:
+        response: mean of ln(dwell in s) for a duration of 1 s.
+        duration_exponent: growth of ln(dwell) with ln(duration).
+        noise_sd: standard deviation of ln(dwell) around its mean.
+        max_seconds: dwell times are cut here.
+        skip_seconds: a shorter dwell is a skip.
+    """
+
+    response: ResponseConfig
+    duration_exponent: float
+    noise_sd: float
+    max_seconds: float
+    skip_seconds: float
+
+
+@dataclass(frozen=True)
+class SimulatorConfig:
+    """One simulated log.
+
+    Attributes:
+        seed: the same seed gives the same log, however it is chunked.
+        users: number of users.
+        start: first day of the log, ISO date, UTC.
+        days: length of the log.
+        fit_days: days of request rows to fit on; request rows cover only the last days.
+        choose_days: days of request rows to choose on, after the fit days.
+        report_days: days of request rows to report on: the last days of the log.
+        request_share: share of the requests of those days that become request rows.
+        gap_hours: the gap the probabilities within reach stand for.
+        surface_offsets: per surface, offset of every logit and of ln(dwell).
+        media_offsets: per media type, likewise.
+        activity: impressions per user.
+        catalogue: topics, authors and items.
+        interests: what users like.
+        sessions: when users come.
+        exposure: what users are shown.
+        actions: one response per task of ``LOGIT_TASKS``.
+        dwell: dwell time, and with it video_complete, skip and watch_time.
+    """
+
+    seed: int
+    users: int
+    start: str
+    days: int
+    fit_days: int
+    choose_days: int
+    report_days: int
+    request_share: float
+    gap_hours: int
+    surface_offsets: dict[str, float]
+    media_offsets: dict[str, float]
+    activity: ActivityConfig
+    catalogue: CatalogueConfig
+    interests: InterestConfig
+    sessions: SessionConfig
+    exposure: ExposureConfig
+    actions: dict[str, ResponseConfig]
+    dwell: DwellConfig
+
+    def __post_init__(self) -> None:
+        if set(self.actions) != set(LOGIT_TASKS):
+            raise ConfigError(
+                f"simulator.actions has the tasks {sorted(self.actions)}; expected exactly "
+                f"{sorted(LOGIT_TASKS)}."
+            )
+        if self.gap_hours % self.interests.grid_hours:
+            raise ConfigError(
+                f"simulator.interests.grid_hours={self.interests.grid_hours} must divide "
+                f"simulator.gap_hours={self.gap_hours}."
+            )
+        if self.fit_days + self.choose_days + self.report_days > self.days:
+            raise ConfigError(
+                "simulator.fit_days + choose_days + report_days is more than "
+                f"simulator.days={self.days}; make the log longer."
+            )
+        if set(self.sessions.hour_shares) != set(range(HOURS_PER_DAY)):
+            raise ConfigError(
+                "simulator.sessions.hour_shares needs one share for each hour from 0 to 23."
+            )
+
+    @property
+    def start_ms(self) -> int:
+        """First moment of the log, ms."""
+        return int(datetime.fromisoformat(self.start).replace(tzinfo=UTC).timestamp() * 1_000)
+
+    @property
+    def end_ms(self) -> int:
+        """The log holds requests before this moment, ms."""
+        return self.start_ms + self.days * MILLISECONDS_PER_DAY
+
+    @property
+    def split_bounds(self) -> dict[str, tuple[int, int]]:
+        """``[first, last)`` request time per split, ms."""
+        report = self.end_ms - self.report_days * MILLISECONDS_PER_DAY
+        choose = report - self.choose_days * MILLISECONDS_PER_DAY
+        fit = choose - self.fit_days * MILLISECONDS_PER_DAY
+        return {
+            Split.FIT.value: (fit, choose),
+            Split.CHOOSE.value: (choose, report),
+            Split.REPORT.value: (report, self.end_ms),
+        }
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """Names of the media codes."""
+        return tuple(self.catalogue.media_shares)
+
+    @property
+    def surfaces(self) -> tuple[str, ...]:
+        """Names of the surface codes."""
+        return tuple(self.sessions.surface_shares)

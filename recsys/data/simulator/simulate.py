@@ -1,0 +1,219 @@
+"""Writes a simulated log, its request rows and its description, block by block."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.data.progress import track
+from recsys.data.schema import (
+    ACTION_TYPES,
+    IMPRESSION,
+    MILLISECONDS_PER_HOUR,
+    Column,
+)
+from recsys.data.simulator.best import SUMS, best_metrics, loss_sums
+from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
+from recsys.data.simulator.catalogue import Catalogue, make_catalogue
+from recsys.data.simulator.config import HOURS_PER_DAY, TASKS, SimulatorConfig
+from recsys.data.simulator.outcomes import stack_tasks
+
+SIMULATION_FILE = "simulation.json"
+ITEMS_FILE = "items.parquet"
+USERS_FILE = "users.parquet"
+LOG_FOLDER = "log"
+REQUESTS_FOLDER = "requests"
+
+#: A file holds about this many impressions.
+IMPRESSIONS_PER_PART = 2_000_000
+COMPRESSION = {"compression": "zstd", "compression_level": 1}
+
+
+def simulate(
+    config: SimulatorConfig, out: Path, impressions_per_part: int = IMPRESSIONS_PER_PART
+) -> None:
+    """Write the log of ``config`` into ``out``, replacing a simulation that is there.
+
+    ``log/`` and ``requests/`` hold Parquet parts, ``items.parquet`` and ``users.parquet`` the
+    features, ``simulation.json`` the configuration, counts, split bounds and best metrics; it is
+    written last, so a folder with it is whole. Memory is bounded by one block of users.
+
+    Args:
+        config: what to simulate.
+        out: folder to write.
+        impressions_per_part: size of a file; it does not change the log.
+    """
+    for name in (LOG_FOLDER, REQUESTS_FOLDER):
+        shutil.rmtree(out / name, ignore_errors=True)
+        (out / name).mkdir(parents=True)
+    (out / SIMULATION_FILE).unlink(missing_ok=True)
+    catalogue = make_catalogue(config, _generator(config, 0))
+    catalogue.frame(config).write_parquet(out / ITEMS_FILE)
+
+    blocks = -(-config.users // USERS_PER_BLOCK)
+    writer = _Writer(config, catalogue, out, impressions_per_part)
+    with writer:
+        for number in track(range(blocks), "Simulating users"):
+            first = number * USERS_PER_BLOCK
+            count = min(USERS_PER_BLOCK, config.users - first)
+            block = simulate_block(config, catalogue, count, _generator(config, number + 1))
+            writer.write(block, first)
+    pq.write_table(pa.concat_tables(writer.users), out / USERS_FILE)
+    description = {
+        "config": asdict(config),
+        "split_bounds": config.split_bounds,
+        "counts": writer.counts,
+        "best": {split: best_metrics(sums) for split, sums in writer.sums.items()},
+    }
+    (out / SIMULATION_FILE).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _generator(config: SimulatorConfig, stream: int) -> np.random.Generator:
+    """Stream 0 draws the catalogue, stream b + 1 the users of block b."""
+    seed = np.random.SeedSequence(config.seed, spawn_key=(stream,))
+    return np.random.Generator(np.random.SFC64(seed))
+
+
+class _Writer:
+    """Turns blocks into row groups and starts a new part when one is full."""
+
+    def __init__(
+        self, config: SimulatorConfig, catalogue: Catalogue, out: Path, impressions_per_part: int
+    ) -> None:
+        self.config, self.catalogue, self.out = config, catalogue, out
+        self.impressions_per_part = impressions_per_part
+        self.part, self.in_part = 0, 0
+        self.waiting: dict[str, list[pa.Table]] = {LOG_FOLDER: [], REQUESTS_FOLDER: []}
+        self.users: list[pa.Table] = []
+        self.counts = {"impressions": 0, "explicit_events": 0, "requests": 0, "rows": 0}
+        self.sums = {split: np.zeros((len(TASKS), SUMS)) for split in config.split_bounds}
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_part()
+
+    def write(self, block: Block, first_user: int) -> None:
+        """Add the events, request rows and users of a block whose first user id is given."""
+        in_log = block.request_time < self.config.end_ms - self.config.start_ms
+        impressions = np.flatnonzero(in_log)
+        actions = np.flatnonzero(in_log[block.action_impression])
+        self.waiting[LOG_FOLDER].append(self._impressions(block, first_user, impressions))
+        self.waiting[LOG_FOLDER].append(self._actions(block, first_user, actions))
+        self.waiting[REQUESTS_FOLDER].append(self._rows(block, first_user))
+        self.users.append(_user_table(block, first_user))
+        self.counts["impressions"] += len(impressions)
+        self.counts["explicit_events"] += len(actions)
+        self.counts["requests"] += len(np.unique(block.impressions.request[block.rows]))
+        self.counts["rows"] += len(block.rows)
+        self.in_part += len(impressions)
+        if self.in_part >= self.impressions_per_part:
+            self._close_part()
+
+    def _close_part(self) -> None:
+        for name, tables in self.waiting.items():
+            if tables:
+                path = self.out / name / f"part-{self.part:05d}.parquet"
+                # Without the Arrow schema, coded columns are read as the strings they stand for.
+                pq.write_table(pa.concat_tables(tables), path, store_schema=False, **COMPRESSION)
+                tables.clear()
+        self.part, self.in_part = self.part + 1, 0
+
+    def _impressions(self, block: Block, first_user: int, chosen: NDArray[np.int64]) -> pa.Table:
+        return self._events(
+            block,
+            first_user,
+            chosen,
+            time=block.time[chosen],
+            action=np.full(len(chosen), ACTION_TYPES.index(IMPRESSION), np.int8),
+            dwell=pa.array(block.dwell[chosen]),
+        )
+
+    def _actions(self, block: Block, first_user: int, chosen: NDArray[np.int64]) -> pa.Table:
+        return self._events(
+            block,
+            first_user,
+            block.action_impression[chosen],
+            time=block.action_time[chosen],
+            action=block.action_code[chosen],
+            dwell=pa.nulls(len(chosen), pa.float32()),
+        )
+
+    def _events(
+        self,
+        block: Block,
+        first_user: int,
+        impression: NDArray[np.int64],
+        time: NDArray[np.int64],
+        action: NDArray[np.int8],
+        dwell: pa.Array,
+    ) -> pa.Table:
+        """Events in the contract of ``recsys.data.schema``, one per given impression."""
+        shown, catalogue = block.impressions, self.catalogue
+        item = shown.item[impression]
+        return pa.table(
+            {
+                Column.USER: shown.user[impression] + first_user,
+                Column.ITEM: item,
+                Column.TIMESTAMP: time + self.config.start_ms,
+                Column.AUTHOR: catalogue.item_author[item].astype(np.int64),
+                Column.TOPIC: catalogue.item_topic[item].astype(np.int64),
+                Column.MEDIA_TYPE: _coded(catalogue.item_media[item], self.config.media_types),
+                Column.SURFACE: _coded(shown.surface[impression], self.config.surfaces),
+                Column.ACTION_TYPE: _coded(action, ACTION_TYPES),
+                Column.DWELL_TIME: dwell,
+                Column.VIDEO_DURATION: pa.array(catalogue.item_duration[item], from_pandas=True),
+            }
+        )
+
+    def _rows(self, block: Block, first_user: int) -> pa.Table:
+        """Request rows with labels, context features and true probabilities."""
+        shown, rows = block.impressions, block.rows
+        item = shown.item[rows]
+        labels = stack_tasks(block.labels | {"watch_time": block.dwell})[rows]
+        absolute = stack_tasks(block.best_absolute)
+        reach = stack_tasks(block.best_within_reach)
+        request_time = block.request_time[rows] + self.config.start_ms
+        for split, (first, last) in self.config.split_bounds.items():
+            inside = (request_time >= first) & (request_time < last)
+            self.sums[split] += loss_sums(labels[inside], absolute[inside], reach[inside])
+        age_ms = block.request_time[rows] - self.catalogue.item_published[item]
+        columns: dict[str, Any] = {
+            Column.USER: shown.user[rows] + first_user,
+            Column.ITEM: item,
+            Column.REQUEST_TIME: request_time,
+            Column.SURFACE: _coded(shown.surface[rows], self.config.surfaces),
+            "hour_of_day": request_time // MILLISECONDS_PER_HOUR % HOURS_PER_DAY,
+            "position": shown.position[rows],
+            "log_item_age": np.log1p(age_ms / MILLISECONDS_PER_HOUR).astype(np.float32),
+        }
+        for column, task in enumerate(TASKS):
+            columns[task.column] = pa.array(labels[:, column], from_pandas=True)
+            columns[f"best_absolute_{task.name}"] = pa.array(absolute[:, column], from_pandas=True)
+            columns[f"best_within_reach_{task.name}"] = pa.array(reach[:, column], from_pandas=True)
+        return pa.table(columns)
+
+
+def _coded(codes: NDArray[np.int8], names: tuple[str, ...]) -> pa.DictionaryArray:
+    """A string column stored as codes."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names))
+
+
+def _user_table(block: Block, first_user: int) -> pa.Table:
+    """One row per user with an observable feature: how active the user is."""
+    impressions = block.population.impressions
+    return pa.table(
+        {
+            Column.USER: np.arange(len(impressions)) + first_user,
+            "log_activity": np.log(impressions).astype(np.float32),
+        }
+    )

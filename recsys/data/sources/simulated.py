@@ -1,0 +1,101 @@
+"""Reads the log written by the simulator (``recsys data simulate``, docs/simulator.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from recsys.data.schema import Column, Feature, FeatureKind, FeatureSide
+from recsys.data.simulator.config import TASKS
+from recsys.data.simulator.simulate import (
+    ITEMS_FILE,
+    LOG_FOLDER,
+    REQUESTS_FOLDER,
+    SIMULATION_FILE,
+    USERS_FILE,
+)
+from recsys.data.sources.base import Source
+from recsys.errors import DataError
+
+#: Rows of a chunk: what is in memory at a time.
+CHUNK_ROWS = 1_000_000
+
+FEATURES: tuple[Feature, ...] = (
+    Feature("log_activity", FeatureSide.USER, FeatureKind.DENSE),
+    Feature(Column.MEDIA_TYPE, FeatureSide.ITEM, FeatureKind.CATEGORICAL),
+    Feature("content_score", FeatureSide.ITEM, FeatureKind.DENSE),
+    Feature("log_length", FeatureSide.ITEM, FeatureKind.DENSE),
+    Feature(Column.SURFACE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
+    Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
+    Feature("position", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
+    Feature("log_item_age", FeatureSide.CONTEXT, FeatureKind.DENSE),
+)
+
+
+class SimulatedSource(Source):
+    """A folder of ``recsys data simulate``.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        DataError: the folder holds no whole simulation.
+    """
+
+    name = "simulated"
+    tasks = TASKS
+    features = FEATURES
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        description = path / SIMULATION_FILE
+        if not description.is_file():
+            raise DataError(
+                f"{path} holds no whole simulated log (no {SIMULATION_FILE} in it); make one with "
+                f"`recsys data simulate simulator=demo out={path}`."
+            )
+        bounds = json.loads(description.read_text())["split_bounds"]
+        self.split_bounds = {split: (first, last) for split, (first, last) in bounds.items()}
+
+    def files(self) -> list[Path]:
+        """The description, the features, and every part of the log and of the request rows."""
+        parts = [
+            part
+            for folder in (LOG_FOLDER, REQUESTS_FOLDER)
+            for part in sorted((self.path / folder).glob("*.parquet"))
+        ]
+        found = [self.path / name for name in (SIMULATION_FILE, ITEMS_FILE, USERS_FILE)] + parts
+        for file in found:
+            if not file.is_file():
+                raise DataError(
+                    f"{file} is missing; simulate the log again with `recsys data simulate`."
+                )
+        return found
+
+    def events(self) -> Iterator[pl.DataFrame]:
+        """Impressions and explicit actions, part by part."""
+        yield from self._chunks(LOG_FOLDER)
+
+    def requests(self) -> Iterator[pl.DataFrame]:
+        """Request rows with labels, context features and both true probabilities."""
+        yield from self._chunks(REQUESTS_FOLDER)
+
+    def users(self) -> pl.DataFrame:
+        """``user_id`` and ``log_activity``."""
+        return pl.read_parquet(self.path / USERS_FILE)
+
+    def items(self) -> pl.DataFrame:
+        """``item_id``, author, topic and the item features."""
+        return pl.read_parquet(self.path / ITEMS_FILE)
+
+    def _chunks(self, folder: str) -> Iterator[pl.DataFrame]:
+        for part in sorted((self.path / folder).glob("*.parquet")):
+            with pq.ParquetFile(part) as file:
+                for batch in file.iter_batches(CHUNK_ROWS):
+                    frame = pl.from_arrow(batch)
+                    assert isinstance(frame, pl.DataFrame)
+                    yield frame
