@@ -6,8 +6,10 @@ there is one, the nearest key.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +18,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys.errors import ConfigError
@@ -152,16 +154,28 @@ def _place(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
 
 
 def _unknown_key(key: str, schema: type, place: str) -> str:
-    known = list(_known_keys(structured(schema)))
-    exact_leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    near = exact_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    hint = f"; did you mean `{near[0]}`?" if near else "."
+    near = _nearest(key, list(_known_keys(schema)))
+    hint = f"; did you mean `{near}`?" if near else "."
     return f"unknown key `{key}`{place}{hint}"
 
 
-def _known_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    for key in node:
-        yield f"{prefix}{key}"
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not (child._is_none() or child._is_missing()):
-            yield from _known_keys(child, f"{prefix}{key}.")
+def _nearest(key: str, known: Sequence[str]) -> str | None:
+    """The key the user may have meant: first among its siblings, then anywhere."""
+    group, _, leaf = key.rpartition(".")
+    siblings = [name for name in known if name.rpartition(".")[0] == group]
+    for names, cutoff in ((siblings, 0.6), (known, 0.8)):
+        by_leaf = {name.rpartition(".")[2]: name for name in reversed(names)}
+        matches = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=cutoff)
+        if matches:
+            return by_leaf[matches[0]]
+    return None
+
+
+def _known_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    """Every key of a schema, outermost first."""
+    hints = typing.get_type_hints(schema)
+    for name in hints:
+        yield f"{prefix}{name}"
+    for name, hint in hints.items():
+        if dataclasses.is_dataclass(hint):
+            yield from _known_keys(hint, f"{prefix}{name}.")  # type: ignore[arg-type]

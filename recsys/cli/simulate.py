@@ -1,0 +1,39 @@
+"""`recsys data simulate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+from rich.console import Console
+
+from recsys.data.simulator.config import SimulatorConfig
+from recsys.data.simulator.simulate import simulate
+from recsys.training.composition import compose
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """What to simulate.
+
+    Attributes:
+        simulator: the log.
+        out: folder to write.
+    """
+
+    simulator: SimulatorConfig
+    out: str = MISSING
+
+
+def configure(overrides: Sequence[str]) -> SimulateConfig:
+    """Compose conf/simulate.yaml."""
+    return compose("simulate", SimulateConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Write the log."""
+    config = configure(overrides)
+    simulate(config.simulator, Path(config.out))
+    Console(stderr=True).print(f"Simulated log: {config.out}")
