@@ -1,1 +1,5 @@
 """Metrics and the protocols under which they are reported."""
+
+from recsys.installation import require_supported_set
+
+require_supported_set()

@@ -1,1 +1,5 @@
 """One LightningModule per system."""
+
+from recsys.installation import require_supported_set
+
+require_supported_set()

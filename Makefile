@@ -1,0 +1,55 @@
+# make setup     make .venv with exact versions (a second run does nothing)
+# make demo      simulate a log, train DV365 on it, export, publish and report
+# make test      the tests, without the slow ones and those that need a GPU
+# make test-all  every test this machine can run
+# make lint      ruff (lint, format) and mypy
+# make bench     every benchmark; BENCH="slices data" picks some
+# make lock      write the locks in requirements/ anew
+#
+# PYTHON=…  the Python 3.11 or 3.12 that .venv is made with
+# VENV=…    another environment than .venv; TORCH=2.11 the older set of versions
+
+VENV ?= .venv
+TORCH ?=
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c 'import venv' 2>/dev/null && echo $$python && break; done)
+PYTEST_ARGS ?=
+BENCH ?= $(notdir $(basename $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
+
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+
+.PHONY: setup demo test test-all lint format bench lock clean-venv
+.DEFAULT_GOAL := setup
+
+setup:
+	@test -n "$(PYTHON)" || { echo "No Python found: install Python 3.11 or 3.12." >&2; exit 1; }
+	@$(PYTHON) -m recsys.install --venv $(VENV) --dev $(if $(TORCH),--torch $(TORCH))
+
+demo: setup
+	@PATH="$(abspath $(BIN)):$$PATH" bash scripts/demo.sh
+
+test: setup
+	$(RUN) pytest $(PYTEST_ARGS)
+
+test-all: setup
+	$(RUN) pytest -m "" $(PYTEST_ARGS)
+
+lint: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+format: setup
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+bench: setup
+	@for name in $(BENCH); do $(BIN)/recsys bench $$name || exit 1; done
+
+lock:
+	requirements/lock.sh $(PYTHON) 2.13.0 1.8.0 1.8.0
+	CONSTRAINTS=requirements/torch-2.13.txt requirements/lock.sh $(PYTHON) 2.11.0 1.6.0 1.6.1
+
+clean-venv:
+	rm -rf $(VENV)

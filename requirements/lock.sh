@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Write requirements/torch-<version>.txt and dev.txt anew from setup.cfg, torchrec.in and dev.in.
+# Usage: requirements/lock.sh <python> <torch version> <fbgemm version> <torchrec version>
+# With CONSTRAINTS=requirements/torch-2.13.txt the other packages keep the versions of that lock.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$1 torch=$2 fbgemm=$3 torchrec=$4
+lock=requirements/torch-${torch%.*}.txt
+environment=$(mktemp -d)
+trap 'rm -rf "$environment"' EXIT
+"$python" -m venv "$environment"
+pip=("$environment/bin/python" -m pip --disable-pip-version-check --quiet)
+
+# The packages of torch's own CUDA dependencies are pinned by torch and differ between its builds.
+freeze() {
+    "$environment/bin/python" -m pip freeze --all --exclude pip --exclude recsys |
+        sed -E 's/\+[a-z0-9.]+$//; s/^fbgemm_gpu-cpu/fbgemm-gpu-cpu/' |
+        grep -v -i -E '^(nvidia|cuda|triton)' | sort -f
+}
+
+constraints=()
+if [ -n "${CONSTRAINTS:-}" ]; then
+    grep -v -E '^(torch|torchrec|fbgemm-gpu-cpu|setuptools)==' "$CONSTRAINTS" >"$environment/constraints.txt"
+    constraints=(--constraint "$environment/constraints.txt")
+fi
+"${pip[@]}" install "torch==$torch" "setuptools>=77" "${constraints[@]}"
+"${pip[@]}" install --no-deps "fbgemm-gpu-cpu==$fbgemm" "torchrec==$torchrec"
+"$environment/bin/python" - >"$environment/runtime.in" <<'PYTHON'
+import configparser
+
+setup = configparser.ConfigParser()
+setup.read("setup.cfg")
+print(setup["options"]["install_requires"].strip())
+PYTHON
+"${pip[@]}" install -r "$environment/runtime.in" -r requirements/torchrec.in "${constraints[@]}"
+{
+    echo "# Written by requirements/lock.sh; recsys.install reads it and replaces fbgemm-gpu-cpu by"
+    echo "# fbgemm-gpu where torch and the driver have CUDA."
+    freeze
+} >"$lock"
+"${pip[@]}" install -r requirements/dev.in
+{
+    echo "# Written by requirements/lock.sh; installed beside either torch."
+    freeze | grep -v -x -F -f "$lock"
+} >requirements/dev.txt
+echo "wrote $lock and requirements/dev.txt"
