@@ -100,10 +100,17 @@ class CellPartition:
 
 @dataclass(frozen=True)
 class CellLookup:
-    """One table's use of a partition: the slices are in the order of the incidence's rows."""
+    """One table's use of a partition.
+
+    Attributes:
+        table: its name.
+        column: position of its id type in ``IdType``.
+        partition: position of the partition.
+        slices: positions in the slice set, in the order of the incidence's rows.
+    """
 
     table: str
-    id_type: IdType
+    column: int
     partition: int
     slices: tuple[int, ...]
 
@@ -146,9 +153,8 @@ def partition_cells(slice_set: SliceSet, timeline: TimelineKind) -> TimelinePart
             if (weight, rules) not in positions:
                 positions[weight, rules] = len(partitions)
                 partitions.append(_partition(table.name, weight, rules, bins))
-            lookups.append(
-                CellLookup(table.name, table.id_type, positions[weight, rules], members)
-            )
+            column = list(IdType).index(table.id_type)
+            lookups.append(CellLookup(table.name, column, positions[weight, rules], members))
     return TimelinePartitions(bins, tuple(partitions), tuple(lookups))
 
 
