@@ -42,7 +42,7 @@ def train(config: RunConfig) -> Path:
         RecsysError: a configuration or data set that cannot work, or a run folder that is taken.
     """
     _quieten()
-    dataset, data_config = open_or_prepare(config.data, config.data_dir)
+    dataset, data_config = open_or_prepare(config.data)
     config = replace(config, data=data_config)
     run_dir = _resume_dir(config, dataset) if config.resume else _new_dir(config, dataset)
     pl.seed_everything(config.seed, workers=True, verbose=False)

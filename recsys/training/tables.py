@@ -25,20 +25,26 @@ COLUMNS = (
     ("gain captured", "gain_captured", "{:.1%}"),
 )
 
+#: Groups of rows as metric names have them, and their titles.
+GROUPS = {
+    "": "all items",
+    "seen_items": "items seen in the fit period",
+    "unseen_items": "items not seen in the fit period",
+}
+
+#: Stands for a number that is not defined.
+UNDEFINED = "-"
+
 
 def print_evaluation(metrics: Metrics, config: EvaluateConfig) -> None:
     """Print one row per task, all items and, apart, items seen and unseen in the fit period."""
     prefix = PREFIXES[Split(config.split)]
     console = Console()
-    for group, title in (
-        ("", "all items"),
-        ("seen_items", "seen items"),
-        ("unseen_items", "unseen items"),
-    ):
+    for group in GROUPS:
         place = f"{prefix}/{group}".rstrip("/")
         table = metrics_table(metrics, place)
         if table.row_count:
-            table.title = f"{config.run_dir}, split {config.split}, {title}"
+            table.title = f"{config.run_dir}, split {config.split}, {GROUPS[group]}"
             console.print(table)
     any_metric = metrics.get(f"{prefix}/ne/mean") or next(iter(metrics.values()))
     console.print(f"Protocol: {any_metric['protocol']}", highlight=False)
@@ -73,9 +79,9 @@ def task_names(metrics: Metrics, place: str) -> list[str]:
 
 
 def number(metric: Mapping[str, Any] | None, form: str) -> str:
-    """A metric as text, with its interval where it has one; "–" where it is not defined."""
+    """A metric as text, with its interval where it has one."""
     if metric is None or metric["value"] is None:
-        return "–"
+        return UNDEFINED
     text = form.format(metric["value"])
     if metric.get("low") is None:
         return text

@@ -1,0 +1,29 @@
+"""The data set a run is trained on: prepared now if it is not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.console import Console
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.manifest import FILE_NAME
+from recsys.data.prepare import PrepareConfig, prepare
+
+
+def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConfig]:
+    """Open the prepared data set, preparing it first where it is absent.
+
+    Returns:
+        The data set, and ``config`` with the absolute path of its folder, so that a run folder
+        finds it from wherever it is read.
+
+    Raises:
+        DataError: the owner's files are missing, or the folder holds a data set that was
+            prepared in another way or from other files.
+    """
+    folder = config.out_folder
+    if not (folder / FILE_NAME).is_file():
+        Console(stderr=True).print(f"Preparing {config.title} into {folder} (once).")
+    prepare(config)
+    return PreparedDataset.open(folder), replace(config, out=str(folder.resolve()))

@@ -1,0 +1,187 @@
+"""Figures of the report, each an SVG that stands inside the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+matplotlib.use("Agg")
+
+WITH = "#1f5fa8"
+WITHOUT = "#c2571a"
+BEST = "#3c8c4e"
+GREY = "#8a8f98"
+
+STYLE = {
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa0a8",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e8eb",
+    "legend.frameon": False,
+    "svg.hashsalt": "recsys",  # the same figure gives the same file
+}
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _axes(width: float = 7.2, height: float = 3.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()
+
+
+def curves(runs: Mapping[str, pl.DataFrame]) -> str:
+    """Training loss (running mean) and the mean NE of the choose split by step.
+
+    Args:
+        runs: per name the log of a run, as ``read_metrics`` returns it.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.0))
+        left, right = figure.subplots(1, 2)
+        for (name, log), colour in zip(runs.items(), (WITH, WITHOUT), strict=False):
+            loss = log.filter(pl.col("metric") == "train/loss").sort("step")
+            window = max(1, len(loss) // 50)
+            smooth = loss["value"].rolling_mean(window, min_samples=1)
+            left.plot(loss["step"], loss["value"], color=colour, alpha=0.18, linewidth=0.8)
+            left.plot(loss["step"], smooth, color=colour, linewidth=1.8, label=name)
+            entropy = log.filter(pl.col("metric") == "val/ne/mean").sort("step")
+            right.plot(
+                entropy["step"],
+                entropy["value"],
+                color=colour,
+                marker="o",
+                markersize=4,
+                label=name,
+            )
+        left.set(xlabel="step", ylabel="training loss")
+        right.set(xlabel="step", ylabel="mean NE, choose split")
+        left.legend()
+        right.legend()
+        figure.tight_layout(w_pad=3)
+        return _svg(figure)
+
+
+def intervals(
+    values: Mapping[str, Mapping[str, float | None]], label: str, reference: float, percent: bool
+) -> str:
+    """One dot with its bootstrap interval per task.
+
+    Args:
+        values: per task ``value``, ``low`` and ``high``.
+        label: of the axis.
+        reference: where a vertical line stands.
+        percent: the values are shares, shown in per cent.
+    """
+    scale = 100 if percent else 1
+    known = {task: value for task, value in values.items() if value["value"] is not None}
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(height=0.6 + 0.32 * len(known))
+        axes.axvline(reference * scale, color=GREY, linewidth=1, linestyle="--")
+        for position, (_, metric) in enumerate(known.items()):
+            value = scale * float(metric["value"] or 0)
+            low, high = metric.get("low"), metric.get("high")
+            if low is not None and high is not None:
+                axes.plot(
+                    [scale * low, scale * high],
+                    [position, position],
+                    color=WITH,
+                    linewidth=5,
+                    alpha=0.25,
+                    solid_capstyle="round",
+                )
+            axes.plot(value, position, "o", color=WITH, markersize=6)
+            axes.annotate(
+                f"{value:.1f}",
+                (value, position),
+                (0, 6),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        axes.set_yticks(range(len(known)), list(known))
+        axes.set_ylim(len(known) - 0.4, -0.7)
+        axes.set_xlabel(label)
+        return _svg(figure)
+
+
+def calibration(
+    predictions: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], bins: int = 10
+) -> str:
+    """Observed rate against mean prediction in bins of equal size, one panel per task.
+
+    Args:
+        predictions: per binary task the predictions and labels of its rows, without NaN.
+        bins: number of bins.
+    """
+    columns = min(5, len(predictions))
+    rows = -(-len(predictions) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.95 * columns, 1.95 * rows + 0.2))
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel in panels[len(predictions) :]:
+            panel.set_visible(False)
+        for panel, (task, (predicted, labels)) in zip(panels, predictions.items(), strict=False):
+            order = np.argsort(predicted, kind="stable")
+            groups = [group for group in np.array_split(order, bins) if len(group)]
+            mean = np.array([predicted[group].mean() for group in groups])
+            rate = np.array([labels[group].mean() for group in groups])
+            error = np.sqrt(rate * (1 - rate) / [len(group) for group in groups])
+            limit = 1.08 * max(mean.max(), (rate + 2 * error).max())
+            panel.plot([0, limit], [0, limit], color=GREY, linewidth=1, linestyle="--")
+            panel.errorbar(mean, rate, 2 * error, color=WITH, marker="o", markersize=3, linewidth=1)
+            panel.set(xlim=(0, limit), ylim=(0, limit))
+            panel.set_title(task, fontsize=9)
+            panel.locator_params(nbins=3)
+            panel.tick_params(labelsize=8)
+        figure.supxlabel("mean prediction", fontsize=9)
+        figure.supylabel("observed rate", fontsize=9)
+        figure.tight_layout()
+        return _svg(figure)
+
+
+def by_history(labels: Sequence[str], lines: Mapping[str, Sequence[float]]) -> str:
+    """Mean NE by the number of events the timelines held.
+
+    Args:
+        labels: names of the bins of history length.
+        lines: per name (with, without, best in reach) one value per bin.
+    """
+    colours = dict(zip(lines, (WITH, WITHOUT, BEST), strict=False))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes()
+        for name, values in lines.items():
+            axes.plot(labels, values, marker="o", color=colours[name], label=name)
+        axes.set(xlabel="events in the two timelines", ylabel="mean NE")
+        axes.legend()
+        return _svg(figure)
+
+
+def occupancy(shares: Mapping[str, float]) -> str:
+    """Share of requests for which each slice holds at least one event."""
+    ordered = sorted(shares.items(), key=lambda pair: -pair[1])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(height=2.4)
+        axes.bar(range(len(ordered)), [100 * share for _, share in ordered], color=WITH, width=0.85)
+        axes.set(
+            xlabel=f"{len(ordered)} slices, fullest first",
+            ylabel="requests with an event (%)",
+            ylim=(0, 100),
+        )
+        axes.set_xticks([])
+        axes.grid(axis="x", visible=False)
+        return _svg(figure)
