@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from recsys.data.schema import Task, TaskKind
@@ -76,4 +75,5 @@ class TaskMetrics(nn.Module):
 
     def _by_name(self, metric: str, positions: list[int], values: Tensor) -> dict[str, float]:
         names = (f"{metric}/{self.tasks[k].name}" for k in positions)
-        return dict(zip(names, torch.as_tensor(values).tolist(), strict=True))
+        # torchmetrics squeezes the value of a single task to a scalar
+        return dict(zip(names, values.reshape(-1).tolist(), strict=True))
