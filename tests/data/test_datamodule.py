@@ -1,0 +1,157 @@
+"""The DataModule under Lightning: splits, resume in the middle of an epoch, sharding."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from recsys.data.batch import RequestBatch
+from recsys.data.datamodule import LoaderConfig, RequestDataModule
+from recsys.data.dataset import PreparedDataset
+from recsys.errors import ConfigError
+
+
+class Recorder(lightning.LightningModule):
+    """A model of one weight that notes which rows it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[list[int]] = []
+        self.validated: list[int] = []
+
+    def training_step(self, batch: RequestBatch, batch_index: int) -> torch.Tensor:
+        self.seen.append(batch.row_id.tolist())
+        return (self.weight - batch.labels.nanmean()).square()
+
+    def validation_step(self, batch: RequestBatch, batch_index: int) -> None:
+        self.validated.extend(batch.row_id.tolist())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint after some step and stops there, as a preempted job does."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
+
+
+class SaveAtEpochEnd(Callback):
+    """Saves a checkpoint at the end of the first epoch and stops there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        trainer.save_checkpoint(self.path)
+        trainer.should_stop = True
+
+
+def datamodule(prepared: PreparedDataset, num_workers: int = 0, **options) -> RequestDataModule:
+    return RequestDataModule(
+        LoaderConfig(batch_requests=16, shuffle_window=64, num_workers=num_workers, **options),
+        prepared,
+    )
+
+
+def fit(data: RequestDataModule, *callbacks: Callback, resume_from: Path | None = None) -> Recorder:
+    model = Recorder()
+    trainer = lightning.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared: PreparedDataset) -> Recorder:
+    return fit(datamodule(prepared))
+
+
+def test_every_epoch_sees_every_row_in_another_order(prepared, uninterrupted: Recorder):
+    steps = len(datamodule(prepared).train_dataloader())
+    assert steps > 4
+    epochs = [uninterrupted.seen[i : i + steps] for i in range(0, 3 * steps, steps)]
+    for epoch in epochs:
+        assert sorted(chain.from_iterable(epoch)) == list(range(prepared.requests("fit").num_rows))
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert len(uninterrupted.validated) == 3 * prepared.requests("choose").num_rows
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_resume_in_the_middle_of_an_epoch_is_exact(
+    prepared, uninterrupted: Recorder, tmp_path: Path, num_workers: int, epoch: int
+):
+    step = epoch * len(datamodule(prepared).train_dataloader()) + 3
+    path = tmp_path / "middle.ckpt"
+    before = fit(datamodule(prepared, num_workers), SaveAt(step, path))
+    after = fit(datamodule(prepared, num_workers), resume_from=path)
+    assert before.seen == uninterrupted.seen[:step]
+    assert after.seen == uninterrupted.seen[step:]
+    assert after.weight.item() == uninterrupted.weight.item()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resume_at_the_end_of_an_epoch_is_exact(
+    prepared, uninterrupted: Recorder, tmp_path: Path, num_workers: int
+):
+    path = tmp_path / "end.ckpt"
+    before = fit(datamodule(prepared, num_workers), SaveAtEpochEnd(path))
+    after = fit(datamodule(prepared, num_workers), resume_from=path)
+    assert before.seen + after.seen == uninterrupted.seen
+
+
+def test_resume_with_another_number_of_workers_is_one_sentence(prepared, tmp_path: Path):
+    path = tmp_path / "middle.ckpt"
+    fit(datamodule(prepared), SaveAt(2, path))
+    with pytest.raises(ConfigError, match="resume with num_workers=0"):
+        fit(datamodule(prepared, 1), resume_from=path)
+
+
+def test_splits_and_their_order(prepared: PreparedDataset):
+    data = datamodule(prepared)
+    for loader, split in (
+        (data.val_dataloader(), "choose"),
+        (data.test_dataloader(), "report"),
+    ):
+        rows = [batch.row_id.tolist() for batch in loader]
+        assert sorted(chain.from_iterable(rows)) == list(range(prepared.requests(split).num_rows))
+        assert [batch.row_id.tolist() for batch in loader] == rows
+
+
+def test_ranks_share_the_rows_evenly(prepared: PreparedDataset, monkeypatch):
+    seen, steps = [], set()
+    for rank in range(2):
+        data = datamodule(prepared)
+        monkeypatch.setattr(data, "_place", lambda rank=rank: (rank, 2))
+        batches = [batch.row_id.tolist() for batch in data.train_dataloader()]
+        steps.add(len(batches))
+        seen.extend(chain.from_iterable(batches))
+    assert len(steps) == 1
+    assert sorted(seen) == list(range(prepared.requests("fit").num_rows))
+
+
+@pytest.mark.parametrize("wrong", [{"batch_requests": 0}, {"gap_hours": -1.0}, {"num_workers": -1}])
+def test_values_that_cannot_work_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        LoaderConfig(**wrong)
