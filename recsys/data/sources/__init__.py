@@ -1,1 +1,69 @@
-"""Adapters from the owners' file layouts to the interaction-log contract."""
+"""Adapters from owners' files to the interaction-log contract, by name."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys.data.sources.base import Source
+from recsys.errors import ConfigError
+
+__all__ = ["SOURCES", "Source", "SourceEntry", "open_source"]
+
+
+@dataclass(frozen=True)
+class SourceEntry:
+    """Where an adapter lies; it is imported when it is used.
+
+    Attributes:
+        module: its module.
+        source: its class, made from a path and its options.
+        options: the dataclass of its options.
+        default_path: where its files lie below the data folder; None where only the user knows.
+    """
+
+    module: str
+    source: str
+    options: str
+    default_path: str | None = None
+
+
+SOURCES: dict[str, SourceEntry] = {
+    "log": SourceEntry("recsys.data.sources.log", "LogSource", "LogOptions"),
+    "kuairand": SourceEntry(
+        "recsys.data.sources.kuairand", "KuaiRandSource", "KuaiRandOptions", "kuairand_pure"
+    ),
+    "ebnerd": SourceEntry(
+        "recsys.data.sources.ebnerd", "EbnerdSource", "EbnerdOptions", "ebnerd_demo"
+    ),
+    "simulated": SourceEntry("recsys.data.sources.simulated", "SimulatedSource", ""),
+}
+
+
+def open_source(name: str, path: Path, options: dict[str, Any]) -> Source:
+    """The adapter ``name`` on the files at ``path``.
+
+    Raises:
+        ConfigError: there is no such adapter, or it has no such option.
+    """
+    if name not in SOURCES:
+        raise ConfigError(f"source={name} is not known; the sources are {', '.join(SOURCES)}.")
+    entry = SOURCES[name]
+    module = importlib.import_module(entry.module)
+    source_class = getattr(module, entry.source)
+    if not entry.options:
+        if options:
+            raise ConfigError(f"source={name} has no options, found {', '.join(options)}.")
+        return source_class(path)
+    options_type = getattr(module, entry.options)
+    try:
+        merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options_type), options))
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"options of source={name}: {reason}.") from error
+    return source_class(path, merged)

@@ -43,6 +43,13 @@ class Source(ABC):
         Where the source knows the true probabilities, their ``best_…`` columns come with them.
         """
 
+    def requests_from(self, events: pl.DataFrame) -> pl.DataFrame | None:
+        """Request rows that follow from ``events``, all valid events of some users.
+
+        For sources whose rows are part of the log itself; the others give them by ``requests``.
+        """
+        return None
+
     def users(self) -> pl.DataFrame | None:
         """One row per user: ``user_id`` and the user features."""
         return None

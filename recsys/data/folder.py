@@ -1,0 +1,64 @@
+"""The folder of a prepared data set: its fingerprint, and replacing it in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recsys.data.durable import sync_folder
+
+
+def fingerprint(configuration: dict[str, Any], files: Sequence[Path]) -> str:
+    """A hash of the configuration and of every input file's name, size and time of change."""
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    content = json.dumps([configuration, stats], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def replaced_folder(folder: Path, start_from: Path | None = None) -> Iterator[Path]:
+    """A folder to write in that takes the place of ``folder`` when the block ends well.
+
+    Args:
+        folder: what is to be replaced or made; it stays as it is if the block fails.
+        start_from: folder whose files the new one starts with, as hard links: replace such a
+            file, never write into it.
+    """
+    restore_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if start_from is None:
+        partial.mkdir()
+    else:
+        shutil.copytree(start_from, partial, copy_function=os.link)
+    try:
+        yield partial
+        previous = _previous(folder)
+        if folder.exists():
+            folder.rename(previous)
+        partial.rename(folder)
+        sync_folder(folder.parent)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Put back the previous folder where a crash fell between the two renames of a swap."""
+    previous = _previous(folder)
+    if previous.exists():
+        if folder.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(folder)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")

@@ -1,0 +1,320 @@
+"""EB-NeRD (Kruse et al., RecSys Challenge 2024): news of Ekstra Bladet, every size.
+
+Layout, as its owners publish it: ``train/{history,behaviors}.parquet``,
+``validation/{history,behaviors}.parquet`` and, in the sizes with article data,
+``articles.parquet``. Times carry no zone and are read as UTC.
+
+A reading of an article reaches us by up to three roads: as an entry of ``history``, as a row of
+``behaviors`` that was made on the article's page (its ``article_id``), and as the click that led
+there. The first two carry the same time, the click a slightly earlier one (in the demo 99 % of
+the clicks that are in the next week's history lie at most 9 minutes before it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from recsys.data.files import column_names
+from recsys.data.schema import (
+    IMPRESSION,
+    LOG_SCHEMA,
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    Column,
+    Feature,
+    FeatureKind,
+    FeatureSide,
+    Split,
+    Task,
+)
+from recsys.data.sources.base import Source
+from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
+from recsys.errors import DataError
+
+CLICK = Task("click")
+PARTS = ("train", "validation")
+MEDIA_TYPE = "article"
+
+#: A click and a later reading of the same article by the same user are one event if they lie at
+#: most this far apart.
+SAME_VISIT = MILLISECONDS_PER_HOUR // 2
+
+#: What the owners' ``behaviors`` say about the user and the page at the moment of the request.
+CONTEXT_CATEGORIES = (
+    "device_type",
+    "is_sso_user",
+    "gender",
+    "postcode",
+    "age",
+    "is_subscriber",
+    "on_article_page",
+)
+
+_READ_TO_THE_END = 100.0  # per cent of the page scrolled
+_WHERE_FROM = (
+    "EB-NeRD is published at https://recsys.eb.dk: unpack ebnerd_demo, ebnerd_small or "
+    "ebnerd_large so that train/ and validation/ (history.parquet and behaviors.parquet in each) "
+    "lie in that folder, or set path="
+)
+_BYTES_PER_GROUP = 100 << 20
+
+
+@dataclass(frozen=True)
+class EbnerdOptions:
+    """EB-NeRD has nothing to set: the splits are the owners' weeks."""
+
+
+class EbnerdSource(Source):
+    """Reads EB-NeRD: one request row per article in view.
+
+    Timelines: the readings of ``history`` (of both parts, each once) and of ``behaviors``, each
+    an impression with its read time as dwell time and an explicit ``click``; a reading that
+    scrolled through the whole page is a ``long_view`` too. Articles in view that were not opened
+    are no events. Two readings are one if user, article and time agree (the longer read time
+    stays); a click is left out if the user has a reading of the article within the next half
+    hour.
+
+    Rows: ``click`` is 1 for clicked articles; ``watch_time`` is ``next_read_time`` of the clicked
+    article, null for the others and where several were clicked. Rows of behaviours with the same
+    user and time are one request. Fit: the train week without its last day; choose: that day;
+    report: the validation week.
+
+    Args:
+        folder: the folder with ``train`` and ``validation``.
+        options: none.
+    """
+
+    name = "ebnerd"
+    tasks = (CLICK, WATCH_TIME)
+    features = (
+        *(Feature(n, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL) for n in CONTEXT_CATEGORIES),
+        HOUR_OF_DAY,
+    )
+
+    def __init__(self, folder: Path, options: EbnerdOptions | None = None) -> None:
+        self.folder = folder
+        self._bounds: dict[str, tuple[int, int]] | None = None
+
+    @property
+    def split_bounds(self) -> dict[str, tuple[int, int]]:  # type: ignore[override]
+        """The owners' weeks, the last day of the train week set apart."""
+        if self._bounds is None:
+            (first, train_end), (validation, end) = (
+                self._scan(part, "behaviors")
+                .select(_milliseconds("impression_time"))
+                .select(
+                    pl.col("impression_time").min().alias("first"),
+                    pl.col("impression_time").max().alias("last") + 1,
+                )
+                .collect()
+                .row(0)
+                for part in PARTS
+            )
+            validation -= validation % MILLISECONDS_PER_HOUR  # the owners' weeks begin at 7:00
+            choose = validation - MILLISECONDS_PER_DAY
+            if not first < choose or train_end > validation:
+                raise DataError(
+                    f"{self.folder}: the weeks of train/ and validation/ do not follow each other; "
+                    "fetch the files again from their owners."
+                )
+            self._bounds = {
+                Split.FIT: (first, choose),
+                Split.CHOOSE: (choose, validation),
+                Split.REPORT: (validation, end),
+            }
+        return self._bounds
+
+    def files(self) -> list[Path]:
+        """Histories, behaviours and, where there is one, the article file."""
+        files = [self._path(part, name) for part in PARTS for name in ("history", "behaviors")]
+        for path in files:
+            if not path.is_file():
+                raise DataError(f"{path} is missing. {_WHERE_FROM}.")
+            column_names(path)  # a damaged file is found here
+        articles = self.folder / "articles.parquet"
+        return [*files, articles] if articles.is_file() else files
+
+    def events(self) -> Iterator[pl.DataFrame]:
+        """Readings of one group of users after the other."""
+        groups = self._num_groups()
+        for group in range(groups):
+            in_group = (pl.col("user_id").hash(seed=0) % groups) == group
+            yield _visits_to_events(self._visits(in_group))
+
+    def requests(self) -> Iterator[pl.DataFrame]:
+        """Articles in view of one group of users after the other."""
+        groups = self._num_groups()
+        for group in range(groups):
+            in_group = (pl.col("user_id").hash(seed=0) % groups) == group
+            for part in PARTS:
+                yield self._rows(part, in_group)
+
+    def items(self) -> pl.DataFrame | None:
+        """The category of each article as its topic, where there is an article file."""
+        path = self.folder / "articles.parquet"
+        if not path.is_file():
+            return None
+        articles = pl.scan_parquet(path).select(
+            pl.col("article_id").cast(pl.Int64).alias(Column.ITEM),
+            pl.lit(None, pl.Int64).alias(Column.AUTHOR),
+            pl.col("category").cast(pl.Int64).alias(Column.TOPIC),
+        )
+        return articles.collect()
+
+    def _visits(self, in_group: pl.Expr) -> pl.DataFrame:
+        """Readings: ``user``, ``item``, ``time``, ``read_time``, ``scroll``, each once."""
+        readings = pl.concat(
+            [self._history(part, in_group) for part in PARTS]
+            + [self._pages(part, in_group) for part in PARTS]
+        )
+        readings = readings.group_by("user", "item", "time").agg(
+            pl.col("read_time").max(), pl.col("scroll").max()
+        )
+        clicks = pl.concat([self._clicks(part, in_group) for part in PARTS])
+        clicks = clicks.group_by("user", "item", "time").agg(
+            pl.col("read_time").max(), pl.col("scroll").max()
+        )
+        readings, clicks = pl.collect_all([readings.sort("time"), clicks.sort("time")])
+        matched = clicks.join_asof(
+            readings.select("user", "item", "time", pl.col("time").alias("reading_time")),
+            on="time",
+            by=["user", "item"],
+            strategy="forward",
+            tolerance=SAME_VISIT,
+            check_sortedness=False,  # sorted above; polars cannot tell within groups
+        )
+        alone = matched.filter(pl.col("reading_time").is_null()).drop("reading_time")
+        return pl.concat([readings, alone.select(readings.columns)])
+
+    def _history(self, part: str, in_group: pl.Expr) -> pl.LazyFrame:
+        lists = {
+            "article_id_fixed": "item",
+            "impression_time_fixed": "time",
+            "read_time_fixed": "read_time",
+            "scroll_percentage_fixed": "scroll",
+        }
+        history = self._scan(part, "history").filter(in_group).select("user_id", *lists)
+        return _typed_visits(history.explode(*lists).drop_nulls("article_id_fixed").rename(lists))
+
+    def _pages(self, part: str, in_group: pl.Expr) -> pl.LazyFrame:
+        pages = self._scan(part, "behaviors").filter(in_group, pl.col("article_id").is_not_null())
+        return _typed_visits(
+            pages.select(
+                "user_id",
+                pl.col("article_id").alias("item"),
+                pl.col("impression_time").alias("time"),
+                "read_time",
+                pl.col("scroll_percentage").alias("scroll"),
+            )
+        )
+
+    def _clicks(self, part: str, in_group: pl.Expr) -> pl.LazyFrame:
+        behaviors = self._scan(part, "behaviors").filter(in_group)
+        single = pl.col("article_ids_clicked").list.len() == 1
+        return _typed_visits(
+            behaviors.select(
+                "user_id",
+                pl.col("article_ids_clicked").alias("item"),
+                pl.col("impression_time").alias("time"),
+                pl.when(single).then("next_read_time").alias("read_time"),
+                pl.when(single).then("next_scroll_percentage").alias("scroll"),
+            )
+            .explode("item")
+            .drop_nulls("item")
+        )
+
+    def _rows(self, part: str, in_group: pl.Expr) -> pl.DataFrame:
+        clicked = pl.col("article_ids_inview").is_in(pl.col("article_ids_clicked"))
+        single = pl.col("article_ids_clicked").list.len() == 1
+        behaviors = (
+            self._scan(part, "behaviors")
+            .filter(in_group)
+            .with_columns(pl.col("article_id").is_not_null().alias("on_article_page"))
+            .select(
+                pl.col("user_id").cast(pl.Int64),
+                _milliseconds("impression_time").alias(Column.REQUEST_TIME),
+                "article_ids_inview",
+                "article_ids_clicked",
+                pl.when(single).then("next_read_time").alias("read_time"),
+                *(pl.col(name).cast(pl.Int64).cast(pl.String) for name in CONTEXT_CATEGORIES),
+            )
+            .explode("article_ids_inview")
+            .drop_nulls("article_ids_inview")
+        )
+        keys = [Column.USER, Column.REQUEST_TIME, Column.ITEM]
+        return (
+            behaviors.select(
+                pl.col("user_id").alias(Column.USER),
+                pl.col("article_ids_inview").cast(pl.Int64).alias(Column.ITEM),
+                Column.REQUEST_TIME,
+                clicked.cast(pl.Float32).alias(CLICK.column),
+                pl.when(clicked).then("read_time").cast(pl.Float32).alias(WATCH_TIME.column),
+                *CONTEXT_CATEGORIES,
+            )
+            .group_by(keys, maintain_order=True)
+            .agg(
+                pl.col(CLICK.column).max(),
+                pl.col(WATCH_TIME.column).max(),
+                pl.col(CONTEXT_CATEGORIES).first(),
+            )
+            .with_columns(hour_of_day(pl.col(Column.REQUEST_TIME)))
+            .collect()
+        )
+
+    def _num_groups(self) -> int:
+        """So many groups of users that one fits into memory well."""
+        total = sum(path.stat().st_size for path in self.files())
+        return -(-total // _BYTES_PER_GROUP)
+
+    def _scan(self, part: str, name: str) -> pl.LazyFrame:
+        return pl.scan_parquet(self._path(part, name))
+
+    def _path(self, part: str, name: str) -> Path:
+        return self.folder / part / f"{name}.parquet"
+
+
+def _milliseconds(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Datetime("ms")).cast(pl.Int64)
+
+
+def _typed_visits(frame: pl.LazyFrame) -> pl.LazyFrame:
+    return frame.select(
+        pl.col("user_id").cast(pl.Int64).alias("user"),
+        pl.col("item").cast(pl.Int64),
+        _milliseconds("time"),
+        pl.col("read_time").cast(pl.Float32),
+        pl.col("scroll").cast(pl.Float32),
+    )
+
+
+def _visits_to_events(visits: pl.DataFrame) -> pl.DataFrame:
+    """Each reading as an impression and a click, and a long view where it went to the end."""
+    visits = visits.sort("user", "time", "item")
+    kinds = {
+        IMPRESSION: visits,
+        "click": visits,
+        "long_view": visits.filter(pl.col("scroll") >= _READ_TO_THE_END),
+    }
+    parts = []
+    for action, rows in kinds.items():
+        dwell = pl.col("read_time") if action == IMPRESSION else pl.lit(None)
+        columns = {
+            Column.USER: pl.col("user"),
+            Column.ITEM: pl.col("item"),
+            Column.TIMESTAMP: pl.col("time"),
+            Column.AUTHOR: pl.lit(None),
+            Column.TOPIC: pl.lit(None),
+            Column.MEDIA_TYPE: pl.lit(MEDIA_TYPE),
+            Column.SURFACE: pl.lit(None),
+            Column.ACTION_TYPE: pl.lit(action),
+            Column.DWELL_TIME: dwell,
+            Column.VIDEO_DURATION: pl.lit(None),
+        }
+        parts.append(
+            rows.select(c.cast(LOG_SCHEMA[name]).alias(name) for name, c in columns.items())
+        )
+    return pl.concat(parts)

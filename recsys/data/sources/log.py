@@ -1,0 +1,251 @@
+"""Any interaction log in the contract: its impressions are the request rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from recsys.data.files import DEFAULT_CHUNK_ROWS, data_files
+from recsys.data.log import LogReader, split_rows
+from recsys.data.schema import (
+    ACTION_TYPES,
+    IMPRESSION,
+    MILLISECONDS_PER_HOUR,
+    Column,
+    Feature,
+    FeatureKind,
+    FeatureSide,
+    Split,
+    Task,
+    TaskKind,
+)
+from recsys.data.sources.base import Source
+from recsys.errors import ConfigError, DataError
+
+WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
+HOUR_OF_DAY = Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)
+
+_ROW = "row"
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """How a log is read.
+
+    Attributes:
+        columns: column of the contract to the name it has in the log, where they differ.
+        actions: action type in the log to one of the known ones, where they differ.
+        tasks: action types to predict, ``watch_time`` among them; None for all that the log has.
+        attribution_hours: an action counts for an impression at most this long before it.
+        fit_until: end of the fit period, for example ``2024-05-01`` (UTC); None for a fraction.
+        choose_until: end of the choose period, likewise.
+        choose_fraction: share of the log's time that is the choose period if no bound is given.
+        report_fraction: share of the log's time, at its end, that is the report period.
+        chunk_rows: rows read at a time.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
+    actions: dict[str, str] = field(default_factory=dict)
+    tasks: list[str] | None = None
+    attribution_hours: float = 24.0
+    fit_until: str | None = None
+    choose_until: str | None = None
+    choose_fraction: float = 0.1
+    report_fraction: float = 0.2
+    chunk_rows: int = DEFAULT_CHUNK_ROWS
+
+
+class LogSource(Source):
+    """Reads a log; tasks and split bounds are known once its events have been read.
+
+    Rows: every impression is a row; rows of one user and one ``request_time`` (the timestamp
+    where the log has none) form a request. The label of a task is 1 where the user took that
+    action on that item at or after the impression, within the attribution window; an action
+    counts for the latest impression before it. ``watch_time`` is the impression's dwell time. A
+    label's event lies at or after the request, so no history that is cut there holds it.
+
+    Args:
+        data: a Parquet or CSV file, a folder of them, or a polars frame.
+        options: how the log is read.
+    """
+
+    name = "log"
+    features = (
+        Feature(Column.SURFACE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
+        Feature(Column.MEDIA_TYPE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
+        HOUR_OF_DAY,
+        Feature(Column.VIDEO_DURATION, FeatureSide.CONTEXT, FeatureKind.DENSE),
+    )
+
+    def __init__(
+        self,
+        data: Path | pl.DataFrame | pl.LazyFrame,
+        options: LogOptions | None = None,
+    ) -> None:
+        self.options = options or LogOptions()
+        self._reader = LogReader(
+            data, self.options.columns, self.options.actions, self.options.chunk_rows
+        )
+        self._actions: set[str] = set()
+        self._has_dwell = False
+        self._first: int | None = None
+        self._last = 0
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:  # type: ignore[override]
+        """The wanted tasks, or every action of the log and, where it has any, dwell time."""
+        self._survey()
+        wanted = self.options.tasks
+        if wanted is None:
+            wanted = [name for name in ACTION_TYPES if name in self._actions - {IMPRESSION}]
+            wanted += [WATCH_TIME.name] * self._has_dwell
+        for name in wanted:
+            if name != WATCH_TIME.name and name not in ACTION_TYPES[1:]:
+                raise ConfigError(
+                    f"options.tasks: {name} is no task; tasks are {', '.join(ACTION_TYPES[1:])} "
+                    f"and {WATCH_TIME.name}."
+                )
+        return tuple(WATCH_TIME if name == WATCH_TIME.name else Task(name) for name in wanted)
+
+    @property
+    def split_bounds(self) -> dict[str, tuple[int, int]]:  # type: ignore[override]
+        """The configured bounds, or fractions of the time the log covers."""
+        self._survey()
+        if self._first is None:
+            raise DataError("the log has no row that can be used; see the reasons in rejected/.")
+        options = self.options
+        end = self._last + 1
+        span = end - self._first
+        report = end - round(span * options.report_fraction)
+        choose = report - round(span * options.choose_fraction)
+        if options.fit_until is not None:
+            choose = to_milliseconds(options.fit_until)
+        if options.choose_until is not None:
+            report = to_milliseconds(options.choose_until)
+        if not self._first < choose < report < end:
+            raise ConfigError(
+                "the fit, choose and report periods must follow each other inside the log, which "
+                f"covers {_to_text(self._first)} to {_to_text(self._last)}; found fit until "
+                f"{_to_text(choose)} and choose until {_to_text(report)}: set options.fit_until "
+                "and options.choose_until."
+            )
+        return {
+            Split.FIT: (self._first, choose),
+            Split.CHOOSE: (choose, report),
+            Split.REPORT: (report, end),
+        }
+
+    def files(self) -> list[Path]:
+        """The files of the log; none where it is a frame."""
+        return data_files(self._reader.data) if isinstance(self._reader.data, Path) else []
+
+    def events(self) -> Iterator[pl.DataFrame]:
+        """The log, chunk by chunk."""
+        actions: set[str] = set()
+        for chunk in self._reader:
+            good, _ = split_rows(chunk)
+            if not good.is_empty():
+                actions.update(good[Column.ACTION_TYPE].unique())
+                self._has_dwell |= good[Column.DWELL_TIME].null_count() < good.height
+                times = good[_request_time_column(good)]
+                first, last = int(times.min()), int(good[Column.TIMESTAMP].max())  # type: ignore[arg-type]
+                self._first = first if self._first is None else min(self._first, first)
+                self._last = max(self._last, last)
+            yield chunk
+        self._actions = actions
+
+    def requests(self) -> Iterator[pl.DataFrame]:
+        """Nothing: the rows follow from the events."""
+        return iter(())
+
+    def requests_from(self, events: pl.DataFrame) -> pl.DataFrame:
+        """One row per impression of ``events``, with labels."""
+        window = round(self.options.attribution_hours * MILLISECONDS_PER_HOUR)
+        return derive_rows(events, self.tasks, window)
+
+    def _survey(self) -> None:
+        if not self._actions:
+            for _ in self.events():
+                pass
+
+
+def derive_rows(events: pl.DataFrame, tasks: tuple[Task, ...], window: int) -> pl.DataFrame:
+    """Request rows of the impressions in ``events``.
+
+    Args:
+        events: every event of some users, columns of the interaction log.
+        tasks: which labels to derive.
+        window: longest time in ms from an impression to an action that counts for it, inclusive.
+    """
+    impressions = (
+        events.filter(pl.col(Column.ACTION_TYPE) == IMPRESSION)
+        .sort(Column.TIMESTAMP, maintain_order=True)
+        .with_row_index(_ROW)
+    )
+    keys = [Column.USER, Column.ITEM]
+    shown = impressions.select(*keys, Column.TIMESTAMP, _ROW)
+    labels = []
+    for task in tasks:
+        if task.kind is TaskKind.REGRESSION:
+            labels.append(pl.col(Column.DWELL_TIME).alias(task.column))
+            continue
+        actions = (
+            events.filter(pl.col(Column.ACTION_TYPE) == task.name)
+            .select(*keys, Column.TIMESTAMP)
+            .sort(Column.TIMESTAMP)
+        )
+        attributed = actions.join_asof(
+            shown,
+            on=Column.TIMESTAMP,
+            by=keys,
+            strategy="backward",
+            tolerance=window,
+            check_sortedness=False,  # sorted above; polars cannot tell within groups
+        )
+        positive = attributed[_ROW].drop_nulls().unique()
+        labels.append(pl.col(_ROW).is_in(positive.implode()).cast(pl.Float32).alias(task.column))
+    request_time = pl.col(_request_time_column(events))
+    return impressions.select(
+        *keys,
+        request_time.alias(Column.REQUEST_TIME),
+        *labels,
+        Column.SURFACE,
+        Column.MEDIA_TYPE,
+        hour_of_day(request_time),
+        pl.col(Column.VIDEO_DURATION).log1p(),
+    )
+
+
+def hour_of_day(time: pl.Expr, time_zone: str = "UTC") -> pl.Expr:
+    """The hour of a time in ms, on the clock of ``time_zone``, as a feature."""
+    moment = pl.from_epoch(time, "ms").dt.replace_time_zone("UTC")
+    return moment.dt.convert_time_zone(time_zone).dt.hour().alias(HOUR_OF_DAY.name)
+
+
+def to_milliseconds(text: str) -> int:
+    """The moment an ISO 8601 text names, UTC unless it says otherwise, in ms.
+
+    Raises:
+        ConfigError: the text names no moment.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{text} is not a date or time; write it like 2024-05-01 or 2024-05-01T07:00:00."
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1_000)
+
+
+def _to_text(moment: int) -> str:
+    return datetime.fromtimestamp(moment / 1_000, UTC).isoformat(timespec="seconds")
+
+
+def _request_time_column(events: pl.DataFrame) -> str:
+    return Column.REQUEST_TIME if Column.REQUEST_TIME in events.columns else Column.TIMESTAMP
