@@ -92,7 +92,8 @@ class RequestDataModule(lightning.LightningDataModule):
         if self.trainer is not None:
             # Lightning makes the first iterator before it sets the epoch, and drops the loader's
             # state when it resumes at the end of an epoch
-            loader.sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+            progress = self.trainer.fit_loop.epoch_progress.current
+            loader.sampler.set_epoch(progress.processed)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> RequestLoader:

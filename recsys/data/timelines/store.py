@@ -28,6 +28,9 @@ from recsys.errors import DataError
 #: Where the paper cuts each timeline (DV365 §3.1): the newest events that are read.
 DEFAULT_MAX_EVENTS = 35_000
 
+#: Below this number one search per range is faster than one search over all of them (measured).
+_FEW_RANGES = 64
+
 #: How often a reader starts again when a writer replaces files between its steps.
 _OPEN_ATTEMPTS = 10
 
@@ -234,9 +237,17 @@ def _first_not_before(
     end: NDArray[np.int64],
     before: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Per range of ascending timestamps, the first row at or after ``before``: one binary search
-    over all ranges at once.
+    """Per range of ascending timestamps, the first row at or after ``before``, by binary search:
+    range by range for a few of them, over all ranges at once for many.
     """
+    if len(start) < _FEW_RANGES:
+        found = [
+            first + int(timestamps[first:last].searchsorted(moment))
+            for first, last, moment in zip(
+                start.tolist(), end.tolist(), before.tolist(), strict=True
+            )
+        ]
+        return np.array(found, np.int64)
     low, high = start.copy(), end.copy()
     while True:
         open_ranges = np.flatnonzero(low < high)
@@ -253,7 +264,8 @@ def _join(pieces: list[tuple[Block, int, int]], name: str, dtype: np.dtype) -> N
     views = [block.columns[name][start:stop] for block, start, stop in pieces]
     if len(views) == 1:
         return views[0]
-    # copying whole views beats one gather by row number from about 30 events per piece on
+    # for long histories twice as fast as one gather by row number; for those under 200 events
+    # the gather would save a few microseconds per request
     return np.concatenate(views) if views else np.empty(0, dtype)
 
 

@@ -126,6 +126,23 @@ def test_planted_future_event_is_never_seen(tmp_path: Path):
     assert batch["timestamp"].tolist() == [999, 999, 1000]
 
 
+def test_many_requests_at_once_equal_one_at_a_time(tmp_path: Path):
+    """Many requests are searched all at once, few of them one by one."""
+    generator = np.random.default_rng(0)
+    users, times = generator.integers(0, 5, 2_000), generator.integers(0, 300, 2_000)
+    with TimelineWriter(tmp_path, num_partitions=2) as writer:
+        writer.append([events(users.tolist(), times.tolist(), [CLICK] * 2_000)])
+    store = TimelineStore.open(tmp_path)
+    users, before = generator.integers(0, 6, 1_000), generator.integers(-1, 302, 1_000)
+    together = store.histories(users, before, TimelineKind.EXPLICIT, 40)
+    apart = [
+        store.history(user, moment, TimelineKind.EXPLICIT, 40)["item"]
+        for user, moment in zip(users.tolist(), before.tolist(), strict=True)
+    ]
+    assert together[LENGTHS].tolist() == [len(items) for items in apart]
+    assert together["item"].tolist() == np.concatenate(apart).tolist()
+
+
 def test_late_events_of_a_newer_segment_are_merged_by_time(tmp_path: Path):
     with TimelineWriter(tmp_path) as writer:
         writer.append([events([1, 1], [10, 30], [CLICK] * 2, first_item=1)])
