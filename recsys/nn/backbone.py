@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
@@ -82,7 +83,8 @@ class FeatureVectors(nn.Module):
         self.register_buffer("droppable", is_id, persistent=False)
         cardinalities = torch.tensor([feature.cardinality for feature in categorical])
         self.register_buffer("cardinalities", cardinalities, persistent=False)
-        self.dense = MLP(num_dense, [*config.dense_hidden_sizes, dimension]) if num_dense else None
+        dense_sizes = [*config.dense_hidden_sizes, dimension]
+        self.dense = MLP(num_dense, dense_sizes, activation=F.silu) if num_dense else None
         self.num_vectors = len(categorical) + (num_dense > 0)
 
     def forward(self, categorical: Tensor, dense: Tensor) -> Tensor:
@@ -137,7 +139,7 @@ class TaskHeads(nn.Module):
 
     def forward(self, shared: Tensor) -> Tensor:
         """[R, inputs] → [R, K]."""
-        hidden = torch.relu(self.hidden(shared)).unflatten(1, self.weight.shape)  # [R, K, hidden]
+        hidden = F.silu(self.hidden(shared)).unflatten(1, self.weight.shape)  # [R, K, hidden]
         return (hidden * self.weight).sum(dim=2) + self.bias
 
 
@@ -154,6 +156,9 @@ class Backbone(nn.Module):
     ``InteractionArch`` would repeat the products among user vectors for every row. The first
     layer of the over-arch is one linear map of [user inputs, row inputs], computed as the sum of
     its two halves for the same reason.
+
+    Activations are SiLU where DLRM has ReLU: a task's head has few units, and a head of ReLUs
+    that the large first errors of a regression pushed below zero never learns again.
 
     Args:
         manifest: features and tasks.
@@ -211,7 +216,7 @@ class Backbone(nn.Module):
         self.over_user = nn.Linear(user_width, config.over_sizes[0], bias=False)
         self.over_row = nn.Linear(row_width, config.over_sizes[0])
         self.over = (
-            MLP(config.over_sizes[0], config.over_sizes[1:])
+            MLP(config.over_sizes[0], config.over_sizes[1:], activation=F.silu)
             if len(config.over_sizes) > 1
             else nn.Identity()
         )
@@ -262,6 +267,6 @@ class Backbone(nn.Module):
         row_inputs = [item.flatten(1), pairwise_products(item), crossed.flatten(1)]
         from_row = self.over_row(torch.cat(row_inputs, dim=1))  # [R, H]
 
-        hidden = torch.relu(from_user.index_select(0, request_index) + from_row)
+        hidden = F.silu(from_user.index_select(0, request_index) + from_row)
         outputs: Tensor = self.offset + self.scale * self.heads(self.over(hidden))
         return outputs

@@ -152,6 +152,7 @@ def make_trainer(folder: Path, epochs: int, *callbacks: lightning.Callback) -> l
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        inference_mode=False,  # FBGEMM's fused lookup has no kernel for inference tensors on CPU
         default_root_dir=folder,
         callbacks=list(callbacks),
     )
@@ -169,15 +170,15 @@ def fit(folder: Path, model: DV365, epochs: int = 1) -> tuple[list[float], dict[
 
 
 def test_history_is_learnt_through_the_backbone(tmp_path: Path) -> None:
-    losses, metrics = fit(tmp_path, make_model(), epochs=4)
-    _, baseline = fit(tmp_path, make_model(EncoderConfig("none")), epochs=4)
-    assert losses[-1] < 0.7 * losses[0]
-    assert metrics["val/ne/liked"] < 0.75
+    losses, metrics = fit(tmp_path, make_model(), epochs=2)
+    _, baseline = fit(tmp_path, make_model(EncoderConfig("none")), epochs=2)
+    assert losses[-1] < 0.5 * losses[0]
+    assert metrics["val/ne/liked"] < 0.5
     assert metrics["val/ne/liked"] == metrics["val/ne/mean"]
-    assert metrics["val/auc/liked"] > 0.8
+    assert metrics["val/auc/liked"] > 0.9
     assert 0.8 < metrics["val/calibration/liked"] < 1.2
     assert baseline["val/ne/liked"] > 0.95
-    assert metrics["val/mse/watch_time"] < 0.7 * baseline["val/mse/watch_time"]
+    assert metrics["val/mse/watch_time"] < 0.2 * baseline["val/mse/watch_time"]
 
 
 def test_same_seed_gives_the_same_losses_bit_for_bit(tmp_path: Path) -> None:
@@ -221,7 +222,8 @@ def test_grouping_rows_by_request_changes_nothing() -> None:
 def test_cell_pooling_and_slice_pooling_are_the_same_model() -> None:
     cells = make_model().eval()
     slices = make_model(config=replace(CONFIG, pooling="slices")).eval()
-    slices.load_state_dict(cells.state_dict(), strict=False)
+    loaded = slices.load_state_dict(cells.state_dict(), strict=False)
+    assert not {name for name, _ in slices.named_parameters()} & set(loaded.missing_keys)
     torch.testing.assert_close(cells(FIT[0]), slices(FIT[0]), rtol=1e-4, atol=1e-4)
 
 
@@ -240,8 +242,8 @@ def test_resuming_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """Epoch 2 after a restart equals epoch 2 of one run: weights, AdamW, fused state, schedule."""
 
     class Seed(lightning.Callback):
-        def on_train_epoch_start(self, trainer, module) -> None:  # type: ignore[no-untyped-def]
-            torch.manual_seed(trainer.current_epoch)
+        def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+            torch.manual_seed(trainer.global_step)
 
     class Halt(lightning.Callback):
         def on_train_epoch_end(self, trainer, module) -> None:  # type: ignore[no-untyped-def]

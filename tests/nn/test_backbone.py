@@ -8,7 +8,13 @@ from torchrec.models.dlrm import InteractionArch
 
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
-from recsys.nn.backbone import Backbone, BackboneConfig, FeatureVectors, TaskHeads, pairwise_products
+from recsys.nn.backbone import (
+    Backbone,
+    BackboneConfig,
+    FeatureVectors,
+    TaskHeads,
+    pairwise_products,
+)
 from recsys.nn.losses import LabelStatistics
 
 DIMENSION, NUM_USER_EMBEDDINGS = 4, 3
@@ -89,9 +95,7 @@ def test_output_is_the_network_computed_row_by_row() -> None:
         user = model.user_features(
             batch["user_categorical"][[request]], batch["user_dense"][[request]]
         )[0]
-        item = model.item_features(
-            batch["item_categorical"][[row]], batch["item_dense"][[row]]
-        )[0]
+        item = model.item_features(batch["item_categorical"][[row]], batch["item_dense"][[row]])[0]
         projected = model.user_projection.weight @ embedding
         vectors = torch.cat([user, projected])
         pairs = [vectors[i] @ vectors[j] for i in range(4) for j in range(i + 1, 4)]
@@ -108,12 +112,12 @@ def test_output_is_the_network_computed_row_by_row() -> None:
             ]
         )
         first = torch.cat([model.over_user.weight, model.over_row.weight], dim=1)
-        hidden = torch.relu(first @ together + model.over_row.bias)
+        hidden = torch.nn.functional.silu(first @ together + model.over_row.bias)
         shared = model.over(hidden)
         raw = []
         for task in range(3):
             part = slice(task * 16, (task + 1) * 16)
-            unit = torch.relu(
+            unit = torch.nn.functional.silu(
                 model.heads.hidden.weight[part] @ shared + model.heads.hidden.bias[part]
             )
             raw.append(model.heads.weight[task] @ unit + model.heads.bias[task])
