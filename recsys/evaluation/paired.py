@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -155,8 +155,13 @@ def _losses_per_user(runs: list[TaskPredictions]) -> NDArray[np.float64]:
 
 def _sorted_by_row(run: TaskPredictions) -> TaskPredictions:
     order = np.argsort(run.row_id, kind="stable")
-    columns = (run.row_id, run.user, run.labels, run.predictions)
-    return TaskPredictions(*(column[order] for column in columns), kind=run.kind)
+    return replace(
+        run,
+        row_id=run.row_id[order],
+        user=run.user[order],
+        labels=run.labels[order],
+        predictions=run.predictions[order],
+    )
 
 
 def _row_losses(run: TaskPredictions) -> NDArray[np.float64]:
