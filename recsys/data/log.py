@@ -125,7 +125,10 @@ class LogReader:
         for name, source in wanted.items():
             if source not in chunk.columns:
                 if name != Column.REQUEST_TIME:
-                    columns.append(pl.Series(name, [None] * chunk.height, dtype=LOG_SCHEMA[name]))
+                    dtype = LOG_SCHEMA[name]
+                    if name in ID_COLUMNS:
+                        dtype = self._id_types.setdefault(name, dtype)
+                    columns.append(pl.Series(name, [None] * chunk.height, dtype=dtype))
                 continue
             raw = chunk[source]
             typed = self._typed(where, name, raw, is_text).alias(name)
@@ -175,11 +178,11 @@ class LogReader:
                 "convert the column."
             )
         if name not in self._id_types:
-            if raw.null_count() == len(raw):
-                return raw.cast(pl.Int64)
             as_number = raw.cast(pl.Int64, strict=False) if is_text else None
+            # 007 is a name, 7 a number; a column without any value may become either
             written_alike = as_number is not None and (
-                as_number.cast(pl.String).eq_missing(raw.cast(pl.String)).all()
+                raw.null_count() < len(raw)
+                and as_number.cast(pl.String).eq_missing(raw.cast(pl.String)).all()
             )
             is_number = raw.dtype.is_integer() or written_alike
             self._id_types[name] = pl.Int64() if is_number else pl.String()

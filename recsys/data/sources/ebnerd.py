@@ -178,9 +178,9 @@ class EbnerdSource(Source):
         clicks = clicks.group_by("user", "item", "time").agg(
             pl.col("read_time").max(), pl.col("scroll").max()
         )
-        readings, clicks = pl.collect_all([readings.sort("time"), clicks.sort("time")])
-        matched = clicks.join_asof(
-            readings.select("user", "item", "time", pl.col("time").alias("reading_time")),
+        visited, clicked = pl.collect_all([readings.sort("time"), clicks.sort("time")])
+        matched = clicked.join_asof(
+            visited.select("user", "item", "time", pl.col("time").alias("reading_time")),
             on="time",
             by=["user", "item"],
             strategy="forward",
@@ -188,7 +188,7 @@ class EbnerdSource(Source):
             check_sortedness=False,  # sorted above; polars cannot tell within groups
         )
         alone = matched.filter(pl.col("reading_time").is_null()).drop("reading_time")
-        return pl.concat([readings, alone.select(readings.columns)])
+        return pl.concat([visited, alone.select(visited.columns)])
 
     def _history(self, part: str, in_group: pl.Expr) -> pl.LazyFrame:
         lists = {
