@@ -52,27 +52,28 @@ class TimelineCells(nn.Module):
             Per partition: the order [L] of its events by (cell, request), their number [C, B] and
             their weights [L] (empty in plain partitions).
         """
-        lengths = events["lengths"]
         requests = request_time.shape[0]
-        request = torch.repeat_interleave(
-            torch.arange(requests, device=request_time.device), lengths
-        )
-        moments = request_time[request]
+        positions = torch.arange(requests, dtype=torch.int32, device=request_time.device)
+        request = torch.repeat_interleave(positions, events["lengths"])
+        moments = request_time.index_select(0, request)
+        values: list[Tensor] = []
         bins: list[Tensor] = []
         for attribute in self.bins:
-            bins.append(attribute(events, moments))
+            value, bin_index = attribute(events, moments)
+            values.append(value)
+            bins.append(bin_index)
         orders: list[Tensor] = []
-        counts: list[Tensor] = []
+        lengths: list[Tensor] = []
         weights: list[Tensor] = []
         for assignment in self.assignments:
-            order, count = assignment(bins, request, requests)
+            order, length = assignment(bins, request, requests)
             orders.append(order)
-            counts.append(count)
-            if assignment.weighted:
-                weights.append(assignment.weight(events, moments)[order])
+            lengths.append(length)
+            if assignment.weight >= 0:
+                weights.append(values[assignment.weight].index_select(0, order))
             else:
                 weights.append(torch.empty(0, device=order.device))
-        return orders, counts, weights
+        return orders, lengths, weights
 
 
 def segment_sums(values: Tensor, lengths: Tensor) -> Tensor:
@@ -80,25 +81,21 @@ def segment_sums(values: Tensor, lengths: Tensor) -> Tensor:
 
     Args:
         values: [L] float32.
-        lengths: [...] int64, sums to L.
+        lengths: [...] int32, sums to L.
 
     Returns:
         [...] float32.
     """
     total = torch.cumsum(values.to(torch.float64), dim=0)
     total = torch.cat([torch.zeros(1, dtype=torch.float64, device=values.device), total])
-    ends = torch.cumsum(lengths.flatten(), dim=0)
-    sums = total[ends] - total[ends - lengths.flatten()]
+    lengths_flat = lengths.flatten()
+    ends = torch.cumsum(lengths_flat, dim=0)  # [...] int64
+    sums = total[ends] - total[ends - lengths_flat]
     return sums.to(torch.float32).view(lengths.shape)
 
 
 class CellPooling(nn.Module):
     """Pools a slice set with one lookup per event, table and weighting.
-
-    The bags of a table, one per (cell, request), are the batch of a single TorchRec feature: for
-    a table of several features FBGEMM's CPU backward is neither vectorised nor parallel. All
-    features of a collection have the batch of the table with the most cells; the bags in excess
-    are empty.
 
     Args:
         slice_set: what is pooled.
@@ -118,6 +115,7 @@ class CellPooling(nn.Module):
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
+        self.dimension = dimension
         explicit = partition_cells(slice_set, TimelineKind.EXPLICIT)
         implicit = partition_cells(slice_set, TimelineKind.IMPLICIT)
         self.explicit_cells = TimelineCells(explicit)
@@ -125,19 +123,29 @@ class CellPooling(nn.Module):
         self.id_types = [id_type.value for id_type in IdType]
         self.rows = [int(table_rows.get(id_type, 1)) for id_type in self.id_types]
 
-        features = {table.name: [table.name] for table in slice_set.tables}
+        partitions = explicit.partitions + implicit.partitions
+        lookups = _in_feature_order(slice_set, explicit, implicit)
+        self.num_plain = sum(1 for one in lookups if partitions[one.partition].weight is None)
+        self.lookup_partitions = [one.partition for one in lookups]
+        self.lookup_columns = [one.column for one in lookups]
+        features: dict[str, list[str]] = {}
+        for one in lookups:
+            cells = range(partitions[one.partition].cells)
+            features.setdefault(one.table, []).extend(
+                f"{one.table}/{one.partition}/{cell}" for cell in cells
+            )
+        plain = {table.name for table in slice_set.tables if not table.weighted}
+        self.plain_keys = [k for name, keys in features.items() if name in plain for k in keys]
+        self.weighted_keys = [
+            k for name, keys in features.items() if name not in plain for k in keys
+        ]
         self.plain_tables = build_tables(
             slice_set.tables, features, table_rows, dimension, weighted=False, device=device
         )
         self.weighted_tables = build_tables(
             slice_set.tables, features, table_rows, dimension, weighted=True, device=device
         )
-        partitions = explicit.partitions + implicit.partitions
-        lookups = _lookups(explicit, implicit)
-        self.plain_bags = TableBags(slice_set, partitions, lookups, dimension, weighted=False)
-        self.weighted_bags = TableBags(slice_set, partitions, lookups, dimension, weighted=True)
-        order = self.plain_bags.lookups + self.weighted_bags.lookups
-        incidence, weight_incidence = _incidences(len(slice_set.slices), partitions, order)
+        incidence, weight_incidence = _incidences(len(slice_set.slices), partitions, lookups)
         self.register_buffer("incidence", incidence, persistent=False)
         self.register_buffer("weight_incidence", weight_incidence, persistent=False)
         self.to(device)
@@ -168,15 +176,32 @@ class CellPooling(nn.Module):
             for position, id_type in enumerate(self.id_types):
                 columns.append(hash_index(events[id_type], self.rows[position]))
 
+        values: list[Tensor] = []
+        lookup_lengths: list[Tensor] = []
+        lookup_weights: list[Tensor] = []
+        for lookup, partition in enumerate(self.lookup_partitions):
+            column = columns[self.lookup_columns[lookup]]
+            values.append(column.index_select(0, orders[partition]))
+            lookup_lengths.append(lengths[partition].flatten())
+            lookup_weights.append(weights[partition])
+
+        split = self.num_plain
         sums: list[Tensor] = []  # [B, C, D] each
         if self.plain_tables is not None:
-            features = self.plain_bags(columns, orders, lengths, weights)
-            pooled = self.plain_tables(features).values()
-            sums.append(self.plain_bags.cell_sums(pooled))
+            features = KeyedJaggedTensor(
+                keys=self.plain_keys,
+                values=torch.cat(values[:split]),
+                lengths=torch.cat(lookup_lengths[:split]),
+            )
+            sums.append(self._cell_sums(self.plain_tables(features).values()))
         if self.weighted_tables is not None:
-            features = self.weighted_bags(columns, orders, lengths, weights)
-            pooled = self.weighted_tables(features).values()
-            sums.append(self.weighted_bags.cell_sums(pooled))
+            features = KeyedJaggedTensor(
+                keys=self.weighted_keys,
+                values=torch.cat(values[split:]),
+                weights=torch.cat(lookup_weights[split:]),
+                lengths=torch.cat(lookup_lengths[split:]),
+            )
+            sums.append(self._cell_sums(self.weighted_tables(features).values()))
 
         cell_weights: list[Tensor] = []  # [C, B] each
         for length, weight in zip(lengths, weights):
@@ -188,103 +213,25 @@ class CellPooling(nn.Module):
         slice_weight = torch.matmul(self.weight_incidence, torch.cat(cell_weights))  # [S, B]
         return weighted_mean(slice_sum, slice_weight.t())
 
-
-class TableBags(nn.Module):
-    """Lays the events of all cells out as the bags of one collection, and reads the sums back.
-
-    Args:
-        slice_set: what is pooled.
-        partitions: of both timelines.
-        lookups: which table uses which partition.
-        dimension: width D.
-        weighted: which of the collections.
-    """
-
-    used: Tensor
-
-    def __init__(
-        self,
-        slice_set: SliceSet,
-        partitions: Sequence[CellPartition],
-        lookups: Sequence[CellLookup],
-        dimension: int,
-        weighted: bool,
-    ) -> None:
-        super().__init__()
-        self.weighted = weighted
-        self.dimension = dimension
-        self.keys = [table.name for table in slice_set.tables if table.weighted == weighted]
-        self.lookups = [one for key in self.keys for one in lookups if one.table == key]
-        self.partitions = [one.partition for one in self.lookups]
-        self.columns = [one.column for one in self.lookups]
-        cells = [
-            sum(partitions[one.partition].cells for one in self.lookups if one.table == key)
-            for key in self.keys
-        ]
-        self.bags = max(cells, default=0)  # per table and request
-        # Empty bags that follow the last lookup of each table.
-        last = {one.table: position for position, one in enumerate(self.lookups)}
-        self.padding = [0] * len(self.lookups)
-        for key, count in zip(self.keys, cells, strict=True):
-            self.padding[last[key]] = self.bags - count
-        used = [t * self.bags + c for t, count in enumerate(cells) for c in range(count)]
-        self.register_buffer("used", torch.tensor(used, dtype=torch.int64), persistent=False)
-
-    def forward(
-        self,
-        columns: list[Tensor],
-        orders: list[Tensor],
-        lengths: list[Tensor],
-        weights: list[Tensor],
-    ) -> KeyedJaggedTensor:
-        """One feature per table with a batch of ``bags`` x B.
-
-        Args:
-            columns: [E] int32 ids, per timeline and id type.
-            orders: per partition [L], positions of its events by (cell, request).
-            lengths: per partition [C, B].
-            weights: per partition [L], empty in plain partitions.
-        """
-        values: list[Tensor] = []
-        bag_lengths: list[Tensor] = []
-        event_weights: list[Tensor] = []
-        for lookup, partition in enumerate(self.partitions):
-            values.append(columns[self.columns[lookup]][orders[partition]])
-            event_weights.append(weights[partition])
-            length = lengths[partition].flatten()
-            bag_lengths.append(length)
-            requests = lengths[partition].shape[1]
-            bag_lengths.append(length.new_zeros(self.padding[lookup] * requests))
-        return KeyedJaggedTensor(
-            keys=self.keys,
-            values=torch.cat(values),
-            weights=torch.cat(event_weights) if self.weighted else None,
-            lengths=torch.cat(bag_lengths).to(torch.int32),
-        )
-
-    def cell_sums(self, pooled: Tensor) -> Tensor:
-        """[bags * B, tables * D] -> [B, C, D], the cells of all lookups."""
-        tables = len(self.keys)
-        sums = pooled.view(self.bags, -1, tables, self.dimension)
-        sums = sums.permute(1, 2, 0, 3).reshape(
-            sums.shape[1], tables * self.bags, self.dimension
-        )
-        return sums.index_select(1, self.used)
+    def _cell_sums(self, pooled: Tensor) -> Tensor:
+        """[B, C * D] -> [B, C, D]."""
+        return pooled.view(pooled.shape[0], -1, self.dimension)
 
 
-def _lookups(explicit: TimelinePartitions, implicit: TimelinePartitions) -> list[CellLookup]:
-    """The lookups of both timelines, partitions and id columns numbered over both."""
-    return [
+def _in_feature_order(
+    slice_set: SliceSet, explicit: TimelinePartitions, implicit: TimelinePartitions
+) -> list[CellLookup]:
+    """The lookups in the order of the tables, partitions and id columns numbered over both."""
+    shift = len(explicit.partitions)
+    lookups = [
         *explicit.lookups,
         *(
-            replace(
-                one,
-                partition=one.partition + len(explicit.partitions),
-                column=one.column + len(IdType),
-            )
+            replace(one, partition=one.partition + shift, column=one.column + len(IdType))
             for one in implicit.lookups
         ),
     ]
+    tables = sorted(slice_set.tables, key=lambda table: table.weighted)  # stable: plain first
+    return [one for table in tables for one in lookups if one.table == table.name]
 
 
 def _incidences(

@@ -28,6 +28,8 @@ MAX_CODES = 2**22
 #: Categorical codes are int8 (``recsys.data.batch``).
 _CODES = 256
 _CODE_SHIFT = 128
+#: Bins of one attribute are counted in a byte.
+_MAX_BINS = 256
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class AttributeValues(nn.Module):
         super().__init__()
         self.kind = attribute.kind.value
         self.parameter = float(attribute.parameter)
+        self.unknown = UNKNOWN  # TorchScript reads no module constants
 
     def forward(self, events: dict[str, Tensor], moments: Tensor) -> Tensor:
         """Values of the attribute.
@@ -210,7 +213,7 @@ class AttributeValues(nn.Module):
         if self.kind == "age":
             return moments - events["timestamp"]
         if self.kind == "dwell_time":
-            return events["dwell_time"].nan_to_num(UNKNOWN)
+            return events["dwell_time"].nan_to_num(self.unknown)
         if self.kind == "watch_ratio" or self.kind == "debiased_score":
             dwell, duration = events["dwell_time"], events["video_duration"]
             if self.kind == "watch_ratio":
@@ -219,35 +222,54 @@ class AttributeValues(nn.Module):
             else:
                 value = torch.log1p(dwell) / torch.log1p(self.parameter * duration)
             # A comparison with NaN is false, and a missing dwell time makes the value NaN.
-            return torch.where(duration > 0, value, UNKNOWN).nan_to_num(UNKNOWN)
+            return torch.where(duration > 0, value, self.unknown).nan_to_num(self.unknown)
         return events[self.kind]
 
 
 class AttributeBins(nn.Module):
-    """Bins of one attribute on tensors."""
+    """Values and bins of one attribute on tensors."""
 
-    edges: Tensor
+    bin_of_code: Tensor
 
     def __init__(self, bins: Bins) -> None:
         super().__init__()
-        self.values = AttributeValues(bins.attribute)
+        if bins.count > _MAX_BINS:
+            raise ConfigError(
+                f"The slices ask for {bins.count} different bounds of {bins.attribute.kind}, at "
+                f"most {_MAX_BINS} are allowed."
+            )
+        self.attribute = AttributeValues(bins.attribute)
         self.categorical = bins.attribute.is_categorical
         self.open_below = bins.open_below
+        self.shift = _CODE_SHIFT
+        self.edges = [float(edge) for edge in bins.edges]
+        bin_of_code = torch.zeros(_CODES, dtype=torch.uint8)
         if self.categorical:
-            edges = torch.zeros(_CODES, dtype=torch.int32)
             for position, code in enumerate(bins.edges):
-                edges[int(code) + _CODE_SHIFT] = position + 1
-        else:
-            dtype = torch.int64 if bins.attribute.kind == "age" else torch.float32
-            edges = torch.tensor(bins.edges, dtype=dtype)
-        self.register_buffer("edges", edges, persistent=False)
+                bin_of_code[int(code) + _CODE_SHIFT] = position + 1
+        self.register_buffer("bin_of_code", bin_of_code, persistent=False)
 
-    def forward(self, events: dict[str, Tensor], moments: Tensor) -> Tensor:
-        """[E] int32 bins."""
-        values = self.values(events, moments)
+    def forward(self, events: dict[str, Tensor], moments: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate and bin.
+
+        Args:
+            events: timeline columns [E].
+            moments: [E] int64, ms, the request time of each event's request.
+
+        Returns:
+            The values [E] of ``AttributeValues`` and their bins [E] uint8.
+        """
+        values = self.attribute(events, moments)
         if self.categorical:
-            return self.edges[values.to(torch.int64) + _CODE_SHIFT]
-        return torch.bucketize(values, self.edges, out_int32=True, right=not self.open_below)
+            return values, self.bin_of_code.index_select(0, values.to(torch.int32) + _CODE_SHIFT)
+        # A handful of comparisons costs a fifth of torch.bucketize's binary search.
+        bins = torch.zeros_like(values, dtype=torch.uint8)
+        for edge in self.edges:
+            if self.open_below:
+                bins += (values > edge).view(torch.uint8)
+            else:
+                bins += (values >= edge).view(torch.uint8)
+        return values, bins
 
 
 class CellAssignment(nn.Module):
@@ -260,13 +282,15 @@ class CellAssignment(nn.Module):
         self.cells = partition.cells
         self.attributes = list(partition.attributes)
         self.radices = [bins[i].count for i in partition.attributes]
-        # One byte per key makes the stable sort one pass of a radix sort.
+        # Position of the attribute that weighs the events, -1 in plain partitions.
+        self.weight = -1
+        if partition.weight is not None:
+            self.weight = [one.attribute for one in bins].index(partition.weight)
+        # Keys of one byte are sorted in one pass of a radix sort.
         dtype = torch.uint8 if self.cells < 256 else torch.int32
         self.register_buffer(
             "cell_of_code", torch.from_numpy(partition.cell_of_code).to(dtype), persistent=False
         )
-        self.weighted = partition.weight is not None
-        self.weight = AttributeValues(partition.weight or bins[0].attribute)
 
     def forward(
         self, bins: list[Tensor], request: Tensor, requests: int
@@ -274,23 +298,23 @@ class CellAssignment(nn.Module):
         """Group the events by (cell, request).
 
         Args:
-            bins: [E] int32 per attribute of the timeline.
-            request: [E] int64, ascending: the request of each event.
+            bins: [E] uint8 per attribute of the timeline.
+            request: [E] int32, ascending: the request of each event.
             requests: B.
 
         Returns:
             order: [L] int64, positions of the events of all cells, by cell, then request, then
                 time.
-            lengths: [C, B] int64, events per cell and request.
+            lengths: [C, B] int32, events per cell and request.
         """
-        code = bins[self.attributes[0]]
+        code = bins[self.attributes[0]].to(torch.int32)
         for position in range(1, len(self.attributes)):
             code = code * self.radices[position] + bins[self.attributes[position]]
-        cell = self.cell_of_code[code]
+        cell = self.cell_of_code.index_select(0, code)
         # Stable, and events lie by request already: sorting by cell sorts by (cell, request).
         order = torch.sort(cell, stable=True)[1]
         lengths = torch.bincount(
-            cell.to(torch.int64) * requests + request, minlength=(self.cells + 1) * requests
-        )[: self.cells * requests]
+            cell.to(torch.int32) * requests + request, minlength=(self.cells + 1) * requests
+        )[: self.cells * requests]  # without the events of no cell, which lie last
         total = int(lengths.sum())
-        return order[:total], lengths.view(self.cells, requests)
+        return order[:total], lengths.to(torch.int32).view(self.cells, requests)

@@ -28,7 +28,7 @@ class _TimelineEvents:
         self.requests = len(request_time)
         positions = torch.arange(self.requests, device=request_time.device)
         self.request = torch.repeat_interleave(positions, events["lengths"])
-        self.moments = request_time[self.request]
+        self.moments = request_time.index_select(0, self.request)
         self.ids = {name: hash_index(events[name], count) for name, count in rows.items()}
         self._values: dict[Attribute, Tensor] = {}
         self._holds: dict[Condition, Tensor] = {}
@@ -47,7 +47,8 @@ class _TimelineEvents:
             for condition in conditions[1:]:
                 held = held & self._condition(condition)
             position = held.nonzero().squeeze(1)
-            lengths = torch.bincount(self.request[position], minlength=self.requests)
+            request = self.request.index_select(0, position)
+            lengths = torch.bincount(request, minlength=self.requests)
             self._members[conditions] = position, lengths
         return self._members[conditions]
 
@@ -127,16 +128,16 @@ class SlicePooling(nn.Module):
         for one in slices:
             timeline = timelines[one.timeline]
             position, length = timeline.members(one.conditions)
-            values.append(timeline.ids[one.id_type.value][position])
+            values.append(timeline.ids[one.id_type.value].index_select(0, position))
             lengths.append(length)
             if one.weight is None:
                 slice_weights.append(length.to(torch.float32))
             else:
-                weight = timeline.values(one.weight)[position]
+                weight = timeline.values(one.weight).index_select(0, position)
                 weights.append(weight)
                 slice_weights.append(
                     torch.zeros_like(length, dtype=torch.float32).index_add(
-                        0, timeline.request[position], weight
+                        0, timeline.request.index_select(0, position), weight
                     )
                 )
         features = KeyedJaggedTensor(
