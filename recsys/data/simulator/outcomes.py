@@ -60,12 +60,14 @@ def response_variance(
     """Variance of η of one task, [rows], from the variances of its unknown parts."""
     variance: Floats = np.float32(response.interest**2) * interest
     variance = variance + np.float32(response.quality**2) * quality
-    return variance + np.float32(response.mood**2 * mood)
+    variance += np.float32(response.mood**2 * mood)
+    return variance
 
 
 def sigmoid(logit: Floats) -> Floats:
     """1 / (1 + exp(-logit))."""
-    return 1 / (1 + np.exp(-logit))
+    result: Floats = 1 / (1 + np.exp(-logit))
+    return result
 
 
 def expected_sigmoid(mean: Floats, variance: Floats) -> Floats:
@@ -82,7 +84,8 @@ def expected_sigmoid(mean: Floats, variance: Floats) -> Floats:
 
 def normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Φ(x)."""
-    return torch.special.ndtr(torch.from_numpy(x)).numpy()
+    result: NDArray[np.float64] = torch.special.ndtr(torch.from_numpy(x)).numpy()
+    return result
 
 
 def dwell_truth(

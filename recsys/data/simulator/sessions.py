@@ -151,12 +151,17 @@ def _item_at_age(
     start: Integers,
     rng: np.random.Generator,
 ) -> Integers:
-    """The author's item of a drawn age: fresh for most impressions, lasting for the others."""
+    """The author's item of a drawn age: fresh for most impressions, lasting for the others.
+
+    Ages are exponential, truncated at the age of the oldest items.
+    """
     c, count = config.catalogue, len(author)
     fresh = rng.random(count, dtype=np.float32) < c.fresh_share
     mean_age = np.where(fresh, np.float32(c.fresh_days), np.float32(c.lasting_days))
-    age_days = rng.standard_exponential(count, dtype=np.float32) * mean_age
-    day = start / MILLISECONDS_PER_DAY - age_days + c.warm_up_days
+    oldest = start / MILLISECONDS_PER_DAY + c.warm_up_days
+    within = -np.expm1(-oldest.astype(np.float32) / mean_age)
+    age_days = -np.log1p(-within * rng.random(count, dtype=np.float32)) * mean_age
+    day = oldest - age_days
     first = catalogue.author_items[author]
     items = catalogue.author_items[author + 1] - first
     slot = (day * (items / (config.days + c.warm_up_days))).astype(np.int64)
