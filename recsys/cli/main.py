@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 import recsys
+from recsys.cli.quiet import quieten
 from recsys.errors import RecsysError
 
 USER_ERROR = 2
@@ -191,6 +192,7 @@ def main() -> None:
 
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code is 0, 2 for what the user can mend, 1 otherwise."""
+    quieten()
     return _exit_code(lambda: app(args=list(arguments), standalone_mode=False))
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
-import torch
 from omegaconf import MISSING
 
 from recsys.data.manifest import DatasetManifest
 from recsys.data.requests import TRUTHS
-from recsys.data.schema import Split, Task
+from recsys.data.schema import Split
 from recsys.errors import ArtifactError
 from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.protocol import Protocol
-from recsys.evaluation.task_metrics import TaskMetrics
-from recsys.training.compare import compare
+from recsys.training.compare import compare, measure
 from recsys.training.load import LoadedRun, load_run
 from recsys.training.metrics_file import Metrics, replace_metrics
 from recsys.training.predict import predict, predictions_path, read_predictions
@@ -65,17 +62,6 @@ def evaluate(config: EvaluateConfig) -> Metrics:
         metrics |= _compare_groups(run, frame, control, config, prefix)
     replace_metrics(run.folder, f"{prefix}/", metrics)
     return metrics
-
-
-def measure(
-    frame: pl.DataFrame, tasks: Sequence[Task], column: str = "prediction"
-) -> dict[str, float]:
-    """NE, AUC, calibration and MSE per task of a predictions file, or of one of its truths."""
-    metrics = TaskMetrics(tasks)
-    labels = frame.select(task.column for task in tasks).to_numpy()
-    predictions = frame.select(f"{column}_{task.name}" for task in tasks).to_numpy()
-    metrics.update(torch.from_numpy(predictions).double(), torch.from_numpy(labels))
-    return metrics.compute()
 
 
 def groups(frame: pl.DataFrame, manifest: DatasetManifest) -> dict[str, pl.DataFrame]:

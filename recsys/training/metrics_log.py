@@ -51,7 +51,8 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append ``metrics`` at ``step`` (optimiser steps done before it)."""
+        """Append ``metrics``; ``step`` is Lightning's, which counts the steps before this one."""
+        done = (step or 0) + 1
         epoch = int(metrics.pop("epoch", 0))
         new = not self.path.exists()
         with self.path.open("a", newline="") as file:
@@ -59,7 +60,7 @@ class MetricsCsv(Logger):
             if new:
                 writer.writerow(HEADER)
             writer.writerows(
-                (step, epoch, name, repr(float(value))) for name, value in metrics.items()
+                (done, epoch, name, repr(float(value))) for name, value in metrics.items()
             )
 
     @rank_zero_only
@@ -68,18 +69,18 @@ class MetricsCsv(Logger):
     ) -> None:
         """Nothing: config.yaml holds them."""
 
-    def drop_from(self, step: int) -> None:
-        """Forget what was logged from ``step`` on, when a run goes back to a checkpoint."""
+    def drop_after(self, step: int) -> None:
+        """Forget what was logged after ``step``, when a run goes back to a checkpoint."""
         if not self.path.exists():
             return
-        kept = read_metrics(self.path.parent).filter(pl.col("step") < step)
+        kept = read_metrics(self.path.parent).filter(pl.col("step") <= step)
         temporary = self.path.with_suffix(".tmp")
         kept.write_csv(temporary)
         os.replace(temporary, self.path)
 
 
 def read_metrics(run_dir: Path) -> pl.DataFrame:
-    """The log of a run: ``step``, ``epoch``, ``metric``, ``value``.
+    """The log of a run: ``step`` (optimiser steps done), ``epoch``, ``metric``, ``value``.
 
     Raises:
         ArtifactError: the run folder has no log, or it cannot be read.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
+import shutil
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from recsys.training.environment import write_environment
 from recsys.training.load import CONFIG_FILE, read_checkpoint
 from recsys.training.metrics_file import replace_metrics
 from recsys.training.metrics_log import MetricsCsv
+from recsys.training.predict import FOLDER as PREDICTIONS
 from recsys.training.protocols import with_protocol
 
 RUNS = Path("runs")
@@ -41,7 +41,6 @@ def train(config: RunConfig) -> Path:
     Raises:
         RecsysError: a configuration or data set that cannot work, or a run folder that is taken.
     """
-    _quieten()
     dataset, data_config = open_or_prepare(config.data)
     config = replace(config, data=data_config)
     run_dir = _resume_dir(config, dataset) if config.resume else _new_dir(config, dataset)
@@ -94,7 +93,7 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
 def _build_model(config: RunConfig, dataset: PreparedDataset) -> DV365:
     manifest = dataset.manifest
     slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
-    labels = torch.from_numpy(dataset.requests(Split.FIT).labels[:])
+    labels = torch.tensor(dataset.requests(Split.FIT).labels)
     statistics = LabelStatistics.from_labels(labels)
     return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)
 
@@ -122,7 +121,8 @@ def _resume_dir(config: RunConfig, dataset: PreparedDataset) -> Path:
     run_dir = Path(config.run_dir)
     last = run_dir / FOLDER / LAST
     step = int(read_checkpoint(last)["global_step"]) if last.exists() else 0
-    MetricsCsv(run_dir).drop_from(step)
+    MetricsCsv(run_dir).drop_after(step)
+    shutil.rmtree(run_dir / PREDICTIONS, ignore_errors=True)  # of a checkpoint that may change
     return run_dir
 
 
@@ -156,9 +156,3 @@ def _write_validation_metrics(
     )
     values = {name.removeprefix("val/"): v for name, v in checkpoints.best_metrics.items()}
     replace_metrics(run_dir, "val/", with_protocol(values, "val", protocol))
-
-
-def _quieten() -> None:
-    """Keep Lightning's advice out of the way of the progress bar; errors still come through."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")

@@ -1,10 +1,14 @@
-"""Metrics as tables for the terminal."""
+"""Metrics as tables for the terminal and the report."""
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,77 +16,123 @@ from recsys.data.schema import Split
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.metrics_file import Metrics
 
-#: Columns of the evaluation table: heading, metric name before the task, form of the number.
-COLUMNS = (
-    ("NE", "ne", "{:.4f}"),
-    ("best NE in reach", "best_within_reach/ne", "{:.4f}"),
-    ("best NE", "best_absolute/ne", "{:.4f}"),
-    ("AUC", "auc", "{:.4f}"),
-    ("MSE", "mse", "{:.2f}"),
-    ("calibration", "calibration", "{:.3f}"),
-    ("Δ NE %", "relative_ne_delta", "{:+.3f}"),
-    ("Δ MSE %", "relative_mse_delta", "{:+.3f}"),
-    ("gain captured", "gain_captured", "{:.1%}"),
-)
-
-#: Groups of rows as metric names have them, and their titles.
-GROUPS = {
-    "": "all items",
-    "seen_items": "items seen in the fit period",
-    "unseen_items": "items not seen in the fit period",
-}
-
 #: Stands for a number that is not defined.
 UNDEFINED = "-"
 
+#: Width of tables that go into a file or a pipe.
+WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table with one row per task.
+
+    Attributes:
+        heading: of the column.
+        metrics: names before the task; the first that the task has is shown.
+        form: of the number.
+        scale: the number is multiplied by it.
+    """
+
+    heading: str
+    metrics: tuple[str, ...]
+    form: str
+    scale: float = 1
+
+
+MEASURED = (
+    Column("NE (MSE)", ("ne", "mse"), "{:.4f}"),
+    Column("best in reach", ("best_within_reach/ne", "best_within_reach/mse"), "{:.4f}"),
+    Column("best", ("best_absolute/ne", "best_absolute/mse"), "{:.4f}"),
+    Column("AUC", ("auc",), "{:.4f}"),
+    Column("calibration", ("calibration",), "{:.3f}"),
+)
+COMPARED = (
+    Column("NE (MSE) change, %", ("relative_ne_delta", "relative_mse_delta"), "{:+.2f}"),
+    Column("gain captured, %", ("gain_captured",), "{:.1f}", scale=100),
+    Column("of the absolute, %", ("gain_captured_absolute",), "{:.1f}", scale=100),
+)
+BY_ITEM = (
+    Column("seen: NE (MSE)", ("seen_items/ne", "seen_items/mse"), "{:.4f}"),
+    Column(
+        "change, %",
+        ("seen_items/relative_ne_delta", "seen_items/relative_mse_delta"),
+        "{:+.2f}",
+    ),
+    Column("unseen: NE (MSE)", ("unseen_items/ne", "unseen_items/mse"), "{:.4f}"),
+    Column(
+        "change, %",
+        ("unseen_items/relative_ne_delta", "unseen_items/relative_mse_delta"),
+        "{:+.2f}",
+    ),
+)
+
 
 def print_evaluation(metrics: Metrics, config: EvaluateConfig) -> None:
-    """Print one row per task, all items and, apart, items seen and unseen in the fit period."""
+    """Print what was measured, the comparison, and items seen and unseen in the fit period."""
     prefix = PREFIXES[Split(config.split)]
-    console = Console()
-    for group in GROUPS:
-        place = f"{prefix}/{group}".rstrip("/")
-        table = metrics_table(metrics, place)
-        if table.row_count:
-            table.title = f"{config.run_dir}, split {config.split}, {GROUPS[group]}"
-            console.print(table)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    titles = {
+        f"{config.run_dir} on the split {config.split}": MEASURED,
+        f"{config.run_dir} against {config.against}": COMPARED,
+        "items seen and not seen in the fit period": BY_ITEM,
+    }
+    for title, columns in titles.items():
+        rows = metric_rows(metrics, prefix, columns)
+        if len(rows[0]) > 1:
+            console.print(_table(title, rows))
     any_metric = metrics.get(f"{prefix}/ne/mean") or next(iter(metrics.values()))
     console.print(f"Protocol: {any_metric['protocol']}", highlight=False)
     if config.against is not None:
         console.print(
-            f"Δ is relative to {config.against}, below 0 is better; in brackets the "
+            f"Below 0 is better than {config.against}; in brackets the "
             f"{config.bootstrap.confidence:.0%} bootstrap interval over users.",
             highlight=False,
         )
 
 
-def metrics_table(metrics: Metrics, place: str) -> Table:
-    """One row per task of the metrics below ``place``; columns without a number are left out."""
-    tasks = task_names(metrics, place)
-    columns = [c for c in COLUMNS if any(f"{place}/{c[1]}/{task}" in metrics for task in tasks)]
-    table = Table("task")
-    for heading, _, _ in columns:
-        table.add_column(heading, justify="right")
-    for task in tasks:
-        cells = [number(metrics.get(f"{place}/{name}/{task}"), form) for _, name, form in columns]
-        table.add_row(task, *cells)
-    return table
+def metric_rows(metrics: Metrics, prefix: str, columns: tuple[Column, ...]) -> list[list[str]]:
+    """Headings, then one row per task; columns without any number are left out."""
+    tasks = task_names(metrics, prefix)
+    cells = [[_find(metrics, prefix, column, task) for task in tasks] for column in columns]
+    kept = [(column, found) for column, found in zip(columns, cells, strict=True) if any(found)]
+    rows = [["task", *(column.heading for column, _ in kept)]]
+    for position, task in enumerate(tasks):
+        rows.append([task, *(number(found[position], column) for column, found in kept)])
+    return rows
 
 
-def task_names(metrics: Metrics, place: str) -> list[str]:
+def task_names(metrics: Metrics, prefix: str) -> list[str]:
     """Tasks in the order they were measured, ``mean`` last."""
-    tails = [name.removeprefix(f"{place}/") for name in metrics if name.startswith(f"{place}/")]
-    measured = [tail.split("/") for tail in tails]
-    names = [parts[1] for parts in measured if len(parts) == 2 and parts[0] in ("ne", "mse")]
-    unique = list(dict.fromkeys(names))
-    return sorted(unique, key=lambda name: name == "mean")
+    parts = [name.split("/") for name in metrics]
+    names = [p[2] for p in parts if len(p) == 3 and p[0] == prefix and p[1] in ("ne", "mse")]
+    return sorted(dict.fromkeys(names), key=lambda name: name == "mean")
 
 
-def number(metric: Mapping[str, Any] | None, form: str) -> str:
+def number(metric: Mapping[str, Any] | None, column: Column) -> str:
     """A metric as text, with its interval where it has one."""
-    if metric is None or metric["value"] is None:
+    if metric is None or not _is_defined(metric["value"]):
         return UNDEFINED
-    text = form.format(metric["value"])
-    if metric.get("low") is None:
+    text = column.form.format(column.scale * metric["value"])
+    if not _is_defined(metric.get("low")):
         return text
-    return f"{text} [{form.format(metric['low'])}, {form.format(metric['high'])}]"
+    low, high = (column.form.format(column.scale * metric[end]) for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def _is_defined(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _find(metrics: Metrics, prefix: str, column: Column, task: str) -> Mapping[str, Any] | None:
+    found = (metrics.get(f"{prefix}/{name}/{task}") for name in column.metrics)
+    return next((metric for metric in found if metric is not None), None)
+
+
+def _table(title: str, rows: list[list[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for position, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if position else "left", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    return table

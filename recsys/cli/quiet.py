@@ -1,0 +1,21 @@
+"""Keeps other libraries' advice to their developers out of the user's terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+#: Modules whose warnings say nothing that a user of the command line could act on.
+TALKATIVE_MODULES = ("lightning", "torch", "torchrec", "fbgemm_gpu", "torchdata", "torchmetrics")
+TALKATIVE_LOGGERS = ("lightning.pytorch", "lightning.fabric", "torch.fx", "torchrec")
+
+
+def quieten() -> None:
+    """Silence warnings and advice; errors still come through."""
+    for module in TALKATIVE_MODULES:
+        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+    for logger in TALKATIVE_LOGGERS:
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    # torch sets up its loggers anew when it is imported; this is how it is told.
+    os.environ.setdefault("TORCH_LOGS", "-all")

@@ -1,0 +1,126 @@
+"""A run leaves a whole folder, and resumes exactly after kill -9."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from recsys.errors import ConfigError
+from recsys.training.checkpoints import BEST, FOLDER, LAST
+from recsys.training.composition import save
+from recsys.training.config import RunConfig
+from recsys.training.load import CONFIG_FILE, load_config, load_run
+from recsys.training.metrics_log import read_metrics
+from recsys.training.run import train
+
+
+def test_a_run_leaves_a_whole_folder(run_config: RunConfig) -> None:
+    folder = train(run_config)
+
+    assert str(folder) == run_config.run_dir
+    config = load_config(folder)
+    assert config.model == run_config.model
+    assert config.slices == run_config.slices
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 0 < metrics["val/ne/liked"]["value"]
+    assert "split choose" in metrics["val/ne/liked"]["protocol"]
+    assert "lowest val/ne/mean" in metrics["val/ne/liked"]["protocol"]
+    log = read_metrics(folder)
+    assert log.filter(metric="train/loss")["step"].to_list() == list(range(1, 13))
+    assert log.filter(metric="val/ne/mean")["step"].to_list() == [4, 8, 12]
+    assert sorted(path.name for path in (folder / FOLDER).iterdir()) == [BEST, LAST]
+
+
+def test_the_best_checkpoint_is_the_one_with_the_lowest_choose_entropy(
+    run_config: RunConfig,
+) -> None:
+    folder = train(run_config)
+
+    validations = read_metrics(folder).filter(metric="val/ne/mean")
+    best = validations.sort("value", "step").row(0, named=True)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["val/ne/mean"]["value"] == pytest.approx(best["value"], rel=1e-12)
+    assert load_run(folder).step == best["step"]
+
+
+def test_a_taken_run_folder_is_refused(run_config: RunConfig) -> None:
+    folder = Path(str(run_config.run_dir))
+    folder.mkdir()
+    (folder / "something").touch()
+    with pytest.raises(ConfigError, match="is not empty; go on with that run by resume=true"):
+        train(run_config)
+
+
+def test_more_than_one_device_is_refused(run_config: RunConfig) -> None:
+    config = replace(run_config, trainer=replace(run_config.trainer, devices=2))
+    with pytest.raises(ConfigError, match=r"trainer\.devices=2"):
+        train(config)
+
+
+@pytest.mark.parametrize("killed_after", [5, 8])
+def test_a_killed_run_resumes_exactly(
+    run_config: RunConfig, tmp_path: Path, killed_after: int
+) -> None:
+    """The checkpoints are of step 3 and 6 (mid-epoch), 4 and 8 (validated)."""
+    whole = train(replace(run_config, run_dir=str(tmp_path / "whole")))
+    killed = tmp_path / "killed"
+    _train_and_kill(replace(run_config, run_dir=str(killed)), tmp_path, killed_after)
+    assert torch.load(killed / FOLDER / LAST, weights_only=True)["global_step"] < 12
+
+    train(replace(load_config(killed), resume=True))
+
+    assert _values(killed) == _values(whole)
+    for name in (BEST, LAST):
+        expected = torch.load(whole / FOLDER / name, weights_only=True)
+        found = torch.load(killed / FOLDER / name, weights_only=True)
+        assert found["global_step"] == expected["global_step"]
+        for key, tensor in expected["state_dict"].items():
+            torch.testing.assert_close(found["state_dict"][key], tensor, rtol=0, atol=0)
+    both = [json.loads((folder / "metrics.json").read_text()) for folder in (whole, killed)]
+    assert both[0] == both[1]
+
+
+def test_resuming_without_a_run_folder_is_refused(run_config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"resume=true needs run_dir="):
+        train(replace(run_config, run_dir=None, resume=True))
+
+
+def _values(folder: Path) -> list[tuple[int, str, float]]:
+    return read_metrics(folder).select("step", "metric", "value").rows()
+
+
+def _train_and_kill(config: RunConfig, tmp_path: Path, after: int) -> None:
+    """Train in a process of its own and kill it once a checkpoint and ``after`` steps are there."""
+    save(config, tmp_path / CONFIG_FILE)
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from recsys.models.dv365 import DV365\n"
+        "from recsys.training.composition import load\n"
+        "from recsys.training.config import RunConfig\n"
+        "from recsys.training.run import train\n"
+        "step = DV365.training_step\n"
+        "DV365.training_step = lambda *given: (time.sleep(0.3), step(*given))[1]\n"
+        "train(load(Path(sys.argv[1]), RunConfig))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / CONFIG_FILE)])
+    try:
+        log = Path(str(config.run_dir)) / "metrics.csv"
+        deadline = time.monotonic() + 100
+        while not (log.exists() and f"\n{after},0,train/loss" in log.read_text()):
+            assert process.poll() is None, "the run ended before it was killed"
+            assert time.monotonic() < deadline, "the run did not come this far"
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
