@@ -76,4 +76,4 @@ def build_dense_optimizer(module: nn.Module, config: DenseOptimizerConfig) -> to
         },
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)

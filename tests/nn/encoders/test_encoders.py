@@ -90,7 +90,7 @@ def reference_layer(rows: np.ndarray, layer: EncoderLayer, heads: int) -> np.nda
     """Norm(U + FF(Norm(U + Att(U)))), one head after the other."""
     attention, width = weights(layer.attention), rows.shape[1]
     queries, keys, values = np.split(
-        rows @ attention["in_proj_weight"].T + attention["in_proj_bias"], 3, axis=1
+        rows @ attention["projection.weight"].T + attention["projection.bias"], 3, axis=1
     )
     outputs, size = [], width // heads
     for head in range(heads):
@@ -98,8 +98,8 @@ def reference_layer(rows: np.ndarray, layer: EncoderLayer, heads: int) -> np.nda
         scores = queries[:, part] @ keys[:, part].T / math.sqrt(size)
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         outputs.append(scores / scores.sum(axis=1, keepdims=True) @ values[:, part])
-    attended = np.concatenate(outputs, axis=1) @ attention["out_proj.weight"].T
-    attended += attention["out_proj.bias"]
+    attended = np.concatenate(outputs, axis=1) @ attention["output.weight"].T
+    attended += attention["output.bias"]
     inner = norm(rows + attended, *weights(layer.attention_norm).values())
     fed = reference_mlp(inner, weights(layer.feed_forward))
     return norm(rows + fed, *weights(layer.output_norm).values())
