@@ -127,7 +127,7 @@ class LmdbStore(EmbeddingStore):
                 version = int.from_bytes(entry[:8], "big")
                 if version > last:
                     break
-                entries.append((version, entry[8:]))
+                entries.append((version, bytes(entry[8:])))
                 found = cursor.next()
         return entries
 

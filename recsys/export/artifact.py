@@ -1,0 +1,231 @@
+"""From a training run to an artifact folder, and from the folder back to a user tower."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+import torch
+from omegaconf import MISSING
+from torch import Tensor
+
+from recsys.data.batch import JaggedTimeline
+from recsys.data.fit_vocabulary import FitVocabulary
+from recsys.data.folder import replaced_folder
+from recsys.data.schema import ACTION_TYPES
+from recsys.data.slice_rules import AttributeKind, RangeCondition
+from recsys.data.slices import SliceSet
+from recsys.data.vocabulary import INDEX
+from recsys.errors import ArtifactError
+from recsys.export.embedding_row import row_integers
+from recsys.export.manifest import ArtifactManifest, describe_files, describe_inputs
+from recsys.export.measure import quantized_metrics
+from recsys.export.user_tower import export_encoder, quantize_tables, script_tower, table_bytes
+from recsys.models.dv365 import build_user_tower
+from recsys.nn.user_tower import UserTower
+from recsys.training.environment import describe_environment
+from recsys.training.load import CONFIG_FILE, LoadedRun
+
+DEFAULT_FOLDER = "artifact"
+TOWER_FILE = "user_tower.pt"
+ENCODER_FILE = "encoder.pt2"
+VOCABULARY = "vocabulary"
+#: Vocabularies a caller of the tower needs; user ids are not among its inputs.
+TOWER_IDS = ("item", "author", "topic")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export.
+
+    Attributes:
+        run_dir: the run folder.
+        out: the artifact folder; None makes ``artifact`` in the run folder. An artifact that is
+            there is replaced in one step.
+        checkpoint: ``best``, ``last``, or a path.
+        table_bits: bits per weight of the embedding tables: 4, 8, or 32 for float.
+        measure: predict the choose split with the exported tower and 4-bit embeddings, and put
+            the metrics beside those of the trained model.
+    """
+
+    run_dir: str = MISSING
+    out: str | None = None
+    checkpoint: str = "best"
+    table_bits: int = 4
+    measure: bool = True
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported user tower.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it is.
+        tower: the TorchScript module; ``embed`` calls it.
+    """
+
+    folder: Path
+    manifest: ArtifactManifest
+    tower: torch.jit.ScriptModule
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the tower: two artifacts with the same one give the same embeddings."""
+        return str(self.manifest.files[TOWER_FILE]["sha256"])
+
+    @torch.inference_mode()
+    def embed(
+        self, explicit: JaggedTimeline, implicit: JaggedTimeline, request_time: Tensor
+    ) -> Tensor:
+        """[B, N_out, D] float32."""
+        return cast(Tensor, self.tower(explicit, implicit, request_time))
+
+
+def export_run(run: LoadedRun, config: ExportConfig) -> Path:
+    """Write the artifact of a run.
+
+    Returns:
+        The artifact folder.
+
+    Raises:
+        ArtifactError: the run has no user tower.
+        ConfigError: ``table_bits`` or the embedding's width cannot be exported.
+    """
+    integers = row_integers(run.config.model.dimension)
+    tower = _inference_tower(run)
+    float_bytes = table_bytes(tower)
+    num_outputs = tower.encoder.num_outputs
+    quantize_tables(tower, config.table_bits)
+    out = Path(config.out) if config.out is not None else run.folder / DEFAULT_FOLDER
+    with replaced_folder(out) as folder:
+        shutil.copy(run.folder / CONFIG_FILE, folder / CONFIG_FILE)
+        _copy_vocabularies(run, folder / VOCABULARY)
+        dimension = run.config.model.dimension
+        export_encoder(tower.encoder, len(run.slice_set.slices), dimension, folder / ENCODER_FILE)
+        scripted = script_tower(tower)
+        torch.jit.save(scripted, folder / TOWER_FILE)
+        vector_bytes = num_outputs * dimension * 4
+        sizes = {
+            "tables_float32_bytes": float_bytes,
+            "tables_bytes": table_bytes(tower),
+            "tables_compression": float_bytes / table_bytes(tower),
+            "embedding_float32_bytes": vector_bytes,
+            "embedding_bytes": num_outputs * integers * 8,
+            "embedding_compression": vector_bytes / (num_outputs * integers * 8),
+        }
+        manifest = _manifest(run, config, num_outputs, sizes)
+        if config.measure:
+            measured = quantized_metrics(run, Artifact(folder, manifest, scripted).embed)
+            manifest = replace(manifest, metrics=measured)
+        replace(manifest, files=describe_files(folder)).save(folder)
+    return out
+
+
+def load_artifact(path: Path | str) -> Artifact:
+    """Open an artifact after checking its format version and every checksum.
+
+    Raises:
+        ArtifactError: the folder is no artifact, or a file of it is not what was exported.
+    """
+    folder = Path(path)
+    manifest = ArtifactManifest.load(folder)
+    manifest.check_files(folder)
+    try:
+        tower = torch.jit.load(folder / TOWER_FILE, map_location="cpu")
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{folder / TOWER_FILE} cannot be loaded with torch {torch.__version__} (exported with "
+            f"{manifest.environment['packages'].get('torch')}): {str(error).splitlines()[0]}; "
+            "install the same version or export the run again."
+        ) from error
+    return Artifact(folder, manifest, tower.eval())
+
+
+def age_edges(slice_set: SliceSet) -> tuple[int, ...]:
+    """Ages (ms) at which an event enters or leaves a slice by growing older."""
+    edges: set[float] = set()
+    for one in slice_set.slices:
+        for condition in one.conditions:
+            is_age = condition.attribute.kind is AttributeKind.AGE
+            if is_age and isinstance(condition, RangeCondition):
+                edges |= {condition.lower, condition.upper}
+    return tuple(sorted(int(edge) for edge in edges if 0 < edge < float("inf")))
+
+
+def _inference_tower(run: LoadedRun) -> UserTower:
+    """The trained tower with cell pooling, whichever pooling it was trained with."""
+    if run.model.tower is None:
+        raise ArtifactError(
+            f"{run.folder} was trained without timelines (encoder.name=none), so it has no user "
+            "tower to export; choose a run with an encoder."
+        )
+    model = replace(run.config.model, pooling="cells")
+    tower = build_user_tower(model, run.config.encoder, run.manifest, run.slice_set)
+    assert tower is not None
+    tower.load_state_dict(run.model.tower.state_dict())
+    return tower
+
+
+def _copy_vocabularies(run: LoadedRun, folder: Path) -> None:
+    """The ids the tower was trained with; an id that is not there is given to it as index 0."""
+    folder.mkdir()
+    known = FitVocabulary.of(run.manifest).sizes
+    for name in TOWER_IDS:
+        source = run.dataset.path / "vocabulary" / f"{name}.parquet"
+        if not source.is_file():
+            raise ArtifactError(
+                f"{source} is missing; prepare the data set again with `recsys data prepare`."
+            )
+        table = pl.scan_parquet(source)
+        if name in known:
+            table = table.filter(pl.col(INDEX) < known[name])
+        table.collect().write_parquet(
+            folder / f"{name}.parquet", metadata=pl.read_parquet_metadata(source)
+        )
+
+
+def _manifest(
+    run: LoadedRun, config: ExportConfig, num_outputs: int, sizes: dict[str, float]
+) -> ArtifactManifest:
+    environment = describe_environment()
+    del environment["command"]
+    dimension = run.config.model.dimension
+    embedding: dict[str, Any] = {"dtype": "float32", "shape": ["B", num_outputs, dimension]}
+    published = {"dtype": "int64", "shape": [num_outputs, row_integers(dimension)]}
+    return ArtifactManifest(
+        model="dv365",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment,
+        training={
+            "run": str(run.folder),
+            "checkpoint": run.checkpoint,
+            "step": run.step,
+            "chosen_by": run.chosen_by,
+            "seed": run.config.seed,
+        },
+        dataset={
+            "name": run.manifest.name,
+            "fingerprint": run.manifest.fingerprint,
+            "path": str(run.dataset.path),
+        },
+        fit_vocabulary=FitVocabulary.of(run.manifest).sizes,
+        gap_hours=run.config.loader.gap_hours,
+        max_events=run.config.loader.max_events,
+        age_edges=age_edges(run.slice_set),
+        inputs=describe_inputs(),
+        output={"embedding": embedding, "published": published},
+        codes={
+            "action_type": list(ACTION_TYPES),
+            "surface": list(run.manifest.surfaces),
+            "media_type": list(run.manifest.media_types),
+        },
+        sizes=sizes,
+        table_bits=config.table_bits,
+        metrics={},
+        files={},
+    )

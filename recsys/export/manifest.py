@@ -1,0 +1,151 @@
+"""``manifest.json`` of an artifact: what it is, what it eats, and the checksum of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from recsys.data.batch import EXPLICIT_COLUMNS, IMPLICIT_COLUMNS, LENGTHS
+from recsys.errors import ArtifactError
+
+FORMAT_VERSION = 1
+FILE_NAME = "manifest.json"
+
+_MEND = "export the run again with `recsys export`."
+
+
+@dataclass(frozen=True)
+class ArtifactManifest:
+    """The description of an exported user tower.
+
+    Attributes:
+        model: name of the system, ``dv365``.
+        created: moment of the export, ISO 8601, UTC.
+        environment: git revision, package versions and hardware of the export.
+        training: run, checkpoint, step, rule of choice and seed.
+        dataset: name, fingerprint and path of the prepared data set.
+        fit_vocabulary: per id column the number of indices the model was trained with; larger
+            ones are given to it as 0.
+        gap_hours: time between the last event the tower may see and the request.
+        max_events: newest events it is given per timeline.
+        age_edges: event ages (ms) at which an event leaves a slice's window.
+        inputs: dtype of every column of ``explicit`` and ``implicit``, and of ``request_time``.
+        output: dtype and shape of the user embedding.
+        codes: names that the ``action_type``, ``surface`` and ``media_type`` codes stand for.
+        sizes: bytes of the tables and of one user embedding, before and after quantisation.
+        table_bits: bits per weight of the tables.
+        metrics: of the quantised model on the choose split, each with its protocol.
+        files: per file of the folder its size in bytes and its SHA-256.
+    """
+
+    model: str
+    created: str
+    environment: dict[str, Any]
+    training: dict[str, Any]
+    dataset: dict[str, str]
+    fit_vocabulary: dict[str, int]
+    gap_hours: float
+    max_events: int
+    age_edges: tuple[int, ...]
+    inputs: dict[str, Any]
+    output: dict[str, Any]
+    codes: dict[str, list[str]]
+    sizes: dict[str, float]
+    table_bits: int
+    metrics: dict[str, dict[str, Any]]
+    files: dict[str, dict[str, Any]]
+    format_version: int = FORMAT_VERSION
+
+    def save(self, folder: Path) -> None:
+        """Write ``manifest.json`` into ``folder``."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / FILE_NAME).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``manifest.json`` from ``folder``.
+
+        Raises:
+            ArtifactError: there is none, it is damaged, or of another format version.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise ArtifactError(f"{folder} is no artifact (no {FILE_NAME} in it); {_MEND}")
+        try:
+            content = json.loads(path.read_text())
+            version = content.pop("format_version")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path} has format version {version}, this release reads version "
+                f"{FORMAT_VERSION}; {_MEND}"
+            )
+        known = {field.name for field in fields(cls)} - {"format_version"}
+        if set(content) != known:
+            different = ", ".join(sorted(set(content) ^ known))
+            raise ArtifactError(f"{path} is damaged (fields: {different}); {_MEND}")
+        content["age_edges"] = tuple(content["age_edges"])
+        return cls(**content)
+
+    def check_files(self, folder: Path) -> None:
+        """Compare every file's size and checksum.
+
+        Raises:
+            ArtifactError: a file is missing, differs, or is not named in the manifest.
+        """
+        present = {str(path.relative_to(folder)) for path in _files(folder)}
+        for name, expected in self.files.items():
+            path = folder / name
+            if name not in present:
+                raise ArtifactError(f"{path} is missing though the manifest names it; {_MEND}")
+            if path.stat().st_size != expected["bytes"]:
+                raise ArtifactError(
+                    f"{path} has {path.stat().st_size} bytes, the manifest says "
+                    f"{expected['bytes']}; {_MEND}"
+                )
+            if sha256(path) != expected["sha256"]:
+                raise ArtifactError(
+                    f"{path} is not the file that was exported (another SHA-256); {_MEND}"
+                )
+        if unknown := sorted(present - set(self.files)):
+            raise ArtifactError(
+                f"{folder} holds {unknown[0]}, which the manifest does not name; remove it, or "
+                f"{_MEND}"
+            )
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file of an artifact but the manifest."""
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in _files(folder)
+    }
+
+
+def describe_inputs() -> dict[str, Any]:
+    """Dtypes of what the exported tower takes."""
+    timelines = {"explicit": EXPLICIT_COLUMNS, "implicit": IMPLICIT_COLUMNS}
+    described: dict[str, Any] = {
+        kind: {
+            LENGTHS: "int64",
+            **{name: str(dtype).removeprefix("torch.") for name, dtype in columns.items()},
+        }
+        for kind, columns in timelines.items()
+    }
+    return described | {"request_time": "int64"}
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.rglob("*") if path.is_file() and path != folder / FILE_NAME
+    )

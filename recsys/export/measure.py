@@ -1,0 +1,96 @@
+"""What quantisation costs: the same rows, scored with the trained and with the exported tower."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.batch import JaggedTimeline, RequestBatch
+from recsys.data.datamodule import RequestDataModule
+from recsys.data.progress import track
+from recsys.data.schema import Split
+from recsys.evaluation.protocol import Protocol
+from recsys.evaluation.task_metrics import TaskMetrics
+from recsys.export.embedding_row import dequantize_rows, quantize_rows
+from recsys.training.load import LoadedRun
+from recsys.training.metrics_file import Metrics
+from recsys.training.protocols import with_protocol
+
+#: In front of the metric names, in the artifact's manifest and in ``metrics.json``.
+PREFIX = "export/val"
+
+
+#: Timelines and request time → user embedding [B, N_out, D].
+Embed = Callable[[JaggedTimeline, JaggedTimeline, Tensor], Tensor]
+
+
+def quantized_metrics(run: LoadedRun, embed: Embed) -> Metrics:
+    """Metrics of the choose split with published embeddings, and how far they moved.
+
+    The backbone scores every row twice: with the embedding of the trained tower, and with the
+    exported tower's after it went through 4-bit rows, which is what a downstream model reads.
+
+    Args:
+        run: the trained model.
+        embed: the exported tower (``Artifact.embed``).
+
+    Returns:
+        ``export/val/<metric>`` with, and ``export/val/trained/<metric>`` without quantisation;
+        ``export/val/ne_delta/<task>`` is (NE with − NE without) / NE without.
+    """
+    tasks = run.manifest.tasks
+    trained, quantized = TaskMetrics(tasks), TaskMetrics(tasks)
+    loader = RequestDataModule(run.config.loader, run.dataset).val_dataloader()
+    tower = run.model.tower
+    assert tower is not None
+    with torch.inference_mode():
+        for batch in track(loader, "Measuring the export"):
+            arguments = (batch.explicit, batch.implicit, batch.request_time)
+            published = dequantize_rows(quantize_rows(embed(*arguments)))
+            trained.update(_predictions(run, batch, tower(*arguments)), batch.labels)
+            quantized.update(_predictions(run, batch, published), batch.labels)
+    before, after = trained.compute(), quantized.compute()
+    deltas = {
+        name.replace("ne/", "ne_delta/", 1): after[name] / before[name] - 1
+        for name in after
+        if name.startswith("ne/")
+    }
+    protocol = _protocol(run)
+    measured = {
+        **with_protocol(after | deltas, PREFIX, protocol),
+        **with_protocol(before, f"{PREFIX}/trained", protocol),
+    }
+    for metric in measured.values():
+        if not math.isfinite(metric["value"]):
+            metric["value"] = None  # not defined, for example an NE without positives
+    return measured
+
+
+def _predictions(run: LoadedRun, batch: RequestBatch, user_embedding: Tensor) -> Tensor:
+    """[R, K] of the backbone, given the embeddings of the batch's requests."""
+    outputs = run.model.backbone(
+        user_embedding,
+        batch.user_categorical,
+        batch.user_dense,
+        batch.item_categorical,
+        batch.item_dense,
+        batch.request_index,
+    )
+    return run.model.predictions(outputs)
+
+
+def _protocol(run: LoadedRun) -> Protocol:
+    requests = run.dataset.requests(Split.CHOOSE)
+    return Protocol(
+        dataset=run.manifest.name,
+        split=Split.CHOOSE.value,
+        rows=requests.num_rows,
+        users=len(np.unique(requests.user)),
+        seed=run.config.seed,
+        checkpoint=f"{run.checkpoint} of step {run.step}",
+        chosen_by=run.chosen_by,
+    )
