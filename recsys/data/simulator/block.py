@@ -9,30 +9,15 @@ from numpy.typing import NDArray
 
 from recsys.data.schema import (
     ACTION_TYPES,
-    MILLISECONDS_PER_HOUR,
     MILLISECONDS_PER_SECOND,
     Split,
 )
 from recsys.data.simulator.catalogue import Catalogue
-from recsys.data.simulator.config import LOGIT_TASKS, SimulatorConfig
-from recsys.data.simulator.outcomes import (
-    Floats,
-    dwell_truth,
-    expected_sigmoid,
-    linear_response,
-    response_variance,
-    responses,
-    sigmoid,
-)
-from recsys.data.simulator.population import (
-    Population,
-    cell_of,
-    make_population,
-    survival,
-)
+from recsys.data.simulator.config import SimulatorConfig
+from recsys.data.simulator.latents import Impressions, Integers, Latents, within_reach
+from recsys.data.simulator.outcomes import Floats, dwell_truth, sigmoid
+from recsys.data.simulator.population import Population, cell_of, make_population
 from recsys.data.simulator.sessions import Sessions, choose_items, make_sessions
-
-Integers = NDArray[np.int64]
 
 #: Users are drawn in blocks of this many, each block from a generator of its own. The log depends
 #: on it, so it is no setting; how many blocks go into a file does not change the log.
@@ -43,33 +28,6 @@ SESSION_PAUSE_MS = 60_000
 
 #: Actions that happen at the end of the dwell time; the others happen during it.
 ENDING_ACTIONS: tuple[str, ...] = ("video_complete", "skip")
-
-
-@dataclass(frozen=True)
-class Impressions:
-    """Impressions of a block in the order they were shown, user by user, [n] each.
-
-    Attributes:
-        user: position in the block.
-        session: position in the block's sessions.
-        request: position in the block's requests.
-        position: position in the request, 0 the first.
-        item: index of the item.
-        start: start of the session, ms since the start of the log.
-        surface: code.
-    """
-
-    user: Integers
-    session: Integers
-    request: Integers
-    position: Integers
-    item: Integers
-    start: Integers
-    surface: NDArray[np.int8]
-
-    def select(self, keep: NDArray[np.bool_]) -> Impressions:
-        """The impressions where ``keep`` holds."""
-        return Impressions(**{name: column[keep] for name, column in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -115,7 +73,7 @@ def simulate_block(
     population = make_population(config, catalogue, count, rng)
     sessions = make_sessions(config, population, rng)
     impressions = _impressions(config, catalogue, population, sessions, rng)
-    known = _Latents(config, catalogue, population, impressions)
+    known = Latents(config, catalogue, population, impressions)
     mood = rng.standard_normal(len(sessions.user), dtype=np.float32)
     mood = mood[impressions.session] * np.float32(config.interests.mood_sd)
     quality = catalogue.item_quality[impressions.item]
@@ -150,7 +108,7 @@ def simulate_block(
         labels=labels,
         rows=rows,
         best_absolute=absolute,
-        best_within_reach=_within_reach(config, catalogue, known, rows, request_time),
+        best_within_reach=within_reach(config, catalogue, known, rows, request_time),
         action_impression=action_impression,
         action_code=action_code,
         action_time=action_time,
@@ -178,63 +136,6 @@ def _impressions(
     surface = sessions.surface[session]
     shown = Impressions(user, session, request, position, item, start, surface)
     return shown.select(~repeated)
-
-
-class _Latents:
-    """The latents behind the impressions, gathered once and combined twice (truth and reach)."""
-
-    def __init__(
-        self,
-        config: SimulatorConfig,
-        catalogue: Catalogue,
-        population: Population,
-        impressions: Impressions,
-    ) -> None:
-        self.config, self.population, self.impressions = config, population, impressions
-        user, item = impressions.user, impressions.item
-        topic = catalogue.item_topic[item]
-        self.stable = population.stable[user, topic]
-        self.slot = population.slot[user, topic]
-        self.author = population.author_affinity[user, catalogue.item_author[item]]
-        surface = np.array([config.surface_offsets[name] for name in config.surfaces], np.float32)
-        media = np.array([config.media_offsets[name] for name in config.media_types], np.float32)
-        self.offset = surface[impressions.surface] + media[catalogue.item_media[item]]
-        self.log_length = catalogue.item_log_length[item]
-
-    def take(self, rows: Integers) -> _Latents:
-        """The latents of some impressions."""
-        taken = object.__new__(_Latents)
-        taken.config, taken.population = self.config, self.population
-        taken.impressions = Impressions(
-            **{name: column[rows] for name, column in vars(self.impressions).items()}
-        )
-        for name in ("stable", "slot", "author", "offset", "log_length"):
-            setattr(taken, name, getattr(self, name)[rows])
-        return taken
-
-    def short_term(self, cell: Integers) -> Floats:
-        """Short-term interest in the impression's topic as it was in a cell of the grid."""
-        _, cells, own = self.population.short_term.shape
-        index = (self.impressions.user * cells + cell - self.population.first_cell) * own
-        value = self.population.short_term.ravel()[index + np.maximum(self.slot, 0)]
-        return np.where(self.slot >= 0, value, np.float32(0))
-
-    def responses(
-        self, interest: Floats, quality: Floats, mood: Floats | float
-    ) -> dict[str, Floats]:
-        """η per task of ``LOGIT_TASKS`` and of ``dwell``."""
-        result = {}
-        names = (*LOGIT_TASKS, "dwell")
-        exponent = np.float32(self.config.dwell.duration_exponent)
-        for column, (name, response) in enumerate(zip(names, responses(self.config), strict=True)):
-            offset = self.offset
-            if name == "dwell":
-                offset = offset + exponent * self.log_length
-            propensity = self.population.propensity[:, column][self.impressions.user]
-            result[name] = linear_response(
-                response, propensity, offset, interest, self.author, quality, mood
-            )
-        return result
 
 
 def _times(
@@ -285,48 +186,6 @@ def _choose_rows(
     last = config.end_ms - config.start_ms
     in_time = (request_time >= first) & (request_time < last)
     return np.flatnonzero(in_time & chosen[impressions.request])
-
-
-def _within_reach(
-    config: SimulatorConfig,
-    catalogue: Catalogue,
-    latents: _Latents,
-    rows: Integers,
-    request_time: Integers,
-) -> dict[str, Floats]:
-    """True probabilities given the past a gap ago and what a ranker sees of the item, [rows].
-
-    Short-term interest: its value in the last cell that had begun, shrunk by a^lag. Quality of an
-    item published since: the posterior given its author's quality and its content score. Mood: 0.
-    """
-    interests, c = config.interests, config.catalogue
-    then = request_time[rows] - config.gap_hours * MILLISECONDS_PER_HOUR
-    part = latents.take(rows)
-    item = part.impressions.item
-    now = cell_of(part.impressions.start, config)
-    last_known = np.minimum(cell_of(then, config), now)
-    kept = np.float32(survival(config)) ** (now - last_known).astype(np.float32)
-    short_term = kept * part.short_term(last_known)
-    own = part.slot >= 0
-    short_variance = np.where(own, np.float32(interests.short_term_sd**2) * (1 - kept**2), 0)
-
-    author_quality = catalogue.author_quality[catalogue.item_author[item]]
-    shrink = c.item_quality**2 / (c.item_quality**2 + c.content_noise**2)
-    posterior = author_quality + np.float32(shrink) * (
-        catalogue.content_score[item] - author_quality
-    )
-    is_new = catalogue.item_published[item] > then
-    quality = np.where(is_new, posterior, catalogue.item_quality[item])
-    quality_variance = np.where(is_new, np.float32(c.item_quality**2 * (1 - shrink)), 0)
-
-    means = part.responses(part.stable + short_term, quality, 0.0)
-    variances = {
-        name: response_variance(response, short_variance, quality_variance, interests.mood_sd**2)
-        for name, response in zip((*LOGIT_TASKS, "dwell"), responses(config), strict=True)
-    }
-    reach = {task: expected_sigmoid(means[task], variances[task]) for task in LOGIT_TASKS}
-    duration = catalogue.item_duration[item]
-    return reach | dwell_truth(config.dwell, means["dwell"], variances["dwell"], duration)
 
 
 def _actions(labels: dict[str, Floats]) -> tuple[Integers, NDArray[np.int8]]:

@@ -66,7 +66,7 @@ def response_variance(
 
 def sigmoid(logit: Floats) -> Floats:
     """1 / (1 + exp(-logit))."""
-    result: Floats = 1 / (1 + np.exp(-logit))
+    result: Floats = np.reciprocal(1 + np.exp(-logit))
     return result
 
 

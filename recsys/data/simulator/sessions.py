@@ -14,8 +14,9 @@ from recsys.data.simulator.population import Population, cell_of, gap_cells
 
 Integers = NDArray[np.int64]
 
-#: Sessions are drawn with this much to spare, so that their impressions cover the user's number.
-SESSION_SLACK = 1.3
+#: Sessions are drawn with this many standard deviations of their length, and this many sessions,
+#: to spare: practically always enough for the impressions meant.
+SPARE_DEVIATIONS = 4
 SPARE_SESSIONS = 6
 
 
@@ -45,7 +46,8 @@ def make_sessions(
     """Draw sessions until every user has the impressions meant for them; the last one is cut."""
     s = config.sessions
     per_session = s.requests_per_session * (s.min_items + s.max_items) / 2
-    counts = np.ceil(population.impressions / per_session * SESSION_SLACK) + SPARE_SESSIONS
+    needed = population.impressions / per_session
+    counts = np.ceil(needed + SPARE_DEVIATIONS * np.sqrt(needed)) + SPARE_SESSIONS
     user = np.repeat(np.arange(len(counts)), counts.astype(np.int64))
     requests = rng.geometric(1 / s.requests_per_session, len(user))
     session = np.repeat(np.arange(len(user)), requests)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from recsys.data.schema import MILLISECONDS_PER_DAY
+from recsys.data.simulator.config import DWELL_TASKS, LOGIT_TASKS, TASKS
+from recsys.data.simulator.population import draw_impressions
+from recsys.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["default", "demo", "paper"])
+def test_shipped_configurations_are_valid(make_config, name):
+    config = make_config(name)
+    levels = list(config.activity.quantiles)
+    assert levels == sorted(levels) and levels[0] == 0 and levels[-1] == 1
+    bounds = config.split_bounds
+    assert bounds["fit"][1] == bounds["choose"][0]
+    assert bounds["choose"][1] == bounds["report"][0]
+    assert bounds["report"][1] == config.end_ms
+    assert config.end_ms - config.start_ms == config.days * MILLISECONDS_PER_DAY
+
+
+def test_demo_and_paper_keep_the_frozen_calibration(make_config):
+    default = make_config("default")
+    for name in ("demo", "paper"):
+        config = make_config(name)
+        assert config.actions == default.actions
+        assert config.dwell == default.dwell
+        assert config.interests == default.interests
+        assert config.exposure == default.exposure
+
+
+def test_the_ten_tasks_of_table_2():
+    assert len(TASKS) == 10
+    assert {task.name for task in TASKS} == set(LOGIT_TASKS) | set(DWELL_TASKS)
+
+
+def test_history_lengths_follow_quantiles_and_scale(make_config):
+    for scale in (0.1, 1.0):
+        config = make_config("default", f"activity.scale={scale}")
+        drawn = draw_impressions(config, 40_000, np.random.default_rng(0))
+        for level in (0.1, 0.5, 0.9, 0.99):
+            expected = config.activity.quantiles[level] * scale
+            assert np.quantile(drawn, level) == pytest.approx(expected, rel=0.06)
+
+
+def test_paper_setting_has_30000_events_once_cut(make_config):
+    config = make_config("paper")
+    drawn = draw_impressions(config, 100_000, np.random.default_rng(0))
+    assert np.minimum(drawn, 35_000).mean() == pytest.approx(30_000, rel=0.02)
+
+
+def test_wrong_configurations_are_named(small_config):
+    with pytest.raises(ConfigError, match="liked"):
+        dataclasses.replace(small_config, actions={})
+    with pytest.raises(ConfigError, match="make the log longer"):
+        dataclasses.replace(small_config, fit_days=100)
+    with pytest.raises(ConfigError, match="must divide"):
+        dataclasses.replace(small_config, gap_hours=25)
