@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,5 +198,9 @@ class DV365(lightning.LightningModule):
             self.fused.load_state_dict(checkpoint[_FUSED_STATE])
 
     def _fraction(self, step: int) -> float:
-        total_steps = self.trainer.estimated_stepping_batches
+        # To count the steps Lightning builds the loader of the fit rows. Asked while optimisers
+        # are made, before a resumed run has its loader's state, the epoch would start anew; up
+        # to the peak nobody needs the number.
+        past_peak = step > self.optim.schedule.warmup_steps
+        total_steps = self.trainer.estimated_stepping_batches if past_peak else math.inf
         return learning_rate_fraction(step, total_steps, self.optim.schedule)
