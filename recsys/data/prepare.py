@@ -149,7 +149,7 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
             preparation={**description, "standardisation": preparation.encoding.dense},
         )
         manifest.save(partial)
-    return manifest
+    return DatasetManifest.load(folder)
 
 
 def _append(
@@ -163,7 +163,7 @@ def _append(
         manifest = replace(preparation.run_append(existing), fingerprint=mark)
         (partial / FILE_NAME).unlink()
         manifest.save(partial)
-    return manifest
+    return DatasetManifest.load(folder)
 
 
 class _Preparation:

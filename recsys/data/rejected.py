@@ -40,7 +40,13 @@ class RejectedRows:
         if reason is not None:
             rows = rows.with_columns(pl.lit(reason).alias(REASON))
         for part in rows.partition_by(REASON):
+            self.count(part[REASON][0], part.height)
             self._write(part[REASON][0], part)
+
+    def count(self, reason: str, rows: int) -> None:
+        """Count rows that need not be written aside."""
+        if rows:
+            self.counts[reason] = self.counts.get(reason, 0) + rows
 
     def close(self) -> None:
         """Finish the files."""
@@ -49,7 +55,6 @@ class RejectedRows:
         self._writers.clear()
 
     def _write(self, reason: str, rows: pl.DataFrame) -> None:
-        self.counts[reason] = self.counts.get(reason, 0) + rows.height
         table = rows.select(pl.all().cast(pl.String)).to_arrow()
         writer = self._writers.get(reason)
         if writer is None:
