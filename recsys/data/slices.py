@@ -435,7 +435,5 @@ def _window_condition(window: str) -> RangeCondition:
 
 def _member(kind: type[Member], name: str, what: str) -> Member:
     if name not in list(kind):
-        raise ConfigError(
-            f"Slices have the {what} {name!r}; it must be one of {', '.join(kind)}."
-        )
+        raise ConfigError(f"Slices have the {what} {name!r}; it must be one of {', '.join(kind)}.")
     return kind(name)

@@ -6,8 +6,6 @@ backward. ``recsys/nn/slice_pooling.py`` is the reference.
 Legend: B requests, E events, L lookups, P partitions, C cells, S slices, D width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

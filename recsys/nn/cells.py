@@ -7,8 +7,6 @@ and the slices are sums over cells. ``docs/slices.md`` has a worked example.
 Legend: B requests, E events of a timeline, C cells, S slices.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +47,7 @@ class Bins:
     open_below: bool
 
     @classmethod
-    def of(cls, attribute: Attribute, conditions: Sequence[Condition]) -> Bins:
+    def of(cls, attribute: Attribute, conditions: Sequence[Condition]) -> "Bins":
         """The coarsest bins for the conditions on one attribute."""
         edges: set[float] = set()
         open_below = set()
@@ -261,14 +259,14 @@ class AttributeBins(nn.Module):
         """
         values = self.attribute(events, moments)
         if self.categorical:
-            return values, self.bin_of_code.index_select(0, values.to(torch.int32) + _CODE_SHIFT)
+            return values, self.bin_of_code.index_select(0, values.to(torch.int32) + self.shift)
         # A handful of comparisons costs a fifth of torch.bucketize's binary search.
         bins = torch.zeros_like(values, dtype=torch.uint8)
         for edge in self.edges:
             if self.open_below:
-                bins += (values > edge).view(torch.uint8)
+                bins += (values > edge).to(torch.uint8)
             else:
-                bins += (values >= edge).view(torch.uint8)
+                bins += (values >= edge).to(torch.uint8)
         return values, bins
 
 
@@ -292,9 +290,7 @@ class CellAssignment(nn.Module):
             "cell_of_code", torch.from_numpy(partition.cell_of_code).to(dtype), persistent=False
         )
 
-    def forward(
-        self, bins: list[Tensor], request: Tensor, requests: int
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, bins: list[Tensor], request: Tensor, requests: int) -> tuple[Tensor, Tensor]:
         """Group the events by (cell, request).
 
         Args:
