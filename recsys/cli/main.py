@@ -59,7 +59,7 @@ DATA_VERBS = (
         "describe",
         "describe",
         "Print what a prepared data set holds: counts, tasks, features, and every slice.",
-        ("recsys data describe path=prepared/dv365_simulated slices=full",),
+        ("recsys data describe path=prepared/kuairand_pure slices=full",),
     ),
 )
 VERBS = (

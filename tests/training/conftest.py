@@ -23,6 +23,7 @@ TINY_RUN = (
     "experiment=demo",
     "model.dimension=8",
     "loader.batch_requests=16",
+    "optim.schedule.warmup_steps=2",
     "trainer.max_steps=12",
     "trainer.validate_every_n_steps=4",
     "trainer.checkpoint_every_n_steps=3",

@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
+from recsys.data.batch import RequestBatch
 from recsys.errors import ConfigError
+from recsys.models.dv365 import DV365
 from recsys.training.checkpoints import BEST, FOLDER, LAST
 from recsys.training.composition import save
 from recsys.training.config import RunConfig
+from recsys.training.datasets import open_or_prepare
 from recsys.training.load import CONFIG_FILE, load_config, load_run
 from recsys.training.metrics_log import read_metrics
 from recsys.training.run import train
@@ -32,7 +36,7 @@ def test_a_run_leaves_a_whole_folder(run_config: RunConfig) -> None:
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert 0 < metrics["val/ne/liked"]["value"]
+    assert metrics["val/ne/liked"]["value"] > 0
     assert "split choose" in metrics["val/ne/liked"]["protocol"]
     assert "lowest val/ne/mean" in metrics["val/ne/liked"]["protocol"]
     log = read_metrics(folder)
@@ -67,27 +71,51 @@ def test_more_than_one_device_is_refused(run_config: RunConfig) -> None:
         train(config)
 
 
-@pytest.mark.parametrize("killed_after", [5, 8])
-def test_a_killed_run_resumes_exactly(
-    run_config: RunConfig, tmp_path: Path, killed_after: int
-) -> None:
-    """The checkpoints are of step 3 and 6 (mid-epoch), 4 and 8 (validated)."""
+def test_a_killed_run_resumes_exactly(run_config: RunConfig, tmp_path: Path) -> None:
     whole = train(replace(run_config, run_dir=str(tmp_path / "whole")))
     killed = tmp_path / "killed"
-    _train_and_kill(replace(run_config, run_dir=str(killed)), tmp_path, killed_after)
+    _train_and_kill(replace(run_config, run_dir=str(killed)), tmp_path, after=5)
     assert torch.load(killed / FOLDER / LAST, weights_only=True)["global_step"] < 12
 
     train(replace(load_config(killed), resume=True))
 
-    assert _values(killed) == _values(whole)
-    for name in (BEST, LAST):
-        expected = torch.load(whole / FOLDER / name, weights_only=True)
-        found = torch.load(killed / FOLDER / name, weights_only=True)
-        assert found["global_step"] == expected["global_step"]
-        for key, tensor in expected["state_dict"].items():
-            torch.testing.assert_close(found["state_dict"][key], tensor, rtol=0, atol=0)
-    both = [json.loads((folder / "metrics.json").read_text()) for folder in (whole, killed)]
-    assert both[0] == both[1]
+    _assert_equal_runs(killed, whole)
+
+
+@pytest.mark.parametrize(
+    ("cut_at", "saved_at"),
+    [(5, 4), (6, 6), (8, 8), (10, 9)],
+    ids=["after a validation", "mid-epoch", "end of an epoch", "second epoch"],
+)
+def test_a_run_cut_anywhere_resumes_exactly(
+    run_config: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cut_at: int,
+    saved_at: int,
+) -> None:
+    """Two epochs of 8 batches, validated every 4 steps, saved every 3 and after validations."""
+    trainer = replace(run_config.trainer, max_epochs=2, max_steps=-1)
+    config = replace(run_config, trainer=trainer)
+    config = replace(config, loader=replace(config.loader, batch_requests=_requests_for(config, 8)))
+    whole = train(replace(config, run_dir=str(tmp_path / "whole")))
+    cut = tmp_path / "cut"
+    step = DV365.training_step
+
+    def step_or_fail(model: DV365, batch: RequestBatch, index: int) -> torch.Tensor:
+        if model.trainer.global_step == cut_at:
+            raise RuntimeError("power failure")
+        return step(model, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DV365, "training_step", step_or_fail)
+        with pytest.raises(RuntimeError, match="power failure"):
+            train(replace(config, run_dir=str(cut)))
+    assert torch.load(cut / FOLDER / LAST, weights_only=True)["global_step"] == saved_at
+
+    train(replace(load_config(cut), resume=True))
+
+    _assert_equal_runs(cut, whole)
 
 
 def test_resuming_without_a_run_folder_is_refused(run_config: RunConfig) -> None:
@@ -95,8 +123,22 @@ def test_resuming_without_a_run_folder_is_refused(run_config: RunConfig) -> None
         train(replace(run_config, run_dir=None, resume=True))
 
 
-def _values(folder: Path) -> list[tuple[int, str, float]]:
-    return read_metrics(folder).select("step", "metric", "value").rows()
+def _requests_for(config: RunConfig, batches: int) -> int:
+    """Requests per batch that make an epoch of ``batches`` batches."""
+    dataset, _ = open_or_prepare(config.data)
+    return -(-len(dataset.requests("fit")) // batches)
+
+
+def _assert_equal_runs(resumed: Path, whole: Path) -> None:
+    assert_frame_equal(read_metrics(resumed), read_metrics(whole), check_exact=True)
+    for name in (BEST, LAST):
+        expected = torch.load(whole / FOLDER / name, weights_only=True)
+        found = torch.load(resumed / FOLDER / name, weights_only=True)
+        assert found["global_step"] == expected["global_step"]
+        for key, tensor in expected["state_dict"].items():
+            torch.testing.assert_close(found["state_dict"][key], tensor, rtol=0, atol=0)
+    both = [json.loads((folder / "metrics.json").read_text()) for folder in (whole, resumed)]
+    assert both[0] == both[1]
 
 
 def _train_and_kill(config: RunConfig, tmp_path: Path, after: int) -> None:
