@@ -36,6 +36,12 @@ class TimelineCells(nn.Module):
         self.assignments = nn.ModuleList(
             CellAssignment(partition, partitions.bins) for partition in partitions.partitions
         )
+        attributes = [bins.attribute for bins in partitions.bins]
+        # Position of the attribute that weighs a partition's events, -1 in plain partitions.
+        self.weight_attributes = [
+            -1 if partition.weight is None else attributes.index(partition.weight)
+            for partition in partitions.partitions
+        ]
 
     def forward(
         self, events: dict[str, Tensor], request_time: Tensor
@@ -63,19 +69,23 @@ class TimelineCells(nn.Module):
         orders: list[Tensor] = []
         lengths: list[Tensor] = []
         weights: list[Tensor] = []
-        for assignment in self.assignments:
+        for position, assignment in enumerate(self.assignments):
             order, length = assignment(bins, request, requests)
             orders.append(order)
             lengths.append(length)
-            if assignment.weight >= 0:
-                weights.append(values[assignment.weight].index_select(0, order))
+            weight_attribute = self.weight_attributes[position]
+            if weight_attribute >= 0:
+                weights.append(values[weight_attribute].index_select(0, order))
             else:
                 weights.append(torch.empty(0, device=order.device))
         return orders, lengths, weights
 
 
 def segment_sums(values: Tensor, lengths: Tensor) -> Tensor:
-    """Sums of adjoining segments, deterministic and accumulated in float64.
+    """Sums of adjoining segments, each by itself and accumulated in float64.
+
+    No sum depends on the segments beside it, so a user's embedding does not depend, bit for bit,
+    on the batch it is computed in.
 
     Args:
         values: [L] float32.
@@ -84,11 +94,9 @@ def segment_sums(values: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         [...] float32.
     """
-    total = torch.cumsum(values.to(torch.float64), dim=0)
-    total = torch.cat([torch.zeros(1, dtype=torch.float64, device=values.device), total])
-    lengths_flat = lengths.flatten()
-    ends = torch.cumsum(lengths_flat, dim=0)  # [...] int64
-    sums = total[ends] - total[ends - lengths_flat]
+    sums = torch.segment_reduce(
+        values.to(torch.float64), "sum", lengths=lengths.flatten().to(torch.int64), initial=0
+    )
     return sums.to(torch.float32).view(lengths.shape)
 
 
@@ -202,11 +210,11 @@ class CellPooling(nn.Module):
             sums.append(self._cell_sums(self.weighted_tables(features).values()))
 
         cell_weights: list[Tensor] = []  # [C, B] each
-        for length, weight in zip(lengths, weights):
-            if weight.numel() == 0:
+        for partition, length in enumerate(lengths):
+            if weights[partition].numel() == 0:  # plain, or without events
                 cell_weights.append(length.to(torch.float32))
             else:
-                cell_weights.append(segment_sums(weight, length))
+                cell_weights.append(segment_sums(weights[partition], length))
         slice_sum = torch.matmul(self.incidence, torch.cat(sums, dim=1))  # [B, S, D]
         slice_weight = torch.matmul(self.weight_incidence, torch.cat(cell_weights))  # [S, B]
         return weighted_mean(slice_sum, slice_weight.t())

@@ -280,10 +280,6 @@ class CellAssignment(nn.Module):
         self.cells = partition.cells
         self.attributes = list(partition.attributes)
         self.radices = [bins[i].count for i in partition.attributes]
-        # Position of the attribute that weighs the events, -1 in plain partitions.
-        self.weight = -1
-        if partition.weight is not None:
-            self.weight = [one.attribute for one in bins].index(partition.weight)
         # Keys of one byte are sorted in one pass of a radix sort.
         dtype = torch.uint8 if self.cells < 256 else torch.int32
         self.register_buffer(

@@ -108,8 +108,8 @@ class FusedTables:
         """
         if set(state) != set(self.collections):
             raise ConfigError(
-                f"The checkpoint holds optimiser state of the tables {sorted(state)}, the model "
-                f"has {sorted(self.collections)}; resume with the configuration it was trained with."
+                f"The checkpoint holds optimiser state of {sorted(state)}, the model has "
+                f"{sorted(self.collections)}; resume with the configuration it was trained with."
             )
         for name, collection in self.collections.items():
             collection.fused_optimizer().load_state_dict(state[name])
