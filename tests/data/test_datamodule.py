@@ -155,3 +155,22 @@ def test_ranks_share_the_rows_evenly(prepared: PreparedDataset, monkeypatch):
 def test_values_that_cannot_work_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         LoaderConfig(**wrong)
+
+
+@pytest.mark.parametrize("adds_sampler", [False, True])
+def test_trainer_of_two_processes_must_not_shard_again(prepared, adds_sampler):
+    data = datamodule(prepared)
+    data.trainer = lightning.Trainer(
+        devices=2,
+        accelerator="cpu",
+        strategy="ddp_spawn",
+        logger=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=adds_sampler,
+    )
+    if adds_sampler:
+        with pytest.raises(ConfigError, match="use_distributed_sampler=False"):
+            data.val_dataloader()
+    else:
+        whole = len(datamodule(prepared).val_dataloader())
+        assert len(data.val_dataloader()) == -(-whole // 2)
