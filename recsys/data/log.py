@@ -56,7 +56,7 @@ class LogReader:
     Attributes:
         data: a Parquet or CSV file, a folder of them, or a polars frame.
         columns: column of the contract to the name it has in the log, where they differ.
-        actions: action type in the log to one of ``ACTION_TYPES``, where they differ.
+        actions: action type of ``ACTION_TYPES`` to the name it has in the log, where they differ.
         chunk_rows: rows read at a time.
     """
 
@@ -74,7 +74,7 @@ class LogReader:
                     f"columns: {name} is no column of the interaction log; "
                     f"the columns are {', '.join(known)}."
                 )
-        for action in self.actions.values():
+        for action in self.actions:
             if action not in ACTION_TYPES:
                 raise DataError(
                     f"actions: {action} is no known action type; "
@@ -113,11 +113,12 @@ class LogReader:
         wanted = {
             name: self.columns.get(name, str(name)) for name in (*LOG_SCHEMA, Column.REQUEST_TIME)
         }
-        for name in (*REQUIRED_LOG_COLUMNS, *self.columns):
+        renamed = (name for name, source in self.columns.items() if source != name)
+        for name in (*REQUIRED_LOG_COLUMNS, *renamed):
             if wanted[name] not in chunk.columns:
                 raise DataError(
                     f"{where} has no column {wanted[name]} (it has {', '.join(chunk.columns)}); "
-                    f"add it, or say which column holds it with columns.{name}=<its name>."
+                    f"add it, or say which column holds it: options.columns.{name}=<its name>."
                 )
         columns: list[pl.Series] = []
         reasons = pl.Series(REASON, [None] * chunk.height, dtype=pl.String)
@@ -147,7 +148,8 @@ class LogReader:
                 reasons, details = frame[REASON], frame[DETAIL]
             columns.append(typed)
         frame = pl.DataFrame([*columns, reasons, details])
-        action = pl.col(Column.ACTION_TYPE).replace(self.actions).fill_null(IMPRESSION)
+        known = {name: action for action, name in self.actions.items()}
+        action = pl.col(Column.ACTION_TYPE).replace(known).fill_null(IMPRESSION)
         frame = frame.with_columns(action)
         _refuse_seconds(where, wanted[Column.TIMESTAMP], frame)
         return frame

@@ -62,9 +62,12 @@ def test_every_form_of_a_log_reads_the_same(tmp_path: Path, kind: str) -> None:
 
 
 def test_columns_and_actions_can_have_other_names() -> None:
+    # a name that is given as it is anyway asks for nothing: the log has no topics
     frame = log_frame(action_type=["like", "view", "hide"]).rename({"item_id": "video"})
-    actions = {"like": "liked", "view": "impression"}
-    good, bad = split_rows(read(frame, columns={"item_id": "video"}, actions=actions))
+    actions = {"liked": "like", "impression": "view", "click": "click"}
+    good, bad = split_rows(
+        read(frame, columns={"item_id": "video", "topic_id": "topic_id"}, actions=actions)
+    )
     assert bad.is_empty()
     assert good["item_id"].to_list() == [10, 20, 30]
     assert good["action_type"].to_list() == ["liked", "impression", "hide"]
@@ -126,7 +129,7 @@ def test_datetimes_are_read_as_utc() -> None:
 @pytest.mark.parametrize(
     ("frame", "sentence"),
     [
-        (log_frame().drop("item_id"), "has no column item_id.*columns.item_id="),
+        (log_frame().drop("item_id"), "has no column item_id.*options.columns.item_id="),
         (
             log_frame(timestamp=[1_700_000_000, 1_700_000_001, DAY]),
             "column timestamp.*look like seconds.*multiply",
@@ -206,7 +209,7 @@ def test_a_path_without_a_log_is_a_sentence(tmp_path: Path, name: str) -> None:
 
 def test_an_unknown_action_in_the_configuration_is_a_sentence() -> None:
     with pytest.raises(DataError, match="teleport is no known action type"):
-        LogReader(log_frame(), actions={"x": "teleport"})
+        LogReader(log_frame(), actions={"teleport": "x"})
 
 
 def test_rejected_rows_are_counted_and_written_aside(tmp_path: Path) -> None:

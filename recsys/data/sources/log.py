@@ -38,7 +38,7 @@ class LogOptions:
 
     Attributes:
         columns: column of the contract to the name it has in the log, where they differ.
-        actions: action type in the log to one of the known ones, where they differ.
+        actions: known action type to the name it has in the log, where they differ.
         tasks: action types to predict, ``watch_time`` among them; None for all that the log has.
         attribution_hours: an action counts for an impression at most this long before it.
         fit_until: end of the fit period, for example ``2024-05-01`` (UTC); None for a fraction.
