@@ -259,6 +259,9 @@ class SimulatorConfig:
                 "simulator.sessions.hour_shares needs one share for each hour from 0 to 23."
             )
 
+        _check_names("surface_offsets", self.surface_offsets, self.sessions.surface_shares)
+        _check_names("media_offsets", self.media_offsets, self.catalogue.media_shares)
+
     @property
     def start_ms(self) -> int:
         """First moment of the log, ms."""
@@ -290,3 +293,11 @@ class SimulatorConfig:
     def surfaces(self) -> tuple[str, ...]:
         """Names of the surface codes."""
         return tuple(self.sessions.surface_shares)
+
+
+def _check_names(setting: str, offsets: dict[str, float], shares: dict[str, float]) -> None:
+    if set(offsets) != set(shares):
+        raise ConfigError(
+            f"simulator.{setting} names {sorted(offsets)}, the shares name {sorted(shares)}; "
+            "give every name both a share and an offset."
+        )

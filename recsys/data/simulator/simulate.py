@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ ITEMS_FILE = "items.parquet"
 USERS_FILE = "users.parquet"
 LOG_FOLDER = "log"
 REQUESTS_FOLDER = "requests"
+PARTS = "part-*.parquet"
 
 #: A file holds about this many impressions.
 IMPRESSIONS_PER_PART = 2_000_000
@@ -52,8 +52,9 @@ def simulate(
         impressions_per_part: size of a file; it does not change the log.
     """
     for name in (LOG_FOLDER, REQUESTS_FOLDER):
-        shutil.rmtree(out / name, ignore_errors=True)
-        (out / name).mkdir(parents=True)
+        (out / name).mkdir(parents=True, exist_ok=True)
+        for part in (out / name).glob(PARTS):
+            part.unlink()
     (out / SIMULATION_FILE).unlink(missing_ok=True)
     catalogue = make_catalogue(config, _generator(config, 0))
     catalogue.frame(config).write_parquet(out / ITEMS_FILE)

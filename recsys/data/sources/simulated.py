@@ -14,6 +14,7 @@ from recsys.data.simulator.config import TASKS
 from recsys.data.simulator.simulate import (
     ITEMS_FILE,
     LOG_FOLDER,
+    PARTS,
     REQUESTS_FOLDER,
     SIMULATION_FILE,
     USERS_FILE,
@@ -66,7 +67,7 @@ class SimulatedSource(Source):
         parts = [
             part
             for folder in (LOG_FOLDER, REQUESTS_FOLDER)
-            for part in sorted((self.path / folder).glob("*.parquet"))
+            for part in sorted((self.path / folder).glob(PARTS))
         ]
         found = [self.path / name for name in (SIMULATION_FILE, ITEMS_FILE, USERS_FILE)] + parts
         for file in found:
@@ -93,7 +94,7 @@ class SimulatedSource(Source):
         return pl.read_parquet(self.path / ITEMS_FILE)
 
     def _chunks(self, folder: str) -> Iterator[pl.DataFrame]:
-        for part in sorted((self.path / folder).glob("*.parquet")):
+        for part in sorted((self.path / folder).glob(PARTS)):
             with pq.ParquetFile(part) as file:
                 for batch in file.iter_batches(CHUNK_ROWS):
                     frame = pl.from_arrow(batch)

@@ -60,3 +60,5 @@ def test_wrong_configurations_are_named(small_config):
         dataclasses.replace(small_config, fit_days=100)
     with pytest.raises(ConfigError, match="must divide"):
         dataclasses.replace(small_config, gap_hours=25)
+    with pytest.raises(ConfigError, match="surface_offsets"):
+        dataclasses.replace(small_config, surface_offsets={"feed": 0.0})
