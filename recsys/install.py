@@ -144,8 +144,8 @@ def pins(wanted: SupportedSet, fbgemm: str, dev: bool) -> dict[str, str]:
 def fingerprint(wanted: SupportedSet, dev: bool) -> str:
     """A hash of everything that decides what is installed, the place of the checkout included."""
     digest = hashlib.sha256(repr((wanted, dev, sys.version_info[:2], str(PACKAGE))).encode())
-    files = [_lock_path(wanted), requirements_dir() / "dev.txt", Path(__file__)]
-    files += [PACKAGE.parent / "setup.cfg", PACKAGE.parent / "pyproject.toml"]
+    files = [_lock_path(wanted), requirements_dir() / "dev.txt"]
+    files += [PACKAGE.parent / "setup.cfg", Path(__file__)]
     for path in files:
         digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()
