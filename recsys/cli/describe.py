@@ -75,12 +75,13 @@ def count_slices(
     chunks = np.array_split(users, max(1, len(users) // USERS_PER_CHUNK))
     for chunk in track(chunks, "Counting slices"):
         request_time = np.full(len(chunk), moment)
-        histories = [
-            dataset.timelines.histories(chunk, request_time, kind, DEFAULT_MAX_EVENTS)
+        histories = {
+            kind: dataset.timelines.histories(chunk, request_time, kind, DEFAULT_MAX_EVENTS)
             for kind in TimelineKind
-        ]
-        counts += slice_set.slice_counts(*histories, request_time)
-        for kind, history in zip(TimelineKind, histories, strict=True):
+        }
+        explicit, implicit = histories[TimelineKind.EXPLICIT], histories[TimelineKind.IMPLICIT]
+        counts += slice_set.slice_counts(explicit, implicit, request_time)
+        for kind, history in histories.items():
             events[str(kind)] += int(history[LENGTHS].sum())
     return counts, events
 

@@ -8,7 +8,13 @@ import warnings
 
 #: Modules whose warnings say nothing that a user of the command line could act on.
 TALKATIVE_MODULES = ("lightning", "torch", "torchrec", "fbgemm_gpu", "torchdata", "torchmetrics")
-TALKATIVE_LOGGERS = ("lightning.pytorch", "lightning.fabric", "torch.fx", "torchrec")
+#: Lightning sets the level of its two root loggers when it is imported, so their children.
+TALKATIVE_LOGGERS = (
+    *(f"lightning.pytorch.{name}" for name in ("utilities", "trainer", "loops", "callbacks")),
+    "lightning.fabric.utilities",
+    "torch.fx",
+    "torchrec",
+)
 
 
 def quieten() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,10 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save the last state, unless this step's validation does it."""
-        validated = trainer.enable_validation and (batch_idx + 1) % trainer.val_check_batch == 0
+        interval = trainer.val_check_batch or math.inf
+        validated = trainer.enable_validation and (batch_idx + 1) % interval == 0
         if trainer.global_step % self.every_n_steps == 0 and not validated:
-            trainer.save_checkpoint(self.folder / LAST)
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the best state if this is it, and the last one."""
@@ -81,12 +83,12 @@ class Checkpoints(Checkpoint):
         if improved:
             self.best_value, self.best_step = value, trainer.global_step
             self.best_metrics = measured
-            trainer.save_checkpoint(self.folder / BEST)
-        trainer.save_checkpoint(self.folder / LAST)
+            trainer.save_checkpoint(self.folder / BEST, weights_only=False)
+        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the state the training ended in."""
-        trainer.save_checkpoint(self.folder / LAST)
+        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know to choose the same checkpoint."""

@@ -62,7 +62,7 @@ def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
     """
     folder = Path(run_dir)
     config = load_config(folder)
-    dataset = _open_dataset(folder, config)
+    dataset = open_dataset(folder, config)
     manifest = dataset.manifest
     slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
     model = DV365(config.model, manifest, slice_set, config.encoder, config.optim)
@@ -121,14 +121,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _open_dataset(folder: Path, config: RunConfig) -> PreparedDataset:
+def open_dataset(folder: Path, config: RunConfig) -> PreparedDataset:
     """The prepared data set of a run, refused if it was prepared anew in another way."""
-    dataset = PreparedDataset.open(Path(config.data.out))
+    dataset = PreparedDataset.open(config.data.out_folder)
     trained_on = DatasetManifest.load(folder)
     if dataset.manifest.fingerprint != trained_on.fingerprint:
         raise ArtifactError(
             f"{folder} was trained on a data set with fingerprint {trained_on.fingerprint}, but "
-            f"{config.data.out} now has {dataset.manifest.fingerprint}; prepare the data set as "
+            f"{config.data.out_folder} now has {dataset.manifest.fingerprint}; prepare the data set as "
             f"{folder / CONFIG_FILE} says, or train again."
         )
     return dataset

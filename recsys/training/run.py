@@ -50,7 +50,8 @@ def train(config: RunConfig) -> Path:
     checkpoints = Checkpoints(run_dir / FOLDER, config.trainer.checkpoint_every_n_steps)
     trainer = build_trainer(config, run_dir, checkpoints)
     last = run_dir / FOLDER / LAST
-    trainer.fit(model, data, ckpt_path=last if config.resume and last.exists() else None)
+    resumed_from = last if config.resume and last.exists() else None
+    trainer.fit(model, data, ckpt_path=resumed_from, weights_only=True)
     _write_validation_metrics(config, run_dir, dataset, checkpoints)
     return run_dir
 

@@ -1,0 +1,35 @@
+"""`recsys publish`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from recsys.export.publish import PublishConfig, publish
+from recsys.training.composition import compose
+from recsys.training.report.outcome import PUBLICATION_FILE
+
+
+def configure(overrides: Sequence[str]) -> PublishConfig:
+    """Compose conf/publish.yaml."""
+    return compose("publish", PublishConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Publish, note the outcome in the run folder, and print it."""
+    config = configure(overrides)
+    outcome = asdict(publish(config))
+    if config.run_dir is not None:
+        text = json.dumps(outcome, indent=2) + "\n"
+        (Path(config.run_dir) / PUBLICATION_FILE).write_text(text)
+    table = Table(title="Published user embeddings", show_header=False)
+    for name, value in outcome.items():
+        table.add_row(
+            name.replace("_", " "), f"{value:,}" if name.endswith("users") else str(value)
+        )
+    Console().print(table)

@@ -1,0 +1,42 @@
+"""`recsys report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+from rich.console import Console
+
+from recsys.training.composition import compose
+from recsys.training.report.outcome import Outcome
+from recsys.training.report.page import write_report
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Which run to report on.
+
+    Attributes:
+        run_dir: the run folder.
+        against: the run it was evaluated against.
+    """
+
+    run_dir: str = MISSING
+    against: str | None = None
+
+
+def configure(overrides: Sequence[str]) -> ReportConfig:
+    """Compose conf/report.yaml."""
+    return compose("report", ReportConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Write report.html and print the closing table."""
+    config = configure(overrides)
+    folder = Path(config.run_dir)
+    against = Path(config.against) if config.against is not None else None
+    with Console(stderr=True).status("Writing the report"):
+        write_report(folder, against)
+    Console().print(Outcome.of(folder, against).table())

@@ -1,0 +1,157 @@
+"""What came out of a run, in a few lines: the closing table and the head of the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from recsys.training.load import load_config
+from recsys.training.metrics_file import Metrics, read_metrics_file
+from recsys.training.report.sections import folder_size
+
+#: Where `recsys export` and `recsys publish` leave what they made, below the run folder.
+ARTIFACT = "artifact"
+PUBLICATION_FILE = "publication.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run, the run without timelines, the exported tower and the published embeddings.
+
+    Attributes:
+        folder: the run folder.
+        against: the folder of the other run.
+        metrics: of the run.
+        control: metrics of the other run.
+        sizes: ``sizes`` of the artifact's manifest; empty where nothing was exported.
+        quantised: metrics of the quantised model, from the same manifest.
+        publication: what `recsys publish` reported; empty where nothing was published.
+    """
+
+    folder: Path
+    against: Path | None
+    metrics: Metrics
+    control: Metrics
+    sizes: dict[str, float]
+    quantised: Metrics
+    publication: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path, against: Path | None) -> Outcome:
+        """Gather it from the folders."""
+        manifest = _read(folder / ARTIFACT / "manifest.json")
+        return cls(
+            folder,
+            against,
+            read_metrics_file(folder),
+            read_metrics_file(against) if against is not None else {},
+            manifest.get("sizes", {}),
+            manifest.get("metrics", {}),
+            _read(folder / PUBLICATION_FILE),
+        )
+
+    @property
+    def prefix(self) -> str:
+        """``report`` where the run was evaluated, otherwise ``val``."""
+        return "report" if "report/ne/mean" in self.metrics else "val"
+
+    def numbers(self) -> dict[str, str]:
+        """The few numbers of the run, by name."""
+        prefix = self.prefix
+        rows = {
+            "mean NE": self._value(f"{prefix}/ne/mean"),
+            "mean NE without timelines": _form(self.control.get(f"{prefix}/ne/mean"), "{:.4f}"),
+            "best mean NE in reach": self._value(f"{prefix}/best_within_reach/ne/mean"),
+            "best mean NE": self._value(f"{prefix}/best_absolute/ne/mean"),
+            "gain captured": self._value(f"{prefix}/gain_captured/mean", "{:.1%}"),
+        }
+        return {name: value for name, value in rows.items() if value}
+
+    def tiles(self) -> list[dict[str, Any]]:
+        """The head of the report."""
+        accents = ("mean NE", "gain captured")
+        tiles = [
+            {"name": name, "value": value, "accent": name in accents}
+            for name, value in self.numbers().items()
+        ]
+        if self.sizes:
+            factor = f"{self.sizes['embedding_compression']:.1f} x"
+            tiles.append({"name": "smaller user embedding", "value": factor, "accent": False})
+        return tiles
+
+    def places(self) -> dict[str, str]:
+        """Where everything lies, with its size."""
+        config = load_config(self.folder)
+        places = {"run folder": self.folder, "prepared data set": Path(str(config.data.out))}
+        if self.against is not None:
+            places["run without timelines"] = self.against
+        if self.sizes:
+            places["artifact"] = self.folder / ARTIFACT
+        if "store" in self.publication:
+            places["embedding store"] = Path(self.publication["store"])
+        lines = {}
+        for name, place in places.items():
+            size = f" ({megabytes(folder_size(place))})" if place.exists() else ""
+            lines[name] = f"{place}{size}"
+        lines["report"] = str(self.folder / "report.html")
+        return lines
+
+    def export_lines(self) -> dict[str, str]:
+        """Sizes before and after quantisation."""
+        if not self.sizes:
+            return {}
+        sizes = self.sizes
+        lines = {
+            "embedding tables": (
+                f"{megabytes(sizes['tables_float32_bytes'])} in float32, "
+                f"{megabytes(sizes['tables_bytes'])} exported "
+                f"({sizes['tables_compression']:.1f} times smaller)"
+            ),
+            "one user embedding": (
+                f"{sizes['embedding_float32_bytes']:,.0f} bytes in float32, "
+                f"{sizes['embedding_bytes']:,.0f} published "
+                f"({sizes['embedding_compression']:.1f} times smaller)"
+            ),
+        }
+        if self.publication:
+            users, speed = (self.publication[k] for k in ("published_users", "users_per_second"))
+            lines["published"] = f"{users:,} users, {speed:,.0f} a second"
+        return lines
+
+    def table(self) -> Table:
+        """The table a run ends with."""
+        config = load_config(self.folder)
+        table = Table(title=f"recsys: {config.name}", box=box.ROUNDED, show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        trained = f"DV365, encoder {config.encoder.name}, width {config.model.dimension}"
+        table.add_row("trained", f"{trained}, on {config.data.title}")
+        for lines in (self.numbers(), self.export_lines()):
+            for name, value in lines.items():
+                table.add_row(name, value)
+        table.add_section()
+        for name, value in self.places().items():
+            table.add_row(name, value)
+        return table
+
+    def _value(self, name: str, form: str = "{:.4f}") -> str:
+        return _form(self.metrics.get(name), form)
+
+
+def megabytes(size: float) -> str:
+    """A size in MB, with as many digits as one needs."""
+    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
+
+
+def _form(metric: dict[str, Any] | None, form: str) -> str:
+    return form.format(metric["value"]) if metric and metric["value"] is not None else ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return content

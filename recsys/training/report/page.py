@@ -1,0 +1,221 @@
+"""report.html: one page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.schema import Split
+from recsys.training.composition import to_yaml
+from recsys.training.config import RunConfig
+from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
+from recsys.training.load import load_config, open_dataset
+from recsys.training.metrics_file import Metrics, read_metrics_file
+from recsys.training.metrics_log import read_metrics
+from recsys.training.predict import predictions_path, read_predictions
+from recsys.training.report import figures
+from recsys.training.report.outcome import Outcome
+from recsys.training.report.sections import (
+    by_task,
+    calibration_rows,
+    history_breakdown,
+    slice_occupancy,
+)
+from recsys.training.tables import BY_ITEM, COMPARED, MEASURED, metric_rows
+
+FILE_NAME = "report.html"
+TEMPLATE = "report.html.jinja"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A box of the page; what is empty is not shown."""
+
+    title: str
+    note: str = ""
+    figure: str = ""
+    rows: list[list[str]] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    text_title: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the sections are made of.
+
+    Attributes:
+        folder: the run folder.
+        against: the folder of the run it is compared with.
+        config: of the run.
+        dataset: its data set.
+        metrics: of the run.
+        prefix: ``report`` where the run was evaluated, otherwise ``val``.
+        frame: predictions, where the run was evaluated.
+        control: predictions of the other run.
+    """
+
+    folder: Path
+    against: Path | None
+    config: RunConfig
+    dataset: PreparedDataset
+    metrics: Metrics
+    prefix: str
+    frame: pl.DataFrame | None
+    control: pl.DataFrame | None
+
+
+def write_report(run_dir: Path, against: Path | None) -> Path:
+    """Write ``report.html`` into the run folder.
+
+    Raises:
+        ArtifactError: the folder is no run, or a file of it is damaged.
+    """
+    material = _gather(run_dir, against)
+    outcome = Outcome.of(run_dir, against)
+    environment = json.loads((run_dir / ENVIRONMENT_FILE).read_text())
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE)
+    html = template.render(
+        title=material.config.name,
+        subtitle=_subtitle(material, environment),
+        tiles=outcome.tiles(),
+        sections=list(_sections(material, outcome, environment)),
+    )
+    path = run_dir / FILE_NAME
+    path.write_text(html)
+    return path
+
+
+def _gather(run_dir: Path, against: Path | None) -> Material:
+    config = load_config(run_dir)
+    evaluated = predictions_path(run_dir, Split.REPORT).is_file()
+    return Material(
+        folder=run_dir,
+        against=against,
+        config=config,
+        dataset=open_dataset(run_dir, config),
+        metrics=read_metrics_file(run_dir),
+        prefix="report" if evaluated else "val",
+        frame=read_predictions(run_dir, Split.REPORT) if evaluated else None,
+        control=read_predictions(against, Split.REPORT) if evaluated and against else None,
+    )
+
+
+def _subtitle(material: Material, environment: dict[str, Any]) -> str:
+    manifest = material.dataset.manifest
+    git = environment["git"]
+    revision = f", revision {git['revision'][:10]}" if git else ""
+    changed = " with changes" if git and git["dirty"] else ""
+    return (
+        f"Trained on {manifest.name}: {manifest.counts['events']:,} events of "
+        f"{manifest.counts['users']:,} users, {manifest.counts['rows_fit']:,} rows to fit"
+        f"{revision}{changed}"
+    )
+
+
+def _sections(
+    material: Material, outcome: Outcome, environment: dict[str, Any]
+) -> Iterator[Section]:
+    yield _measured(material)
+    yield from _comparison(material)
+    yield _training(material)
+    if material.frame is not None:
+        yield from _predictions(material, material.frame)
+    if material.config.encoder.name != "none":
+        yield _slices(material)
+    yield Section("Where everything lies", facts=outcome.places())
+    yield _setting(material, environment)
+
+
+def _measured(material: Material) -> Section:
+    prefix = material.prefix
+    protocol = material.metrics.get(f"{prefix}/ne/mean", {}).get("protocol", "")
+    rows = metric_rows(material.metrics, prefix, MEASURED)
+    split = "report" if prefix == "report" else "choose (the run was not evaluated yet)"
+    return Section(f"Metrics on the split {split}", note=protocol, rows=rows)
+
+
+def _comparison(material: Material) -> Iterator[Section]:
+    tasks, prefix = material.dataset.manifest.tasks, material.prefix
+    names = (f"{prefix}/relative_ne_delta", f"{prefix}/relative_mse_delta")
+    deltas = by_task(material.metrics, names, tasks)
+    if not deltas:
+        return
+    gains = by_task(material.metrics, (f"{prefix}/gain_captured",), tasks)
+    if gains:
+        yield Section(
+            "Share of the possible gain",
+            note=(
+                "(NE without timelines - NE with) / (NE without - best NE in reach of a model "
+                "with the gap), in per cent, with 95% bootstrap intervals over users; MSE for "
+                "watch time. The dashed line is everything that can be had."
+            ),
+            figure=figures.intervals(gains, "share captured, %", reference=1, percent=True),
+        )
+    yield Section(
+        f"Against {material.against}",
+        note="Change in per cent, below 0 is better; 95% bootstrap intervals over users.",
+        figure="" if gains else figures.intervals(deltas, "change of NE, %", 0, percent=False),
+        rows=metric_rows(material.metrics, prefix, COMPARED),
+    )
+    by_item = metric_rows(material.metrics, prefix, BY_ITEM)
+    if len(by_item[0]) > 1:
+        yield Section("Items seen and not seen in the fit period", rows=by_item)
+
+
+def _training(material: Material) -> Section:
+    runs = {material.config.name: read_metrics(material.folder)}
+    if material.against is not None:
+        runs[load_config(material.against).name] = read_metrics(material.against)
+    note = "Checkpoints are chosen on the split choose; the report split is not looked at."
+    return Section("Training", note=note, figure=figures.curves(runs))
+
+
+def _predictions(material: Material, frame: pl.DataFrame) -> Iterator[Section]:
+    tasks = material.dataset.manifest.tasks
+    labels, lines = history_breakdown(frame, material.control, tasks)
+    yield Section(
+        "By length of the history",
+        note="Mean NE over the binary tasks in bins of equal numbers of rows.",
+        figure=figures.by_history(labels, lines),
+    )
+    yield Section(
+        "Calibration",
+        note="Ten bins of equal size per task; bars are two standard errors.",
+        figure=figures.calibration(calibration_rows(frame, tasks)),
+    )
+
+
+def _slices(material: Material) -> Section:
+    shares = slice_occupancy(material.config, material.dataset)
+    empty = [name for name, share in shares.items() if share == 0]
+    note = "How often a slice has something to pool, over requests of the split choose."
+    if empty:
+        note += f" Never filled: {', '.join(empty)}."
+    return Section("Slices", note=note, figure=figures.occupancy(shares))
+
+
+def _setting(material: Material, environment: dict[str, Any]) -> Section:
+    config, hardware = material.config, environment["hardware"]
+    versions = ", ".join(f"{k} {v}" for k, v in environment["packages"].items())
+    facts = {
+        "encoder": config.encoder.name,
+        "width": str(config.model.dimension),
+        "gap": f"{config.loader.gap_hours:g} hours",
+        "batch": f"{config.loader.batch_requests} requests",
+        "seed": str(config.seed),
+        "hardware": f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB",
+        "versions": versions,
+        "command": " ".join(environment["command"]),
+    }
+    return Section(
+        "Configuration", facts=facts, text_title="config.yaml", text=to_yaml(material.config)
+    )
