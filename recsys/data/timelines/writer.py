@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.data.durable import sync_folder
+from recsys.data.progress import track
 from recsys.data.schema import ACTION_TYPES, IMPRESSION, TimelineKind
 from recsys.data.timelines.layout import (
     BLOCK_SUFFIX,
@@ -134,7 +135,8 @@ class TimelineWriter:
         try:
             num_events = self._spill(frames, spill)
             blocks = []
-            for partition in range(self._manifest.num_partitions):
+            partitions = range(self._manifest.num_partitions)
+            for partition in track(partitions, "Sorting timelines"):
                 records = np.fromfile(spill / str(partition), dtype=_RECORD)
                 blocks.append(self._write(partition, _split_kinds(records)))
                 (spill / str(partition)).unlink()
@@ -175,7 +177,7 @@ class TimelineWriter:
         if len(self._manifest.segments) < 2:
             return
         blocks = []
-        for partition in range(self._manifest.num_partitions):
+        for partition in track(range(self._manifest.num_partitions), "Merging timelines"):
             mapped = [
                 map_block(self.path, entry)
                 for segment in self._manifest.segments

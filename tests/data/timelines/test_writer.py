@@ -72,6 +72,7 @@ sys.path.insert(0, sys.argv[2])
 from test_writer import clicks
 from recsys.data.timelines import TimelineWriter
 writer = TimelineWriter(sys.argv[1], 4)
+writer.append([clicks(list(range(8)), [0] * 8)])
 print("ready", flush=True)
 moment = 1
 while True:
@@ -100,12 +101,11 @@ def test_killed_writer_leaves_a_whole_store(tmp_path: Path):
         store.check()
         histories = [timestamps(path, user) for user in range(7)]
         assert all(history == histories[0] for history in histories)
-        assert len(histories[0]) >= seen
+        assert len(histories[0]) > seen
         seen = len(histories[0])
         with TimelineWriter(path):
             pass
         assert names(path) == {CURRENT, "LOCK", *StoreManifest.load(path).files}
-    assert seen > 0
 
 
 def test_append_writes_no_old_file_again(tmp_path: Path):
