@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,16 +23,24 @@ def fingerprint(configuration: dict[str, Any], files: Sequence[Path]) -> str:
 
 
 @contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other preparations of ``folder`` waiting until the block ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _restore_folder(folder)
+        yield
+
+
+@contextmanager
 def replaced_folder(folder: Path, start_from: Path | None = None) -> Iterator[Path]:
     """A folder to write in that takes the place of ``folder`` when the block ends well.
 
     Args:
-        folder: what is to be replaced or made; it stays as it is if the block fails.
+        folder: what is to be replaced or made, locked; it stays as it is if the block fails.
         start_from: folder whose files the new one starts with, as hard links: replace such a
             file, never write into it.
     """
-    restore_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if start_from is None:
@@ -50,7 +59,7 @@ def replaced_folder(folder: Path, start_from: Path | None = None) -> Iterator[Pa
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def restore_folder(folder: Path) -> None:
+def _restore_folder(folder: Path) -> None:
     """Put back the previous folder where a crash fell between the two renames of a swap."""
     previous = _previous(folder)
     if previous.exists():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from recsys.data.dataset import FEATURES, REQUESTS, TIMELINES
 from recsys.data.features import FeatureEncoding, side_arrays
-from recsys.data.folder import fingerprint, replaced_folder, restore_folder
+from recsys.data.folder import fingerprint, locked_folder, replaced_folder
 from recsys.data.intake import Intake
 from recsys.data.location import find_data_dir
 from recsys.data.manifest import FILE_NAME, DatasetManifest
@@ -97,8 +97,9 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
     """Prepare a data set, or find it prepared already.
 
     The folder appears in one step when everything is written; interrupted, nothing has changed.
-    Appending adds a segment to the timelines and rows to the vocabularies and features; indices,
-    encodings, requests and splits stay as they are.
+    A second process that prepares into the same folder waits for the first. Appending adds a
+    segment to the timelines and rows to the vocabularies and features; indices, encodings,
+    requests and splits stay as they are.
 
     Raises:
         DataError: a file cannot be used, or the folder holds something else.
@@ -106,7 +107,6 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
     """
     mode = _id_mode(config)
     source = open_source(config.source, _find_path(config), dict(config.options))
-    files = source.files()
     description = {
         "source": config.source,
         "name": config.title,
@@ -114,42 +114,46 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
         "hash_buckets": config.hash_buckets if mode is IdMode.HASHED else 0,
         "options": dict(config.options),
     }
-    mark = fingerprint(description, files)
+    mark = fingerprint(description, source.files())
     folder = config.out_folder
-    restore_folder(folder)
-    existing = _existing(folder)
-    if existing is not None and existing.fingerprint == mark:
-        return existing
-    if config.append:
-        if existing is None:
+    with locked_folder(folder):
+        existing = _existing(folder)
+        if existing is not None and existing.fingerprint == mark:
+            return existing
+        if config.append:
+            return _append(source, folder, _appendable(folder, existing, source), config, mark)
+        if existing is not None and not config.overwrite:
             raise DataError(
-                f"{folder} is not a prepared data set that could be appended to; "
-                "prepare it without append=true first."
+                f"{folder} was prepared with another configuration or from other files; give "
+                "overwrite=true to replace it, append=true to add new days, or another out=."
             )
-        if existing.source != source.name:
-            raise DataError(
-                f"{folder} was prepared from source={existing.source}, not {source.name}; "
-                "append from the same source."
+        with (
+            replaced_folder(folder) as partial,
+            TemporaryDirectory(dir=partial, prefix="spill-") as spill,
+        ):
+            preparation = _Preparation(source, partial, Path(spill), config.partitions)
+            manifest = replace(
+                preparation.run(mode, config.hash_buckets),
+                name=config.title,
+                fingerprint=mark,
+                preparation={**description, "standardisation": preparation.encoding.dense},
             )
-        return _append(source, folder, existing, config, mark)
-    if existing is not None and not config.overwrite:
+            manifest.save(partial)
+        return DatasetManifest.load(folder)
+
+
+def _appendable(folder: Path, existing: DatasetManifest | None, source: Source) -> DatasetManifest:
+    if existing is None:
         raise DataError(
-            f"{folder} was prepared with another configuration or from other files; give "
-            "overwrite=true to replace it, append=true to add new days, or another out=."
+            f"{folder} is not a prepared data set that could be appended to; "
+            "prepare it without append=true first."
         )
-    with (
-        replaced_folder(folder) as partial,
-        TemporaryDirectory(dir=partial, prefix="spill-") as spill,
-    ):
-        preparation = _Preparation(source, partial, Path(spill), config.partitions)
-        manifest = replace(
-            preparation.run(mode, config.hash_buckets),
-            name=config.title,
-            fingerprint=mark,
-            preparation={**description, "standardisation": preparation.encoding.dense},
+    if existing.source != source.name:
+        raise DataError(
+            f"{folder} was prepared from source={existing.source}, not {source.name}; "
+            "append from the same source."
         )
-        manifest.save(partial)
-    return DatasetManifest.load(folder)
+    return existing
 
 
 def _append(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ import pytest
 from recsys.data.dataset import PreparedDataset
 from recsys.data.describe import summarise_splits, summarise_timelines
 from recsys.data.location import find_data_dir
-from recsys.data.manifest import DatasetManifest
 from recsys.data.prepare import PrepareConfig, prepare
 from recsys.data.schema import ACTION_TYPES, TimelineKind
 from recsys.errors import ConfigError, DataError
@@ -38,9 +37,6 @@ def make_log(seed: int = 0, rows: int = 3_000, start: int = START, users: int = 
             "dwell_time": np.where(impression, generator.exponential(5, rows), np.nan),
         }
     )
-
-
-Prepare = Callable[..., DatasetManifest]
 
 
 @pytest.fixture
@@ -218,7 +214,7 @@ def test_an_interrupted_preparation_changes_nothing(
     with pytest.raises(KeyboardInterrupt):
         prepare(changed(config, overwrite=True, options={"attribution_hours": 1.0}))
     assert PreparedDataset.open(config.out_folder).manifest == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "log", "out"]
 
 
 def test_a_crash_between_the_renames_is_mended(config: PrepareConfig) -> None:
@@ -265,6 +261,17 @@ def test_appending_days_adds_events_without_touching_the_old_ones(
         dataset
     )
     assert prepare(config).fingerprint == after.fingerprint
+
+
+def test_two_at_once_prepare_the_same_folder_once(tmp_path: Path, config: PrepareConfig) -> None:
+    # the lock belongs to the open file, so two threads stand for two processes
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(prepare, [config, config])
+    assert first == second
+    dataset = PreparedDataset.open(config.out_folder)
+    assert dataset.timelines.num_segments == 1
+    assert dataset.manifest.counts["events"] == 3_000
+    assert not list(tmp_path.glob(".*.partial"))
 
 
 def test_what_cannot_be_prepared_is_a_sentence(tmp_path: Path, config: PrepareConfig) -> None:
