@@ -27,7 +27,8 @@ from recsys.data.simulator.config import (
 
 Floats = NDArray[np.float32]
 
-QUADRATURE_NODES = 24
+QUADRATURE_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
+QUADRATURE_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 def responses(config: SimulatorConfig) -> list[ResponseConfig]:
@@ -72,11 +73,9 @@ def sigmoid(logit: Floats) -> Floats:
 
 def expected_sigmoid(mean: Floats, variance: Floats) -> Floats:
     """E[sigmoid(η)] for Gaussian η by Gauss-Hermite quadrature, [rows]."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
-    weights = weights / weights.sum()
     sd: Floats = np.sqrt(variance)
     result = np.zeros_like(mean)
-    for node, weight in zip(nodes, weights, strict=True):
+    for node, weight in zip(QUADRATURE_NODES, QUADRATURE_WEIGHTS, strict=True):
         shifted: Floats = mean + np.float32(node) * sd
         result += np.float32(weight) * sigmoid(shifted)
     return result

@@ -36,6 +36,16 @@ PARTS = "part-*.parquet"
 IMPRESSIONS_PER_PART = 2_000_000
 COMPRESSION = {"compression": "zstd", "compression_level": 1}
 
+#: Columns with few values. Dictionaries of the others (items, probabilities) only cost time.
+DICTIONARY_COLUMNS: tuple[str, ...] = (
+    Column.USER,
+    Column.AUTHOR,
+    Column.TOPIC,
+    Column.MEDIA_TYPE,
+    Column.SURFACE,
+    Column.ACTION_TYPE,
+)
+
 
 def simulate(
     config: SimulatorConfig, out: Path, impressions_per_part: int = IMPRESSIONS_PER_PART
@@ -124,8 +134,10 @@ class _Writer:
         for name, tables in self.waiting.items():
             if tables:
                 path = self.out / name / f"part-{self.part:05d}.parquet"
+                table = pa.concat_tables(tables)
+                coded = [name for name in DICTIONARY_COLUMNS if name in table.column_names]
                 # Without the Arrow schema, coded columns are read as the strings they stand for.
-                pq.write_table(pa.concat_tables(tables), path, store_schema=False, **COMPRESSION)
+                pq.write_table(table, path, use_dictionary=coded, store_schema=False, **COMPRESSION)
                 tables.clear()
         self.part, self.in_part = self.part + 1, 0
 
