@@ -259,7 +259,7 @@ def test_any_sequence_of_steps_matches_a_dictionary(
                 written |= {} if user in deleted else {user: number}
             elif step == "withdraw":
                 store.withdraw_many([user])
-                written |= {} if user in deleted else {user: None}
+                written |= {user: None} if user in visible else {}
             elif step == "delete":
                 store.delete(user)
                 visible.pop(user, None)

@@ -138,9 +138,15 @@ class EmbeddingStore(ABC):
             ]
         )
 
-    def withdraw_many(self, users: Sequence[UserId]) -> None:
-        """Say that users have no embedding any more, from ``commit`` on."""
-        self._write([(encode_user(user), WITHDRAWN) for user in users])
+    def withdraw_many(self, users: Sequence[UserId]) -> int:
+        """Say that users have no embedding any more, from ``commit`` on.
+
+        Returns:
+            How many of them had one; nothing is written for the others.
+        """
+        had = [user for user, found in zip(users, self.get_many(users), strict=True) if found]
+        self._write([(encode_user(user), WITHDRAWN) for user in had])
+        return len(had)
 
     def commit(self) -> Publication:
         """Make the publication visible, in one step.
