@@ -18,7 +18,7 @@ UNKNOWN_NAME = "unknown"
 DUPLICATE = "duplicated row"
 NOT_LATER = "not after the last event of the data set"
 
-_MAX_NAMES = 127  # codes are int8
+_MAX_NAMES = 127  # codes are int8; one of them is unknown
 _EVENTS = "events"
 _REQUESTS = "requests"
 
