@@ -117,7 +117,7 @@ def run_protocol(
 
 
 def _control_predictions(run_dir: Path, manifest: DatasetManifest, split: Split) -> pl.DataFrame:
-    """The other run's predictions on the same data set, made now if it was never evaluated."""
+    """The other run's predictions on the same data set; it is evaluated now if it never was."""
     trained_on = DatasetManifest.load(run_dir)
     if trained_on.fingerprint != manifest.fingerprint:
         raise ArtifactError(
@@ -125,6 +125,6 @@ def _control_predictions(run_dir: Path, manifest: DatasetManifest, split: Split)
             f"{trained_on.fingerprint}) than this run ({manifest.name}, {manifest.fingerprint}); "
             "two runs are compared on the same rows only."
         )
-    if predictions_path(run_dir, split).is_file():
-        return read_predictions(run_dir, split)
-    return predict(load_run(run_dir), split)
+    if not predictions_path(run_dir, split).is_file():
+        evaluate(EvaluateConfig(run_dir=str(run_dir), split=split.value))
+    return read_predictions(run_dir, split)

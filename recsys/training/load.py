@@ -128,7 +128,7 @@ def open_dataset(folder: Path, config: RunConfig) -> PreparedDataset:
     if dataset.manifest.fingerprint != trained_on.fingerprint:
         raise ArtifactError(
             f"{folder} was trained on a data set with fingerprint {trained_on.fingerprint}, but "
-            f"{config.data.out_folder} now has {dataset.manifest.fingerprint}; prepare the data set as "
+            f"{dataset.path} now has {dataset.manifest.fingerprint}; prepare the data set as "
             f"{folder / CONFIG_FILE} says, or train again."
         )
     return dataset
