@@ -82,8 +82,13 @@ class Artifact:
     def embed(
         self, explicit: JaggedTimeline, implicit: JaggedTimeline, request_time: Tensor
     ) -> Tensor:
-        """[B, N_out, D] float32."""
-        return cast(Tensor, self.tower(explicit, implicit, request_time))
+        """[B, N_out, D] float32.
+
+        The graph is run as it was exported: TorchScript's optimiser would take a second to
+        specialise it, and later calls might add in another order than the first ones.
+        """
+        with torch.jit.optimized_execution(False):
+            return cast(Tensor, self.tower(explicit, implicit, request_time))
 
 
 def export_run(run: LoadedRun, config: ExportConfig) -> Path:
