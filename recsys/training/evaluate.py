@@ -11,7 +11,7 @@ from omegaconf import MISSING
 from recsys.data.manifest import DatasetManifest
 from recsys.data.requests import TRUTHS
 from recsys.data.schema import Split
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, ConfigError
 from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.protocol import Protocol
 from recsys.training.compare import compare, measure
@@ -52,6 +52,9 @@ def evaluate(config: EvaluateConfig) -> Metrics:
     Raises:
         RecsysError: a run that cannot be loaded, or one that was not measured on the same rows.
     """
+    if config.split not in PREFIXES:
+        choices = " or ".join(PREFIXES)
+        raise ConfigError(f"split={config.split} cannot be evaluated; choose {choices}.")
     split = Split(config.split)
     run = load_run(config.run_dir, config.checkpoint)
     frame = predict(run, split)

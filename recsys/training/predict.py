@@ -13,7 +13,7 @@ from recsys.data.datamodule import RequestDataModule
 from recsys.data.progress import track
 from recsys.data.requests import TRUTHS, RequestStore
 from recsys.data.schema import Split, Task
-from recsys.errors import ArtifactError, ConfigError
+from recsys.errors import ArtifactError
 from recsys.evaluation.paired import TaskPredictions
 from recsys.training.load import LoadedRun
 
@@ -37,12 +37,11 @@ def predict(run: LoadedRun, split: Split) -> pl.DataFrame:
         ``best_absolute_<task>`` and ``best_within_reach_<task>``; in order of ``row_id``.
     """
     data = RequestDataModule(run.config.loader, run.dataset)
-    loaders = {Split.CHOOSE: data.val_dataloader, Split.REPORT: data.test_dataloader}
-    if split not in loaders:
-        raise ConfigError(f"split={split} cannot be evaluated; choose one of {list(loaders)}.")
     row_ids, predictions, histories = [], [], []
     with torch.inference_mode():
-        for index, batch in enumerate(track(loaders[split](), f"Predicting {split}")):
+        for index, batch in enumerate(
+            track(data.loader(split, shuffle=False), f"Predicting {split}")
+        ):
             output = run.model.predict_step(batch, index)
             row_ids.append(output["row_id"].numpy())
             predictions.append(output["predictions"].numpy())

@@ -1,0 +1,137 @@
+"""Evaluation reads the report split, measures every row and compares on the same rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys.data.schema import Split
+from recsys.errors import ArtifactError, ConfigError
+from recsys.evaluation.paired import Bootstrap
+from recsys.nn.encoders import EncoderConfig
+from recsys.training.checkpoints import BEST, FOLDER
+from recsys.training.composition import compose
+from recsys.training.config import RunConfig
+from recsys.training.evaluate import EvaluateConfig, evaluate
+from recsys.training.load import load_run
+from recsys.training.metrics_file import read_metrics_file
+from recsys.training.predict import read_predictions
+from recsys.training.report.page import write_report
+from recsys.training.run import train
+
+from .conftest import TINY_RUN
+
+BOOTSTRAP = Bootstrap(resamples=50)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    data_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A run with timelines and one without, evaluated against each other."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = compose("train", RunConfig, [*TINY_RUN, *data_overrides])
+    with_timelines = train(replace(config, run_dir=str(folder / "with")))
+    baseline = replace(config, encoder=EncoderConfig(name="none"))
+    without = train(replace(baseline, run_dir=str(folder / "without")))
+    evaluate(EvaluateConfig(str(with_timelines), against=str(without), bootstrap=BOOTSTRAP))
+    return with_timelines, without
+
+
+def test_every_row_of_the_report_split_is_predicted_once(runs: tuple[Path, Path]) -> None:
+    run = load_run(runs[0])
+    store = run.dataset.requests(Split.REPORT)
+    frame = read_predictions(runs[0], Split.REPORT)
+    assert frame["row_id"].to_list() == list(range(store.num_rows))
+    assert frame["item"].to_list() == store.item.tolist()
+    users = np.repeat(store.user, np.diff(store.offsets))
+    assert frame["user"].to_list() == users.tolist()
+    np.testing.assert_array_equal(frame["label_liked"].to_numpy(), store.labels[:, 6])
+
+
+def test_metrics_are_those_of_the_predictions(runs: tuple[Path, Path]) -> None:
+    metrics = read_metrics_file(runs[0])
+    frame = read_predictions(runs[0], Split.REPORT).filter(pl.col("label_liked").is_not_nan())
+    labels = frame["label_liked"].to_numpy().astype(float)
+    predictions = frame["prediction_liked"].to_numpy()
+    loss = -np.mean(labels * np.log(predictions) + (1 - labels) * np.log(1 - predictions))
+    rate = labels.mean()
+    entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+    assert metrics["report/ne/liked"]["value"] == pytest.approx(loss / entropy)
+    assert metrics["report/calibration/liked"]["value"] == pytest.approx(predictions.mean() / rate)
+    protocol = metrics["report/ne/liked"]["protocol"]
+    assert f"split report: {len(frame)} rows" in protocol
+    assert "best.ckpt of step" in protocol
+
+
+def test_a_comparison_is_that_of_the_two_entropies(runs: tuple[Path, Path]) -> None:
+    metrics, control = (read_metrics_file(folder) for folder in runs)
+    ne, other = (found["report/ne/skip"]["value"] for found in (metrics, control))
+    best = metrics["report/best_within_reach/ne/skip"]["value"]
+    delta = metrics["report/relative_ne_delta/skip"]
+    assert delta["value"] == pytest.approx(100 * (ne - other) / other)
+    assert delta["low"] <= delta["high"]
+    gain = metrics["report/gain_captured/skip"]["value"]
+    assert gain == pytest.approx((other - ne) / (other - best))
+    assert f"against {runs[1]}" in delta["protocol"]
+
+
+def test_seen_and_unseen_items_are_apart(runs: tuple[Path, Path]) -> None:
+    metrics = read_metrics_file(runs[0])
+    fit_items = load_run(runs[0]).manifest.counts["fit_vocabulary_item"]
+    frame = read_predictions(runs[0], Split.REPORT)
+    unseen = frame.filter((pl.col("item") >= fit_items) | (pl.col("item") == 0))
+    assert 0 < len(unseen) < len(frame)
+    assert f"{len(unseen)} rows" in metrics["report/unseen_items/ne/skip"]["protocol"]
+
+
+def test_evaluating_keeps_the_training_metrics(runs: tuple[Path, Path]) -> None:
+    assert "split choose" in read_metrics_file(runs[0])["val/ne/mean"]["protocol"]
+
+
+def test_the_fit_split_is_not_evaluated(runs: tuple[Path, Path]) -> None:
+    with pytest.raises(ConfigError, match="split=fit cannot be evaluated"):
+        evaluate(EvaluateConfig(str(runs[0]), split="fit"))
+    with pytest.raises(ConfigError, match="split=today cannot be evaluated"):
+        evaluate(EvaluateConfig(str(runs[0]), split="today"))
+
+
+def test_runs_on_other_data_are_not_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs[1], other)
+    manifest = json.loads((other / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**manifest, "fingerprint": "another"}))
+    with pytest.raises(ArtifactError, match="was trained on another data set"):
+        evaluate(EvaluateConfig(str(runs[0]), against=str(other)))
+    with pytest.raises(ArtifactError, match="fingerprint another"):
+        load_run(other)
+
+
+def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0], copy)
+    best = copy / FOLDER / BEST
+    best.write_bytes(best.read_bytes()[: best.stat().st_size // 2])
+    with pytest.raises(ArtifactError, match="is damaged"):
+        load_run(copy)
+    best.unlink()
+    with pytest.raises(ArtifactError, match="is not there"):
+        load_run(copy)
+    assert load_run(copy, "last").step == 12
+    with pytest.raises(ArtifactError, match="does not fit the model"):
+        load_run(copy, str(runs[1] / FOLDER / BEST))
+
+
+def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:
+    page = write_report(runs[0], runs[1]).read_text()
+    assert page.count("<svg") == 5
+    for wanted in ("Share of the possible gain", "Calibration", "split report", "config.yaml"):
+        assert wanted in page
+    for outside in ("<script", "<link", "<img", "@import"):
+        assert outside not in page
