@@ -18,16 +18,28 @@ from recsys.data.batch import RequestBatch
 from recsys.errors import ConfigError
 from recsys.models.dv365 import DV365
 from recsys.training.checkpoints import BEST, FOLDER, LAST
-from recsys.training.composition import save
+from recsys.training.composition import compose, save
 from recsys.training.config import RunConfig
 from recsys.training.datasets import open_or_prepare
 from recsys.training.load import CONFIG_FILE, load_config, load_run
 from recsys.training.metrics_log import read_metrics
 from recsys.training.run import train
 
+from .conftest import TINY_RUN
 
-def test_a_run_leaves_a_whole_folder(run_config: RunConfig) -> None:
-    folder = train(run_config)
+
+@pytest.fixture(scope="module")
+def finished(
+    data_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunConfig, Path]:
+    """A configuration and the folder of the run it gave."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    config = compose("train", RunConfig, [*TINY_RUN, *data_overrides, f"run_dir={folder}"])
+    return config, train(config)
+
+
+def test_a_run_leaves_a_whole_folder(finished: tuple[RunConfig, Path]) -> None:
+    run_config, folder = finished
 
     assert str(folder) == run_config.run_dir
     config = load_config(folder)
@@ -46,10 +58,9 @@ def test_a_run_leaves_a_whole_folder(run_config: RunConfig) -> None:
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_choose_entropy(
-    run_config: RunConfig,
+    finished: tuple[RunConfig, Path],
 ) -> None:
-    folder = train(run_config)
-
+    folder = finished[1]
     validations = read_metrics(folder).filter(metric="val/ne/mean")
     best = validations.sort("value", "step").row(0, named=True)
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -71,10 +82,10 @@ def test_more_than_one_device_is_refused(run_config: RunConfig) -> None:
         train(config)
 
 
-def test_a_killed_run_resumes_exactly(run_config: RunConfig, tmp_path: Path) -> None:
-    whole = train(replace(run_config, run_dir=str(tmp_path / "whole")))
+def test_a_killed_run_resumes_exactly(finished: tuple[RunConfig, Path], tmp_path: Path) -> None:
+    config, whole = finished
     killed = tmp_path / "killed"
-    _train_and_kill(replace(run_config, run_dir=str(killed)), tmp_path, after=5)
+    _train_and_kill(replace(config, run_dir=str(killed)), tmp_path, after=5)
     assert torch.load(killed / FOLDER / LAST, weights_only=True)["global_step"] < 12
 
     train(replace(load_config(killed), resume=True))
@@ -82,6 +93,7 @@ def test_a_killed_run_resumes_exactly(run_config: RunConfig, tmp_path: Path) -> 
     _assert_equal_runs(killed, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cut_at", "saved_at"),
     [(5, 4), (6, 6), (8, 8), (10, 9)],
