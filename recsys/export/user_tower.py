@@ -8,11 +8,7 @@ loads the result needs ``torch`` and ``fbgemm_gpu`` and nothing else.
 
 from __future__ import annotations
 
-import inspect
-import typing
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -84,7 +80,7 @@ def script_tower(tower: UserTower) -> torch.jit.ScriptModule:
     ``forward(explicit, implicit, request_time)`` takes and gives what ``UserTower.forward`` does.
     """
     tower.eval().requires_grad_(False)
-    with _evaluated_annotations(tower), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # TorchScript is deprecated in torch 2.13, and what the project exports all the same.
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted: torch.jit.ScriptModule = torch.jit.script(tower)
@@ -105,26 +101,3 @@ def export_encoder(encoder: UserEncoder, num_inputs: int, dimension: int, path: 
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(encoder, (example,), dynamic_shapes=({0: batch},))
     torch.export.save(program, path)
-
-
-@contextmanager
-def _evaluated_annotations(module: nn.Module) -> Iterator[None]:
-    """Give the classes of ``module`` annotations that are types.
-
-    ``from __future__ import annotations`` leaves strings, which TorchScript does not read on
-    attributes such as buffers.
-    """
-    annotations = {cls: inspect.get_annotations(cls) for cls in map(type, module.modules())}
-    strings = {
-        cls: dict(hints)
-        for cls, hints in annotations.items()
-        if any(isinstance(hint, str) for hint in hints.values())
-    }
-    try:
-        for cls in strings:
-            hints = typing.get_type_hints(cls)
-            cls.__annotations__ = {name: hints[name] for name in strings[cls]}
-        yield
-    finally:
-        for cls, original in strings.items():
-            cls.__annotations__ = original

@@ -114,10 +114,3 @@ def test_the_encoder_is_exported_for_any_batch_size(tmp_path: Path) -> None:
 def test_other_widths_of_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match="4, 8 or 32 bits per weight, not 2"):
         quantize_tables(small_tower(), 2)
-
-
-def test_scripting_leaves_no_trace_on_the_classes() -> None:
-    tower = small_tower()
-    before = {type(m): dict(type(m).__annotations__) for m in tower.modules()}
-    script_tower(tower)
-    assert before == {type(m): dict(type(m).__annotations__) for m in tower.modules()}
