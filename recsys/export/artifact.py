@@ -23,12 +23,13 @@ from recsys.data.vocabulary import INDEX
 from recsys.errors import ArtifactError
 from recsys.export.embedding_row import row_integers
 from recsys.export.manifest import ArtifactManifest, describe_files, describe_inputs
-from recsys.export.measure import quantized_metrics
+from recsys.export.measure import PREFIX, quantized_metrics
 from recsys.export.user_tower import export_encoder, quantize_tables, script_tower, table_bytes
 from recsys.models.dv365 import build_user_tower
 from recsys.nn.user_tower import UserTower
 from recsys.training.environment import describe_environment
 from recsys.training.load import CONFIG_FILE, LoadedRun
+from recsys.training.metrics_file import replace_metrics
 
 DEFAULT_FOLDER = "artifact"
 TOWER_FILE = "user_tower.pt"
@@ -92,7 +93,7 @@ class Artifact:
 
 
 def export_run(run: LoadedRun, config: ExportConfig) -> Path:
-    """Write the artifact of a run.
+    """Write the artifact of a run, and what it measured into the run's ``metrics.json`` too.
 
     Returns:
         The artifact folder.
@@ -128,6 +129,8 @@ def export_run(run: LoadedRun, config: ExportConfig) -> Path:
             measured = quantized_metrics(run, Artifact(folder, manifest, scripted).embed)
             manifest = replace(manifest, metrics=measured)
         replace(manifest, files=describe_files(folder)).save(folder)
+    if config.measure:
+        replace_metrics(run.folder, f"{PREFIX}/", measured)
     return out
 
 

@@ -17,6 +17,7 @@ from recsys.export.artifact import ExportConfig, age_edges, export_run, load_art
 from recsys.export.embedding_row import dequantize_rows, quantize_rows
 from recsys.nn.encoders import EncoderConfig
 from recsys.training.load import LoadedRun
+from recsys.training.metrics_file import read_metrics_file
 from tests.export.runs import FIT_ITEMS, events, prepared_dataset, untrained_run
 from tests.export.towers import NOW, SLICES
 
@@ -73,6 +74,7 @@ def test_metrics_stand_beside_those_of_the_trained_tower(run: LoadedRun, folder:
     assert delta == pytest.approx(with_tables["value"] / without["value"] - 1)
     assert with_tables["value"] != without["value"]
     assert "40 rows" in with_tables["protocol"]
+    assert read_metrics_file(run.folder) == metrics
     # The reference: the trained metrics again, from the run's own predictions.
     batches = list(RequestDataModule(run.config.loader, run.dataset).val_dataloader())
     with torch.inference_mode():
