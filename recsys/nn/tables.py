@@ -29,7 +29,8 @@ def build_tables(
 
     Args:
         tables: the tables of a slice set.
-        features: per table name the keys that are looked up in it.
+        features: per table name the keys that are looked up in it; a table without any (all its
+            slices are empty on this data set) is not built.
         table_rows: rows of a table per id type (``item``, ``author``, ``topic``).
         dimension: width D of a row.
         weighted: which of the tables to build.
@@ -50,7 +51,7 @@ def build_tables(
             pooling=PoolingType.SUM,
         )
         for table in tables
-        if table.weighted == weighted
+        if table.weighted == weighted and features[table.name]
     ]
     if not configs:
         return None

@@ -1,0 +1,35 @@
+"""A table whose slices are all empty on a data set does not stand in the way of the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recsys.data.batch import EXPLICIT_COLUMNS, IMPLICIT_COLUMNS, LENGTHS, JaggedTimeline
+from recsys.data.schema import ACTION_TYPES
+from recsys.data.slices import ActionFamily, SliceConfig, SliceSet
+from recsys.nn.cell_pooling import CellPooling
+from recsys.optim.fused import FusedOptimizerConfig, fuse_tables
+
+
+def timeline(columns: dict[str, torch.dtype], events: int) -> JaggedTimeline:
+    filled = {name: torch.ones(events, dtype=dtype) for name, dtype in columns.items()}
+    return {LENGTHS: torch.tensor([events]), **filled}
+
+
+def test_slices_of_a_media_type_the_log_lacks_pool_to_zero() -> None:
+    family = ActionFamily(
+        actions=["liked"], media_types=["video", "any"], ids=["item"], windows=["all"]
+    )
+    slice_set = SliceSet.from_config(SliceConfig(actions=[family]), ("feed",), ("article",))
+    assert [table.name.endswith("video") for table in slice_set.tables] == [True, False]
+    model = nn.ModuleDict({"pooling": CellPooling(slice_set, {"item": 5}, 4)})
+    fuse_tables(model, FusedOptimizerConfig())
+    explicit = timeline(EXPLICIT_COLUMNS, 1)
+    explicit["action_type"][:] = ACTION_TYPES.index("liked")
+
+    pooled = model["pooling"](explicit, timeline(IMPLICIT_COLUMNS, 0), torch.tensor([1000]))
+
+    weight = model["pooling"].state_dict()
+    [row] = [table[1] for name, table in weight.items() if "embedding_bags" in name]
+    torch.testing.assert_close(pooled, torch.stack([torch.zeros(4), row]).unsqueeze(0))
