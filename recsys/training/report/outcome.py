@@ -29,7 +29,6 @@ class Outcome:
         metrics: of the run.
         control: metrics of the other run.
         sizes: ``sizes`` of the artifact's manifest; empty where nothing was exported.
-        quantised: metrics of the quantised model, from the same manifest.
         publication: what `recsys publish` reported; empty where nothing was published.
     """
 
@@ -38,7 +37,6 @@ class Outcome:
     metrics: Metrics
     control: Metrics
     sizes: dict[str, float]
-    quantised: Metrics
     publication: dict[str, Any]
 
     @classmethod
@@ -51,7 +49,6 @@ class Outcome:
             read_metrics_file(folder),
             read_metrics_file(against) if against is not None else {},
             manifest.get("sizes", {}),
-            manifest.get("metrics", {}),
             _read(folder / PUBLICATION_FILE),
         )
 

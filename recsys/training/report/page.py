@@ -131,6 +131,8 @@ def _sections(
         yield from _predictions(material, material.frame)
     if material.config.encoder.name != "none":
         yield _slices(material)
+    if outcome.export_lines():
+        yield Section("Export and publication", facts=outcome.export_lines())
     yield Section("Where everything lies", facts=outcome.places())
     yield _setting(material, environment)
 
