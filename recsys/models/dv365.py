@@ -22,6 +22,7 @@ from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.encoders import NO_TIMELINES, EncoderConfig, build_encoder
 from recsys.nn.losses import LabelStatistics, MultiTaskLoss, task_positions
 from recsys.nn.slice_pooling import SlicePooling
+from recsys.nn.tables import IdSpread
 from recsys.nn.user_tower import UserTower
 from recsys.optim.dense import (
     DenseOptimizerConfig,
@@ -42,12 +43,16 @@ class DV365Config:
         dimension: D, width of every embedding.
         pooling: ``cells`` (one lookup per event and table) or ``slices`` (one per slice, the
             reference).
+        slice_counts: whether the user tower is told how much each slice holds, ``SliceMeans``.
+        id_spread: of the rows of item, author and topic at the start, in all tables.
         regression_weight: weight of watch time in the loss, see ``MultiTaskLoss``.
         backbone: sizes of the backbone.
     """
 
     dimension: int = 32
     pooling: str = "cells"
+    slice_counts: bool = True
+    id_spread: IdSpread = field(default_factory=IdSpread)
     regression_weight: float = 1.0
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
@@ -77,7 +82,9 @@ def build_user_tower(
             f"model.pooling={config.pooling} is unknown; choose one of {list(poolings)}."
         )
     table_rows = {name: manifest.vocabulary_sizes[name] for name in ("item", "author", "topic")}
-    pooling = poolings[config.pooling](slice_set, table_rows, config.dimension)
+    pooling = poolings[config.pooling](
+        slice_set, table_rows, config.dimension, config.slice_counts, config.id_spread
+    )
     return UserTower(pooling, build_encoder(encoder, len(slice_set.slices), config.dimension))
 
 
@@ -115,6 +122,7 @@ class DV365(lightning.LightningModule):
             config.dimension,
             self.tower.encoder.num_outputs if self.tower is not None else 0,
             config.backbone,
+            config.id_spread,
             statistics,
         )
         self.loss = MultiTaskLoss(manifest.tasks, config.regression_weight, statistics)

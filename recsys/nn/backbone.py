@@ -15,8 +15,9 @@ from torchrec.modules.mlp import MLP
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from recsys.data.manifest import DatasetManifest
-from recsys.data.schema import ID_COLUMNS, Feature, FeatureKind, FeatureSide, TaskKind
+from recsys.data.schema import ID_COLUMNS, Column, Feature, FeatureKind, FeatureSide, TaskKind
 from recsys.nn.losses import LabelStatistics, task_positions
+from recsys.nn.tables import IdSpread
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class BackboneConfig:
         task_hidden_size: hidden layer of each task's own head.
         id_dropout: probability that a user, item, author or topic id is read as unknown in
             training, so that index 0 learns what to say about ids never seen.
-        table_init: table weights start uniform in ±table_init.
+        table_init: tables of features other than item, author and topic start uniform in
+            ±table_init.
     """
 
     user_vectors: int = 8
@@ -39,6 +41,14 @@ class BackboneConfig:
     task_hidden_size: int = 16
     id_dropout: float = 0.05
     table_init: float = 0.05
+
+
+#: Features whose tables start with the rows of the slices' tables.
+_SLICE_IDS = {
+    Column.ITEM.value: "item",
+    Column.AUTHOR.value: "author",
+    Column.TOPIC.value: "topic",
+}
 
 
 class FeatureVectors(nn.Module):
@@ -50,6 +60,7 @@ class FeatureVectors(nn.Module):
         num_dense: number of dense features.
         dimension: D.
         config: sizes, table initialisation and id dropout.
+        spread: of the rows of item, author and topic at the start.
     """
 
     droppable: Tensor
@@ -61,6 +72,7 @@ class FeatureVectors(nn.Module):
         num_dense: int,
         dimension: int,
         config: BackboneConfig,
+        spread: IdSpread,
     ) -> None:
         super().__init__()
         self.dimension = dimension
@@ -75,6 +87,11 @@ class FeatureVectors(nn.Module):
                     feature_names=[feature.name],
                     weight_init_min=-config.table_init,
                     weight_init_max=config.table_init,
+                    init_fn=(
+                        spread.fill(_SLICE_IDS[feature.name])
+                        if feature.name in _SLICE_IDS
+                        else None
+                    ),
                 )
                 for feature in categorical
             ]
@@ -165,6 +182,7 @@ class Backbone(nn.Module):
         dimension: D of tables and user embedding.
         num_user_embeddings: N_out, 0 for a model without timelines.
         config: sizes.
+        spread: of the rows of item, author and topic at the start.
         statistics: of the fit labels: outputs start at the base rates, and a regression head
             works on the standardised label.
     """
@@ -178,6 +196,7 @@ class Backbone(nn.Module):
         dimension: int,
         num_user_embeddings: int,
         config: BackboneConfig,
+        spread: IdSpread,
         statistics: LabelStatistics,
     ) -> None:
         super().__init__()
@@ -187,6 +206,7 @@ class Backbone(nn.Module):
             len(manifest.select(FeatureSide.USER, FeatureKind.DENSE)),
             dimension,
             config,
+            spread,
         )
         self.item_features = FeatureVectors(
             manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
@@ -195,6 +215,7 @@ class Backbone(nn.Module):
             + len(manifest.select(context, FeatureKind.DENSE)),
             dimension,
             config,
+            spread,
         )
         self.user_projection = (
             nn.Linear(num_user_embeddings, config.user_vectors, bias=False)

@@ -24,7 +24,8 @@ from recsys.nn.cells import (
     TimelinePartitions,
     partition_cells,
 )
-from recsys.nn.tables import build_tables, hash_index, weighted_mean
+from recsys.nn.slice_means import SliceMeans
+from recsys.nn.tables import DEFAULT_SPREAD, IdSpread, build_tables, hash_index
 
 
 class TimelineCells(nn.Module):
@@ -107,6 +108,8 @@ class CellPooling(nn.Module):
         slice_set: what is pooled.
         table_rows: rows of a table per id type; larger indices are folded in.
         dimension: width D.
+        counted: whether the vector of a slice tells how much was pooled (``SliceMeans``).
+        spread: of the tables' rows at the start.
         device: where the tables and buffers live.
     """
 
@@ -118,10 +121,13 @@ class CellPooling(nn.Module):
         slice_set: SliceSet,
         table_rows: Mapping[str, int],
         dimension: int,
+        counted: bool = False,
+        spread: IdSpread = DEFAULT_SPREAD,
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.dimension = dimension
+        self.means = SliceMeans(len(slice_set.slices), dimension, counted)
         explicit = partition_cells(slice_set, TimelineKind.EXPLICIT)
         implicit = partition_cells(slice_set, TimelineKind.IMPLICIT)
         self.explicit_cells = TimelineCells(explicit)
@@ -146,10 +152,22 @@ class CellPooling(nn.Module):
             k for name, keys in features.items() if name not in plain for k in keys
         ]
         self.plain_tables = build_tables(
-            slice_set.tables, features, table_rows, dimension, weighted=False, device=device
+            slice_set.tables,
+            features,
+            table_rows,
+            dimension,
+            weighted=False,
+            spread=spread,
+            device=device,
         )
         self.weighted_tables = build_tables(
-            slice_set.tables, features, table_rows, dimension, weighted=True, device=device
+            slice_set.tables,
+            features,
+            table_rows,
+            dimension,
+            weighted=True,
+            spread=spread,
+            device=device,
         )
         incidence, weight_incidence = _incidences(len(slice_set.slices), partitions, lookups)
         self.register_buffer("incidence", incidence, persistent=False)
@@ -217,7 +235,7 @@ class CellPooling(nn.Module):
                 cell_weights.append(segment_sums(weights[partition], length))
         slice_sum = torch.matmul(self.incidence, torch.cat(sums, dim=1))  # [B, S, D]
         slice_weight = torch.matmul(self.weight_incidence, torch.cat(cell_weights))  # [S, B]
-        return weighted_mean(slice_sum, slice_weight.t())
+        return self.means(slice_sum, slice_weight.t())
 
     def _cell_sums(self, pooled: Tensor) -> Tensor:
         """[B, C * D] -> [B, C, D]."""

@@ -15,7 +15,8 @@ from recsys.data.schema import TimelineKind
 from recsys.data.slice_rules import Attribute, CategoryCondition, Condition
 from recsys.data.slices import IdType, Slice, SliceSet
 from recsys.nn.cells import AttributeValues
-from recsys.nn.tables import build_tables, hash_index, weighted_mean
+from recsys.nn.slice_means import SliceMeans
+from recsys.nn.tables import DEFAULT_SPREAD, IdSpread, build_tables, hash_index
 
 
 class _TimelineEvents:
@@ -76,21 +77,36 @@ class SlicePooling(nn.Module):
         slice_set: SliceSet,
         table_rows: Mapping[str, int],
         dimension: int,
+        counted: bool = False,
+        spread: IdSpread = DEFAULT_SPREAD,
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.slices = slice_set.slices
         self.dimension = dimension
+        self.means = SliceMeans(len(slice_set.slices), dimension, counted)
         self.rows = {one.value: int(table_rows.get(one.value, 1)) for one in IdType}
         features = {
             table.name: [self.slices[position].name for position in table.slices]
             for table in slice_set.tables
         }
         self.plain_tables = build_tables(
-            slice_set.tables, features, table_rows, dimension, weighted=False, device=device
+            slice_set.tables,
+            features,
+            table_rows,
+            dimension,
+            weighted=False,
+            spread=spread,
+            device=device,
         )
         self.weighted_tables = build_tables(
-            slice_set.tables, features, table_rows, dimension, weighted=True, device=device
+            slice_set.tables,
+            features,
+            table_rows,
+            dimension,
+            weighted=True,
+            spread=spread,
+            device=device,
         )
         plain, weighted = (
             [p for table in slice_set.tables if table.weighted == kind for p in table.slices]
@@ -108,22 +124,27 @@ class SlicePooling(nn.Module):
             TimelineKind.EXPLICIT: _TimelineEvents(explicit, request_time, self.rows),
             TimelineKind.IMPLICIT: _TimelineEvents(implicit, request_time, self.rows),
         }
-        pooled = []
+        sums, slice_weights = [], []
         for tables, slices in (
             (self.plain_tables, self.plain_slices),
             (self.weighted_tables, self.weighted_slices),
         ):
             if tables is not None:
-                pooled.append(self._pool(tables, slices, timelines))
-        return torch.cat(pooled, dim=1)[:, self.position.to(request_time.device)]
+                slice_sum, slice_weight = self._pool(tables, slices, timelines)
+                sums.append(slice_sum)
+                slice_weights.append(slice_weight)
+        position = self.position.to(request_time.device)
+        return self.means(
+            torch.cat(sums, dim=1)[:, position], torch.cat(slice_weights, dim=1)[:, position]
+        )
 
     def _pool(
         self,
         tables: EmbeddingBagCollection,
         slices: Sequence[Slice],
         timelines: Mapping[TimelineKind, _TimelineEvents],
-    ) -> Tensor:
-        """[B, S, D] of the plain or of the weighted slices, in the order of the features."""
+    ) -> tuple[Tensor, Tensor]:
+        """Sums [B, S, D] and weights [B, S] of the plain or of the weighted slices."""
         values, lengths, weights, slice_weights = [], [], [], []
         for one in slices:
             timeline = timelines[one.timeline]
@@ -148,4 +169,4 @@ class SlicePooling(nn.Module):
         )
         slice_sum = tables(features).values()
         slice_sum = slice_sum.view(slice_sum.shape[0], -1, self.dimension)
-        return weighted_mean(slice_sum, torch.stack(slice_weights, dim=1))
+        return slice_sum, torch.stack(slice_weights, dim=1)

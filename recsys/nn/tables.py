@@ -5,7 +5,9 @@ Legend: B requests, E events, L lookups, C cells, S slices, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,12 +19,50 @@ from recsys.errors import ConfigError
 MAX_ROWS = 2**31 - 1
 
 
+@dataclass(frozen=True)
+class IdSpread:
+    """Standard deviation of an id's row at the start, per id type.
+
+    All tables of an id type, those of the slices and the backbone's own, start with the same
+    rows. Rows of different ids are nearly orthogonal, so from the first step on the dot product
+    of a pooled slice with a candidate's row is about the share of the slice's events that have
+    the candidate's id: what a user was interested in before anything is learned. Separate random
+    tables would have to find each other first. The more ids there are, the less a row can learn,
+    and the less it should say at the start.
+
+    Attributes:
+        item: for items.
+        author: for authors.
+        topic: for topics.
+    """
+
+    item: float = 0.02
+    author: float = 0.2
+    topic: float = 0.4
+
+    def fill(self, id_type: str) -> Callable[[Tensor], None]:
+        """What fills a table of ``item``, ``author`` or ``topic`` rows, by torch's seed."""
+        spread: float = getattr(self, id_type)
+
+        def fill(weight: Tensor) -> None:
+            seed = (torch.initial_seed() + zlib.crc32(id_type.encode())) % 2**63
+            generator = torch.Generator(weight.device).manual_seed(seed)
+            with torch.no_grad():
+                weight.normal_(0, spread, generator=generator)
+
+        return fill
+
+
+DEFAULT_SPREAD = IdSpread()
+
+
 def build_tables(
     tables: Sequence[SliceTable],
     features: Mapping[str, Sequence[str]],
     table_rows: Mapping[str, int],
     dimension: int,
     weighted: bool,
+    spread: IdSpread,
     device: torch.device | None = None,
 ) -> EmbeddingBagCollection | None:
     """A TorchRec collection of the plain or of the weighted tables, with sum pooling.
@@ -34,6 +74,7 @@ def build_tables(
         table_rows: rows of a table per id type (``item``, ``author``, ``topic``).
         dimension: width D of a row.
         weighted: which of the tables to build.
+        spread: of the rows at the start.
         device: where the tables live.
 
     Returns:
@@ -49,6 +90,7 @@ def build_tables(
             num_embeddings=_rows(table_rows, table.id_type.value),
             feature_names=list(features[table.name]),
             pooling=PoolingType.SUM,
+            init_fn=spread.fill(table.id_type.value),
         )
         for table in tables
         if table.weighted == weighted and features[table.name]
@@ -74,9 +116,3 @@ def hash_index(index: Tensor, rows: int) -> Tensor:
     Indices first seen after training wrap around too, so a lookup is never out of bounds.
     """
     return torch.remainder(index, rows)
-
-
-def weighted_mean(slice_sum: Tensor, slice_weight: Tensor) -> Tensor:
-    """Sums [B, S, D] over weights [B, S]; a slice without events is the zero vector."""
-    weight = torch.where(slice_weight > 0, slice_weight, torch.ones_like(slice_weight))
-    return slice_sum / weight.unsqueeze(-1)

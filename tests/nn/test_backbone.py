@@ -16,6 +16,7 @@ from recsys.nn.backbone import (
     pairwise_products,
 )
 from recsys.nn.losses import LabelStatistics
+from recsys.nn.tables import DEFAULT_SPREAD
 
 DIMENSION, NUM_USER_EMBEDDINGS = 4, 3
 TASKS = (Task("liked"), Task("watch_time", TaskKind.REGRESSION), Task("skip"))
@@ -67,7 +68,9 @@ def inputs(dense: bool = True) -> dict[str, torch.Tensor]:
 def backbone(dense: bool = True, user_embeddings: int = NUM_USER_EMBEDDINGS) -> Backbone:
     torch.manual_seed(0)
     config = BackboneConfig(user_vectors=2, dense_hidden_sizes=[5], over_sizes=[8, 6])
-    return Backbone(manifest(dense), DIMENSION, user_embeddings, config, STATISTICS).eval()
+    return Backbone(
+        manifest(dense), DIMENSION, user_embeddings, config, DEFAULT_SPREAD, STATISTICS
+    ).eval()
 
 
 def test_interactions_are_those_of_torchrec_computed_per_row() -> None:
@@ -143,6 +146,7 @@ def test_base_rates_travel_with_the_state() -> None:
         DIMENSION,
         NUM_USER_EMBEDDINGS,
         BackboneConfig(user_vectors=2, dense_hidden_sizes=[5], over_sizes=[8, 6]),
+        DEFAULT_SPREAD,
         LabelStatistics.neutral(3),
     ).eval()
     neutral.load_state_dict(backbone().state_dict())
@@ -164,7 +168,7 @@ def test_dropped_ids_read_row_0_and_other_features_stay() -> None:
     features = manifest().select(FeatureSide.ITEM, CATEGORICAL) + manifest().select(
         FeatureSide.CONTEXT, CATEGORICAL
     )
-    vectors = FeatureVectors(features, 0, DIMENSION, BackboneConfig(id_dropout=1.0))
+    vectors = FeatureVectors(features, 0, DIMENSION, BackboneConfig(id_dropout=1.0), DEFAULT_SPREAD)
     ids, nothing = torch.tensor([[1, 2, 3], [7, 5, 4]]), torch.empty(2, 0)
     dropped = vectors.train()(ids, nothing)
     unknown = vectors.eval()(torch.tensor([[0, 0, 3], [0, 0, 4]]), nothing)
@@ -174,7 +178,7 @@ def test_dropped_ids_read_row_0_and_other_features_stay() -> None:
 
 def test_an_index_beyond_the_table_is_unknown() -> None:
     features = manifest().select(FeatureSide.ITEM, CATEGORICAL)
-    vectors = FeatureVectors(features, 0, DIMENSION, BackboneConfig()).eval()
+    vectors = FeatureVectors(features, 0, DIMENSION, BackboneConfig(), DEFAULT_SPREAD).eval()
     nothing = torch.empty(2, 0)
     beyond = vectors(torch.tensor([[20, 5], [19, 6]]), nothing)
     torch.testing.assert_close(beyond, vectors(torch.tensor([[0, 5], [19, 0]]), nothing))

@@ -24,8 +24,11 @@ WIDTH = 8
 LENGTHS = [0, 1, 40, 0, 90, 7]
 
 
-def both(slice_set: SliceSet, fused: bool = False) -> tuple[CellPooling, SlicePooling]:
-    cell, reference = CellPooling(slice_set, ROWS, WIDTH), SlicePooling(slice_set, ROWS, WIDTH)
+def both(
+    slice_set: SliceSet, fused: bool = False, counted: bool = False
+) -> tuple[CellPooling, SlicePooling]:
+    cell = CellPooling(slice_set, ROWS, WIDTH, counted=counted)
+    reference = SlicePooling(slice_set, ROWS, WIDTH, counted=counted)
     with torch.no_grad():
         for parameter in cell.parameters():
             parameter.normal_()
@@ -85,7 +88,7 @@ def test_both_poolings_equal_the_float64_reference(config: SliceConfig, seed: in
 @given(configs(), st.integers(0, 2**31))
 @settings(max_examples=10, deadline=None)
 def test_gradients_are_equal(config: SliceConfig, seed: int):
-    cell, reference = both(expand(config))
+    cell, reference = both(expand(config), counted=True)
     batch = timelines([3, 0, 50, 1], seed)
     gradient = torch.randn(4, len(reference.slices), WIDTH)
     for pooling in (cell, reference):
@@ -96,7 +99,7 @@ def test_gradients_are_equal(config: SliceConfig, seed: int):
 
 @pytest.mark.parametrize("lengths", [LENGTHS, [1], [0, 0, 0]])
 def test_fused_poolings_stay_equal_over_updates(lengths: list[int]):
-    cell, reference = both(expand(SMALL), fused=True)
+    cell, reference = both(expand(SMALL), fused=True, counted=True)
     before = copy.deepcopy(cell.state_dict())
     for step in range(3):
         batch = timelines(lengths, seed=step)
