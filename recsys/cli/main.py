@@ -53,6 +53,7 @@ DATA_VERBS = (
         (
             "recsys data prepare source=log path=my_log.parquet out=prepared/mine",
             "recsys data prepare source=kuairand path=KuaiRand-Pure/data out=prepared/kuairand",
+            "recsys data prepare source=log path=my_log.parquet out=prepared/mine append=true",
         ),
     ),
     Verb(
@@ -60,6 +61,18 @@ DATA_VERBS = (
         "describe",
         "Print what a prepared data set holds: counts, tasks, features, and every slice.",
         ("recsys data describe path=prepared/kuairand_pure slices=full",),
+    ),
+    Verb(
+        "compact",
+        "compact",
+        "Merge the segments that appending has left in the timelines into one.",
+        ("recsys data compact dataset=prepared/mine",),
+    ),
+    Verb(
+        "delete",
+        "delete",
+        "Remove a user from timelines, from a store of embeddings, or from both.",
+        ("recsys data delete user=42 dataset=prepared/mine store=runs/mine/embeddings",),
     ),
 )
 VERBS = (
@@ -108,7 +121,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Simulate, prepare and describe data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, describe and maintain data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 
