@@ -9,32 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from recsys.data.dataset import TIMELINES, PreparedDataset
 from recsys.data.manifest import DatasetManifest
 from recsys.data.progress import track
 from recsys.data.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
-from recsys.data.timelines import TimelineStore, TimelineWriter
+from recsys.data.timelines import TimelineStore
 from recsys.data.timelines.layout import StoreManifest
-from recsys.data.vocabulary import INDEX, RAW, Vocabulary
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError
 from recsys.export.artifact import DEFAULT_FOLDER, Artifact, load_artifact
-from recsys.export.changes import (
-    Moment,
-    active_users,
-    block_checksums,
-    changed_users,
-    users_with_late_events,
-)
+from recsys.export.changes import Moment, block_checksums
 from recsys.export.embedding import UserEmbedder
-from recsys.export.embedding_store import EmbeddingStore, Publication, open_store
-from recsys.export.embedding_store.base import UserId
+from recsys.export.embedding_store import EmbeddingStore, open_store
+from recsys.export.plan import plan_publication
+from recsys.export.users import Users
 
 DEFAULT_STORE = "embeddings"
-#: Users whose activity is looked up at once.
-_USERS_PER_STEP = 1_000_000
 #: Users written in one transaction: 32 MB at the paper's size.
 _USERS_PER_WRITE = 4_096
 
@@ -135,8 +126,16 @@ def publish(config: PublishConfig) -> PublishReport:
         details = _details(artifact, moment, config, dataset.path / TIMELINES)
         publication = store.begin(moment.as_of, details)
         timelines = TimelineStore.open(dataset.path / TIMELINES)
-        users = _Users.of(dataset.path)
-        plan = _plan(artifact, timelines, users.index, moment, former, publication, config)
+        users = Users.of(dataset.path)
+        plan = plan_publication(
+            timelines,
+            users.index,
+            moment,
+            former,
+            publication,
+            manifest.age_edges,
+            config.only_changed,
+        )
         withdrawn = _withdraw(store, users, plan.withdrawn)
         embedder = UserEmbedder(artifact, timelines, moment, config.batch_users)
         start = time.perf_counter()
@@ -159,35 +158,6 @@ def publish(config: PublishConfig) -> PublishReport:
             compute_seconds=seconds,
             users_per_second=published / seconds if published else 0.0,
         )
-
-
-def delete_user(dataset: Path | str, store: str, user: UserId) -> int:
-    """Remove a user from the timelines and from the embedding store, at once.
-
-    Safe to run again where it was interrupted. Requests and features of the data set are not
-    touched: prepare it again without the user to train without them.
-
-    Returns:
-        The number of events removed.
-
-    Raises:
-        DataError: the user shares a hashed index with others, whose events would go too.
-    """
-    path = Path(dataset)
-    users = _Users.of(path)
-    removed = 0
-    for index in users.index[users.raw == user].tolist():
-        if np.count_nonzero(users.index == index) > 1:
-            raise DataError(
-                f"User {user!r} shares the hashed index {index} with other users, so their events "
-                "cannot be told apart; prepare the data set with dictionary ids to delete users."
-            )
-        with TimelineWriter(path / TIMELINES) as writer:
-            removed += writer.delete_users([index])
-    # After the timelines: a publication that begins now finds the user in neither.
-    with open_store(store) as opened:
-        opened.delete(user)
-    return removed
 
 
 def artifact_folder(config: PublishConfig) -> Path:
@@ -221,40 +191,6 @@ def parse_moment(text: str | None, manifest: DatasetManifest) -> int:
     return round(parsed.timestamp() * 1_000)
 
 
-@dataclass(frozen=True, eq=False)
-class _Users:
-    """Every user of a data set: raw ids [U] and indices [U]."""
-
-    raw: NDArray[Any]
-    index: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, dataset: Path) -> _Users:
-        path = dataset / "vocabulary" / "user.parquet"
-        if not path.is_file():
-            raise DataError(
-                f"{path} is missing; prepare the data set again with `recsys data prepare`."
-            )
-        table = Vocabulary.load(path).table
-        raw = table[RAW]
-        ids = raw.to_numpy() if raw.dtype != pl.String else np.array(raw.to_list(), dtype=object)
-        return cls(ids, table[INDEX].to_numpy())
-
-    def ids(self, positions: NDArray[np.int64]) -> list[UserId]:
-        found: list[UserId] = self.raw[positions].tolist()
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """Who is active, computed and withdrawn ([U] bool each), and why."""
-
-    active: NDArray[np.bool_]
-    computed: NDArray[np.bool_]
-    withdrawn: NDArray[np.bool_]
-    scope: str
-
-
 def _details(
     artifact: Artifact, moment: Moment, config: PublishConfig, timelines: Path
 ) -> dict[str, Any]:
@@ -269,55 +205,7 @@ def _details(
     }
 
 
-def _plan(
-    artifact: Artifact,
-    timelines: TimelineStore,
-    users: NDArray[np.int32],
-    moment: Moment,
-    former: Publication | None,
-    publication: Publication,
-    config: PublishConfig,
-) -> _Plan:
-    active = _in_steps(users, lambda some: active_users(timelines, some, moment))
-    reason = _reason_for_everyone(former, publication, config)
-    if former is None or reason is not None:
-        return _Plan(active, active, ~active, f"everyone: {reason}")
-    last = Moment(former.timestamp, former.details["gap"], former.details["retention"])
-    edges = artifact.manifest.age_edges
-    changed = _in_steps(users, lambda some: changed_users(timelines, some, last, moment, edges))
-    late = users_with_late_events(
-        timelines, StoreManifest.load(timelines.path), former.details["blocks"], last.cutoff
-    )
-    changed |= np.isin(users, late)
-    was_active = _in_steps(users, lambda some: active_users(timelines, some, last))
-    scope = f"changed since version {former.version}"
-    return _Plan(active, active & changed, was_active & ~active, scope)
-
-
-def _reason_for_everyone(
-    former: Publication | None, publication: Publication, config: PublishConfig
-) -> str | None:
-    if former is None:
-        return "the store is new"
-    if not config.only_changed:
-        return "asked for"
-    if publication.timestamp < former.timestamp:
-        return "the last publication is of a later moment"
-    for name in ("tower", "batch_users", "gap", "retention", "timelines"):
-        if publication.details[name] != former.details.get(name):
-            return f"the last publication had another {name}"
-    return None
-
-
-def _in_steps(users: NDArray[np.int32], evaluate: Any) -> NDArray[np.bool_]:
-    parts = [
-        evaluate(users[start : start + _USERS_PER_STEP])
-        for start in range(0, len(users), _USERS_PER_STEP)
-    ]
-    return np.concatenate([np.empty(0, np.bool_), *parts])
-
-
-def _withdraw(store: EmbeddingStore, users: _Users, withdrawn: NDArray[np.bool_]) -> int:
+def _withdraw(store: EmbeddingStore, users: Users, withdrawn: NDArray[np.bool_]) -> int:
     positions = np.flatnonzero(withdrawn)
     return sum(
         store.withdraw_many(users.ids(positions[start : start + _USERS_PER_WRITE]))
@@ -328,7 +216,7 @@ def _withdraw(store: EmbeddingStore, users: _Users, withdrawn: NDArray[np.bool_]
 def _compute(
     store: EmbeddingStore,
     embedder: UserEmbedder,
-    users: _Users,
+    users: Users,
     positions: NDArray[np.int64],
     batch_users: int,
 ) -> None:

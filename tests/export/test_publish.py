@@ -24,11 +24,12 @@ from recsys.data.timelines import TimelineStore, TimelineWriter
 from recsys.errors import ConfigError, DataError
 from recsys.export.artifact import ExportConfig, export_run, load_artifact
 from recsys.export.changes import Moment
+from recsys.export.deletion import DeleteConfig, delete_user
 from recsys.export.embedding import UserEmbedder
 from recsys.export.embedding_reader import read_rows
 from recsys.export.embedding_row import dequantize_rows, quantize_rows
 from recsys.export.embedding_store import open_store
-from recsys.export.publish import PublishConfig, delete_user, parse_moment, publish
+from recsys.export.publish import PublishConfig, parse_moment, publish
 from tests.export.runs import RAW_SHIFT, USERS, events, prepared_dataset, untrained_run
 from tests.export.stores import store_location
 from tests.export.towers import NOW
@@ -251,11 +252,13 @@ def test_a_deleted_user_is_gone_from_timelines_and_store(folder: Path) -> None:
     publish(config(folder, "store"))
     user = RAW_SHIFT + 7
     assert user in published(folder / "store")
-    removed = delete_user(folder / "data", str(folder / "store"), user)
-    assert removed > 0
+    deletion = DeleteConfig(str(user), str(folder / "data"), str(folder / "store"))
+    deleted = delete_user(deletion)
+    assert deleted.events > 0 and deleted.embedding
     assert user not in published(folder / "store")
     assert 7 not in events_of(folder)["user"].to_list()
-    assert delete_user(folder / "data", str(folder / "store"), user) == 0
+    again = delete_user(deletion)
+    assert again.events == 0 and not again.embedding
     publish(config(folder, "store", as_of=NOW + DAY))
     publish(config(folder, "store", as_of=NOW + DAY, only_changed=False))
     assert user not in published(folder / "store")
@@ -269,7 +272,9 @@ def test_string_ids_are_the_keys(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "store"), readonly=True) as store:
         assert store.get(f"id-{RAW_SHIFT + 1}") is not None
         assert store.get(RAW_SHIFT + 1) is None
-    assert delete_user(tmp_path / "data", str(tmp_path / "store"), f"id-{RAW_SHIFT + 1}") > 0
+    user = f"id-{RAW_SHIFT + 1}"
+    deleted = delete_user(DeleteConfig(user, str(tmp_path / "data"), str(tmp_path / "store")))
+    assert deleted.events > 0 and deleted.embedding
 
 
 def test_moments_are_read_as_utc(exported: Path) -> None:

@@ -5,6 +5,7 @@ Legend: B requests, E events over all requests.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,8 @@ class TimelineStore:
         """Map the store's current content.
 
         Raises:
-            DataError: there is no store at ``path``, or a file of it is missing or damaged.
+            DataError: there is no store at ``path``, a file of it is missing or damaged, or it
+                has more files than the process may open.
         """
         folder = Path(path)
         for _ in range(_OPEN_ATTEMPTS):
@@ -86,6 +88,15 @@ class TimelineStore:
                 return cls(folder, manifest)
             except FileNotFoundError as error:
                 missing = error.filename
+            except OSError as error:
+                if error.errno != errno.EMFILE:
+                    raise
+                raise DataError(
+                    f"the timelines in {folder} have {len(manifest.files)} files in "
+                    f"{len(manifest.segments)} segments, more than this process may open; merge "
+                    "them with `recsys data compact dataset=<the data set>`, or raise the limit "
+                    "with `ulimit -n`."
+                ) from error
         raise DataError(
             f"{missing} is missing though the timelines name it; restore them from a copy or "
             "prepare the data set again with `recsys data prepare`."

@@ -116,6 +116,11 @@ class TimelineWriter:
         """Let another process write; the writer cannot be used afterwards."""
         self._lock.close()
 
+    @property
+    def num_segments(self) -> int:
+        """How many appends the store consists of; ``compact`` makes them one."""
+        return len(self._manifest.segments)
+
     def append(self, frames: Iterable[pl.DataFrame]) -> int:
         """Add events as a new segment and commit it.
 
@@ -176,23 +181,26 @@ class TimelineWriter:
         """Merge all segments into one, which makes reading as fast as after a single append."""
         if len(self._manifest.segments) < 2:
             return
-        blocks = []
-        for partition in track(range(self._manifest.num_partitions), "Merging timelines"):
-            mapped = [
-                map_block(self.path, entry)
-                for segment in self._manifest.segments
-                if (entry := segment.blocks[partition])
-            ]
-            merged: dict[TimelineKind, Events] = {}
-            for kind in TimelineKind:
-                parts = [_events_of(blocks_by_kind[kind]) for blocks_by_kind in mapped]
-                names = {"user": np.dtype(np.int32), **COLUMNS[kind]}
-                merged[kind] = {
-                    name: np.concatenate([np.empty(0, dtype), *(part.pop(name) for part in parts)])
-                    for name, dtype in names.items()
-                }
-            blocks.append(self._write(partition, merged))
+        partitions = track(range(self._manifest.num_partitions), "Merging timelines")
+        blocks = [self._write(partition, self._merged(partition)) for partition in partitions]
         self._commit((Segment(tuple(blocks)),))
+
+    def _merged(self, partition: int) -> dict[TimelineKind, Events]:
+        """The events of one partition over all segments, oldest segment first."""
+        mapped = [
+            map_block(self.path, entry)
+            for segment in self._manifest.segments
+            if (entry := segment.blocks[partition])
+        ]
+        merged: dict[TimelineKind, Events] = {}
+        for kind in TimelineKind:
+            parts = [_events_of(blocks_by_kind[kind]) for blocks_by_kind in mapped]
+            names = {"user": np.dtype(np.int32), **COLUMNS[kind]}
+            merged[kind] = {
+                name: np.concatenate([np.empty(0, dtype), *(part.pop(name) for part in parts)])
+                for name, dtype in names.items()
+            }
+        return merged
 
     def _spill(self, frames: Iterable[pl.DataFrame], spill: Path) -> int:
         """Distribute rows over one record file per partition, in log order."""

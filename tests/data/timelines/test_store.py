@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +196,21 @@ def test_missing_and_damaged_stores_are_named(tmp_path: Path):
     (tmp_path / "CURRENT.json").write_text("{")
     with pytest.raises(DataError, match="is damaged"):
         TimelineStore.open(tmp_path)
+
+
+def test_more_files_than_may_be_opened_is_a_sentence(tmp_path: Path):
+    with TimelineWriter(tmp_path, 2) as writer:
+        for day in range(12):
+            writer.append([events(list(range(10)), [day] * 10, [CLICK] * 10)])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 20, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"24 files in 12 segments.*recsys data compact"):
+            TimelineStore.open(tmp_path)
+        with TimelineWriter(tmp_path) as writer:
+            writer.compact()
+        assert TimelineStore.open(tmp_path).num_events(TimelineKind.EXPLICIT) == 120
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -92,7 +92,7 @@ def test_killed_writer_leaves_a_whole_store(tmp_path: Path):
     for delay in (0.003, 0.011, 0.031, 0.073):
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        process.stdout.readline()
+        assert process.stdout.readline() == b"ready\n"  # its first segment is committed
         time.sleep(delay)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

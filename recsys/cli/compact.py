@@ -1,0 +1,39 @@
+"""`recsys data compact`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+from rich.console import Console
+
+from recsys.data.dataset import TIMELINES, PreparedDataset
+from recsys.data.timelines import TimelineWriter
+from recsys.training.composition import compose
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """What to compact.
+
+    Attributes:
+        dataset: the prepared data set.
+    """
+
+    dataset: str = MISSING
+
+
+def configure(overrides: Sequence[str]) -> CompactConfig:
+    """Compose conf/compact.yaml."""
+    return compose("compact", CompactConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Merge the segments and say how many there were."""
+    path = PreparedDataset.open(configure(overrides).dataset).path / TIMELINES
+    with TimelineWriter(path) as writer:
+        segments = writer.num_segments
+        writer.compact()
+        left = writer.num_segments
+    Console(stderr=True).print(f"Timelines: {segments} segments merged into {left}.")

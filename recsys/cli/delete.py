@@ -1,0 +1,36 @@
+"""`recsys data delete`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from recsys.export.deletion import DeleteConfig, delete_user
+from recsys.training.composition import compose
+
+
+def configure(overrides: Sequence[str]) -> DeleteConfig:
+    """Compose conf/delete.yaml."""
+    return compose("delete", DeleteConfig, [_user_as_typed(override) for override in overrides])
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Delete the user and say what was found."""
+    config = configure(overrides)
+    deleted = delete_user(config)
+    console = Console(stderr=True)
+    if config.dataset is not None:
+        console.print(f"User {config.user}: {deleted.events:,} events removed from the timelines.")
+    if config.store is not None:
+        found = "removed from the store" if deleted.embedding else "not in the store"
+        console.print(f"User {config.user}: {found}.")
+
+
+def _user_as_typed(override: str) -> str:
+    """The id as text: 1e5 is an id and not 100000.0, and null is one too."""
+    key, _, value = override.partition("=")
+    if key != "user" or not value or value[0] in "'\"":
+        return override
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"user='{escaped}'"

@@ -1,0 +1,132 @@
+"""A data set kept up: appended to, compacted, and rid of a user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys.cli.main import invoke
+from recsys.data.dataset import PreparedDataset
+from recsys.data.schema import MILLISECONDS_PER_DAY as DAY
+from recsys.data.schema import TimelineKind
+from recsys.data.vocabulary import Vocabulary
+from recsys.export.embedding_store import open_store
+
+START = 19_000 * DAY
+FOREVER = 1 << 60
+
+
+def write_log(path: Path, first_day: int, days: int) -> None:
+    """Fifty impressions a day of ten users called u0 to u9."""
+    rows = np.arange(50 * days)
+    pl.DataFrame(
+        {
+            "user_id": [f"u{row % 10}" for row in rows],
+            "item_id": rows % 7,
+            "timestamp": START + first_day * DAY + rows * (DAY // 50),
+        }
+    ).write_parquet(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the data set ``mine`` of the log folder ``log``."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log").mkdir()
+    write_log(tmp_path / "log" / "1.parquet", 0, 10)
+    assert invoke(["data", "prepare", "source=log", "path=log", "out=mine", "partitions=2"]) == 0
+    return tmp_path
+
+
+def events_of(folder: Path, user: str) -> int:
+    dataset = PreparedDataset.open(folder / "mine")
+    table = Vocabulary.load(folder / "mine" / "vocabulary" / "user.parquet").table
+    [index] = table.filter(pl.col("raw") == user)["index"].to_list()
+    return sum(
+        len(dataset.timelines.history(index, FOREVER, kind)["timestamp"]) for kind in TimelineKind
+    )
+
+
+def segments(folder: Path) -> int:
+    return PreparedDataset.open(folder / "mine").timelines.num_segments
+
+
+def publish_by_hand(location: str, users: list[str | int]) -> None:
+    with open_store(location) as store:
+        store.begin(timestamp=0, details={})
+        store.put_many(users, np.ones((len(users), 2, 3), np.int64))
+        store.commit()
+
+
+def test_days_are_appended_and_compacted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = ["data", "prepare", "source=log", "path=log", "out=mine", "partitions=2"]
+    write_log(folder / "log" / "2.parquet", 10, 1)
+    assert invoke(again) == 2
+    assert "append=true to add new days" in capsys.readouterr().err
+    assert invoke([*again, "append=true"]) == 0
+    assert segments(folder) == 2
+    assert events_of(folder, "u3") == 55
+    assert invoke(["data", "compact", "dataset=mine"]) == 0
+    assert "2 segments merged into 1" in capsys.readouterr().err
+    assert segments(folder) == 1
+    assert events_of(folder, "u3") == 55
+
+
+def test_a_user_is_deleted_from_timelines_and_store(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_by_hand("store", ["u3", "u4"])
+    command = ["data", "delete", "user=u3", "dataset=mine", "store=store"]
+    assert invoke(command) == 0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "User u3: 50 events removed from the timelines." in printed
+    assert "User u3: removed from the store." in printed
+    assert events_of(folder, "u3") == 0
+    assert events_of(folder, "u4") == 50
+    with open_store("store", readonly=True) as store:
+        assert store.get("u3") is None
+        assert store.get("u4") is not None
+    assert invoke(command) == 0  # a deletion that was interrupted is run again
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "User u3: 0 events removed" in printed and "User u3: not in the store." in printed
+
+
+@pytest.mark.parametrize("user", [42, "1e5", "null", "o'hara", "007"])
+def test_an_id_is_taken_as_it_is_typed(
+    user: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    publish_by_hand("store", [user, "other"])
+    assert invoke(["data", "delete", f"user={user}", "store=store"]) == 0
+    with open_store("store", readonly=True) as store:
+        assert [one is None for one in store.get_many([user, "other"])] == [True, False]
+
+
+def test_deleting_from_one_of_the_two_leaves_the_other(folder: Path) -> None:
+    publish_by_hand("store", ["u3"])
+    assert invoke(["data", "delete", "user=u3", "dataset=mine"]) == 0
+    with open_store("store", readonly=True) as store:
+        assert store.get("u3") is not None
+    assert events_of(folder, "u3") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["user=u3"], "Give dataset=… to delete the user from timelines"),
+        (["dataset=mine"], "`user=…` is needed"),
+        (["user=nobody", "dataset=mine"], "mine knows no user nobody"),
+        (["user=u3", "dataset=elsewhere"], "elsewhere is not a prepared data set"),
+        (["user=u3", "dataset=mine", "store=nothing"], "nothing is no embedding store"),
+    ],
+)
+def test_a_deletion_that_cannot_be_is_a_sentence_and_deletes_nothing(
+    folder: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["data", "delete", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+    assert events_of(folder, "u3") == 50
+    assert not (folder / "nothing").exists()
