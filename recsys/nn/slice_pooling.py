@@ -86,9 +86,9 @@ class SlicePooling(nn.Module):
         self.dimension = dimension
         self.means = SliceMeans(len(slice_set.slices), dimension, counted)
         self.rows = {one.value: int(table_rows.get(one.value, 1)) for one in IdType}
-        features = {
-            table.name: [self.slices[position].name for position in table.slices]
-            for table in slice_set.tables
+        held = [table for table in slice_set.tables if any(map(self._may_hold, table.slices))]
+        features: dict[str, list[str]] = {table.name: [] for table in slice_set.tables} | {
+            table.name: [self.slices[position].name for position in table.slices] for table in held
         }
         self.plain_tables = build_tables(
             slice_set.tables,
@@ -109,12 +109,14 @@ class SlicePooling(nn.Module):
             device=device,
         )
         plain, weighted = (
-            [p for table in slice_set.tables if table.weighted == kind for p in table.slices]
+            [p for table in held if table.weighted == kind for p in table.slices]
             for kind in (False, True)
         )
+        empty = [p for table in slice_set.tables if table not in held for p in table.slices]
+        self.num_empty = len(empty)
         self.plain_slices = [self.slices[position] for position in plain]
         self.weighted_slices = [self.slices[position] for position in weighted]
-        self.position = torch.argsort(torch.tensor(plain + weighted))
+        self.position = torch.argsort(torch.tensor(plain + weighted + empty))
 
     def forward(
         self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
@@ -133,9 +135,19 @@ class SlicePooling(nn.Module):
                 slice_sum, slice_weight = self._pool(tables, slices, timelines)
                 sums.append(slice_sum)
                 slice_weights.append(slice_weight)
-        position = self.position.to(request_time.device)
+        requests, device = len(request_time), request_time.device
+        sums.append(torch.zeros(requests, self.num_empty, self.dimension, device=device))
+        slice_weights.append(torch.zeros(requests, self.num_empty, device=device))
+        position = self.position.to(device)
         return self.means(
             torch.cat(sums, dim=1)[:, position], torch.cat(slice_weights, dim=1)[:, position]
+        )
+
+    def _may_hold(self, position: int) -> bool:
+        """Whether any event of this log can satisfy a slice's conditions."""
+        return not any(
+            isinstance(condition, CategoryCondition) and condition.code < 0
+            for condition in self.slices[position].conditions
         )
 
     def _pool(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -9,6 +10,7 @@ from recsys.data.batch import EXPLICIT_COLUMNS, IMPLICIT_COLUMNS, LENGTHS, Jagge
 from recsys.data.schema import ACTION_TYPES
 from recsys.data.slices import ActionFamily, SliceConfig, SliceSet
 from recsys.nn.cell_pooling import CellPooling
+from recsys.nn.slice_pooling import SlicePooling
 from recsys.optim.fused import FusedOptimizerConfig, fuse_tables
 
 
@@ -17,12 +19,18 @@ def timeline(columns: dict[str, torch.dtype], events: int) -> JaggedTimeline:
     return {LENGTHS: torch.tensor([events]), **filled}
 
 
-def test_slices_of_a_media_type_the_log_lacks_pool_to_zero() -> None:
+@pytest.fixture
+def slice_set() -> SliceSet:
+    """Likes of videos, which a log of articles lacks, and of anything."""
     family = ActionFamily(
         actions=["liked"], media_types=["video", "any"], ids=["item"], windows=["all"]
     )
-    slice_set = SliceSet.from_config(SliceConfig(actions=[family]), ("feed",), ("article",))
-    assert [table.name.endswith("video") for table in slice_set.tables] == [True, False]
+    expanded = SliceSet.from_config(SliceConfig(actions=[family]), ("feed",), ("article",))
+    assert [table.name.endswith("video") for table in expanded.tables] == [True, False]
+    return expanded
+
+
+def test_slices_of_a_media_type_the_log_lacks_pool_to_zero(slice_set: SliceSet) -> None:
     model = nn.ModuleDict({"pooling": CellPooling(slice_set, {"item": 5}, 4)})
     fuse_tables(model, FusedOptimizerConfig())
     explicit = timeline(EXPLICIT_COLUMNS, 1)
@@ -33,3 +41,14 @@ def test_slices_of_a_media_type_the_log_lacks_pool_to_zero() -> None:
     weight = model["pooling"].state_dict()
     [row] = [table[1] for name, table in weight.items() if "embedding_bags" in name]
     torch.testing.assert_close(pooled, torch.stack([torch.zeros(4), row]).unsqueeze(0))
+
+
+def test_weights_load_into_the_reference_which_pools_the_same(slice_set: SliceSet) -> None:
+    cell, reference = (
+        pooling(slice_set, {"item": 5}, 4) for pooling in (CellPooling, SlicePooling)
+    )
+    reference.load_state_dict(cell.state_dict())
+    explicit = timeline(EXPLICIT_COLUMNS, 1)
+    explicit["action_type"][:] = ACTION_TYPES.index("liked")
+    batch = (explicit, timeline(IMPLICIT_COLUMNS, 0), torch.tensor([1000]))
+    torch.testing.assert_close(reference(*batch), cell(*batch))
