@@ -119,6 +119,35 @@ def cast_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     return column.cast(dtype, strict=False)
 
 
+def cast_or_refuse(where: str, column: pl.Series, dtype: pl.DataType, unit: str = "") -> pl.Series:
+    """Cast like ``cast_column``, but a column of another kind altogether is one sentence.
+
+    Args:
+        where: the file, for the sentence.
+        column: of text, numbers or nulls.
+        dtype: what it should be.
+        unit: of its values, for the sentence, for example ``" of seconds"``.
+
+    Raises:
+        DataError: more than half of the values do not fit.
+    """
+    castable = column.dtype.is_numeric() or column.dtype in (pl.String(), pl.Null())
+    castable |= dtype == pl.String() and column.dtype in (pl.Categorical, pl.Enum)
+    typed = (
+        cast_column(column, dtype)
+        if castable
+        else pl.repeat(None, len(column), dtype=dtype, eager=True).alias(column.name)
+    )
+    misfits = typed.null_count() - column.null_count()
+    if 2 * misfits > len(column) - column.null_count():
+        example = column.filter(typed.is_null() & column.is_not_null())[0]
+        raise DataError(
+            f"{where}, column {column.name}: expected {describe_type(dtype)}{unit}, found "
+            f"{column.dtype} values such as {example!r}; convert the column."
+        )
+    return typed
+
+
 def describe_type(dtype: pl.DataType) -> str:
     """A type in words."""
     if dtype.is_integer():

@@ -16,12 +16,11 @@ import polars as pl
 from recsys.data.files import (
     CSV_SUFFIXES,
     DEFAULT_CHUNK_ROWS,
-    cast_column,
+    cast_or_refuse,
     data_files,
-    describe_type,
     read_chunks,
 )
-from recsys.data.rejected import DETAIL, REASON
+from recsys.data.rejected import DETAIL, REASON, Misfits
 from recsys.data.schema import (
     ACTION_TYPES,
     ID_COLUMNS,
@@ -121,8 +120,7 @@ class LogReader:
                     f"add it, or say which column holds it: options.columns.{name}=<its name>."
                 )
         columns: list[pl.Series] = []
-        reasons = pl.Series(REASON, [None] * chunk.height, dtype=pl.String)
-        details = pl.Series(DETAIL, [None] * chunk.height, dtype=pl.String)
+        misfits = Misfits(chunk.height)
         for name, source in wanted.items():
             if source not in chunk.columns:
                 if name != Column.REQUEST_TIME:
@@ -133,21 +131,9 @@ class LogReader:
                 continue
             raw = chunk[source]
             typed = self._typed(where, name, raw, is_text).alias(name)
-            misfit = typed.is_null() & raw.is_not_null()
-            if misfit.any():
-                expected = describe_type(typed.dtype)
-                reason = pl.lit(f"{name} is not {expected}")
-                frame = pl.DataFrame({"misfit": misfit, "raw": raw.cast(pl.String)}).with_columns(
-                    reasons, details
-                )
-                first = pl.col("misfit") & pl.col(REASON).is_null()
-                frame = frame.with_columns(
-                    pl.when(first).then(reason).otherwise(REASON).alias(REASON),
-                    pl.when(first).then("raw").otherwise(DETAIL).alias(DETAIL),
-                )
-                reasons, details = frame[REASON], frame[DETAIL]
+            misfits.note(name, raw, typed)
             columns.append(typed)
-        frame = pl.DataFrame([*columns, reasons, details])
+        frame = pl.DataFrame([*columns, *misfits.columns])
         known = {name: action for action, name in self.actions.items()}
         action = pl.col(Column.ACTION_TYPE).replace(known).fill_null(IMPRESSION)
         frame = frame.with_columns(action)
@@ -160,18 +146,8 @@ class LogReader:
         if name in (Column.TIMESTAMP, Column.REQUEST_TIME) and raw.dtype.is_temporal():
             return raw.cast(pl.Datetime("ms")).cast(pl.Int64)
         dtype = _NUMBER_SCHEMA.get(name, pl.String())
-        castable = raw.dtype.is_numeric() or raw.dtype == pl.String() or raw.dtype == pl.Null()
-        castable |= dtype == pl.String() and raw.dtype in (pl.Categorical, pl.Enum)
-        typed = cast_column(raw, dtype) if castable else pl.Series([None] * len(raw), dtype=dtype)
-        misfits = typed.null_count() - raw.null_count()
-        if 2 * misfits > len(raw) - raw.null_count():
-            example = raw.filter(typed.is_null() & raw.is_not_null())[0]
-            unit = " of milliseconds since 1970 (UTC)" if dtype == pl.Int64() else ""
-            raise DataError(
-                f"{where}, column {raw.name}: expected {describe_type(dtype)}{unit}, found "
-                f"{raw.dtype} values such as {example!r}; convert the column."
-            )
-        return typed
+        unit = " of milliseconds since 1970 (UTC)" if dtype == pl.Int64() else ""
+        return cast_or_refuse(where, raw, dtype, unit)
 
     def _typed_id(self, where: str, name: str, raw: pl.Series, is_text: bool) -> pl.Series:
         if not (raw.dtype.is_integer() or raw.dtype in (pl.String, pl.Null, pl.Categorical)):

@@ -9,8 +9,45 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.data.files import describe_type
+
 REASON = "rejection_reason"
 DETAIL = "rejection_detail"
+
+
+class Misfits:
+    """Notes, per row of a chunk, the first value that does not fit its column's type.
+
+    Args:
+        rows: number of rows.
+    """
+
+    def __init__(self, rows: int) -> None:
+        nothing = pl.repeat(None, rows, dtype=pl.String, eager=True)
+        self._notes = pl.DataFrame({REASON: nothing, DETAIL: nothing})
+
+    def note(self, name: str, raw: pl.Series, typed: pl.Series) -> None:
+        """Note where ``typed`` has lost a value of ``raw``.
+
+        Args:
+            name: of the column, as it stands in the reason.
+            raw: the column as it was read.
+            typed: the same after a cast that makes misfits null.
+        """
+        if typed.null_count() == raw.null_count():
+            return
+        misfit = typed.is_null() & raw.is_not_null()
+        first = misfit & self._notes[REASON].is_null()
+        reason = pl.lit(f"{name} is not {describe_type(typed.dtype)}")
+        self._notes = self._notes.select(
+            pl.when(first).then(reason).otherwise(REASON).alias(REASON),
+            pl.when(first).then(raw.cast(pl.String)).otherwise(DETAIL).alias(DETAIL),
+        )
+
+    @property
+    def columns(self) -> list[pl.Series]:
+        """``rejection_reason`` and ``rejection_detail``, null where everything fits."""
+        return self._notes.get_columns()
 
 
 class RejectedRows:

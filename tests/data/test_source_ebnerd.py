@@ -207,6 +207,38 @@ def test_a_truncated_file_is_a_sentence(folder: Path) -> None:
         EbnerdSource(folder).files()
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "change", "sentence"),
+    [
+        ("train", "behaviors", pl.lit("noon").alias("impression_time"), "expected datetimes, f"),
+        ("train", "behaviors", pl.col("article_ids_inview").list.first(), "lists of whole numbers"),
+        ("train", "behaviors", pl.lit("old").alias("age"), "age: expected numbers, found String"),
+        ("validation", "history", pl.col("user_id").cast(pl.String), "user_id: expected whole"),
+        (
+            "validation",
+            "history",
+            pl.col("impression_time_fixed").cast(pl.List(pl.Int64)),
+            "expected lists of datetimes",
+        ),
+    ],
+)
+def test_a_column_of_another_type_is_a_sentence(
+    folder: Path, tmp_path: Path, part: str, name: str, change: pl.Expr, sentence: str
+) -> None:
+    path = folder / part / f"{name}.parquet"
+    pl.read_parquet(path).with_columns(change).write_parquet(path)
+    with pytest.raises(DataError, match=sentence) as error:
+        prepare(PrepareConfig(source="ebnerd", path=str(folder), out=str(tmp_path / "out")))
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_column_is_a_sentence(folder: Path) -> None:
+    path = folder / "train" / "behaviors.parquet"
+    pl.read_parquet(path).drop("next_read_time").write_parquet(path)
+    with pytest.raises(DataError, match="has no column next_read_time"):
+        EbnerdSource(folder).files()
+
+
 def test_the_real_demo(data_dir: Path, tmp_path: Path) -> None:
     folder = data_dir / "ebnerd_demo"
     if not folder.is_dir():

@@ -217,6 +217,46 @@ def test_a_missing_file_says_where_its_owners_publish_it(folder: Path, missing: 
         KuaiRandSource(folder).files()
 
 
+def test_a_value_that_is_no_number_rejects_its_row_once(folder: Path, tmp_path: Path) -> None:
+    path = folder / "log_standard_4_22_to_5_08_pure.csv"
+    bad = [
+        LOG[0] | {"time_ms": MAY_4 + 1, "is_like": "yes"},
+        LOG[0] | {"time_ms": MAY_4 + 2, "play_time_ms": "a while", "tab": "feed"},
+    ]
+    rows = pl.concat(
+        [pl.DataFrame(part, infer_schema_length=None).cast(pl.String) for part in (LOG, bad)]
+    )
+    rows.write_csv(path)
+    out = tmp_path / "out"
+    prepare(PrepareConfig(source="kuairand", path=str(folder), out=str(out), partitions=2))
+    dataset = PreparedDataset.open(out)
+    assert dataset.manifest.rejected == {
+        "event: duplicated row": 2,
+        "is_like is not a whole number": 1,
+        "play_time_ms is not a whole number": 1,
+        "request row: duplicated row": 1,
+    }
+    counts = dataset.manifest.counts
+    assert [counts[f"rows_{split}"] for split in ("fit", "choose", "report")] == [2, 1, 1]
+    aside = pl.read_parquet(out / "rejected" / "is_like_is_not_a_whole_number.parquet")
+    assert aside["timestamp"].to_list() == [str(MAY_4 + 1)]
+    assert aside["rejection_detail"].to_list() == ["yes"]
+
+
+def test_a_column_of_another_kind_is_a_sentence(folder: Path) -> None:
+    path = folder / "log_standard_4_22_to_5_08_pure.csv"
+    pl.DataFrame(LOG).with_columns(time_ms=pl.lit("noon")).write_csv(path)
+    with pytest.raises(DataError, match=r"column time_ms: expected a whole number.*'noon'"):
+        list(KuaiRandSource(folder).events())
+
+
+def test_undated_videos_that_are_no_lists_are_a_sentence(folder: Path) -> None:
+    path = folder / "last_50_video_ids_4_08_to_4_24.parquet"
+    pl.read_parquet(path).with_columns(like_seq=pl.lit("[9]")).write_parquet(path)
+    with pytest.raises(DataError, match=r"column like_seq: expected lists of whole numbers"):
+        list(KuaiRandSource(folder).events())
+
+
 def test_the_real_log(data_dir: Path, tmp_path: Path) -> None:
     if not (data_dir / "kuairand_pure").is_dir():
         pytest.skip(f"{data_dir} holds no kuairand_pure")

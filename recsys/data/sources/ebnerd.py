@@ -54,6 +54,31 @@ CONTEXT_CATEGORIES = (
     "on_article_page",
 )
 
+#: What the columns that are read must hold: numbers (whole ones or any), moments, or lists of them.
+_WHOLE, _NUMBER, _MOMENT = "whole numbers", "numbers", "datetimes"
+_COLUMNS: dict[str, dict[str, str]] = {
+    "history": {
+        "user_id": _WHOLE,
+        "article_id_fixed": f"lists of {_WHOLE}",
+        "impression_time_fixed": f"lists of {_MOMENT}",
+        "read_time_fixed": f"lists of {_NUMBER}",
+        "scroll_percentage_fixed": f"lists of {_NUMBER}",
+    },
+    "behaviors": {
+        "user_id": _WHOLE,
+        "article_id": _WHOLE,
+        "impression_time": _MOMENT,
+        "read_time": _NUMBER,
+        "scroll_percentage": _NUMBER,
+        "article_ids_inview": f"lists of {_WHOLE}",
+        "article_ids_clicked": f"lists of {_WHOLE}",
+        "next_read_time": _NUMBER,
+        "next_scroll_percentage": _NUMBER,
+        **{name: _NUMBER for name in CONTEXT_CATEGORIES if name != "on_article_page"},
+    },
+    "articles": {"article_id": _WHOLE, "category": _WHOLE},
+}
+
 _READ_TO_THE_END = 100.0  # per cent of the page scrolled
 _WHERE_FROM = (
     "EB-NeRD is published at https://recsys.eb.dk: unpack ebnerd_demo, ebnerd_small or "
@@ -134,9 +159,11 @@ class EbnerdSource(Source):
         for path in files:
             if not path.is_file():
                 raise DataError(f"{path} is missing. {_WHERE_FROM}.")
-            column_names(path)  # a damaged file is found here
         articles = self.folder / "articles.parquet"
-        return [*files, articles] if articles.is_file() else files
+        files += [articles] if articles.is_file() else []
+        for path in files:
+            _check_columns(path)
+        return files
 
     def events(self) -> Iterator[pl.DataFrame]:
         """Readings of one group of users after the other."""
@@ -275,6 +302,37 @@ class EbnerdSource(Source):
 
     def _path(self, part: str, name: str) -> Path:
         return self.folder / part / f"{name}.parquet"
+
+
+def _check_columns(path: Path) -> None:
+    """Refuse a file that is damaged, lacks a column, or has one of another type."""
+    present = column_names(path)
+    types = pl.read_parquet_schema(path)
+    for name, expected in _COLUMNS[path.stem].items():
+        if name not in present:
+            raise DataError(
+                f"{path} has no column {name} (it has {', '.join(present)}). {_WHERE_FROM}."
+            )
+        if not _holds(types[name], expected):
+            raise DataError(
+                f"{path}, column {name}: expected {expected}, found {types[name]}; convert the "
+                "column or fetch the file again from its owners."
+            )
+
+
+def _holds(dtype: pl.DataType, expected: str) -> bool:
+    if dtype == pl.Null():  # no value at all
+        return True
+    if expected.startswith("lists of "):
+        return isinstance(dtype, pl.List) and _holds(
+            dtype.inner,  # type: ignore[arg-type]
+            expected.removeprefix("lists of "),
+        )
+    if expected == _MOMENT:
+        return isinstance(dtype, pl.Datetime)
+    if expected == _WHOLE:
+        return dtype.is_integer()
+    return dtype.is_numeric() or dtype == pl.Boolean()
 
 
 def _milliseconds(name: str) -> pl.Expr:

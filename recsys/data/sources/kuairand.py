@@ -21,7 +21,14 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from recsys.data.files import CSV_SUFFIXES, PARQUET_SUFFIXES, read_chunks, read_table
+from recsys.data.files import (
+    CSV_SUFFIXES,
+    PARQUET_SUFFIXES,
+    cast_or_refuse,
+    read_chunks,
+    read_table,
+)
+from recsys.data.rejected import DETAIL, REASON, Misfits
 from recsys.data.schema import (
     IMPRESSION,
     LOG_SCHEMA,
@@ -166,16 +173,20 @@ class KuaiRandSource(Source):
         """Impressions and actions of the logs, then the undated actions."""
         for path in (*self._find("log_standard_", required=True), *self._find("log_random_")):
             for log in self._read_log(path):
-                yield _log_to_events(log)
+                good = log.filter(pl.col(REASON).is_null())
+                yield _log_to_events(good.drop(REASON, DETAIL))
+                yield _unusable(log.filter(pl.col(REASON).is_not_null()))
         for path in self._undated_files():
             for chunk in read_chunks(path, ["user_id", "last_time_ms", *UNDATED_ACTIONS]):
+                _check_undated(path, chunk)
                 yield self._undated_events(chunk)
 
     def requests(self) -> Iterator[pl.DataFrame]:
         """The rows of the standard log."""
         for path in self._find("log_standard_", required=True):
             for log in self._read_log(path):
-                yield log.select(
+                # a row with a value that does not fit is rejected once, as an event
+                yield log.filter(pl.col(REASON).is_null()).select(
                     pl.col("user_id").alias(Column.USER),
                     pl.col("video_id").alias(Column.ITEM),
                     pl.col("time_ms").alias(Column.REQUEST_TIME),
@@ -216,12 +227,18 @@ class KuaiRandSource(Source):
         )
 
     def _read_log(self, path: Path) -> Iterator[pl.DataFrame]:
-        """Chunks of a log with author, topic and type of the video; bad numbers become null."""
+        """Chunks of a log with author, topic and type of the video.
+
+        Rows with a value that does not fit its column have ``rejection_reason``.
+        """
         videos = self._video_table().select("video_id", Column.AUTHOR, Column.TOPIC, "video_type")
         for chunk in read_chunks(path, _LOG_TYPES):
-            typed = chunk.select(
-                pl.col(name).cast(dtype, strict=False) for name, dtype in _LOG_TYPES.items()
-            )
+            misfits = Misfits(chunk.height)
+            columns = []
+            for name, dtype in _LOG_TYPES.items():
+                columns.append(cast_or_refuse(str(path), chunk[name], dtype))
+                misfits.note(name, chunk[name], columns[-1])
+            typed = pl.DataFrame([*columns, *misfits.columns])
             yield typed.join(videos, on="video_id", how="left", maintain_order="left")
 
     def _undated_events(self, chunk: pl.DataFrame) -> pl.DataFrame:
@@ -273,12 +290,30 @@ class KuaiRandSource(Source):
         return found
 
 
+def _check_undated(path: Path, chunk: pl.DataFrame) -> None:
+    for name, dtype in chunk.schema.items():
+        is_list = isinstance(dtype, pl.List)
+        held = dtype.inner if isinstance(dtype, pl.List) else dtype
+        if is_list != (name in UNDATED_ACTIONS) or not held.is_integer():  # type: ignore[union-attr]
+            expected = "lists of whole numbers" if name in UNDATED_ACTIONS else "whole numbers"
+            raise DataError(
+                f"{path}, column {name}: expected {expected}, found {dtype}; write the file as "
+                "Parquet with these types, or fetch it again from its owners."
+            )
+
+
 def _log_to_events(log: pl.DataFrame) -> pl.DataFrame:
     parts = [_in_contract(log, IMPRESSION)]
     parts += [
         _in_contract(log.filter(pl.col(name) == 1), action) for name, action in ACTIONS.items()
     ]
     return pl.concat(parts)
+
+
+def _unusable(log: pl.DataFrame) -> pl.DataFrame:
+    """Rows with values that do not fit, one event each, with their reason."""
+    columns = _in_contract(log, IMPRESSION).get_columns()
+    return pl.DataFrame([*columns, log[REASON], log[DETAIL]])
 
 
 def _in_contract(rows: pl.DataFrame, action: str, dated: bool = True) -> pl.DataFrame:
