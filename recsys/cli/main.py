@@ -92,6 +92,16 @@ VERBS = (
         ("recsys evaluate run_dir=runs/mine against=runs/without_timelines",),
     ),
     Verb(
+        "study",
+        "study",
+        "Train and evaluate variants over seeds, and write their table and plot.",
+        (
+            "recsys study study=encoders",
+            "recsys study study=ebnerd seeds=[0,1,2] jobs=2 trainer.max_epochs=2",
+            "recsys study study=ebnerd summarise_only=true",
+        ),
+    ),
+    Verb(
         "export",
         "export",
         "Write the user tower of a run as a TorchScript artifact with quantised tables.",

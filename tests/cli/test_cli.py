@@ -47,7 +47,17 @@ def test_help_answers_without_torch() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    for verb in ("train", "evaluate", "export", "publish", "doctor", "bench", "report", "data"):
+    for verb in (
+        "train",
+        "evaluate",
+        "study",
+        "export",
+        "publish",
+        "doctor",
+        "bench",
+        "report",
+        "data",
+    ):
         assert verb in finished.stdout
 
 

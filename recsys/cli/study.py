@@ -1,0 +1,29 @@
+"""`recsys study`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+from recsys.training.composition import compose
+from recsys.training.study.plan import StudyConfig
+from recsys.training.study.run import run_study
+
+_STUDY_KEYS = {"study", *(field.name for field in fields(StudyConfig))}
+
+
+def configure(overrides: Sequence[str]) -> StudyConfig:
+    """Compose conf/study.yaml; settings that are none of a study's go to all of its runs."""
+    own = [override for override in overrides if _key(override) in _STUDY_KEYS]
+    of_runs = [override for override in overrides if _key(override) not in _STUDY_KEYS]
+    config = compose("study", StudyConfig, own)
+    return replace(config, overrides=[*config.overrides, *of_runs])
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Train and evaluate what is not finished, write study.md, study.json and study.png."""
+    run_study(configure(overrides))
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].split(".", 1)[0]

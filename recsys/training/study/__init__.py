@@ -1,0 +1,1 @@
+"""`recsys study`: variants of one run beside each other, over several seeds."""

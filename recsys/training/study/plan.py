@@ -1,0 +1,161 @@
+"""What a study declares, and the runs that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from recsys.errors import ArtifactError, ConfigError
+from recsys.training.composition import compose, to_yaml
+from recsys.training.config import RunConfig
+from recsys.training.evaluate import PREFIXES
+from recsys.training.load import CONFIG_FILE, load_config
+
+STUDIES = Path("runs") / "studies"
+
+#: Settings of a run that the study gives itself.
+_OWN_SETTINGS = ("seed", "run_dir", "resume")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of a study's table.
+
+    Attributes:
+        overrides: settings of its runs, as after `recsys train`.
+        seeds: seeds of its runs; None for the study's.
+    """
+
+    overrides: list[str] = field(default_factory=list)
+    seeds: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study; conf/study/ holds one file per study.
+
+    Attributes:
+        name: part of the default folder.
+        overrides: settings of every run, as after `recsys train`; a variant's come after them.
+        variants: by name.
+        baseline: the variant that all others are measured against, seed by seed.
+        seeds: of every variant that names none of its own.
+        split: rows that are measured: ``report``, or ``choose`` while a model is being developed.
+        out: folder of the study; None for ``runs/studies/<name>``.
+        jobs: runs at a time; with more than one the cores are divided among them.
+        rare_positives: tasks with fewer positives in the measured rows are marked.
+        dry_run: print the runs and what state they are in, and do nothing.
+        summarise_only: make the tables from the runs that are finished.
+    """
+
+    name: str = MISSING
+    overrides: list[str] = field(default_factory=list)
+    variants: dict[str, Variant] = field(default_factory=dict)
+    baseline: str = "without_timelines"
+    seeds: list[int] = field(default_factory=lambda: [0])
+    split: str = "report"
+    out: str | None = None
+    jobs: int = 1
+    rare_positives: int = 150
+    dry_run: bool = False
+    summarise_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse studies that cannot work."""
+        if self.baseline not in self.variants:
+            raise ConfigError(
+                f"baseline={self.baseline} is none of the variants {', '.join(self.variants)}."
+            )
+        if self.split not in PREFIXES:
+            choices = " or ".join(PREFIXES)
+            raise ConfigError(f"split={self.split} cannot be evaluated; choose {choices}.")
+        if self.jobs < 1:
+            raise ConfigError(f"jobs is {self.jobs}, it must be at least 1.")
+        for name in self.variants:
+            if not self.seeds_of(name):
+                raise ConfigError(f"variant {name} has no seeds; give seeds=[0], for example.")
+            missing = set(self.seeds_of(name)) - set(self.seeds_of(self.baseline))
+            if missing:
+                raise ConfigError(
+                    f"variant {name} has seed {min(missing)}, the baseline {self.baseline} has "
+                    "not: a run is measured against the baseline of the same seed."
+                )
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the study."""
+        return Path(self.out) if self.out is not None else STUDIES / self.name
+
+    def seeds_of(self, variant: str) -> list[int]:
+        """The seeds of a variant's runs."""
+        own = self.variants[variant].seeds
+        return self.seeds if own is None else own
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study.
+
+    Attributes:
+        variant: its variant.
+        seed: its seed.
+        folder: its run folder.
+        overrides: what follows `recsys train`.
+        config: what they compose to.
+    """
+
+    variant: str
+    seed: int
+    folder: Path
+    overrides: tuple[str, ...]
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """Variant and seed."""
+        return f"{self.variant}, seed {self.seed}"
+
+
+def plan(config: StudyConfig) -> list[StudyRun]:
+    """The runs of a study, the baseline's first.
+
+    Raises:
+        ConfigError: an override does not fit a run.
+        ArtifactError: a run folder holds a run with other settings.
+    """
+    names = sorted(config.variants, key=lambda name: name != config.baseline)
+    runs = [_run(config, name, seed) for name in names for seed in config.seeds_of(name)]
+    for run in runs:
+        _check_settings(run)
+    return runs
+
+
+def _run(config: StudyConfig, variant: str, seed: int) -> StudyRun:
+    folder = config.folder / variant / f"seed_{seed}"
+    given = (*config.overrides, *config.variants[variant].overrides)
+    for override in given:
+        if override.split("=", 1)[0] in _OWN_SETTINGS:
+            raise ConfigError(
+                f"`{override}`: a study sets {', '.join(_OWN_SETTINGS)} of its runs itself; "
+                "seeds=[…] gives their seeds."
+            )
+    overrides = (*given, f"seed={seed}", f"run_dir={folder}", "trainer.progress_bar=false")
+    return StudyRun(variant, seed, folder, overrides, compose("train", RunConfig, overrides))
+
+
+def _check_settings(run: StudyRun) -> None:
+    """A finished run counts as one of the study only if it was made with the same settings."""
+    if not (run.folder / CONFIG_FILE).is_file():
+        return
+    out = str(run.config.data.out_folder.resolve())  # a run folder holds the absolute path
+    planned = replace(run.config, data=replace(run.config.data, out=out))
+    found, expected = (to_yaml(c).splitlines() for c in (load_config(run.folder), planned))
+    if found == expected:
+        return
+    other = next(pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1])
+    raise ArtifactError(
+        f"{run.folder} holds a run with other settings (`{other[0].strip()}`, the study has "
+        f"`{other[1].strip()}`); delete that folder, or give the study another out=."
+    )

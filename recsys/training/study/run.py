@@ -1,0 +1,211 @@
+"""Running a study: every run in a process of its own; what is finished is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from enum import StrEnum
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from recsys.data.schema import Split
+from recsys.errors import ArtifactError
+from recsys.training.checkpoints import BEST, FOLDER
+from recsys.training.datasets import open_or_prepare
+from recsys.training.evaluate import PREFIXES
+from recsys.training.load import CONFIG_FILE
+from recsys.training.metrics_file import read_metrics_file
+from recsys.training.predict import predictions_path
+from recsys.training.study.page import print_summary, write_summary
+from recsys.training.study.plan import StudyConfig, StudyRun, plan
+from recsys.training.study.summary import TIMING_FILE, summarise
+
+
+class State(StrEnum):
+    """How far a run is."""
+
+    NEW = "not begun"
+    BEGUN = "cut off in training"
+    TRAINED = "trained"
+    MEASURED = "measured"
+
+
+def run_study(config: StudyConfig) -> None:
+    """Train and evaluate every run that is not finished, then write and print the tables.
+
+    A run that fails does not stop the others. What a run prints stands beside its folder, in
+    ``seed_<n>.log``.
+
+    Raises:
+        ArtifactError: a run failed; the sentence names its log.
+        RecsysError: the study cannot work.
+    """
+    runs = plan(config)
+    if config.dry_run:
+        _print_states(config, runs)
+        return
+    problems = [] if config.summarise_only else _complete(config, runs)
+    measured = [run for run in runs if state(config, run) is State.MEASURED]
+    if any(run.variant != config.baseline for run in measured):
+        summary = summarise(config, measured)
+        write_summary(summary, config.folder)
+        print_summary(summary, config.folder)
+    elif not problems:
+        raise ArtifactError(
+            f"{config.folder} holds no finished run of a variant besides {config.baseline}; "
+            "leave out summarise_only=true to make them."
+        )
+    if problems:
+        raise ArtifactError(" ".join(problems))
+
+
+def state(config: StudyConfig, run: StudyRun) -> State:
+    """How far a run is, by what lies in its folder.
+
+    It is measured if its predictions are younger than its checkpoint and than the baseline's.
+    """
+    if not (run.folder / CONFIG_FILE).is_file():
+        return State.NEW
+    metrics = read_metrics_file(run.folder)
+    if "val/ne/mean" not in metrics:  # written when the training ends
+        return State.BEGUN
+    prefix = PREFIXES[_split(config)]
+    predictions = predictions_path(run.folder, _split(config))
+    control = baseline_folder(config, run)
+    wanted = f"{prefix}/ne/mean" if control is None else f"{prefix}/relative_ne_delta/mean"
+    checkpoints = [folder / FOLDER / BEST for folder in (run.folder, control or run.folder)]
+    if wanted not in metrics or not predictions.is_file():
+        return State.TRAINED
+    age = predictions.stat().st_mtime
+    if any(not path.is_file() or path.stat().st_mtime > age for path in checkpoints):
+        return State.TRAINED
+    return State.MEASURED
+
+
+def baseline_folder(config: StudyConfig, run: StudyRun) -> Path | None:
+    """The run it is measured against; None for a baseline."""
+    if run.variant == config.baseline:
+        return None
+    return config.folder / config.baseline / run.folder.name
+
+
+def _complete(config: StudyConfig, runs: Sequence[StudyRun]) -> list[str]:
+    """Train, then evaluate baselines, then the others; what went wrong, a sentence each.
+
+    All runs are trained before the split is looked at for the first time.
+    """
+    problems = []
+    for data in {run.config.data.out_folder: run.config.data for run in runs}.values():
+        open_or_prepare(data)  # once, and not within the training time of the first run
+    unfinished = [run for run in runs if state(config, run) in (State.NEW, State.BEGUN)]
+    problems += _in_processes("Training", unfinished, config.jobs, lambda run: _train(config, run))
+    for verb, baselines in (("Measuring the baseline", True), ("Measuring", False)):
+        trained = [
+            run
+            for run in runs
+            if (run.variant == config.baseline) == baselines
+            and state(config, run) is State.TRAINED
+            and _baseline_is_measured(config, run)
+        ]
+        problems += _in_processes(verb, trained, config.jobs, lambda run: _evaluate(config, run))
+    return problems
+
+
+def _baseline_is_measured(config: StudyConfig, run: StudyRun) -> bool:
+    control = baseline_folder(config, run)
+    return control is None or predictions_path(control, _split(config)).is_file()
+
+
+def _train(config: StudyConfig, run: StudyRun) -> None:
+    """Train or go on, and add the seconds to what was spent on the run before."""
+    words = ("train", *run.overrides)
+    if state(config, run) is State.BEGUN:
+        words = ("train", f"run_dir={run.folder}", "resume=true")
+    timing = run.folder / TIMING_FILE
+    spent = json.loads(timing.read_text())["training_seconds"] if timing.is_file() else 0.0
+    start = time.perf_counter()
+    try:
+        _recsys(config, run, words)
+    finally:
+        if run.folder.is_dir():
+            spent += time.perf_counter() - start
+            timing.write_text(json.dumps({"training_seconds": spent, "jobs": config.jobs}) + "\n")
+
+
+def _evaluate(config: StudyConfig, run: StudyRun) -> None:
+    control = baseline_folder(config, run)
+    against = () if control is None else (f"against={control}",)
+    _recsys(config, run, ("evaluate", f"run_dir={run.folder}", f"split={config.split}", *against))
+
+
+def _recsys(config: StudyConfig, run: StudyRun, words: Sequence[str]) -> None:
+    """One command in a process of its own, its output appended to the run's log.
+
+    Raises:
+        ArtifactError: it failed.
+    """
+    environment = dict(os.environ)
+    if config.jobs > 1:
+        cores = len(os.sched_getaffinity(0))
+        environment["OMP_NUM_THREADS"] = str(max(1, cores // config.jobs))
+    log = run.folder.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as output:
+        print("$ recsys", *words, file=output, flush=True)
+        command = [sys.executable, "-m", "recsys.cli.main", *words]
+        finished = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+        )
+    if finished.returncode != 0:
+        last = log.read_text(errors="replace").strip().splitlines()[-1]
+        raise ArtifactError(f"{run.name} failed, see {log}: {last.removeprefix('recsys: ')}")
+
+
+def _in_processes(
+    verb: str, runs: Sequence[StudyRun], jobs: int, command: Callable[[StudyRun], None]
+) -> list[str]:
+    """``command`` for every run, ``jobs`` at a time, under a progress bar; the failures."""
+    problems: list[str] = []
+    if not runs:
+        return problems
+    with Progress(console=Console(stderr=True)) as progress, ThreadPoolExecutor(jobs) as pool:
+        bar = progress.add_task(f"{verb} ({len(runs)} runs)", total=len(runs))
+        started = time.perf_counter()
+        futures = {pool.submit(command, run): run for run in runs}
+        try:
+            for future in as_completed(futures):
+                progress.advance(bar)
+                error = future.exception()
+                if isinstance(error, ArtifactError):
+                    problems.append(str(error))
+                elif error is not None:
+                    raise error
+                outcome = "failed" if error else "done"
+                minutes = (time.perf_counter() - started) / 60
+                progress.console.print(
+                    f"{verb}: {futures[future].name} {outcome} after {minutes:.1f} min"
+                )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return problems
+
+
+def _print_states(config: StudyConfig, runs: Sequence[StudyRun]) -> None:
+    console = Console(highlight=False)
+    for run in runs:
+        console.print(f"# {run.name}: {state(config, run)}")
+        words = ("recsys", "train", *run.overrides)
+        console.print(shlex.join(words), markup=False, soft_wrap=True)
+
+
+def _split(config: StudyConfig) -> Split:
+    return Split(config.split)
