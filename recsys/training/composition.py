@@ -34,7 +34,8 @@ Schema = TypeVar("Schema")
 def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema:
     """Compose ``conf/<name>.yaml`` with ``overrides`` into an instance of ``schema``.
 
-    The file's defaults list begins with ``<name>_schema``, which stands for ``schema``.
+    The file's defaults list begins with ``<name>_schema``, which stands for ``schema``. Keys below
+    a field of type ``dict[str, Any]`` are free here; whoever reads the field checks them.
 
     Raises:
         ConfigError: an override or a file does not fit ``schema``.
@@ -44,7 +45,7 @@ def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema
     ConfigStore.instance().store(f"{name}_schema", structured(schema))
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = hydra_compose(name, overrides=list(overrides))
+            config = hydra_compose(name, overrides=[_opened(o, schema) for o in overrides])
         return _to_dataclass(config, schema)
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         raise ConfigError(_sentence(error, schema, overrides)) from error
@@ -97,6 +98,18 @@ def _to_dataclass(config: Any, schema: type[Schema]) -> Schema:
     if missing:
         raise ConfigError(f"`{missing[0]}=…` is needed and has no default; add it to the command.")
     return instantiate(schema, config)
+
+
+def _opened(override: str, schema: type) -> str:
+    """Let Hydra take a key that no file names where ``schema`` leaves the keys open."""
+    key = override.partition("=")[0]
+    hint: Any = schema
+    for part in key.split("."):
+        if hint == dict[str, Any]:
+            return f"++{override}"
+        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        hint = hints.get(part)
+    return override
 
 
 def _check_form(override: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ def open_source(name: str, path: Path, options: dict[str, Any]) -> Source:
     try:
         merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options_type), options))
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"options of source={name}: {reason}.") from error
+        reason = (error.msg or str(error)).splitlines()[0]
+        known = ", ".join(field.name for field in fields(options_type)) or "none"
+        raise ConfigError(
+            f"options.{error.full_key} of source={name}: {reason} (its options: {known})."
+        ) from error
     return source_class(path, merged)
