@@ -36,7 +36,7 @@ class LoaderConfig:
 
     gap_hours: float = 24.0
     max_events: int = DEFAULT_MAX_EVENTS
-    batch_requests: int = 256
+    batch_requests: int = 64
     batch_events: int = 2_000_000
     shuffle_window: int = 16_384
     seed: int = 0

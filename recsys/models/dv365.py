@@ -59,10 +59,24 @@ class DV365Config:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimisers of dense weights and tables, and the schedule both follow."""
+    """Optimisers of dense weights and tables, and the schedule all follow.
+
+    Attributes:
+        dense: of everything that is no table.
+        slice_tables: of the user tower's tables; their rows start with a meaning (``IdSpread``)
+            and get a gradient from every request whose history holds them.
+        feature_tables: of the backbone's tables; a user's own row is met in a few batches only,
+            and needs larger steps.
+        schedule: of all learning rates.
+    """
 
     dense: DenseOptimizerConfig = field(default_factory=DenseOptimizerConfig)
-    tables: FusedOptimizerConfig = field(default_factory=FusedOptimizerConfig)
+    slice_tables: FusedOptimizerConfig = field(
+        default_factory=lambda: FusedOptimizerConfig(learning_rate=0.1)
+    )
+    feature_tables: FusedOptimizerConfig = field(
+        default_factory=lambda: FusedOptimizerConfig(learning_rate=0.3)
+    )
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
@@ -129,12 +143,15 @@ class DV365(lightning.LightningModule):
         self.metrics = TaskMetrics(manifest.tasks)
         binary = task_positions(manifest.tasks, TaskKind.BINARY)
         self.register_buffer("binary", binary, persistent=False)
-        self.fused: FusedTables | None = None
+        self.fused: dict[str, FusedTables] = {}
 
     def configure_model(self) -> None:
         """Give the tables their fused optimiser; Lightning calls it before a run."""
-        if self.fused is None:
-            self.fused = fuse_tables(self, self.optim.tables)
+        if self.fused:
+            return
+        self.fused["backbone"] = fuse_tables(self.backbone, self.optim.feature_tables)
+        if self.tower is not None:
+            self.fused["tower"] = fuse_tables(self.tower, self.optim.slice_tables)
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """[R, K]: logits of binary tasks, seconds of regression tasks."""
@@ -165,10 +182,9 @@ class DV365(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: RequestBatch, batch_idx: int) -> None:
         """Set the tables' learning rate, for the backward updates them."""
-        if self.fused is not None:
-            self.fused.set_learning_rate(
-                self.optim.tables.learning_rate * self._fraction(self.trainer.global_step)
-            )
+        fraction = self._fraction(self.trainer.global_step)
+        for tables in self.fused.values():
+            tables.set_learning_rate(tables.config.learning_rate * fraction)
 
     def validation_step(self, batch: RequestBatch, _: int) -> None:
         """Add a batch to the metrics."""
@@ -197,13 +213,12 @@ class DV365(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of the fused optimiser."""
-        if self.fused is not None:
-            checkpoint[_FUSED_STATE] = self.fused.state_dict()
+        checkpoint[_FUSED_STATE] = {name: one.state_dict() for name, one in self.fused.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the state of the fused optimiser back."""
-        if self.fused is not None and _FUSED_STATE in checkpoint:
-            self.fused.load_state_dict(checkpoint[_FUSED_STATE])
+        for name, tables in self.fused.items():
+            tables.load_state_dict(checkpoint[_FUSED_STATE][name])
 
     def _fraction(self, step: int) -> float:
         # To count the steps Lightning builds the loader of the fit rows. Asked while optimisers

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 #: ln(1 + events) of a timeline at the paper's limit; counts are measured against it.
 _FULL_TIMELINE = math.log1p(35_000)
-#: Standard deviation of the count vectors at the start.
-_SPREAD = 0.25
+#: Standard deviation of the count vectors at the start. Users differ by a tenth or so of the
+#: logarithm's range; this makes that difference as large as what a mean of topic rows varies by.
+_SPREAD = 2.0
 
 
 class SliceMeans(nn.Module):

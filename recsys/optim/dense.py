@@ -20,7 +20,7 @@ class DenseOptimizerConfig:
         betas: decay of the running mean and of the running square.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
 

@@ -72,9 +72,19 @@ class FusedCollection(FusedEmbeddingBagCollection):
 
 
 class FusedTables:
-    """The fused collections of a module and the state of their optimisers."""
+    """The fused collections of a module and the state of their optimisers.
 
-    def __init__(self, collections: Mapping[str, FusedEmbeddingBagCollection]) -> None:
+    Args:
+        config: what they were fused with.
+        collections: by their name in the module.
+    """
+
+    def __init__(
+        self,
+        config: FusedOptimizerConfig,
+        collections: Mapping[str, FusedEmbeddingBagCollection],
+    ) -> None:
+        self.config = config
         self.collections = dict(collections)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -141,7 +151,7 @@ def fuse_tables(module: nn.Module, config: FusedOptimizerConfig) -> FusedTables:
             collections[name] = _fused(child, config)
             parent, _, attribute = name.rpartition(".")
             setattr(module.get_submodule(parent), attribute, collections[name])
-    return FusedTables(collections)
+    return FusedTables(config, collections)
 
 
 def _fused(

@@ -65,7 +65,8 @@ FUNNEL = EncoderConfig(
 )
 OPTIM = OptimConfig(
     dense=DenseOptimizerConfig(learning_rate=5e-3),
-    tables=FusedOptimizerConfig(learning_rate=0.05),
+    slice_tables=FusedOptimizerConfig(learning_rate=0.05),
+    feature_tables=FusedOptimizerConfig(learning_rate=0.05),
     schedule=ScheduleConfig(warmup_steps=5, final_fraction=0.1),
 )
 
@@ -230,7 +231,7 @@ def test_cell_pooling_and_slice_pooling_are_the_same_model() -> None:
 def test_tables_are_left_to_the_fused_optimiser() -> None:
     model = make_model()
     model.configure_model()
-    tables = {p.data_ptr() for p in model.fused.parameters()}
+    tables = {p.data_ptr() for fused in model.fused.values() for p in fused.parameters()}
     dense = dense_parameters(model)
     assert not tables & {p.data_ptr() for p in dense}
     expected = {name for name, _ in model.named_parameters() if "embedding_bags" not in name}
