@@ -1,0 +1,179 @@
+"""What request grouping saves: the user tower runs once per request instead of once per row.
+
+A simulated log with the calibration and the history lengths of `simulator=demo` is made and
+prepared; DV365 as in `experiment=demo` is then trained on the same requests twice: their rows
+grouped (``loader.request_grouping``), and every row as a request of its own with its own history.
+A step is building the batch, forward, backward and update; steps of the two alternate. Both have
+the same rows per step, so that a step costs the ungrouped one more memory and nothing else differs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from recsys.cli.simulate import configure as configure_simulation
+from recsys.data.batch import RequestBatch
+from recsys.data.dataset import PreparedDataset
+from recsys.data.loading import RequestDataset
+from recsys.data.prepare import prepare
+from recsys.data.progress import track
+from recsys.data.schema import Split
+from recsys.data.simulator.simulate import simulate
+from recsys.data.slices import SliceSet
+from recsys.evaluation.row_losses import cross_entropy
+from recsys.models.dv365 import DV365
+from recsys.nn.losses import LabelStatistics
+from recsys.training.composition import compose
+from recsys.training.config import RunConfig
+
+DESCRIPTION = "rows per second of training with and without request grouping, same loss"
+
+#: Largest relative difference between the summed losses of the same rows: float32 rounding.
+TOLERANCE = 1e-5
+
+_VARIANTS = {"grouped": True, "ungrouped": False}
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the benchmark.
+
+    Attributes:
+        users: users of the simulated log.
+        requests: requests per step.
+        steps: measured steps per variant, after one that is not measured.
+    """
+
+    users: int = 300
+    requests: int = 64
+    steps: int = 10
+
+
+def run(config: Config) -> dict[str, object]:
+    """Measure, print a table, and return the figures.
+
+    Raises:
+        AssertionError: the losses of the same rows differ by more than rounding.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run_config, dataset = _prepared(config, Path(folder))
+        figures = _measure(config, run_config, dataset)
+    difference = figures["loss_difference"]
+    if difference > TOLERANCE:
+        raise AssertionError(f"the losses of the same rows differ by {difference:.1e}")
+    _print(figures)
+    return {"config": asdict(config), "threads": torch.get_num_threads(), **figures}
+
+
+def _prepared(config: Config, folder: Path) -> tuple[RunConfig, PreparedDataset]:
+    simulation = configure_simulation(
+        ["simulator=demo", f"simulator.users={config.users}", f"out={folder / 'log'}"]
+    )
+    simulate(simulation.simulator, Path(simulation.out))
+    data = (f"data.path={folder / 'log'}", f"data.out={folder / 'prepared'}")
+    run_config = compose("train", RunConfig, ["experiment=demo", *data])
+    prepare(run_config.data)
+    return run_config, PreparedDataset.open(run_config.data.out_folder)
+
+
+def _measure(config: Config, run_config: RunConfig, dataset: PreparedDataset) -> dict[str, float]:
+    loader = run_config.loader
+    rows = {
+        name: RequestDataset(
+            dataset,
+            Split.FIT,
+            gap_hours=loader.gap_hours,
+            max_events=loader.max_events,
+            request_grouping=grouping,
+        )
+        for name, grouping in _VARIANTS.items()
+    }
+    store = dataset.requests(Split.FIT)
+    order = np.random.default_rng(_SEED).permutation(len(store))
+    batches = np.resize(order, (config.steps + 1, config.requests))
+    positions = {"grouped": list(batches)}
+    positions["ungrouped"] = [store.row_ids(requests)[0] for requests in batches]
+
+    trainings = {name: _Training(_model(run_config, dataset)) for name in _VARIANTS}
+    seconds = dict.fromkeys(_VARIANTS, 0.0)
+    for step in track(range(config.steps + 1), "Training with and without grouping"):
+        for name, training in trainings.items():
+            start = time.perf_counter()
+            training.step(rows[name][positions[name][step]])
+            if step:
+                seconds[name] += time.perf_counter() - start
+    # after training, when the histories move the predictions
+    difference = _loss_difference(
+        trainings["grouped"].model, [rows[name][positions[name][0]] for name in _VARIANTS]
+    )
+    trained_rows = sum(map(len, positions["ungrouped"][1:]))
+    speeds = {f"rows_per_second_{name}": trained_rows / seconds[name] for name in _VARIANTS}
+    return {
+        "ratio": seconds["ungrouped"] / seconds["grouped"],
+        **speeds,
+        "rows_per_request": trained_rows / (config.steps * config.requests),
+        "events_per_request": float(rows["grouped"].num_events()[batches[1:]].mean()),
+        "loss_difference": difference,
+    }
+
+
+def _model(config: RunConfig, dataset: PreparedDataset) -> DV365:
+    """The model of `recsys train`, the same weights each time."""
+    torch.manual_seed(_SEED)
+    manifest = dataset.manifest
+    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    labels = torch.tensor(dataset.requests(Split.FIT).labels)
+    statistics = LabelStatistics.from_labels(labels)
+    return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)
+
+
+class _Training:
+    """Steps of `recsys train` without Lightning around them."""
+
+    def __init__(self, model: DV365) -> None:
+        self.model = model
+        model.configure_model()
+        self.optimizer = model.configure_optimizers()["optimizer"]
+
+    def step(self, batch: RequestBatch) -> None:
+        """Forward, backward (which updates the tables) and the update of the dense weights."""
+        self.optimizer.zero_grad()
+        self.model.loss(self.model(batch), batch.labels).backward()
+        self.optimizer.step()
+
+
+def _loss_difference(model: DV365, batches: list[RequestBatch]) -> float:
+    """Relative difference of the binary tasks' summed row losses between batches of equal rows."""
+    model.eval()  # without dropout of ids
+    sums: list[Tensor] = []
+    with torch.no_grad():
+        for batch in batches:
+            losses = cross_entropy(model.predictions(model(batch)), batch.labels)
+            sums.append(losses[:, model.binary].nansum())
+    return float((sums[0] - sums[1]).abs() / sums[0])
+
+
+def _print(figures: dict[str, float]) -> None:
+    table = Table(
+        "training",
+        "rows / s",
+        title=(
+            f"{figures['rows_per_request']:.1f} rows and {figures['events_per_request']:,.0f} "
+            "events per request"
+        ),
+    )
+    for name in _VARIANTS:
+        table.add_row(name, f"{figures[f'rows_per_second_{name}']:,.0f}")
+    table.add_row("ratio", f"{figures['ratio']:.2f}")
+    table.add_row("relative difference of the loss", f"{figures['loss_difference']:.1e}")
+    Console().print(table)
