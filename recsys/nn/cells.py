@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.data.schema import TimelineKind
-from recsys.data.slice_rules import UNKNOWN, Attribute, CategoryCondition, Condition
+from recsys.data.slice_rules import (
+    UNKNOWN,
+    Attribute,
+    AttributeKind,
+    CategoryCondition,
+    Condition,
+)
 from recsys.data.slices import IdType, SliceSet
 from recsys.errors import ConfigError
 
@@ -240,6 +246,9 @@ class AttributeBins(nn.Module):
         self.categorical = bins.attribute.is_categorical
         self.open_below = bins.open_below
         self.shift = _CODE_SHIFT
+        self.is_age = bins.attribute.kind is AttributeKind.AGE
+        # Compared with a float, an age in ms would become a float32, 64 ms apart at 7 days.
+        self.age_edges = [int(edge) for edge in bins.edges]
         self.edges = [float(edge) for edge in bins.edges]
         bin_of_code = torch.zeros(_CODES, dtype=torch.uint8)
         if self.categorical:
@@ -262,6 +271,10 @@ class AttributeBins(nn.Module):
             return values, self.bin_of_code.index_select(0, values.to(torch.int32) + self.shift)
         # A handful of comparisons costs a fifth of torch.bucketize's binary search.
         bins = torch.zeros_like(values, dtype=torch.uint8)
+        if self.is_age:
+            for age in self.age_edges:
+                bins += (values > age).to(torch.uint8)
+            return values, bins
         for edge in self.edges:
             if self.open_below:
                 bins += (values > edge).to(torch.uint8)

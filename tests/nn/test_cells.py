@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from recsys.data.schema import TimelineKind
+from recsys.data.schema import MILLISECONDS_PER_DAY, TimelineKind
 from recsys.data.slices import Range, SliceConfig, SliceSet, WatchTimeFamily
 from recsys.nn import cells
 from recsys.nn.cell_pooling import TimelineCells
@@ -46,6 +46,18 @@ def test_id_types_of_a_group_share_one_partition():
     partitions = partition_cells(expand(SliceConfig(watch_time=[family])), TimelineKind.IMPLICIT)
     assert len(partitions.partitions) == 1
     assert [one.column for one in partitions.lookups] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("window", ["3d", "7d", "400d"])
+def test_a_window_ends_at_the_millisecond(window: str):
+    """An age of years in ms is no float32: neighbours of the edge must not be rounded onto it."""
+    family = WatchTimeFamily(ranges=[Range()], ids=["item"], windows=[window, "all"])
+    slice_set = expand(SliceConfig(watch_time=[family]))
+    _, implicit, request_time = timelines([9], seed=0)
+    implicit["dwell_time"][:] = 1.0
+    edge = int(window.removesuffix("d")) * MILLISECONDS_PER_DAY
+    implicit["timestamp"] = request_time - edge + torch.arange(-4, 5)
+    assert_cells_are_members(slice_set, TimelineKind.IMPLICIT, implicit, request_time)
 
 
 @given(configs(), st.integers(0, 2**31))
