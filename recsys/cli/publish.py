@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -29,7 +30,13 @@ def run(overrides: Sequence[str]) -> None:
         (Path(config.run_dir) / PUBLICATION_FILE).write_text(text)
     table = Table(title="Published user embeddings", show_header=False)
     for name, value in outcome.items():
-        table.add_row(
-            name.replace("_", " "), f"{value:,}" if name.endswith("users") else str(value)
-        )
+        table.add_row(name.replace("_", " "), _text(name, value))
     Console().print(table)
+
+
+def _text(name: str, value: object) -> str:
+    if name == "as_of" and isinstance(value, int):
+        return f"{datetime.fromtimestamp(value / 1_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if name == "version" or isinstance(value, str):
+        return str(value)
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"

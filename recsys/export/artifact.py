@@ -23,15 +23,15 @@ from recsys.data.vocabulary import INDEX
 from recsys.errors import ArtifactError
 from recsys.export.embedding_row import row_integers
 from recsys.export.manifest import ArtifactManifest, describe_files, describe_inputs
-from recsys.export.measure import PREFIX, quantized_metrics
+from recsys.export.measure import quantized_metrics
 from recsys.export.user_tower import export_encoder, quantize_tables, script_tower, table_bytes
 from recsys.models.dv365 import build_user_tower
 from recsys.nn.user_tower import UserTower
 from recsys.training.environment import describe_environment
 from recsys.training.load import CONFIG_FILE, LoadedRun
 from recsys.training.metrics_file import replace_metrics
+from recsys.training.report.outcome import ARTIFACT, EXPORT_PREFIX
 
-DEFAULT_FOLDER = "artifact"
 TOWER_FILE = "user_tower.pt"
 ENCODER_FILE = "encoder.pt2"
 VOCABULARY = "vocabulary"
@@ -107,7 +107,7 @@ def export_run(run: LoadedRun, config: ExportConfig) -> Path:
     float_bytes = table_bytes(tower)
     num_outputs = tower.encoder.num_outputs
     quantize_tables(tower, config.table_bits)
-    out = Path(config.out) if config.out is not None else run.folder / DEFAULT_FOLDER
+    out = Path(config.out) if config.out is not None else run.folder / ARTIFACT
     with replaced_folder(out) as folder:
         shutil.copy(run.folder / CONFIG_FILE, folder / CONFIG_FILE)
         _copy_vocabularies(run, folder / VOCABULARY)
@@ -130,7 +130,7 @@ def export_run(run: LoadedRun, config: ExportConfig) -> Path:
             manifest = replace(manifest, metrics=measured)
         replace(manifest, files=describe_files(folder)).save(folder)
     if config.measure:
-        replace_metrics(run.folder, f"{PREFIX}/", measured)
+        replace_metrics(run.folder, f"{EXPORT_PREFIX}/", measured)
     return out
 
 

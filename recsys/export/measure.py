@@ -19,10 +19,7 @@ from recsys.export.embedding_row import dequantize_rows, quantize_rows
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
 from recsys.training.protocols import with_protocol
-
-#: In front of the metric names, in the artifact's manifest and in ``metrics.json``.
-PREFIX = "export/val"
-
+from recsys.training.report.outcome import EXPORT_PREFIX
 
 #: Timelines and request time → user embedding [B, N_out, D].
 Embed = Callable[[JaggedTimeline, JaggedTimeline, Tensor], Tensor]
@@ -61,8 +58,8 @@ def quantized_metrics(run: LoadedRun, embed: Embed) -> Metrics:
     }
     protocol = _protocol(run)
     measured = {
-        **with_protocol(after | deltas, PREFIX, protocol),
-        **with_protocol(before, f"{PREFIX}/trained", protocol),
+        **with_protocol(after | deltas, EXPORT_PREFIX, protocol),
+        **with_protocol(before, f"{EXPORT_PREFIX}/trained", protocol),
     }
     for metric in measured.values():
         if not math.isfinite(metric["value"]):

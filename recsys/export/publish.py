@@ -18,12 +18,13 @@ from recsys.data.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.timelines import TimelineStore
 from recsys.data.timelines.layout import StoreManifest
 from recsys.errors import ConfigError
-from recsys.export.artifact import DEFAULT_FOLDER, Artifact, load_artifact
+from recsys.export.artifact import Artifact, load_artifact
 from recsys.export.changes import Moment, block_checksums
 from recsys.export.embedding import UserEmbedder
 from recsys.export.embedding_store import EmbeddingStore, open_store
 from recsys.export.plan import plan_publication
 from recsys.export.users import Users
+from recsys.training.report.outcome import ARTIFACT
 
 DEFAULT_STORE = "embeddings"
 #: Users written in one transaction: 32 MB at the paper's size.
@@ -165,7 +166,7 @@ def artifact_folder(config: PublishConfig) -> Path:
     if config.artifact is not None:
         return Path(config.artifact)
     assert config.run_dir is not None
-    return Path(config.run_dir) / DEFAULT_FOLDER
+    return Path(config.run_dir) / ARTIFACT
 
 
 def parse_moment(text: str | None, manifest: DatasetManifest) -> int:

@@ -15,7 +15,7 @@ from recsys.errors import ArtifactError, ConfigError
 from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.protocol import Protocol
 from recsys.training.compare import compare, measure
-from recsys.training.load import LoadedRun, load_run
+from recsys.training.load import LoadedRun, load_config, load_run
 from recsys.training.metrics_file import Metrics, replace_metrics
 from recsys.training.predict import predict, predictions_path, read_predictions
 from recsys.training.protocols import interval_with_protocol, with_protocol
@@ -57,11 +57,13 @@ def evaluate(config: EvaluateConfig) -> Metrics:
         raise ConfigError(f"split={config.split} cannot be evaluated; choose {choices}.")
     split = Split(config.split)
     run = load_run(config.run_dir, config.checkpoint)
+    if config.against is not None:
+        _check_comparable(Path(config.against), run.manifest)
     frame = predict(run, split)
     prefix = PREFIXES[split]
     metrics = _measure_groups(run, frame, split, prefix)
     if config.against is not None:
-        control = _control_predictions(Path(config.against), run.manifest, split)
+        control = _control_predictions(Path(config.against), split)
         metrics |= _compare_groups(run, frame, control, config, prefix)
     replace_metrics(run.folder, f"{prefix}/", metrics)
     return metrics
@@ -119,8 +121,8 @@ def run_protocol(
     )
 
 
-def _control_predictions(run_dir: Path, manifest: DatasetManifest, split: Split) -> pl.DataFrame:
-    """The other run's predictions on the same data set; it is evaluated now if it never was."""
+def _check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
+    load_config(run_dir)  # refuses what is no run folder
     trained_on = DatasetManifest.load(run_dir)
     if trained_on.fingerprint != manifest.fingerprint:
         raise ArtifactError(
@@ -128,6 +130,10 @@ def _control_predictions(run_dir: Path, manifest: DatasetManifest, split: Split)
             f"{trained_on.fingerprint}) than this run ({manifest.name}, {manifest.fingerprint}); "
             "two runs are compared on the same rows only."
         )
+
+
+def _control_predictions(run_dir: Path, split: Split) -> pl.DataFrame:
+    """The other run's predictions on the same data set; it is evaluated now if it never was."""
     if not predictions_path(run_dir, split).is_file():
         evaluate(EvaluateConfig(run_dir=str(run_dir), split=split.value))
     return read_predictions(run_dir, split)

@@ -67,6 +67,12 @@ BY_ITEM = (
     ),
 )
 
+EXPORTED = (
+    Column("trained: NE (MSE)", ("trained/ne", "trained/mse"), "{:.4f}"),
+    Column("exported: NE (MSE)", ("ne", "mse"), "{:.4f}"),
+    Column("change of NE, %", ("ne_delta",), "{:+.2f}", scale=100),
+)
+
 
 def print_evaluation(metrics: Metrics, config: EvaluateConfig) -> None:
     """Print what was measured, the comparison, and items seen and unseen in the fit period."""
@@ -104,8 +110,9 @@ def metric_rows(metrics: Metrics, prefix: str, columns: tuple[Column, ...]) -> l
 
 def task_names(metrics: Metrics, prefix: str) -> list[str]:
     """Tasks in the order they were measured, ``mean`` last."""
-    parts = [name.split("/") for name in metrics]
-    names = [p[2] for p in parts if len(p) == 3 and p[0] == prefix and p[1] in ("ne", "mse")]
+    inside = (name.removeprefix(f"{prefix}/") for name in metrics if name.startswith(f"{prefix}/"))
+    parts = [name.split("/") for name in inside]
+    names = [p[1] for p in parts if len(p) == 2 and p[0] in ("ne", "mse")]
     return sorted(dict.fromkeys(names), key=lambda name: name == "mean")
 
 
@@ -132,7 +139,10 @@ def _find(metrics: Metrics, prefix: str, column: Column, task: str) -> Mapping[s
 def _table(title: str, rows: list[list[str]]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for position, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if position else "left", no_wrap=True)
+        # in a narrow terminal an interval goes to the next line instead of being cut off
+        table.add_column(
+            heading, justify="right" if position else "left", no_wrap=not position, overflow="fold"
+        )
     for row in rows[1:]:
         table.add_row(*(cell.replace("[", r"\[") for cell in row))
     return table

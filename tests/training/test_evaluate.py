@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from recsys.training.composition import compose
 from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import load_run
-from recsys.training.metrics_file import read_metrics_file
+from recsys.training.metrics_file import read_metrics_file, replace_metrics
 from recsys.training.predict import read_predictions
+from recsys.training.report.outcome import Outcome
 from recsys.training.report.page import write_report
 from recsys.training.run import train
 
@@ -111,6 +113,8 @@ def test_runs_on_other_data_are_not_compared(runs: tuple[Path, Path], tmp_path: 
         evaluate(EvaluateConfig(str(runs[0]), against=str(other)))
     with pytest.raises(ArtifactError, match="fingerprint another"):
         load_run(other)
+    with pytest.raises(ArtifactError, match="nowhere is not a run folder"):
+        evaluate(EvaluateConfig(str(runs[0]), against=str(tmp_path / "nowhere")))
 
 
 def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -135,3 +139,31 @@ def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:
         assert wanted in page
     for outside in ("<script", "<link", "<img", "@import"):
         assert outside not in page
+
+
+def test_the_report_shows_the_export_beside_the_trained_model(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0], copy)
+    values = {"ne/skip": 0.9123, "trained/ne/skip": 0.9034, "ne_delta/skip": 0.0099}
+    values |= {"ne/mean": 0.9567, "trained/ne/mean": 0.9478, "ne_delta/mean": 0.0094}
+    measured = {
+        f"export/val/{name}": {"value": value, "protocol": "4-bit, as measured by hand"}
+        for name, value in values.items()
+    }
+    replace_metrics(copy, "export/val/", measured)
+    sizes = dict.fromkeys(("tables_float32_bytes", "tables_bytes", "tables_compression"), 8.0)
+    sizes |= dict.fromkeys(
+        ("embedding_float32_bytes", "embedding_bytes", "embedding_compression"), 4.0
+    )
+    (copy / "artifact").mkdir()
+    (copy / "artifact" / "manifest.json").write_text(json.dumps({"sizes": sizes}))
+    outcome = Outcome.of(copy, None)
+    line = outcome.export_lines()["mean NE exported"]
+    assert line == "0.9567 quantised, 0.9478 before (+0.94%; split choose)"
+    page = write_report(copy, None).read_text()
+    row = page[page.index("exported: NE (MSE)") :]
+    cells = re.findall(r"<td>(.*?)</td>", row[: row.index("</table>")])
+    assert cells[:4] == ["skip", "0.9034", "0.9123", "+0.99"]
+    assert "4-bit, as measured by hand" in page

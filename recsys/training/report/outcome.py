@@ -17,6 +17,9 @@ from recsys.training.report.sections import folder_size
 #: Where `recsys export` and `recsys publish` leave what they made, below the run folder.
 ARTIFACT = "artifact"
 PUBLICATION_FILE = "publication.json"
+#: In front of the metrics of the choose split with the exported tower and 4-bit embeddings; those
+#: of the same rows without quantisation have ``trained/`` behind it.
+EXPORT_PREFIX = "export/val"
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,18 @@ class Outcome:
         return lines
 
     def export_lines(self) -> dict[str, str]:
-        """Sizes before and after quantisation."""
+        """NE and sizes before and after quantisation."""
         if not self.sizes:
             return {}
         sizes = self.sizes
-        lines = {
+        lines: dict[str, str] = {}
+        if change := self._value(f"{EXPORT_PREFIX}/ne_delta/mean", "{:+.2%}"):
+            after = self._value(f"{EXPORT_PREFIX}/ne/mean")
+            before = self._value(f"{EXPORT_PREFIX}/trained/ne/mean")
+            lines["mean NE exported"] = (
+                f"{after} quantised, {before} before ({change}; split choose)"
+            )
+        lines |= {
             "embedding tables": (
                 f"{megabytes(sizes['tables_float32_bytes'])} in float32, "
                 f"{megabytes(sizes['tables_bytes'])} exported "

@@ -21,14 +21,14 @@ from recsys.training.metrics_file import Metrics, read_metrics_file
 from recsys.training.metrics_log import read_metrics
 from recsys.training.predict import predictions_path, read_predictions
 from recsys.training.report import figures
-from recsys.training.report.outcome import Outcome
+from recsys.training.report.outcome import EXPORT_PREFIX, Outcome
 from recsys.training.report.sections import (
     by_task,
     calibration_rows,
     history_breakdown,
     slice_occupancy,
 )
-from recsys.training.tables import BY_ITEM, COMPARED, MEASURED, metric_rows
+from recsys.training.tables import BY_ITEM, COMPARED, EXPORTED, MEASURED, metric_rows
 
 FILE_NAME = "report.html"
 TEMPLATE = "report.html.jinja"
@@ -132,7 +132,7 @@ def _sections(
     if material.config.encoder.name != "none":
         yield _slices(material)
     if outcome.export_lines():
-        yield Section("Export and publication", facts=outcome.export_lines())
+        yield _export(material, outcome)
     yield Section("Where everything lies", facts=outcome.places())
     yield _setting(material, environment)
 
@@ -203,6 +203,23 @@ def _slices(material: Material) -> Section:
     if empty:
         note += f" Never filled: {', '.join(empty)}."
     return Section("Slices", note=note, figure=figures.occupancy(shares))
+
+
+def _export(material: Material, outcome: Outcome) -> Section:
+    """Metrics with and without quantisation; the sizes alone where they were not measured."""
+    rows = metric_rows(material.metrics, EXPORT_PREFIX, EXPORTED)
+    note = ""
+    if measured := material.metrics.get(f"{EXPORT_PREFIX}/ne/mean"):
+        note = (
+            "The same rows scored with the trained tower, and with the exported one after its "
+            f"embeddings went through 4-bit rows. {measured['protocol']}"
+        )
+    return Section(
+        "Export and publication",
+        note=note,
+        rows=rows if len(rows) > 1 else [],
+        facts=outcome.export_lines(),
+    )
 
 
 def _setting(material: Material, environment: dict[str, Any]) -> Section:
