@@ -229,9 +229,13 @@ class Preparation:
             indices = self.vocabularies[name].indices(table[name])
             ids.append((_id_feature(name, side, self.vocabularies[name].size), indices))
         arrays = side_arrays(table, vocabulary.size, ids, features, self.encoding)
-        (self.folder / FEATURES).mkdir(exist_ok=True)
+        folder = self.folder / FEATURES
+        folder.mkdir(exist_ok=True)
+        if not fit:
+            former = np.load(folder / f"{side}_{FeatureKind.CATEGORICAL}.npy")
+            _keep_known(arrays[FeatureKind.CATEGORICAL], former, len(ids))
         for kind, array in arrays.items():
-            path = self.folder / FEATURES / f"{side}_{kind}.npy"
+            path = folder / f"{side}_{kind}.npy"
             path.unlink(missing_ok=True)
             np.save(path, array)
         self.features += [feature for feature, _ in ids]
@@ -357,6 +361,12 @@ class Preparation:
 def _short(name: str) -> str:
     """``user_id`` is the column of raw ids, ``user`` that of indices."""
     return name.removesuffix("_id")
+
+
+def _keep_known(arrays: NDArray[np.int32], former: NDArray[np.int32], columns: int) -> None:
+    """Let ids that were known before stay: added events say nothing about most items."""
+    known = former[:, :columns]
+    np.copyto(arrays[: len(former), :columns], known, where=known != 0)
 
 
 def _id_feature(name: str, side: FeatureSide, size: int) -> Feature:

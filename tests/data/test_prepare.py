@@ -224,6 +224,32 @@ def test_a_crash_between_the_renames_is_mended(config: PrepareConfig) -> None:
     assert config.out_folder.is_dir()
 
 
+def test_items_keep_their_author_when_days_are_appended(
+    tmp_path: Path, config: PrepareConfig
+) -> None:
+    """The added events name three items, one of them new, and one without its author."""
+    before = prepare(config)
+    old = PreparedDataset.open(config.out_folder).item_features.categorical.copy()
+    new = pl.DataFrame(
+        {
+            "user_id": [0, 0, 0],
+            "item_id": [5, 6, 1000],
+            "timestamp": before.counts["last_timestamp"] + np.arange(1, 4),
+            "author_id": [5, None, 3],
+        }
+    )
+    new.write_parquet(tmp_path / "log" / "2.parquet")
+    prepare(changed(config, append=True))
+    dataset = PreparedDataset.open(config.out_folder)
+    now = dataset.item_features.categorical
+    np.testing.assert_array_equal(now[: len(old)], old)
+    authors = dict(vocabulary(config, "author").select("raw", "index").iter_rows())
+    assert now[len(old) :, 1].tolist() == [authors[3]]
+    user = dict(vocabulary(config, "user").select("raw", "index").iter_rows())[0]
+    events = dataset.timelines.history(user, FOREVER, TimelineKind.IMPLICIT)
+    assert events["author"][-3:].tolist() == [authors[5], authors[6], authors[3]]
+
+
 def test_appending_days_adds_events_without_touching_the_old_ones(
     tmp_path: Path, config: PrepareConfig
 ) -> None:
