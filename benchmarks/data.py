@@ -1,10 +1,18 @@
-"""Preparing timelines and reading batches: rows, requests and events per second."""
+"""Preparing timelines and reading batches: rows, requests and events per second.
+
+What training takes stands beside what the loader gives: requests per second of DV365's steps
+(`experiment=demo`, batches already in memory) on histories of the demo's length.
+
+With long histories a loader with workers is slower than one without: reading is copying from
+memory-mapped columns, and a worker copies once more, into shared memory whose fresh pages the
+kernel must clear. A batch already travels as one buffer (``RequestBatch.__reduce__``). Workers pay
+where building batches and training overlap, not in a loop that only reads.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +24,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._training import Training, build_model
 from recsys.data.batch import LENGTHS
 from recsys.data.datamodule import LoaderConfig, RequestDataModule
 from recsys.data.dataset import FEATURES, REQUESTS, TIMELINES, PreparedDataset
@@ -33,13 +42,15 @@ from recsys.data.schema import (
     TimelineKind,
 )
 from recsys.data.timelines import EVENT_SCHEMA, TimelineStore, TimelineWriter
+from recsys.training.composition import compose
+from recsys.training.config import RunConfig
 
 DESCRIPTION = "timeline building against a plain Polars group-by, and the loader's speed"
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
 _LOG_DAYS = 30
 _SEED = 0
 _HISTORY_CALLS = 2_000
+_ITEMS, _AUTHORS, _TOPICS = 200_000, 5_000, 100  # of the demo's catalogue
 
 
 @dataclass(frozen=True)
@@ -52,13 +63,17 @@ class Config:
         chunk_events: events per file and frame of that log.
         num_partitions: partitions of the timeline store.
         short_history: events per user of the short setting, both timelines.
+        demo_history: events per user of the demo's setting, in which training is timed too.
         long_history: events per user of the long setting (the paper: 30,000 implicit and 10,000
             explicit ones).
         short_users: users of the short setting.
+        demo_users: users of the demo's setting.
         long_users: users of the long setting.
         rows_per_request: rows of a request.
         short_requests: requests read per measurement of the short setting.
+        demo_requests: requests read per measurement of the demo's setting.
         long_requests: requests read per measurement of the long setting.
+        training_steps: steps of training that are timed, after one that is not.
         batch_requests: requests per batch.
         batch_events: events per batch.
         workers: numbers of loader workers to measure.
@@ -69,12 +84,16 @@ class Config:
     chunk_events: int = 1_000_000
     num_partitions: int = 16
     short_history: int = 200
+    demo_history: int = 1_300
     long_history: int = 40_000
     short_users: int = 5_000
+    demo_users: int = 4_000
     long_users: int = 100
     rows_per_request: int = 10
     short_requests: int = 40_000
+    demo_requests: int = 16_000
     long_requests: int = 2_000
+    training_steps: int = 10
     batch_requests: int = 256
     batch_events: int = 1_000_000
     workers: tuple[int, ...] = (0, 1, 2)
@@ -87,11 +106,14 @@ def run(config: Config) -> dict[str, object]:
         figures["prepare"] = _measure_prepare(config, Path(folder))
         for name, users, history, requests in (
             ("short", config.short_users, config.short_history, config.short_requests),
+            ("demo", config.demo_users, config.demo_history, config.demo_requests),
             ("long", config.long_users, config.long_history, config.long_requests),
         ):
             path = Path(folder) / name
             dataset = _make_dataset(config, path, users, history, requests)
             figures[name] = _measure_reading(config, dataset)
+            if name == "demo":
+                figures["training_requests_per_second"] = _training_speed(config, dataset)
     _print(figures)
     return figures
 
@@ -130,8 +152,6 @@ def _group_by(log: Path) -> None:
 
 def _in_own_process(task: Callable[..., None], *arguments: object) -> tuple[float, float]:
     """Seconds a task takes, and the bytes of memory its process held at most."""
-    if _ROOT not in sys.path:  # the new process imports this file as `benchmarks.data`
-        sys.path.append(_ROOT)
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_timed, (task, arguments))
@@ -152,9 +172,9 @@ def _events(events: int, users: int, chunk: int) -> Iterator[pl.DataFrame]:
         yield pl.DataFrame(
             {
                 "user": generator.integers(1, users, count, endpoint=True),
-                "item": generator.integers(1, 1_000_000, count),
-                "author": generator.integers(1, 100_000, count),
-                "topic": generator.integers(1, 100, count),
+                "item": generator.integers(1, _ITEMS, count),
+                "author": generator.integers(1, _AUTHORS, count),
+                "topic": generator.integers(1, _TOPICS, count),
                 "timestamp": generator.integers(0, _LOG_DAYS * MILLISECONDS_PER_DAY, count),
                 "media_type": generator.integers(0, 3, count),
                 "surface": generator.integers(0, 5, count),
@@ -178,14 +198,14 @@ def _make_dataset(
         {
             "user": generator.integers(1, users, requests, endpoint=True)[owner],
             "request_time": first + owner,
-            "item": generator.integers(1, 1_000, len(owner)),
+            "item": generator.integers(1, _ITEMS, len(owner)),
             "label_liked": generator.integers(0, 2, len(owner)),
         }
     )
     tasks = (Task("liked"),)
     write_requests(path / REQUESTS / Split.FIT, [rows], tasks)
     (path / FEATURES).mkdir()
-    for side, count in (("user", users + 1), ("item", 1_000)):
+    for side, count in (("user", users + 1), ("item", _ITEMS)):
         np.save(
             path / FEATURES / f"{side}_categorical.npy", np.arange(count, dtype=np.int32)[:, None]
         )
@@ -196,9 +216,14 @@ def _make_dataset(
         tasks=tasks,
         features=(
             Feature("user_id", FeatureSide.USER, FeatureKind.CATEGORICAL, users + 1),
-            Feature("item_id", FeatureSide.ITEM, FeatureKind.CATEGORICAL, 1_000),
+            Feature("item_id", FeatureSide.ITEM, FeatureKind.CATEGORICAL, _ITEMS),
         ),
-        vocabulary_sizes={"user": users + 1, "item": 1_000, "author": 100_000, "topic": 100},
+        vocabulary_sizes={
+            "user": users + 1,
+            "item": _ITEMS,
+            "author": _AUTHORS,
+            "topic": _TOPICS,
+        },
         surfaces=tuple("abcde"),
         media_types=tuple("abc"),
         split_bounds={},
@@ -232,6 +257,22 @@ def _measure_reading(config: Config, dataset: PreparedDataset) -> dict[str, floa
     return figures
 
 
+def _training_speed(config: Config, dataset: PreparedDataset) -> float:
+    """Requests per second that DV365 takes, as in `experiment=demo`, batches not counted."""
+    run_config = compose("train", RunConfig, ["experiment=demo"])
+    training = Training(build_model(run_config, dataset))
+    batches = iter(RequestDataModule(run_config.loader, dataset).train_dataloader())
+    training.step(next(batches))
+    requests, seconds = 0, 0.0
+    for _ in track(range(config.training_steps), "Training"):
+        batch = next(batches)
+        start = time.perf_counter()
+        training.step(batch)
+        seconds += time.perf_counter() - start
+        requests += len(batch.request_time)
+    return requests / seconds
+
+
 def _history_seconds(store: TimelineStore) -> float:
     """Time of one ``history`` call for a random user at a random moment."""
     generator = np.random.default_rng(_SEED)
@@ -252,7 +293,7 @@ def _print(figures: dict) -> None:
     console = Console()
     console.print(table)
     table = Table("reading", "workers", "requests / s", "events / s", "history(), µs")
-    for setting in ("short", "long"):
+    for setting in ("short", "demo", "long"):
         for workers in figures["config"]["workers"]:
             measured = figures[setting]
             table.add_row(
@@ -263,3 +304,11 @@ def _print(figures: dict) -> None:
                 f"{measured['history_microseconds']:.0f}",
             )
     console.print(table)
+    taken = figures["training_requests_per_second"]
+    given = figures["demo"]["requests_per_second_0_workers"]
+    console.print(
+        f"Training takes {taken:,.0f} requests / s on histories of "
+        f"{figures['config']['demo_history']:,} events, the loader gives {given / taken:,.0f} "
+        "times as many without workers.",
+        highlight=False,
+    )

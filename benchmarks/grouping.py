@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks._training import Training, build_model
 from recsys.cli.simulate import configure as configure_simulation
 from recsys.data.batch import RequestBatch
 from recsys.data.dataset import PreparedDataset
@@ -28,10 +29,8 @@ from recsys.data.prepare import prepare
 from recsys.data.progress import track
 from recsys.data.schema import Split
 from recsys.data.simulator.simulate import simulate
-from recsys.data.slices import SliceSet
 from recsys.evaluation.row_losses import cross_entropy
 from recsys.models.dv365 import DV365
-from recsys.nn.losses import LabelStatistics
 from recsys.training.composition import compose
 from recsys.training.config import RunConfig
 
@@ -104,7 +103,7 @@ def _measure(config: Config, run_config: RunConfig, dataset: PreparedDataset) ->
     positions = {"grouped": list(batches)}
     positions["ungrouped"] = [store.row_ids(requests)[0] for requests in batches]
 
-    trainings = {name: _Training(_model(run_config, dataset)) for name in _VARIANTS}
+    trainings = {name: Training(build_model(run_config, dataset)) for name in _VARIANTS}
     seconds = dict.fromkeys(_VARIANTS, 0.0)
     for step in track(range(config.steps + 1), "Training with and without grouping"):
         for name, training in trainings.items():
@@ -125,31 +124,6 @@ def _measure(config: Config, run_config: RunConfig, dataset: PreparedDataset) ->
         "events_per_request": float(rows["grouped"].num_events()[batches[1:]].mean()),
         "loss_difference": difference,
     }
-
-
-def _model(config: RunConfig, dataset: PreparedDataset) -> DV365:
-    """The model of `recsys train`, the same weights each time."""
-    torch.manual_seed(_SEED)
-    manifest = dataset.manifest
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
-    labels = torch.tensor(dataset.requests(Split.FIT).labels)
-    statistics = LabelStatistics.from_labels(labels)
-    return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)
-
-
-class _Training:
-    """Steps of `recsys train` without Lightning around them."""
-
-    def __init__(self, model: DV365) -> None:
-        self.model = model
-        model.configure_model()
-        self.optimizer = model.configure_optimizers()["optimizer"]
-
-    def step(self, batch: RequestBatch) -> None:
-        """Forward, backward (which updates the tables) and the update of the dense weights."""
-        self.optimizer.zero_grad()
-        self.model.loss(self.model(batch), batch.labels).backward()
-        self.optimizer.step()
 
 
 def _loss_difference(model: DV365, batches: list[RequestBatch]) -> float:

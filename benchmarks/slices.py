@@ -31,7 +31,8 @@ from torchrec import KeyedJaggedTensor
 from recsys.data.batch import JaggedTimeline
 from recsys.data.progress import track
 from recsys.data.schema import ACTION_TYPES, MILLISECONDS_PER_DAY, TimelineKind
-from recsys.data.slices import SliceConfig, SliceSet
+from recsys.data.slice_families import SliceConfig
+from recsys.data.slices import SliceSet
 from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.cells import partition_cells
 from recsys.nn.slice_pooling import SlicePooling

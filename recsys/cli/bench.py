@@ -57,6 +57,9 @@ def run(name: str, overrides: Sequence[str], as_json: bool = False) -> None:
 
 
 def _load(name: str) -> ModuleType:
+    root = str(DIRECTORY.parent)
+    if root not in sys.path:  # a benchmark may import another, also in processes of its own
+        sys.path.append(root)
     path = DIRECTORY / f"{name}.py"
     specification = importlib.util.spec_from_file_location(f"benchmarks.{name}", path)
     if specification is None or specification.loader is None:

@@ -24,7 +24,7 @@ def test_the_same_rows_cost_the_same(tmp_path: Path) -> None:
     whole = RequestDataset(dataset, Split.FIT, **settings)
     without = RequestDataset(dataset, Split.FIT, **settings, without_timelines=True)
     requests = np.argsort(whole.num_events())[-8:]
-    training = grouping._Training(grouping._model(config, dataset))
+    training = grouping.Training(grouping.build_model(config, dataset))
     for _ in range(3):
         training.step(whole[requests])
     batches = [whole[requests], without[requests]]

@@ -161,7 +161,7 @@ def write_block(path: Path, timelines: dict[TimelineKind, Events]) -> BlockEntry
     with path.open("wb") as file:
         for kind in TimelineKind:
             timeline = timelines.pop(kind)
-            order = np.lexsort((timeline["timestamp"], timeline["user"]))
+            order = _order(timeline["user"], timeline["timestamp"])
             sorted_users = timeline.pop("user")[order]
             unique, first = np.unique(sorted_users, return_index=True)
             offsets = np.append(first, len(sorted_users))
@@ -173,7 +173,7 @@ def write_block(path: Path, timelines: dict[TimelineKind, Events]) -> BlockEntry
                 elif name == "offsets":
                     array = offsets
                 else:
-                    array = timeline.pop(name)[order]
+                    array = timeline.pop(name).take(order)
                 content = np.ascontiguousarray(array, dtype=dtype).tobytes()
                 content += bytes(-len(content) % _ALIGNMENT)
                 checksum = zlib.crc32(content, checksum)
@@ -181,6 +181,21 @@ def write_block(path: Path, timelines: dict[TimelineKind, Events]) -> BlockEntry
         file.flush()
         sync_file(file.fileno())
     return BlockEntry(path.name, users, events, position, checksum)
+
+
+def _order(users: NDArray[np.int32], timestamps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of events sorted by user and time, stably.
+
+    One sort of (user, time) as one number takes half the time of ``lexsort``; it fits into 63 bits
+    for 2^31 users and seven weeks, or 2^24 users and 17 years.
+    """
+    if not len(users):
+        return np.empty(0, np.int64)
+    first = int(timestamps.min())
+    span = int(timestamps.max()) - first + 1
+    if (int(users.max()) + 1) * span >= 2**63:
+        return np.lexsort((timestamps, users))
+    return np.argsort(users * np.int64(span) + (timestamps - first), kind="stable")
 
 
 def map_block(folder: Path, entry: BlockEntry) -> dict[TimelineKind, Block]:

@@ -9,15 +9,26 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from recsys.data.schema import ACTION_TYPES, TimelineKind
 from recsys.data.timelines import EVENT_SCHEMA, TimelineStore, TimelineWriter, writer
-from recsys.data.timelines.layout import CURRENT, StoreManifest, partition_of
+from recsys.data.timelines.layout import CURRENT, StoreManifest, _order, partition_of
 from recsys.errors import DataError
 
 CLICK = ACTION_TYPES.index("click")
+
+
+@pytest.mark.parametrize("span", [1, 50, 2**40])
+def test_events_are_ordered_by_user_and_time_stably(span: int) -> None:
+    """Also where user and time together do not fit into one number."""
+    generator = np.random.default_rng(0)
+    users = np.append(generator.integers(0, 4, 500), 2**31 - 1).astype(np.int32)
+    times = generator.integers(-span, span, 501)
+    np.testing.assert_array_equal(_order(users, times), np.lexsort((times, users)))
+    assert len(_order(users[:0], times[:0])) == 0
 
 
 def clicks(users: list[int], times: list[int]) -> pl.DataFrame:

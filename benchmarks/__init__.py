@@ -1,0 +1,1 @@
+"""What is measured, each against a named peer or a limit: `recsys bench --list`."""

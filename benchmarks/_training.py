@@ -1,0 +1,44 @@
+"""Training steps without Lightning around them, for the benchmarks that time them."""
+
+from __future__ import annotations
+
+import torch
+
+from recsys.data.batch import RequestBatch
+from recsys.data.dataset import PreparedDataset
+from recsys.data.schema import Split
+from recsys.data.slices import SliceSet
+from recsys.models.dv365 import DV365
+from recsys.nn.losses import LabelStatistics
+from recsys.training.config import RunConfig
+
+_SEED = 0
+
+
+def build_model(config: RunConfig, dataset: PreparedDataset) -> DV365:
+    """The model of `recsys train`, the same weights each time."""
+    torch.manual_seed(_SEED)
+    manifest = dataset.manifest
+    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    labels = torch.tensor(dataset.requests(Split.FIT).labels)
+    statistics = LabelStatistics.from_labels(labels)
+    return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)
+
+
+class Training:
+    """A model with its optimisers.
+
+    Args:
+        model: whose tables get their fused optimiser here.
+    """
+
+    def __init__(self, model: DV365) -> None:
+        self.model = model
+        model.configure_model()
+        self.optimizer = model.configure_optimizers()["optimizer"]
+
+    def step(self, batch: RequestBatch) -> None:
+        """Forward, backward (which updates the tables) and the update of the dense weights."""
+        self.optimizer.zero_grad()
+        self.model.loss(self.model(batch), batch.labels).backward()
+        self.optimizer.step()

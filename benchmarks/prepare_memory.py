@@ -1,0 +1,96 @@
+"""Peak memory of writing and preparing a large log: 50 million events in less than 4 GiB.
+
+Each command runs in a process of its own; its peak is the largest resident set the kernel saw
+(``ru_maxrss``), pages of mapped files included.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from recsys.data.manifest import DatasetManifest
+
+DESCRIPTION = "peak memory of simulating and preparing a log of 50 million events, under 4 GiB"
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the benchmark.
+
+    Attributes:
+        simulator: file of conf/simulator; ``default`` writes 50 million events.
+        users: users of the log; None for those of that file.
+        folder: where log and data set are written and removed again, several GB; None for the
+            system's folder of temporary files.
+        limit_gib: what no process may exceed.
+    """
+
+    simulator: str = "default"
+    users: int | None = None
+    folder: str | None = None
+    limit_gib: float = 4.0
+
+
+def run(config: Config) -> dict[str, object]:
+    """Measure both commands, print a table, and return the figures.
+
+    Raises:
+        AssertionError: a command failed, or took more memory than the limit.
+    """
+    with tempfile.TemporaryDirectory(dir=config.folder) as folder:
+        log, prepared = Path(folder) / "log", Path(folder) / "prepared"
+        users = [] if config.users is None else [f"simulator.users={config.users}"]
+        figures: dict[str, float] = {}
+        commands = {
+            "simulate": ["simulate", f"simulator={config.simulator}", *users, f"out={log}"],
+            "prepare": ["prepare", "data=simulated", f"path={log}", f"out={prepared}"],
+        }
+        for name, words in commands.items():
+            seconds, peak = measure([sys.executable, "-m", "recsys.cli.main", "data", *words])
+            figures |= {f"{name}_seconds": seconds, f"{name}_peak_gib": peak / _GIB}
+        counts = DatasetManifest.load(prepared).counts
+    figures["events"] = counts["events"]
+    figures["request_rows"] = sum(counts[f"rows_{split}"] for split in ("fit", "choose", "report"))
+    _print(figures)
+    for name in commands:
+        peak = figures[f"{name}_peak_gib"]
+        if peak > config.limit_gib:
+            raise AssertionError(f"{name} took {peak:.2f} GiB, the limit is {config.limit_gib}")
+    return {"config": asdict(config), **figures}
+
+
+def measure(command: list[str]) -> tuple[float, int]:
+    """Seconds a command takes and the bytes its process held at most.
+
+    Raises:
+        AssertionError: it failed.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise AssertionError(f"{' '.join(command[1:])} failed with {process.returncode}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024
+
+
+def _print(figures: dict[str, float]) -> None:
+    title = f"{figures['events']:,} events, {figures['request_rows']:,} request rows"
+    table = Table("recsys data …", "seconds", "events / s", "peak memory, GiB", title=title)
+    for name in ("simulate", "prepare"):
+        seconds = figures[f"{name}_seconds"]
+        speed = figures["events"] / seconds
+        peak = figures[f"{name}_peak_gib"]
+        table.add_row(name, f"{seconds:,.0f}", f"{speed:,.0f}", f"{peak:.2f}")
+    Console().print(table)
