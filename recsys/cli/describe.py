@@ -18,7 +18,8 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.describe import describe
 from recsys.data.progress import track
 from recsys.data.schema import TimelineKind
-from recsys.data.slices import SliceConfig, SliceSet
+from recsys.data.slice_families import SliceConfig
+from recsys.data.slices import SliceSet
 from recsys.data.timelines import DEFAULT_MAX_EVENTS
 from recsys.training.composition import compose
 

@@ -1,7 +1,7 @@
 """Slices: the sub-sequences of a user's timelines that are pooled, from a declarative list.
 
-A family of rules (DV365 §2.2, equations 2 to 5) is crossed with logging sources, id types and
-time windows (equation 6). Slices of one group share an embedding table: timeline, sign of the
+The rules of a family (``slice_families``) are crossed with logging sources, id types and time
+windows (DV365 equation 6). Slices of one group share an embedding table: timeline, sign of the
 engagement, id type, plain or weighted, product type (media type).
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
 from typing import TypeVar
@@ -18,12 +18,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.schema import (
-    ACTION_TYPES,
-    IMPRESSION,
-    MILLISECONDS_PER_DAY,
-    MILLISECONDS_PER_HOUR,
-    TimelineKind,
+from recsys.data.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, TimelineKind
+from recsys.data.slice_families import (
+    ALL,
+    ANY,
+    Engagement,
+    Family,
+    IdType,
+    SliceConfig,
+    SliceRule,
+    families_with_rules,
 )
 from recsys.data.slice_rules import (
     Attribute,
@@ -36,125 +40,6 @@ from recsys.data.slice_rules import (
 from recsys.errors import ConfigError
 
 Member = TypeVar("Member", bound=StrEnum)
-
-#: Source name that stands for no filter.
-ANY = "any"
-#: Window name that stands for the whole history.
-ALL = "all"
-
-
-class IdType(StrEnum):
-    """By which id the events of a slice are looked up."""
-
-    ITEM = "item"
-    AUTHOR = "author"
-    TOPIC = "topic"
-
-
-class Engagement(StrEnum):
-    """Sign of the engagement: positive and negative slices never share a table."""
-
-    POSITIVE = "positive"
-    NEGATIVE = "negative"
-
-
-def _every_id() -> list[str]:
-    return [id_type.value for id_type in IdType]
-
-
-def _every_window() -> list[str]:
-    return ["3d", "7d", ALL]
-
-
-def _any() -> list[str]:
-    return [ANY]
-
-
-@dataclass(frozen=True)
-class Range:
-    """``[lower, upper)``: adjoining ranges share no event; no upper bound by default."""
-
-    lower: float = 0.0
-    upper: float = math.inf
-
-
-@dataclass(frozen=True)
-class Family:
-    """What every family has; each listed value gives slices of its own.
-
-    Attributes:
-        engagement: ``positive`` or ``negative``.
-        ids: any of ``item``, ``author``, ``topic``.
-        media_types: names of the data set's media types, ``any`` for no filter.
-        surfaces: names of the data set's surfaces, ``any`` for no filter.
-    """
-
-    engagement: str = Engagement.POSITIVE.value
-    ids: list[str] = field(default_factory=_every_id)
-    media_types: list[str] = field(default_factory=_any)
-    surfaces: list[str] = field(default_factory=_any)
-
-
-@dataclass(frozen=True)
-class ActionFamily(Family):
-    """Explicit events of an action type (equation 2), within windows (equation 6).
-
-    Attributes:
-        actions: names in ``recsys.data.schema.ACTION_TYPES``.
-        windows: ``3d``, ``12h``, ... or ``all``.
-    """
-
-    actions: list[str] = field(default_factory=list)
-    windows: list[str] = field(default_factory=_every_window)
-
-
-@dataclass(frozen=True)
-class WatchTimeFamily(Family):
-    """Implicit events by dwell time (equation 3), within windows (equation 6).
-
-    Attributes:
-        ranges: of dwell time, in seconds.
-        windows: ``3d``, ``12h``, ... or ``all``.
-    """
-
-    ranges: list[Range] = field(default_factory=list)
-    windows: list[str] = field(default_factory=_every_window)
-
-
-@dataclass(frozen=True)
-class WatchRatioFamily(Family):
-    """Implicit events by dwell_time / video_duration ** exponent (equation 4).
-
-    Attributes:
-        exponents: values of β.
-        ranges: of the ratio.
-    """
-
-    exponents: list[float] = field(default_factory=lambda: [1.0])
-    ranges: list[Range] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class DebiasedScoreFamily(Family):
-    """Implicit events weighted by ln(dwell_time + 1) / ln(γ video_duration + 1) (equation 5).
-
-    Attributes:
-        gammas: values of γ.
-        thresholds: values of s₀; an event is in the slice where its score is above.
-    """
-
-    gammas: list[float] = field(default_factory=lambda: [1.0])
-    thresholds: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class SliceConfig:
-    """The declarative list in ``conf/slices``."""
-
-    actions: list[ActionFamily] = field(default_factory=list)
-    watch_time: list[WatchTimeFamily] = field(default_factory=list)
-    watch_ratio: list[WatchRatioFamily] = field(default_factory=list)
-    debiased_score: list[DebiasedScoreFamily] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -305,17 +190,6 @@ class SliceSet:
         return counts
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """A rule before it is crossed with sources, ids and windows."""
-
-    name: str
-    timeline: TimelineKind
-    condition: Condition
-    windows: tuple[str, ...] = (ALL,)
-    weight: Attribute | None = None
-
-
 class _Expansion:
     """Crosses rules with sources, id types and windows."""
 
@@ -324,16 +198,10 @@ class _Expansion:
         self.media_types = media_types
 
     def slices(self, config: SliceConfig) -> Iterator[Slice]:
-        for action in config.actions:
-            yield from self._cross(action, _action_rules(action))
-        for watch_time in config.watch_time:
-            yield from self._cross(watch_time, _watch_time_rules(watch_time))
-        for watch_ratio in config.watch_ratio:
-            yield from self._cross(watch_ratio, _watch_ratio_rules(watch_ratio))
-        for score in config.debiased_score:
-            yield from self._cross(score, _debiased_score_rules(score))
+        for family, rules in families_with_rules(config):
+            yield from self._cross(family, rules)
 
-    def _cross(self, family: Family, rules: Iterator[_Rule]) -> Iterator[Slice]:
+    def _cross(self, family: Family, rules: Iterator[SliceRule]) -> Iterator[Slice]:
         engagement = _member(Engagement, family.engagement, "engagement")
         ids = [_member(IdType, name, "id type") for name in family.ids]
         sources = list(product(family.media_types, family.surfaces))
@@ -362,60 +230,6 @@ class _Expansion:
             if name != ANY:
                 code = known.index(name) if name in known else -1
                 yield CategoryCondition(Attribute(kind), code)
-
-
-def _action_rules(family: ActionFamily) -> Iterator[_Rule]:
-    for action in family.actions:
-        if action not in ACTION_TYPES or action == IMPRESSION:
-            raise ConfigError(
-                f"Slices are declared for the action {action!r}; explicit actions are "
-                f"{', '.join(name for name in ACTION_TYPES if name != IMPRESSION)}."
-            )
-        condition = CategoryCondition(
-            Attribute(AttributeKind.ACTION_TYPE), ACTION_TYPES.index(action)
-        )
-        yield _Rule(action, TimelineKind.EXPLICIT, condition, tuple(family.windows))
-
-
-def _watch_time_rules(family: WatchTimeFamily) -> Iterator[_Rule]:
-    for bounds in family.ranges:
-        condition = _range(Attribute(AttributeKind.DWELL_TIME), bounds, "watch_time")
-        name = f"watch_time{_interval(condition)}"
-        yield _Rule(name, TimelineKind.IMPLICIT, condition, tuple(family.windows))
-
-
-def _watch_ratio_rules(family: WatchRatioFamily) -> Iterator[_Rule]:
-    for exponent, bounds in product(family.exponents, family.ranges):
-        attribute = Attribute(AttributeKind.WATCH_RATIO, float(exponent))
-        condition = _range(attribute, bounds, "watch_ratio")
-        name = f"watch_ratio(beta={exponent:g}){_interval(condition)}"
-        yield _Rule(name, TimelineKind.IMPLICIT, condition)
-
-
-def _debiased_score_rules(family: DebiasedScoreFamily) -> Iterator[_Rule]:
-    for gamma, threshold in product(family.gammas, family.thresholds):
-        if gamma <= 0 or threshold < 0:
-            raise ConfigError(
-                f"Debiased score slices have gamma {gamma:g} and threshold {threshold:g}; "
-                "gamma must be positive and thresholds must not be negative."
-            )
-        attribute = Attribute(AttributeKind.DEBIASED_SCORE, float(gamma))
-        condition = RangeCondition(attribute, float(threshold), math.inf, open_below=True)
-        name = f"debiased_score(gamma={gamma:g})>{threshold:g}"
-        yield _Rule(name, TimelineKind.IMPLICIT, condition, weight=attribute)
-
-
-def _range(attribute: Attribute, bounds: Range, family: str) -> RangeCondition:
-    if not 0 <= bounds.lower < bounds.upper:
-        raise ConfigError(
-            f"{family} slices have a range from {bounds.lower:g} to {bounds.upper:g}; "
-            "a range needs 0 <= lower < upper."
-        )
-    return RangeCondition(attribute, float(bounds.lower), float(bounds.upper))
-
-
-def _interval(condition: RangeCondition) -> str:
-    return f"[{condition.lower:g},{condition.upper:g})"
 
 
 def _window_condition(window: str) -> RangeCondition:

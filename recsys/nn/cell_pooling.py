@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchrec import KeyedJaggedTensor
 
 from recsys.data.schema import TimelineKind
-from recsys.data.slices import IdType, SliceSet
+from recsys.data.slice_families import IdType
+from recsys.data.slices import SliceSet
 from recsys.nn.cells import (
     AttributeBins,
     CellAssignment,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.data.schema import TimelineKind
+from recsys.data.slice_families import IdType
 from recsys.data.slice_rules import (
     UNKNOWN,
     Attribute,
@@ -24,7 +25,7 @@ from recsys.data.slice_rules import (
     CategoryCondition,
     Condition,
 )
-from recsys.data.slices import IdType, SliceSet
+from recsys.data.slices import SliceSet
 from recsys.errors import ConfigError
 
 #: More combinations of bins than this are refused: the lookup table should stay in cache.

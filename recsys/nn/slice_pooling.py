@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, KeyedJaggedTensor
 
 from recsys.data.schema import TimelineKind
+from recsys.data.slice_families import IdType
 from recsys.data.slice_rules import Attribute, CategoryCondition, Condition
-from recsys.data.slices import IdType, Slice, SliceSet
+from recsys.data.slices import Slice, SliceSet
 from recsys.nn.cells import AttributeValues
 from recsys.nn.slice_means import SliceMeans
 from recsys.nn.tables import DEFAULT_SPREAD, IdSpread, build_tables, hash_index

@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from recsys.data.datamodule import LoaderConfig
 from recsys.data.prepare import PrepareConfig
-from recsys.data.slices import SliceConfig
+from recsys.data.slice_families import SliceConfig
 from recsys.models.dv365 import DV365Config, OptimConfig
 from recsys.nn.encoders.base import EncoderConfig
 

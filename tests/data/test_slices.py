@@ -9,15 +9,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from recsys.data.schema import ACTION_TYPES, MILLISECONDS_PER_DAY, TimelineKind
-from recsys.data.slices import (
+from recsys.data.slice_families import (
     ActionFamily,
     DebiasedScoreFamily,
     Range,
     SliceConfig,
-    SliceSet,
     WatchRatioFamily,
     WatchTimeFamily,
 )
+from recsys.data.slices import SliceSet
 from recsys.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf" / "slices"

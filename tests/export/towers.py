@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from recsys.data.schema import ACTION_TYPES, MILLISECONDS_PER_DAY
-from recsys.data.slices import (
+from recsys.data.slice_families import (
     ActionFamily,
     DebiasedScoreFamily,
     Range,
     SliceConfig,
-    SliceSet,
     WatchTimeFamily,
 )
+from recsys.data.slices import SliceSet
 from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.encoders import EncoderConfig, build_encoder
 from recsys.nn.user_tower import UserTower

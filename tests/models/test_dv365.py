@@ -12,7 +12,8 @@ import torch
 from recsys.data.batch import RequestBatch
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import ACTION_TYPES, Feature, FeatureKind, FeatureSide, Task, TaskKind
-from recsys.data.slices import ActionFamily, Range, SliceConfig, SliceSet, WatchTimeFamily
+from recsys.data.slice_families import ActionFamily, Range, SliceConfig, WatchTimeFamily
+from recsys.data.slices import SliceSet
 from recsys.errors import ConfigError
 from recsys.models.dv365 import DV365, DV365Config, OptimConfig
 from recsys.nn.backbone import BackboneConfig

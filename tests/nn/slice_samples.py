@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recsys.data.schema import ACTION_TYPES, MILLISECONDS_PER_DAY
-from recsys.data.slices import (
+from recsys.data.slice_families import (
     ActionFamily,
     DebiasedScoreFamily,
     Range,
     SliceConfig,
-    SliceSet,
     WatchRatioFamily,
     WatchTimeFamily,
 )
+from recsys.data.slices import SliceSet
 
 NOW = 1_700_000_000_000
 ROWS = {"item": 30, "author": 20, "topic": 5}

@@ -12,8 +12,9 @@ from torchrec.fx import Tracer
 from torchrec.quant.embedding_modules import EmbeddingBagCollection as QuantisedCollection
 
 from recsys.data.schema import TimelineKind
+from recsys.data.slice_families import ActionFamily, Range, SliceConfig, WatchTimeFamily
 from recsys.data.slice_rules import attribute_values
-from recsys.data.slices import ActionFamily, Range, SliceConfig, SliceSet, WatchTimeFamily
+from recsys.data.slices import SliceSet
 from recsys.errors import ConfigError
 from recsys.nn.cell_pooling import CellPooling, segment_sums
 from recsys.nn.slice_pooling import SlicePooling

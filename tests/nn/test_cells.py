@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from recsys.data.schema import MILLISECONDS_PER_DAY, TimelineKind
-from recsys.data.slices import Range, SliceConfig, SliceSet, WatchTimeFamily
+from recsys.data.slice_families import Range, SliceConfig, WatchTimeFamily
+from recsys.data.slices import SliceSet
 from recsys.nn import cells
 from recsys.nn.cell_pooling import TimelineCells
 from recsys.nn.cells import partition_cells

@@ -8,7 +8,8 @@ from torch import nn
 
 from recsys.data.batch import EXPLICIT_COLUMNS, IMPLICIT_COLUMNS, LENGTHS, JaggedTimeline
 from recsys.data.schema import ACTION_TYPES
-from recsys.data.slices import ActionFamily, SliceConfig, SliceSet
+from recsys.data.slice_families import ActionFamily, SliceConfig
+from recsys.data.slices import SliceSet
 from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.slice_pooling import SlicePooling
 from recsys.optim.fused import FusedOptimizerConfig, fuse_tables

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from recsys.data.slices import DebiasedScoreFamily, Range, SliceConfig, WatchTimeFamily
+from recsys.data.slice_families import DebiasedScoreFamily, Range, SliceConfig, WatchTimeFamily
 from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.slice_pooling import SlicePooling
 from tests.nn.slice_samples import NOW, ROWS, SMALL, expand, timelines
