@@ -12,7 +12,6 @@ where building batches and training overlap, not in a loop that only reads.
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from recsys.data.datamodule import LoaderConfig, RequestDataModule
 from recsys.data.dataset import FEATURES, REQUESTS, TIMELINES, PreparedDataset
 from recsys.data.manifest import DatasetManifest
 from recsys.data.progress import track
-from recsys.data.requests import write_requests
+from recsys.data.request_writer import write_requests
 from recsys.data.schema import (
     ACTION_TYPES,
     MILLISECONDS_PER_DAY,
@@ -160,8 +159,14 @@ def _in_own_process(task: Callable[..., None], *arguments: object) -> tuple[floa
 def _timed(task: Callable[..., None], arguments: tuple[object, ...]) -> tuple[float, float]:
     start = time.perf_counter()
     task(*arguments)
-    seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return time.perf_counter() - start, _peak_memory()
+
+
+def _peak_memory() -> int:
+    """Bytes this process held at most; ``ru_maxrss`` would begin with its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(line for line in lines if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024
 
 
 def _events(events: int, users: int, chunk: int) -> Iterator[pl.DataFrame]:

@@ -6,7 +6,6 @@ Each command runs in a process of its own; its peak is the largest resident set 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,15 @@ from recsys.data.manifest import DatasetManifest
 DESCRIPTION = "peak memory of simulating and preparing a log of 50 million events, under 4 GiB"
 
 _GIB = 2**30
+
+#: Starts a command and prints its peak in KiB. A process of its own, because ``ru_maxrss`` begins
+#: with the memory of the process that starts the command, and this one holds torch.
+_WATCH = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,8 @@ def run(config: Config) -> dict[str, object]:
             "prepare": ["prepare", "data=simulated", f"path={log}", f"out={prepared}"],
         }
         for name, words in commands.items():
-            seconds, peak = measure([sys.executable, "-m", "recsys.cli.main", "data", *words])
-            figures |= {f"{name}_seconds": seconds, f"{name}_peak_gib": peak / _GIB}
+            seconds, peak_bytes = measure([sys.executable, "-m", "recsys.cli.main", "data", *words])
+            figures |= {f"{name}_seconds": seconds, f"{name}_peak_gib": peak_bytes / _GIB}
         counts = DatasetManifest.load(prepared).counts
     figures["events"] = counts["events"]
     figures["request_rows"] = sum(counts[f"rows_{split}"] for split in ("fit", "choose", "report"))
@@ -77,12 +85,12 @@ def measure(command: list[str]) -> tuple[float, int]:
         AssertionError: it failed.
     """
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise AssertionError(f"{' '.join(command[1:])} failed with {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
+    finished = subprocess.run(
+        [sys.executable, "-c", _WATCH, *command], stdout=subprocess.PIPE, text=True
+    )
+    if finished.returncode != 0:
+        raise AssertionError(f"{' '.join(command[1:])} failed with {finished.returncode}")
+    return time.perf_counter() - start, int(finished.stdout) * 1024
 
 
 def _print(figures: dict[str, float]) -> None:
