@@ -20,7 +20,8 @@ from recsys.data.intake import Intake
 from recsys.data.manifest import DatasetManifest
 from recsys.data.progress import track
 from recsys.data.rejected import RejectedRows
-from recsys.data.requests import TRUTHS, write_requests
+from recsys.data.request_writer import write_requests
+from recsys.data.requests import TRUTHS
 from recsys.data.schema import (
     ACTION_TYPES,
     ID_COLUMNS,

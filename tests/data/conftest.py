@@ -10,7 +10,7 @@ import pytest
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
-from recsys.data.requests import write_requests
+from recsys.data.request_writer import write_requests
 from recsys.data.schema import MILLISECONDS_PER_DAY as DAY
 from recsys.data.schema import Feature, FeatureKind, FeatureSide, Split, Task
 from recsys.data.timelines import EVENT_SCHEMA, TimelineWriter

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.data import requests
-from recsys.data.requests import RequestCounts, RequestStore, write_requests
+from recsys.data import request_writer
+from recsys.data.request_writer import RequestCounts, write_requests
+from recsys.data.requests import RequestStore
 from recsys.data.schema import Task, TaskKind
 from recsys.errors import DataError
 
@@ -120,7 +121,7 @@ def test_pickle_opens_the_store_again(tmp_path: Path):
 def test_failure_leaves_the_old_store(tmp_path: Path, monkeypatch):
     write(tmp_path, [request_rows([1], [5])])
     with monkeypatch.context() as patch:
-        patch.setattr(requests, "replace_file", lambda *_: (_ for _ in ()).throw(OSError))
+        patch.setattr(request_writer, "replace_file", lambda *_: (_ for _ in ()).throw(OSError))
         with pytest.raises(OSError):
             write(tmp_path, [request_rows([2, 3], [6, 6])])
     reader = RequestStore.open(tmp_path)

@@ -10,7 +10,7 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
-from recsys.data.requests import write_requests
+from recsys.data.request_writer import write_requests
 from recsys.data.schema import (
     ACTION_TYPES,
     MILLISECONDS_PER_DAY,
