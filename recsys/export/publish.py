@@ -12,9 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.dataset import TIMELINES, PreparedDataset
+from recsys.data.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.manifest import DatasetManifest
 from recsys.data.progress import track
-from recsys.data.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from recsys.data.schema import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_SECOND,
+)
 from recsys.data.timelines import TimelineStore
 from recsys.data.timelines.layout import StoreManifest
 from recsys.errors import ConfigError
@@ -22,6 +27,7 @@ from recsys.export.artifact import Artifact, load_artifact
 from recsys.export.changes import Moment, block_checksums
 from recsys.export.embedding import UserEmbedder
 from recsys.export.embedding_store import EmbeddingStore, open_store
+from recsys.export.known_ids import check_ids
 from recsys.export.plan import plan_publication
 from recsys.export.users import Users
 from recsys.training.report.outcome import ARTIFACT
@@ -114,6 +120,7 @@ def publish(config: PublishConfig) -> PublishReport:
     artifact = load_artifact(folder)
     manifest = artifact.manifest
     dataset = PreparedDataset.open(config.dataset or manifest.dataset["path"])
+    check_ids(artifact, dataset)
     moment = Moment(
         parse_moment(config.as_of, dataset.manifest),
         round(manifest.gap_hours * MILLISECONDS_PER_HOUR),
@@ -137,6 +144,13 @@ def publish(config: PublishConfig) -> PublishReport:
             manifest.age_edges,
             config.only_changed,
         )
+        if not plan.active.any():
+            raise ConfigError(
+                f"As of {_to_text(moment.as_of)} no user has an event older than the gap of "
+                f"{manifest.gap_hours:g} h and younger than retention_days="
+                f"{config.retention_days:g}: every embedding would be withdrawn; give an as_of= "
+                "within or soon after the log."
+            )
         withdrawn = _withdraw(store, users, plan.withdrawn)
         embedder = UserEmbedder(artifact, timelines, moment, config.batch_users)
         start = time.perf_counter()
@@ -179,8 +193,16 @@ def parse_moment(text: str | None, manifest: DatasetManifest) -> int:
         if not manifest.split_bounds:
             raise ConfigError(f"The data set {manifest.name} has no splits; give as_of=….")
         return max(last for _, last in manifest.split_bounds.values())
-    if text.lstrip("-").isdigit():
-        return int(text)
+    if text.lstrip("-").isdecimal():
+        moment = int(text)
+        in_seconds = FIRST_TIMESTAMP // MILLISECONDS_PER_SECOND <= moment < FIRST_TIMESTAMP
+        if in_seconds or not 0 <= moment < LAST_TIMESTAMP:
+            raise ConfigError(
+                f"as_of={text} is not in milliseconds since 1970 (UTC)"
+                f"{', it looks like seconds' * in_seconds}; give milliseconds or a moment such as "
+                "2022-05-09T00:00:00."
+            )
+        return moment
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:
@@ -190,6 +212,10 @@ def parse_moment(text: str | None, manifest: DatasetManifest) -> int:
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=UTC)
     return round(parsed.timestamp() * 1_000)
+
+
+def _to_text(moment: int) -> str:
+    return datetime.fromtimestamp(moment / 1_000, UTC).isoformat(timespec="seconds")
 
 
 def _details(

@@ -21,7 +21,8 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import MILLISECONDS_PER_DAY as DAY
 from recsys.data.timelines import TimelineStore, TimelineWriter
-from recsys.errors import ConfigError, DataError
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.export.artifact import ExportConfig, export_run, load_artifact
 from recsys.export.changes import Moment
 from recsys.export.deletion import DeleteConfig, delete_user
@@ -284,8 +285,34 @@ def test_moments_are_read_as_utc(exported: Path) -> None:
     assert parse_moment("1970-01-02T01:00:00+01:00", manifest) == DAY
     assert parse_moment("86400000", manifest) == DAY
     assert parse_moment(None, manifest) == NOW
+    assert parse_moment(str(NOW), manifest) == NOW
+    with pytest.raises(ConfigError, match="looks like seconds"):
+        parse_moment(str(NOW // 1_000), manifest)
+    with pytest.raises(ConfigError, match="is not in milliseconds"):
+        parse_moment(str(NOW * 1_000), manifest)
     with pytest.raises(ConfigError, match="as_of=yesterday is no moment"):
         parse_moment("yesterday", manifest)
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_moment_without_active_users_withdraws_nobody(folder: Path, days: int) -> None:
+    publish(config(folder, "store"))
+    before = published(folder / "store")
+    with pytest.raises(ConfigError, match="no user has an event"):
+        publish(config(folder, "store", as_of=NOW + days * DAY))
+    assert published(folder / "store") == before != {}
+
+
+def test_a_data_set_with_other_indices_is_refused(folder: Path) -> None:
+    path = folder / "data" / "vocabulary" / "author.parquet"
+    known = Vocabulary.load(path)
+    new = pl.DataFrame({"raw": [RAW_SHIFT - 1], "first_seen": [NOW]})
+    known.grow(new).save(path)
+    publish(config(folder, "store"))  # the same data set, grown
+    shuffled = known.table.with_columns(pl.col("raw").reverse())
+    replace(known, table=shuffled).save(path)
+    with pytest.raises(ArtifactError, match="gives other indices to author than"):
+        publish(config(folder, "store"))
 
 
 def test_what_is_missing_is_a_sentence(exported: Path, tmp_path: Path) -> None:

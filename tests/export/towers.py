@@ -18,7 +18,7 @@ from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.encoders import EncoderConfig, build_encoder
 from recsys.nn.user_tower import UserTower
 
-NOW = 100 * MILLISECONDS_PER_DAY
+NOW = 20_000 * MILLISECONDS_PER_DAY
 ROWS = {"item": 300, "author": 40, "topic": 8}
 
 SLICE_CONFIG = SliceConfig(
