@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -136,6 +136,7 @@ def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
                 project=config.logger.project,
                 offline=config.logger.offline,
                 save_dir=run_dir,
+                config=asdict(config),
             )
         )
     return loggers

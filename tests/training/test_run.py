@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from polars.testing import assert_frame_equal
 
 from recsys.data.batch import RequestBatch
@@ -19,7 +20,7 @@ from recsys.errors import ConfigError
 from recsys.models.dv365 import DV365
 from recsys.training.checkpoints import BEST, FOLDER, LAST
 from recsys.training.composition import compose, save
-from recsys.training.config import RunConfig
+from recsys.training.config import LoggerConfig, RunConfig
 from recsys.training.datasets import open_or_prepare
 from recsys.training.load import CONFIG_FILE, load_config, load_run
 from recsys.training.metrics_log import read_metrics
@@ -178,3 +179,17 @@ def _train_and_kill(config: RunConfig, tmp_path: Path, after: int) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+def test_wandb_keeps_numbers_and_configuration_in_the_run_folder(
+    run_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)  # offline is our own default
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run_dir = train(replace(run_config, logger=LoggerConfig(wandb=True)))
+    wandb.finish()
+    [file] = run_dir.glob("wandb/offline-run-*/*.wandb")
+    content = file.read_bytes()
+    for wanted in (b"train/loss", b"val/ne/mean", b"batch_requests"):
+        assert wanted in content
+    assert not read_metrics(run_dir).is_empty()
