@@ -86,8 +86,9 @@ def test_compressing_encoders_have_equally_many_outputs(tmp_path: Path) -> None:
 
 
 def test_settings_of_runs_go_to_all_runs(tmp_path: Path) -> None:
-    config = configure(["study=ebnerd", f"out={tmp_path}", "model.dimension=8", "seeds=[5]"])
-    runs = plan(config)
+    given = ["model.dimension=8", "seeds=[5]", "variants.dv365.seeds=[]"]
+    runs = plan(configure(["study=ebnerd", f"out={tmp_path}", *given]))
+    assert [run.variant for run in runs] == ["without_timelines", "mean_pooling_alone"]
     assert all(run.config.model.dimension == 8 for run in runs)
     alone = next(run for run in runs if run.variant == "mean_pooling_alone")
     assert not alone.config.model.slice_counts
@@ -101,7 +102,7 @@ def test_settings_of_runs_go_to_all_runs(tmp_path: Path) -> None:
         (["split=fit"], "split=fit cannot be evaluated"),
         (["jobs=0"], "jobs is 0"),
         (["variants.funnel.seeds=[7]"], "variant funnel has seed 7, the baseline"),
-        (["variants.funnel.seeds=[]"], "variant funnel has no seeds"),
+        (["seeds=[]"], "the baseline has no seeds"),
         (["seed=3"], "a study sets seed, run_dir, resume"),
         (["model.dimensions=3"], "did you mean `model.dimension`"),
     ],

@@ -25,7 +25,7 @@ class Variant:
 
     Attributes:
         overrides: settings of its runs, as after `recsys train`.
-        seeds: seeds of its runs; None for the study's.
+        seeds: seeds of its runs; None for the study's, [] leaves the variant out.
     """
 
     overrides: list[str] = field(default_factory=list)
@@ -73,9 +73,9 @@ class StudyConfig:
             raise ConfigError(f"split={self.split} cannot be evaluated; choose {choices}.")
         if self.jobs < 1:
             raise ConfigError(f"jobs is {self.jobs}, it must be at least 1.")
+        if not self.seeds_of(self.baseline):
+            raise ConfigError("the baseline has no seeds; give seeds=[0], for example.")
         for name in self.variants:
-            if not self.seeds_of(name):
-                raise ConfigError(f"variant {name} has no seeds; give seeds=[0], for example.")
             missing = set(self.seeds_of(name)) - set(self.seeds_of(self.baseline))
             if missing:
                 raise ConfigError(
