@@ -21,6 +21,7 @@ from recsys.data.schema import TimelineKind
 from recsys.data.slice_families import SliceConfig
 from recsys.data.slices import SliceSet
 from recsys.data.timelines import DEFAULT_MAX_EVENTS
+from recsys.errors import ConfigError
 from recsys.training.composition import compose
 
 #: Users whose histories are in memory at a time.
@@ -43,6 +44,11 @@ class DescribeConfig:
     path: str = MISSING
     slices: SliceConfig = field(default_factory=SliceConfig)
     users: int = 1000
+
+    def __post_init__(self) -> None:
+        """Refuse a sample of nobody."""
+        if self.users < 1:
+            raise ConfigError(f"users is {self.users}, it must be at least 1.")
 
 
 def configure(overrides: Sequence[str]) -> DescribeConfig:

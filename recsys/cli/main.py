@@ -235,6 +235,12 @@ def _exit_code(command: Callable[[], object]) -> int:
             raise
         typer.echo(f"recsys: {error}", err=True)
         return USER_ERROR
+    except OSError as error:
+        if _debugging():
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"recsys: {place}{error.strerror or error}.", err=True)
+        return USER_ERROR
     except Exception as error:
         if _debugging():
             raise

@@ -86,6 +86,11 @@ class Preparation:
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
         self._take_in_events()
+        if not self.source.tasks:
+            raise DataError(
+                "the log has no action and no dwell_time, so there is nothing to predict; give a "
+                "log with other events than impressions, or with dwell times."
+            )
         bounds = dict(self.source.split_bounds)
         for frame in track(self.source.requests(), "Reading requests"):
             self.intake.add_requests(frame)

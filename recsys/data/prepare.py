@@ -71,6 +71,8 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
         ConfigError: the configuration cannot work.
     """
     mode = _id_mode(config)
+    if config.partitions < 1:
+        raise ConfigError(f"partitions={config.partitions} cannot be; give at least 1.")
     source = open_source(config.source, _find_path(config), dict(config.options))
     description = {
         "source": config.source,

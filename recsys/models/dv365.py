@@ -56,6 +56,14 @@ class DV365Config:
     regression_weight: float = 1.0
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
+    def __post_init__(self) -> None:
+        """Refuse a width that FBGEMM's tables cannot have."""
+        if self.dimension < 4 or self.dimension % 4:
+            raise ConfigError(
+                f"model.dimension is {self.dimension}, it must be a positive multiple of 4 (of 16 "
+                "to be published)."
+            )
+
 
 @dataclass(frozen=True)
 class OptimConfig:

@@ -17,7 +17,9 @@ FOLDER = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
 MONITOR = "val/ne/mean"
-RULE = f"lowest {MONITOR}"
+#: Stands in where no NE is defined: without binary tasks, or with labels that are all equal.
+FALLBACK = "val/loss"
+RULE = f"lowest {MONITOR}, or {FALLBACK} where no NE is defined"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -38,14 +40,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Saves the best state by ``val/ne/mean`` and, every few steps, the last one.
+    """Saves the best state by ``RULE`` and, every few steps, the last one.
 
     Lightning's ModelCheckpoint saves a step that is also validated before its validation; a run
     killed in between would skip that validation when resumed, and could choose another
     checkpoint. Here such a step is saved after its validation.
 
     Attributes:
-        best_value: lowest ``val/ne/mean`` so far, None before the first validation.
+        best_value: lowest monitored value so far, None before the first validation.
         best_step: optimiser steps done when it was measured.
         best_metrics: every ``val/…`` metric of that validation.
     """
@@ -78,9 +80,10 @@ class Checkpoints(Checkpoint):
         measured = {
             k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")
         }
-        value = measured[MONITOR]
-        improved = self.best_value is None or value < self.best_value
-        if improved:
+        value = measured.get(MONITOR, math.nan)
+        if math.isnan(value):
+            value = measured[FALLBACK]
+        if self.best_value is None or math.isnan(self.best_value) or value < self.best_value:
             self.best_value, self.best_step = value, trainer.global_step
             self.best_metrics = measured
             trainer.save_checkpoint(self.folder / BEST, weights_only=False)

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 from recsys.data.datamodule import LoaderConfig
 from recsys.data.prepare import PrepareConfig
 from recsys.data.slice_families import SliceConfig
+from recsys.errors import ConfigError
 from recsys.models.dv365 import DV365Config, OptimConfig
 from recsys.nn.encoders.base import EncoderConfig
 
@@ -25,7 +26,8 @@ class TrainerConfig:
         precision: as in Lightning, for example ``32-true`` or ``bf16-mixed``.
         gradient_clip: largest norm of the dense parameters' gradient, None for no limit. Tables
             are updated in the backward and are not clipped.
-        validate_every_n_steps: steps between validations, None for the end of each epoch.
+        validate_every_n_steps: steps between validations, None for the end of each epoch; a run
+            that would end before the first one is validated at its end.
         checkpoint_every_n_steps: steps between two saves of ``last.ckpt``.
         log_every_n_steps: steps between two lines of the training loss.
         deterministic: refuse operations that give other results from run to run.
@@ -43,6 +45,19 @@ class TrainerConfig:
     log_every_n_steps: int = 10
     deterministic: bool = True
     progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ConfigError(
+                f"trainer.max_steps is {self.max_steps}; give the number of steps, or -1 for no "
+                "limit."
+            )
+        intervals = ("max_epochs", "checkpoint_every_n_steps", "log_every_n_steps")
+        for name in (*intervals, "validate_every_n_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"trainer.{name} is {value}, it must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -93,3 +108,8 @@ class RunConfig:
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that the generators do not take."""
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed is {self.seed}, it must lie between 0 and 2^32 - 1.")

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from recsys.data.datamodule import RequestDataModule
 from recsys.data.dataset import PreparedDataset
@@ -48,7 +49,7 @@ def train(config: RunConfig) -> Path:
     model = _build_model(config, dataset)
     data = RequestDataModule(config.loader, dataset)
     checkpoints = Checkpoints(run_dir / FOLDER, config.trainer.checkpoint_every_n_steps)
-    trainer = build_trainer(config, run_dir, checkpoints)
+    trainer = build_trainer(_with_a_validation(config, data), run_dir, checkpoints)
     last = run_dir / FOLDER / LAST
     resumed_from = last if config.resume and last.exists() else None
     trainer.fit(model, data, ckpt_path=resumed_from, weights_only=True)
@@ -60,7 +61,8 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
     """The Lightning Trainer of a run.
 
     Raises:
-        ConfigError: more than one device, which needs a sharded strategy.
+        ConfigError: more than one device, which needs a sharded strategy, or a device or precision
+            that this machine does not have.
     """
     settings = config.trainer
     if settings.devices != 1:
@@ -71,6 +73,14 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
     callbacks: list[pl.Callback] = [StepSeed(config.seed), checkpoints]
     if settings.progress_bar:
         callbacks.append(ProgressBar())
+    try:
+        return _trainer(config, run_dir, callbacks)
+    except (ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"The trainer cannot be built: {' '.join(str(error).split())}") from error
+
+
+def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    settings = config.trainer
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -89,6 +99,16 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
         enable_model_summary=False,
         default_root_dir=run_dir,
     )
+
+
+def _with_a_validation(config: RunConfig, data: RequestDataModule) -> RunConfig:
+    """The configuration with a first validation before the run or the epoch ends."""
+    settings = config.trainer
+    wanted = [n for n in (settings.validate_every_n_steps, settings.max_steps) if n and n > 0]
+    if not wanted:
+        return config
+    interval = min(*wanted, len(data.loader(Split.FIT, shuffle=True)))
+    return replace(config, trainer=replace(settings, validate_every_n_steps=interval))
 
 
 def _build_model(config: RunConfig, dataset: PreparedDataset) -> DV365:

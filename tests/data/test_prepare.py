@@ -224,6 +224,14 @@ def test_a_crash_between_the_renames_is_mended(config: PrepareConfig) -> None:
     assert config.out_folder.is_dir()
 
 
+def test_a_log_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
+    log = make_log().filter(action_type="impression").drop("dwell_time")
+    log.write_parquet(tmp_path / "log.parquet")
+    config = PrepareConfig(path=str(tmp_path / "log.parquet"), out=str(tmp_path / "out"))
+    with pytest.raises(DataError, match="nothing to predict"):
+        prepare(config)
+
+
 def test_items_keep_their_author_when_days_are_appended(
     tmp_path: Path, config: PrepareConfig
 ) -> None:

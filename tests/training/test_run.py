@@ -10,6 +10,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars
 import pytest
 import torch
 import wandb
@@ -67,6 +69,46 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_choose_entropy(
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["val/ne/mean"]["value"] == pytest.approx(best["value"], rel=1e-12)
     assert load_run(folder).step == best["step"]
+
+
+def test_a_run_that_ends_before_its_epoch_is_validated_at_its_end(run_config: RunConfig) -> None:
+    settings = replace(run_config.trainer, max_steps=2, validate_every_n_steps=None)
+    folder = train(replace(run_config, trainer=settings))
+    assert read_metrics(folder).filter(metric="val/ne/mean")["step"].to_list() == [2]
+    assert load_run(folder).step == 2
+
+
+def test_without_a_binary_task_the_loss_chooses(tmp_path: Path) -> None:
+    """A log of impressions with dwell times has no NE at all."""
+    generator = np.random.default_rng(0)
+    log = polars.DataFrame(
+        {
+            "user_id": generator.integers(0, 20, 600),
+            "item_id": generator.integers(0, 30, 600),
+            "timestamp": 1_700_000_000_000 + generator.integers(0, 10**9, 600),
+            "dwell_time": generator.exponential(5, 600),
+        }
+    )
+    log.write_parquet(tmp_path / "log.parquet")
+    place = [f"data.path={tmp_path / 'log.parquet'}", f"data.out={tmp_path / 'prepared'}"]
+    overrides = [
+        *TINY_RUN[1:],
+        "data=log",
+        *place,
+        f"run_dir={tmp_path / 'run'}",
+        "encoder.heads=1",
+    ]
+    folder = train(compose("train", RunConfig, overrides))
+    losses = read_metrics(folder).filter(metric="val/loss").sort("value", "step")
+    assert load_run(folder).step == losses["step"][0]
+    assert "or val/loss where no NE is defined" in load_run(folder).chosen_by
+
+
+@pytest.mark.parametrize("setting", ["precision", "accelerator"])
+def test_what_the_trainer_refuses_is_a_sentence(run_config: RunConfig, setting: str) -> None:
+    settings = replace(run_config.trainer, **{setting: "nothing"})
+    with pytest.raises(ConfigError, match="The trainer cannot be built"):
+        train(replace(run_config, trainer=settings))
 
 
 def test_a_taken_run_folder_is_refused(run_config: RunConfig) -> None:

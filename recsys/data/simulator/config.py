@@ -244,6 +244,8 @@ class SimulatorConfig:
                 f"simulator.actions has the tasks {sorted(self.actions)}; expected exactly "
                 f"{sorted(LOGIT_TASKS)}."
             )
+        if self.users < 1:
+            raise ConfigError(f"simulator.users={self.users}; simulate at least one user.")
         if self.gap_hours % self.interests.grid_hours:
             raise ConfigError(
                 f"simulator.interests.grid_hours={self.interests.grid_hours} must divide "

@@ -1,0 +1,40 @@
+"""Values of the right type that cannot work: one sentence, before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recsys.cli.main import invoke
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "seed=-1"], "it must lie between 0 and 2^32 - 1"),
+        (["train", "trainer.max_steps=0"], "trainer.max_steps is 0"),
+        (["train", "trainer.validate_every_n_steps=0"], "it must be at least 1"),
+        (["train", "trainer.checkpoint_every_n_steps=0"], "it must be at least 1"),
+        (["train", "loader.gap_hours=nan"], "gap_hours is nan"),
+        (["train", "model.dimension=30"], "model.dimension is 30"),
+        (["data", "simulate", "simulator.users=0", "out=log"], "at least one user"),
+        (["data", "simulate", "simulator=demo", "out=/dev/null/log"], "Not a directory"),
+        (["data", "describe", "path=data", "users=0"], "users is 0"),
+        (["data", "prepare", "data=simulated", "path=log", "partitions=0"], "partitions=0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_it_is_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke(arguments) == 2
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("recsys: ") and sentence in printed
+    assert "\n" not in printed
+    assert not list(tmp_path.iterdir())
