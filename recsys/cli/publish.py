@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from recsys.data.moments import to_text
 from recsys.export.publish import PublishConfig, publish
 from recsys.training.composition import compose
 from recsys.training.report.outcome import PUBLICATION_FILE
@@ -36,7 +36,7 @@ def run(overrides: Sequence[str]) -> None:
 
 def _text(name: str, value: object) -> str:
     if name == "as_of" and isinstance(value, int):
-        return f"{datetime.fromtimestamp(value / 1_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return to_text(value)
     if name == "version" or isinstance(value, str):
         return str(value)
     return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"

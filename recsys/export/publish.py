@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from recsys.data.dataset import TIMELINES, PreparedDataset
 from recsys.data.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.manifest import DatasetManifest
+from recsys.data.moments import to_milliseconds, to_text
 from recsys.data.progress import track
 from recsys.data.schema import (
     MILLISECONDS_PER_DAY,
@@ -146,7 +146,7 @@ def publish(config: PublishConfig) -> PublishReport:
         )
         if not plan.active.any():
             raise ConfigError(
-                f"As of {_to_text(moment.as_of)} no user has an event older than the gap of "
+                f"As of {to_text(moment.as_of)} no user has an event older than the gap of "
                 f"{manifest.gap_hours:g} h and younger than retention_days="
                 f"{config.retention_days:g}: every embedding would be withdrawn; give an as_of= "
                 "within or soon after the log."
@@ -203,19 +203,7 @@ def parse_moment(text: str | None, manifest: DatasetManifest) -> int:
                 "2022-05-09T00:00:00."
             )
         return moment
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"as_of={text} is no moment; write it as 2022-05-09T00:00:00 (UTC) or in milliseconds."
-        ) from error
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=UTC)
-    return round(parsed.timestamp() * 1_000)
-
-
-def _to_text(moment: int) -> str:
-    return datetime.fromtimestamp(moment / 1_000, UTC).isoformat(timespec="seconds")
+    return to_milliseconds("as_of", text)
 
 
 def _details(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from recsys.data.log import LogReader, split_rows
 from recsys.data.schema import Task
 from recsys.data.sources import open_source
-from recsys.data.sources.log import WATCH_TIME, LogOptions, LogSource, derive_rows, to_milliseconds
+from recsys.data.sources.log import WATCH_TIME, LogOptions, LogSource, derive_rows
 from recsys.errors import ConfigError
 
 START = 1_700_000_000_000
@@ -130,19 +130,16 @@ def test_bounds_outside_the_log_and_unknown_tasks_are_sentences() -> None:
         _ = LogSource(frame, LogOptions(fit_until="2030-01-01")).split_bounds
     with pytest.raises(ConfigError, match="teleport is no task"):
         _ = LogSource(frame, LogOptions(tasks=["teleport"])).tasks
-    with pytest.raises(ConfigError, match="is not a date"):
-        to_milliseconds("tomorrow")
-
-
-def test_a_moment_is_utc_unless_it_says_otherwise() -> None:
-    assert to_milliseconds("1970-01-02") == 86_400_000
-    assert to_milliseconds("1970-01-02T08:00:00+08:00") == 86_400_000
+    with pytest.raises(ConfigError, match=r"options\.fit_until=tomorrow is no moment"):
+        _ = LogSource(frame, LogOptions(fit_until="tomorrow")).split_bounds
 
 
 def test_unknown_sources_and_options_are_sentences(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match="source=nowhere is not known"):
         open_source("nowhere", tmp_path, {})
-    with pytest.raises(ConfigError, match=r"options of source=log.*colums"):
-        open_source("log", tmp_path, {"colums": {}})
-    with pytest.raises(ConfigError, match="options of source=log"):
-        open_source("log", tmp_path, {"attribution_hours": "long"})
+    with pytest.raises(ConfigError, match=r"options\.attribution_hour of source=log.*fit_until"):
+        open_source("log", tmp_path, {"attribution_hour": 3})
+    with pytest.raises(ConfigError, match=r"options\.attribution_hours of source=log.*'soon'"):
+        open_source("log", tmp_path, {"attribution_hours": "soon"})
+    with pytest.raises(ConfigError, match=r"options\.x of source=ebnerd.*its options: none"):
+        open_source("ebnerd", tmp_path, {"x": 3})

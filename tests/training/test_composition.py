@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsys.data.prepare import PrepareConfig
-from recsys.data.sources import SOURCES, open_source
+from recsys.data.sources import SOURCES
 from recsys.errors import ConfigError
 from recsys.training.composition import compose, load, merge, save
 from recsys.training.config import RunConfig
@@ -136,12 +136,3 @@ def test_options_of_a_source_need_no_file_that_names_them(source: str) -> None:
     assert config.options == {"anything": 7, "deep": {"er": "a"}}
     run = compose("train", RunConfig, ["experiment=demo", "data.options.anything=7"])
     assert run.data.options == {"anything": 7}
-
-
-def test_an_unknown_option_of_a_source_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"options\.attribution_hour of source=log.*fit_until"):
-        open_source("log", tmp_path, {"attribution_hour": 3})
-    with pytest.raises(ConfigError, match=r"options\.attribution_hours of source=log.*'soon'"):
-        open_source("log", tmp_path, {"attribution_hours": "soon"})
-    with pytest.raises(ConfigError, match=r"options\.x of source=ebnerd.*its options: none"):
-        open_source("ebnerd", tmp_path, {"x": 3})

@@ -14,8 +14,7 @@ server filed the row).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -28,6 +27,7 @@ from recsys.data.files import (
     read_chunks,
     read_table,
 )
+from recsys.data.moments import to_milliseconds
 from recsys.data.rejected import DETAIL, REASON, Misfits
 from recsys.data.schema import (
     IMPRESSION,
@@ -144,15 +144,13 @@ class KuaiRandSource(Source):
     def __init__(self, folder: Path, options: KuaiRandOptions | None = None) -> None:
         self.folder = folder
         options = options or KuaiRandOptions()
-        days = (
-            options.fit_from,
-            options.choose_from,
-            options.report_from,
-            options.report_until,
-        )
-        moments = [_start_of(day) for day in days]
+        days = asdict(options)  # in the order of time
+        zone = ZoneInfo(TIME_ZONE)
+        moments = [to_milliseconds(f"options.{name}", day, zone) for name, day in days.items()]
         if not moments[0] < moments[1] < moments[2] < moments[3]:
-            raise ConfigError(f"the days of the splits must rise; found {', '.join(days)}.")
+            raise ConfigError(
+                f"the days of the splits must rise; found {', '.join(days.values())}."
+            )
         self.split_bounds = {
             split: (moments[position], moments[position + 1])
             for position, split in enumerate((Split.FIT, Split.CHOOSE, Split.REPORT))
@@ -337,11 +335,3 @@ def _in_contract(rows: pl.DataFrame, action: str, dated: bool = True) -> pl.Data
     return rows.select(
         column.cast(LOG_SCHEMA[name]).alias(name) for name, column in columns.items()
     )
-
-
-def _start_of(day: str) -> int:
-    try:
-        moment = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(TIME_ZONE))
-    except ValueError as error:
-        raise ConfigError(f"{day} is not a day; write it like 2022-05-04.") from error
-    return round(moment.timestamp() * MILLISECONDS)

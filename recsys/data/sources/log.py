@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
 from recsys.data.files import DEFAULT_CHUNK_ROWS, data_files
 from recsys.data.log import LogReader, split_rows
+from recsys.data.moments import to_milliseconds, to_text
 from recsys.data.schema import (
     ACTION_TYPES,
     IMPRESSION,
@@ -123,14 +123,14 @@ class LogSource(Source):
         report = end - round(span * options.report_fraction)
         choose = report - round(span * options.choose_fraction)
         if options.fit_until is not None:
-            choose = to_milliseconds(options.fit_until)
+            choose = to_milliseconds("options.fit_until", options.fit_until)
         if options.choose_until is not None:
-            report = to_milliseconds(options.choose_until)
+            report = to_milliseconds("options.choose_until", options.choose_until)
         if not self._first < choose < report < end:
             raise ConfigError(
                 "the fit, choose and report periods must follow each other inside the log, which "
-                f"covers {_to_text(self._first)} to {_to_text(self._last)}; found fit until "
-                f"{_to_text(choose)} and choose until {_to_text(report)}: set options.fit_until "
+                f"covers {to_text(self._first)} to {to_text(self._last)}; found fit until "
+                f"{to_text(choose)} and choose until {to_text(report)}: set options.fit_until "
                 "and options.choose_until."
             )
         return {
@@ -224,27 +224,6 @@ def hour_of_day(time: pl.Expr, time_zone: str = "UTC") -> pl.Expr:
     """The hour of a time in ms, on the clock of ``time_zone``, as a feature."""
     moment = pl.from_epoch(time, "ms").dt.replace_time_zone("UTC")
     return moment.dt.convert_time_zone(time_zone).dt.hour().alias(HOUR_OF_DAY.name)
-
-
-def to_milliseconds(text: str) -> int:
-    """The moment an ISO 8601 text names, UTC unless it says otherwise, in ms.
-
-    Raises:
-        ConfigError: the text names no moment.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"{text} is not a date or time; write it like 2024-05-01 or 2024-05-01T07:00:00."
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1_000)
-
-
-def _to_text(moment: int) -> str:
-    return datetime.fromtimestamp(moment / 1_000, UTC).isoformat(timespec="seconds")
 
 
 def _request_time_column(events: pl.DataFrame) -> str:

@@ -1,0 +1,36 @@
+"""Moments in milliseconds since 1970 (UTC), and as a user writes and reads them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+
+from recsys.data.schema import MILLISECONDS_PER_SECOND
+from recsys.errors import ConfigError
+
+
+def to_milliseconds(setting: str, text: str, zone: tzinfo = UTC) -> int:
+    """The moment an ISO 8601 text names, in ms.
+
+    Args:
+        setting: the key that has this value, for the sentence.
+        text: a date or a date and time; one without a zone is in ``zone``.
+        zone: time zone.
+
+    Raises:
+        ConfigError: the text names no moment.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{setting}={text} is no moment; write it like 2024-05-01 or 2024-05-01T07:00:00."
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return round(moment.timestamp() * MILLISECONDS_PER_SECOND)
+
+
+def to_text(moment: int) -> str:
+    """A moment in ms as ISO 8601 text, to the second, in UTC."""
+    seconds = moment / MILLISECONDS_PER_SECOND
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
