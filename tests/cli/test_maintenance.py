@@ -26,6 +26,7 @@ def write_log(path: Path, first_day: int, days: int) -> None:
         {
             "user_id": [f"u{row % 10}" for row in rows],
             "item_id": rows % 7,
+            "dwell_time": rows % 5,
             "timestamp": START + first_day * DAY + rows * (DAY // 50),
         }
     ).write_parquet(path)
