@@ -103,7 +103,13 @@ class PreparedDataset:
                 )
             shape = (rows, len(self.manifest.select(side, kind)))
             # numpy cannot map an empty array
-            array = np.load(path, mmap_mode="r" if all(shape) else None)
+            try:
+                array = np.load(path, mmap_mode="r" if all(shape) else None)
+            except (ValueError, EOFError) as error:
+                raise DataError(
+                    f"{path} is damaged ({error}); prepare the data set again with "
+                    "`recsys data prepare`."
+                ) from error
             if array.shape != shape:
                 raise DataError(
                     f"{path} has shape {array.shape}, the manifest asks for {shape}; "

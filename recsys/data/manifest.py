@@ -69,10 +69,17 @@ class DatasetManifest:
                 f"{folder} is not a prepared data set (no {FILE_NAME} in it); "
                 "make one with `recsys data prepare`."
             )
-        content = json.loads(path.read_text())
-        if content.get("format_version") != FORMAT_VERSION:
+        try:
+            content = json.loads(path.read_text())
+            version = content.get("format_version")
+        except (ValueError, AttributeError) as error:
             raise DataError(
-                f"{path} has format version {content.get('format_version')}, this release reads "
+                f"{path} is damaged ({error}); prepare the data set again with "
+                "`recsys data prepare`."
+            ) from error
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{path} has format version {version}, this release reads "
                 f"version {FORMAT_VERSION}; prepare the data set again with `recsys data prepare`."
             )
         content["tasks"] = tuple(

@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.errors import DataError
+
 RAW = "raw"
 INDEX = "index"
 FIRST_SEEN = "first_seen"  # ms
@@ -154,9 +156,20 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read a vocabulary that ``save`` wrote."""
-        metadata = pl.read_parquet_metadata(path)
-        return cls(pl.read_parquet(path), IdMode(metadata["mode"]), int(metadata["buckets"]))
+        """Read a vocabulary that ``save`` wrote.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        try:
+            metadata = pl.read_parquet_metadata(path)
+            table = pl.read_parquet(path)
+            return cls(table, IdMode(metadata["mode"]), int(metadata["buckets"]))
+        except (pl.exceptions.PolarsError, FileNotFoundError, KeyError) as error:
+            raise DataError(
+                f"{path} is missing or damaged ({str(error).splitlines()[0]}); prepare the data "
+                "set again with `recsys data prepare`."
+            ) from error
 
 
 def stable_hash(values: pl.Series) -> NDArray[np.uint64]:

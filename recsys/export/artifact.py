@@ -19,7 +19,7 @@ from recsys.data.folder import replaced_folder
 from recsys.data.schema import ACTION_TYPES
 from recsys.data.slice_rules import AttributeKind, RangeCondition
 from recsys.data.slices import SliceSet
-from recsys.data.vocabulary import INDEX
+from recsys.data.vocabulary import INDEX, Vocabulary
 from recsys.errors import ArtifactError
 from recsys.export.embedding_row import row_integers
 from recsys.export.manifest import ArtifactManifest, describe_files, describe_inputs
@@ -189,12 +189,11 @@ def _copy_vocabularies(run: LoadedRun, folder: Path) -> None:
             raise ArtifactError(
                 f"{source} is missing; prepare the data set again with `recsys data prepare`."
             )
-        table = pl.scan_parquet(source)
+        vocabulary = Vocabulary.load(source)
         if name in known:
-            table = table.filter(pl.col(INDEX) < known[name])
-        table.collect().write_parquet(
-            folder / f"{name}.parquet", metadata=pl.read_parquet_metadata(source)
-        )
+            seen = vocabulary.table.filter(pl.col(INDEX) < known[name])
+            vocabulary = replace(vocabulary, table=seen)
+        vocabulary.save(folder / f"{name}.parquet")
 
 
 def _manifest(

@@ -20,6 +20,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from recsys.errors import ConfigError
 from recsys.paths import conf_dir
@@ -64,6 +65,9 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
             structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
         )
         return _to_dataclass(config, schema)
+    except YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{path} is damaged: it is no YAML ({problem}).") from error
     except (OmegaConfBaseException, OSError, ValueError) as error:
         raise ConfigError(f"{path}: {_sentence(error, schema, overrides)}") from error
 
@@ -135,7 +139,11 @@ def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> s
             options = ", ".join(link.options)
             return f"there is no choice '{choice}' for `{group}`; choose one of {options}."
     if isinstance(error, OverrideParseException):
-        return f"`{error.override}` cannot be read: {str(error).splitlines()[1]}."
+        key, _, value = str(error.override).partition("=")
+        return (
+            f"`{error.override}` cannot be read; a value with special characters goes in quotes: "
+            f"\"{key}='{value}'\"."
+        )
     place = _place(chain, overrides)
     for link in reversed(chain):
         unknown = re.match(r"Key '([^']+)' (?:not in|is not in)", str(link))

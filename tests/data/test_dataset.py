@@ -51,3 +51,10 @@ def test_requests_of_other_tasks_are_refused(copy: Path, prepared: PreparedDatas
     replace(prepared.manifest, tasks=(Task("saved"),)).save(copy)
     with pytest.raises(DataError, match="holds labels of liked, the manifest names saved"):
         PreparedDataset.open(copy).requests("fit")
+
+
+@pytest.mark.parametrize("file", ["dataset.json", "features/item_dense.npy"])
+def test_a_damaged_file_is_one_sentence(copy: Path, file: str):
+    (copy / file).write_bytes((copy / file).read_bytes()[:50])
+    with pytest.raises(DataError, match=f"{Path(file).name} is damaged"):
+        _ = PreparedDataset.open(copy).item_features

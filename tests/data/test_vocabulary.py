@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data.vocabulary import FirstSeen, IdMode, Vocabulary, stable_hash
+from recsys.errors import DataError
 
 SIGHTINGS = st.lists(st.tuples(st.integers(-5, 30), st.integers(0, 50)), max_size=40)
 
@@ -99,3 +101,11 @@ def test_first_seen_over_many_chunks_equals_one_group_by() -> None:
     )
     expected = together.group_by("raw").agg(first_seen=pl.col("t").min()).sort("first_seen", "raw")
     assert first_seen(*chunks).equals(expected)
+
+
+def test_a_damaged_vocabulary_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "item.parquet"
+    Vocabulary.build(pl.DataFrame({"raw": [1, 2], "first_seen": [1, 2]})).save(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="missing or damaged"):
+        Vocabulary.load(path)

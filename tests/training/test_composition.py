@@ -136,3 +136,16 @@ def test_options_of_a_source_need_no_file_that_names_them(source: str) -> None:
     assert config.options == {"anything": 7, "deep": {"er": "a"}}
     run = compose("train", RunConfig, ["experiment=demo", "data.options.anything=7"])
     assert run.data.options == {"anything": 7}
+
+
+def test_a_saved_configuration_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: [")
+    with pytest.raises(ConfigError, match="is damaged: it is no YAML"):
+        load(tmp_path / "config.yaml", RunConfig)
+
+
+def test_a_value_that_needs_quotes_is_told_so() -> None:
+    with pytest.raises(ConfigError, match="goes in quotes: \"run_dir='läufe/1'\""):
+        compose("train", RunConfig, ["run_dir=läufe/1"])
+    config = compose("train", RunConfig, ["run_dir='läufe 1'", "experiment=demo"])
+    assert config.run_dir == "läufe 1"
