@@ -15,6 +15,9 @@ from recsys.data.sources import SOURCES, Source, open_source
 from recsys.data.vocabulary import IdMode
 from recsys.errors import ConfigError, DataError
 
+#: In a manifest's preparation: fingerprints the data set had before days were appended to it.
+GROWN_FROM = "grown_from"
+
 
 @dataclass(frozen=True)
 class PrepareConfig:
@@ -131,7 +134,12 @@ def _append(
         TemporaryDirectory(dir=partial, prefix="spill-") as spill,
     ):
         preparation = Preparation(source, partial, Path(spill), config.partitions, existing)
-        manifest = replace(preparation.run_append(existing), fingerprint=mark)
+        grown_from = [*existing.preparation.get(GROWN_FROM, []), existing.fingerprint]
+        manifest = replace(
+            preparation.run_append(existing),
+            fingerprint=mark,
+            preparation={**existing.preparation, GROWN_FROM: grown_from},
+        )
         (partial / FILE_NAME).unlink()
         manifest.save(partial)
     return DatasetManifest.load(folder)

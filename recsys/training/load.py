@@ -11,6 +11,7 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
+from recsys.data.prepare import GROWN_FROM
 from recsys.data.slices import SliceSet
 from recsys.errors import ArtifactError
 from recsys.models.dv365 import DV365
@@ -63,7 +64,7 @@ def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
     folder = Path(run_dir)
     config = load_config(folder)
     dataset = open_dataset(folder, config)
-    manifest = dataset.manifest
+    manifest = DatasetManifest.load(folder)  # as trained on; the data set may have grown since
     slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
     model = DV365(config.model, manifest, slice_set, config.encoder, config.optim)
     path = Path(checkpoint)
@@ -122,10 +123,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def open_dataset(folder: Path, config: RunConfig) -> PreparedDataset:
-    """The prepared data set of a run, refused if it was prepared anew in another way."""
+    """The prepared data set of a run, which may have grown; refused if it was prepared anew."""
     dataset = PreparedDataset.open(config.data.out_folder)
     trained_on = DatasetManifest.load(folder)
-    if dataset.manifest.fingerprint != trained_on.fingerprint:
+    grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
+    if trained_on.fingerprint not in (dataset.manifest.fingerprint, *grown_from):
         raise ArtifactError(
             f"{folder} was trained on a data set with fingerprint {trained_on.fingerprint}, but "
             f"{dataset.path} now has {dataset.manifest.fingerprint}; prepare the data set as "

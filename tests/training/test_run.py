@@ -18,6 +18,8 @@ import wandb
 from polars.testing import assert_frame_equal
 
 from recsys.data.batch import RequestBatch
+from recsys.data.prepare import prepare
+from recsys.data.schema import Split
 from recsys.errors import ConfigError
 from recsys.models.dv365 import DV365
 from recsys.training.checkpoints import BEST, FOLDER, LAST
@@ -26,6 +28,7 @@ from recsys.training.config import LoggerConfig, RunConfig
 from recsys.training.datasets import open_or_prepare
 from recsys.training.load import CONFIG_FILE, load_config, load_run
 from recsys.training.metrics_log import read_metrics
+from recsys.training.predict import predict
 from recsys.training.run import train
 
 from .conftest import TINY_RUN
@@ -102,6 +105,34 @@ def test_without_a_binary_task_the_loss_chooses(tmp_path: Path) -> None:
     losses = read_metrics(folder).filter(metric="val/loss").sort("value", "step")
     assert load_run(folder).step == losses["step"][0]
     assert "or val/loss where no NE is defined" in load_run(folder).chosen_by
+
+
+def test_a_run_is_loaded_after_days_were_appended_to_its_data_set(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    log = polars.DataFrame(
+        {
+            "user_id": generator.integers(0, 20, 600),
+            "item_id": generator.integers(0, 30, 600),
+            "timestamp": 1_700_000_000_000 + generator.integers(0, 10**9, 600),
+            "action_type": generator.choice(["impression", "liked"], 600),
+            "surface": "feed",
+        }
+    )
+    log.write_parquet(tmp_path / "log.parquet")
+    place = [f"data.path={tmp_path / 'log.parquet'}", f"data.out={tmp_path / 'prepared'}"]
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    overrides = [*TINY_RUN[1:], "data=log", *place, run_dir, "encoder.heads=1"]
+    config = compose("train", RunConfig, overrides)
+    folder = train(config)
+    before = predict(load_run(folder), Split.CHOOSE)
+    new = log.with_columns(
+        polars.col("user_id", "item_id") + 15,
+        polars.col("timestamp") + 10**9,
+        surface=polars.lit("reels"),
+    )
+    polars.concat([log, new]).write_parquet(tmp_path / "log.parquet")
+    prepare(replace(config.data, append=True))
+    assert_frame_equal(predict(load_run(folder), Split.CHOOSE), before)
 
 
 @pytest.mark.parametrize("setting", ["precision", "accelerator"])
