@@ -11,7 +11,7 @@ from recsys.data.folder import fingerprint, locked_folder, replaced_folder
 from recsys.data.location import find_data_dir
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.preparation import Preparation
-from recsys.data.sources import SOURCES, Source, open_source
+from recsys.data.sources import SOURCES, Source, complete_options, open_source
 from recsys.data.vocabulary import IdMode
 from recsys.errors import ConfigError, DataError
 
@@ -82,7 +82,7 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
         "name": config.title,
         "ids": config.ids,
         "hash_buckets": config.hash_buckets if mode is IdMode.HASHED else 0,
-        "options": dict(config.options),
+        "options": complete_options(config.source, dict(config.options)),
     }
     mark = fingerprint(description, source.files())
     folder = config.out_folder

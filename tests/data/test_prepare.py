@@ -224,6 +224,14 @@ def test_a_crash_between_the_renames_is_mended(config: PrepareConfig) -> None:
     assert config.out_folder.is_dir()
 
 
+def test_options_spelt_out_are_the_same_preparation(config: PrepareConfig) -> None:
+    manifest = prepare(config)
+    spelt_out = {"columns": {"user_id": "user_id"}, "attribution_hours": 24, "tasks": None}
+    assert prepare(changed(config, options=spelt_out)) == manifest
+    with pytest.raises(DataError, match="prepared with another configuration"):
+        prepare(changed(config, options={"attribution_hours": 12}))
+
+
 def test_a_log_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
     log = make_log().filter(action_type="impression").drop("dwell_time")
     log.write_parquet(tmp_path / "log.parquet")

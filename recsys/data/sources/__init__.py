@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recsys.data.sources.base import Source
 from recsys.errors import ConfigError
 
-__all__ = ["SOURCES", "Source", "SourceEntry", "open_source"]
+__all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,23 @@ def open_source(name: str, path: Path, options: dict[str, Any]) -> Source:
             f"options.{error.full_key} of source={name}: {reason} (its options: {known})."
         ) from error
     return source_class(path, merged)
+
+
+def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """All options of the adapter ``name``, defaults among them, without names for themselves.
+
+    Two ways to say the same are equal here: spelt out in a file of conf/data/, or left out.
+
+    Args:
+        name: an adapter.
+        options: those given, which ``open_source`` accepts.
+    """
+    entry = SOURCES[name]
+    if not entry.options:
+        return {}
+    options_type = getattr(importlib.import_module(entry.module), entry.options)
+    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(options_type), options))
+    return {
+        key: {k: v for k, v in value.items() if k != v} if isinstance(value, dict) else value
+        for key, value in cast(dict[str, Any], merged).items()
+    }
