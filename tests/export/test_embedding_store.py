@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.errors import ArtifactError, DataError
+from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.export.embedding_store import EmbeddingStore, open_store
 from recsys.export.embedding_store.base import encode_user
 from tests.export.stores import redis_server, store_location
@@ -276,3 +276,12 @@ def test_any_sequence_of_steps_matches_a_dictionary(
                 written, deleted = {}, set()
             for known in ("", "a", "ab", "b"):
                 assert value(store, known) == visible.get(known)
+
+
+def test_an_address_of_another_kind_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"store=ftp://x: .* not at ftp://"):
+        open_store("ftp://x")
+    assert not list(tmp_path.iterdir())

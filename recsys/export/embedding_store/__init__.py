@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from recsys.errors import ConfigError
 from recsys.export.embedding_store.base import EmbeddingStore, Publication, StoredEmbedding
 
 __all__ = ["EmbeddingStore", "Publication", "StoredEmbedding", "open_store"]
+
+#: As redis-py reads them.
+REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 def open_store(location: str, readonly: bool = False) -> EmbeddingStore:
@@ -14,8 +18,15 @@ def open_store(location: str, readonly: bool = False) -> EmbeddingStore:
 
     Raises:
         ArtifactError: nothing can be opened there.
+        ConfigError: an address of another kind.
     """
-    if location.startswith(("redis://", "rediss://", "unix://")):
+    scheme, separator, _ = location.partition("://")
+    if separator and scheme not in REDIS_SCHEMES:
+        raise ConfigError(
+            f"store={location}: embeddings are kept in Redis (redis://host:port/database) or in a "
+            f"folder, not at {scheme}://; give one of these."
+        )
+    if separator:
         from recsys.export.embedding_store.redis import RedisStore
 
         return RedisStore(location)
