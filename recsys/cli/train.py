@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from recsys.errors import ConfigError
+from recsys.paths import conf_dir
 from recsys.training.composition import compose, load
 from recsys.training.config import RunConfig
 from recsys.training.load import CONFIG_FILE, load_config
@@ -21,8 +23,15 @@ def configure(overrides: Sequence[str]) -> RunConfig:
     """
     config = compose("train", RunConfig, overrides)
     if config.resume and config.run_dir is not None:
-        load_config(Path(config.run_dir))
-        return load(Path(config.run_dir) / CONFIG_FILE, RunConfig, overrides)
+        path = Path(config.run_dir) / CONFIG_FILE
+        load_config(path.parent)
+        for override in overrides:
+            if (conf_dir() / override.partition("=")[0]).is_dir():
+                raise ConfigError(
+                    f"`{override}` chooses a file of conf/, but a resumed run takes its "
+                    f"configuration from {path}; leave it out, and give single settings to change."
+                )
+        return load(path, RunConfig, overrides)
     return config
 
 
