@@ -44,7 +44,8 @@ class Checkpoints(Checkpoint):
 
     Lightning's ModelCheckpoint saves a step that is also validated before its validation; a run
     killed in between would skip that validation when resumed, and could choose another
-    checkpoint. Here such a step is saved after its validation.
+    checkpoint. Here such a step is saved after its validation. The last step is one of them: saved
+    later, when Lightning has counted the epoch as done, a run could not go on within it.
 
     Attributes:
         best_value: lowest monitored value so far, None before the first validation.
@@ -59,6 +60,16 @@ class Checkpoints(Checkpoint):
         self.best_step = 0
         self.best_metrics: dict[str, float] = {}
 
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let numbers be logged under the step they belong to.
+
+        Lightning's own count is one short where a run goes on after a validation that was none of
+        the regular ones, as that of the last step.
+        """
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -67,10 +78,12 @@ class Checkpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save the last state, unless this step's validation does it."""
+        """Save the last state, unless this step's validation does it; the last step has one."""
         interval = trainer.val_check_batch or math.inf
         validated = trainer.enable_validation and (batch_idx + 1) % interval == 0
-        if trainer.global_step % self.every_n_steps == 0 and not validated:
+        if _is_last_step(trainer):
+            trainer.should_stop = True  # Lightning validates where a run is told to stop
+        elif trainer.global_step % self.every_n_steps == 0 and not validated:
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -89,10 +102,6 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(self.folder / BEST, weights_only=False)
         trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the state the training ended in."""
-        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
-
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know to choose the same checkpoint."""
         return {
@@ -106,3 +115,9 @@ class Checkpoints(Checkpoint):
         self.best_value = state_dict["best_value"]
         self.best_step = state_dict["best_step"]
         self.best_metrics = state_dict["best_metrics"]
+
+
+def _is_last_step(trainer: pl.Trainer) -> bool:
+    """Whether the training ends after this step."""
+    last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+    return trainer.global_step == trainer.max_steps or (last_epoch and trainer.is_last_batch)

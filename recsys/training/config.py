@@ -26,8 +26,8 @@ class TrainerConfig:
         precision: as in Lightning, for example ``32-true`` or ``bf16-mixed``.
         gradient_clip: largest norm of the dense parameters' gradient, None for no limit. Tables
             are updated in the backward and are not clipped.
-        validate_every_n_steps: steps between validations, None for the end of each epoch; a run
-            that would end before the first one is validated at its end.
+        validate_every_n_steps: steps of an epoch between validations, None for the end of each
+            epoch. The last step of the training is validated in any case.
         checkpoint_every_n_steps: steps between two saves of ``last.ckpt``.
         log_every_n_steps: steps between two lines of the training loss.
         deterministic: refuse operations that give other results from run to run.

@@ -49,7 +49,7 @@ def train(config: RunConfig) -> Path:
     model = _build_model(config, dataset)
     data = RequestDataModule(config.loader, dataset)
     checkpoints = Checkpoints(run_dir / FOLDER, config.trainer.checkpoint_every_n_steps)
-    trainer = build_trainer(_with_a_validation(config, data), run_dir, checkpoints)
+    trainer = build_trainer(_with_possible_interval(config, data), run_dir, checkpoints)
     last = run_dir / FOLDER / LAST
     resumed_from = last if config.resume and last.exists() else None
     trainer.fit(model, data, ckpt_path=resumed_from, weights_only=True)
@@ -101,13 +101,12 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> 
     )
 
 
-def _with_a_validation(config: RunConfig, data: RequestDataModule) -> RunConfig:
-    """The configuration with a first validation before the run or the epoch ends."""
+def _with_possible_interval(config: RunConfig, data: RequestDataModule) -> RunConfig:
+    """The configuration with no more steps between validations than an epoch has."""
     settings = config.trainer
-    wanted = [n for n in (settings.validate_every_n_steps, settings.max_steps) if n and n > 0]
-    if not wanted:
+    if settings.validate_every_n_steps is None:
         return config
-    interval = min(*wanted, len(data.loader(Split.FIT, shuffle=True)))
+    interval = min(settings.validate_every_n_steps, len(data.loader(Split.FIT, shuffle=True)))
     return replace(config, trainer=replace(settings, validate_every_n_steps=interval))
 
 

@@ -74,11 +74,40 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_choose_entropy(
     assert load_run(folder).step == best["step"]
 
 
-def test_a_run_that_ends_before_its_epoch_is_validated_at_its_end(run_config: RunConfig) -> None:
-    settings = replace(run_config.trainer, max_steps=2, validate_every_n_steps=None)
-    folder = train(replace(run_config, trainer=settings))
-    assert read_metrics(folder).filter(metric="val/ne/mean")["step"].to_list() == [2]
-    assert load_run(folder).step == 2
+@pytest.mark.parametrize(
+    ("interval", "max_steps", "validated"),
+    [(None, 2, [2]), (3, 5, [3, 5]), (100, -1, [8]), (3, -1, [3, 6, 8])],
+    ids=["before the first", "after the last", "long interval", "end of the last epoch"],
+)
+def test_the_last_step_is_validated(
+    run_config: RunConfig, interval: int | None, max_steps: int, validated: list[int]
+) -> None:
+    settings = replace(run_config.trainer, max_steps=max_steps, validate_every_n_steps=interval)
+    loader = replace(run_config.loader, batch_requests=_requests_for(run_config, 8))
+    folder = train(replace(run_config, trainer=settings, loader=loader))
+    validations = read_metrics(folder).filter(metric="val/ne/mean")
+    assert validations["step"].to_list() == validated
+    assert load_run(folder).step == validations.sort("value", "step")["step"][0]
+
+
+def test_a_finished_run_goes_on_as_if_it_had_not_ended(
+    run_config: RunConfig, tmp_path: Path
+) -> None:
+    """The learning rate stays constant, for its decay depends on the number of steps."""
+    constant = replace(run_config.optim.schedule, final_fraction=1.0)
+    config = replace(run_config, optim=replace(run_config.optim, schedule=constant))
+    whole = train(replace(config, run_dir=str(tmp_path / "whole")))
+    settings = replace(config.trainer, max_steps=6)
+    folder = train(replace(config, trainer=settings))
+    train(replace(load_config(folder), resume=True, trainer=config.trainer))
+    validations = read_metrics(folder).filter(metric="val/ne/mean")
+    assert validations["step"].to_list() == [4, 6, 8, 12]
+    _assert_equal_states(folder, whole, LAST)
+
+    log = read_metrics(folder)
+    train(replace(load_config(folder), resume=True, trainer=config.trainer))  # nothing is left
+    assert_frame_equal(read_metrics(folder), log)
+    _assert_equal_states(folder, whole, LAST)
 
 
 def test_without_a_binary_task_the_loss_chooses(tmp_path: Path) -> None:
@@ -218,13 +247,17 @@ def _requests_for(config: RunConfig, batches: int) -> int:
 def _assert_equal_runs(resumed: Path, whole: Path) -> None:
     assert_frame_equal(read_metrics(resumed), read_metrics(whole), check_exact=True)
     for name in (BEST, LAST):
-        expected = torch.load(whole / FOLDER / name, weights_only=True)
-        found = torch.load(resumed / FOLDER / name, weights_only=True)
-        assert found["global_step"] == expected["global_step"]
-        for key, tensor in expected["state_dict"].items():
-            torch.testing.assert_close(found["state_dict"][key], tensor, rtol=0, atol=0)
+        _assert_equal_states(resumed, whole, name)
     both = [json.loads((folder / "metrics.json").read_text()) for folder in (whole, resumed)]
     assert both[0] == both[1]
+
+
+def _assert_equal_states(resumed: Path, whole: Path, checkpoint: str) -> None:
+    expected = torch.load(whole / FOLDER / checkpoint, weights_only=True)
+    found = torch.load(resumed / FOLDER / checkpoint, weights_only=True)
+    assert found["global_step"] == expected["global_step"]
+    for key, tensor in expected["state_dict"].items():
+        torch.testing.assert_close(found["state_dict"][key], tensor, rtol=0, atol=0)
 
 
 def _train_and_kill(config: RunConfig, tmp_path: Path, after: int) -> None:
