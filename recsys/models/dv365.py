@@ -45,6 +45,7 @@ class DV365Config:
             reference).
         slice_counts: whether the user tower is told how much each slice holds, ``SliceMeans``.
         id_spread: of the rows of item, author and topic at the start, in all tables.
+        task_balance: how far rare tasks are weighed up in the loss, see ``MultiTaskLoss``.
         regression_weight: weight of watch time in the loss, see ``MultiTaskLoss``.
         backbone: sizes of the backbone.
     """
@@ -53,6 +54,7 @@ class DV365Config:
     pooling: str = "cells"
     slice_counts: bool = True
     id_spread: IdSpread = field(default_factory=IdSpread)
+    task_balance: float = 0.5
     regression_weight: float = 1.0
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
@@ -147,7 +149,9 @@ class DV365(lightning.LightningModule):
             config.id_spread,
             statistics,
         )
-        self.loss = MultiTaskLoss(manifest.tasks, config.regression_weight, statistics)
+        self.loss = MultiTaskLoss(
+            manifest.tasks, config.regression_weight, config.task_balance, statistics
+        )
         self.metrics = TaskMetrics(manifest.tasks)
         binary = task_positions(manifest.tasks, TaskKind.BINARY)
         self.register_buffer("binary", binary, persistent=False)
