@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -15,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from recsys.data.datamodule import RequestDataModule
 from recsys.data.dataset import PreparedDataset
+from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.schema import Split
 from recsys.data.slices import SliceSet
 from recsys.errors import ConfigError
@@ -22,18 +21,19 @@ from recsys.evaluation.protocol import Protocol
 from recsys.models.dv365 import DV365
 from recsys.nn.losses import LabelStatistics
 from recsys.training.callbacks import ProgressBar, StepSeed
-from recsys.training.checkpoints import BEST, FOLDER, LAST, RULE, AtomicCheckpointIO, Checkpoints
-from recsys.training.composition import save
+from recsys.training.checkpoints import BEST, FOLDER, RULE, AtomicCheckpointIO, Checkpoints
 from recsys.training.config import RunConfig
 from recsys.training.datasets import open_or_prepare
-from recsys.training.environment import write_environment
-from recsys.training.load import CONFIG_FILE, read_checkpoint
+from recsys.training.load import open_dataset
 from recsys.training.metrics_file import replace_metrics
 from recsys.training.metrics_log import MetricsCsv
-from recsys.training.predict import FOLDER as PREDICTIONS
 from recsys.training.protocols import with_protocol
-
-RUNS = Path("runs")
+from recsys.training.run_folder import (
+    begin,
+    go_back_to_checkpoint,
+    held,
+    run_folder,
+)
 
 
 def train(config: RunConfig) -> Path:
@@ -42,19 +42,42 @@ def train(config: RunConfig) -> Path:
     Raises:
         RecsysError: a configuration or data set that cannot work, or a run folder that is taken.
     """
-    dataset, data_config = open_or_prepare(config.data)
-    config = replace(config, data=data_config)
-    run_dir = _resume_dir(config, dataset) if config.resume else _new_dir(config, dataset)
+    run_dir = run_folder(config)
+    if config.resume:
+        with held(run_dir):
+            dataset, manifest = _known_dataset(config, run_dir)
+            _fit(config, run_dir, dataset, manifest, go_back_to_checkpoint(run_dir))
+    else:
+        dataset, data_config = open_or_prepare(config.data)
+        config = replace(config, data=data_config)
+        with held(run_dir):
+            begin(run_dir, config, dataset.manifest)
+            _fit(config, run_dir, dataset, dataset.manifest)
+    return run_dir
+
+
+def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:
+    """The data set of a run, which may have grown since, and its manifest as of then."""
+    if not (config.data.out_folder / FILE_NAME).is_file():
+        open_or_prepare(config.data)
+    return open_dataset(run_dir, config), DatasetManifest.load(run_dir)
+
+
+def _fit(
+    config: RunConfig,
+    run_dir: Path,
+    dataset: PreparedDataset,
+    manifest: DatasetManifest,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train from the initial weights or from ``checkpoint``; ``manifest`` sizes the tables."""
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    model = _build_model(config, dataset)
+    model = _build_model(config, dataset, manifest)
     data = RequestDataModule(config.loader, dataset)
     checkpoints = Checkpoints(run_dir / FOLDER, config.trainer.checkpoint_every_n_steps)
     trainer = build_trainer(_with_possible_interval(config, data), run_dir, checkpoints)
-    last = run_dir / FOLDER / LAST
-    resumed_from = last if config.resume and last.exists() else None
-    trainer.fit(model, data, ckpt_path=resumed_from, weights_only=True)
+    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     _write_validation_metrics(config, run_dir, dataset, checkpoints)
-    return run_dir
 
 
 def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) -> pl.Trainer:
@@ -110,40 +133,11 @@ def _with_possible_interval(config: RunConfig, data: RequestDataModule) -> RunCo
     return replace(config, trainer=replace(settings, validate_every_n_steps=interval))
 
 
-def _build_model(config: RunConfig, dataset: PreparedDataset) -> DV365:
-    manifest = dataset.manifest
+def _build_model(config: RunConfig, dataset: PreparedDataset, manifest: DatasetManifest) -> DV365:
     slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
     labels = torch.tensor(dataset.requests(Split.FIT).labels)
     statistics = LabelStatistics.from_labels(labels)
     return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)
-
-
-def _new_dir(config: RunConfig, dataset: PreparedDataset) -> Path:
-    """Make the run folder and write what the run depends on."""
-    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    run_dir = Path(config.run_dir) if config.run_dir else RUNS / config.name / time
-    if run_dir.exists() and any(run_dir.iterdir()):
-        raise ConfigError(
-            f"The run folder {run_dir} is not empty; go on with that run by resume=true, or give "
-            "another run_dir."
-        )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    save(replace(config, run_dir=str(run_dir)), run_dir / CONFIG_FILE)
-    dataset.manifest.save(run_dir)
-    write_environment(run_dir)
-    return run_dir
-
-
-def _resume_dir(config: RunConfig, dataset: PreparedDataset) -> Path:
-    """The folder of the run to go on with, its log cut back to the checkpoint."""
-    if config.run_dir is None:
-        raise ConfigError("resume=true needs run_dir=…, the folder of the run to go on with.")
-    run_dir = Path(config.run_dir)
-    last = run_dir / FOLDER / LAST
-    step = int(read_checkpoint(last)["global_step"]) if last.exists() else 0
-    MetricsCsv(run_dir).drop_after(step)
-    shutil.rmtree(run_dir / PREDICTIONS, ignore_errors=True)  # of a checkpoint that may change
-    return run_dir
 
 
 def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:

@@ -30,6 +30,7 @@ from recsys.training.load import CONFIG_FILE, load_config, load_run
 from recsys.training.metrics_log import read_metrics
 from recsys.training.predict import predict
 from recsys.training.run import train
+from recsys.training.run_folder import begin, held
 
 from .conftest import TINY_RUN
 
@@ -136,7 +137,9 @@ def test_without_a_binary_task_the_loss_chooses(tmp_path: Path) -> None:
     assert "or val/loss where no NE is defined" in load_run(folder).chosen_by
 
 
-def test_a_run_is_loaded_after_days_were_appended_to_its_data_set(tmp_path: Path) -> None:
+def test_a_run_is_loaded_and_resumed_after_days_were_appended_to_its_data_set(
+    tmp_path: Path,
+) -> None:
     generator = np.random.default_rng(0)
     log = polars.DataFrame(
         {
@@ -153,6 +156,7 @@ def test_a_run_is_loaded_after_days_were_appended_to_its_data_set(tmp_path: Path
     overrides = [*TINY_RUN[1:], "data=log", *place, run_dir, "encoder.heads=1"]
     config = compose("train", RunConfig, overrides)
     folder = train(config)
+    before_step = load_run(folder, "last").step
     before = predict(load_run(folder), Split.CHOOSE)
     new = log.with_columns(
         polars.col("user_id", "item_id") + 15,
@@ -160,8 +164,13 @@ def test_a_run_is_loaded_after_days_were_appended_to_its_data_set(tmp_path: Path
         surface=polars.lit("reels"),
     )
     polars.concat([log, new]).write_parquet(tmp_path / "log.parquet")
-    prepare(replace(config.data, append=True))
+    manifest = prepare(replace(config.data, append=True))
+    assert manifest.vocabulary_sizes["item"] > load_run(folder).manifest.vocabulary_sizes["item"]
     assert_frame_equal(predict(load_run(folder), Split.CHOOSE), before)
+
+    settings = replace(config.trainer, max_epochs=2, max_steps=-1)
+    train(replace(load_config(folder), resume=True, trainer=settings))
+    assert load_run(folder, "last").step > before_step
 
 
 @pytest.mark.parametrize("setting", ["precision", "accelerator"])
@@ -177,6 +186,33 @@ def test_a_taken_run_folder_is_refused(run_config: RunConfig) -> None:
     (folder / "something").touch()
     with pytest.raises(ConfigError, match="is not empty; go on with that run by resume=true"):
         train(run_config)
+
+
+def test_a_run_folder_is_held_by_one_training_until_it_dies(
+    run_config: RunConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from recsys.training.run_folder import held\n"
+        "with held(Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match=f"Another process is training in {folder}"):
+            train(run_config)
+        save(run_config, folder / CONFIG_FILE)
+        with pytest.raises(ConfigError, match=f"Another process is training in {folder}"):
+            train(replace(run_config, resume=True))
+        process.kill()
+    (folder / CONFIG_FILE).unlink()
+    with held(folder):
+        begin(folder, run_config, open_or_prepare(run_config.data)[0].manifest)
+    assert (folder / CONFIG_FILE).is_file()
 
 
 def test_more_than_one_device_is_refused(run_config: RunConfig) -> None:

@@ -1,0 +1,84 @@
+"""The folder of a run: made anew, gone on with, and held by one training at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from recsys.data.manifest import DatasetManifest
+from recsys.errors import ConfigError
+from recsys.training.checkpoints import FOLDER, LAST
+from recsys.training.composition import save
+from recsys.training.config import RunConfig
+from recsys.training.environment import write_environment
+from recsys.training.load import CONFIG_FILE, load_config, read_checkpoint
+from recsys.training.metrics_log import MetricsCsv
+from recsys.training.predict import FOLDER as PREDICTIONS
+
+RUNS = Path("runs")
+LOCK_FILE = ".lock"
+
+
+def run_folder(config: RunConfig) -> Path:
+    """Where a run lies.
+
+    Raises:
+        ConfigError: the run to go on with is not named.
+        ArtifactError: there is no such run to go on with.
+    """
+    if config.resume:
+        if config.run_dir is None:
+            raise ConfigError("resume=true needs run_dir=…, the folder of the run to go on with.")
+        load_config(Path(config.run_dir))  # refuses what is no run folder
+    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return Path(config.run_dir) if config.run_dir else RUNS / config.name / time
+
+
+@contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Make the folder where it is absent, and keep other trainings out until the block ends.
+
+    Raises:
+        ConfigError: another process is training there.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / LOCK_FILE).open("w") as lock:
+        try:
+            # Not flock: the loader's workers would inherit that lock and survive a kill with it.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise ConfigError(
+                f"Another process is training in {run_dir}; wait until it has finished, or give "
+                "another run_dir."
+            ) from error
+        yield
+
+
+def begin(run_dir: Path, config: RunConfig, manifest: DatasetManifest) -> None:
+    """Write what a new run depends on into its folder.
+
+    Raises:
+        ConfigError: the folder is not empty.
+    """
+    if any(path.name != LOCK_FILE for path in run_dir.iterdir()):
+        raise ConfigError(
+            f"The run folder {run_dir} is not empty; go on with that run by resume=true, or give "
+            "another run_dir."
+        )
+    save(replace(config, run_dir=str(run_dir)), run_dir / CONFIG_FILE)
+    manifest.save(run_dir)
+    write_environment(run_dir)
+
+
+def go_back_to_checkpoint(run_dir: Path) -> Path | None:
+    """Forget what a run did after its last checkpoint, and return that if there is one."""
+    last = run_dir / FOLDER / LAST
+    step = int(read_checkpoint(last)["global_step"]) if last.exists() else 0
+    MetricsCsv(run_dir).drop_after(step)
+    shutil.rmtree(run_dir / PREDICTIONS, ignore_errors=True)  # of a checkpoint that may change
+    return last if last.exists() else None
