@@ -33,6 +33,7 @@ from recsys.training.run_folder import (
     go_back_to_checkpoint,
     held,
     run_folder,
+    wandb_run_id,
 )
 
 
@@ -146,6 +147,8 @@ def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
         loggers.append(
             WandbLogger(
                 name=run_dir.name,
+                id=wandb_run_id(run_dir),
+                resume="allow",
                 project=config.logger.project,
                 offline=config.logger.offline,
                 save_dir=run_dir,

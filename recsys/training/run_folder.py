@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from recsys.training.predict import FOLDER as PREDICTIONS
 
 RUNS = Path("runs")
 LOCK_FILE = ".lock"
+WANDB_FILE = "wandb_run_id"
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -82,3 +84,11 @@ def go_back_to_checkpoint(run_dir: Path) -> Path | None:
     MetricsCsv(run_dir).drop_after(step)
     shutil.rmtree(run_dir / PREDICTIONS, ignore_errors=True)  # of a checkpoint that may change
     return last if last.exists() else None
+
+
+def wandb_run_id(run_dir: Path) -> str:
+    """The run's id at Weights & Biases, kept so that a resumed run goes on under it."""
+    path = run_dir / WANDB_FILE
+    if not path.exists():
+        path.write_text(secrets.token_hex(4))
+    return path.read_text()

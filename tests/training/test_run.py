@@ -30,7 +30,7 @@ from recsys.training.load import CONFIG_FILE, load_config, load_run
 from recsys.training.metrics_log import read_metrics
 from recsys.training.predict import predict
 from recsys.training.run import train
-from recsys.training.run_folder import begin, held
+from recsys.training.run_folder import WANDB_FILE, begin, held
 
 from .conftest import TINY_RUN
 
@@ -335,3 +335,9 @@ def test_wandb_keeps_numbers_and_configuration_in_the_run_folder(
     for wanted in (b"train/loss", b"val/ne/mean", b"batch_requests"):
         assert wanted in content
     assert not read_metrics(run_dir).is_empty()
+
+    train(replace(load_config(run_dir), resume=True))
+    wandb.finish()
+    files = list(run_dir.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 2
+    assert {file.name for file in files} == {f"run-{(run_dir / WANDB_FILE).read_text()}.wandb"}
