@@ -88,7 +88,8 @@ VERBS = (
     Verb(
         "evaluate",
         "evaluate",
-        "Measure a run on the report split, alone or against another run on the same rows.",
+        "Measure a run on the report split, alone or against another run on the same rows, each at "
+        "its checkpoint=best or checkpoint=last.",
         ("recsys evaluate run_dir=runs/mine against=runs/without_timelines",),
     ),
     Verb(

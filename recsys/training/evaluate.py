@@ -15,9 +15,16 @@ from recsys.errors import ArtifactError, ConfigError
 from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.protocol import Protocol
 from recsys.training.compare import compare, measure
-from recsys.training.load import LoadedRun, load_config, load_run
+from recsys.training.load import (
+    NAMED_CHECKPOINTS,
+    CheckpointUsed,
+    LoadedRun,
+    checkpoint_of,
+    load_config,
+    load_run,
+)
 from recsys.training.metrics_file import Metrics, replace_metrics
-from recsys.training.predict import predict, predictions_path, read_predictions
+from recsys.training.predict import predict, predicted_by, read_predictions
 from recsys.training.protocols import interval_with_protocol, with_protocol
 
 #: Metric names begin with the split's prefix.
@@ -35,7 +42,8 @@ class EvaluateConfig:
         run_dir: the run folder.
         against: another run on the same data set, usually the one without timelines.
         split: ``report``, or ``choose`` while a model is being developed.
-        checkpoint: ``best``, ``last``, or a path.
+        checkpoint: ``best``, ``last``, or a path. The other run is measured at its checkpoint of
+            the same name, and at ``best`` where this is a path.
         bootstrap: how intervals are made.
     """
 
@@ -63,8 +71,8 @@ def evaluate(config: EvaluateConfig) -> Metrics:
     prefix = PREFIXES[split]
     metrics = _measure_groups(run, frame, split, prefix)
     if config.against is not None:
-        control = _control_predictions(Path(config.against), split)
-        metrics |= _compare_groups(run, frame, control, config, prefix)
+        control, used = _control_predictions(Path(config.against), split, config.checkpoint)
+        metrics |= _compare_groups(run, frame, control, used, config, prefix)
     replace_metrics(run.folder, f"{prefix}/", metrics)
     return metrics
 
@@ -92,7 +100,12 @@ def _measure_groups(run: LoadedRun, frame: pl.DataFrame, split: Split, prefix: s
 
 
 def _compare_groups(
-    run: LoadedRun, frame: pl.DataFrame, control: pl.DataFrame, config: EvaluateConfig, prefix: str
+    run: LoadedRun,
+    frame: pl.DataFrame,
+    control: pl.DataFrame,
+    control_checkpoint: CheckpointUsed,
+    config: EvaluateConfig,
+    prefix: str,
 ) -> Metrics:
     metrics: Metrics = {}
     parts = groups(control, run.manifest)
@@ -101,7 +114,7 @@ def _compare_groups(
         comparisons = compare(rows, parts[name], run.manifest.tasks, config.bootstrap)
         for metric, interval in comparisons.items():
             metrics[f"{prefix}/{name}/{metric}".replace("//", "/")] = interval_with_protocol(
-                interval, protocol, str(config.against), config.bootstrap
+                interval, protocol, str(config.against), control_checkpoint, config.bootstrap
             )
     return metrics
 
@@ -132,8 +145,12 @@ def _check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
         )
 
 
-def _control_predictions(run_dir: Path, split: Split) -> pl.DataFrame:
-    """The other run's predictions on the same data set; it is evaluated now if it never was."""
-    if not predictions_path(run_dir, split).is_file():
-        evaluate(EvaluateConfig(run_dir=str(run_dir), split=split.value))
-    return read_predictions(run_dir, split)
+def _control_predictions(
+    run_dir: Path, split: Split, checkpoint: str
+) -> tuple[pl.DataFrame, CheckpointUsed]:
+    """The other run's predictions, made now unless they were made by the checkpoint wanted."""
+    name = checkpoint if checkpoint in NAMED_CHECKPOINTS else "best"
+    wanted = checkpoint_of(run_dir, name)
+    if predicted_by(run_dir, split) != wanted:
+        evaluate(EvaluateConfig(run_dir=str(run_dir), split=split.value, checkpoint=name))
+    return read_predictions(run_dir, split), wanted

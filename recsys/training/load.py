@@ -21,6 +21,23 @@ from recsys.training.config import RunConfig
 
 CONFIG_FILE = "config.yaml"
 NAMED_CHECKPOINTS = {"best": BEST, "last": LAST}
+RULES = {"best": RULE, "last": "end of training"}
+BY_PATH = "given by path"
+
+
+@dataclass(frozen=True)
+class CheckpointUsed:
+    """Which weights of a run something was made with.
+
+    Attributes:
+        name: file name of the checkpoint.
+        chosen_by: the rule that chose it.
+        step: optimiser steps it was trained for.
+    """
+
+    name: str
+    chosen_by: str
+    step: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,11 @@ class LoadedRun:
     chosen_by: str
     step: int
 
+    @property
+    def checkpoint_used(self) -> CheckpointUsed:
+        """Which of the run's weights these are."""
+        return CheckpointUsed(self.checkpoint, self.chosen_by, self.step)
+
 
 def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
     """Load a run.
@@ -67,9 +89,7 @@ def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
     manifest = DatasetManifest.load(folder)  # as trained on; the data set may have grown since
     slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
     model = DV365(config.model, manifest, slice_set, config.encoder, config.optim)
-    path = Path(checkpoint)
-    if checkpoint in NAMED_CHECKPOINTS:
-        path = folder / FOLDER / NAMED_CHECKPOINTS[checkpoint]
+    path = _checkpoint_path(folder, checkpoint)
     content = read_checkpoint(path)
     try:
         model.load_state_dict(content["state_dict"])
@@ -79,9 +99,26 @@ def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     model.eval()
-    rule = {"best": RULE, "last": "end of training"}.get(checkpoint, "given by path")
+    rule = RULES.get(checkpoint, BY_PATH)
     step = int(content["global_step"])
     return LoadedRun(folder, config, manifest, dataset, slice_set, model, path.name, rule, step)
+
+
+def checkpoint_of(run_dir: Path, checkpoint: str) -> CheckpointUsed:
+    """What ``load_run`` would load now, without the model.
+
+    Raises:
+        ArtifactError: the checkpoint is not there or cannot be read.
+    """
+    path = _checkpoint_path(run_dir, checkpoint)
+    step = int(read_checkpoint(path)["global_step"])
+    return CheckpointUsed(path.name, RULES.get(checkpoint, BY_PATH), step)
+
+
+def _checkpoint_path(folder: Path, checkpoint: str) -> Path:
+    if checkpoint in NAMED_CHECKPOINTS:
+        return folder / FOLDER / NAMED_CHECKPOINTS[checkpoint]
+    return Path(checkpoint)
 
 
 def load_config(run_dir: Path) -> RunConfig:

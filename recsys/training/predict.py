@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,12 @@ from recsys.data.requests import TRUTHS, RequestStore
 from recsys.data.schema import Split, Task
 from recsys.errors import ArtifactError
 from recsys.evaluation.paired import TaskPredictions
-from recsys.training.load import LoadedRun
+from recsys.training.load import CheckpointUsed, LoadedRun
 
 FOLDER = "predictions"
+
+#: Key of the Parquet metadata that names the checkpoint.
+CHECKPOINT = "checkpoint"
 
 #: How many events a request's two timelines held.
 HISTORY_COLUMNS = ("explicit_events", "implicit_events")
@@ -30,6 +36,8 @@ def predictions_path(run_dir: Path, split: Split) -> Path:
 
 def predict(run: LoadedRun, split: Split) -> pl.DataFrame:
     """Predict every row of a split and write ``predictions/<split>.parquet``.
+
+    The file's metadata say which checkpoint made it, see :func:`predicted_by`.
 
     Returns:
         ``row_id``, ``user``, ``request_time``, ``item``, ``label_<task>``, ``prediction_<task>``,
@@ -57,8 +65,9 @@ def predict(run: LoadedRun, split: Split) -> pl.DataFrame:
     )
     path = predictions_path(run.folder, split)
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    frame.write_parquet(temporary)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    used = json.dumps(asdict(run.checkpoint_used))
+    frame.write_parquet(temporary, metadata={CHECKPOINT: used})
     temporary.replace(path)
     return frame
 
@@ -80,6 +89,18 @@ def read_predictions(run_dir: Path, split: Split) -> pl.DataFrame:
         raise ArtifactError(
             f"{path} is damaged ({error}); delete it and run `recsys evaluate` again."
         ) from error
+
+
+def predicted_by(run_dir: Path, split: Split) -> CheckpointUsed | None:
+    """The checkpoint that made the predictions; None where there are none or it is not known."""
+    path = predictions_path(run_dir, split)
+    if not path.is_file():
+        return None
+    try:
+        used = pl.read_parquet_metadata(path).get(CHECKPOINT)
+    except pl.exceptions.PolarsError:
+        return None
+    return None if used is None else CheckpointUsed(**json.loads(used))
 
 
 def task_predictions(

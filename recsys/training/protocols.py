@@ -8,6 +8,7 @@ from dataclasses import replace
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.task_metrics import TIE_RULES
+from recsys.training.load import CheckpointUsed
 from recsys.training.metrics_file import Metrics
 
 
@@ -22,11 +23,17 @@ def with_protocol(values: Mapping[str, float], prefix: str, protocol: Protocol) 
 
 
 def interval_with_protocol(
-    interval: Interval, protocol: Protocol, control: str, bootstrap: Bootstrap
+    interval: Interval,
+    protocol: Protocol,
+    control: str,
+    control_checkpoint: CheckpointUsed,
+    bootstrap: Bootstrap,
 ) -> dict[str, float | str]:
     """A comparison of two runs, as it stands in ``metrics.json``."""
     sentence = (
-        f"{protocol.sentence()}; against {control}, same rows; interval: "
+        f"{protocol.sentence()}; against {control}, same rows, checkpoint "
+        f"{control_checkpoint.name} of step {control_checkpoint.step} (chosen by: "
+        f"{control_checkpoint.chosen_by}); interval: "
         f"{interval.confidence:.0%} of {bootstrap.resamples} bootstrap resamples of users, "
         f"seed {bootstrap.seed}"
     )

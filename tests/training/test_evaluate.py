@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from recsys.data.schema import Split
 from recsys.errors import ArtifactError, ConfigError
 from recsys.evaluation.paired import Bootstrap
 from recsys.nn.encoders import EncoderConfig
-from recsys.training.checkpoints import BEST, FOLDER
+from recsys.training.checkpoints import BEST, FOLDER, LAST
 from recsys.training.composition import compose
 from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig, evaluate
-from recsys.training.load import load_run
+from recsys.training.load import checkpoint_of, load_run
 from recsys.training.metrics_file import read_metrics_file, replace_metrics
-from recsys.training.predict import read_predictions
+from recsys.training.predict import predicted_by, predictions_path, read_predictions
 from recsys.training.report.outcome import Outcome
 from recsys.training.report.page import write_report
 from recsys.training.run import train
@@ -82,6 +83,42 @@ def test_a_comparison_is_that_of_the_two_entropies(runs: tuple[Path, Path]) -> N
     gain = metrics["report/gain_captured/skip"]["value"]
     assert gain == pytest.approx((other - ne) / (other - best))
     assert f"against {runs[1]}" in delta["protocol"]
+
+
+def test_both_runs_are_compared_at_the_checkpoint_asked_for(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, control = tmp_path / "run", tmp_path / "control"
+    for source, copy in zip(runs, (run, control), strict=True):
+        shutil.copytree(source, copy)
+        # states that differ, whichever step was the best
+        shutil.copy(copy / FOLDER / LAST, copy / FOLDER / BEST)
+        content = torch.load(copy / FOLDER / BEST, weights_only=True)
+        content["global_step"] = 5
+        for tensor in content["state_dict"].values():
+            if tensor.is_floating_point():
+                tensor.mul_(0.5)
+        torch.save(content, copy / FOLDER / BEST)
+    evaluate(EvaluateConfig(str(run), against=str(control), bootstrap=BOOTSTRAP))
+    assert predicted_by(control, Split.REPORT) == checkpoint_of(control, "best")
+    made = predictions_path(control, Split.REPORT).stat().st_mtime_ns
+    best = read_predictions(control, Split.REPORT)
+    protocol = read_metrics_file(run)["report/relative_ne_delta/skip"]["protocol"]
+    assert "checkpoint best.ckpt of step 5 (chosen by: lowest val/ne/mean" in protocol
+    assert f"against {control}, same rows, checkpoint best.ckpt of step 5 (chosen" in protocol
+
+    by_path = str(run / FOLDER / LAST)
+    evaluate(EvaluateConfig(str(run), str(control), checkpoint=by_path, bootstrap=BOOTSTRAP))
+    assert predictions_path(control, Split.REPORT).stat().st_mtime_ns == made
+
+    evaluate(EvaluateConfig(str(run), str(control), checkpoint="last", bootstrap=BOOTSTRAP))
+    assert predicted_by(control, Split.REPORT) == checkpoint_of(control, "last")
+    last = read_predictions(control, Split.REPORT)
+    assert not np.array_equal(last["prediction_skip"], best["prediction_skip"])
+    delta = read_metrics_file(run)["report/relative_ne_delta/skip"]
+    assert f"against {control}, same rows, checkpoint last.ckpt of step 12 (" in delta["protocol"]
+    ne, other = (read_metrics_file(one)["report/ne/skip"]["value"] for one in (run, control))
+    assert delta["value"] == pytest.approx(100 * (ne - other) / other)
 
 
 def test_seen_and_unseen_items_are_apart(runs: tuple[Path, Path]) -> None:
