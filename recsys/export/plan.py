@@ -74,6 +74,11 @@ def plan_publication(
     return Plan(active, active & changed, was_active & ~active, scope)
 
 
+def of_same_dataset(former: Publication, publication: Publication) -> bool:
+    """Whether the data set is that of the former publication, perhaps grown: no user is lost."""
+    return former.details.get("dataset", [None])[0] in publication.details["dataset"]
+
+
 def _reason_for_everyone(
     former: Publication | None, publication: Publication, only_changed: bool
 ) -> str | None:
@@ -83,6 +88,8 @@ def _reason_for_everyone(
         return "asked for"
     if publication.timestamp < former.timestamp:
         return "the last publication is of a later moment"
+    if not of_same_dataset(former, publication):
+        return "the data set was prepared anew since the last publication"
     for name in ("tower", "batch_users", "gap", "retention", "timelines"):
         if publication.details[name] != former.details.get(name):
             return f"the last publication had another {name}"

@@ -14,6 +14,7 @@ from recsys.data.dataset import TIMELINES, PreparedDataset
 from recsys.data.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.manifest import DatasetManifest
 from recsys.data.moments import to_milliseconds, to_text
+from recsys.data.prepare import GROWN_FROM
 from recsys.data.progress import track
 from recsys.data.schema import (
     MILLISECONDS_PER_DAY,
@@ -28,7 +29,7 @@ from recsys.export.changes import Moment, block_checksums
 from recsys.export.embedding import UserEmbedder
 from recsys.export.embedding_store import EmbeddingStore, open_store
 from recsys.export.known_ids import check_ids
-from recsys.export.plan import plan_publication
+from recsys.export.plan import of_same_dataset, plan_publication
 from recsys.export.users import Users
 from recsys.training.report.outcome import ARTIFACT
 
@@ -87,7 +88,8 @@ class PublishReport:
         scope: whose embeddings were computed, and why.
         active_users: users with an embedding as of this moment.
         published_users: users whose embedding was written.
-        withdrawn_users: users who are not active any more.
+        withdrawn_users: users who are not active any more, or whom the data set, prepared anew,
+            does not know.
         bytes_per_user: payload of one user.
         store_bytes: size of the store.
         compute_seconds: from the first history to the last write.
@@ -131,7 +133,7 @@ def publish(config: PublishConfig) -> PublishReport:
         former = store.current()
         # Begin first: a user deleted after this moment is not written, even if the timelines
         # opened below still hold the user.
-        details = _details(artifact, moment, config, dataset.path / TIMELINES)
+        details = _details(artifact, moment, config, dataset)
         publication = store.begin(moment.as_of, details)
         timelines = TimelineStore.open(dataset.path / TIMELINES)
         users = Users.of(dataset.path)
@@ -152,6 +154,8 @@ def publish(config: PublishConfig) -> PublishReport:
                 "within or soon after the log."
             )
         withdrawn = _withdraw(store, users, plan.withdrawn)
+        if former is not None and not of_same_dataset(former, publication):
+            withdrawn += _withdraw_unknown(store, users)
         embedder = UserEmbedder(artifact, timelines, moment, config.batch_users)
         start = time.perf_counter()
         _compute(store, embedder, users, np.flatnonzero(plan.computed), config.batch_users)
@@ -207,15 +211,18 @@ def parse_moment(text: str | None, manifest: DatasetManifest) -> int:
 
 
 def _details(
-    artifact: Artifact, moment: Moment, config: PublishConfig, timelines: Path
+    artifact: Artifact, moment: Moment, config: PublishConfig, dataset: PreparedDataset
 ) -> dict[str, Any]:
     """What a later publication must know to tell what changed."""
+    timelines = dataset.path / TIMELINES
+    grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
     return {
         "tower": artifact.identity,
         "batch_users": config.batch_users,
         "gap": moment.gap,
         "retention": moment.retention,
         "timelines": str(timelines.resolve()),
+        "dataset": [dataset.manifest.fingerprint, *grown_from],
         "blocks": block_checksums(StoreManifest.load(timelines)),
     }
 
@@ -225,6 +232,15 @@ def _withdraw(store: EmbeddingStore, users: Users, withdrawn: NDArray[np.bool_])
     return sum(
         store.withdraw_many(users.ids(positions[start : start + _USERS_PER_WRITE]))
         for start in range(0, len(positions), _USERS_PER_WRITE)
+    )
+
+
+def _withdraw_unknown(store: EmbeddingStore, users: Users) -> int:
+    """Withdraw stored users that the data set does not know; a walk over the whole store."""
+    unknown = users.unknown(store.users())
+    return sum(
+        store.withdraw_many(unknown[start : start + _USERS_PER_WRITE])
+        for start in range(0, len(unknown), _USERS_PER_WRITE)
     )
 
 

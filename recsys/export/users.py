@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -43,3 +44,8 @@ class Users:
         """Raw ids at some positions."""
         found: list[UserId] = self.raw[positions].tolist()
         return found
+
+    def unknown(self, ids: Iterable[UserId]) -> list[UserId]:
+        """Those of ``ids`` that the data set does not know."""
+        known = set(self.raw.tolist())
+        return [user for user in ids if user not in known]

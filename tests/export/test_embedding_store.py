@@ -68,6 +68,17 @@ def test_a_committed_embedding_is_read_back(store: EmbeddingStore) -> None:
     assert store.get("7") is None  # an integer and its spelling are two users
 
 
+def test_every_user_with_a_record_is_walked_once(store: EmbeddingStore) -> None:
+    users: list[int | str] = [-3, 0, 7, 2**62, "seven", "", "ä", "sevenfold"]
+    assert list(store.users()) == []
+    for _ in range(3):  # superseded records stay until prune
+        store.begin(0, {})
+        store.put_many(users, rows(*range(len(users))))
+        store.commit()
+    walked = list(store.users())
+    assert len(walked) == len(users) and set(walked) == set(users)
+
+
 def test_nothing_is_seen_before_commit(store: EmbeddingStore) -> None:
     assert store.current() is None
     assert store.get(1) is None

@@ -265,6 +265,26 @@ def test_a_deleted_user_is_gone_from_timelines_and_store(folder: Path) -> None:
     assert user not in published(folder / "store")
 
 
+def test_users_that_a_new_preparation_drops_are_withdrawn(folder: Path) -> None:
+    publish(config(folder, "store"))
+    before = published(folder / "store")
+    path = folder / "data" / "vocabulary" / "user.parquet"
+    known = Vocabulary.load(path)
+    last = max(before)
+    replace(known, table=known.table.filter(pl.col("raw") < last)).save(path)
+    manifest = DatasetManifest.load(folder / "data")
+    grown = {"grown_from": [manifest.fingerprint]}
+    replace(manifest, fingerprint="grown", preparation=grown).save(folder / "data")
+    assert publish(config(folder, "store")).scope.startswith("changed since version")
+    assert published(folder / "store") == before
+
+    replace(manifest, fingerprint="prepared anew").save(folder / "data")
+    report = publish(config(folder, "store"))
+    assert report.scope == "everyone: the data set was prepared anew since the last publication"
+    assert report.withdrawn_users == 1
+    assert published(folder / "store") == {u: row for u, row in before.items() if u != last}
+
+
 def test_string_ids_are_the_keys(tmp_path: Path) -> None:
     log = events(400, NOW - 10 * DAY, NOW, seed=4)
     dataset = prepared_dataset(tmp_path / "data", log, string_ids=True)

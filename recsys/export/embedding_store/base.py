@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -79,6 +79,13 @@ def encode_user(user: UserId) -> bytes:
     return b"i" + struct.pack(">Q", user + (1 << 63))
 
 
+def decode_user(key: bytes) -> UserId:
+    """The reverse of :func:`encode_user`."""
+    if key[:1] == b"s":
+        return key[3:].decode()
+    return int.from_bytes(key[1:], "big") - (1 << 63)
+
+
 def encode_record(timestamp: int, rows: NDArray[np.int64]) -> bytes:
     """Header and rows [N, n] of one user."""
     return HEADER.pack(timestamp, *rows.shape) + np.ascontiguousarray(rows, dtype="<i8").tobytes()
@@ -111,6 +118,10 @@ class EmbeddingStore(ABC):
         """The embeddings of several users, all from one state of the store."""
         found = self._read([encode_user(user) for user in users])
         return [None if entry is None else decode_record(*entry) for entry in found]
+
+    def users(self) -> Iterator[UserId]:
+        """Every user with a record, also a superseded or withdrawn one; a walk over all of them."""
+        return map(decode_user, self._keys())
 
     def begin(self, timestamp: int, details: dict[str, Any]) -> Publication:
         """Start a publication; take back what an unfinished one has written.
@@ -204,6 +215,10 @@ class EmbeddingStore(ABC):
     @abstractmethod
     def _read(self, keys: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
         """Per key its newest (version, record) not above ``current``, all from one state."""
+
+    @abstractmethod
+    def _keys(self) -> Iterator[bytes]:
+        """The key of every user with a record, each once."""
 
     @abstractmethod
     def _take_version(self) -> int:

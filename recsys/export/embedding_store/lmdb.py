@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -149,6 +149,17 @@ class LmdbStore(EmbeddingStore):
                             entry = number, bytes(cursor.value())
                     found.append(entry)
         return found
+
+    def _keys(self) -> Iterator[bytes]:
+        with (
+            self._environment.begin() as transaction,
+            transaction.cursor(db=self._records) as cursor,
+        ):
+            found = cursor.first()
+            while found:
+                key = cursor.key()[:-8]
+                yield key
+                found = cursor.set_range(key + _version_bytes(LARGEST_VERSION) + b"\0")
 
     def _take_version(self) -> int:
         with self._environment.begin(write=True, db=self._state) as transaction:

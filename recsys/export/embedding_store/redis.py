@@ -9,7 +9,7 @@ setting (``appendfsync``).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -170,6 +170,14 @@ class RedisStore(EmbeddingStore):
     def _read(self, keys: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
         found = self._read_script([self._key("current"), *map(self._record_key, keys)])
         return [None if entry is None else (int(entry[0]), entry[1]) for entry in found]
+
+    def _keys(self) -> Iterator[bytes]:
+        prefix = self._record_key(b"")
+        seen = set()  # SCAN may name a key twice
+        for name in self._client.scan_iter(match=prefix + b"*", count=USERS_PER_CALL):
+            if name not in seen:
+                seen.add(name)
+                yield name.removeprefix(prefix)
 
     def _take_version(self) -> int:
         version = int(self._client.incr(self._key("last_version")))
