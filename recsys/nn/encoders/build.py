@@ -52,7 +52,7 @@ def build_encoder(config: EncoderConfig, num_inputs: int, dimension: int) -> Use
         case "dim_wise_transformer":
             return DimWiseTransformer(num_inputs, dimension, dropout=config.dropout, **sizes)
         case "token_wise_transformer":
-            return TokenWiseTransformer(num_inputs, dropout=config.dropout, **sizes)
+            return TokenWiseTransformer(num_inputs, num_inputs, dropout=config.dropout, **sizes)
     raise ConfigError("encoder.name=none is a model without timelines: it has no user tower.")
 
 

@@ -84,24 +84,24 @@ class EncoderLayer(nn.Module):
         return encoded
 
 
-class DimWiseTransformer(UserEncoder):
-    """Transformer on [N, D], attention over the N tokens; its last outputs beside an LCE.
+class _TransformerWithCompression(UserEncoder):
+    """Attention layers of one width, whose last outputs stand beside an LCE.
 
     Args:
         num_inputs: N.
-        dimension: D, the width of the layers.
+        width: width of the layers: D, or N in the token-wise view.
         num_outputs: N_out, of which ``compression_outputs`` are the LCE's.
         compression_outputs: N_lce.
         layers: number of attention layers.
         heads: attention heads.
-        feed_forward_factor: hidden width of FF over D.
+        feed_forward_factor: hidden width of FF over ``width``.
         dropout: dropout inside the layers.
     """
 
     def __init__(
         self,
         num_inputs: int,
-        dimension: int,
+        width: int,
         num_outputs: int,
         compression_outputs: int,
         layers: int,
@@ -113,11 +113,18 @@ class DimWiseTransformer(UserEncoder):
         self.kept = num_outputs - compression_outputs
         self.layers = nn.Sequential(
             *(
-                EncoderLayer(dimension, heads, feed_forward_factor * dimension, dropout)
+                EncoderLayer(width, heads, feed_forward_factor * width, dropout)
                 for _ in range(layers)
             )
         )
         self.compression = LinearCompression(num_inputs, compression_outputs)
+
+
+class DimWiseTransformer(_TransformerWithCompression):
+    """Transformer on [N, D], attention over the N tokens; its last outputs beside an LCE.
+
+    ``width`` is D.
+    """
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[B, N, D] → [B, N_out, D]."""
@@ -125,41 +132,12 @@ class DimWiseTransformer(UserEncoder):
         return torch.cat([encoded[:, -self.kept :], self.compression(pooled)], dim=1)
 
 
-class TokenWiseTransformer(UserEncoder):
+class TokenWiseTransformer(_TransformerWithCompression):
     """Transformer on [D, N], attention over the D coordinates; its last outputs beside an LCE.
 
-    The layers keep the width N. An output token is a column of U, so the last N_out outputs of
-    the paper are the last columns: transposed back, the last tokens.
-
-    Args:
-        num_inputs: N, the width of the layers.
-        num_outputs: N_out, of which ``compression_outputs`` are the LCE's.
-        compression_outputs: N_lce.
-        layers: number of attention layers.
-        heads: attention heads.
-        feed_forward_factor: hidden width of FF over N.
-        dropout: dropout inside the layers.
+    ``width`` is N, which the layers keep. An output token is a column of U, so the last N_out
+    outputs of the paper are the last columns: transposed back, the last tokens.
     """
-
-    def __init__(
-        self,
-        num_inputs: int,
-        num_outputs: int,
-        compression_outputs: int,
-        layers: int,
-        heads: int,
-        feed_forward_factor: int,
-        dropout: float,
-    ) -> None:
-        super().__init__(num_outputs)
-        self.kept = num_outputs - compression_outputs
-        self.layers = nn.Sequential(
-            *(
-                EncoderLayer(num_inputs, heads, feed_forward_factor * num_inputs, dropout)
-                for _ in range(layers)
-            )
-        )
-        self.compression = LinearCompression(num_inputs, compression_outputs)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[B, N, D] → [B, N_out, D]."""
