@@ -1,0 +1,1 @@
+"""Encoders of sequences of events: from one token per event to one state per event."""
