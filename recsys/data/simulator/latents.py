@@ -119,7 +119,7 @@ def within_reach(
     Short-term interest: its value in the last cell that had begun, shrunk by a^lag. Quality of an
     item published since: the posterior given its author's quality and its content score. Mood: 0.
     """
-    interests, c = config.interests, config.catalogue
+    interests = config.interests
     then = request_time[rows] - config.gap_hours * MILLISECONDS_PER_HOUR
     part = latents.take(rows)
     item = part.impressions.item
@@ -130,15 +130,7 @@ def within_reach(
     own = part.slot >= 0
     short_variance = np.where(own, np.float32(interests.short_term_sd**2) * (1 - kept**2), 0)
 
-    author_quality = catalogue.author_quality[catalogue.item_author[item]]
-    shrink = c.item_quality**2 / (c.item_quality**2 + c.content_noise**2)
-    posterior = author_quality + np.float32(shrink) * (
-        catalogue.content_score[item] - author_quality
-    )
-    is_new = catalogue.item_published[item] > then
-    quality = np.where(is_new, posterior, catalogue.item_quality[item])
-    quality_variance = np.where(is_new, np.float32(c.item_quality**2 * (1 - shrink)), 0)
-
+    quality, quality_variance = known_quality(config, catalogue, item, then)
     means = part.responses(part.stable + short_term, quality, 0.0)
     variances = {
         name: response_variance(response, short_variance, quality_variance, interests.mood_sd**2)
@@ -147,3 +139,29 @@ def within_reach(
     reach = {task: expected_sigmoid(means[task], variances[task]) for task in LOGIT_TASKS}
     duration = catalogue.item_duration[item]
     return reach | dwell_truth(config.dwell, means["dwell"], variances["dwell"], duration)
+
+
+def known_quality(
+    config: SimulatorConfig, catalogue: Catalogue, item: Integers, then: Integers
+) -> tuple[Floats, Floats]:
+    """Mean and variance of the items' quality given what had happened at a moment, [rows] each.
+
+    An item that was out already is known; of a later one its author's quality and its content
+    score leave a Gaussian posterior.
+
+    Args:
+        config: the simulator's configuration.
+        catalogue: with the items.
+        item: [rows].
+        then: [rows] ms since the start of the log.
+    """
+    c = config.catalogue
+    author_quality = catalogue.author_quality[catalogue.item_author[item]]
+    shrink = c.item_quality**2 / (c.item_quality**2 + c.content_noise**2)
+    posterior = author_quality + np.float32(shrink) * (
+        catalogue.content_score[item] - author_quality
+    )
+    is_new = catalogue.item_published[item] > then
+    quality = np.where(is_new, posterior, catalogue.item_quality[item])
+    variance = np.where(is_new, np.float32(c.item_quality**2 * (1 - shrink)), 0)
+    return quality, variance
