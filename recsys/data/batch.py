@@ -5,13 +5,12 @@ Legend: B requests, R rows (items over all requests), E events over all requests
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from recsys.data.tensor_batch import TensorBatch
 
 #: A jagged timeline: ``lengths`` [B] int64 and one flat tensor [E] per column of
 #: ``EXPLICIT_COLUMNS`` or ``IMPLICIT_COLUMNS``, events of a request side by side, oldest first.
@@ -41,14 +40,9 @@ IMPLICIT_COLUMNS: dict[str, torch.dtype] = {
     "dwell_time": torch.float32,  # s, NaN where unknown
 }
 
-#: Where each tensor of a packed batch lies: field, column of a timeline, dtype, shape, offset.
-Layout = list[tuple[str, str | None, torch.dtype, tuple[int, ...], int]]
-
-_ALIGNMENT = 64
-
 
 @dataclass
-class RequestBatch:
+class RequestBatch(TensorBatch):
     """Requests with their timelines and rows.
 
     Attributes:
@@ -80,65 +74,3 @@ class RequestBatch:
         """[R] int64: the request each row belongs to."""
         positions = torch.arange(len(self.rows_per_request), device=self.rows_per_request.device)
         return torch.repeat_interleave(positions, self.rows_per_request)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> RequestBatch:
-        """A copy on ``device``; Lightning calls it when it moves a batch."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> RequestBatch:
-        """A copy in page-locked memory; the loader calls it when ``pin_memory`` is set."""
-        return self._map(lambda tensor: tensor.pin_memory())
-
-    def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keep the memory until ``stream`` is done; TorchRec's pipelines call it."""
-
-        def record(tensor: Tensor) -> Tensor:
-            tensor.record_stream(stream)
-            return tensor
-
-        self._map(record)
-
-    def __reduce__(self) -> tuple[Callable[..., RequestBatch], tuple[Tensor, Layout]]:
-        """Pickle as one buffer: a loader's worker then shares one piece of memory per batch with
-        the training process, not one per tensor.
-        """
-        named: list[tuple[str, str | None, Tensor]] = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            columns = value if isinstance(value, dict) else {None: value}
-            named.extend((field.name, column, tensor) for column, tensor in columns.items())
-        layout: Layout = []
-        size = 0
-        for name, column, tensor in named:
-            layout.append((name, column, tensor.dtype, tuple(tensor.shape), size))
-            size += -(-tensor.numel() * tensor.element_size() // _ALIGNMENT) * _ALIGNMENT
-        buffer = torch.empty(size, dtype=torch.uint8, device=self.row_id.device)
-        for (_, _, tensor), (_, _, dtype, shape, offset) in zip(named, layout, strict=True):
-            _view(buffer, dtype, shape, offset).copy_(tensor)
-        return _unpack, (buffer, layout)
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> RequestBatch:
-        moved: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, dict):
-                moved[field.name] = {name: function(tensor) for name, tensor in value.items()}
-            else:
-                moved[field.name] = function(value)
-        return RequestBatch(**moved)
-
-
-def _unpack(buffer: Tensor, layout: Layout) -> RequestBatch:
-    """The batch whose tensors are views of ``buffer``."""
-    values: dict[str, Any] = {}
-    for name, column, dtype, shape, offset in layout:
-        tensor = _view(buffer, dtype, shape, offset)
-        if column is None:
-            values[name] = tensor
-        else:
-            values.setdefault(name, {})[column] = tensor
-    return RequestBatch(**values)
-
-
-def _view(buffer: Tensor, dtype: torch.dtype, shape: tuple[int, ...], offset: int) -> Tensor:
-    return buffer[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
-
-import lightning
-import torch
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.loading import RequestDataset
 from recsys.data.sampling import BatchBounds, RequestBatchSampler
-from recsys.data.schema import Split
+from recsys.data.split_datamodule import BatchLoader, SplitDataModule, use_one_thread
 from recsys.data.timelines import DEFAULT_MAX_EVENTS
 from recsys.errors import ConfigError
 
@@ -56,56 +51,15 @@ class LoaderConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}, it must not be negative.")
 
 
-class RequestLoader(StatefulDataLoader):
-    """A torchdata loader of whole batches; its state can be loaded in the middle of an epoch."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where ``state_dict`` was taken.
-
-        Raises:
-            ConfigError: it was taken with another number of workers.
-        """
-        saved = state_dict.get("_snapshot", {}).get("_main_snapshot", {}).get("_num_workers", 0)
-        if saved != self.num_workers:
-            raise ConfigError(
-                f"the checkpoint was made with {saved} loader worker(s), this run has "
-                f"{self.num_workers}; resume with num_workers={saved}."
-            )
-        super().load_state_dict(state_dict)
-
-
-class RequestDataModule(lightning.LightningDataModule):
-    """Yields ``RequestBatch``: fit to train, choose to validate, report to test.
-
-    Under data parallelism every rank gets batches of its own and the same number of them
-    (``RequestBatchSampler``), so the trainer must not add a sampler of its own: give it
-    ``use_distributed_sampler=False``.
-    """
+class RequestDataModule(SplitDataModule):
+    """Yields ``RequestBatch``: fit to train, choose to validate, report to test."""
 
     def __init__(self, config: LoaderConfig, dataset: PreparedDataset) -> None:
         super().__init__()
         self.config = config
         self.dataset = dataset
 
-    def train_dataloader(self) -> RequestLoader:
-        """Shuffled batches of the fit split."""
-        loader = self.loader(Split.FIT, shuffle=True)
-        if self.trainer is not None:
-            # Lightning makes the first iterator before it sets the epoch, and drops the loader's
-            # state when it resumes at the end of an epoch
-            progress = self.trainer.fit_loop.epoch_progress.current
-            loader.sampler.set_epoch(progress.processed)  # type: ignore[attr-defined]
-        return loader
-
-    def val_dataloader(self) -> RequestLoader:
-        """Batches of the choose split."""
-        return self.loader(Split.CHOOSE, shuffle=False)
-
-    def test_dataloader(self) -> RequestLoader:
-        """Batches of the report split."""
-        return self.loader(Split.REPORT, shuffle=False)
-
-    def loader(self, split: str, *, shuffle: bool) -> RequestLoader:
+    def loader(self, split: str, *, shuffle: bool) -> BatchLoader:
         """Batches of one split, this rank's share of them.
 
         Raises:
@@ -130,30 +84,11 @@ class RequestDataModule(lightning.LightningDataModule):
             rank=rank,
             num_ranks=num_ranks,
         )
-        return RequestLoader(
+        return BatchLoader(
             requests,
             batch_size=None,  # the sampler gives whole batches
             sampler=sampler,
             num_workers=config.num_workers,
             pin_memory=config.pin_memory,
-            worker_init_fn=_use_one_thread,
+            worker_init_fn=use_one_thread,
         )
-
-    def _place(self) -> tuple[int, int]:
-        """This process's rank and the number of data-parallel processes."""
-        if self.trainer is None:
-            return 0, 1
-        if (
-            self.trainer.world_size > 1
-            and self.trainer._accelerator_connector.use_distributed_sampler
-        ):
-            raise ConfigError(
-                "the batches are already divided among the processes; "
-                "give the trainer use_distributed_sampler=False."
-            )
-        return self.trainer.global_rank, self.trainer.world_size
-
-
-def _use_one_thread(worker: int) -> None:
-    """Workers are many and copy memory: more threads would only get in each other's way."""
-    torch.set_num_threads(1)

@@ -109,10 +109,14 @@ class RequestBatchSampler(Sampler[NDArray[np.int64]]):
         count = len(self._events)
         order = generator.permutation(count) if self._shuffle else np.arange(count)
         window = np.arange(count) // self._window
-        order = order[np.lexsort((self._events[order], window))]
+        order = order[np.lexsort((self._lengths(epoch)[order], window))]
         batches = np.split(order, self._cuts(self._shares[order]))
         steps = generator.permutation(self._num_steps) if self._shuffle else range(self._num_steps)
         return [batches[step * self._num_ranks + self._rank] for step in steps]
+
+    def _lengths(self, epoch: int) -> NDArray[np.int64]:
+        """[Q] lengths of the histories, by which the requests of a window are sorted."""
+        return self._events
 
     def _cuts(self, shares: NDArray[np.float64]) -> NDArray[np.int64]:
         """Where N batches of equal shares, none of them empty, are cut apart: [N - 1]."""

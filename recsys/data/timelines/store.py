@@ -236,13 +236,13 @@ class TimelineStore:
                 known[known] = block.users[position[known]] == users[requests][known]
                 position, owners = position[known], requests[known]
                 start, end = block.offsets[position], block.offsets[position + 1]
-                stop = _first_not_before(block.columns["timestamp"], start, end, before[owners])
+                stop = first_not_before(block.columns["timestamp"], start, end, before[owners])
                 found = stop > start
                 if found.any():
                     yield _Ranges(block, owners[found], start[found], stop[found])
 
 
-def _first_not_before(
+def first_not_before(
     timestamps: NDArray[np.int64],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
