@@ -10,12 +10,12 @@ from recsys.data.schema import Split
 from recsys.data.slices import SliceSet
 from recsys.models.dv365 import DV365
 from recsys.nn.losses import LabelStatistics
-from recsys.training.config import RunConfig
+from recsys.training.systems.dv365 import DV365RunConfig
 
 _SEED = 0
 
 
-def build_model(config: RunConfig, dataset: PreparedDataset) -> DV365:
+def build_model(config: DV365RunConfig, dataset: PreparedDataset) -> DV365:
     """The model of `recsys train`, the same weights each time."""
     torch.manual_seed(_SEED)
     manifest = dataset.manifest

@@ -46,7 +46,7 @@ from recsys.data.schema import (
 )
 from recsys.data.timelines import EVENT_SCHEMA, TimelineStore, TimelineWriter
 from recsys.training.composition import compose
-from recsys.training.config import RunConfig
+from recsys.training.systems.dv365 import DV365RunConfig
 
 DESCRIPTION = "timeline building against a plain Polars group-by, and the loader's speed"
 
@@ -268,7 +268,7 @@ def _measure_reading(config: Config, dataset: PreparedDataset) -> dict[str, floa
 
 def _training_speed(config: Config, dataset: PreparedDataset) -> float:
     """Requests per second that DV365 takes, as in `experiment=demo`, batches not counted."""
-    run_config = compose("train", RunConfig, ["experiment=demo"])
+    run_config = compose("train", DV365RunConfig, ["experiment=demo"])
     training = Training(build_model(run_config, dataset))
     batches = iter(RequestDataModule(run_config.loader, dataset).train_dataloader())
     training.step(next(batches))

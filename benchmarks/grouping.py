@@ -32,7 +32,7 @@ from recsys.data.simulator.simulate import simulate
 from recsys.evaluation.row_losses import cross_entropy
 from recsys.models.dv365 import DV365
 from recsys.training.composition import compose
-from recsys.training.config import RunConfig
+from recsys.training.systems.dv365 import DV365RunConfig
 
 DESCRIPTION = "rows per second of training with and without request grouping, same loss"
 
@@ -74,18 +74,20 @@ def run(config: Config) -> dict[str, object]:
     return {"config": asdict(config), "threads": torch.get_num_threads(), **figures}
 
 
-def _prepared(config: Config, folder: Path) -> tuple[RunConfig, PreparedDataset]:
+def _prepared(config: Config, folder: Path) -> tuple[DV365RunConfig, PreparedDataset]:
     simulation = configure_simulation(
         ["simulator=demo", f"simulator.users={config.users}", f"out={folder / 'log'}"]
     )
     simulate(simulation.simulator, Path(simulation.out))
     data = (f"data.path={folder / 'log'}", f"data.out={folder / 'prepared'}")
-    run_config = compose("train", RunConfig, ["experiment=demo", *data])
+    run_config = compose("train", DV365RunConfig, ["experiment=demo", *data])
     prepare(run_config.data)
     return run_config, PreparedDataset.open(run_config.data.out_folder)
 
 
-def _measure(config: Config, run_config: RunConfig, dataset: PreparedDataset) -> dict[str, float]:
+def _measure(
+    config: Config, run_config: DV365RunConfig, dataset: PreparedDataset
+) -> dict[str, float]:
     loader = run_config.loader
     rows = {
         name: RequestDataset(

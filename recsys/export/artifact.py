@@ -28,9 +28,10 @@ from recsys.export.user_tower import export_encoder, quantize_tables, script_tow
 from recsys.models.dv365 import build_user_tower
 from recsys.nn.user_tower import UserTower
 from recsys.training.environment import describe_environment
-from recsys.training.load import CONFIG_FILE, LoadedRun
+from recsys.training.load import CONFIG_FILE
 from recsys.training.metrics_file import replace_metrics
 from recsys.training.report.outcome import ARTIFACT, EXPORT_PREFIX
+from recsys.training.systems.dv365 import DV365Run
 
 TOWER_FILE = "user_tower.pt"
 ENCODER_FILE = "encoder.pt2"
@@ -92,7 +93,7 @@ class Artifact:
             return cast(Tensor, self.tower(explicit, implicit, request_time))
 
 
-def export_run(run: LoadedRun, config: ExportConfig) -> Path:
+def export_run(run: DV365Run, config: ExportConfig) -> Path:
     """Write the artifact of a run, and what it measured into the run's ``metrics.json`` too.
 
     Returns:
@@ -112,7 +113,9 @@ def export_run(run: LoadedRun, config: ExportConfig) -> Path:
         shutil.copy(run.folder / CONFIG_FILE, folder / CONFIG_FILE)
         _copy_vocabularies(run, folder / VOCABULARY)
         dimension = run.config.model.dimension
-        export_encoder(tower.encoder, len(run.slice_set.slices), dimension, folder / ENCODER_FILE)
+        export_encoder(
+            tower.encoder, len(run.model.slice_set.slices), dimension, folder / ENCODER_FILE
+        )
         scripted = script_tower(tower)
         torch.jit.save(scripted, folder / TOWER_FILE)
         vector_bytes = num_outputs * dimension * 4
@@ -165,7 +168,7 @@ def age_edges(slice_set: SliceSet) -> tuple[int, ...]:
     return tuple(sorted(int(edge) for edge in edges if 0 < edge < float("inf")))
 
 
-def _inference_tower(run: LoadedRun) -> UserTower:
+def _inference_tower(run: DV365Run) -> UserTower:
     """The trained tower with cell pooling, whichever pooling it was trained with."""
     if run.model.tower is None:
         raise ArtifactError(
@@ -173,13 +176,13 @@ def _inference_tower(run: LoadedRun) -> UserTower:
             "tower to export; choose a run with an encoder."
         )
     model = replace(run.config.model, pooling="cells")
-    tower = build_user_tower(model, run.config.encoder, run.manifest, run.slice_set)
+    tower = build_user_tower(model, run.config.encoder, run.manifest, run.model.slice_set)
     assert tower is not None
     tower.load_state_dict(run.model.tower.state_dict())
     return tower
 
 
-def _copy_vocabularies(run: LoadedRun, folder: Path) -> None:
+def _copy_vocabularies(run: DV365Run, folder: Path) -> None:
     """The ids the tower was trained with; an id that is not there is given to it as index 0."""
     folder.mkdir()
     known = FitVocabulary.of(run.manifest).sizes
@@ -197,7 +200,7 @@ def _copy_vocabularies(run: LoadedRun, folder: Path) -> None:
 
 
 def _manifest(
-    run: LoadedRun, config: ExportConfig, num_outputs: int, sizes: dict[str, float]
+    run: DV365Run, config: ExportConfig, num_outputs: int, sizes: dict[str, float]
 ) -> ArtifactManifest:
     environment = describe_environment()
     del environment["command"]
@@ -223,7 +226,7 @@ def _manifest(
         fit_vocabulary=FitVocabulary.of(run.manifest).sizes,
         gap_hours=run.config.loader.gap_hours,
         max_events=run.config.loader.max_events,
-        age_edges=age_edges(run.slice_set),
+        age_edges=age_edges(run.model.slice_set),
         inputs=describe_inputs(),
         output={"embedding": embedding, "published": published},
         codes={

@@ -16,16 +16,16 @@ from recsys.data.schema import Split
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.task_metrics import TaskMetrics
 from recsys.export.embedding_row import dequantize_rows, quantize_rows
-from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
 from recsys.training.protocols import with_protocol
 from recsys.training.report.outcome import EXPORT_PREFIX
+from recsys.training.systems.dv365 import DV365Run
 
 #: Timelines and request time → user embedding [B, N_out, D].
 Embed = Callable[[JaggedTimeline, JaggedTimeline, Tensor], Tensor]
 
 
-def quantized_metrics(run: LoadedRun, embed: Embed) -> Metrics:
+def quantized_metrics(run: DV365Run, embed: Embed) -> Metrics:
     """Metrics of the choose split with published embeddings, and how far they moved.
 
     The backbone scores every row twice: with the embedding of the trained tower, and with the
@@ -67,7 +67,7 @@ def quantized_metrics(run: LoadedRun, embed: Embed) -> Metrics:
     return measured
 
 
-def _predictions(run: LoadedRun, batch: RequestBatch, user_embedding: Tensor) -> Tensor:
+def _predictions(run: DV365Run, batch: RequestBatch, user_embedding: Tensor) -> Tensor:
     """[R, K] of the backbone, given the embeddings of the batch's requests."""
     outputs = run.model.backbone(
         user_embedding,
@@ -80,7 +80,7 @@ def _predictions(run: LoadedRun, batch: RequestBatch, user_embedding: Tensor) ->
     return run.model.predictions(outputs)
 
 
-def _protocol(run: LoadedRun) -> Protocol:
+def _protocol(run: DV365Run) -> Protocol:
     requests = run.dataset.requests(Split.CHOOSE)
     return Protocol(
         dataset=run.manifest.name,

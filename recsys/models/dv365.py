@@ -140,6 +140,7 @@ class DV365(lightning.LightningModule):
         super().__init__()
         statistics = statistics or LabelStatistics.neutral(len(manifest.tasks))
         self.optim = optim
+        self.slice_set = slice_set
         self.tower = build_user_tower(config, encoder, manifest, slice_set)
         self.backbone = Backbone(
             manifest,

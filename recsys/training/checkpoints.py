@@ -13,13 +13,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Checkpoint
 
+from recsys.training.systems.base import Monitor
+
 FOLDER = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
-MONITOR = "val/ne/mean"
-#: Stands in where no NE is defined: without binary tasks, or with labels that are all equal.
-FALLBACK = "val/loss"
-RULE = f"lowest {MONITOR}, or {FALLBACK} where no NE is defined"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -40,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Saves the best state by ``RULE`` and, every few steps, the last one.
+    """Saves the best state by a monitored metric and, every few steps, the last one.
 
     Lightning's ModelCheckpoint saves a step that is also validated before its validation; a run
     killed in between would skip that validation when resumed, and could choose another
@@ -48,14 +46,15 @@ class Checkpoints(Checkpoint):
     later, when Lightning has counted the epoch as done, a run could not go on within it.
 
     Attributes:
-        best_value: lowest monitored value so far, None before the first validation.
+        best_value: best monitored value so far, None before the first validation.
         best_step: optimiser steps done when it was measured.
         best_metrics: every ``val/…`` metric of that validation.
     """
 
-    def __init__(self, folder: Path, every_n_steps: int) -> None:
+    def __init__(self, folder: Path, every_n_steps: int, monitor: Monitor) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
+        self.monitor = monitor
         self.best_value: float | None = None
         self.best_step = 0
         self.best_metrics: dict[str, float] = {}
@@ -93,14 +92,22 @@ class Checkpoints(Checkpoint):
         measured = {
             k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")
         }
-        value = measured.get(MONITOR, math.nan)
-        if math.isnan(value):
-            value = measured[FALLBACK]
-        if self.best_value is None or math.isnan(self.best_value) or value < self.best_value:
+        value = measured.get(self.monitor.metric, math.nan)
+        # Without positives, or with labels that are all equal, the metric is not defined.
+        defined = not math.isnan(value)
+        if not defined:
+            value = measured[self.monitor.fallback]
+        if self._is_best(value, highest=defined and self.monitor.highest):
             self.best_value, self.best_step = value, trainer.global_step
             self.best_metrics = measured
             trainer.save_checkpoint(self.folder / BEST, weights_only=False)
         trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+
+    def _is_best(self, value: float, *, highest: bool) -> bool:
+        best = self.best_value
+        if best is None or math.isnan(best):
+            return True
+        return value > best if highest else value < best
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know to choose the same checkpoint."""

@@ -1,4 +1,4 @@
-"""The configuration of a training run; conf/train.yaml composes it."""
+"""What every training run is configured by; ``recsys.training.systems`` adds the rest."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from recsys.data.datamodule import LoaderConfig
 from recsys.data.prepare import PrepareConfig
-from recsys.data.slice_families import SliceConfig
 from recsys.errors import ConfigError
-from recsys.models.dv365 import DV365Config, OptimConfig
-from recsys.nn.encoders.base import EncoderConfig
 
 
 @dataclass(frozen=True)
@@ -77,35 +73,27 @@ class LoggerConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything a run depends on.
+    """What a run of any system depends on.
 
     Attributes:
         name: of the experiment; part of the default run folder.
+        system: what is trained, a key of ``recsys.training.systems.SYSTEMS``.
         run_dir: the run folder; None makes ``runs/<name>/<time>``.
         resume: go on with the run in ``run_dir``.
-        seed: of the initial weights, the order of the requests and dropout.
+        seed: of the initial weights, the order of the examples and dropout.
         data_dir: where data sets are looked for, before RECSYS_DATA_DIR and ./data.
         data: the data set and how it is prepared.
-        slices: which slices of the timelines are pooled.
-        encoder: how pooled slices become the user embedding.
-        model: sizes of tables and backbone, the gap, weights of the tasks.
-        optim: optimisers of the tables and of everything else.
-        loader: batches and workers.
         trainer: how long and on what to train.
         logger: where numbers go.
     """
 
     name: str = MISSING
+    system: str = MISSING
     run_dir: str | None = None
     resume: bool = False
     seed: int = 0
     data_dir: str | None = None
     data: PrepareConfig = field(default_factory=PrepareConfig)
-    slices: SliceConfig = field(default_factory=SliceConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    model: DV365Config = field(default_factory=DV365Config)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    loader: LoaderConfig = field(default_factory=LoaderConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import lightning.pytorch as pl
 import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
 from recsys.data.prepare import GROWN_FROM
-from recsys.data.slices import SliceSet
 from recsys.errors import ArtifactError
-from recsys.models.dv365 import DV365
-from recsys.training.checkpoints import BEST, FOLDER, LAST, RULE
+from recsys.training.checkpoints import BEST, FOLDER, LAST
 from recsys.training.composition import load
 from recsys.training.config import RunConfig
+from recsys.training.systems import system_named
+from recsys.training.systems.choice import system_of_file
 
 CONFIG_FILE = "config.yaml"
 NAMED_CHECKPOINTS = {"best": BEST, "last": LAST}
-RULES = {"best": RULE, "last": "end of training"}
-BY_PATH = "given by path"
+
+Config = TypeVar("Config", bound=RunConfig)
+Model = TypeVar("Model", bound=pl.LightningModule)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class CheckpointUsed:
 
 
 @dataclass(frozen=True)
-class LoadedRun:
+class LoadedRun(Generic[Config, Model]):
     """A trained model with everything it was trained on.
 
     Attributes:
@@ -49,7 +51,6 @@ class LoadedRun:
         config: the run's resolved configuration.
         manifest: of the data set.
         dataset: the prepared data set.
-        slice_set: the slices the tower pools, in order.
         model: the trained model, in evaluation mode.
         checkpoint: file name of the checkpoint the weights come from.
         chosen_by: the rule that chose it.
@@ -57,11 +58,10 @@ class LoadedRun:
     """
 
     folder: Path
-    config: RunConfig
+    config: Config
     manifest: DatasetManifest
     dataset: PreparedDataset
-    slice_set: SliceSet
-    model: DV365
+    model: Model
     checkpoint: str
     chosen_by: str
     step: int
@@ -72,7 +72,7 @@ class LoadedRun:
         return CheckpointUsed(self.checkpoint, self.chosen_by, self.step)
 
 
-def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
+def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun[Any, Any]:
     """Load a run.
 
     Args:
@@ -87,8 +87,7 @@ def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
     config = load_config(folder)
     dataset = open_dataset(folder, config)
     manifest = DatasetManifest.load(folder)  # as trained on; the data set may have grown since
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
-    model = DV365(config.model, manifest, slice_set, config.encoder, config.optim)
+    model = system_named(config.system).restore(config, dataset, manifest)
     path = _checkpoint_path(folder, checkpoint)
     content = read_checkpoint(path)
     try:
@@ -99,9 +98,9 @@ def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun:
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     model.eval()
-    rule = RULES.get(checkpoint, BY_PATH)
+    rule = _rule(config, checkpoint)
     step = int(content["global_step"])
-    return LoadedRun(folder, config, manifest, dataset, slice_set, model, path.name, rule, step)
+    return LoadedRun(folder, config, manifest, dataset, model, path.name, rule, step)
 
 
 def checkpoint_of(run_dir: Path, checkpoint: str) -> CheckpointUsed:
@@ -112,7 +111,13 @@ def checkpoint_of(run_dir: Path, checkpoint: str) -> CheckpointUsed:
     """
     path = _checkpoint_path(run_dir, checkpoint)
     step = int(read_checkpoint(path)["global_step"])
-    return CheckpointUsed(path.name, RULES.get(checkpoint, BY_PATH), step)
+    return CheckpointUsed(path.name, _rule(load_config(run_dir), checkpoint), step)
+
+
+def _rule(config: RunConfig, checkpoint: str) -> str:
+    """What chose a checkpoint."""
+    rules = {"best": system_named(config.system).monitor.rule, "last": "end of training"}
+    return rules.get(checkpoint, "given by path")
 
 
 def _checkpoint_path(folder: Path, checkpoint: str) -> Path:
@@ -133,7 +138,7 @@ def load_config(run_dir: Path) -> RunConfig:
             f"{run_dir} is not a run folder (no {CONFIG_FILE} in it); "
             "`recsys train run_dir=…` makes one."
         )
-    return load(path, RunConfig)
+    return load(path, system_of_file(path).config)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

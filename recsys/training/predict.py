@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -34,7 +35,7 @@ def predictions_path(run_dir: Path, split: Split) -> Path:
     return run_dir / FOLDER / f"{split}.parquet"
 
 
-def predict(run: LoadedRun, split: Split) -> pl.DataFrame:
+def predict(run: LoadedRun[Any, Any], split: Split) -> pl.DataFrame:
     """Predict every row of a split and write ``predictions/<split>.parquet``.
 
     The file's metadata say which checkpoint made it, see :func:`predicted_by`.

@@ -6,22 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from recsys.data.datamodule import RequestDataModule
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.schema import Split
-from recsys.data.slices import SliceSet
 from recsys.errors import ConfigError
 from recsys.evaluation.protocol import Protocol
-from recsys.models.dv365 import DV365
-from recsys.nn.losses import LabelStatistics
 from recsys.training.callbacks import ProgressBar, StepSeed
-from recsys.training.checkpoints import BEST, FOLDER, RULE, AtomicCheckpointIO, Checkpoints
+from recsys.training.checkpoints import BEST, FOLDER, AtomicCheckpointIO, Checkpoints
 from recsys.training.config import RunConfig
 from recsys.training.datasets import open_or_prepare
 from recsys.training.load import open_dataset
@@ -35,6 +29,7 @@ from recsys.training.run_folder import (
     run_folder,
     wandb_run_id,
 )
+from recsys.training.systems import system_named
 
 
 def train(config: RunConfig) -> Path:
@@ -73,11 +68,12 @@ def _fit(
 ) -> None:
     """Train from the initial weights or from ``checkpoint``; ``manifest`` sizes the tables."""
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    model = _build_model(config, dataset, manifest)
-    data = RequestDataModule(config.loader, dataset)
-    checkpoints = Checkpoints(run_dir / FOLDER, config.trainer.checkpoint_every_n_steps)
-    trainer = build_trainer(_with_possible_interval(config, data), run_dir, checkpoints)
-    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    system = system_named(config.system)
+    assembly = system.assemble(config, dataset, manifest)
+    interval = config.trainer.checkpoint_every_n_steps
+    checkpoints = Checkpoints(run_dir / FOLDER, interval, system.monitor)
+    trainer = build_trainer(_with_possible_interval(config, assembly.data), run_dir, checkpoints)
+    trainer.fit(assembly.model, assembly.data, ckpt_path=checkpoint, weights_only=True)
     _write_validation_metrics(config, run_dir, dataset, checkpoints)
 
 
@@ -125,20 +121,13 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> 
     )
 
 
-def _with_possible_interval(config: RunConfig, data: RequestDataModule) -> RunConfig:
+def _with_possible_interval(config: RunConfig, data: pl.LightningDataModule) -> RunConfig:
     """The configuration with no more steps between validations than an epoch has."""
     settings = config.trainer
     if settings.validate_every_n_steps is None:
         return config
-    interval = min(settings.validate_every_n_steps, len(data.loader(Split.FIT, shuffle=True)))
+    interval = min(settings.validate_every_n_steps, len(data.train_dataloader()))
     return replace(config, trainer=replace(settings, validate_every_n_steps=interval))
-
-
-def _build_model(config: RunConfig, dataset: PreparedDataset, manifest: DatasetManifest) -> DV365:
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
-    labels = torch.tensor(dataset.requests(Split.FIT).labels)
-    statistics = LabelStatistics.from_labels(labels)
-    return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)
 
 
 def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
@@ -162,15 +151,16 @@ def _write_validation_metrics(
     config: RunConfig, run_dir: Path, dataset: PreparedDataset, checkpoints: Checkpoints
 ) -> None:
     """Write the metrics of the best checkpoint on the choose split."""
-    requests = dataset.requests(Split.CHOOSE)
+    measured = system_named(config.system).measured(config, dataset, Split.CHOOSE)
     protocol = Protocol(
         dataset=dataset.manifest.name,
         split=Split.CHOOSE.value,
-        rows=requests.num_rows,
-        users=len(np.unique(requests.user)),
+        rows=measured.rows,
+        users=measured.users,
         seed=config.seed,
         checkpoint=f"{BEST} of step {checkpoints.best_step}",
-        chosen_by=RULE,
+        chosen_by=checkpoints.monitor.rule,
+        candidates=measured.candidates,
     )
     values = {name.removeprefix("val/"): v for name, v in checkpoints.best_metrics.items()}
     replace_metrics(run_dir, "val/", with_protocol(values, "val", protocol))

@@ -9,13 +9,13 @@ import pytest
 from recsys.cli.train import configure
 from recsys.errors import ConfigError
 from recsys.training.composition import compose, save
-from recsys.training.config import RunConfig
 from recsys.training.load import CONFIG_FILE
+from recsys.training.systems.dv365 import DV365RunConfig
 
 
 @pytest.mark.parametrize("choice", ["experiment=demo", "trainer=debug"])
 def test_a_resumed_run_takes_its_configuration_from_its_folder(tmp_path: Path, choice: str) -> None:
-    config = compose("train", RunConfig, ["experiment=demo", "seed=7"])
+    config = compose("train", DV365RunConfig, ["experiment=demo", "seed=7"])
     save(config, tmp_path / CONFIG_FILE)
     resume = [f"run_dir={tmp_path}", "resume=true"]
     sentence = f"`{choice}` .* takes its configuration from {tmp_path / CONFIG_FILE}"

@@ -27,8 +27,8 @@ from recsys.models.dv365 import DV365, DV365Config
 from recsys.nn.backbone import BackboneConfig
 from recsys.nn.encoders import EncoderConfig
 from recsys.training.composition import save
-from recsys.training.config import RunConfig
 from recsys.training.load import CONFIG_FILE, LoadedRun
+from recsys.training.systems.dv365 import DV365RunConfig
 from tests.export.towers import ENCODER, NOW, ROWS, SLICE_CONFIG
 
 USERS = 60
@@ -114,7 +114,7 @@ def untrained_run(
     """A run whose tables are as spread out as trained ones."""
     folder.mkdir(parents=True)
     backbone = BackboneConfig(user_vectors=4, over_sizes=[16], task_hidden_size=4)
-    config = RunConfig(
+    config = DV365RunConfig(
         name="toy",
         slices=SLICE_CONFIG,
         encoder=encoder,
@@ -128,6 +128,4 @@ def untrained_run(
     for name, parameter in model.named_parameters():
         if "embedding_bags" in name:
             torch.nn.init.normal_(parameter)
-    return LoadedRun(
-        folder, config, manifest, dataset, slice_set, model, "best.ckpt", "test", step=0
-    )
+    return LoadedRun(folder, config, manifest, dataset, model, "best.ckpt", "test", step=0)

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.data.simulator.simulate import simulate
 from recsys.training.composition import compose
-from recsys.training.config import RunConfig
+from recsys.training.systems.dv365 import DV365RunConfig
 
 TINY_SIMULATION = (
     "simulator=demo",
@@ -54,7 +54,7 @@ def data_overrides(workspace: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def run_config(data_overrides: tuple[str, ...], tmp_path: Path) -> RunConfig:
+def run_config(data_overrides: tuple[str, ...], tmp_path: Path) -> DV365RunConfig:
     """The configuration of a tiny run in a folder of its own."""
-    config = compose("train", RunConfig, [*TINY_RUN, *data_overrides])
+    config = compose("train", DV365RunConfig, [*TINY_RUN, *data_overrides])
     return replace(config, run_dir=str(tmp_path / "run"))

@@ -12,7 +12,7 @@ from recsys.data.prepare import PrepareConfig
 from recsys.data.sources import SOURCES
 from recsys.errors import ConfigError
 from recsys.training.composition import compose, load, merge, save
-from recsys.training.config import RunConfig
+from recsys.training.systems.dv365 import DV365RunConfig
 
 EXPERIMENTS = (
     "demo",
@@ -87,7 +87,7 @@ def test_the_checks_of_the_dataclass_run() -> None:
 )
 def test_a_wrong_override_is_a_sentence(override: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence) as raised:
-        compose("train", RunConfig, ["experiment=demo", override])
+        compose("train", DV365RunConfig, ["experiment=demo", override])
     assert "\n" not in str(raised.value)
 
 
@@ -95,36 +95,36 @@ def test_a_wrong_override_is_a_sentence(override: str, sentence: str) -> None:
 def test_every_experiment_composes_and_survives_the_run_folder(
     experiment: str, tmp_path: Path
 ) -> None:
-    config = compose("train", RunConfig, [f"experiment={experiment}", "seed=5"])
+    config = compose("train", DV365RunConfig, [f"experiment={experiment}", "seed=5"])
     assert config.name == experiment
     assert config.loader.seed == 5
     save(config, tmp_path / "config.yaml")
-    assert load(tmp_path / "config.yaml", RunConfig) == config
+    assert load(tmp_path / "config.yaml", DV365RunConfig) == config
 
 
 def test_a_later_override_of_a_group_wins_over_the_experiment() -> None:
-    config = compose("train", RunConfig, ["experiment=demo", "encoder=none"])
+    config = compose("train", DV365RunConfig, ["experiment=demo", "encoder=none"])
     assert config.encoder.name == "none"
     assert config.data.title == "demo"
 
 
 def test_baseline_differs_from_the_demo_only_in_its_encoder() -> None:
-    demo = compose("train", RunConfig, ["experiment=demo"])
-    baseline = compose("train", RunConfig, ["experiment=demo_without_timelines"])
+    demo = compose("train", DV365RunConfig, ["experiment=demo"])
+    baseline = compose("train", DV365RunConfig, ["experiment=demo_without_timelines"])
     assert dataclasses.replace(baseline, encoder=demo.encoder, name=demo.name) == demo
 
 
 def test_the_data_folder_reaches_the_preparation() -> None:
-    config = compose("train", RunConfig, ["experiment=dv365_ebnerd", "data_dir=elsewhere"])
+    config = compose("train", DV365RunConfig, ["experiment=dv365_ebnerd", "data_dir=elsewhere"])
     assert config.data.data_dir == "elsewhere"
 
 
 def test_a_saved_configuration_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    save(compose("train", RunConfig, ["experiment=demo"]), path)
+    save(compose("train", DV365RunConfig, ["experiment=demo"]), path)
     path.write_text(path.read_text() + "sead: 1\n")
     with pytest.raises(ConfigError, match=r"config\.yaml: unknown key `sead`.*`seed`"):
-        load(path, RunConfig)
+        load(path, DV365RunConfig)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -134,18 +134,18 @@ def test_options_of_a_source_need_no_file_that_names_them(source: str) -> None:
     )
     assert config.source == source
     assert config.options == {"anything": 7, "deep": {"er": "a"}}
-    run = compose("train", RunConfig, ["experiment=demo", "data.options.anything=7"])
+    run = compose("train", DV365RunConfig, ["experiment=demo", "data.options.anything=7"])
     assert run.data.options == {"anything": 7}
 
 
 def test_a_saved_configuration_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: [")
     with pytest.raises(ConfigError, match="is damaged: it is no YAML"):
-        load(tmp_path / "config.yaml", RunConfig)
+        load(tmp_path / "config.yaml", DV365RunConfig)
 
 
 def test_a_value_that_needs_quotes_is_told_so() -> None:
     with pytest.raises(ConfigError, match="goes in quotes: \"run_dir='läufe/1'\""):
-        compose("train", RunConfig, ["run_dir=läufe/1"])
-    config = compose("train", RunConfig, ["run_dir='läufe 1'", "experiment=demo"])
+        compose("train", DV365RunConfig, ["run_dir=läufe/1"])
+    config = compose("train", DV365RunConfig, ["run_dir='läufe 1'", "experiment=demo"])
     assert config.run_dir == "läufe 1"

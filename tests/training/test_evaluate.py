@@ -19,7 +19,6 @@ from recsys.evaluation.paired import Bootstrap
 from recsys.nn.encoders import EncoderConfig
 from recsys.training.checkpoints import BEST, FOLDER, LAST
 from recsys.training.composition import compose
-from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import checkpoint_of, load_run
 from recsys.training.metrics_file import read_metrics_file, replace_metrics
@@ -27,6 +26,7 @@ from recsys.training.predict import predicted_by, predictions_path, read_predict
 from recsys.training.report.outcome import Outcome
 from recsys.training.report.page import write_report
 from recsys.training.run import train
+from recsys.training.systems.dv365 import DV365RunConfig
 
 from .conftest import TINY_RUN
 
@@ -39,7 +39,7 @@ def runs(
 ) -> tuple[Path, Path]:
     """A run with timelines and one without, evaluated against each other."""
     folder = tmp_path_factory.mktemp("runs")
-    config = compose("train", RunConfig, [*TINY_RUN, *data_overrides])
+    config = compose("train", DV365RunConfig, [*TINY_RUN, *data_overrides])
     with_timelines = train(replace(config, run_dir=str(folder / "with")))
     baseline = replace(config, encoder=EncoderConfig(name="none"))
     without = train(replace(baseline, run_dir=str(folder / "without")))

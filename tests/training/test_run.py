@@ -24,13 +24,14 @@ from recsys.errors import ConfigError
 from recsys.models.dv365 import DV365
 from recsys.training.checkpoints import BEST, FOLDER, LAST
 from recsys.training.composition import compose, save
-from recsys.training.config import LoggerConfig, RunConfig
+from recsys.training.config import LoggerConfig
 from recsys.training.datasets import open_or_prepare
 from recsys.training.load import CONFIG_FILE, load_config, load_run
 from recsys.training.metrics_log import read_metrics
 from recsys.training.predict import predict
 from recsys.training.run import train
 from recsys.training.run_folder import WANDB_FILE, begin, held
+from recsys.training.systems.dv365 import DV365RunConfig
 
 from .conftest import TINY_RUN
 
@@ -38,14 +39,14 @@ from .conftest import TINY_RUN
 @pytest.fixture(scope="module")
 def finished(
     data_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[RunConfig, Path]:
+) -> tuple[DV365RunConfig, Path]:
     """A configuration and the folder of the run it gave."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    config = compose("train", RunConfig, [*TINY_RUN, *data_overrides, f"run_dir={folder}"])
+    config = compose("train", DV365RunConfig, [*TINY_RUN, *data_overrides, f"run_dir={folder}"])
     return config, train(config)
 
 
-def test_a_run_leaves_a_whole_folder(finished: tuple[RunConfig, Path]) -> None:
+def test_a_run_leaves_a_whole_folder(finished: tuple[DV365RunConfig, Path]) -> None:
     run_config, folder = finished
 
     assert str(folder) == run_config.run_dir
@@ -65,7 +66,7 @@ def test_a_run_leaves_a_whole_folder(finished: tuple[RunConfig, Path]) -> None:
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_choose_entropy(
-    finished: tuple[RunConfig, Path],
+    finished: tuple[DV365RunConfig, Path],
 ) -> None:
     folder = finished[1]
     validations = read_metrics(folder).filter(metric="val/ne/mean")
@@ -81,7 +82,7 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_choose_entropy(
     ids=["before the first", "after the last", "long interval", "end of the last epoch"],
 )
 def test_the_last_step_is_validated(
-    run_config: RunConfig, interval: int | None, max_steps: int, validated: list[int]
+    run_config: DV365RunConfig, interval: int | None, max_steps: int, validated: list[int]
 ) -> None:
     settings = replace(run_config.trainer, max_steps=max_steps, validate_every_n_steps=interval)
     loader = replace(run_config.loader, batch_requests=_requests_for(run_config, 8))
@@ -92,7 +93,7 @@ def test_the_last_step_is_validated(
 
 
 def test_a_finished_run_goes_on_as_if_it_had_not_ended(
-    run_config: RunConfig, tmp_path: Path
+    run_config: DV365RunConfig, tmp_path: Path
 ) -> None:
     """The learning rate stays constant, for its decay depends on the number of steps."""
     constant = replace(run_config.optim.schedule, final_fraction=1.0)
@@ -131,10 +132,10 @@ def test_without_a_binary_task_the_loss_chooses(tmp_path: Path) -> None:
         f"run_dir={tmp_path / 'run'}",
         "encoder.heads=1",
     ]
-    folder = train(compose("train", RunConfig, overrides))
+    folder = train(compose("train", DV365RunConfig, overrides))
     losses = read_metrics(folder).filter(metric="val/loss").sort("value", "step")
     assert load_run(folder).step == losses["step"][0]
-    assert "or val/loss where no NE is defined" in load_run(folder).chosen_by
+    assert "or lowest val/loss where that is not defined" in load_run(folder).chosen_by
 
 
 def test_a_run_is_loaded_and_resumed_after_days_were_appended_to_its_data_set(
@@ -154,7 +155,7 @@ def test_a_run_is_loaded_and_resumed_after_days_were_appended_to_its_data_set(
     place = [f"data.path={tmp_path / 'log.parquet'}", f"data.out={tmp_path / 'prepared'}"]
     run_dir = f"run_dir={tmp_path / 'run'}"
     overrides = [*TINY_RUN[1:], "data=log", *place, run_dir, "encoder.heads=1"]
-    config = compose("train", RunConfig, overrides)
+    config = compose("train", DV365RunConfig, overrides)
     folder = train(config)
     before_step = load_run(folder, "last").step
     before = predict(load_run(folder), Split.CHOOSE)
@@ -174,13 +175,13 @@ def test_a_run_is_loaded_and_resumed_after_days_were_appended_to_its_data_set(
 
 
 @pytest.mark.parametrize("setting", ["precision", "accelerator"])
-def test_what_the_trainer_refuses_is_a_sentence(run_config: RunConfig, setting: str) -> None:
+def test_what_the_trainer_refuses_is_a_sentence(run_config: DV365RunConfig, setting: str) -> None:
     settings = replace(run_config.trainer, **{setting: "nothing"})
     with pytest.raises(ConfigError, match="The trainer cannot be built"):
         train(replace(run_config, trainer=settings))
 
 
-def test_a_taken_run_folder_is_refused(run_config: RunConfig) -> None:
+def test_a_taken_run_folder_is_refused(run_config: DV365RunConfig) -> None:
     folder = Path(str(run_config.run_dir))
     folder.mkdir()
     (folder / "something").touch()
@@ -189,7 +190,7 @@ def test_a_taken_run_folder_is_refused(run_config: RunConfig) -> None:
 
 
 def test_a_run_folder_is_held_by_one_training_until_it_dies(
-    run_config: RunConfig, tmp_path: Path
+    run_config: DV365RunConfig, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     program = (
@@ -215,13 +216,15 @@ def test_a_run_folder_is_held_by_one_training_until_it_dies(
     assert (folder / CONFIG_FILE).is_file()
 
 
-def test_more_than_one_device_is_refused(run_config: RunConfig) -> None:
+def test_more_than_one_device_is_refused(run_config: DV365RunConfig) -> None:
     config = replace(run_config, trainer=replace(run_config.trainer, devices=2))
     with pytest.raises(ConfigError, match=r"trainer\.devices=2"):
         train(config)
 
 
-def test_a_killed_run_resumes_exactly(finished: tuple[RunConfig, Path], tmp_path: Path) -> None:
+def test_a_killed_run_resumes_exactly(
+    finished: tuple[DV365RunConfig, Path], tmp_path: Path
+) -> None:
     config, whole = finished
     killed = tmp_path / "killed"
     _train_and_kill(replace(config, run_dir=str(killed)), tmp_path, after=5)
@@ -239,7 +242,7 @@ def test_a_killed_run_resumes_exactly(finished: tuple[RunConfig, Path], tmp_path
     ids=["after a validation", "mid-epoch", "end of an epoch", "second epoch"],
 )
 def test_a_run_cut_anywhere_resumes_exactly(
-    run_config: RunConfig,
+    run_config: DV365RunConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     cut_at: int,
@@ -269,12 +272,12 @@ def test_a_run_cut_anywhere_resumes_exactly(
     _assert_equal_runs(cut, whole)
 
 
-def test_resuming_without_a_run_folder_is_refused(run_config: RunConfig) -> None:
+def test_resuming_without_a_run_folder_is_refused(run_config: DV365RunConfig) -> None:
     with pytest.raises(ConfigError, match=r"resume=true needs run_dir="):
         train(replace(run_config, run_dir=None, resume=True))
 
 
-def _requests_for(config: RunConfig, batches: int) -> int:
+def _requests_for(config: DV365RunConfig, batches: int) -> int:
     """Requests per batch that make an epoch of ``batches`` batches."""
     dataset, _ = open_or_prepare(config.data)
     return -(-len(dataset.requests("fit")) // batches)
@@ -296,7 +299,7 @@ def _assert_equal_states(resumed: Path, whole: Path, checkpoint: str) -> None:
         torch.testing.assert_close(found["state_dict"][key], tensor, rtol=0, atol=0)
 
 
-def _train_and_kill(config: RunConfig, tmp_path: Path, after: int) -> None:
+def _train_and_kill(config: DV365RunConfig, tmp_path: Path, after: int) -> None:
     """Train in a process of its own and kill it once a checkpoint and ``after`` steps are there."""
     save(config, tmp_path / CONFIG_FILE)
     program = (
@@ -304,11 +307,11 @@ def _train_and_kill(config: RunConfig, tmp_path: Path, after: int) -> None:
         "from pathlib import Path\n"
         "from recsys.models.dv365 import DV365\n"
         "from recsys.training.composition import load\n"
-        "from recsys.training.config import RunConfig\n"
+        "from recsys.training.systems.dv365 import DV365RunConfig\n"
         "from recsys.training.run import train\n"
         "step = DV365.training_step\n"
         "DV365.training_step = lambda *given: (time.sleep(0.3), step(*given))[1]\n"
-        "train(load(Path(sys.argv[1]), RunConfig))\n"
+        "train(load(Path(sys.argv[1]), DV365RunConfig))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / CONFIG_FILE)])
     try:
@@ -324,7 +327,7 @@ def _train_and_kill(config: RunConfig, tmp_path: Path, after: int) -> None:
 
 
 def test_wandb_keeps_numbers_and_configuration_in_the_run_folder(
-    run_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    run_config: DV365RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)  # offline is our own default
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich import box
 from rich.table import Table
@@ -13,6 +13,7 @@ from rich.table import Table
 from recsys.training.load import load_config
 from recsys.training.metrics_file import Metrics, read_metrics_file
 from recsys.training.report.sections import folder_size
+from recsys.training.systems.dv365 import DV365RunConfig
 
 #: Where `recsys export` and `recsys publish` leave what they made, below the run folder.
 ARTIFACT = "artifact"
@@ -132,7 +133,7 @@ class Outcome:
 
     def table(self) -> Table:
         """The table a run ends with."""
-        config = load_config(self.folder)
+        config = cast(DV365RunConfig, load_config(self.folder))
         table = Table(title=f"recsys: {config.name}", box=box.ROUNDED, show_header=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")

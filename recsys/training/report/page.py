@@ -13,8 +13,8 @@ import polars as pl
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.schema import Split
+from recsys.errors import ConfigError
 from recsys.training.composition import to_yaml
-from recsys.training.config import RunConfig
 from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
 from recsys.training.load import load_config, open_dataset
 from recsys.training.metrics_file import Metrics, read_metrics_file
@@ -28,6 +28,7 @@ from recsys.training.report.sections import (
     history_breakdown,
     slice_occupancy,
 )
+from recsys.training.systems.dv365 import DV365RunConfig
 from recsys.training.tables import BY_ITEM, COMPARED, EXPORTED, MEASURED, metric_rows
 
 FILE_NAME = "report.html"
@@ -64,7 +65,7 @@ class Material:
 
     folder: Path
     against: Path | None
-    config: RunConfig
+    config: DV365RunConfig
     dataset: PreparedDataset
     metrics: Metrics
     prefix: str
@@ -96,6 +97,11 @@ def write_report(run_dir: Path, against: Path | None) -> Path:
 
 def _gather(run_dir: Path, against: Path | None) -> Material:
     config = load_config(run_dir)
+    if not isinstance(config, DV365RunConfig):
+        raise ConfigError(
+            f"{run_dir} is a run of {config.system}; `recsys report` shows runs of dv365, the "
+            "metrics of this one are printed by `recsys evaluate`."
+        )
     evaluated = predictions_path(run_dir, Split.REPORT).is_file()
     return Material(
         folder=run_dir,

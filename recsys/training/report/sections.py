@@ -15,9 +15,9 @@ from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import MILLISECONDS_PER_HOUR, Split, Task, TaskKind, TimelineKind
 from recsys.data.slices import SliceSet
 from recsys.training.compare import measure
-from recsys.training.config import RunConfig
 from recsys.training.metrics_file import Metrics
 from recsys.training.predict import HISTORY_COLUMNS
+from recsys.training.systems.dv365 import DV365RunConfig
 
 #: Requests whose slices are counted for the occupancy figure.
 OCCUPANCY_REQUESTS = 500
@@ -78,7 +78,7 @@ def history_breakdown(
     return labels, lines
 
 
-def slice_occupancy(config: RunConfig, dataset: PreparedDataset) -> dict[str, float]:
+def slice_occupancy(config: DV365RunConfig, dataset: PreparedDataset) -> dict[str, float]:
     """Share of requests for which each slice holds an event, over some requests of choose."""
     manifest: DatasetManifest = dataset.manifest
     slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)

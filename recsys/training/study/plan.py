@@ -8,10 +8,11 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from recsys.errors import ArtifactError, ConfigError
-from recsys.training.composition import compose, to_yaml
+from recsys.training.composition import to_yaml
 from recsys.training.config import RunConfig
 from recsys.training.evaluate import PREFIXES
 from recsys.training.load import CONFIG_FILE, load_config
+from recsys.training.systems.choice import compose_run
 
 STUDIES = Path("runs") / "studies"
 
@@ -142,7 +143,7 @@ def _run(config: StudyConfig, variant: str, seed: int) -> StudyRun:
                 "seeds=[…] gives their seeds."
             )
     overrides = (*given, f"seed={seed}", f"run_dir={folder}", "trainer.progress_bar=false")
-    return StudyRun(variant, seed, folder, overrides, compose("train", RunConfig, overrides))
+    return StudyRun(variant, seed, folder, overrides, compose_run(overrides))
 
 
 def _check_settings(run: StudyRun) -> None:

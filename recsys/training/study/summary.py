@@ -17,11 +17,12 @@ from recsys.data.schema import Split, TaskKind
 from recsys.evaluation.paired import Interval
 from recsys.training.checkpoints import BEST, FOLDER
 from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
-from recsys.training.evaluate import PREFIXES, groups
+from recsys.training.evaluate import PREFIXES
 from recsys.training.load import read_checkpoint
 from recsys.training.metrics_file import Metrics, read_metrics_file
 from recsys.training.predict import read_predictions
 from recsys.training.study.plan import StudyConfig, StudyRun
+from recsys.training.task_evaluation import groups
 
 #: Where a study notes how long the training of a run took.
 TIMING_FILE = "timing.json"
