@@ -1,0 +1,93 @@
+"""What counts as an engagement, and how sequences of them are cut and put into batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from recsys.data.schema import ACTION_TYPES, IMPRESSION, NEGATIVE_ACTION_TYPES
+from recsys.errors import ConfigError
+
+CUTS = ("random", "last")
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """Which events of the explicit timelines are engagements.
+
+    Attributes:
+        actions: action types that count; empty for every explicit one that does not say "less of
+            this" (``NEGATIVE_ACTION_TYPES``).
+        repeats: keep every engagement of a user with a post; otherwise only the first.
+        has_times: the timestamps are moments; False where the log has an order only, and what
+            lies between two events says nothing.
+    """
+
+    actions: list[str] = field(default_factory=list)
+    repeats: bool = False
+    has_times: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse action types that no explicit timeline has."""
+        explicit = [name for name in ACTION_TYPES if name != IMPRESSION]
+        for name in self.actions:
+            if name not in explicit:
+                raise ConfigError(
+                    f"actions has {name!r}, which is no explicit action type; they are "
+                    f"{', '.join(explicit)}."
+                )
+
+    @property
+    def action_codes(self) -> list[int]:
+        """Positions in ``ACTION_TYPES`` of the action types that count, ascending."""
+        wanted = set(self.actions) or set(ACTION_TYPES) - NEGATIVE_ACTION_TYPES - {IMPRESSION}
+        return [code for code, name in enumerate(ACTION_TYPES) if name in wanted]
+
+
+@dataclass(frozen=True)
+class SequenceLoaderConfig:
+    """How sequences are cut into histories and labels and put into batches.
+
+    Attributes:
+        batch_size: queries per batch, at most (NxtPost §3.2: 1024).
+        max_length: newest events of a history that are kept (NxtPost §3.2: 100).
+        labels: next events of a training example that are its labels, at most (NxtPost §3.1.4: m).
+        cut: where a training example's history ends: ``random`` draws the first label of a user
+            anew in every epoch, ``last`` takes the user's last event of the fit period.
+        min_history: the first label is never among a user's first so many events.
+        min_events: users with fewer events before the end of the fit period are not trained on.
+        gap_hours: a history ends so long before its first label; more than 0 for stale user
+            embeddings (NxtPost §6.2).
+        length_bucketing: form batches of histories of similar length.
+        seed: with the epoch it decides cuts and order.
+        num_workers: processes that build batches beside the training; 0 builds them in between.
+        pin_memory: batches lie in page-locked memory, for copies to a GPU.
+    """
+
+    batch_size: int = 1024
+    max_length: int = 100
+    labels: int = 1
+    cut: str = "random"
+    min_history: int = 0
+    min_events: int = 2
+    gap_hours: float = 0.0
+    length_bucketing: bool = False
+    seed: int = 0
+    num_workers: int = 0
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        for name in ("batch_size", "max_length", "labels", "min_events"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least 1.")
+        for name in ("min_history", "gap_hours", "num_workers"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}, it must not be negative.")
+        if self.cut not in CUTS:
+            raise ConfigError(f"cut={self.cut} is not known; it is {' or '.join(CUTS)}.")
+        if self.min_events <= self.min_history:
+            raise ConfigError(
+                f"min_events is {self.min_events}; it must be above min_history "
+                f"({self.min_history}), for a training example has a label behind its history."
+            )

@@ -1,0 +1,90 @@
+"""Which engagements are predicted: one per user and epoch in training, all of a period after it.
+
+Legend: Q queries.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.data.sequences.config import SequenceLoaderConfig
+from recsys.data.sequences.engagements import EngagementStore
+
+
+class Queries(ABC):
+    """The queries of one split.
+
+    Attributes:
+        query_id: [Q] int64.
+        user: [Q] user index.
+        label_stop: [Q] position in the store that the labels may reach up to.
+    """
+
+    query_id: NDArray[np.int64]
+    user: NDArray[np.int64]
+    label_stop: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Q, the number of queries."""
+        return len(self.query_id)
+
+    @abstractmethod
+    def first_label(self, epoch: int) -> NDArray[np.int64]:
+        """[Q] position in the store of the engagement that each query is to predict first."""
+
+
+class FitQueries(Queries):
+    """One query per user with enough engagements before the end of the fit period.
+
+    Engagements before the start of the fit period count too: nothing after them is needed to
+    learn from them. The cut of a user depends on the seed, the epoch and the user alone.
+
+    Args:
+        engagements: the sequences.
+        fit_end: the end of the fit period, ms.
+        config: where to cut.
+    """
+
+    def __init__(
+        self, engagements: EngagementStore, fit_end: int, config: SequenceLoaderConfig
+    ) -> None:
+        users = np.arange(len(engagements.offsets) - 1)
+        stop = engagements.ends_before(users, fit_end)
+        count = stop - engagements.offsets[:-1]
+        self.user = users[count >= config.min_events]
+        self.query_id = self.user
+        self.label_stop = stop[self.user]
+        self._start = engagements.offsets[self.user] + config.min_history
+        self._config = config
+        self._num_users = len(users)
+
+    def first_label(self, epoch: int) -> NDArray[np.int64]:
+        """[Q] the cuts of an epoch, uniform between the bounds, or each user's last event."""
+        if self._config.cut == "last":
+            return self.label_stop - 1
+        draws = np.random.default_rng((self._config.seed, epoch)).random(self._num_users)
+        span = self.label_stop - self._start
+        return self._start + (draws[self.user] * span).astype(np.int64)
+
+
+class PeriodQueries(Queries):
+    """One query per engagement of a period, in the order of time; its label is that engagement.
+
+    Args:
+        engagements: the sequences.
+        first: start of the period, ms.
+        last: end of the period, ms.
+    """
+
+    def __init__(self, engagements: EngagementStore, first: int, last: int) -> None:
+        self._positions = engagements.events_between(first, last)
+        self.query_id = np.arange(len(self._positions))
+        self.user = engagements.user[self._positions].astype(np.int64)
+        self.label_stop = self._positions + 1
+
+    def first_label(self, epoch: int) -> NDArray[np.int64]:
+        """[Q] the engagements of the period, whatever the epoch."""
+        return self._positions
