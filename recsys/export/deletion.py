@@ -9,6 +9,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from recsys.data.dataset import TIMELINES, PreparedDataset
+from recsys.data.sequences.build import forget_engagements
 from recsys.data.timelines import TimelineWriter
 from recsys.errors import ConfigError, DataError
 from recsys.export.embedding_store import open_store
@@ -103,4 +104,6 @@ def _delete_events(dataset: Path, ids: list[UserId]) -> int:
             "cannot be told apart; prepare the data set with ids=dictionary to delete users."
         )
     with TimelineWriter(path / TIMELINES) as writer:
-        return writer.delete_users([index])
+        events = writer.delete_users([index])
+    forget_engagements(path)
+    return events
