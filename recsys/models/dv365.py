@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +24,11 @@ from recsys.nn.slice_pooling import SlicePooling
 from recsys.nn.tables import IdSpread
 from recsys.nn.user_tower import UserTower
 from recsys.optim.dense import (
+    DenseOptimConfig,
     DenseOptimizerConfig,
     ScheduleConfig,
-    build_dense_optimizer,
-    learning_rate_fraction,
+    schedule_of,
+    scheduled_optimizer,
 )
 from recsys.optim.fused import FusedOptimizerConfig, FusedTables, fuse_tables
 
@@ -195,7 +195,7 @@ class DV365(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: RequestBatch, batch_idx: int) -> None:
         """Set the tables' learning rate, for the backward updates them."""
-        fraction = self._fraction(self.trainer.global_step)
+        fraction = schedule_of(self, self.optim.schedule)(self.trainer.global_step)
         for tables in self.fused.values():
             tables.set_learning_rate(tables.config.learning_rate * fraction)
 
@@ -217,12 +217,8 @@ class DV365(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW on the dense weights; the tables' optimiser runs inside the backward."""
-        optimizer = build_dense_optimizer(self, self.optim.dense)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._fraction)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        config = DenseOptimConfig(self.optim.dense, self.optim.schedule)
+        return scheduled_optimizer(self, config)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of the fused optimiser."""
@@ -232,11 +228,3 @@ class DV365(lightning.LightningModule):
         """Take the state of the fused optimiser back."""
         for name, tables in self.fused.items():
             tables.load_state_dict(checkpoint[_FUSED_STATE][name])
-
-    def _fraction(self, step: int) -> float:
-        # To count the steps Lightning builds the loader of the fit rows. Asked while optimisers
-        # are made, before a resumed run has its loader's state, the epoch would start anew; up
-        # to the peak nobody needs the number.
-        past_peak = step > self.optim.schedule.warmup_steps
-        total_steps = self.trainer.estimated_stepping_batches if past_peak else math.inf
-        return learning_rate_fraction(step, total_steps, self.optim.schedule)

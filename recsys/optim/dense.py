@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torchrec.modules.embedding_modules import EmbeddingBagCollectionInterface
 
@@ -36,6 +39,19 @@ class ScheduleConfig:
 
     warmup_steps: int = 50
     final_fraction: float = 0.05
+
+
+@dataclass(frozen=True)
+class DenseOptimConfig:
+    """Optimiser and schedule of a model that has no fused tables.
+
+    Attributes:
+        dense: of all weights.
+        schedule: of their learning rate.
+    """
+
+    dense: DenseOptimizerConfig = field(default_factory=DenseOptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 def learning_rate_fraction(step: int, total_steps: float, config: ScheduleConfig) -> float:
@@ -77,3 +93,32 @@ def build_dense_optimizer(module: nn.Module, config: DenseOptimizerConfig) -> to
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def schedule_of(
+    module: lightning.LightningModule, config: ScheduleConfig
+) -> Callable[[int], float]:
+    """The curve of a module's run: steps done → learning rate over its peak."""
+
+    def fraction(step: int) -> float:
+        # To count the steps Lightning builds the loader of the fit split. Asked while optimisers
+        # are made, before a resumed run has its loader's state, the epoch would start anew; up
+        # to the peak nobody needs the number.
+        past_peak = step > config.warmup_steps
+        total_steps = module.trainer.estimated_stepping_batches if past_peak else math.inf
+        return learning_rate_fraction(step, total_steps, config)
+
+    return fraction
+
+
+def scheduled_optimizer(
+    module: lightning.LightningModule, config: DenseOptimConfig
+) -> OptimizerLRSchedulerConfig:
+    """What ``configure_optimizers`` of a module returns: AdamW, its schedule followed by step."""
+    optimizer = build_dense_optimizer(module, config.dense)
+    curve = schedule_of(module, config.schedule)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+    }
