@@ -1,0 +1,193 @@
+"""HSTU: hierarchical sequential transduction units (Zhai et al., ICML 2024, equations 1 to 3).
+
+Legend: B users, U users of a tile, T steps, E steps of all users (jagged), D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.nn.dropout import FastDropout
+from recsys.nn.sequence.base import to_padded
+from recsys.nn.sequence.tiles import Tile, TiledAttention, TiledEncoder
+
+#: Bias of steps in the future: SiLU and its derivative are zero there.
+_NO_FUTURE = -1e4
+
+#: Standard deviation of biases and input projection at the start, as in the authors' code.
+_INITIAL_SPREAD = 0.02
+
+_TIME_BUCKETS = 129
+
+
+def time_buckets(
+    timestamps: Tensor, bucket_width: float = 0.301, num_buckets: int = _TIME_BUCKETS
+) -> Tensor:
+    """Bucket of the time between every two steps of a user, [U, T] ms → [U, T, T] int64.
+
+    A difference of Δ seconds is in bucket ⌊ln(max(1, Δ)) / 0.301⌋, as in the authors' code.
+    """
+    seconds = (timestamps.unsqueeze(2) - timestamps.unsqueeze(1)).abs().to(torch.float32) / 1000
+    buckets = torch.log(seconds.clamp(min=1.0)) / bucket_width
+    return buckets.to(torch.int64).clamp(max=num_buckets - 1)
+
+
+class SiLUAttention(TiledAttention):
+    """Attention whose weights are not normalised to one, but divided by a constant.
+
+    Args:
+        width: D.
+        heads: attention heads; they divide ``width``.
+        max_length: n.
+    """
+
+    def __init__(self, width: int, heads: int, max_length: int) -> None:
+        super().__init__(width, heads)
+        self.max_length = max_length
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """``SiLU(QKᵀ + bias) V / n``; shapes as in ``TiledAttention``."""
+        scores = torch.baddbmm(bias, queries, keys.transpose(1, 2))
+        return torch.bmm(F.silu(scores), values) / self.max_length
+
+
+class RelativeBias(nn.Module):
+    """rab: a learned number per distance in steps and, where times are known, per time bucket.
+
+    Args:
+        max_length: n.
+        heads: attention heads; they share the biases.
+        has_times: whether there is a bias of time differences.
+    """
+
+    def __init__(self, max_length: int, heads: int, has_times: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.no_future = _NO_FUTURE  # TorchScript sees no globals
+        self.position = nn.Parameter(torch.randn(max_length) * _INITIAL_SPREAD)
+        self.time = nn.Parameter(torch.randn(_TIME_BUCKETS if has_times else 0) * _INITIAL_SPREAD)
+
+    def forward(self, tiles: list[Tile], buckets: list[Tensor]) -> list[Tensor]:
+        """Bias of every tile.
+
+        Args:
+            tiles: the longest first.
+            buckets: [U, T, T] of every tile, see ``time_buckets``; empty without times.
+
+        Returns:
+            [T, T] without times, [U × heads, T, T] with them; the future is closed.
+        """
+        steps = torch.arange(tiles[0].length, device=self.position.device)
+        distance = steps.unsqueeze(1) - steps.unsqueeze(0)  # [T, T], i - j
+        by_position = self.position[distance.clamp(min=0)]
+        by_position = by_position.masked_fill(distance < 0, self.no_future)
+        biases = [by_position[: tile.length, : tile.length] for tile in tiles]
+        if len(buckets) == 0:
+            return biases
+        by_time: list[Tensor] = []
+        for bias, bucket in zip(biases, buckets):
+            summed = bias + F.embedding(bucket, self.time.unsqueeze(1)).squeeze(3)  # [U, T, T]
+            by_time.append(summed.repeat_interleave(self.heads, dim=0))
+        return by_time
+
+
+class HSTUBlock(nn.Module):
+    """``x + Linear(dropout(U ⊙ Norm(SiLU(QKᵀ + rab) V / n)))``.
+
+    ``U, V, Q, K`` are ``SiLU(Norm(x) W)`` cut in four; the norms have no affine part.
+
+    Args:
+        width: D.
+        heads: attention heads.
+        dropout: of the output layer's input.
+        max_length: n.
+        has_times: whether there is a bias of time differences.
+    """
+
+    def __init__(
+        self, width: int, heads: int, dropout: float, max_length: int, has_times: bool
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.projection = nn.Linear(width, 4 * width, bias=False)
+        self.bias = RelativeBias(max_length, heads, has_times)
+        self.attention = SiLUAttention(width, heads, max_length)
+        self.attended_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.dropout = FastDropout(dropout)
+        self.output = nn.Linear(width, width)
+        nn.init.normal_(self.projection.weight, std=_INITIAL_SPREAD)
+        nn.init.xavier_uniform_(self.output.weight)
+
+    def forward(self, inputs: Tensor, tiles: list[Tile], buckets: list[Tensor]) -> Tensor:
+        """[E, D] → [E, D], steps in the order of the tiles."""
+        projected = F.silu(self.projection(self.norm(inputs)))  # [E, 4D]
+        gate, values, queries, keys = projected.chunk(4, dim=1)
+        attended = self.attention(queries, keys, values, tiles, self.bias(tiles, buckets))
+        gated = gate * self.attended_norm(attended)
+        outputs: Tensor = inputs + self.output(self.dropout(gated))
+        return outputs
+
+
+class HSTUEncoder(TiledEncoder):
+    """Blocks of HSTU; everything but attention runs on real steps alone.
+
+    Args:
+        width: D.
+        blocks: number of blocks.
+        heads: attention heads of a block.
+        dropout: inside the blocks.
+        max_length: n, the longest sequence, by which the sums of attention are divided.
+        has_times: whether the bias looks at time differences too.
+
+    Raises:
+        ConfigError: ``heads`` does not divide ``width``.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        dropout: float,
+        max_length: int,
+        has_times: bool,
+    ) -> None:
+        super().__init__(heads)
+        self.max_length = max_length
+        self.has_times = has_times
+        self.blocks = nn.ModuleList(
+            HSTUBlock(width, heads, dropout, max_length, has_times) for _ in range(blocks)
+        )
+
+    def encode(self, tokens: Tensor, tiles: list[Tile], timestamps: Tensor | None) -> Tensor:
+        """[E, D] → [E, D].
+
+        Raises:
+            ValueError: a sequence is longer than ``max_length``, or there are no ``timestamps``
+                though the encoder was made for them.
+        """
+        if tiles[0].length > self.max_length:
+            raise ValueError(
+                f"a sequence has {tiles[0].length} steps, the encoder was made for at most "
+                f"{self.max_length}"
+            )
+        hidden = tokens
+        buckets = self._buckets(tiles, timestamps)
+        for block in self.blocks:
+            hidden = block(hidden, tiles, buckets)
+        return hidden
+
+    def _buckets(self, tiles: list[Tile], timestamps: Tensor | None) -> list[Tensor]:
+        """[U, T, T] of every tile, or nothing for an encoder without times."""
+        buckets: list[Tensor] = []
+        if not self.has_times:
+            return buckets
+        if timestamps is None:
+            raise ValueError("the encoder was made for sequences with times; give timestamps")
+        times = timestamps.split([tile.num_steps for tile in tiles])
+        for tile, one in zip(tiles, times):
+            padded = to_padded(one.unsqueeze(1), tile.slots, tile.users, tile.length)
+            buckets.append(time_buckets(padded.squeeze(2)))
+        return buckets
