@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
