@@ -1,0 +1,4 @@
+"""Finding posts for users: the index of post embeddings, and recommendations from it.
+
+Imports: everything to the left of this room (``data`` to ``export``), never ``serving`` or ``cli``.
+"""
