@@ -1,0 +1,1 @@
+"""Untrained scorers, measured in the same protocol as the models."""

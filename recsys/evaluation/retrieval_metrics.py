@@ -1,0 +1,147 @@
+"""Hits@K, NDCG@K and MRR from ranks, with bootstrap intervals over users.
+
+K may exceed the number of candidates: then every target among them is a hit, and a target outside
+the corpus is still a miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ConfigError, DataError
+from recsys.evaluation.paired import Bootstrap, Interval
+from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
+
+
+@dataclass(frozen=True)
+class RetrievalMetric:
+    """A mean over queries of what a rank is worth; each query has one target.
+
+    Attributes:
+        name: ``hits``, ``ndcg`` or ``mrr``.
+        k: ranks beyond it are worth nothing; None for ``mrr``.
+    """
+
+    name: str
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        known = self.name in ("hits", "ndcg", "mrr")
+        if (
+            not known
+            or (self.name == "mrr") != (self.k is None)
+            or (self.k is not None and self.k < 1)
+        ):
+            raise ConfigError(
+                f"{self} is no retrieval metric; known are hits@K and ndcg@K with K at least 1, "
+                "and mrr."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> RetrievalMetric:
+        """The metric that ``hits@10``, ``ndcg@10`` or ``mrr`` names."""
+        name, _, k = text.partition("@")
+        try:
+            return cls(name, int(k) if k else None)
+        except ValueError as error:
+            raise ConfigError(f"{text} is no metric: {k} is no number of posts.") from error
+
+    def __str__(self) -> str:
+        return self.name if self.k is None else f"{self.name}@{self.k}"
+
+    def gains(self, rank: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What each rank [n] is worth, [n].
+
+        With one target a query: ``hits@K`` is 1 and ``ndcg@K`` is ``1 / log2(1 + rank)`` for a
+        rank of at most K; ``mrr`` is ``1 / rank``, 0 outside the corpus.
+        """
+        place = rank.astype(np.float64)
+        within = rank <= self.k if self.k is not None else rank != OUTSIDE_CORPUS
+        if self.name == "hits":
+            return within.astype(np.float64)
+        worth = 1 / np.log2(1 + place) if self.name == "ndcg" else 1 / place
+        return np.where(within, worth, 0.0)
+
+
+def measure(
+    ranks: Ranks, metrics: Sequence[RetrievalMetric], bootstrap: Bootstrap | None = None
+) -> dict[str, Interval]:
+    """Every metric, the mean over queries, with its interval; NaN without queries.
+
+    Args:
+        ranks: of n queries.
+        metrics: what to measure.
+        bootstrap: how users are drawn.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    gains = np.stack([np.ones(len(ranks)), *(metric.gains(ranks.rank) for metric in metrics)])
+    per_user = sums_by_user(ranks.user, gains)  # [users, 1 + metrics]
+    totals, draws = per_user.sum(axis=0, keepdims=True), bootstrap.sums(per_user)
+    with np.errstate(invalid="ignore"):
+        values, drawn = totals[:, 1:] / totals[:, :1], draws[:, 1:] / draws[:, :1]
+    return {
+        str(metric): bootstrap.interval(float(values[0, column]), drawn[:, column])
+        for column, metric in enumerate(metrics)
+    }
+
+
+def difference(
+    test: Ranks, control: Ranks, metric: RetrievalMetric, bootstrap: Bootstrap | None = None
+) -> Interval:
+    """``metric(test) − metric(control)`` on identical queries, users drawn for both at once.
+
+    Raises:
+        DataError: the two were not measured on the same queries, users and targets.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    per_user = _paired_sums(test, control, metric)
+
+    def gap(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):
+            return (sums[:, 1] - sums[:, 2]) / sums[:, 0]
+
+    value = gap(per_user.sum(axis=0, keepdims=True))[0]
+    return bootstrap.interval(float(value), gap(bootstrap.sums(per_user)))
+
+
+def relative_difference(
+    test: Ranks, control: Ranks, metric: RetrievalMetric, bootstrap: Bootstrap | None = None
+) -> Interval:
+    """``100 · (metric(test) − metric(control)) / metric(control)`` in percent, on identical
+    queries; NaN where the control's metric is 0.
+
+    Raises:
+        DataError: the two were not measured on the same queries, users and targets.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    per_user = _paired_sums(test, control, metric)
+
+    def change(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 100 * (sums[:, 1] / np.where(sums[:, 2] > 0, sums[:, 2], np.nan) - 1)
+
+    value = change(per_user.sum(axis=0, keepdims=True))[0]
+    return bootstrap.interval(float(value), change(bootstrap.sums(per_user)))
+
+
+def sums_by_user(user: NDArray[np.int64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of columns [c, n] by user [n], [users, c]: what the bootstrap draws."""
+    users, position = np.unique(user, return_inverse=True)
+    return np.stack([np.bincount(position, column, len(users)) for column in columns], axis=1)
+
+
+def _paired_sums(test: Ranks, control: Ranks, metric: RetrievalMetric) -> NDArray[np.float64]:
+    """Queries and gains of both by user, [users, 3]."""
+    for name in ("query", "user", "target"):
+        ours, theirs = getattr(test, name), getattr(control, name)
+        if not np.array_equal(ours, theirs):
+            raise DataError(
+                f"The ranks cannot be compared: their {name} columns differ ({len(ours)} against "
+                f"{len(theirs)} queries). Rank both on the same split of the same prepared data "
+                "set, batches with the same seed."
+            )
+    gains = [metric.gains(ranks.rank) for ranks in (test, control)]
+    return sums_by_user(test.user, np.stack([np.ones(len(test)), *gains]))

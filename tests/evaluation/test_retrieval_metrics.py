@@ -1,0 +1,117 @@
+"""Retrieval metrics by hand, their intervals, and comparisons on identical queries."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.errors import ConfigError, DataError
+from recsys.evaluation.paired import Bootstrap
+from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
+from recsys.evaluation.retrieval_metrics import (
+    RetrievalMetric,
+    difference,
+    measure,
+    relative_difference,
+)
+
+QUICK = Bootstrap(resamples=200)
+
+
+def ranks_of(rank: list[int], user: list[int]) -> Ranks:
+    query = np.arange(len(rank))
+    return Ranks(query, np.array(user), query + 100, np.array(rank), "all posts")
+
+
+RANKS = ranks_of([1, 3, 11, OUTSIDE_CORPUS], [1, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hits@1", 1 / 4),
+        ("hits@3", 2 / 4),
+        ("hits@10", 2 / 4),
+        ("hits@1000000", 3 / 4),  # more posts than the corpus has: only the one outside is missed
+        ("ndcg@10", (1 + 1 / 2) / 4),  # 1 / log2(1 + 3) = 1 / 2
+        ("mrr", (1 + 1 / 3 + 1 / 11) / 4),
+    ],
+)
+def test_metrics_by_hand(name: str, expected: float) -> None:
+    metric = RetrievalMetric.parse(name)
+    assert str(metric) == name
+    assert measure(RANKS, [metric], QUICK)[name].value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["hits", "hits@0", "hits@x", "mrr@10", "recall@10", "ndcg@-1"])
+def test_what_is_no_metric(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"no .*metric"):
+        RetrievalMetric.parse(text)
+
+
+def test_intervals_draw_whole_users() -> None:
+    """Two users of one query each: a draw hits 0, 1/2 or 1 with probability 1/4, 1/2, 1/4."""
+    metrics = [RetrievalMetric("hits", 1), RetrievalMetric("mrr")]
+    measured = measure(ranks_of([1, 2], [1, 2]), metrics, QUICK)
+    assert (measured["hits@1"].low, measured["hits@1"].high) == (0.0, 1.0)
+    assert (measured["mrr"].low, measured["mrr"].high) == (0.5, 1.0)
+    # both queries are one user's: every draw is the whole
+    measured = measure(ranks_of([1, 2], [7, 7]), metrics, QUICK)
+    assert measured["hits@1"].low == measured["hits@1"].high == measured["hits@1"].value == 0.5
+
+
+def test_interval_has_the_spread_of_the_linearised_ratio() -> None:
+    """Delta method over users of different sizes: an independent standard error."""
+    generator = np.random.default_rng(0)
+    user = generator.integers(0, 150, 3000) ** 2 // 150
+    ability = generator.integers(1, 20, 150)
+    rank = generator.integers(1, 1 + ability[user])
+    measured = measure(ranks_of(list(rank), list(user)), [RetrievalMetric("hits", 5)])["hits@5"]
+    _, position = np.unique(user, return_inverse=True)
+    hits = np.bincount(position, rank <= 5)
+    residual = hits - measured.value * np.bincount(position)
+    error = np.sqrt((residual**2).sum()) / len(user)
+    assert (measured.high - measured.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.15)
+
+
+def test_no_query_has_no_value() -> None:
+    measured = measure(ranks_of([], []), [RetrievalMetric("mrr")], QUICK)["mrr"]
+    assert math.isnan(measured.value) and math.isnan(measured.low)
+
+
+def test_differences_by_hand() -> None:
+    test = replace(RANKS, rank=np.array([1, 1, 1, OUTSIDE_CORPUS]))
+    metric = RetrievalMetric("hits", 1)
+    assert difference(test, RANKS, metric, QUICK).value == pytest.approx(3 / 4 - 1 / 4)
+    assert relative_difference(test, RANKS, metric, QUICK).value == pytest.approx(200)
+    assert difference(RANKS, RANKS, metric, QUICK).high == 0
+    nothing = replace(RANKS, rank=np.full(4, OUTSIDE_CORPUS))
+    assert math.isnan(relative_difference(test, nothing, metric, QUICK).value)
+
+
+def test_a_paired_difference_is_narrower_than_the_intervals() -> None:
+    """What both runs share cancels: the test run finds one of each user's targets more."""
+    generator = np.random.default_rng(1)
+    user = np.repeat(np.arange(100), 5)
+    found = generator.random(100)[user] > 0.5
+    control = ranks_of(list(np.where(found, 1, 50)), list(user))
+    test = replace(control, rank=np.where(np.arange(500) % 5 == 0, 1, control.rank))
+    metric = RetrievalMetric("hits", 10)
+    gap = difference(test, control, metric)
+    alone = measure(test, [metric])["hits@10"]
+    assert gap.low > 0 and gap.high - gap.low < 0.5 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize("name", ["query", "user", "target"])
+def test_other_queries_are_refused(name: str) -> None:
+    other = replace(RANKS, **{name: getattr(RANKS, name) + 1})
+    with pytest.raises(DataError, match=f"their {name} columns differ"):
+        difference(other, RANKS, RetrievalMetric("mrr"), QUICK)
+
+
+def test_fewer_queries_are_refused() -> None:
+    with pytest.raises(DataError, match="1 against 4 queries"):
+        relative_difference(RANKS.only(RANKS.rank == 1), RANKS, RetrievalMetric("mrr"), QUICK)
