@@ -1,0 +1,183 @@
+"""One channel of engagements, from its events to the states of its steps (NxtPost §3.2.1).
+
+Legend: B users, E events (jagged), S steps (the events, and a [CLS] per user where there is one),
+D width, W width of a post embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recsys.nn.relative_time import PreviousGap, RequestGap
+from recsys.nn.sequence.base import SequenceEncoder, step_number, user_of_step
+from recsys.nn.sequence.pooling import build_pooling
+
+#: Standard deviation at the start of what is added to the post's projection, small beside it.
+EMBEDDING_SPREAD = 0.02
+
+#: Width of the embedded gap that stands beside the post embedding.
+GAP_WIDTH = 16
+
+
+class EventTokens(nn.Module):
+    """``Linear(post ∥ gap to the previous event) + position + action + surface``.
+
+    A causal encoder counts positions from the oldest event of the window: a state then is the same
+    whatever comes after it, which training on every prefix needs. Counted from the newest, an
+    inner state would know how many events follow, and the newest position, the only one a user
+    representation is read at, would never be trained by the short-term loss. With a window that
+    slides over a long history, positions are places in the window, not in the user's life. A
+    bidirectional encoder sees the end anyway and counts from the newest event, so that position 0
+    is the most recent whatever the length: recent posts tell most about the next (figure 5).
+
+    Args:
+        post_width: W.
+        width: D.
+        num_actions: number of action types.
+        num_surfaces: number of surfaces.
+        max_length: number of positions.
+        from_oldest: where positions are counted from.
+        relative_time: whether the gaps are looked at.
+    """
+
+    def __init__(
+        self,
+        post_width: int,
+        width: int,
+        num_actions: int,
+        num_surfaces: int,
+        max_length: int,
+        from_oldest: bool,
+        relative_time: bool,
+    ) -> None:
+        super().__init__()
+        self.from_oldest = from_oldest
+        self.gap = PreviousGap(GAP_WIDTH) if relative_time else None
+        self.content = nn.Linear(post_width + (GAP_WIDTH if relative_time else 0), width)
+        self.position = nn.Embedding(max_length, width)
+        self.action = nn.Embedding(num_actions, width)
+        self.surface = nn.Embedding(num_surfaces, width)
+        for table in (self.position, self.action, self.surface):
+            nn.init.normal_(table.weight, std=EMBEDDING_SPREAD)
+
+    def forward(
+        self,
+        post_embedding: Tensor,
+        action_type: Tensor,
+        surface: Tensor,
+        timestamp: Tensor,
+        lengths: Tensor,
+    ) -> Tensor:
+        """Tokens of the events, [E, D]; arguments of :meth:`SequenceChannel.forward`."""
+        content = post_embedding
+        if self.gap is not None:
+            content = torch.cat([post_embedding, self.gap(timestamp, lengths)], dim=1)
+        position = step_number(lengths, post_embedding.shape[0])
+        if not self.from_oldest:
+            newest = torch.repeat_interleave(lengths - 1, lengths, output_size=position.shape[0])
+            position = newest - position
+        tokens: Tensor = (
+            self.content(content)
+            + self.position(position)
+            + self.action(action_type)
+            + self.surface(surface)
+        )
+        return tokens
+
+
+class SequenceChannel(nn.Module):
+    """A sequence of engagements, encoded: tokens, [CLS], encoder.
+
+    Args:
+        tokens: events → tokens [E, D].
+        encoder: tokens → states.
+        width: D.
+        cls: whether a learned [CLS] token starts every sequence, so that a user without events
+            has a state.
+        dropout: of the tokens.
+    """
+
+    def __init__(
+        self, tokens: EventTokens, encoder: SequenceEncoder, width: int, cls: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.encoder = encoder
+        self.start = nn.Parameter(torch.randn(width) * EMBEDDING_SPREAD) if cls else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        post_embedding: Tensor,
+        action_type: Tensor,
+        surface: Tensor,
+        timestamp: Tensor,
+        lengths: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode the channel's events.
+
+        Args:
+            post_embedding: [E, W].
+            action_type: [E] int64.
+            surface: [E] int64.
+            timestamp: [E] int64, ms, each user's events oldest first.
+            lengths: [B] int64, at most ``max_length`` each.
+
+        Returns:
+            States [S, D] and steps per user [B]: the events, after the [CLS] where there is one.
+        """
+        tokens = self.tokens(post_embedding, action_type, surface, timestamp, lengths)
+        if self.start is not None:
+            tokens, lengths = _start_with(self.start, tokens, lengths)
+        return self.encoder(self.dropout(tokens), lengths), lengths
+
+
+class ChannelSummary(nn.Module):
+    """A channel's part of the user representation: its states pooled, and the gap to the request.
+
+    Args:
+        width: D.
+        pooling: how the states become one vector, see ``recsys.nn.sequence.pooling``.
+        relative_time: whether the gap to the request changes that vector.
+    """
+
+    def __init__(self, width: int, pooling: str, relative_time: bool) -> None:
+        super().__init__()
+        self.pooling = build_pooling(pooling, width)
+        self.request_gap = RequestGap(width) if relative_time else None
+
+    def forward(
+        self,
+        states: Tensor,
+        steps: Tensor,
+        timestamp: Tensor,
+        lengths: Tensor,
+        request_time: Tensor,
+    ) -> Tensor:
+        """Summarise.
+
+        Args:
+            states: [S, D].
+            steps: [B] int64, states per user.
+            timestamp: [E] int64, ms, of the channel's events.
+            lengths: [B] int64, events per user.
+            request_time: [B] int64, ms.
+
+        Returns:
+            [B, D].
+        """
+        summary: Tensor = self.pooling(states, steps)
+        if self.request_gap is not None:
+            summary = self.request_gap(summary, timestamp, lengths, request_time)
+        return summary
+
+
+def _start_with(start: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Put ``start`` [D] before every user's tokens: [E, D], [B] → [E + B, D], [B]."""
+    users = torch.arange(lengths.shape[0], device=lengths.device)
+    moved = torch.arange(tokens.shape[0], device=lengths.device)
+    moved = moved + user_of_step(lengths, tokens.shape[0]) + 1
+    starts = torch.cumsum(lengths, dim=0) - lengths + users
+    both = torch.cat([start.to(tokens.dtype).expand(lengths.shape[0], -1), tokens])
+    return torch.empty_like(both).index_copy(0, torch.cat([starts, moved]), both), lengths + 1
