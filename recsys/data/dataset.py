@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from recsys.data.item_text import ITEM_TEXT_FILE, read_item_text
 from recsys.data.manifest import DatasetManifest
 from recsys.data.requests import RequestStore
 from recsys.data.schema import FeatureKind, FeatureSide
@@ -71,8 +73,15 @@ class PreparedDataset:
         """The requests of ``fit``, ``choose`` or ``report``.
 
         Raises:
-            DataError: the split was not written, or its tasks are not those of the manifest.
+            DataError: the log has no request rows, the split was not written, or its tasks are not
+                those of the manifest.
         """
+        if not self.manifest.tasks:
+            raise DataError(
+                f"{self.path} has no request rows, for {self.manifest.name} has no impressions "
+                "with labels: models that rank what was shown, such as DV365, cannot be trained "
+                "on it; train a sequence model (nxtpost, sequence), or prepare another log."
+            )
         store = RequestStore.open(self.path / REQUESTS / split)
         expected = tuple(task.name for task in self.manifest.tasks)
         if store.tasks != expected:
@@ -91,6 +100,14 @@ class PreparedDataset:
     def item_features(self) -> FeatureArrays:
         """Features of items, by item index."""
         return self._features(FeatureSide.ITEM)
+
+    @cached_property
+    def item_text(self) -> pl.DataFrame:
+        """Texts of items: ``index`` and, where the source has them, ``title`` and others.
+
+        One row per item with a known text; no rows where the source has none.
+        """
+        return read_item_text(self.path / FEATURES / ITEM_TEXT_FILE)
 
     def _features(self, side: FeatureSide) -> FeatureArrays:
         rows = self.manifest.vocabulary_sizes[side]

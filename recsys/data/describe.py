@@ -14,6 +14,7 @@ from recsys.data.schema import FeatureKind, FeatureSide, Split, TaskKind, Timeli
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
+_NO_REQUESTS = "No request rows: the log has no impressions with labels.\n"
 _END_OF_TIME = np.iinfo(np.int64).max
 
 
@@ -96,9 +97,11 @@ def summarise_splits(dataset: PreparedDataset) -> dict[str, SplitSummary]:
 
 def describe(dataset: PreparedDataset) -> RenderableType:
     """Tables of what the data set holds, for the terminal."""
+    has_requests = bool(dataset.manifest.tasks)
+    splits = _split_table(dataset, summarise_splits(dataset)) if has_requests else _NO_REQUESTS
     return Group(
         _timeline_table(summarise_timelines(dataset)),
-        _split_table(dataset, summarise_splits(dataset)),
+        splits,
         _vocabulary_table(dataset),
         _feature_table(dataset),
         _rejected_table(dataset),

@@ -139,6 +139,11 @@ class Intake:
         """All events are in."""
         self._events.finish()
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether any request row was taken in."""
+        return self._requests.schema is not None
+
     def finish_requests(self) -> None:
         """All request rows are in."""
         self._requests.finish()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recsys.data.dataset import FEATURES, REQUESTS, TIMELINES
 from recsys.data.features import FeatureEncoding, side_arrays
 from recsys.data.intake import Intake
+from recsys.data.item_text import write_item_text
 from recsys.data.manifest import DatasetManifest
 from recsys.data.progress import track
 from recsys.data.rejected import RejectedRows
@@ -86,11 +87,6 @@ class Preparation:
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
         self._take_in_events()
-        if not self.source.tasks:
-            raise DataError(
-                "the log has no action and no dwell_time, so there is nothing to predict; give a "
-                "log with other events than impressions, or with dwell times."
-            )
         bounds = dict(self.source.split_bounds)
         for frame in track(self.source.requests(), "Reading requests"):
             self.intake.add_requests(frame)
@@ -104,13 +100,20 @@ class Preparation:
         self._write_features(FeatureSide.USER, self.source.users(), fit_end)
         self._write_features(FeatureSide.ITEM, items, fit_end)
         self._write_timelines(derive_requests=True)
-        self._write_requests(bounds)
+        tasks = self.source.tasks if self.intake.has_requests else ()
+        if not tasks and not self.counts["explicit_events"]:
+            raise DataError(
+                "the log has no action and no dwell_time, so there is nothing to predict; give a "
+                "log with other events than impressions, or with dwell times."
+            )
+        if tasks:
+            self._write_requests(bounds)
         self.encoding.save(self.folder / FEATURES)
         self.rejected.close()
         return DatasetManifest(
             name=self.source.name,
             source=self.source.name,
-            tasks=self.source.tasks,
+            tasks=tasks,
             features=tuple(self.features),
             vocabulary_sizes=self._sizes(),
             surfaces=tuple(self.intake.surfaces.names),
@@ -222,10 +225,11 @@ class Preparation:
                 how="left",
                 maintain_order="left",
             )
-        for feature in features:
-            if feature.name not in table.columns:
+        texts = self.source.texts if side is FeatureSide.ITEM else ()
+        for name in (*(feature.name for feature in features), *texts):
+            if name not in table.columns:
                 raise DataError(
-                    f"source {self.source.name} names the {side} feature {feature.name} but gives "
+                    f"source {self.source.name} names the {side} feature {name} but gives "
                     f"no such column for its {side}s."
                 )
         if fit:
@@ -237,6 +241,8 @@ class Preparation:
         arrays = side_arrays(table, vocabulary.size, ids, features, self.encoding)
         folder = self.folder / FEATURES
         folder.mkdir(exist_ok=True)
+        if texts:
+            write_item_text(folder, table.select(INDEX, *texts))
         if not fit:
             former = np.load(folder / f"{side}_{FeatureKind.CATEGORICAL}.npy")
             _keep_known(arrays[FeatureKind.CATEGORICAL], former, len(ids))

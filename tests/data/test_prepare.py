@@ -240,6 +240,18 @@ def test_a_log_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
         prepare(config)
 
 
+def test_a_log_of_actions_alone_has_sequences_but_no_request_rows(tmp_path: Path) -> None:
+    log = make_log().filter(pl.col("action_type") == "click").drop("dwell_time")
+    log.write_parquet(tmp_path / "log.parquet")
+    config = PrepareConfig(path=str(tmp_path / "log.parquet"), out=str(tmp_path / "out"))
+    manifest = prepare(config)
+    assert manifest.tasks == () and not (config.out_folder / "requests").exists()
+    assert manifest.counts["explicit_events"] == log.height
+    assert not any(feature.side == "context" for feature in manifest.features)
+    with pytest.raises(DataError, match="no request rows"):
+        PreparedDataset.open(config.out_folder).requests("fit")
+
+
 def test_items_keep_their_author_when_days_are_appended(
     tmp_path: Path, config: PrepareConfig
 ) -> None:

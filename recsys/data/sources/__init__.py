@@ -41,6 +41,10 @@ SOURCES: dict[str, SourceEntry] = {
     "ebnerd": SourceEntry(
         "recsys.data.sources.ebnerd", "EbnerdSource", "EbnerdOptions", "ebnerd_demo"
     ),
+    "globo": SourceEntry("recsys.data.sources.globo", "GloboSource", "GloboOptions", "globo"),
+    "movielens": SourceEntry(
+        "recsys.data.sources.movielens", "MovieLensSource", "MovieLensOptions", "ml-1m"
+    ),
     "simulated": SourceEntry("recsys.data.sources.simulated", "SimulatedSource", ""),
 }
 

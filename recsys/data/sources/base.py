@@ -16,12 +16,15 @@ class Source(ABC):
 
     ``features`` name the backbone inputs beside the ids of user, item, author and topic, which
     every data set has; cardinalities are counted during preparation and are 0 here.
-    ``split_bounds`` gives ``[first, last)`` request time in ms per split, by time alone.
+    ``split_bounds`` gives ``[first, last)`` request time in ms per split, by time alone. ``texts``
+    names the text columns of ``items()``, such as ``title``; they are kept as they are. A source
+    without ``tasks`` has no request rows: its log serves models of sequences.
     """
 
     name: str
     tasks: tuple[Task, ...]
     features: tuple[Feature, ...]
+    texts: tuple[str, ...] = ()
     split_bounds: dict[str, tuple[int, int]]
 
     @abstractmethod

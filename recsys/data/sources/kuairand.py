@@ -14,7 +14,7 @@ server filed the row).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -23,12 +23,10 @@ import polars as pl
 from recsys.data.files import (
     CSV_SUFFIXES,
     PARQUET_SUFFIXES,
-    cast_or_refuse,
     read_chunks,
     read_table,
 )
-from recsys.data.moments import to_milliseconds
-from recsys.data.rejected import DETAIL, REASON, Misfits
+from recsys.data.rejected import DETAIL, REASON
 from recsys.data.schema import (
     IMPRESSION,
     LOG_SCHEMA,
@@ -36,12 +34,13 @@ from recsys.data.schema import (
     Feature,
     FeatureKind,
     FeatureSide,
-    Split,
     Task,
 )
 from recsys.data.sources.base import Source
+from recsys.data.sources.days import split_days
 from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
-from recsys.errors import ConfigError, DataError
+from recsys.data.sources.typed import typed_columns
+from recsys.errors import DataError
 
 TIME_ZONE = "Asia/Shanghai"
 MILLISECONDS = 1_000
@@ -143,18 +142,7 @@ class KuaiRandSource(Source):
 
     def __init__(self, folder: Path, options: KuaiRandOptions | None = None) -> None:
         self.folder = folder
-        options = options or KuaiRandOptions()
-        days = asdict(options)  # in the order of time
-        zone = ZoneInfo(TIME_ZONE)
-        moments = [to_milliseconds(f"options.{name}", day, zone) for name, day in days.items()]
-        if not moments[0] < moments[1] < moments[2] < moments[3]:
-            raise ConfigError(
-                f"the days of the splits must rise; found {', '.join(days.values())}."
-            )
-        self.split_bounds = {
-            split: (moments[position], moments[position + 1])
-            for position, split in enumerate((Split.FIT, Split.CHOOSE, Split.REPORT))
-        }
+        self.split_bounds = split_days(options or KuaiRandOptions(), ZoneInfo(TIME_ZONE))
         self._videos: pl.DataFrame | None = None
 
     def files(self) -> list[Path]:
@@ -231,12 +219,7 @@ class KuaiRandSource(Source):
         """
         videos = self._video_table().select("video_id", Column.AUTHOR, Column.TOPIC, "video_type")
         for chunk in read_chunks(path, _LOG_TYPES):
-            misfits = Misfits(chunk.height)
-            columns = []
-            for name, dtype in _LOG_TYPES.items():
-                columns.append(cast_or_refuse(str(path), chunk[name], dtype))
-                misfits.note(name, chunk[name], columns[-1])
-            typed = pl.DataFrame([*columns, *misfits.columns])
+            typed = typed_columns(path, chunk, _LOG_TYPES)
             yield typed.join(videos, on="video_id", how="left", maintain_order="left")
 
     def _undated_events(self, chunk: pl.DataFrame) -> pl.DataFrame:

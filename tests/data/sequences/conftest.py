@@ -47,7 +47,7 @@ def append() -> Callable[[PreparedDataset, Sequence[Event]], PreparedDataset]:
 
 @pytest.fixture(scope="session")
 def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> MakeDataset:
-    """Writes a data set of 7 users and 11 items; fit ends at 100 ms, choose at 200, report at 300."""
+    """Data sets of 7 users and 11 items; fit ends at 100 ms, choose at 200, report at 300."""
 
     def make(events: Sequence[Event]) -> PreparedDataset:
         path: Path = tmp_path_factory.mktemp("sequences")
