@@ -87,9 +87,9 @@ class RelativeBias(nn.Module):
         if len(buckets) == 0:
             return biases
         by_time: list[Tensor] = []
-        for bias, bucket in zip(biases, buckets):
-            summed = bias + F.embedding(bucket, self.time.unsqueeze(1)).squeeze(3)  # [U, T, T]
-            by_time.append(summed.repeat_interleave(self.heads, dim=0))
+        for place, bucket in enumerate(buckets):
+            time_bias = F.embedding(bucket, self.time.unsqueeze(1)).squeeze(3)  # [U, T, T]
+            by_time.append((biases[place] + time_bias).repeat_interleave(self.heads, dim=0))
         return by_time
 
 
@@ -187,7 +187,8 @@ class HSTUEncoder(TiledEncoder):
         if timestamps is None:
             raise ValueError("the encoder was made for sequences with times; give timestamps")
         times = timestamps.split([tile.num_steps for tile in tiles])
-        for tile, one in zip(tiles, times):
-            padded = to_padded(one.unsqueeze(1), tile.slots, tile.users, tile.length)
+        for place, tile in enumerate(tiles):
+            steps = times[place].unsqueeze(1)
+            padded = to_padded(steps, tile.slots, tile.users, tile.length)  # [U, T, 1]
             buckets.append(time_buckets(padded.squeeze(2)))
         return buckets

@@ -117,15 +117,15 @@ class TiledAttention(nn.Module):
         """
         # split, not slices: the backward of a slice fills the whole of its source with zeros
         sizes = [tile.num_steps for tile in tiles]
+        tile_queries, tile_keys = queries.split(sizes), keys.split(sizes)
+        tile_values = values.split(sizes)
         attended: list[Tensor] = []
-        for tile, query, key, value, bias in zip(
-            tiles, queries.split(sizes), keys.split(sizes), values.split(sizes), biases
-        ):
+        for place, tile in enumerate(tiles):
             padded = self.attend(
-                self._padded(query, tile),
-                self._padded(key, tile),
-                self._padded(value, tile),
-                bias,
+                self._padded(tile_queries[place], tile),
+                self._padded(tile_keys[place], tile),
+                self._padded(tile_values[place], tile),
+                biases[place],
             )  # [U × heads, T, D / heads]
             merged = padded.view(tile.users, self.heads, tile.length, -1).transpose(1, 2)
             attended.append(to_jagged(merged.flatten(2), tile.slots))
