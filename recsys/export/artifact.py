@@ -24,7 +24,8 @@ from recsys.errors import ArtifactError
 from recsys.export.embedding_row import row_integers
 from recsys.export.manifest import ArtifactManifest, describe_files, describe_inputs
 from recsys.export.measure import quantized_metrics
-from recsys.export.user_tower import export_encoder, quantize_tables, script_tower, table_bytes
+from recsys.export.torchscript import load_tower, script_tower
+from recsys.export.user_tower import export_encoder, quantize_tables, table_bytes
 from recsys.models.dv365 import build_user_tower
 from recsys.nn.user_tower import UserTower
 from recsys.training.environment import describe_environment
@@ -146,15 +147,7 @@ def load_artifact(path: Path | str) -> Artifact:
     folder = Path(path)
     manifest = ArtifactManifest.load(folder)
     manifest.check_files(folder)
-    try:
-        tower = torch.jit.load(folder / TOWER_FILE, map_location="cpu")
-    except RuntimeError as error:
-        raise ArtifactError(
-            f"{folder / TOWER_FILE} cannot be loaded with torch {torch.__version__} (exported with "
-            f"{manifest.environment['packages'].get('torch')}): {str(error).splitlines()[0]}; "
-            "install the same version or export the run again."
-        ) from error
-    return Artifact(folder, manifest, tower.eval())
+    return Artifact(folder, manifest, load_tower(folder / TOWER_FILE, manifest))
 
 
 def age_edges(slice_set: SliceSet) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from recsys.data.batch import EXPLICIT_COLUMNS, IMPLICIT_COLUMNS, LENGTHS
 from recsys.errors import ArtifactError
@@ -17,44 +17,35 @@ FILE_NAME = "manifest.json"
 _MEND = "export the run again with `recsys export`."
 
 
-@dataclass(frozen=True)
-class ArtifactManifest:
-    """The description of an exported user tower.
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What the manifests of all exported user towers say.
 
     Attributes:
-        model: name of the system, ``dv365``.
+        model: name of the system.
         created: moment of the export, ISO 8601, UTC.
         environment: git revision, package versions and hardware of the export.
         training: run, checkpoint, step, rule of choice and seed.
         dataset: name, fingerprint and path of the prepared data set.
-        fit_vocabulary: per id column the number of indices the model was trained with; larger
-            ones are given to it as 0.
-        gap_hours: time between the last event the tower may see and the request.
-        max_events: newest events it is given per timeline.
-        age_edges: event ages (ms) at which an event leaves a slice's window.
-        inputs: dtype of every column of ``explicit`` and ``implicit``, and of ``request_time``.
+        inputs: dtypes of what the tower takes.
         output: dtype and shape of the user embedding.
-        codes: names that the ``action_type``, ``surface`` and ``media_type`` codes stand for.
-        sizes: bytes of the tables and of one user embedding, before and after quantisation.
-        table_bits: bits per weight of the tables.
-        metrics: of the quantised model on the choose split, each with its protocol.
+        codes: names that codes among the inputs stand for.
+        sizes: bytes before and after quantisation.
+        metrics: of the exported tower on the choose split, each with its protocol.
         files: per file of the folder its size in bytes and its SHA-256.
     """
+
+    system: ClassVar[str]
 
     model: str
     created: str
     environment: dict[str, Any]
     training: dict[str, Any]
     dataset: dict[str, str]
-    fit_vocabulary: dict[str, int]
-    gap_hours: float
-    max_events: int
-    age_edges: tuple[int, ...]
     inputs: dict[str, Any]
     output: dict[str, Any]
     codes: dict[str, list[str]]
     sizes: dict[str, float]
-    table_bits: int
     metrics: dict[str, dict[str, Any]]
     files: dict[str, dict[str, Any]]
     format_version: int = FORMAT_VERSION
@@ -69,7 +60,7 @@ class ArtifactManifest:
         """Read ``manifest.json`` from ``folder``.
 
         Raises:
-            ArtifactError: there is none, it is damaged, or of another format version.
+            ArtifactError: there is none, it is damaged, or of another format version or system.
         """
         path = folder / FILE_NAME
         if not path.is_file():
@@ -85,10 +76,14 @@ class ArtifactManifest:
                 f"{FORMAT_VERSION}; {_MEND}"
             )
         known = {field.name for field in fields(cls)} - {"format_version"}
+        if content.get("model") != cls.system:
+            raise ArtifactError(
+                f"{folder} is an artifact of the system {content.get('model')}, expected one of "
+                f"{cls.system}; give the folder of another artifact."
+            )
         if set(content) != known:
             different = ", ".join(sorted(set(content) ^ known))
             raise ArtifactError(f"{path} is damaged (fields: {different}); {_MEND}")
-        content["age_edges"] = tuple(content["age_edges"])
         return cls(**content)
 
     def check_files(self, folder: Path) -> None:
@@ -116,6 +111,32 @@ class ArtifactManifest:
                 f"{folder} holds {unknown[0]}, which the manifest does not name; remove it, or "
                 f"{_MEND}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactManifest(Manifest):
+    """The description of DV365's exported user tower.
+
+    Attributes:
+        fit_vocabulary: per id column the number of indices the model was trained with; larger
+            ones are given to it as 0.
+        gap_hours: time between the last event the tower may see and the request.
+        max_events: newest events it is given per timeline.
+        age_edges: event ages (ms) at which an event leaves a slice's window.
+        table_bits: bits per weight of the tables.
+    """
+
+    system = "dv365"
+
+    fit_vocabulary: dict[str, int]
+    gap_hours: float
+    max_events: int
+    age_edges: tuple[int, ...]
+    table_bits: int
+
+    def __post_init__(self) -> None:
+        """JSON knows no tuples."""
+        object.__setattr__(self, "age_edges", tuple(self.age_edges))
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:

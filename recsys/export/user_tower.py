@@ -8,7 +8,6 @@ loads the result needs ``torch`` and ``fbgemm_gpu`` and nothing else.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import torch
@@ -21,7 +20,6 @@ from torchrec.quant.embedding_modules import quant_prep_customize_row_alignment
 
 from recsys.errors import ConfigError
 from recsys.nn.encoders import UserEncoder
-from recsys.nn.user_tower import UserTower
 
 #: Bits per weight of an exported table; 32 leaves the tables as they are.
 TABLE_DTYPES = {4: torch.quint4x2, 8: torch.qint8}
@@ -72,19 +70,6 @@ def table_bytes(module: nn.Module) -> int:
             # The trace holds the rows of a quantised collection as one constant of bytes.
             total += sum(rows.numel() for rows in child.buffers() if rows.dtype == torch.uint8)
     return total
-
-
-def script_tower(tower: UserTower) -> torch.jit.ScriptModule:
-    """Compile a tower whose tables are quantised (or float).
-
-    ``forward(explicit, implicit, request_time)`` takes and gives what ``UserTower.forward`` does.
-    """
-    tower.eval().requires_grad_(False)
-    with warnings.catch_warnings():
-        # TorchScript is deprecated in torch 2.13, and what the project exports all the same.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        scripted: torch.jit.ScriptModule = torch.jit.script(tower)
-    return scripted
 
 
 def export_encoder(encoder: UserEncoder, num_inputs: int, dimension: int, path: Path) -> None:

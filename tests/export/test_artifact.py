@@ -143,7 +143,11 @@ def test_a_truncated_missing_or_foreign_file_is_refused(copy: Path) -> None:
     [
         ('{"format_version": 99}', "has format version 99, this release reads version 1"),
         ("{", "manifest.json is damaged"),
-        ('{"format_version": 1, "model": "x"}', "is damaged \\(fields: age_edges"),
+        ('{"format_version": 1, "model": "dv365"}', "is damaged \\(fields: age_edges"),
+        (
+            '{"format_version": 1, "model": "nxtpost"}',
+            "of the system nxtpost, expected one of dv365",
+        ),
     ],
 )
 def test_another_manifest_is_refused(copy: Path, content: str, message: str) -> None:

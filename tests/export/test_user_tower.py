@@ -11,12 +11,8 @@ import pytest
 import torch
 
 from recsys.errors import ConfigError
-from recsys.export.user_tower import (
-    export_encoder,
-    quantize_tables,
-    script_tower,
-    table_bytes,
-)
+from recsys.export.torchscript import script_tower
+from recsys.export.user_tower import export_encoder, quantize_tables, table_bytes
 from tests.export.towers import SLICES, small_tower, timelines
 
 LENGTHS_OF_REQUESTS = [0, 1, 17, 0, 40, 3]
