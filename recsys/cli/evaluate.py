@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from recsys.training.composition import compose
 from recsys.training.evaluate import EvaluateConfig, evaluate
-from recsys.training.tables import print_evaluation
+from recsys.training.load import load_config
+from recsys.training.systems import system_named
 
 
 def configure(overrides: Sequence[str]) -> EvaluateConfig:
@@ -17,4 +19,5 @@ def configure(overrides: Sequence[str]) -> EvaluateConfig:
 def run(overrides: Sequence[str]) -> None:
     """Measure the run, write its metrics and print them."""
     config = configure(overrides)
-    print_evaluation(evaluate(config), config)
+    metrics = evaluate(config)
+    system_named(load_config(Path(config.run_dir)).system).show(metrics, config)

@@ -41,7 +41,10 @@ class StudyConfig:
         name: part of the default folder.
         overrides: settings of every run, as after `recsys train`; a variant's come after them.
         variants: by name.
-        baseline: the variant that all others are measured against, seed by seed.
+        baseline: the variant that all others are measured against, seed by seed; None where the
+            metrics of each variant stand for themselves (retrieval).
+        metrics: what is shown of each variant where there is no baseline, ``hits@10/all``.
+        scorers: untrained scorers of `recsys evaluate` that are shown beside the variants.
         seeds: of every variant that names none of its own.
         split: rows that are measured: ``report``, or ``choose`` while a model is being developed.
         out: folder of the study; None for ``runs/studies/<name>``.
@@ -54,7 +57,9 @@ class StudyConfig:
     name: str = MISSING
     overrides: list[str] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)
-    baseline: str = "without_timelines"
+    baseline: str | None = None
+    metrics: list[str] = field(default_factory=list)
+    scorers: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0])
     split: str = "report"
     out: str | None = None
@@ -65,23 +70,32 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         """Refuse studies that cannot work."""
-        if self.baseline not in self.variants:
+        if self.baseline is None and not self.metrics:
             raise ConfigError(
-                f"baseline={self.baseline} is none of the variants {', '.join(self.variants)}."
+                "a study needs a baseline that its variants are measured against, or metrics=[…] "
+                "to show of each."
             )
         if self.split not in PREFIXES:
             choices = " or ".join(PREFIXES)
             raise ConfigError(f"split={self.split} cannot be evaluated; choose {choices}.")
         if self.jobs < 1:
             raise ConfigError(f"jobs is {self.jobs}, it must be at least 1.")
-        if not self.seeds_of(self.baseline):
+        if self.baseline is not None:
+            self._check_baseline(self.baseline)
+
+    def _check_baseline(self, baseline: str) -> None:
+        if baseline not in self.variants:
+            raise ConfigError(
+                f"baseline={baseline} is none of the variants {', '.join(self.variants)}."
+            )
+        if not self.seeds_of(baseline):
             raise ConfigError("the baseline has no seeds; give seeds=[0], for example.")
         for name in self.variants:
-            missing = set(self.seeds_of(name)) - set(self.seeds_of(self.baseline))
+            missing = set(self.seeds_of(name)) - set(self.seeds_of(baseline))
             if missing:
                 raise ConfigError(
-                    f"variant {name} has seed {min(missing)}, the baseline {self.baseline} has "
-                    "not: a run is measured against the baseline of the same seed."
+                    f"variant {name} has seed {min(missing)}, the baseline {baseline} has not: a "
+                    "run is measured against the baseline of the same seed."
                 )
 
     @property

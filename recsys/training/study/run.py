@@ -24,6 +24,11 @@ from recsys.training.evaluate import PREFIXES
 from recsys.training.load import CONFIG_FILE
 from recsys.training.metrics_file import read_metrics_file
 from recsys.training.predict import predictions_path
+from recsys.training.study.metric_table import (
+    metric_table,
+    print_metric_table,
+    write_metric_table,
+)
 from recsys.training.study.page import print_summary, write_summary
 from recsys.training.study.plan import StudyConfig, StudyRun, plan
 from recsys.training.study.summary import TIMING_FILE, summarise
@@ -54,13 +59,17 @@ def run_study(config: StudyConfig) -> None:
         return
     problems = [] if config.summarise_only else _complete(config, runs)
     measured = [run for run in runs if state(config, run) is State.MEASURED]
-    if any(run.variant != config.baseline for run in measured):
+    if config.baseline is None and measured:
+        table = metric_table(config, measured)
+        write_metric_table(table, config.folder)
+        print_metric_table(table, config.folder)
+    elif any(run.variant != config.baseline for run in measured):
         summary = summarise(config, measured)
         write_summary(summary, config.folder)
         print_summary(summary, config.folder)
     elif not problems:
         raise ArtifactError(
-            f"{config.folder} holds no finished run of a variant besides {config.baseline}; "
+            f"{config.folder} holds no finished run of a variant to show; "
             "leave out summarise_only=true to make them."
         )
     if problems:
@@ -75,14 +84,14 @@ def state(config: StudyConfig, run: StudyRun) -> State:
     if not (run.folder / CONFIG_FILE).is_file():
         return State.NEW
     metrics = read_metrics_file(run.folder)
-    if "val/ne/mean" not in metrics:  # written when the training ends
+    if not any(name.startswith("val/") for name in metrics):  # written when the training ends
         return State.BEGUN
     prefix = PREFIXES[_split(config)]
     predictions = predictions_path(run.folder, _split(config))
     control = baseline_folder(config, run)
-    wanted = f"{prefix}/ne/mean" if control is None else f"{prefix}/relative_ne_delta/mean"
+    wanted = f"{prefix}/" if control is None else f"{prefix}/relative_ne_delta/"
     checkpoints = [folder / FOLDER / BEST for folder in (run.folder, control or run.folder)]
-    if wanted not in metrics or not predictions.is_file():
+    if not any(name.startswith(wanted) for name in metrics) or not predictions.is_file():
         return State.TRAINED
     age = predictions.stat().st_mtime
     if any(not path.is_file() or path.stat().st_mtime > age for path in checkpoints):
@@ -91,8 +100,8 @@ def state(config: StudyConfig, run: StudyRun) -> State:
 
 
 def baseline_folder(config: StudyConfig, run: StudyRun) -> Path | None:
-    """The run it is measured against; None for a baseline."""
-    if run.variant == config.baseline:
+    """The run it is measured against; None for a baseline, and where there is none."""
+    if config.baseline is None or run.variant == config.baseline:
         return None
     return config.folder / config.baseline / run.folder.name
 

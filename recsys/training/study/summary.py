@@ -153,7 +153,8 @@ class Summary:
 
 
 def summarise(config: StudyConfig, runs: Sequence[StudyRun]) -> Summary:
-    """Gather the finished runs of a study."""
+    """Gather the finished runs of a study that has a baseline."""
+    assert config.baseline is not None
     prefix = PREFIXES[Split(config.split)]
     metrics = {run.folder: read_metrics_file(run.folder) for run in runs}
     manifest = DatasetManifest.load(runs[0].folder)
@@ -161,7 +162,6 @@ def summarise(config: StudyConfig, runs: Sequence[StudyRun]) -> Summary:
     compared = next(run for run in runs if run.variant != config.baseline)
     names = [name for name in config.variants if any(run.variant == name for run in runs)]
     timings = [_read_json(run.folder / TIMING_FILE) for run in runs]
-    revisions = {_revision(run.folder) for run in runs}
     return Summary(
         name=config.name,
         split=config.split,
@@ -174,27 +174,42 @@ def summarise(config: StudyConfig, runs: Sequence[StudyRun]) -> Summary:
             name: _variant([run for run in runs if run.variant == name], metrics) for name in names
         },
         protocol=metrics[compared.folder][f"{prefix}/relative_ne_delta/mean"]["protocol"],
-        revisions=sorted(revisions),
+        revisions=revisions(runs),
         jobs=max(timing.get("jobs", 1) for timing in timings),
     )
 
 
 def _variant(runs: Sequence[StudyRun], metrics: Mapping[Path, Metrics]) -> VariantSummary:
+    return VariantSummary(
+        seeds=[run.seed for run in runs],
+        weights=_weights(runs[0].folder),
+        training_seconds=training_seconds(runs),
+        metrics=spreads(runs, metrics),
+    )
+
+
+def spreads(runs: Sequence[StudyRun], metrics: Mapping[Path, Metrics]) -> dict[str, Spread]:
+    """Every metric over the seeds of a variant's runs."""
     by_name: dict[str, dict[int, Interval]] = {}
     for run in runs:
         for name, metric in metrics[run.folder].items():
             ends = (metric.get(end) for end in ("value", "low", "high"))
             value, low, high = (math.nan if end is None else end for end in ends)
             by_name.setdefault(name, {})[run.seed] = Interval(value, low, high)
-    spreads = {name: Spread.of(values) for name, values in by_name.items()}
+    found = {name: Spread.of(values) for name, values in by_name.items()}
+    return {name: spread for name, spread in found.items() if spread is not None}
+
+
+def training_seconds(runs: Sequence[StudyRun]) -> float:
+    """Mean wall time of the trainings; NaN where it was not noted."""
     seconds = [_read_json(run.folder / TIMING_FILE).get("training_seconds") for run in runs]
     known = [value for value in seconds if value is not None]
-    return VariantSummary(
-        seeds=[run.seed for run in runs],
-        weights=_weights(runs[0].folder),
-        training_seconds=statistics.fmean(known) if known else math.nan,
-        metrics={name: spread for name, spread in spreads.items() if spread is not None},
-    )
+    return statistics.fmean(known) if known else math.nan
+
+
+def revisions(runs: Sequence[StudyRun]) -> list[str]:
+    """The git revisions the runs were made with."""
+    return sorted({_revision(run.folder) for run in runs})
 
 
 def _groups(frame: pl.DataFrame, manifest: DatasetManifest) -> dict[str, Group]:

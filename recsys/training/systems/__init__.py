@@ -13,6 +13,7 @@ __all__ = ["DEFAULT_SYSTEM", "SYSTEMS", "Assembly", "Measured", "Monitor", "Syst
 #: Module and class of each system; imported when it is used.
 SYSTEMS: dict[str, tuple[str, str]] = {
     "dv365": ("recsys.training.systems.dv365", "DV365System"),
+    "nxtpost": ("recsys.training.systems.nxtpost", "NxtPostSystem"),
 }
 
 #: Trained where neither the command nor the experiment names another.

@@ -104,3 +104,7 @@ class System(ABC, Generic[Config]):
     @abstractmethod
     def evaluate(self, run: LoadedRun[Any, Any], config: EvaluateConfig) -> Metrics:
         """Predict a split and measure it; names begin with the split's prefix."""
+
+    @abstractmethod
+    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
+        """Print what :meth:`evaluate` measured."""

@@ -22,6 +22,7 @@ from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
 from recsys.training.systems.base import Assembly, Measured, Monitor, System
+from recsys.training.tables import print_evaluation
 from recsys.training.task_evaluation import evaluate_tasks
 
 
@@ -79,6 +80,10 @@ class DV365System(System[DV365RunConfig]):
     def evaluate(self, run: DV365Run, config: EvaluateConfig) -> Metrics:
         """NE, AUC and calibration of every task."""
         return evaluate_tasks(run, config)
+
+    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
+        """One row per task."""
+        print_evaluation(metrics, config)
 
 
 def _model(

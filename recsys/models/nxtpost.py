@@ -1,0 +1,217 @@
+"""NxtPost: a user tower trained to predict the next posts by their content embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from recsys.data.manifest import DatasetManifest
+from recsys.data.sequences import SequenceBatch
+from recsys.errors import ConfigError
+from recsys.nn.pool import sample_pool, unique_pool
+from recsys.nn.pool_exclusions import Owned
+from recsys.nn.pool_softmax import pool_softmax_loss
+from recsys.nn.sequence.base import user_of_step
+from recsys.nn.sequence_tower import EncodedHistory, SequenceTower, SequenceTowerConfig
+from recsys.optim.dense import DenseOptimConfig, scheduled_optimizer
+
+#: User embeddings of all choose queries [Q, W], in order of ``query_id`` → metrics by name.
+Validate = Callable[[Tensor], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class NxtPostConfig:
+    """The tower and its losses.
+
+    Attributes:
+        tower: sizes of the user tower, and the rows of table 1 that concern it.
+        scale: s of equation 6, between 15 and 20.
+        long_term: weight of the loss of the user embedding against each of the next m posts
+            (§3.1.4); m is the loader's ``labels``, and 1 is the plain two-tower loss.
+        short_term: weight of the loss of every step against the post after it (§3.1.3); 0 leaves
+            it out.
+        negatives: posts drawn from the pool, the same for all queries (table 3); None for all.
+        log_q: subtract the logarithm of a post's share of the fit engagements from its logit, so
+            that popular posts are not held down for being in many pools.
+    """
+
+    tower: SequenceTowerConfig = field(default_factory=SequenceTowerConfig)
+    scale: float = 20.0
+    long_term: float = 1.0
+    short_term: float = 1.0
+    negatives: int | None = None
+    log_q: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse losses that cannot be computed."""
+        if self.long_term < 0 or self.short_term < 0 or self.long_term + self.short_term == 0:
+            raise ConfigError(
+                f"model.long_term is {self.long_term} and model.short_term {self.short_term}; "
+                "neither may be negative, and one must be above 0."
+            )
+        if self.negatives is not None and self.negatives < 1:
+            raise ConfigError(
+                f"model.negatives is {self.negatives}; give at least 1, or null for the whole pool."
+            )
+
+
+class NxtPost(lightning.LightningModule):
+    """User tower + short-term and long-term loss over in-batch pools (NxtPost §3).
+
+    The post tower is fixed: posts are rows of a matrix that is not part of the checkpoint.
+
+    Args:
+        config: tower and losses.
+        manifest: surfaces and user features of the data set.
+        posts: [V, W] float32, L2-normalised, a row per item index.
+        optim: optimiser and schedule.
+        log_share: [V] float32, logarithm of each post's share of the fit engagements; needed
+            where the losses are corrected by it.
+    """
+
+    posts: Tensor
+    log_share: Tensor | None
+
+    def __init__(
+        self,
+        config: NxtPostConfig,
+        manifest: DatasetManifest,
+        posts: Tensor,
+        optim: DenseOptimConfig,
+        log_share: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.optim = optim
+        self.tower = SequenceTower(config.tower, posts.shape[1], manifest)
+        self.register_buffer("posts", posts, persistent=False)
+        self.register_buffer("log_share", log_share, persistent=False)
+        self.validate: Validate | None = None
+        self._validated: list[tuple[Tensor, Tensor]] = []
+
+    def encode(self, batch: SequenceBatch) -> EncodedHistory:
+        """What the tower's encoders say about the histories."""
+        return self.tower.encode(
+            self.posts[batch.item],
+            batch.action_type,
+            batch.surface,
+            batch.timestamp,
+            batch.lengths,
+            batch.user_categorical,
+            batch.user_dense,
+        )
+
+    def forward(self, batch: SequenceBatch) -> Tensor:
+        """[B, W]: the user embeddings, L2-normalised."""
+        return self.tower.user_embedding(self.encode(batch), batch.request_time)
+
+    def losses(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The losses that have a weight, by name."""
+        encoded = self.encode(batch)
+        of_event = user_of_step(batch.lengths, len(batch.item))  # [E]
+        of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
+        owner = torch.cat([of_event, of_label])
+        own_posts = torch.cat([batch.item, batch.label_item])
+        losses = {}
+        if self.config.long_term:
+            users = self.tower.user_embedding(encoded, batch.request_time)  # [B, W]
+            losses["long_term"] = self._pool_loss(
+                users[of_label], batch.label_item, of_label, batch.label_item, (owner, own_posts)
+            )
+        if self.config.short_term:
+            steps = self.tower.step_embeddings(encoded)
+            losses["short_term"] = self._pool_loss(
+                steps.embedding,
+                batch.item[steps.target],
+                of_event[steps.target],
+                batch.item,
+                (owner, own_posts),
+            )
+        return losses
+
+    def _pool_loss(
+        self,
+        queries: Tensor,
+        label_posts: Tensor,
+        owner: Tensor,
+        pool_posts: Tensor,
+        owned: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Equation 6 over the distinct ``pool_posts``, the owner's own posts left out.
+
+        Args:
+            queries: [Q, W], L2-normalised.
+            label_posts: [Q], each among ``pool_posts``.
+            owner: [Q], the user of each query.
+            pool_posts: [n], with repetitions.
+            owned: users [m] and their posts [m].
+        """
+        posts, _ = unique_pool(pool_posts)  # [P]
+        num_users = int(owned[0].max()) + 1 if len(owned[0]) else 0
+        negatives = None
+        if self.config.negatives is not None:
+            negatives = sample_pool(len(posts), self.config.negatives, posts.device)
+        loss: Tensor = pool_softmax_loss(
+            queries,
+            self.posts[posts],
+            torch.searchsorted(posts, label_posts),
+            scale=self.config.scale,
+            owner=owner,
+            owned=Owned.from_posts(*owned, num_users, posts),
+            log_q=None if self.log_share is None else self.log_share[posts],
+            negatives=negatives,
+        )
+        return loss
+
+    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+        weights = {"long_term": self.config.long_term, "short_term": self.config.short_term}
+        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+    def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
+        """Weighted sum of the losses of a batch."""
+        losses = self.losses(batch)
+        loss = self._total(losses)
+        size = len(batch.user)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{k}": v for k, v in losses.items()}, batch_size=size)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the embeddings of the last validation."""
+        self._validated = []
+
+    def validation_step(self, batch: SequenceBatch, _: int) -> None:
+        """Embed the queries of a batch, and note their loss."""
+        encoded = self.encode(batch)
+        users = self.tower.user_embedding(encoded, batch.request_time)
+        of_label = user_of_step(batch.label_lengths, len(batch.label_item))
+        loss = self._pool_loss(
+            users[of_label],
+            batch.label_item,
+            of_label,
+            batch.label_item,
+            (of_label, batch.label_item),
+        )
+        self.log("val/loss", loss, batch_size=len(batch.user), sync_dist=True)
+        self._validated.append((batch.query_id.cpu(), users.float().cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Rank the targets of the choose split: ``val/hits@10/batch`` and so on."""
+        if self.validate is not None:
+            query_id, users = map(torch.cat, zip(*self._validated, strict=True))
+            metrics = self.validate(users[query_id.argsort()])
+            self.log_dict({f"val/{name}": value for name, value in metrics.items()})
+        self._validated = []
+
+    def predict_step(self, batch: SequenceBatch, _: int) -> dict[str, Tensor]:
+        """``query_id`` [B] and ``user_embedding`` [B, W] float32."""
+        return {"query_id": batch.query_id, "user_embedding": self(batch).float()}
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, which without weight decay is the paper's Adam."""
+        return scheduled_optimizer(self, self.optim)

@@ -1,0 +1,47 @@
+"""The post embeddings a run works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.location import find_data_dir
+from recsys.data.post_embeddings import PostEmbeddings
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PostsConfig:
+    """Where the embeddings of posts come from.
+
+    Attributes:
+        path: an .npz or Parquet file of ids and embeddings, or the folder of a trained post
+            tower; below the data folder unless absolute or found as it is.
+        data_dir: where it is looked for, before RECSYS_DATA_DIR and ./data.
+        width: what the embeddings must be wide; None accepts any.
+    """
+
+    path: str | None = None
+    data_dir: str | None = None
+    width: int | None = None
+
+
+def load_posts(config: PostsConfig, dataset: PreparedDataset) -> PostEmbeddings:
+    """Read the embeddings, a row per item index of the data set.
+
+    Raises:
+        ConfigError: no path is given.
+        DataError: the file cannot be used.
+    """
+    if config.path is None:
+        raise ConfigError(
+            "posts.path=… is needed: an .npz or Parquet file of post ids and embeddings, or the "
+            "run folder of a post tower (`recsys train experiment=post_tower_kuairand`)."
+        )
+    path = Path(config.path)
+    if not path.exists():
+        path = find_data_dir(config.data_dir, config.path)
+    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
+    return PostEmbeddings.load(path, vocabulary, config.width)

@@ -1,0 +1,182 @@
+"""What the evaluation of every retrieval system shares: queries, candidate sets, metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.schema import MILLISECONDS_PER_HOUR, Split
+from recsys.data.sequences import EngagementStore
+from recsys.errors import ConfigError, DataError
+from recsys.evaluation.baselines.popularity import FitPopularity, RecentPopularity
+from recsys.evaluation.baselines.similarity import last_item_embeddings, mean_history_embeddings
+from recsys.evaluation.batch_hits import batch_pools
+from recsys.evaluation.corpora import alive_posts, all_posts
+from recsys.evaluation.queries import EvaluationQueries, EventsByTime
+from recsys.evaluation.ranking import (
+    CandidateSet,
+    DotProductScorer,
+    Ranks,
+    Scorer,
+    rank_targets,
+)
+from recsys.evaluation.retrieval_metrics import RetrievalMetric
+
+#: Candidate sets by the name they have in metrics.
+BATCH, ALL, ALIVE = "batch", "all", "alive"
+
+#: Untrained scorers of the same queries, by name.
+BASELINES = (
+    "fit_popularity",
+    "popularity",
+    "recent_popularity",
+    "last_post",
+    "mean_of_history",
+)
+
+
+@dataclass(frozen=True)
+class RetrievalEvaluationConfig:
+    """How retrieval is measured.
+
+    Attributes:
+        metrics: ``hits@K``, ``ndcg@K`` and ``mrr``.
+        candidates: among which posts targets are ranked: ``batch``, ``all``, ``alive``.
+        alive_hours: a post is alive so long after an engagement.
+        recent_hours: what recent popularity counts.
+        baselines: untrained scorers to measure beside the model.
+        batch_seed: of the shuffle that makes the batches of ``batch``.
+    """
+
+    metrics: list[str] = field(
+        default_factory=lambda: ["hits@1", "hits@10", "hits@20", "hits@100", "ndcg@10", "mrr"]
+    )
+    candidates: list[str] = field(default_factory=lambda: [BATCH, ALL, ALIVE])
+    alive_hours: int = 24
+    recent_hours: int = 1
+    baselines: list[str] = field(default_factory=lambda: list(BASELINES))
+    batch_seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse names that stand for nothing."""
+        for name in self.metrics:
+            RetrievalMetric.parse(name)
+        for kind, known in (("candidates", (BATCH, ALL, ALIVE)), ("baselines", BASELINES)):
+            for name in getattr(self, kind):
+                if name not in known:
+                    raise ConfigError(
+                        f"evaluation.{kind} has {name!r}; choose from {', '.join(known)}."
+                    )
+        for name in ("alive_hours", "recent_hours"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"evaluation.{name} is {getattr(self, name)}; give at least 1.")
+
+
+class RetrievalProtocol:
+    """The queries of a split and the candidate sets they are ranked among.
+
+    Args:
+        config: how retrieval is measured.
+        dataset: the prepared data set.
+        engagements: its sequences.
+        known: [V], the posts that can be recommended.
+        split: ``choose`` or ``report``.
+
+    Raises:
+        DataError: no engagement lies in the split.
+    """
+
+    def __init__(
+        self,
+        config: RetrievalEvaluationConfig,
+        dataset: PreparedDataset,
+        engagements: EngagementStore,
+        known: NDArray[np.bool_],
+        split: Split,
+    ) -> None:
+        self.config = config
+        self.engagements = engagements
+        self.known = known
+        self.fit_end = dataset.manifest.split_bounds[Split.FIT][1]
+        first, last = dataset.manifest.split_bounds[split]
+        self.queries = EvaluationQueries.of_period(engagements, first, last)
+        if not len(self.queries):
+            raise DataError(
+                f"no engagement lies in the {split} period of {dataset.manifest.name}; count other "
+                "actions as engagements (sequences.actions), or prepare it with other splits."
+            )
+        self.period_end = last
+        self.metrics = [RetrievalMetric.parse(name) for name in config.metrics]
+
+    @property
+    def num_items(self) -> int:
+        """V, the number of item indices."""
+        return len(self.known)
+
+    def candidates(self, names: list[str] | None = None) -> dict[str, CandidateSet]:
+        """The candidate sets by name; those of the configuration where none are named."""
+        return {name: self._candidates(name) for name in names or self.config.candidates}
+
+    def _candidates(self, name: str) -> CandidateSet:
+        if name == BATCH:
+            return batch_pools(self.queries, self.num_items, self.config.batch_seed)
+        if name == ALL:
+            return all_posts(self.engagements, self.queries, self.period_end, self.known)
+        hours = self.config.alive_hours
+        return alive_posts(self.engagements, self.queries, self.known, hours)
+
+    def rank(self, scorer: Scorer, candidates: dict[str, CandidateSet]) -> dict[str, Ranks]:
+        """The rank of every target, by candidate set."""
+        return rank_targets(scorer, self.queries, candidates, self.num_items)
+
+    def values(self, ranks: dict[str, Ranks]) -> dict[str, float]:
+        """``hits@10/batch`` and so on."""
+        return {
+            f"{metric}/{name}": float(metric.gains(one.rank).mean())
+            for name, one in ranks.items()
+            for metric in self.metrics
+        }
+
+    def baseline(self, name: str, posts: Tensor | None) -> Scorer | None:
+        """The scorer called ``name``; None for a content scorer where posts have no embeddings."""
+        if name == "fit_popularity":
+            return FitPopularity(self.engagements, self.fit_end, self.num_items)
+        if name in ("popularity", "recent_popularity"):
+            recent = self.config.recent_hours * MILLISECONDS_PER_HOUR
+            window = recent if name == "recent_popularity" else None
+            return self.popularity(window)
+        if posts is None:
+            return None
+        embed = last_item_embeddings if name == "last_post" else mean_history_embeddings
+        return DotProductScorer(embed(self.engagements, self.queries, posts), posts)
+
+    def popularity(self, window_ms: int | None) -> RecentPopularity:
+        """Engagements before each query, at most ``window_ms`` before it."""
+        events = EventsByTime.of(self.engagements)
+        return RecentPopularity(events, self.queries, self.num_items, window_ms)
+
+
+class ChooseValidation:
+    """Ranks the targets of the choose split while a model is trained.
+
+    Args:
+        protocol: of the choose split.
+        posts: [V, W].
+        candidates: names of candidate sets.
+    """
+
+    def __init__(self, protocol: RetrievalProtocol, posts: Tensor, candidates: list[str]) -> None:
+        self.protocol = protocol
+        self.posts = posts
+        self.candidates = protocol.candidates(candidates)
+
+    @torch.no_grad()
+    def __call__(self, users: Tensor) -> dict[str, float]:
+        """Metrics of user embeddings [Q, W]."""
+        ranks = self.protocol.rank(DotProductScorer(users, self.posts), self.candidates)
+        return self.protocol.values(ranks)
