@@ -151,8 +151,9 @@ def test_int8_weights_are_within_half_a_step_of_the_float_ones() -> None:
         rows = quantized.get_submodule(name).weight()
         step = rows.q_per_channel_scales().unsqueeze(1)
         assert ((rows.dequantize() - weight).abs() <= 0.5001 * step + 1e-7).all()
-        # 255 steps from the lowest to the highest weight of a row
-        assert (step <= 2.01 * weight.abs().amax(1, keepdim=True) / 255 + 1e-6).all()
+        # 255 steps from the lowest to the highest weight of a row; rows of zeros are exact
+        largest = weight.abs().amax(1, keepdim=True)
+        assert (step <= 2.01 * largest / 255)[largest > 0].all()
 
 
 def test_the_int8_weights_take_about_a_quarter_of_the_bytes(tmp_path: Path) -> None:
