@@ -67,7 +67,8 @@ class RelativeBias(nn.Module):
         self.heads = heads
         self.no_future = _NO_FUTURE  # TorchScript sees no globals
         self.position = nn.Parameter(torch.randn(max_length) * _INITIAL_SPREAD)
-        self.time = nn.Parameter(torch.randn(_TIME_BUCKETS if has_times else 0) * _INITIAL_SPREAD)
+        by_bucket = torch.randn(_TIME_BUCKETS) * _INITIAL_SPREAD
+        self.time = nn.Parameter(by_bucket) if has_times else None
 
     def forward(self, tiles: list[Tile], buckets: list[Tensor]) -> list[Tensor]:
         """Bias of every tile.
@@ -84,11 +85,12 @@ class RelativeBias(nn.Module):
         by_position = self.position[distance.clamp(min=0)]
         by_position = by_position.masked_fill(distance < 0, self.no_future)
         biases = [by_position[: tile.length, : tile.length] for tile in tiles]
-        if len(buckets) == 0:
+        time = self.time
+        if time is None:
             return biases
         by_time: list[Tensor] = []
         for place, bucket in enumerate(buckets):
-            time_bias = F.embedding(bucket, self.time.unsqueeze(1)).squeeze(3)  # [U, T, T]
+            time_bias = F.embedding(bucket, time.unsqueeze(1)).squeeze(3)  # [U, T, T]
             by_time.append((biases[place] + time_bias).repeat_interleave(self.heads, dim=0))
         return by_time
 

@@ -44,7 +44,7 @@ def _block_step_by_step(block: HSTUBlock, inputs: Tensor, times: Tensor) -> Tens
         attended = torch.zeros_like(inputs[0])
         for j in range(i + 1):
             bias = block.bias.position[i - j]
-            if len(block.bias.time):
+            if block.bias.time is not None:
                 seconds = max(1.0, abs(int(times[i]) - int(times[j])) / 1000)
                 bias = bias + block.bias.time[min(128, math.floor(math.log(seconds) / 0.301))]
             for head in range(heads):
