@@ -66,7 +66,7 @@ def simulate(
         for part in (out / name).glob(PARTS):
             part.unlink()
     (out / SIMULATION_FILE).unlink(missing_ok=True)
-    catalogue = make_catalogue(config, _generator(config, 0))
+    catalogue = make_catalogue(config, generator_of(config, 0))
     catalogue.frame(config).write_parquet(out / ITEMS_FILE)
 
     blocks = -(-config.users // USERS_PER_BLOCK)
@@ -75,7 +75,7 @@ def simulate(
         for number in track(range(blocks), "Simulating users"):
             first = number * USERS_PER_BLOCK
             count = min(USERS_PER_BLOCK, config.users - first)
-            block = simulate_block(config, catalogue, count, _generator(config, number + 1))
+            block = simulate_block(config, catalogue, count, generator_of(config, number + 1))
             writer.write(block, first)
     pq.write_table(pa.concat_tables(writer.users), out / USERS_FILE)
     description = {
@@ -87,7 +87,7 @@ def simulate(
     (out / SIMULATION_FILE).write_text(json.dumps(description, indent=2) + "\n")
 
 
-def _generator(config: SimulatorConfig, stream: int) -> np.random.Generator:
+def generator_of(config: SimulatorConfig, stream: int) -> np.random.Generator:
     """Stream 0 draws the catalogue, stream b + 1 the users of block b."""
     seed = np.random.SeedSequence(config.seed, spawn_key=(stream,))
     return np.random.Generator(np.random.SFC64(seed))
