@@ -14,6 +14,7 @@ __all__ = ["DEFAULT_SYSTEM", "SYSTEMS", "Assembly", "Measured", "Monitor", "Syst
 SYSTEMS: dict[str, tuple[str, str]] = {
     "dv365": ("recsys.training.systems.dv365", "DV365System"),
     "nxtpost": ("recsys.training.systems.nxtpost", "NxtPostSystem"),
+    "sequence": ("recsys.training.systems.sequence", "SequenceSystem"),
 }
 
 #: Trained where neither the command nor the experiment names another.

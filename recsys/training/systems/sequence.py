@@ -1,0 +1,124 @@
+"""SASRec and HSTU in run assembly: sequences of learned item ids, ranked over the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.fit_vocabulary import FitVocabulary
+from recsys.data.manifest import DatasetManifest
+from recsys.data.schema import Split
+from recsys.data.sequences import (
+    EngagementStore,
+    SequenceConfig,
+    SequenceDataModule,
+    SequenceLoaderConfig,
+)
+from recsys.evaluation.ranking import DotProductScorer
+from recsys.models.sequence_recommender import SequenceRecommender, SequenceRecommenderConfig
+from recsys.optim.dense import DenseOptimConfig
+from recsys.training.config import RunConfig
+from recsys.training.evaluate import EvaluateConfig
+from recsys.training.load import LoadedRun
+from recsys.training.metrics_file import Metrics
+from recsys.training.retrieval import ALL, RetrievalEvaluationConfig, RetrievalProtocol
+from recsys.training.retrieval_evaluation import embed_queries, evaluate_retrieval
+from recsys.training.retrieval_tables import print_retrieval
+from recsys.training.systems.base import Assembly, Measured, Monitor, System
+
+
+@dataclass(frozen=True)
+class SequenceRunConfig(RunConfig):
+    """Everything a run of SASRec or HSTU depends on; conf/train_sequence.yaml composes it.
+
+    Attributes:
+        sequences: which events are engagements.
+        model: the encoder and its sizes.
+        optim: optimiser and schedule.
+        loader: cuts and batches.
+        evaluation: how retrieval is measured.
+    """
+
+    system: str = "sequence"
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    model: SequenceRecommenderConfig = field(default_factory=SequenceRecommenderConfig)
+    optim: DenseOptimConfig = field(default_factory=DenseOptimConfig)
+    loader: SequenceLoaderConfig = field(default_factory=SequenceLoaderConfig)
+    evaluation: RetrievalEvaluationConfig = field(default_factory=RetrievalEvaluationConfig)
+
+
+#: A trained SASRec or HSTU with its run.
+SequenceRun = LoadedRun[SequenceRunConfig, SequenceRecommender]
+
+
+class SequenceSystem(System[SequenceRunConfig]):
+    """The next item from the order of a user's items alone."""
+
+    name = "sequence"
+    primary = "train_sequence"
+    config = SequenceRunConfig
+    monitor = Monitor(f"val/ndcg@10/{ALL}", highest=True)
+
+    def assemble(
+        self, config: SequenceRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Assembly:
+        """Model and data; the choose split is ranked over the whole catalogue."""
+        model = _model(config, manifest)
+        protocol = _protocol(config, dataset, Split.CHOOSE)
+        candidates = protocol.candidates([ALL])
+
+        @torch.no_grad()
+        def validate(users: Tensor) -> dict[str, float]:
+            items = model.item_embeddings(protocol.num_items)
+            return protocol.values(protocol.rank(DotProductScorer(users, items), candidates))
+
+        model.validate = validate
+        return Assembly(model, SequenceDataModule(config.loader, dataset, protocol.engagements))
+
+    def restore(
+        self, config: SequenceRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> SequenceRecommender:
+        """The model; its catalogue is that of the time of training."""
+        return _model(config, manifest)
+
+    def measured(
+        self, config: SequenceRunConfig, dataset: PreparedDataset, split: Split
+    ) -> Measured:
+        """One query per engagement of the split."""
+        protocol = _protocol(config, dataset, split)
+        users = len(np.unique(protocol.queries.user))
+        candidates = protocol.candidates([ALL])[ALL].description
+        return Measured(len(protocol.queries), users, candidates)
+
+    def evaluate(self, run: SequenceRun, config: EvaluateConfig) -> Metrics:
+        """Hits@K, NDCG@K and MRR of the model and of popularity."""
+        split = Split(config.split)
+        protocol = _protocol(run.config, run.dataset, split)
+        data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
+        with torch.no_grad():
+            items = run.model.item_embeddings(protocol.num_items)
+        scorer = DotProductScorer(embed_queries(run, data, split), items)
+        return evaluate_retrieval(run, config, protocol, scorer, posts=None)
+
+    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
+        """One row per scorer."""
+        print_retrieval(metrics, config)
+
+
+def _model(config: SequenceRunConfig, manifest: DatasetManifest) -> SequenceRecommender:
+    items = manifest.vocabulary_sizes["item"]
+    num_items = FitVocabulary.of(manifest).sizes.get("item", items)
+    return SequenceRecommender(config.model, num_items, config.optim)
+
+
+def _protocol(
+    config: SequenceRunConfig, dataset: PreparedDataset, split: Split
+) -> RetrievalProtocol:
+    """Every item can be recommended, but for the unknown one."""
+    known = np.arange(dataset.manifest.vocabulary_sizes["item"]) > 0
+    engagements = EngagementStore.open(dataset, config.sequences)
+    return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
