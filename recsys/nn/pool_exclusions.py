@@ -53,7 +53,7 @@ class Owned:
             pool_posts: [P] int64, id of each post of the pool.
         """
         order = torch.argsort(pool_posts, stable=True)
-        in_order = pool_posts[order]
+        in_order, post = pool_posts[order], post.contiguous()
         first = torch.searchsorted(in_order, post)
         copies = torch.searchsorted(in_order, post, right=True) - first
         pair, rank = expand_ranges(first, copies)

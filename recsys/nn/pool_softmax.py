@@ -130,9 +130,9 @@ def _has_kernel(queries: Tensor) -> bool:
 
 
 def _shares(weights: Tensor | None, num_queries: int, device: torch.device) -> Tensor:
-    """What each query counts in the mean, [Q]; sums to 1."""
+    """What each query counts in the mean, [Q] float64; sums to 1."""
     if weights is None:
-        return torch.full((num_queries,), 1 / max(num_queries, 1), device=device)
+        weights = torch.ones(num_queries, device=device)
     weights = weights.detach().double()
     return weights / weights.sum()
 

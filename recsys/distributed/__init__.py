@@ -1,0 +1,5 @@
+"""What several processes do together: negatives gathered from all ranks."""
+
+from recsys.installation import require_supported_set
+
+require_supported_set()

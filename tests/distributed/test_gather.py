@@ -1,0 +1,90 @@
+"""Two gloo ranks have the loss and the gradients of one process with both batches."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recsys.distributed.gather import pool_softmax_loss_over_ranks, unite_pools
+
+ROOT = Path(__file__).resolve().parents[2]
+PROCESS = Path(__file__).with_name("gather_process.py")
+
+_specification = importlib.util.spec_from_file_location("gather_process", PROCESS)
+assert _specification is not None and _specification.loader is not None
+gather_process = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(gather_process)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the two ranks saved."""
+    folder = tmp_path_factory.mktemp("ranks")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(PROCESS), str(rank), "2", str(folder)],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-3000:]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [
+        ("both", gather_process.RANKS[1]),
+        ("one is empty", gather_process.EMPTY),
+        ("sampled", gather_process.RANKS[1]),  # a sample of everything
+    ],
+)
+def test_the_mean_over_ranks_is_the_loss_of_one_process(
+    ranks: list[dict[str, Any]], name: str, second: dict[str, Any]
+) -> None:
+    expected = gather_process.loss_of([(0, gather_process.RANKS[0]), (1, second)])
+    for part, (first_rank, second_rank) in zip(
+        expected, zip(ranks[0][name], ranks[1][name], strict=True), strict=True
+    ):
+        torch.testing.assert_close((first_rank + second_rank) / 2, part, rtol=1e-10, atol=1e-12)
+
+
+def test_ranks_without_any_query_have_a_loss_of_0(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        assert all(not part.any() for part in rank["nobody"])
+
+
+def test_gathered_rows_and_their_gradients(ranks: list[dict[str, Any]]) -> None:
+    """Rank 0 has the row 0, rank 1 the rows 0 and 1; their losses weigh 1 and 2."""
+    for rank in ranks:
+        assert rank["rows"][0].tolist() == [[0], [0], [1]]
+    assert ranks[0]["rows"][1].tolist() == [[3]]
+    assert ranks[1]["rows"][1].tolist() == [[30], [300]]
+
+
+def test_one_process_by_itself() -> None:
+    posts, embeddings, first = unite_pools(
+        torch.arange(8.0).reshape(4, 2), torch.tensor([7, 2, 7, 5])
+    )
+    assert posts.tolist() == [2, 5, 7]
+    assert first.tolist() == [1, 3, 0]
+    assert embeddings.tolist() == [[2, 3], [6, 7], [0, 1]]
+
+
+def test_a_label_that_is_in_no_pool() -> None:
+    arguments = (torch.randn(2, 3), torch.tensor([4, 9]), torch.randn(2, 3), torch.tensor([4, 6]))
+    with pytest.raises(ValueError, match=r"1 labels .* the first of them 9"):
+        pool_softmax_loss_over_ranks(*arguments)
+    weights = torch.tensor([1.0, 0.0])
+    assert torch.isfinite(pool_softmax_loss_over_ranks(*arguments, weights=weights))
