@@ -33,9 +33,9 @@ OUTSIDE_CORPUS = int(np.iinfo(np.int64).max)
 #: Rank of a query that a candidate set leaves out; it is not part of :class:`Ranks`.
 LEFT_OUT = 0
 
-#: Memory for the scores of a chunk, and the most queries in one.
+#: Memory for the scores of a chunk, and the most queries in one: more were slower (fresh memory).
 SCORE_BYTES = 128 * 2**20
-MOST_QUERIES = 4096
+MOST_QUERIES = 1024
 
 
 class Scorer(Protocol):
