@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
 
+from recsys.data.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.schema import MILLISECONDS_PER_SECOND
 from recsys.errors import ConfigError
 
@@ -28,6 +29,29 @@ def to_milliseconds(setting: str, text: str, zone: tzinfo = UTC) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
     return round(moment.timestamp() * MILLISECONDS_PER_SECOND)
+
+
+def parse_moment(setting: str, text: str) -> int:
+    """The moment that a text names, in ms: ISO 8601 (UTC where it names no zone), or ms as digits.
+
+    Args:
+        setting: the key that has this value, for the sentence.
+        text: what the user wrote.
+
+    Raises:
+        ConfigError: it is neither, or a number of seconds.
+    """
+    if not text.lstrip("-").isdecimal():
+        return to_milliseconds(setting, text)
+    moment = int(text)
+    in_seconds = FIRST_TIMESTAMP // MILLISECONDS_PER_SECOND <= moment < FIRST_TIMESTAMP
+    if in_seconds or not 0 <= moment < LAST_TIMESTAMP:
+        raise ConfigError(
+            f"{setting}={text} is not in milliseconds since 1970 (UTC)"
+            f"{', it looks like seconds' * in_seconds}; give milliseconds or a moment such as "
+            "2022-05-09T00:00:00."
+        )
+    return moment
 
 
 def to_text(moment: int) -> str:

@@ -87,9 +87,8 @@ class PostEmbeddings:
             DataError: the file is missing, damaged or of another layout or width, or none of its
                 ids is in the log.
         """
-        file = Path(path)
-        file = file / POST_EMBEDDINGS_FILE if file.is_dir() else file
-        ids, embeddings = _read(file)
+        file = embeddings_file(path)
+        ids, embeddings = read_embeddings(file)
         if width is not None and embeddings.shape[1] != width:
             raise DataError(
                 f"{file} has embeddings of width {embeddings.shape[1]}, expected {width}; give "
@@ -148,8 +147,18 @@ def write_post_embeddings(
     pq.write_table(table, path, compression="zstd")
 
 
-def _read(path: Path) -> tuple[pl.Series, NDArray]:
-    """Ids [N] and embeddings [N, W] of a file."""
+def embeddings_file(path: Path | str) -> Path:
+    """The file behind a path: the file itself, or the one a folder of embeddings holds."""
+    file = Path(path)
+    return file / POST_EMBEDDINGS_FILE if file.is_dir() else file
+
+
+def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
+    """Ids [N] and embeddings [N, W] of a file, as they stand in it.
+
+    Raises:
+        DataError: the file is missing, damaged or of another layout.
+    """
     if not path.is_file():
         raise DataError(
             f"{path} is missing; give an .npz or Parquet file of post embeddings, or a folder "

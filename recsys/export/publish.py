@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data import moments
 from recsys.data.dataset import TIMELINES, PreparedDataset
-from recsys.data.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.manifest import DatasetManifest
-from recsys.data.moments import to_milliseconds, to_text
+from recsys.data.moments import to_text
 from recsys.data.prepare import GROWN_FROM
 from recsys.data.progress import track
 from recsys.data.schema import (
     MILLISECONDS_PER_DAY,
     MILLISECONDS_PER_HOUR,
-    MILLISECONDS_PER_SECOND,
 )
 from recsys.data.timelines import TimelineStore
 from recsys.data.timelines.layout import StoreManifest
@@ -188,26 +187,16 @@ def artifact_folder(config: PublishConfig) -> Path:
 
 
 def parse_moment(text: str | None, manifest: DatasetManifest) -> int:
-    """Milliseconds of an ISO 8601 moment (UTC where it names no zone) or of a number.
+    """The moment that ``as_of`` names, or the end of the data set's last split.
 
     Raises:
-        ConfigError: it is neither, or there is none and the data set has no splits.
+        ConfigError: the text names none, or there is none and the data set has no splits.
     """
     if text is None:
         if not manifest.split_bounds:
             raise ConfigError(f"The data set {manifest.name} has no splits; give as_of=….")
         return max(last for _, last in manifest.split_bounds.values())
-    if text.lstrip("-").isdecimal():
-        moment = int(text)
-        in_seconds = FIRST_TIMESTAMP // MILLISECONDS_PER_SECOND <= moment < FIRST_TIMESTAMP
-        if in_seconds or not 0 <= moment < LAST_TIMESTAMP:
-            raise ConfigError(
-                f"as_of={text} is not in milliseconds since 1970 (UTC)"
-                f"{', it looks like seconds' * in_seconds}; give milliseconds or a moment such as "
-                "2022-05-09T00:00:00."
-            )
-        return moment
-    return to_milliseconds("as_of", text)
+    return moments.parse_moment("as_of", text)
 
 
 def _details(
