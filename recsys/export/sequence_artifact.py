@@ -23,10 +23,11 @@ from torch import Tensor
 
 from recsys.data.folder import locked_folder, replaced_folder
 from recsys.data.manifest import DatasetManifest
+from recsys.data.post_embeddings import embeddings_file
 from recsys.data.schema import ACTION_TYPES, FeatureKind, FeatureSide
 from recsys.data.sequences import SequenceBatch
-from recsys.errors import ArtifactError
-from recsys.export.manifest import Manifest, describe_files
+from recsys.errors import ArtifactError, DataError
+from recsys.export.manifest import Manifest, describe_files, sha256
 from recsys.export.sequence_tower import agreement, quantized_tower, weight_bytes
 from recsys.export.torchscript import load_tower, script_tower
 from recsys.nn.sequence_tower import SequenceTower
@@ -71,8 +72,8 @@ class SequenceManifest(Manifest):
     """The description of NxtPost's exported user tower.
 
     Attributes:
-        post_embeddings: ``model``, the identity of what made the post embeddings it was trained
-            on, and ``width``: an index it searches must have the same.
+        post_embeddings: those it was trained on: ``model``, the identity of what made them, and
+            ``width``, which an index it searches must have too; and ``path``.
         sequences: what counts as an engagement (``SequenceConfig``).
         max_length: newest events it looks at.
         features: names of the columns of ``user_categorical`` and ``user_dense``.
@@ -93,7 +94,7 @@ class SequenceExport:
     """What is said of a tower in its manifest, and what it is checked with.
 
     Attributes:
-        model: identity of what made the post embeddings.
+        post_embeddings: file or folder of those it was trained on.
         training: run, checkpoint, step, rule of choice and seed.
         dataset_path: of the prepared data set.
         sequences: what counts as an engagement (``asdict`` of a ``SequenceConfig``).
@@ -103,7 +104,7 @@ class SequenceExport:
         measure: metrics of the choose split; None measures none.
     """
 
-    model: str
+    post_embeddings: str
     training: dict[str, Any]
     dataset_path: Path
     sequences: dict[str, Any]
@@ -176,6 +177,28 @@ def load_sequence_artifact(path: Path | str, precision: str = Precision.FLOAT) -
     manifest = SequenceManifest.load(folder)
     manifest.check_files(folder)
     return _open(folder, manifest, Precision(precision))
+
+
+def embeddings_model(path: Path | str) -> str:
+    """The identity of what made post embeddings, told from their file: its SHA-256.
+
+    A file that grew has another one; ``same_model`` says that its maker is the same.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    file = embeddings_file(path)
+    if not file.is_file():
+        raise DataError(f"{file} is missing; give a file of post embeddings.")
+    return sha256(file)
+
+
+def user_features(dataset: DatasetManifest) -> dict[str, list[str]]:
+    """Names of the columns of ``user_categorical`` and ``user_dense``."""
+    return {
+        f"user_{kind}": [feature.name for feature in dataset.select(FeatureSide.USER, kind)]
+        for kind in FeatureKind
+    }
 
 
 def _open(folder: Path, manifest: SequenceManifest, precision: Precision) -> SequenceArtifact:
@@ -262,12 +285,13 @@ def _manifest(
         sizes={"weights_float32_bytes": float(weight_bytes(tower)), **sizes},
         metrics={},
         files={},
-        post_embeddings={"model": export.model, "width": width},
+        post_embeddings={
+            "model": embeddings_model(export.post_embeddings),
+            "width": width,
+            "path": export.post_embeddings,
+        },
         sequences=export.sequences,
         max_length=tower.max_length,
-        features={
-            f"user_{kind}": [f.name for f in dataset.select(FeatureSide.USER, kind)]
-            for kind in FeatureKind
-        },
+        features=user_features(dataset),
         agreement={},
     )

@@ -58,8 +58,8 @@ class PostIndex:
 
     Attributes:
         manifest: what it is.
-        posts: ``slot``, ``post_id``, ``item``, ``title``, ``first_seen``, ``last_seen`` of every
-            post that can be found, by ascending slot.
+        posts: ``slot``, ``post_id``, ``title``, ``first_seen``, ``last_seen`` of the posts that can
+            be found, by ascending slot.
     """
 
     def __init__(self, index: faiss.Index, posts: pl.DataFrame, manifest: IndexManifest) -> None:
@@ -74,9 +74,9 @@ class PostIndex:
         """An index of posts.
 
         Args:
-            posts: ``post_id`` and any of item, title, first_seen and last_seen, as
+            posts: ``post_id`` and any of title, first_seen and last_seen, as
                 :meth:`UsablePosts.of` takes them.
-            embedding: [P, W], normalised here; rows without a direction and all but the last row
+            embedding: [P, W], normalised here; rows without a direction and all but the first row
                 of an id are left out and named in the report.
             model: identity of what made the embeddings.
             config: kind and sizes.

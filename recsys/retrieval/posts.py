@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.errors import DataError
 
 POST_ID = "post_id"  # raw, as in the log
-ITEM = "item"  # item index in the prepared data set; 0 where it is in none
 TITLE = "title"
 FIRST_SEEN = "first_seen"  # ms
 LAST_SEEN = "last_seen"  # ms
@@ -20,7 +19,6 @@ REASON = "reason"
 
 #: Columns that describe a post; only the id is needed.
 OPTIONAL_COLUMNS: dict[str, pl.DataType] = {
-    ITEM: pl.Int32(),
     TITLE: pl.String(),
     FIRST_SEEN: pl.Int64(),
     LAST_SEEN: pl.Int64(),
@@ -28,7 +26,7 @@ OPTIONAL_COLUMNS: dict[str, pl.DataType] = {
 
 NOT_FINITE = "embedding holds NaN or infinity"
 ZERO_NORM = "embedding has zero norm"
-DUPLICATE = "given again further down"
+DUPLICATE = "given before"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,7 @@ class UsablePosts:
     """Posts with an embedding that has a direction, each id once.
 
     Attributes:
-        table: ``post_id``, ``item``, ``title``, ``first_seen``, ``last_seen``.
+        table: ``post_id``, ``title``, ``first_seen``, ``last_seen``.
         embedding: [P, W] float32, L2-normalised.
         rejected: ``post_id`` and ``reason`` of every row that was left out.
     """
@@ -47,7 +45,8 @@ class UsablePosts:
 
     @classmethod
     def of(cls, posts: pl.DataFrame, embedding: ArrayLike) -> Self:
-        """Sort out what cannot be used; of an id that comes twice the last row is taken.
+        """Sort out what cannot be used; of an id that comes twice the first
+        such row is taken, as in training.
 
         Args:
             posts: ``post_id`` (int64 or string) and any of ``OPTIONAL_COLUMNS``.
@@ -66,7 +65,7 @@ class UsablePosts:
             )
         norm = np.linalg.norm(rows.astype(np.float64), axis=1)
         bad = pl.Series(np.select([~np.isfinite(norm), norm == 0], [NOT_FINITE, ZERO_NORM], ""))
-        repeated = bad.eq("") & ~_last_of_each(table[POST_ID], bad.eq(""))
+        repeated = bad.eq("") & ~_first_of_each(table[POST_ID], bad.eq(""))
         table = table.with_columns(bad.set(repeated, DUPLICATE).alias(REASON))
         usable = table[REASON].eq("").to_numpy()
         normalised = (rows[usable] / norm[usable, None]).astype(np.float32)
@@ -77,10 +76,10 @@ class UsablePosts:
         )
 
 
-def _last_of_each(ids: pl.Series, usable: pl.Series) -> pl.Series:
-    """Whether each row is the last usable one of its id."""
-    last = pl.struct(pl.col("id"), pl.col("usable")).is_last_distinct()
-    return pl.DataFrame({"id": ids, "usable": usable}).select(last & pl.col("usable")).to_series()
+def _first_of_each(ids: pl.Series, usable: pl.Series) -> pl.Series:
+    """Whether each row is the first usable one of its id."""
+    first = pl.struct(pl.col("id"), pl.col("usable")).is_first_distinct()
+    return pl.DataFrame({"id": ids, "usable": usable}).select(first & pl.col("usable")).to_series()
 
 
 def _table(posts: pl.DataFrame) -> pl.DataFrame:
@@ -101,6 +100,5 @@ def _table(posts: pl.DataFrame) -> pl.DataFrame:
         if name in posts.columns:
             columns.append(posts[name].cast(dtype))
         else:
-            empty = 0 if name == ITEM else None
-            columns.append(pl.repeat(empty, len(posts), dtype=dtype, eager=True).alias(name))
+            columns.append(pl.repeat(None, len(posts), dtype=dtype, eager=True).alias(name))
     return pl.DataFrame(columns)

@@ -17,6 +17,7 @@ from recsys.data.schema import MILLISECONDS_PER_HOUR, Feature, FeatureKind, Feat
 from recsys.data.sequences import SequenceBatch
 from recsys.errors import ArtifactError
 from recsys.export.artifact import load_artifact
+from recsys.export.manifest import sha256
 from recsys.export.sequence_artifact import (
     TOWER_FILES,
     Embed,
@@ -102,7 +103,7 @@ def exported(folder: Path, name: str = "default", **changes: object) -> Sequence
     config_file = folder.parent / "run.yaml"
     config_file.write_text("system: nxtpost\n")
     settings = {
-        "model": "a" * 64,
+        "post_embeddings": str(config_file),  # any file will do
         "training": {"run": "runs/toy", "seed": 0},
         "dataset_path": Path("prepared/toy"),
         "sequences": {"actions": [], "repeats": False, "has_times": True},
@@ -222,7 +223,11 @@ def test_the_manifest_says_what_the_tower_takes(tmp_path: Path) -> None:
     exported(tmp_path / "artifact")
     manifest = load_sequence_artifact(tmp_path / "artifact").manifest
     assert manifest.features == {"user_categorical": ["user_id", "country"], "user_dense": ["age"]}
-    assert manifest.post_embeddings == {"model": "a" * 64, "width": WIDTH}
+    assert manifest.post_embeddings == {
+        "model": sha256(tmp_path / "run.yaml"),
+        "width": WIDTH,
+        "path": str(tmp_path / "run.yaml"),
+    }
     assert manifest.codes["surface"] == ["unknown", "feed", "search"]
     assert manifest.max_length == 20
 
@@ -244,7 +249,7 @@ def test_a_tower_that_quantisation_ruins_is_not_written(tmp_path: Path) -> None:
         ruined.static.mlp[3].bias[0] = 0
     config_file = tmp_path / "run.yaml"
     export = SequenceExport(
-        "a", {}, tmp_path, {}, config_file=config_file, examples=examples([3, 9, 14])
+        str(config_file), {}, tmp_path, {}, config_file=config_file, examples=examples([3, 9, 14])
     )
     with pytest.raises(ArtifactError, match="At 8 bits"):
         export_sequence_tower(ruined, DATASET, tmp_path / "artifact", export)

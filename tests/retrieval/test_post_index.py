@@ -79,7 +79,7 @@ def test_after_any_changes_exactly_the_posts_that_are_left_are_found(
             assert report.replaced == len(set(ids) & set(expected))
             assert report.added == len(set(ids) - set(expected))
             assert len(report.rejected) == len(ids) - len(set(ids))
-            expected |= dict(zip(ids, unit(rows), strict=True))
+            expected |= dict(zip(ids[::-1], unit(rows)[::-1], strict=True))  # the first counts
         else:
             removed = index.remove(pl.Series(ids))
             assert removed.removed == len(set(ids) & set(expected))
@@ -193,12 +193,12 @@ def test_unusable_rows_are_named_with_their_reason() -> None:
     assert report.added == 1
     reasons = dict(report.rejected.iter_rows())
     assert reasons == {10: DUPLICATE, 11: NOT_FINITE, 12: ZERO_NORM, 13: NOT_FINITE}
-    np.testing.assert_allclose(index.search(rows[4:], k=1).score, 1, atol=1e-6)  # the last one
+    np.testing.assert_allclose(index.search(rows[:1], k=1).score, 1, atol=1e-6)  # the first one
 
 
 def test_an_unusable_row_does_not_push_out_a_usable_one() -> None:
     rows = embeddings(2)
-    rows[1] = np.nan
+    rows[0] = np.nan
     index, report = PostIndex.build(table([1, 1]), rows, MODEL, IndexConfig())
     assert len(index) == 1 and report.rejected["reason"].to_list() == [NOT_FINITE]
 

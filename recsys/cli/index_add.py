@@ -1,0 +1,19 @@
+"""`recsys index add`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recsys.cli.index_report import print_change
+from recsys.retrieval.maintain import IndexAddConfig, add_posts
+from recsys.training.composition import compose
+
+
+def configure(overrides: Sequence[str]) -> IndexAddConfig:
+    """Compose conf/index_add.yaml."""
+    return compose("index_add", IndexAddConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Add the posts and say what became of them."""
+    print_change(add_posts(configure(overrides)))

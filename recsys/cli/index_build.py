@@ -1,0 +1,23 @@
+"""`recsys index build`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from recsys.cli.index_report import print_change
+from recsys.retrieval.maintain import IndexBuildConfig, build_index
+from recsys.training.composition import compose
+
+
+def configure(overrides: Sequence[str]) -> IndexBuildConfig:
+    """Compose conf/index_build.yaml."""
+    return compose("index_build", IndexBuildConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Build the index and say what is in it."""
+    config = configure(overrides)
+    print_change(build_index(config))
+    Console(stderr=True).print(f"Index: {config.out}")

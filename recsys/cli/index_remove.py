@@ -1,0 +1,19 @@
+"""`recsys index remove`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recsys.cli.index_report import print_change
+from recsys.retrieval.maintain import IndexRemoveConfig, remove_posts
+from recsys.training.composition import compose
+
+
+def configure(overrides: Sequence[str]) -> IndexRemoveConfig:
+    """Compose conf/index_remove.yaml."""
+    return compose("index_remove", IndexRemoveConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Remove the posts and say how many there were."""
+    print_change(remove_posts(configure(overrides)))

@@ -1,0 +1,28 @@
+"""What the verbs of `recsys index` print."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from recsys.retrieval.maintain import REJECTED_FILE, IndexChange
+from recsys.retrieval.post_index import Added
+from recsys.retrieval.posts import REASON
+
+
+def print_change(changed: IndexChange) -> None:
+    """Say on standard error what was added, replaced, left out or removed, and what is there."""
+    console = Console(stderr=True)
+    change, index = changed.change, changed.index
+    if isinstance(change, Added):
+        console.print(f"Posts added: {change.added:,}; replaced: {change.replaced:,}.")
+        for reason, count in change.rejected[REASON].value_counts(sort=True).iter_rows():
+            console.print(f"Left out ({reason}): {count:,}; they are in {REJECTED_FILE}.")
+    else:
+        console.print(f"Posts removed: {change.removed:,}; not in the index: {change.unknown:,}.")
+    kind = index.manifest.config.kind
+    console.print(f"The {kind} index has {len(index):,} posts of width {index.manifest.width}.")
+    if index.rebuild_advised:
+        console.print(
+            f"{index.tombstone_share:.0%} of what its graph holds are removed posts, which searches "
+            "still pass through: build it again with `recsys index build`."
+        )

@@ -1,0 +1,51 @@
+"""`recsys recommend`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from recsys.data.moments import to_text
+from recsys.retrieval.recommend_users import RecommendConfig, recommend
+from recsys.training.composition import compose
+
+
+def configure(overrides: Sequence[str]) -> RecommendConfig:
+    """Compose conf/recommend.yaml."""
+    return compose("recommend", RecommendConfig, [_users_as_typed(o) for o in overrides])
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Recommend, and print the rows where they are not written."""
+    config = configure(overrides)
+    report, rows = recommend(config)
+    console = Console(stderr=True)
+    if config.out is None:
+        _print(rows)
+    else:
+        console.print(f"Recommendations: {config.out}")
+    console.print(
+        f"As of {to_text(report.as_of)}; users: {report.users:,}; without any post left: "
+        f"{report.without_posts:,}."
+    )
+
+
+def _print(rows: pl.DataFrame) -> None:
+    table = Table(*rows.columns, title="Recommended posts")
+    for row in rows.iter_rows(named=True):
+        row["score"] = f"{row['score']:.3f}"
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console().print(table)
+
+
+def _users_as_typed(override: str) -> str:
+    """``user=42`` and ``user=[42,a b]`` as lists of text: 1e5 is an id and not 100000.0."""
+    key, _, value = override.partition("=")
+    if key != "user" or not value or value == "null":
+        return override
+    ids = value.removeprefix("[").removesuffix("]").split(",")
+    quoted = (one.strip().replace("\\", "\\\\").replace("'", "\\'") for one in ids)
+    return "user=[" + ",".join(f"'{one}'" for one in quoted) + "]"
