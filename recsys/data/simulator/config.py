@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from recsys.data.schema import MILLISECONDS_PER_DAY, Split, Task, TaskKind
@@ -195,6 +195,23 @@ class DwellConfig:
 
 
 @dataclass(frozen=True)
+class PostEmbeddingConfig:
+    """Embeddings of the posts, as a content model would make them (NxtPost §3.1.1).
+
+    Attributes:
+        width: numbers per post; 0 writes none.
+        topic: weight of what the posts of a topic share.
+        author: weight of what the posts of an author share.
+        noise: weight of what a post has of its own and no user cares about.
+    """
+
+    width: int = 0
+    topic: float = 1.0
+    author: float = 0.5
+    noise: float = 0.5
+
+
+@dataclass(frozen=True)
 class SimulatorConfig:
     """One simulated log.
 
@@ -217,6 +234,7 @@ class SimulatorConfig:
         exposure: what users are shown.
         actions: one response per task of ``LOGIT_TASKS``.
         dwell: dwell time, and with it video_complete, skip and watch_time.
+        post_embedding: embeddings of the posts; none by default.
     """
 
     seed: int
@@ -237,6 +255,7 @@ class SimulatorConfig:
     exposure: ExposureConfig
     actions: dict[str, ResponseConfig]
     dwell: DwellConfig
+    post_embedding: PostEmbeddingConfig = field(default_factory=PostEmbeddingConfig)
 
     def __post_init__(self) -> None:
         if set(self.actions) != set(LOGIT_TASKS):
@@ -260,7 +279,11 @@ class SimulatorConfig:
             raise ConfigError(
                 "simulator.sessions.hour_shares needs one share for each hour from 0 to 23."
             )
-
+        if self.post_embedding.width < 0:
+            raise ConfigError(
+                f"simulator.post_embedding.width={self.post_embedding.width} cannot be; give 0 for "
+                "none."
+            )
         _check_names("surface_offsets", self.surface_offsets, self.sessions.surface_shares)
         _check_names("media_offsets", self.media_offsets, self.catalogue.media_shares)
 

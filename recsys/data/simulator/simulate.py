@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE
 from recsys.data.progress import track
 from recsys.data.schema import (
     ACTION_TYPES,
@@ -23,6 +24,7 @@ from recsys.data.simulator.best import SUMS, best_metrics, loss_sums
 from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
 from recsys.data.simulator.config import HOURS_PER_DAY, TASKS, SimulatorConfig
+from recsys.data.simulator.embeddings import write_embeddings
 from recsys.data.simulator.outcomes import stack_tasks
 
 SIMULATION_FILE = "simulation.json"
@@ -53,7 +55,8 @@ def simulate(
     """Write the log of ``config`` into ``out``, replacing a simulation that is there.
 
     ``log/`` and ``requests/`` hold Parquet parts, ``items.parquet`` and ``users.parquet`` the
-    features, ``simulation.json`` the configuration, counts, split bounds and best metrics; it is
+    features, ``post_embeddings.parquet`` the embeddings of posts if their width is given,
+    ``simulation.json`` the configuration, counts, split bounds and best metrics; it is
     written last, so a folder with it is whole. Memory is bounded by one block of users.
 
     Args:
@@ -68,6 +71,7 @@ def simulate(
     (out / SIMULATION_FILE).unlink(missing_ok=True)
     catalogue = make_catalogue(config, generator_of(config, 0))
     catalogue.frame(config).write_parquet(out / ITEMS_FILE)
+    write_embeddings(config, catalogue, out / POST_EMBEDDINGS_FILE)
 
     blocks = -(-config.users // USERS_PER_BLOCK)
     writer = _Writer(config, catalogue, out, impressions_per_part)
