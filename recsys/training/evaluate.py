@@ -27,6 +27,7 @@ class EvaluateConfig:
         split: ``report``, or ``choose`` while a model is being developed.
         checkpoint: ``best``, ``last``, or a path. The other run is measured at its checkpoint of
             the same name, and at ``best`` where this is a path.
+        dataset: the prepared data set, of both runs, where it was moved since the training.
         bootstrap: how intervals are made.
     """
 
@@ -34,6 +35,7 @@ class EvaluateConfig:
     against: str | None = None
     split: str = "report"
     checkpoint: str = "best"
+    dataset: str | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
 
@@ -46,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> Metrics:
     if config.split not in PREFIXES:
         choices = " or ".join(PREFIXES)
         raise ConfigError(f"split={config.split} cannot be evaluated; choose {choices}.")
-    run = load_run(config.run_dir, config.checkpoint)
+    run = load_run(config.run_dir, config.checkpoint, config.dataset)
     metrics = system_named(run.config.system).evaluate(run, config)
     replace_metrics(run.folder, f"{PREFIXES[Split(config.split)]}/", metrics)
     return metrics

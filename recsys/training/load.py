@@ -72,12 +72,15 @@ class LoadedRun(Generic[Config, Model]):
         return CheckpointUsed(self.checkpoint, self.chosen_by, self.step)
 
 
-def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun[Any, Any]:
+def load_run(
+    run_dir: Path | str, checkpoint: str = "best", dataset_folder: str | None = None
+) -> LoadedRun[Any, Any]:
     """Load a run.
 
     Args:
         run_dir: the run folder.
         checkpoint: ``best`` (by the choose split), ``last``, or a path.
+        dataset_folder: the prepared data set, where it was moved since the training.
 
     Raises:
         ArtifactError: the folder is no run, a file is damaged, or the prepared data set is not
@@ -85,7 +88,7 @@ def load_run(run_dir: Path | str, checkpoint: str = "best") -> LoadedRun[Any, An
     """
     folder = Path(run_dir)
     config = load_config(folder)
-    dataset = open_dataset(folder, config)
+    dataset = open_dataset(folder, config, dataset_folder)
     manifest = DatasetManifest.load(folder)  # as trained on; the data set may have grown since
     model = system_named(config.system).restore(config, dataset, manifest)
     path = _checkpoint_path(folder, checkpoint)
@@ -164,9 +167,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def open_dataset(folder: Path, config: RunConfig) -> PreparedDataset:
-    """The prepared data set of a run, which may have grown; refused if it was prepared anew."""
-    dataset = PreparedDataset.open(config.data.out_folder)
+def open_dataset(
+    folder: Path, config: RunConfig, dataset_folder: str | None = None
+) -> PreparedDataset:
+    """The prepared data set of a run, which may have grown; refused if it was prepared anew.
+
+    Args:
+        folder: the run folder.
+        config: of the run.
+        dataset_folder: where the data set lies; None for where it lay at the training.
+
+    Raises:
+        ArtifactError: it is not there, or another data set is.
+        DataError: ``dataset_folder`` is no prepared data set.
+    """
+    if dataset_folder is None and not config.data.out_folder.exists():
+        raise ArtifactError(
+            f"{folder} was trained on the prepared data set {config.data.out_folder}, which is not "
+            "there; if it was moved, say where it lies now: dataset=<its folder>."
+        )
+    dataset = PreparedDataset.open(dataset_folder or config.data.out_folder)
     trained_on = DatasetManifest.load(folder)
     grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
     if trained_on.fingerprint not in (dataset.manifest.fingerprint, *grown_from):

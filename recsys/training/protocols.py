@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.task_metrics import TIE_RULES
 from recsys.training.load import CheckpointUsed
 from recsys.training.metrics_file import Metrics
+
+#: In a comparison of ``metrics.json``: the folder of the other run, and the checkpoint it was
+#: measured at.
+AGAINST = "against"
+AGAINST_CHECKPOINT = "against_checkpoint"
 
 
 def with_protocol(values: Mapping[str, float], prefix: str, protocol: Protocol) -> Metrics:
@@ -28,7 +34,7 @@ def interval_with_protocol(
     control: str,
     control_checkpoint: CheckpointUsed,
     bootstrap: Bootstrap,
-) -> dict[str, float | str]:
+) -> dict[str, Any]:
     """A comparison of two runs, as it stands in ``metrics.json``."""
     sentence = (
         f"{protocol.sentence()}; against {control}, same rows, checkpoint "
@@ -42,4 +48,6 @@ def interval_with_protocol(
         "low": interval.low,
         "high": interval.high,
         "protocol": sentence,
+        AGAINST: control,
+        AGAINST_CHECKPOINT: asdict(control_checkpoint),
     }

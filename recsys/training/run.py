@@ -75,6 +75,7 @@ def _fit(
     trainer = build_trainer(_with_possible_interval(config, assembly.data), run_dir, checkpoints)
     trainer.fit(assembly.model, assembly.data, ckpt_path=checkpoint, weights_only=True)
     _write_validation_metrics(config, run_dir, dataset, checkpoints)
+    system.finish(run_dir)
 
 
 def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) -> pl.Trainer:

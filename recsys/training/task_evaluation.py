@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ def evaluate_tasks(run: LoadedRun[Any, Any], config: EvaluateConfig) -> Metrics:
     """
     split = Split(config.split)
     if config.against is not None:
-        _check_comparable(Path(config.against), run.manifest)
+        check_comparable(Path(config.against), run.manifest)
     frame = predict(run, split)
     prefix = PREFIXES[split]
     metrics = _measure_groups(run, frame, split, prefix)
     if config.against is not None:
-        control, used = _control_predictions(Path(config.against), split, config.checkpoint)
+        control, used = _control_predictions(config)
         metrics |= _compare_groups(run, frame, control, used, config, prefix)
     return metrics
 
@@ -106,7 +107,12 @@ def run_protocol(
     )
 
 
-def _check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
+def check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
+    """Refuse a run that was trained on another data set than ``manifest`` describes.
+
+    Raises:
+        ArtifactError: it was, or the folder is no run folder.
+    """
     load_config(run_dir)  # refuses what is no run folder
     trained_on = DatasetManifest.load(run_dir)
     if trained_on.fingerprint != manifest.fingerprint:
@@ -117,12 +123,11 @@ def _check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
         )
 
 
-def _control_predictions(
-    run_dir: Path, split: Split, checkpoint: str
-) -> tuple[pl.DataFrame, CheckpointUsed]:
+def _control_predictions(config: EvaluateConfig) -> tuple[pl.DataFrame, CheckpointUsed]:
     """The other run's predictions, made now unless they were made by the checkpoint wanted."""
-    name = checkpoint if checkpoint in NAMED_CHECKPOINTS else "best"
+    run_dir, split = Path(str(config.against)), Split(config.split)
+    name = config.checkpoint if config.checkpoint in NAMED_CHECKPOINTS else "best"
     wanted = checkpoint_of(run_dir, name)
     if predicted_by(run_dir, split) != wanted:
-        evaluate(EvaluateConfig(run_dir=str(run_dir), split=split.value, checkpoint=name))
+        evaluate(replace(config, run_dir=str(run_dir), against=None, checkpoint=name))
     return read_predictions(run_dir, split), wanted

@@ -13,6 +13,7 @@ __all__ = ["DEFAULT_SYSTEM", "SYSTEMS", "Assembly", "Measured", "Monitor", "Syst
 #: Module and class of each system; imported when it is used.
 SYSTEMS: dict[str, tuple[str, str]] = {
     "dv365": ("recsys.training.systems.dv365", "DV365System"),
+    "post_tower": ("recsys.training.systems.post_tower", "PostTowerSystem"),
     "nxtpost": ("recsys.training.systems.nxtpost", "NxtPostSystem"),
     "sequence": ("recsys.training.systems.sequence", "SequenceSystem"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import lightning.pytorch as pl
@@ -100,6 +101,10 @@ class System(ABC, Generic[Config]):
     @abstractmethod
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> Measured:
         """What the metrics of a split are computed from."""
+
+    def finish(self, run_dir: Path) -> None:
+        """Leave in the run folder what the best weights make; called when the training is over."""
+        return
 
     @abstractmethod
     def evaluate(self, run: LoadedRun[Any, Any], config: EvaluateConfig) -> Metrics:
