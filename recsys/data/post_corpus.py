@@ -5,7 +5,7 @@ Legend: V item indices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,25 +28,32 @@ class PostCorpusConfig:
     """What of a post is looked at beside its features in the data set.
 
     Attributes:
-        hashed_text: how titles become n-grams.
-        pretrained_text: folder of a Hugging Face model whose tokeniser splits the titles instead.
-        max_tokens: of a title, by that tokeniser.
+        max_tokens: of a title, where a pretrained model's tokeniser splits it.
         images: .npz or Parquet file of image embeddings, one row per image under the id of its
             post; None where there are none.
         data_dir: where ``images`` is looked for, before RECSYS_DATA_DIR and ./data.
     """
 
-    hashed_text: HashedTextConfig = field(default_factory=HashedTextConfig)
-    pretrained_text: str | None = None
     max_tokens: int = 128
     images: str | None = None
     data_dir: str | None = None
 
 
-def read_post_corpus(dataset: PreparedDataset, config: PostCorpusConfig) -> PostFeatures:
+def read_post_corpus(
+    dataset: PreparedDataset,
+    config: PostCorpusConfig,
+    hashed_text: HashedTextConfig,
+    pretrained_text: str | None = None,
+) -> PostFeatures:
     """The features of every post, a row per item index.
 
     Authors and topics first seen after the fit period are unknown, as they are to a model.
+
+    Args:
+        dataset: the prepared data set.
+        config: what is looked at beside it.
+        hashed_text: how texts become n-grams.
+        pretrained_text: folder of a Hugging Face model whose tokeniser splits the texts instead.
 
     Raises:
         DataError: the file of image embeddings cannot be used.
@@ -55,7 +62,13 @@ def read_post_corpus(dataset: PreparedDataset, config: PostCorpusConfig) -> Post
     fit_vocabulary = FitVocabulary.of(dataset.manifest)
     columns = dataset.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
     categorical = fit_vocabulary.hide_unseen_features(np.asarray(features.categorical), columns)
-    text, text_lengths = _text(dataset, config)
+    texts = _texts(dataset)
+    if texts is None:
+        text, text_lengths = np.zeros(0, np.int64), np.zeros(len(categorical), np.int64)
+    elif pretrained_text is not None:
+        text, text_lengths = pretrained_tokens(texts, pretrained_text, config.max_tokens)
+    else:
+        text, text_lengths = hashed_ngrams(texts, hashed_text)
     images, image_lengths = _images(dataset, config)
     num_items = len(categorical)
     return PostFeatures(
@@ -69,23 +82,18 @@ def read_post_corpus(dataset: PreparedDataset, config: PostCorpusConfig) -> Post
     )
 
 
-def _text(
-    dataset: PreparedDataset, config: PostCorpusConfig
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All texts of a post as one, in tokens, and how many there are [V]."""
+def _texts(dataset: PreparedDataset) -> list[str | None] | None:
+    """All texts of a post as one, by item index; None where the data set has no texts."""
     num_items = dataset.manifest.vocabulary_sizes[FeatureSide.ITEM]
     stored = dataset.item_text
     names = [name for name in stored.columns if name != INDEX]
     if not names:
-        return np.zeros(0, np.int64), np.zeros(num_items, np.int64)
+        return None
     joined = stored.select(INDEX, pl.concat_str(names, separator=" ", ignore_nulls=True))
     every = pl.DataFrame({INDEX: np.arange(num_items)}).with_columns(
         pl.col(INDEX).cast(joined.schema[INDEX])
     )
-    texts = every.join(joined, on=INDEX, how="left", maintain_order="left")[names[0]].to_list()
-    if config.pretrained_text is not None:
-        return pretrained_tokens(texts, config.pretrained_text, config.max_tokens)
-    return hashed_ngrams(texts, config.hashed_text)
+    return every.join(joined, on=INDEX, how="left", maintain_order="left")[names[0]].to_list()
 
 
 def _images(

@@ -25,11 +25,13 @@ EXPORT_PREFIX = "export/val"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run, the run without timelines, the exported tower and the published embeddings.
+    """A run, the run it is compared with, the exported tower and the published embeddings.
 
     Attributes:
         folder: the run folder.
         against: the folder of the other run.
+        dataset: the folder of the prepared data set.
+        labels: what the two runs are called in figures.
         metrics: of the run.
         control: metrics of the other run.
         sizes: ``sizes`` of the artifact's manifest; empty where nothing was exported.
@@ -38,18 +40,22 @@ class Outcome:
 
     folder: Path
     against: Path | None
+    dataset: Path
+    labels: tuple[str, str]
     metrics: Metrics
     control: Metrics
     sizes: dict[str, float]
     publication: dict[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, against: Path | None) -> Outcome:
+    def of(cls, folder: Path, against: Path | None, dataset: Path) -> Outcome:
         """Gather it from the folders."""
         manifest = _read(folder / ARTIFACT / "manifest.json")
         return cls(
             folder,
             against,
+            dataset,
+            _labels(folder, against),
             read_metrics_file(folder),
             read_metrics_file(against) if against is not None else {},
             manifest.get("sizes", {}),
@@ -66,7 +72,7 @@ class Outcome:
         prefix = self.prefix
         rows = {
             "mean NE": self._value(f"{prefix}/ne/mean"),
-            "mean NE without timelines": _form(self.control.get(f"{prefix}/ne/mean"), "{:.4f}"),
+            f"mean NE {self.labels[1]}": _form(self.control.get(f"{prefix}/ne/mean"), "{:.4f}"),
             "best mean NE in reach": self._value(f"{prefix}/best_within_reach/ne/mean"),
             "best mean NE": self._value(f"{prefix}/best_absolute/ne/mean"),
             "gain captured": self._value(f"{prefix}/gain_captured/mean", "{:.1%}"),
@@ -87,10 +93,9 @@ class Outcome:
 
     def places(self) -> dict[str, str]:
         """Where everything lies, with its size."""
-        config = load_config(self.folder)
-        places = {"run folder": self.folder, "prepared data set": Path(str(config.data.out))}
+        places = {"run folder": self.folder, "prepared data set": self.dataset}
         if self.against is not None:
-            places["run without timelines"] = self.against
+            places[f"run {self.labels[1]}"] = self.against
         if self.sizes:
             places["artifact"] = self.folder / ARTIFACT
         if "store" in self.publication:
@@ -127,8 +132,9 @@ class Outcome:
             ),
         }
         if self.publication:
-            users, speed = (self.publication[k] for k in ("published_users", "users_per_second"))
-            lines["published"] = f"{users:,} users, {speed:,.0f} a second"
+            active, written = self.publication["active_users"], self.publication["published_users"]
+            speed = f", {self.publication['users_per_second']:,.0f} a second" if written else ""
+            lines["published"] = f"{active:,} users; {written:,} of them written last{speed}"
         return lines
 
     def table(self) -> Table:
@@ -149,6 +155,22 @@ class Outcome:
 
     def _value(self, name: str, form: str = "{:.4f}") -> str:
         return _form(self.metrics.get(name), form)
+
+
+def _labels(folder: Path, against: Path | None) -> tuple[str, str]:
+    """With and without timelines where the two runs differ in that, otherwise their folders."""
+    if against is None:
+        return str(folder), ""
+    with_timelines = [_has_timelines(run) for run in (folder, against)]
+    if with_timelines[0] == with_timelines[1]:
+        return f"of {folder}", f"of {against}"
+    names = {True: "with timelines", False: "without timelines"}
+    return names[with_timelines[0]], names[with_timelines[1]]
+
+
+def _has_timelines(run_dir: Path) -> bool:
+    config = load_config(run_dir)
+    return isinstance(config, DV365RunConfig) and config.encoder.name != "none"
 
 
 def megabytes(size: float) -> str:

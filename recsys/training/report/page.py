@@ -12,14 +12,16 @@ import jinja2
 import polars as pl
 
 from recsys.data.dataset import PreparedDataset
+from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import Split
-from recsys.errors import ConfigError
+from recsys.errors import ArtifactError, ConfigError
 from recsys.training.composition import to_yaml
 from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
-from recsys.training.load import load_config, open_dataset
+from recsys.training.load import CheckpointUsed, load_config, open_dataset
 from recsys.training.metrics_file import Metrics, read_metrics_file
 from recsys.training.metrics_log import read_metrics
-from recsys.training.predict import predictions_path, read_predictions
+from recsys.training.predict import predicted_by, predictions_path, read_predictions
+from recsys.training.protocols import AGAINST, AGAINST_CHECKPOINT
 from recsys.training.report import figures
 from recsys.training.report.outcome import EXPORT_PREFIX, Outcome
 from recsys.training.report.sections import (
@@ -30,6 +32,7 @@ from recsys.training.report.sections import (
 )
 from recsys.training.systems.dv365 import DV365RunConfig
 from recsys.training.tables import BY_ITEM, COMPARED, EXPORTED, MEASURED, metric_rows
+from recsys.training.task_evaluation import check_comparable
 
 FILE_NAME = "report.html"
 TEMPLATE = "report.html.jinja"
@@ -61,6 +64,7 @@ class Material:
         prefix: ``report`` where the run was evaluated, otherwise ``val``.
         frame: predictions, where the run was evaluated.
         control: predictions of the other run.
+        outcome: both runs in a few lines.
     """
 
     folder: Path
@@ -71,48 +75,73 @@ class Material:
     prefix: str
     frame: pl.DataFrame | None
     control: pl.DataFrame | None
+    outcome: Outcome
 
 
-def write_report(run_dir: Path, against: Path | None) -> Path:
-    """Write ``report.html`` into the run folder.
-
-    Raises:
-        ArtifactError: the folder is no run, or a file of it is damaged.
-    """
-    material = _gather(run_dir, against)
-    outcome = Outcome.of(run_dir, against)
-    environment = json.loads((run_dir / ENVIRONMENT_FILE).read_text())
+def write_report(material: Material) -> Path:
+    """Write ``report.html`` into the run folder."""
+    environment = json.loads((material.folder / ENVIRONMENT_FILE).read_text())
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE)
     html = template.render(
         title=material.config.name,
         subtitle=_subtitle(material, environment),
-        tiles=outcome.tiles(),
-        sections=list(_sections(material, outcome, environment)),
+        tiles=material.outcome.tiles(),
+        sections=list(_sections(material, environment)),
     )
-    path = run_dir / FILE_NAME
+    path = material.folder / FILE_NAME
     path.write_text(html)
     return path
 
 
-def _gather(run_dir: Path, against: Path | None) -> Material:
+def gather(run_dir: Path, against: Path | None, dataset_folder: str | None = None) -> Material:
+    """Read what the report shows.
+
+    Args:
+        run_dir: the run folder.
+        against: the folder of the run it was evaluated against.
+        dataset_folder: the prepared data set, where it was moved since the training.
+
+    Raises:
+        ArtifactError: a folder is no run, a file of it is damaged, or the run was not evaluated
+            against what lies in ``against`` now.
+    """
     config = load_config(run_dir)
     if not isinstance(config, DV365RunConfig):
         raise ConfigError(
             f"{run_dir} is a run of {config.system}; `recsys report` shows runs of dv365, the "
             "metrics of this one are printed by `recsys evaluate`."
         )
+    dataset = open_dataset(run_dir, config, dataset_folder)
+    if against is not None:
+        check_comparable(against, DatasetManifest.load(run_dir))
+    metrics = read_metrics_file(run_dir)
     evaluated = predictions_path(run_dir, Split.REPORT).is_file()
     return Material(
         folder=run_dir,
         against=against,
         config=config,
-        dataset=open_dataset(run_dir, config),
-        metrics=read_metrics_file(run_dir),
+        dataset=dataset,
+        metrics=metrics,
         prefix="report" if evaluated else "val",
         frame=read_predictions(run_dir, Split.REPORT) if evaluated else None,
-        control=read_predictions(against, Split.REPORT) if evaluated and against else None,
+        control=_control(run_dir, against, metrics) if evaluated and against else None,
+        outcome=Outcome.of(run_dir, against, dataset.path),
     )
+
+
+def _control(run_dir: Path, against: Path, metrics: Metrics) -> pl.DataFrame:
+    """The other run's predictions, if they are those the run was compared with."""
+    comparison = metrics.get("report/relative_ne_delta/mean", {})
+    again = f"run `recsys evaluate run_dir={run_dir} against={against}` before the report."
+    if Path(comparison.get(AGAINST, "")).resolve() != against.resolve():
+        raise ArtifactError(f"{run_dir} was not evaluated against {against}; {again}")
+    if predicted_by(against, Split.REPORT) != CheckpointUsed(**comparison[AGAINST_CHECKPOINT]):
+        raise ArtifactError(
+            f"The predictions in {against} were made by another checkpoint than the one {run_dir} "
+            f"was compared with; {again}"
+        )
+    return read_predictions(against, Split.REPORT)
 
 
 def _subtitle(material: Material, environment: dict[str, Any]) -> str:
@@ -127,9 +156,8 @@ def _subtitle(material: Material, environment: dict[str, Any]) -> str:
     )
 
 
-def _sections(
-    material: Material, outcome: Outcome, environment: dict[str, Any]
-) -> Iterator[Section]:
+def _sections(material: Material, environment: dict[str, Any]) -> Iterator[Section]:
+    outcome = material.outcome
     yield _measured(material)
     yield from _comparison(material)
     yield _training(material)
@@ -168,8 +196,9 @@ def _comparison(material: Material) -> Iterator[Section]:
             ),
             figure=figures.intervals(gains, "share captured, %", reference=1, percent=True),
         )
+    measured_against = next(iter(deltas.values()))[AGAINST]
     yield Section(
-        f"Against {material.against}",
+        f"Against {measured_against}",
         note="Change in per cent, below 0 is better; 95% bootstrap intervals over users.",
         figure="" if gains else figures.intervals(deltas, "change of NE, %", 0, percent=False),
         rows=metric_rows(material.metrics, prefix, COMPARED),
@@ -180,16 +209,17 @@ def _comparison(material: Material) -> Iterator[Section]:
 
 
 def _training(material: Material) -> Section:
-    runs = {material.config.name: read_metrics(material.folder)}
+    label, other = material.outcome.labels
+    runs = {label: read_metrics(material.folder)}
     if material.against is not None:
-        runs[load_config(material.against).name] = read_metrics(material.against)
+        runs[other] = read_metrics(material.against)
     note = "Checkpoints are chosen on the split choose; the report split is not looked at."
     return Section("Training", note=note, figure=figures.curves(runs))
 
 
 def _predictions(material: Material, frame: pl.DataFrame) -> Iterator[Section]:
     tasks = material.dataset.manifest.tasks
-    labels, lines = history_breakdown(frame, material.control, tasks)
+    labels, lines = history_breakdown(frame, material.control, tasks, material.outcome.labels)
     yield Section(
         "By length of the history",
         note="Mean NE over the binary tasks in bins of equal numbers of rows.",

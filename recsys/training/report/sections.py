@@ -54,14 +54,25 @@ def calibration_rows(
 
 
 def history_breakdown(
-    frame: pl.DataFrame, control: pl.DataFrame | None, tasks: tuple[Task, ...]
+    frame: pl.DataFrame,
+    control: pl.DataFrame | None,
+    tasks: tuple[Task, ...],
+    names: tuple[str, str],
 ) -> tuple[list[str], dict[str, list[float]]]:
-    """Mean NE in bins of equal size by the number of events the two timelines held."""
+    """Mean NE in bins of equal size by the number of events the two timelines held.
+
+    Args:
+        frame: predictions of a run.
+        control: predictions of another run on the same rows.
+        tasks: the tasks.
+        names: what the lines of the two are called.
+    """
+    name, control_name = names
     length = sum((frame[name] for name in HISTORY_COLUMNS), start=pl.Series([0])).to_numpy()
     edges = np.unique(np.quantile(length, np.linspace(0, 1, HISTORY_BINS + 1)).astype(int))
-    labels, lines = [], {"with timelines": []}  # type: tuple[list[str], dict[str, list[float]]]
+    labels, lines = [], {name: []}  # type: tuple[list[str], dict[str, list[float]]]
     if control is not None:
-        lines["without timelines"] = []
+        lines[control_name] = []
     if f"best_within_reach_{tasks[0].name}" in frame.columns:
         lines["best in reach"] = []
     for first, last in itertools.pairwise(edges):
@@ -69,10 +80,10 @@ def history_breakdown(
         inside = (length >= first) & ((length <= last) if is_last else (length < last))
         labels.append(f"{first:,} to {last:,}")
         rows = frame.filter(pl.Series(inside))
-        lines["with timelines"].append(measure(rows, tasks)["ne/mean"])
+        lines[name].append(measure(rows, tasks)["ne/mean"])
         if control is not None:
             other = control.filter(pl.Series(inside))
-            lines["without timelines"].append(measure(other, tasks)["ne/mean"])
+            lines[control_name].append(measure(other, tasks)["ne/mean"])
         if "best in reach" in lines:
             lines["best in reach"].append(measure(rows, tasks, "best_within_reach")["ne/mean"])
     return labels, lines

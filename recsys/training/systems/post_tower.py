@@ -86,7 +86,8 @@ class PostTowerSystem(System[PostTowerRunConfig]):
     ) -> PostSimilarity:
         """The model with the posts as they are now."""
         categorical = manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
-        corpus = read_post_corpus(dataset, config.corpus)
+        tower = config.model.tower
+        corpus = read_post_corpus(dataset, config.corpus, tower.hashed_text, tower.pretrained_text)
         return PostSimilarity(config.model, corpus, categorical, config.optim)
 
     def measured(
