@@ -144,7 +144,8 @@ def pins(wanted: SupportedSet, fbgemm: str, dev: bool) -> dict[str, str]:
 def fingerprint(wanted: SupportedSet, dev: bool) -> str:
     """A hash of everything that decides what is installed, the place of the checkout included."""
     digest = hashlib.sha256(repr((wanted, dev, sys.version_info[:2], str(PACKAGE))).encode())
-    files = [_lock_path(wanted), requirements_dir() / "dev.txt"]
+    files = [_lock_path(wanted)]
+    files += [requirements_dir() / name for name in ("dev.txt", "triton.txt")]
     files += [PACKAGE.parent / "setup.cfg", Path(__file__)]
     for path in files:
         digest.update(path.read_bytes() if path.is_file() else b"")
@@ -175,6 +176,8 @@ def _install_packages(environment: Environment, wanted: SupportedSet, dev: bool)
         _say(f"Removing {' and '.join(found)}, to be replaced by {fbgemm}")
         _pip("uninstall", "--yes", *found)
     chosen = pins(wanted, fbgemm, dev)
+    if dev and environment.torch_cuda is None:
+        chosen |= read_lock(requirements_dir() / "triton.txt")
     _say(f"Installing {len(chosen)} pinned packages for torch {environment.torch}")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.writelines(f"{name}=={version}\n" for name, version in chosen.items())

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements/torch-<version>.txt and dev.txt anew from setup.cfg, torchrec.in and dev.in.
+# Write requirements/torch-<version>.txt, dev.txt and triton.txt anew from setup.cfg, torchrec.in and
+# dev.in.
 # Usage: requirements/lock.sh <python> <torch version> <fbgemm version> <torchrec version>
 # With CONSTRAINTS=requirements/torch-2.13.txt the other packages keep the versions of that lock.
 set -euo pipefail
@@ -43,4 +44,10 @@ PYTHON
     echo "# Written by requirements/lock.sh; installed beside either torch."
     freeze | grep -v -x -F -f "$lock"
 } >requirements/dev.txt
-echo "wrote $lock and requirements/dev.txt"
+"${pip[@]}" install --upgrade triton
+{
+    echo "# Written by requirements/lock.sh. Runs the tests of the Triton kernels in Triton's interpreter where"
+    echo "# torch is a CPU build; a CUDA build of torch brings the Triton that it needs."
+    "$environment/bin/python" -m pip freeze | grep -i '^triton=='
+} >requirements/triton.txt
+echo "wrote $lock, requirements/dev.txt and requirements/triton.txt"

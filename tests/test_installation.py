@@ -163,6 +163,9 @@ def test_locks_agree_with_the_supported_sets() -> None:
         assert lock[FBGEMM_CPU] == expected.fbgemm
         assert lock["torchrec"] == expected.torchrec
         assert not [name for name in lock if name.startswith(("nvidia", "cuda", "triton"))]
+    # a CUDA build of torch pins its own Triton, which the tools must not replace
+    assert "triton" not in read_lock(ROOT / "requirements" / "dev.txt")
+    assert list(read_lock(ROOT / "requirements" / "triton.txt")) == ["triton"]
 
 
 def test_locks_hold_every_requirement() -> None:
