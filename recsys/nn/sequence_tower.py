@@ -123,8 +123,8 @@ class SequenceTower(nn.Module):
     in it. So a user without history is represented by what the short-term loss teaches to come
     before a first post: the [CLS] states and the static features.
 
-    A user with neither history nor [CLS] nor static features has the embedding 0, equally far
-    from all posts.
+    Of a user with neither history nor [CLS] nor static features nothing is known; all of them have
+    the same embedding, that of the projection's bias.
 
     Args:
         config: sizes and switches.
@@ -132,8 +132,9 @@ class SequenceTower(nn.Module):
         manifest: of the data set: its surfaces and its users' features.
 
     Raises:
-        ConfigError: a size that is not positive, heads that do not divide the width, an unknown
-            pooling, no channel, or a channel of unknown actions or surfaces.
+        ConfigError: a size that is not positive, a dropout that is no probability below 1, heads
+            that do not divide the width, an unknown pooling, no channel, or a channel of unknown
+            actions or surfaces.
     """
 
     channel_actions: Tensor
@@ -370,5 +371,9 @@ def _check(config: SequenceTowerConfig) -> None:
                 f"{option} of the user tower must be a positive number, it is "
                 f"{getattr(config, option)}."
             )
+    if not 0 <= config.dropout < 1:
+        raise ConfigError(
+            f"dropout of the user tower is {config.dropout}; it must be at least 0 and below 1."
+        )
     if not config.channels:
         raise ConfigError("The user tower has no channel; give it at least one, `- name: all`.")

@@ -310,16 +310,16 @@ def test_only_the_newest_events_are_looked_at_and_targets_are_places_in_the_batc
     torch.testing.assert_close(steps.embedding, steps_of(tower, newest).embedding)
 
 
-def test_no_history_is_told_apart_by_static_features_and_is_zero_without_anything() -> None:
-    batch = histories([0, 0])
-    batch.user_categorical[:, 1] = torch.tensor([1, 2])
+def test_users_without_history_are_told_apart_by_static_features_alone() -> None:
+    batch = histories([0, 0, 2])
+    batch.user_categorical[:, 1] = torch.tensor([1, 2, 1])
     embedding = build(TINY)(*batch.arguments)
     assert not torch.allclose(embedding[0], embedding[1])
-    nothing = SequenceTower(
-        replace(TINY, cls=False, static_features=False), POST_WIDTH, MANIFEST
-    ).double()
-    torch.nn.init.zeros_(nothing.projection.bias)
-    assert torch.equal(nothing(*batch.arguments), torch.zeros(2, POST_WIDTH).double())
+    nothing = build(replace(TINY, cls=False, static_features=False))
+    embedding = nothing(*batch.arguments)
+    bias = nothing.projection.bias
+    torch.testing.assert_close(embedding[:2], (bias / bias.norm()).expand(2, -1))
+    assert not torch.allclose(embedding[0], embedding[2])
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -384,6 +384,7 @@ def test_scripted_and_loaded_with_torch_alone_it_gives_the_same_embeddings(tmp_p
         (replace(TINY, heads=3), "heads=3 does not divide"),
         (replace(TINY, pooling="max"), "pooling=max is unknown"),
         (replace(TINY, max_length=0), "max_length of the user tower must be a positive number"),
+        (replace(TINY, dropout=1.0), "dropout of the user tower is 1.0"),
         (replace(TINY, channels=[]), "no channel"),
         (
             replace(TINY, channels=[ChannelConfig("web", surfaces=["web"])]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recsys.nn.dropout import FastDropout
 from recsys.nn.relative_time import PreviousGap, RequestGap
 from recsys.nn.sequence.base import SequenceEncoder, step_number, user_of_step
 from recsys.nn.sequence.pooling import build_pooling
@@ -105,7 +106,7 @@ class SequenceChannel(nn.Module):
         self.tokens = tokens
         self.encoder = encoder
         self.start = nn.Parameter(torch.randn(width) * EMBEDDING_SPREAD) if cls else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
 
     def forward(
         self,

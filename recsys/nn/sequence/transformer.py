@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
+from recsys.nn.dropout import FastDropout
 from recsys.nn.sequence.base import SequenceEncoder, longest, padded_slots, to_jagged, to_padded
 
 
@@ -91,7 +92,7 @@ class TransformerLayer(nn.Module):
             nn.Linear(width, feed_forward_width), nn.ReLU(), nn.Linear(feed_forward_width, width)
         )
         self.output_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
 
     def forward(self, tokens: Tensor, lengths: Tensor, slots: Tensor, padded_length: int) -> Tensor:
         """[E, D] → [E, D]; arguments of :meth:`JaggedSelfAttention.forward`."""
