@@ -130,6 +130,24 @@ class StandInHistories:
         return replace(batch, lengths=lengths, **joined)
 
 
+@dataclass(frozen=True, eq=False)
+class StandInCandidates:
+    """Candidates for the stand-ins of n queries.
+
+    Attributes:
+        query: [n] int64.
+        position: [n, M] int64 position in the store, best first, −1 for none.
+    """
+
+    query: NDArray[np.int64]
+    position: NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> Self:
+        """No query."""
+        return cls(np.empty(0, np.int64), np.empty((0, 0), np.int64))
+
+
 def history_groups(ranks: Ranks, queries: EvaluationQueries) -> dict[str, Ranks]:
     """The ranks of cold-start users and of marginal users, by the events before the query."""
     events = queries.history_events[ranks.query]
@@ -177,7 +195,7 @@ def popular_stand_ins(
     hours = queries.time[needy] // MILLISECONDS_PER_HOUR
     keep = config.fill_to + config.most_events
     everybody = int(groups.max(initial=0)) + 1
-    found = [StandInEvents.none()]
+    found = [StandInCandidates.none()]
     for hour in np.unique(hours):
         bounds = np.array([hour - config.window_hours, hour]) * MILLISECONDS_PER_HOUR
         first, last = events.before(bounds)
@@ -188,26 +206,8 @@ def popular_stand_ins(
         asking = needy[hours == hour]
         of_query = groups[queries.user[asking]]
         of_query = np.where(large[of_query], of_query, everybody)
-        found.append(StandInEvents(asking, top[of_query]))
+        found.append(StandInCandidates(asking, top[of_query]))
     return fill(found, engagements, queries, config.fill_to)
-
-
-@dataclass(frozen=True, eq=False)
-class StandInEvents:
-    """Candidates for the stand-ins of n queries.
-
-    Attributes:
-        query: [n] int64.
-        position: [n, M] int64 position in the store, best first, −1 for none.
-    """
-
-    query: NDArray[np.int64]
-    position: NDArray[np.int64]
-
-    @classmethod
-    def none(cls) -> Self:
-        """No query."""
-        return cls(np.empty(0, np.int64), np.empty((0, 0), np.int64))
 
 
 def most_engaged(
@@ -248,7 +248,7 @@ def most_engaged(
 
 
 def fill(
-    found: list[StandInEvents],
+    found: list[StandInCandidates],
     engagements: EngagementStore,
     queries: EvaluationQueries,
     fill_to: int,

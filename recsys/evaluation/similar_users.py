@@ -11,8 +11,8 @@ from recsys.data.schema import MILLISECONDS_PER_HOUR
 from recsys.data.sequences import EngagementStore
 from recsys.evaluation.baselines.similarity import mean_history_embeddings
 from recsys.evaluation.cold_start import (
+    StandInCandidates,
     StandInConfig,
-    StandInEvents,
     StandInHistories,
     fill,
     most_engaged,
@@ -45,7 +45,7 @@ def similar_user_stand_ins(
     needy = np.flatnonzero((events > 0) & (events <= config.most_events))
     refresh = config.refresh_hours * MILLISECONDS_PER_HOUR
     periods = queries.time[needy] // refresh
-    found = [StandInEvents.none()]
+    found = [StandInCandidates.none()]
     for period in np.unique(periods):
         users = _candidates(engagements, int(period * refresh), config.neighbour_events)
         if not len(users):
@@ -59,7 +59,7 @@ def similar_user_stand_ins(
             _, place = index.search(own, min(config.neighbours, len(users)))  # [n, neighbours]
             neighbour = users.user[place]
             top = _newest_of(engagements, neighbour, queries.time[some], config)
-            found.append(StandInEvents(some, top))
+            found.append(StandInCandidates(some, top))
     return fill(found, engagements, queries, config.fill_to)
 
 
