@@ -7,7 +7,7 @@ where another program writes, so results are deterministic.
 
 Exclusions other than the target are a list of (owner, column), sorted by the tiles that they
 touch, with one offset per tile: a tile compares its owners and columns with the few pairs of its
-own. The list grows with the owners' posts; the offsets are 4 bytes per tile of 4096 logits or more.
+own. The list grows with the owners' posts; the offsets are 4 bytes per tile of up to 8192 logits.
 """
 
 from __future__ import annotations
@@ -116,45 +116,55 @@ def _arguments(ctx: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How [Q, N] logits are cut: by width and type, so that a tile fits a multiprocessor."""
+    """How [Q, N] logits are cut: what a tile keeps in shared memory stays below 96 KiB."""
 
     num_rows: int
     num_columns: int
     width: int
-    rows: int
-    columns: int
+    bytes_per_number: int
 
     @classmethod
     def of(cls, queries: Tensor, columns: Tensor) -> Tiling:
         """Of queries [Q, D] and columns [N, D]."""
-        width = queries.shape[1]
-        if width > 256:
-            raise ValueError(f"the kernel takes widths to 256, not {width}")
-        small = queries.element_size() == 2 and width <= 128
-        rows, tile_columns = (128, 64) if small else (64, 64)
-        return cls(len(queries), len(columns), width, rows, tile_columns)
+        return cls(len(queries), len(columns), queries.shape[1], queries.element_size())
+
+    @property
+    def padded_width(self) -> int:
+        """A power of 2; the narrowest that a tensor core takes is 16."""
+        return max(16, triton.next_power_of_2(self.width))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a tile."""
+        bytes_per_row = self.padded_width * self.bytes_per_number
+        if bytes_per_row <= 256:
+            return (128, 64) if self.bytes_per_number == 2 else (64, 64)
+        return (64, 32) if bytes_per_row == 512 else (32, 16)
 
     @property
     def row_blocks(self) -> int:
         """Blocks of rows."""
-        return triton.cdiv(self.num_rows, self.rows)
+        return triton.cdiv(self.num_rows, self.shape[0])
 
     @property
     def column_blocks(self) -> int:
         """Blocks of columns."""
-        return triton.cdiv(self.num_columns, self.columns)
+        return triton.cdiv(self.num_columns, self.shape[1])
 
     def constants(self, bias: Tensor | None, pairs: ExcludedPairs) -> dict[str, Any]:
         """Compile-time arguments of the kernels."""
         exact = torch.get_float32_matmul_precision() == "highest"
+        rows, columns = self.shape
         return {
             "WIDTH": self.width,
-            "ROWS": self.rows,
-            "COLUMNS": self.columns,
-            "PADDED_WIDTH": max(16, triton.next_power_of_2(self.width)),
+            "ROWS": rows,
+            "COLUMNS": columns,
+            "PADDED_WIDTH": self.padded_width,
             "HAS_BIAS": bias is not None,
             "HAS_OWNED": len(pairs.owner) > 0,
             "PRECISION": "ieee" if exact else "tf32",
+            "num_warps": 8 if rows * self.padded_width >= 2**14 else 4,
+            "num_stages": 2,
         }
 
 
@@ -182,16 +192,18 @@ class ExcludedPairs:
             return cls(nothing, nothing, nothing, nothing)
         offsets, num_owners = exclusions.owned.offsets, len(exclusions.owned.offsets) - 1
         row = torch.arange(tiling.num_rows, device=nothing.device)
-        in_block = torch.unique(row // tiling.rows * num_owners + exclusions.owner)
+        in_block = torch.unique(row // tiling.shape[0] * num_owners + exclusions.owner)
         row_block, owner = in_block // num_owners, in_block % num_owners
         entry, position = expand_ranges(offsets[owner], offsets[owner + 1] - offsets[owner])
         column = exclusions.owned.posts[position]
-        tile = row_block[entry] * tiling.column_blocks + column // tiling.columns
-        tile, order = tile.sort()
-        tiles = torch.arange(tiling.row_blocks * tiling.column_blocks + 1, device=nothing.device)
+        tile = row_block[entry] * tiling.column_blocks + column // tiling.shape[1]
+        tile, order = tile.to(torch.int32).sort()
+        tiles = torch.arange(
+            tiling.row_blocks * tiling.column_blocks + 1, dtype=torch.int32, device=nothing.device
+        )
         return cls(
             exclusions.owner.to(torch.int32),
-            torch.searchsorted(tile, tiles).to(torch.int32),
+            torch.searchsorted(tile, tiles, out_int32=True),
             owner[entry][order].to(torch.int32),
             column[order].to(torch.int32),
         )
