@@ -19,5 +19,5 @@ def configure(overrides: Sequence[str]) -> ExportConfig:
 def run(overrides: Sequence[str]) -> None:
     """Export the run's user tower and say where the artifact is."""
     config = configure(overrides)
-    folder = export_run(load_run(config.run_dir, config.checkpoint), config)
+    folder = export_run(load_run(config.run_dir, config.checkpoint, config.dataset), config)
     Console(stderr=True).print(f"Artifact: {folder}")

@@ -10,8 +10,7 @@ from omegaconf import MISSING
 from rich.console import Console
 
 from recsys.training.composition import compose
-from recsys.training.report.outcome import Outcome
-from recsys.training.report.page import write_report
+from recsys.training.report.page import gather, write_report
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,12 @@ class ReportConfig:
     Attributes:
         run_dir: the run folder.
         against: the run it was evaluated against.
+        dataset: the prepared data set, where it was moved since the training.
     """
 
     run_dir: str = MISSING
     against: str | None = None
+    dataset: str | None = None
 
 
 def configure(overrides: Sequence[str]) -> ReportConfig:
@@ -38,5 +39,6 @@ def run(overrides: Sequence[str]) -> None:
     folder = Path(config.run_dir)
     against = Path(config.against) if config.against is not None else None
     with Console(stderr=True).status("Writing the report"):
-        write_report(folder, against)
-    Console().print(Outcome.of(folder, against).table())
+        material = gather(folder, against, config.dataset)
+        write_report(material)
+    Console().print(material.outcome.table())

@@ -50,6 +50,7 @@ class ExportConfig:
         out: the artifact folder; None makes ``artifact`` in the run folder. An artifact that is
             there is replaced in one step.
         checkpoint: ``best``, ``last``, or a path.
+        dataset: the prepared data set, where it was moved since the training.
         table_bits: bits per weight of the embedding tables: 4, 8, or 32 for float.
         measure: predict the choose split with the exported tower and 4-bit embeddings, and put
             the metrics beside those of the trained model.
@@ -58,6 +59,7 @@ class ExportConfig:
     run_dir: str = MISSING
     out: str | None = None
     checkpoint: str = "best"
+    dataset: str | None = None
     table_bits: int = 4
     measure: bool = True
 

@@ -188,7 +188,7 @@ def test_from_a_simulated_log_to_a_report(tmp_path: Path) -> None:
     assert "against without, same rows" in metrics["report/relative_ne_delta/liked"]["protocol"]
     predictions = pl.read_parquet(tmp_path / "with" / "predictions" / "report.parquet")
     assert predictions["row_id"].to_list() == list(range(len(predictions)))
-    assert "mean NE without timelines" in finished.stdout
+    assert "mean NE, without timelines" in finished.stdout
     report = (tmp_path / "with" / "report.html").read_text()
     assert report.count("<svg") == 5
     assert "http://" not in report.replace("http://www.w3.org", "")

@@ -18,13 +18,12 @@ from recsys.errors import ArtifactError, ConfigError
 from recsys.evaluation.paired import Bootstrap
 from recsys.nn.encoders import EncoderConfig
 from recsys.training.checkpoints import BEST, FOLDER, LAST
-from recsys.training.composition import compose
+from recsys.training.composition import compose, save
 from recsys.training.evaluate import EvaluateConfig, evaluate
-from recsys.training.load import checkpoint_of, load_run
+from recsys.training.load import CONFIG_FILE, checkpoint_of, load_run
 from recsys.training.metrics_file import read_metrics_file, replace_metrics
 from recsys.training.predict import predicted_by, predictions_path, read_predictions
-from recsys.training.report.outcome import Outcome
-from recsys.training.report.page import write_report
+from recsys.training.report.page import gather, write_report
 from recsys.training.run import train
 from recsys.training.systems.dv365 import DV365RunConfig
 
@@ -170,12 +169,62 @@ def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path
 
 
 def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:
-    page = write_report(runs[0], runs[1]).read_text()
+    page = write_report(gather(*runs)).read_text()
     assert page.count("<svg") == 5
     for wanted in ("Share of the possible gain", "Calibration", "split report", "config.yaml"):
         assert wanted in page
     for outside in ("<script", "<link", "<img", "@import"):
         assert outside not in page
+
+
+def test_the_report_draws_the_other_run_only_as_it_was_compared(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert gather(*runs).outcome.labels == ("with timelines", "without timelines")
+    alone = gather(runs[0], None)
+    assert f"Against {runs[1]}" in write_report(alone).read_text()  # the numbers name whom
+    other = tmp_path / "other"
+    shutil.copytree(runs[1], other)
+    with pytest.raises(ArtifactError, match=r"was not evaluated against .*other; run `recsys eva"):
+        gather(runs[0], other)
+    evaluate(EvaluateConfig(str(runs[0]), against=str(other), bootstrap=BOOTSTRAP))
+    assert gather(runs[0], other).control is not None
+    evaluate(EvaluateConfig(str(other), checkpoint="last"))
+    with pytest.raises(ArtifactError, match="made by another checkpoint"):
+        gather(runs[0], other)
+    manifest = json.loads((other / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**manifest, "fingerprint": "another"}))
+    with pytest.raises(ArtifactError, match="was trained on another data set"):
+        gather(runs[0], other)
+    evaluate(EvaluateConfig(str(runs[0]), against=str(runs[1]), bootstrap=BOOTSTRAP))
+
+
+def test_two_runs_with_timelines_are_told_apart(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    copies = tmp_path / "one", tmp_path / "other"
+    for copy in copies:
+        shutil.copytree(runs[0], copy)
+    evaluate(EvaluateConfig(str(copies[0]), against=str(copies[1]), bootstrap=BOOTSTRAP))
+    material = gather(*copies)
+    assert material.outcome.labels == (str(copies[0]), str(copies[1]))
+    assert f"mean NE, {copies[1]}" in material.outcome.numbers()
+
+
+def test_a_run_whose_data_set_was_moved_is_told_where_it_lies(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    config = load_run(run).config
+    lies_at = config.data.out
+    save(replace(config, data=replace(config.data, out=str(tmp_path / "gone"))), run / CONFIG_FILE)
+    with pytest.raises(ArtifactError, match=r"gone, which is not there; .* dataset=<its folder>"):
+        evaluate(EvaluateConfig(str(run)))
+    control = tmp_path / "control"
+    shutil.copytree(run, control)
+    shutil.rmtree(control / "predictions")
+    moved = EvaluateConfig(str(run), str(control), dataset=lies_at, bootstrap=BOOTSTRAP)
+    assert evaluate(moved)["report/relative_ne_delta/mean"]["value"] == 0
+    assert gather(run, control, lies_at).outcome.places()["prepared data set"].startswith(lies_at)
 
 
 def test_the_report_shows_the_export_beside_the_trained_model(
@@ -196,10 +245,10 @@ def test_the_report_shows_the_export_beside_the_trained_model(
     )
     (copy / "artifact").mkdir()
     (copy / "artifact" / "manifest.json").write_text(json.dumps({"sizes": sizes}))
-    outcome = Outcome.of(copy, None)
+    outcome = gather(copy, None).outcome
     line = outcome.export_lines()["mean NE exported"]
     assert line == "0.9567 quantised, 0.9478 before (+0.94%; split choose)"
-    page = write_report(copy, None).read_text()
+    page = write_report(gather(copy, None)).read_text()
     row = page[page.index("exported: NE (MSE)") :]
     cells = re.findall(r"<td>(.*?)</td>", row[: row.index("</table>")])
     assert cells[:4] == ["skip", "0.9034", "0.9123", "+0.99"]

@@ -72,7 +72,7 @@ class Outcome:
         prefix = self.prefix
         rows = {
             "mean NE": self._value(f"{prefix}/ne/mean"),
-            f"mean NE {self.labels[1]}": _form(self.control.get(f"{prefix}/ne/mean"), "{:.4f}"),
+            f"mean NE, {self.labels[1]}": _form(self.control.get(f"{prefix}/ne/mean"), "{:.4f}"),
             "best mean NE in reach": self._value(f"{prefix}/best_within_reach/ne/mean"),
             "best mean NE": self._value(f"{prefix}/best_absolute/ne/mean"),
             "gain captured": self._value(f"{prefix}/gain_captured/mean", "{:.1%}"),
@@ -95,7 +95,7 @@ class Outcome:
         """Where everything lies, with its size."""
         places = {"run folder": self.folder, "prepared data set": self.dataset}
         if self.against is not None:
-            places[f"run {self.labels[1]}"] = self.against
+            places["compared with"] = self.against
         if self.sizes:
             places["artifact"] = self.folder / ARTIFACT
         if "store" in self.publication:
@@ -163,14 +163,18 @@ def _labels(folder: Path, against: Path | None) -> tuple[str, str]:
         return str(folder), ""
     with_timelines = [_has_timelines(run) for run in (folder, against)]
     if with_timelines[0] == with_timelines[1]:
-        return f"of {folder}", f"of {against}"
+        return str(folder), str(against)
     names = {True: "with timelines", False: "without timelines"}
     return names[with_timelines[0]], names[with_timelines[1]]
 
 
 def _has_timelines(run_dir: Path) -> bool:
     config = load_config(run_dir)
-    return isinstance(config, DV365RunConfig) and config.encoder.name != "none"
+    return (
+        isinstance(config, DV365RunConfig)
+        and config.encoder.name != "none"
+        and not config.loader.without_timelines
+    )
 
 
 def megabytes(size: float) -> str:
