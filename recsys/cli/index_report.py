@@ -23,6 +23,6 @@ def print_change(changed: IndexChange) -> None:
     console.print(f"The {kind} index has {len(index):,} posts of width {index.manifest.width}.")
     if index.rebuild_advised:
         console.print(
-            f"{index.tombstone_share:.0%} of what its graph holds are removed posts, which searches "
-            "still pass through: build it again with `recsys index build`."
+            f"{index.tombstone_share:.0%} of what its graph holds are removed posts, which "
+            "searches still pass through: build it again with `recsys index build`."
         )

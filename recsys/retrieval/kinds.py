@@ -44,6 +44,8 @@ _CENTROIDS = 256
 _LISTS_PER_PROBE = 32
 #: Posts that a list's centroid is computed from, at least, by FAISS's advice.
 _POSTS_PER_LIST = 39
+#: Posts drawn per centroid; more of them cost time and move centroids little.
+_TRAINING_POSTS_PER_CENTROID = 64
 _SEED = 0
 
 
@@ -68,8 +70,8 @@ class IndexConfig:
     lists: int | None = None
     probes: int | None = None
     code_bytes: int | None = None
-    neighbours: int = 32
-    construction_candidates: int = 120
+    neighbours: int = 16
+    construction_candidates: int = 100
     search_candidates: int = 128
 
     def __post_init__(self) -> None:
@@ -187,6 +189,7 @@ def _ivf_pq(config: IndexConfig, width: int) -> faiss.IndexIVFPQ:
         clustering.seed = _SEED
         # A corpus of a few thousand posts is what it is; FAISS would warn at every column.
         clustering.min_points_per_centroid = 1
+        clustering.max_points_per_centroid = _TRAINING_POSTS_PER_CENTROID
     return index
 
 

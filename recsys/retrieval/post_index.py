@@ -15,7 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.errors import ArtifactError, DataError
 from recsys.retrieval.kinds import IndexConfig, IndexKind, new_index
 from recsys.retrieval.manifest import METRIC, IndexManifest
-from recsys.retrieval.posts import FIRST_SEEN, LAST_SEEN, POST_ID, UsablePosts
+from recsys.retrieval.posts import (
+    FIRST_SEEN,
+    LAST_SEEN,
+    OPTIONAL_COLUMNS,
+    POST_ID,
+    UsablePosts,
+)
 from recsys.retrieval.search import NONE, Found, check_queries, search
 
 #: Number of a post in the index: given once, never again, kept until the index is built anew.
@@ -31,7 +37,7 @@ class Added:
 
     Attributes:
         added: posts that were not in the index.
-        replaced: posts that were, whose embedding and columns are the new ones now.
+        replaced: posts that were, whose embedding is the new one now.
         rejected: ``post_id`` and ``reason`` of rows that were left out.
     """
 
@@ -143,6 +149,8 @@ class PostIndex:
     def add(self, posts: pl.DataFrame, embedding: ArrayLike) -> Added:
         """Take in new posts; a post that is there already is replaced.
 
+        What nothing is said of (a title, a time) stays as it was.
+
         Args:
             posts: as for :meth:`build`.
             embedding: [P, W] made by the model of the index.
@@ -160,6 +168,7 @@ class PostIndex:
             )
         there = self.slots(usable.table[POST_ID])
         there = there[there != NONE]
+        usable = replace(usable, table=self._with_former_columns(usable.table))
         self._drop(there)
         self._append(usable)
         return Added(len(usable.table) - len(there), len(there), usable.rejected)
@@ -239,6 +248,14 @@ class PostIndex:
         low = ~(found.score >= min_score)  # also where there is no score
         return Found(
             np.where(low, NONE, found.slot), np.where(low, np.float32(np.nan), found.score)
+        )
+
+    def _with_former_columns(self, table: pl.DataFrame) -> pl.DataFrame:
+        former = self.posts.cast({POST_ID: table.schema[POST_ID]})
+        joined = table.join(former, on=POST_ID, how="left", maintain_order="left", suffix="_former")
+        return joined.select(
+            POST_ID,
+            *(pl.coalesce(name, f"{name}_former").alias(name) for name in OPTIONAL_COLUMNS),
         )
 
     def _append(self, usable: UsablePosts) -> None:

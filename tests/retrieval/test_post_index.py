@@ -203,6 +203,14 @@ def test_an_unusable_row_does_not_push_out_a_usable_one() -> None:
     assert len(index) == 1 and report.rejected["reason"].to_list() == [NOT_FINITE]
 
 
+def test_a_replaced_post_keeps_what_nothing_is_said_of() -> None:
+    posts = table([1, 2], title=["one", "two"], last_seen=[10, 20])
+    index, _ = PostIndex.build(posts, embeddings(2), MODEL, IndexConfig())
+    index.add(table([2, 3], last_seen=[30, 40]), embeddings(2, seed=1))
+    kept = index.posts.select("post_id", "title", "last_seen").rows()
+    assert kept == [(1, "one", 10), (2, "two", 30), (3, None, 40)]
+
+
 def test_ids_may_be_text() -> None:
     index, _ = PostIndex.build(table(["a", "b"]), embeddings(2), MODEL, IndexConfig())
     assert index.remove(pl.Series(["b", "c"])).unknown == 1
