@@ -143,7 +143,7 @@ def reference_tokens(
     tokens = [] if channel.start is None else [channel.start]
     events = channel.tokens
     for place, row in enumerate(rows):
-        content = [user.post_embedding[row]]
+        content = [user.post_embedding[row] * POST_WIDTH**0.5]
         if events.gap is not None:
             bucket = 0
             if place > 0:

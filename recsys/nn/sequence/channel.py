@@ -22,7 +22,10 @@ GAP_WIDTH = 16
 
 
 class EventTokens(nn.Module):
-    """``Linear(post ∥ gap to the previous event) + position + action + surface``.
+    """``Linear(√W · post ∥ gap to the previous event) + position + action + surface``.
+
+    Coordinates of an L2-normalised post embedding are of the size of 1/√W; times √W they are of
+    the size of 1, which the linear layer's initialisation expects.
 
     A causal encoder counts positions from the oldest event of the window: a state then is the same
     whatever comes after it, which training on every prefix needs. Counted from the newest, an
@@ -54,6 +57,7 @@ class EventTokens(nn.Module):
     ) -> None:
         super().__init__()
         self.from_oldest = from_oldest
+        self.post_scale = post_width**0.5
         self.gap = PreviousGap(GAP_WIDTH) if relative_time else None
         self.content = nn.Linear(post_width + (GAP_WIDTH if relative_time else 0), width)
         self.position = nn.Embedding(max_length, width)
@@ -71,9 +75,9 @@ class EventTokens(nn.Module):
         lengths: Tensor,
     ) -> Tensor:
         """Tokens of the events, [E, D]; arguments of :meth:`SequenceChannel.forward`."""
-        content = post_embedding
+        content = post_embedding * self.post_scale
         if self.gap is not None:
-            content = torch.cat([post_embedding, self.gap(timestamp, lengths)], dim=1)
+            content = torch.cat([content, self.gap(timestamp, lengths)], dim=1)
         position = step_number(lengths, post_embedding.shape[0])
         if not self.from_oldest:
             newest = torch.repeat_interleave(lengths - 1, lengths, output_size=position.shape[0])
