@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from recsys.data.manifest import FILE_NAME, DatasetManifest
+from recsys.data.moments import to_text
+from recsys.data.preparation import REJECTED
 from recsys.data.prepare import PrepareConfig, prepare
 from recsys.training.composition import compose
 
@@ -19,17 +23,30 @@ def configure(overrides: Sequence[str]) -> PrepareConfig:
 def run(overrides: Sequence[str]) -> None:
     """Prepare the data set and say what became of its rows."""
     config = configure(overrides)
+    folder = config.out_folder
+    former = DatasetManifest.load(folder) if (folder / FILE_NAME).is_file() else None
     manifest = prepare(config)
+    if former is not None and former.fingerprint == manifest.fingerprint:
+        Console(stderr=True).print(f"{folder} is prepared already; nothing was done.")
     console = Console()
-    counts = Table("what", "count", title=f"{manifest.name}: {config.out_folder}")
-    for name, count in manifest.counts.items():
-        counts.add_row(name, f"{count:,}")
-    console.print(counts)
+    console.print(_counts_table(manifest, folder))
     if manifest.rejected:
-        rejected = Table("rows that could not be used", "count")
+        rejected = Table("rows that could not be used", title=f"set aside in {folder / REJECTED}")
+        rejected.add_column("count", justify="right")
         for reason, count in manifest.rejected.items():
             rejected.add_row(reason, f"{count:,}")
         console.print(rejected)
+
+
+def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:
+    """Users, items, events, requests and rows; `recsys data describe` shows the vocabularies."""
+    table = Table("what", title=f"{manifest.name}: {folder}")
+    table.add_column("count", justify="right")
+    for name, count in manifest.counts.items():
+        if not name.startswith(("fit_vocabulary_", "collisions_", "last_timestamp")):
+            table.add_row(name.replace("_", " "), f"{count:,}")
+    table.add_row("last event", to_text(manifest.counts["last_timestamp"]))
+    return table
 
 
 def _at_top_level(override: str) -> str:

@@ -42,6 +42,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_preparing_says_what_became_of_the_rows(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "prepare", "source=log", "path=log", "out=mine", "partitions=2"]
+    capsys.readouterr()
+    assert invoke(command) == 0
+    assert "mine is prepared already; nothing was done." in capsys.readouterr().err
+    log = pl.read_parquet("log/1.parquet")
+    log.with_columns(action_type=pl.lit("teleport")).write_parquet("log/2.parquet")
+    assert invoke([*command, "overwrite=true"]) == 0
+    printed = capsys.readouterr()
+    assert "prepared already" not in printed.err
+    assert "set aside in mine/rejected" in printed.out
+    assert "action_type is unknown" in printed.out and "2022-01-17T23:31:12+00:00" in printed.out
+    assert (folder / "mine" / "rejected" / "action_type_is_unknown.parquet").is_file()
+
+
 def events_of(folder: Path, user: str) -> int:
     dataset = PreparedDataset.open(folder / "mine")
     table = Vocabulary.load(folder / "mine" / "vocabulary" / "user.parquet").table

@@ -137,8 +137,10 @@ def test_bounds_outside_the_log_and_unknown_tasks_are_sentences() -> None:
 def test_unknown_sources_and_options_are_sentences(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match="source=nowhere is not known"):
         open_source("nowhere", tmp_path, {})
-    with pytest.raises(ConfigError, match=r"options\.attribution_hour of source=log.*fit_until"):
+    with pytest.raises(ConfigError, match=r"did you mean `options\.attribution_hours`\?"):
         open_source("log", tmp_path, {"attribution_hour": 3})
+    with pytest.raises(ConfigError, match=r"options\.q of source=log.*its options: .*fit_until"):
+        open_source("log", tmp_path, {"q": 3})
     with pytest.raises(ConfigError, match=r"options\.attribution_hours of source=log.*'soon'"):
         open_source("log", tmp_path, {"attribution_hours": "soon"})
     with pytest.raises(ConfigError, match=r"options\.x of source=ebnerd.*its options: none"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -69,10 +70,11 @@ def open_source(name: str, path: Path, options: dict[str, Any]) -> Source:
         merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options_type), options))
     except OmegaConfBaseException as error:
         reason = (error.msg or str(error)).splitlines()[0]
-        known = ", ".join(field.name for field in fields(options_type)) or "none"
-        raise ConfigError(
-            f"options.{error.full_key} of source={name}: {reason} (its options: {known})."
-        ) from error
+        known = [field.name for field in fields(options_type)]
+        near = difflib.get_close_matches(str(error.full_key), known, n=1)
+        listed = ", ".join(known) or "none"
+        hint = f"did you mean `options.{near[0]}`?" if near else f"its options: {listed}."
+        raise ConfigError(f"options.{error.full_key} of source={name}: {reason}; {hint}") from error
     return source_class(path, merged)
 
 

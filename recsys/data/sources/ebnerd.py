@@ -83,7 +83,8 @@ _READ_TO_THE_END = 100.0  # per cent of the page scrolled
 _WHERE_FROM = (
     "EB-NeRD is published at https://recsys.eb.dk: unpack ebnerd_demo, ebnerd_small or "
     "ebnerd_large so that train/ and validation/ (history.parquet and behaviors.parquet in each) "
-    "lie in that folder, or set path="
+    "lie in that folder, or "
+    "set data_dir= (or RECSYS_DATA_DIR) to the folder that holds it"
 )
 _BYTES_PER_GROUP = 100 << 20
 

@@ -47,7 +47,8 @@ _RATINGS, _MOVIES, _USERS = "ratings.dat", "movies.dat", "users.dat"
 _SEQUENCES = "*sequences*.txt"
 _WHERE_FROM = (
     "MovieLens-1M is published at https://grouplens.org/datasets/movielens/1m: unpack ml-1m.zip "
-    "so that ratings.dat, movies.dat and users.dat lie in that folder, or set path="
+    "so that ratings.dat, movies.dat and users.dat lie in that folder, or "
+    "set data_dir= (or RECSYS_DATA_DIR) to the folder that holds it"
 )
 
 

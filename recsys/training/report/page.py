@@ -237,8 +237,14 @@ def _slices(material: Material) -> Section:
     empty = [name for name, share in shares.items() if share == 0]
     note = "How often a slice has something to pool, over requests of the split choose."
     if empty:
-        note += f" Never filled: {', '.join(empty)}."
-    return Section("Slices", note=note, figure=figures.occupancy(shares))
+        note += f" {len(empty)} of {len(shares)} are never filled."
+    return Section(
+        "Slices",
+        note=note,
+        figure=figures.occupancy(shares),
+        text_title="never filled",
+        text="\n".join(empty),
+    )
 
 
 def _export(material: Material, outcome: Outcome) -> Section:
