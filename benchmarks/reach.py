@@ -6,12 +6,12 @@ predict who knows every parameter of the simulator and every item, but a user's 
 that user's own events more than the gap before the request (``benchmarks/_observer.py``):
 
 * *told*: also told which topics are the user's own and which authors favourites, and given the
-  history up to the gap before the session's last request. It knows more than any model can, so its
-  NE is a lower bound on theirs, as far as its Gaussian posterior is exact: it is for ln dwell
-  alone, and an approximation for actions and for what exposure says;
-* *inferring*: learns topics and authors from the history too, up to the gap before the session's
-  first request, in a crude way. It uses nothing but what a model may see, so its NE can be
-  reached.
+  history up to the gap before the session's last request: more than any model can know. Its NE
+  estimates the limit of theirs. A posterior from ln dwell alone would be exact; actions and what
+  exposure says enter by a Gaussian approximation;
+* *inferring*: learns topics and authors from the history too, in a crude way, up to the gap before
+  the session's first request. It uses nothing of the user but what a model may see, so its NE can
+  be reached by one who has learned the parameters and the items.
 
 The ideal observer lies between the two. Losses are expected ones, over labels drawn with the
 absolute truth, which takes their noise out of rare tasks.
@@ -59,7 +59,7 @@ class Config:
     """
 
     simulator: str = "demo"
-    users: int = 500
+    users: int = 128
     against: str | None = None
     run_dir: str | None = None
 
