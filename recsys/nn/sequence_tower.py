@@ -79,6 +79,21 @@ class SequenceTowerConfig:
     share_encoder: bool = False
     static_features: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        for option in ("width", "layers", "heads", "feed_forward_factor", "max_length"):
+            value = getattr(self, option)
+            if value < 1:
+                raise ConfigError(
+                    f"{option} of the user tower must be a positive number, it is {value}."
+                )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(
+                f"dropout of the user tower is {self.dropout}; it must be at least 0 and below 1."
+            )
+        if not self.channels:
+            raise ConfigError("The user tower has no channel; give it at least one, `- name: all`.")
+
 
 class EncodedHistory(NamedTuple):
     """What the encoders say about the histories of a batch, before anything is fused.
@@ -132,9 +147,8 @@ class SequenceTower(nn.Module):
         manifest: of the data set: its surfaces and its users' features.
 
     Raises:
-        ConfigError: a size that is not positive, a dropout that is no probability below 1, heads
-            that do not divide the width, an unknown pooling, no channel, or a channel of unknown
-            actions or surfaces.
+        ConfigError: heads that do not divide the width, an unknown pooling, or a channel of actions
+            or surfaces that the data set does not have.
     """
 
     channel_actions: Tensor
@@ -144,7 +158,6 @@ class SequenceTower(nn.Module):
         self, config: SequenceTowerConfig, post_width: int, manifest: DatasetManifest
     ) -> None:
         super().__init__()
-        _check(config)
         self.max_length = config.max_length
         self.cls = config.cls
         self.causal = config.causal
@@ -361,19 +374,3 @@ def _selected(channel: ChannelConfig, kind: str, names: Sequence[str]) -> Tensor
             f"set does not have; choose from {list(names)}, or leave the list empty for all."
         )
     return torch.tensor([not chosen or name in chosen for name in names])
-
-
-def _check(config: SequenceTowerConfig) -> None:
-    sizes = ("width", "layers", "heads", "feed_forward_factor", "max_length")
-    for option in sizes:
-        if getattr(config, option) < 1:
-            raise ConfigError(
-                f"{option} of the user tower must be a positive number, it is "
-                f"{getattr(config, option)}."
-            )
-    if not 0 <= config.dropout < 1:
-        raise ConfigError(
-            f"dropout of the user tower is {config.dropout}; it must be at least 0 and below 1."
-        )
-    if not config.channels:
-        raise ConfigError("The user tower has no channel; give it at least one, `- name: all`.")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -379,28 +380,26 @@ def test_scripted_and_loaded_with_torch_alone_it_gives_the_same_embeddings(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("config", "sentence"),
+    ("wrong", "sentence"),
     [
-        (replace(TINY, heads=3), "heads=3 does not divide"),
-        (replace(TINY, pooling="max"), "pooling=max is unknown"),
-        (replace(TINY, max_length=0), "max_length of the user tower must be a positive number"),
-        (replace(TINY, dropout=1.0), "dropout of the user tower is 1.0"),
-        (replace(TINY, channels=[]), "no channel"),
+        ({"heads": 3}, "heads=3 does not divide"),
+        ({"pooling": "max"}, "pooling=max is unknown"),
+        ({"max_length": 0}, "max_length of the user tower must be a positive number"),
+        ({"dropout": 1.0}, "dropout of the user tower is 1.0"),
+        ({"channels": []}, "no channel"),
         (
-            replace(TINY, channels=[ChannelConfig("web", surfaces=["web"])]),
+            {"channels": [ChannelConfig("web", surfaces=["web"])]},
             r"Channel 'web' .* surfaces \['web'\]",
         ),
         (
-            replace(TINY, channels=[ChannelConfig("x", actions=["like"])]),
+            {"channels": [ChannelConfig("x", actions=["like"])]},
             r"actions \['like'\].*'liked'",
         ),
     ],
 )
-def test_a_configuration_that_cannot_work_is_refused(
-    config: SequenceTowerConfig, sentence: str
-) -> None:
+def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        SequenceTower(config, POST_WIDTH, MANIFEST)
+        SequenceTower(replace(TINY, **wrong), POST_WIDTH, MANIFEST)
 
 
 def test_steps_of_a_bidirectional_encoder_are_refused() -> None:

@@ -71,4 +71,5 @@ class PretrainedText(nn.Module):
         real = torch.arange(length, device=text.device) < lengths[has_text].unsqueeze(1)
         states = self.encoder(input_ids=tokens, attention_mask=real.long()).last_hidden_state
         pooled = self.pooling(to_jagged(states, slots), lengths[has_text])
-        return projected.index_copy(0, has_text, self.projection(pooled))
+        found = self.projection(pooled).to(projected.dtype)  # under autocast it is half precision
+        return projected.index_copy(0, has_text, found)
