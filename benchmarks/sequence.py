@@ -1,0 +1,259 @@
+"""Training speed of SASRec on MovieLens-1M beside RecTools' SASRecModel.
+
+Both train at the size of `experiment=sasrec_ml1m` on the same sequences, each user's without the
+last two items, in batches of the same number of users, with the same number of threads, under
+their own Lightning trainer. Ours has the softmax over the whole catalogue, RecTools as many sampled
+negatives as configured. A step is reading the batch, forward, backward and update; every round
+starts each side once, in a process of its own, and leaves its first steps out.
+
+RecTools is installed by its name into an environment of its own below the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.progress import track
+from recsys.data.sequences import EngagementStore
+from recsys.training.composition import compose
+from recsys.training.datasets import open_or_prepare
+from recsys.training.metrics_file import FILE_NAME as METRICS_FILE
+from recsys.training.systems.sequence import SequenceRunConfig, SequenceSystem
+
+DESCRIPTION = "training users per second of SASRec, beside RecTools' SASRecModel"
+
+#: The least that `ratio` is to be.
+AIM = 5.0
+
+_ROOT = Path(__file__).resolve().parent.parent
+_RECTOOLS = "rectools[torch]==0.19.0"
+_RECTOOLS_SIDE = Path(__file__).with_name("_rectools_side.py")
+_OURS, _THEIRS = "recsys", "rectools"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the benchmark.
+
+    Attributes:
+        data_dir: where ``ml-1m`` lies; null: RECSYS_DATA_DIR, then ./data.
+        batch_size: users per batch.
+        steps: measured steps of a round and side, at most an epoch less ``warm_up``.
+        warm_up: first steps, not measured.
+        rounds: how often each side is started.
+        threads: threads of torch.
+        loss: of RecTools: ``sampled_softmax``, ``gBCE``, ``BCE`` or ``softmax``.
+        negatives: sampled negatives of RecTools.
+        run_dir: a finished run of `experiment=sasrec_ml1m`, whose Hits@10 is printed beside.
+        rectools_epochs: train RecTools for so many epochs (hours), and keep its Hits@10 to print
+            beside from then on; 0 to print what was kept.
+    """
+
+    data_dir: str | None = None
+    batch_size: int = 128
+    steps: int = 12
+    warm_up: int = 3
+    rounds: int = 3
+    threads: int = 2
+    loss: str = "sampled_softmax"
+    negatives: int = 128
+    run_dir: str = "runs/sasrec_ml1m"
+    rectools_epochs: int = 0
+
+
+def run(config: Config) -> dict[str, object]:
+    """Measure, print a table, and return the figures."""
+    overrides = [
+        "experiment=sasrec_ml1m",
+        f"loader.batch_size={config.batch_size}",
+        *([f"data_dir={config.data_dir}"] if config.data_dir else []),
+    ]
+    run_config = compose("train_sequence", SequenceRunConfig, overrides)
+    dataset, data = open_or_prepare(run_config.data)
+    python = _rectools_python()
+    with tempfile.TemporaryDirectory() as folder:
+        sequences = Path(folder) / "sequences.npz"
+        store = EngagementStore.open(dataset, run_config.sequences)
+        _write_sequences(store, sequences)
+        theirs = _rectools_arguments(config, run_config, sequences)
+        if config.rectools_epochs:
+            _train_rectools(config, python, theirs)
+        ours = {"overrides": [*overrides, f"data.out={data.out}"], "threads": config.threads}
+        ours["steps"] = theirs["steps"]
+        commands = {
+            _OURS: [sys.executable, __file__, json.dumps(ours)],
+            _THEIRS: [str(python), str(_RECTOOLS_SIDE), "speed", json.dumps(theirs)],
+        }
+        seconds: dict[str, list[float]] = {side: [] for side in commands}
+        for _ in track(range(config.rounds), "Training steps of both"):
+            for side, command in commands.items():
+                moments = _run(command, config.threads)
+                # the median: other work on the machine makes single steps longer
+                steps = np.diff(moments[config.warm_up - 1 :])
+                seconds[side].append(float(np.median(steps)))
+    figures = _figures(config, seconds)
+    _print(config, figures)
+    return {"config": asdict(config), "rectools": _RECTOOLS, **figures}
+
+
+def _write_sequences(store: EngagementStore, path: Path) -> None:
+    """``offsets`` [U + 1] and ``item`` [E] of the users that have engagements."""
+    lengths = np.diff(store.offsets)
+    offsets = np.concatenate([[0], np.cumsum(lengths[lengths > 0])])
+    np.savez(path, offsets=offsets, item=np.asarray(store.item))
+
+
+def _rectools_arguments(
+    config: Config, run_config: SequenceRunConfig, sequences: Path
+) -> dict[str, Any]:
+    model = run_config.model
+    return {
+        "sequences": str(sequences),
+        "width": model.width,
+        "blocks": model.blocks,
+        "heads": model.heads,
+        "dropout": model.dropout,
+        "max_length": model.max_length,
+        "batch_size": config.batch_size,
+        "learning_rate": run_config.optim.dense.learning_rate,
+        "loss": config.loss,
+        "negatives": config.negatives,
+        "threads": config.threads,
+        "steps": config.warm_up + config.steps,
+    }
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "recsys" / "benchmarks"
+
+
+def _rectools_python() -> Path:
+    """The interpreter of RecTools' environment, made where it is absent; the same torch as ours."""
+    environment = _cache() / _RECTOOLS
+    python = environment / "bin" / "python"
+    done = environment / "installed"
+    if not done.is_file():
+        Console(stderr=True).print(f"Installing {_RECTOOLS} into {environment} (once).")
+        venv.create(environment, with_pip=True, clear=True)
+        torch_version = torch.__version__.split("+")[0]
+        packages = [f"torch=={torch_version}", _RECTOOLS]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        done.touch()
+    return python
+
+
+def _run(command: list[str], threads: int) -> Any:
+    """What a process prints last, as JSON."""
+    environment = os.environ | {
+        "PYTHONPATH": str(_ROOT),
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONWARNINGS": "ignore",
+    }
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if finished.returncode:
+        raise RuntimeError(f"{command[:3]} failed:\n{finished.stderr[-3000:]}")
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def _train_rectools(config: Config, python: Path, arguments: dict[str, Any]) -> None:
+    """Train RecTools for whole epochs and keep what its recommendations are worth."""
+    given = arguments | {"epochs": config.rectools_epochs}
+    command = [str(python), str(_RECTOOLS_SIDE), "quality", json.dumps(given)]
+    kept = _run(command, config.threads) | {"epochs": config.rectools_epochs, "loss": config.loss}
+    _kept_quality().write_text(json.dumps(kept))
+
+
+def _kept_quality() -> Path:
+    return _cache() / "rectools_ml1m.json"
+
+
+def _figures(config: Config, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    rates = {side: [config.batch_size / one for one in rounds] for side, rounds in seconds.items()}
+    ratios = [a / b for a, b in zip(rates[_OURS], rates[_THEIRS], strict=True)]
+    figures: dict[str, Any] = {
+        "ratio": statistics.median(ratios),
+        "ratio_lowest": min(ratios),
+        "ratio_highest": max(ratios),
+        "aim": AIM,
+    }
+    for side in rates:
+        figures[f"users_per_second_{side}"] = statistics.median(rates[side])
+        figures[f"seconds_per_step_{side}"] = statistics.median(seconds[side])
+        figures[f"hits@10_{side}"] = None
+    measured = Path(config.run_dir) / METRICS_FILE
+    if measured.is_file():
+        metrics = json.loads(measured.read_text())
+        if "report/hits@10/all" in metrics:
+            figures[f"hits@10_{_OURS}"] = metrics["report/hits@10/all"]["value"]
+    if _kept_quality().is_file():
+        figures[f"hits@10_{_THEIRS}"] = json.loads(_kept_quality().read_text())["hits@10"]
+    return figures
+
+
+def _print(config: Config, figures: dict[str, Any]) -> None:
+    table = Table("SASRec on MovieLens-1M", "users / s", "s / batch", "Hits@10 of a full run")
+    for side in (_OURS, _THEIRS):
+        hits = figures[f"hits@10_{side}"]
+        table.add_row(
+            f"{side}, {'softmax' if side == _OURS else config.loss}",
+            f"{figures[f'users_per_second_{side}']:,.0f}",
+            f"{figures[f'seconds_per_step_{side}']:.2f}",
+            "no run" if hits is None else f"{hits:.4f}",
+        )
+    spread = f"{figures['ratio_lowest']:.1f} to {figures['ratio_highest']:.1f}"
+    table.add_row("ratio", f"{figures['ratio']:.1f} ({spread})", "", "")
+    Console().print(table)
+
+
+class _Clock(pl.Callback):
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self.moments.append(time.perf_counter())
+
+
+def _our_steps(arguments: dict[str, Any]) -> list[float]:
+    """The moments at which training steps ended."""
+    torch.set_num_threads(arguments["threads"])
+    config = compose("train_sequence", SequenceRunConfig, arguments["overrides"])
+    dataset = PreparedDataset.open(config.data.out_folder)
+    pl.seed_everything(config.seed, verbose=False)
+    assembly = SequenceSystem().assemble(config, dataset, dataset.manifest)
+    clock = _Clock()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=arguments["steps"],
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        deterministic=config.trainer.deterministic,
+        callbacks=[clock],
+    )
+    trainer.fit(assembly.model, assembly.data)
+    return clock.moments
+
+
+if __name__ == "__main__":
+    print(json.dumps(_our_steps(json.loads(sys.argv[1]))))
