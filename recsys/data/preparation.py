@@ -6,7 +6,7 @@ users of one partition at a time, maps their ids and hands them to the stores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,37 +15,29 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.data.dataset import FEATURES, REQUESTS, TIMELINES
-from recsys.data.features import FeatureEncoding, side_arrays
+from recsys.data.features import FeatureEncoding
 from recsys.data.intake import Intake
-from recsys.data.item_text import write_item_text
 from recsys.data.manifest import DatasetManifest
 from recsys.data.progress import track
 from recsys.data.rejected import RejectedRows
-from recsys.data.request_writer import write_requests
-from recsys.data.requests import TRUTHS
 from recsys.data.schema import (
     ACTION_TYPES,
     ID_COLUMNS,
     IMPRESSION,
     Column,
     Feature,
-    FeatureKind,
     FeatureSide,
     Split,
 )
+from recsys.data.side_features import write_side
 from recsys.data.sources import Source
+from recsys.data.split_requests import write_splits
 from recsys.data.timelines import TimelineWriter
-from recsys.data.vocabulary import INDEX, RAW, FirstSeen, IdMode, Vocabulary
+from recsys.data.vocabulary import RAW, FirstSeen, IdMode, Vocabulary
 from recsys.errors import DataError
 
 VOCABULARY = "vocabulary"
 REJECTED = "rejected"
-
-#: The sides whose ids have feature rows, and the id columns among their features.
-_SIDE_IDS = {
-    FeatureSide.USER: (Column.USER,),
-    FeatureSide.ITEM: (Column.ITEM, Column.AUTHOR, Column.TOPIC),
-}
 
 
 class Preparation:
@@ -97,8 +89,7 @@ class Preparation:
         }
         fit_end = bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
-        self._write_features(FeatureSide.USER, self.source.users(), fit_end)
-        self._write_features(FeatureSide.ITEM, items, fit_end)
+        self._write_features(items, fit_end)
         self._write_timelines(derive_requests=True)
         tasks = self.source.tasks if self.intake.has_requests else ()
         if not tasks and not self.counts["explicit_events"]:
@@ -107,7 +98,16 @@ class Preparation:
                 "log with other events than impressions, or with dwell times."
             )
         if tasks:
-            self._write_requests(bounds)
+            written = write_splits(
+                self.folder / REQUESTS,
+                self.source,
+                self.intake,
+                self.vocabularies,
+                self.encoding,
+                bounds,
+            )
+            self.features += written.features
+            self.counts |= written.counts
         self.encoding.save(self.folder / FEATURES)
         self.rejected.close()
         return DatasetManifest(
@@ -136,8 +136,7 @@ class Preparation:
         fit_end = existing.split_bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
         self.encoding = FeatureEncoding.load(self.folder / FEATURES)
-        self._write_features(FeatureSide.USER, self.source.users(), fit_end, fit=False)
-        self._write_features(FeatureSide.ITEM, items, fit_end, fit=False)
+        self._write_features(items, None)
         self._write_timelines(derive_requests=False)
         self.rejected.close()
         counts = dict(existing.counts)
@@ -208,52 +207,23 @@ class Preparation:
         self.counts["users"] = self.vocabularies[Column.USER].table.height
         self.counts["items"] = self.vocabularies[Column.ITEM].table.height
 
-    def _write_features(
-        self, side: FeatureSide, stated: pl.DataFrame | None, fit_end: int, fit: bool = True
-    ) -> None:
-        """The arrays of users or items: their ids, then the source's features of that side."""
-        id_name = _SIDE_IDS[side][0]
-        vocabulary = self.vocabularies[id_name]
-        features = [feature for feature in self.source.features if feature.side == side]
-        table = vocabulary.table
-        if stated is not None:
-            stated = stated.unique(id_name, keep="first", maintain_order=True)
-            table = table.join(
-                stated.with_columns(pl.col(id_name).cast(table.schema[RAW])),
-                left_on=RAW,
-                right_on=id_name,
-                how="left",
-                maintain_order="left",
+    def _write_features(self, items: pl.DataFrame, fit_end: int | None) -> None:
+        for side, stated in (
+            (FeatureSide.USER, self.source.users()),
+            (FeatureSide.ITEM, items),
+        ):
+            written = write_side(
+                self.folder / FEATURES,
+                side,
+                self.source,
+                stated,
+                self.vocabularies,
+                self.encoding,
+                fit_end,
             )
-        texts = self.source.texts if side is FeatureSide.ITEM else ()
-        for name in (*(feature.name for feature in features), *texts):
-            if name not in table.columns:
-                raise DataError(
-                    f"source {self.source.name} names the {side} feature {name} but gives "
-                    f"no such column for its {side}s."
-                )
-        if fit:
-            self.encoding.fit(features, [table.filter(pl.col("first_seen") < fit_end)])
-        ids = [(_id_feature(id_name, side, vocabulary.size), table[INDEX])]
-        for name in _SIDE_IDS[side][1:]:
-            indices = self.vocabularies[name].indices(table[name])
-            ids.append((_id_feature(name, side, self.vocabularies[name].size), indices))
-        arrays = side_arrays(table, vocabulary.size, ids, features, self.encoding)
-        folder = self.folder / FEATURES
-        folder.mkdir(exist_ok=True)
-        if texts:
-            write_item_text(folder, table.select(INDEX, *texts))
-        if not fit:
-            former = np.load(folder / f"{side}_{FeatureKind.CATEGORICAL}.npy")
-            _keep_known(arrays[FeatureKind.CATEGORICAL], former, len(ids))
-        for kind, array in arrays.items():
-            path = folder / f"{side}_{kind}.npy"
-            path.unlink(missing_ok=True)
-            np.save(path, array)
-        self.features += [feature for feature, _ in ids]
-        self.features += [self._sized(feature) for feature in features]
-        if side is FeatureSide.ITEM:
-            self.item_ids = arrays[FeatureKind.CATEGORICAL]
+            self.features += written.features
+            if side is FeatureSide.ITEM:
+                self.item_ids = written.categorical
 
     def _write_timelines(self, derive_requests: bool) -> None:
         with TimelineWriter(self.folder / TIMELINES) as writer:
@@ -301,68 +271,6 @@ class Preparation:
             }
         )
 
-    def _write_requests(self, bounds: dict[str, tuple[int, int]]) -> None:
-        self.intake.remove_duplicated_requests()
-        context = [f for f in self.source.features if f.side == FeatureSide.CONTEXT]
-        self.encoding.fit(context, self._request_frames(bounds[Split.FIT]))
-        self.features += [self._sized(feature) for feature in context]
-        names = {
-            kind: [feature.name for feature in context if feature.kind == kind]
-            for kind in FeatureKind
-        }
-        for split, bound in track(bounds.items(), "Writing requests", total=len(bounds)):
-            frames = (self._map_requests(rows, context) for rows in self._request_frames(bound))
-            written = write_requests(
-                self.folder / REQUESTS / split,
-                frames,
-                self.source.tasks,
-                names[FeatureKind.CATEGORICAL],
-                names[FeatureKind.DENSE],
-            )
-            self.counts[f"requests_{split}"] = written.requests
-            self.counts[f"rows_{split}"] = written.rows
-            if written.rows == 0:
-                raise DataError(
-                    f"the {split} period has no request rows; move the bounds of the splits."
-                )
-        self._reject_outside(bounds)
-
-    def _request_frames(self, bound: tuple[int, int]) -> Iterator[pl.DataFrame]:
-        inside = pl.col(Column.REQUEST_TIME).is_between(*bound, closed="left")
-        for partition in range(self.intake.num_partitions):
-            rows = self.intake.read_requests(partition)
-            if rows is not None:
-                yield rows.filter(inside)
-
-    def _map_requests(self, rows: pl.DataFrame, context: Sequence[Feature]) -> pl.DataFrame:
-        tasks = self.source.tasks
-        kept = [task.column for task in tasks]
-        kept += [f"{truth}_{t.name}" for truth in TRUTHS for t in tasks]
-        return pl.DataFrame(
-            [
-                self.vocabularies[Column.USER].indices(rows[Column.USER]).alias("user"),
-                self.vocabularies[Column.ITEM].indices(rows[Column.ITEM]).alias("item"),
-                rows[Column.REQUEST_TIME].alias("request_time"),
-                *(rows[name] for name in kept if name in rows.columns),
-                *(self.encoding.encode(rows[feature.name], feature) for feature in context),
-            ]
-        )
-
-    def _reject_outside(self, bounds: dict[str, tuple[int, int]]) -> None:
-        time = pl.col(Column.REQUEST_TIME)
-        inside = pl.any_horizontal(
-            *(time.is_between(*bound, closed="left") for bound in bounds.values())
-        )
-        for partition in range(self.intake.num_partitions):
-            rows = self.intake.read_requests(partition)
-            if rows is not None:
-                self.rejected.add(rows.filter(~inside), "request row: outside every split")
-
-    def _sized(self, feature: Feature) -> Feature:
-        if feature.kind is FeatureKind.DENSE:
-            return feature
-        return replace(feature, cardinality=self.encoding.cardinality(feature.name))
-
     def _sizes(self) -> dict[str, int]:
         return {_short(name): vocabulary.size for name, vocabulary in self.vocabularies.items()}
 
@@ -373,13 +281,3 @@ class Preparation:
 def _short(name: str) -> str:
     """``user_id`` is the column of raw ids, ``user`` that of indices."""
     return name.removesuffix("_id")
-
-
-def _keep_known(arrays: NDArray[np.int32], former: NDArray[np.int32], columns: int) -> None:
-    """Let ids that were known before stay: added events say nothing about most items."""
-    known = former[:, :columns]
-    np.copyto(arrays[: len(former), :columns], known, where=known != 0)
-
-
-def _id_feature(name: str, side: FeatureSide, size: int) -> Feature:
-    return Feature(str(name), side, FeatureKind.CATEGORICAL, size)
