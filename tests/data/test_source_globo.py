@@ -9,6 +9,12 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.describe import describe
 from recsys.data.prepare import PrepareConfig, prepare
 from recsys.data.schema import FeatureKind, FeatureSide, TimelineKind
+from recsys.data.sequences import (
+    EngagementStore,
+    SequenceConfig,
+    SequenceDataModule,
+    SequenceLoaderConfig,
+)
 from recsys.data.sources.globo import GloboOptions, GloboSource
 from recsys.errors import ConfigError, DataError
 
@@ -182,3 +188,27 @@ def test_a_slice_of_the_real_log(data_dir: Path, tmp_path: Path):
     first, last = dataset.manifest.split_bounds["fit"]
     assert table["timestamp_ms"].min() - first < HOUR  # the log begins at Brasília's midnight
     assert (table["timestamp_ms"].is_between(first, last)).mean() > 0.5
+    # what a model is asked on the reported day, and what it may see
+    store = EngagementStore.open(dataset, SequenceConfig())
+    data = SequenceDataModule(SequenceLoaderConfig(max_length=20), dataset, store)
+    items = {index: raw for raw, index in raw_to_index(dataset, "item").items()}
+    raw_users = {index: raw for raw, index in users.items()}
+    first_clicks = table.sort("timestamp_ms").unique(["user_id", "article_id"], keep="first")
+    queries = 0
+    for batch in data.test_dataloader():
+        histories = batch.item.split(batch.lengths.tolist())
+        for user, time, history, label in zip(
+            batch.user.tolist(),
+            batch.request_time.tolist(),
+            histories,
+            batch.label_item,
+            strict=True,
+        ):
+            mine = first_clicks.filter(user_id=raw_users[user]).sort("timestamp_ms")
+            before = mine.filter(pl.col("timestamp_ms") < time)["article_id"].to_list()
+            assert [items[item] for item in history.tolist()] == before[-20:]
+            now = mine.filter(timestamp_ms=time)["article_id"].to_list()
+            assert items[label.item()] in now
+            queries += 1
+    first, last = dataset.manifest.split_bounds["report"]
+    assert queries == first_clicks["timestamp_ms"].is_between(first, last, closed="left").sum()

@@ -20,6 +20,7 @@ from recsys.data.datamodule import LoaderConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import MILLISECONDS_PER_DAY as DAY
+from recsys.data.sequences import EngagementStore, SequenceConfig
 from recsys.data.timelines import TimelineStore, TimelineWriter
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, ConfigError, DataError
@@ -253,10 +254,12 @@ def test_a_deleted_user_is_gone_from_timelines_and_store(folder: Path) -> None:
     publish(config(folder, "store"))
     user = RAW_SHIFT + 7
     assert user in published(folder / "store")
+    sequences = EngagementStore.open(PreparedDataset.open(folder / "data"), SequenceConfig()).path
     deletion = DeleteConfig(str(user), str(folder / "data"), str(folder / "store"))
     deleted = delete_user(deletion)
     assert deleted.events > 0 and deleted.embedding
     assert user not in published(folder / "store")
+    assert not sequences.exists()
     assert 7 not in events_of(folder)["user"].to_list()
     again = delete_user(deletion)
     assert again.events == 0 and not again.embedding
