@@ -75,6 +75,26 @@ DATA_VERBS = (
         ("recsys data delete user=42 dataset=prepared/mine store=runs/mine/embeddings",),
     ),
 )
+INDEX_VERBS = (
+    Verb(
+        "build",
+        "index_build",
+        "Make a FAISS index of post embeddings.",
+        ("recsys index build embeddings=runs/post_tower_kuairand out=index/kuairand",),
+    ),
+    Verb(
+        "add",
+        "index_add",
+        "Add new posts to an index without building it anew.",
+        ("recsys index add index=index/kuairand embeddings=new_posts.parquet",),
+    ),
+    Verb(
+        "remove",
+        "index_remove",
+        "Remove posts from an index, or all that have expired.",
+        ("recsys index remove index=index/kuairand max_age_hours=72",),
+    ),
+)
 VERBS = (
     Verb(
         "train",
@@ -115,6 +135,15 @@ VERBS = (
         ("recsys publish run_dir=runs/mine as_of=2022-05-09T00:00:00",),
     ),
     Verb(
+        "recommend",
+        "recommend",
+        "Recommend posts to users by an exported user tower and an index.",
+        (
+            "recsys recommend artifact=runs/mine/artifact index=index/mine user=42",
+            "recsys recommend artifact=… index=… users=users.parquet out=posts.parquet",
+        ),
+    ),
+    Verb(
         "report",
         "report",
         "Write report.html of a run and print its closing table.",
@@ -134,6 +163,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make, describe and maintain data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+index_app = typer.Typer(help="Make and maintain indexes of posts.", no_args_is_help=True)
+app.add_typer(index_app, name="index")
 
 
 def _print_version(wanted: bool) -> None:
@@ -175,6 +206,8 @@ def _examples(commands: Sequence[str]) -> str:
 
 for _verb in DATA_VERBS:
     _register(data_app, _verb)
+for _verb in INDEX_VERBS:
+    _register(index_app, _verb)
 for _verb in VERBS:
     _register(app, _verb)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -13,15 +11,13 @@ from torch import Tensor
 from recsys.data.manifest import DatasetManifest
 from recsys.data.sequences import SequenceBatch
 from recsys.errors import ConfigError
+from recsys.models.retrieval import RetrievalModule
 from recsys.nn.pool import sample_pool, unique_pool
 from recsys.nn.pool_exclusions import Owned
 from recsys.nn.pool_softmax import pool_softmax_loss
 from recsys.nn.sequence.base import user_of_step
 from recsys.nn.sequence_tower import EncodedHistory, SequenceTower, SequenceTowerConfig
 from recsys.optim.dense import DenseOptimConfig, scheduled_optimizer
-
-#: User embeddings of all choose queries [Q, W], in order of ``query_id`` → metrics by name.
-Validate = Callable[[Tensor], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class NxtPostConfig:
             )
 
 
-class NxtPost(lightning.LightningModule):
+class NxtPost(RetrievalModule):
     """User tower + short-term and long-term loss over in-batch pools (NxtPost §3).
 
     The post tower is fixed: posts are rows of a matrix that is not part of the checkpoint.
@@ -91,8 +87,6 @@ class NxtPost(lightning.LightningModule):
         self.tower = SequenceTower(config.tower, posts.shape[1], manifest)
         self.register_buffer("posts", posts, persistent=False)
         self.register_buffer("log_share", log_share, persistent=False)
-        self.validate: Validate | None = None
-        self._validated: list[tuple[Tensor, Tensor]] = []
 
     def encode(self, batch: SequenceBatch) -> EncodedHistory:
         """What the tower's encoders say about the histories."""
@@ -181,36 +175,11 @@ class NxtPost(lightning.LightningModule):
         self.log_dict({f"train/{k}": v for k, v in losses.items()}, batch_size=size)
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget the embeddings of the last validation."""
-        self._validated = []
-
-    def validation_step(self, batch: SequenceBatch, _: int) -> None:
-        """Embed the queries of a batch, and note their loss."""
-        encoded = self.encode(batch)
-        users = self.tower.user_embedding(encoded, batch.request_time)
+    def label_loss(self, users: Tensor, batch: SequenceBatch) -> Tensor:
+        """The long-term loss alone; of a user's own posts only the labels are left out."""
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))
-        loss = self._pool_loss(
-            users[of_label],
-            batch.label_item,
-            of_label,
-            batch.label_item,
-            (of_label, batch.label_item),
-        )
-        self.log("val/loss", loss, batch_size=len(batch.user), sync_dist=True)
-        self._validated.append((batch.query_id.cpu(), users.float().cpu()))
-
-    def on_validation_epoch_end(self) -> None:
-        """Rank the targets of the choose split: ``val/hits@10/batch`` and so on."""
-        if self.validate is not None:
-            query_id, users = map(torch.cat, zip(*self._validated, strict=True))
-            metrics = self.validate(users[query_id.argsort()])
-            self.log_dict({f"val/{name}": value for name, value in metrics.items()})
-        self._validated = []
-
-    def predict_step(self, batch: SequenceBatch, _: int) -> dict[str, Tensor]:
-        """``query_id`` [B] and ``user_embedding`` [B, W] float32."""
-        return {"query_id": batch.query_id, "user_embedding": self(batch).float()}
+        labels = batch.label_item
+        return self._pool_loss(users[of_label], labels, of_label, labels, (of_label, labels))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, which without weight decay is the paper's Adam."""

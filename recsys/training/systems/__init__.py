@@ -15,6 +15,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "dv365": ("recsys.training.systems.dv365", "DV365System"),
     "post_tower": ("recsys.training.systems.post_tower", "PostTowerSystem"),
     "nxtpost": ("recsys.training.systems.nxtpost", "NxtPostSystem"),
+    "wide_and_deep": ("recsys.training.systems.wide_and_deep", "WideAndDeepSystem"),
     "sequence": ("recsys.training.systems.sequence", "SequenceSystem"),
 }
 

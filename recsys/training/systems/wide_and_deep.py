@@ -1,0 +1,142 @@
+"""The wide-and-deep baseline in run assembly, in the protocol of NxtPost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.fit_vocabulary import FitVocabulary
+from recsys.data.manifest import DatasetManifest
+from recsys.data.schema import Split
+from recsys.data.sequences import (
+    EngagementStore,
+    SequenceConfig,
+    SequenceDataModule,
+    SequenceLoaderConfig,
+)
+from recsys.data.sequences.reader import SequenceDataset
+from recsys.evaluation.ranking import MOST_QUERIES
+from recsys.models.wide_and_deep import WideAndDeepRecommender
+from recsys.nn.wide_and_deep import WideAndDeepConfig
+from recsys.optim.dense import DenseOptimConfig
+from recsys.training.config import RunConfig
+from recsys.training.evaluate import EvaluateConfig
+from recsys.training.load import LoadedRun
+from recsys.training.metrics_file import Metrics
+from recsys.training.retrieval import ALL, RetrievalEvaluationConfig, RetrievalProtocol
+from recsys.training.retrieval_evaluation import evaluate_retrieval
+from recsys.training.retrieval_tables import print_retrieval
+from recsys.training.systems.base import Assembly, Measured, Monitor, System
+
+
+@dataclass(frozen=True)
+class WideAndDeepRunConfig(RunConfig):
+    """Everything a run depends on; conf/train_wide_and_deep.yaml composes it.
+
+    Attributes:
+        sequences: which events are engagements.
+        model: sizes.
+        optim: optimiser and schedule.
+        loader: cuts, labels and batches.
+        evaluation: how retrieval is measured.
+    """
+
+    system: str = "wide_and_deep"
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    model: WideAndDeepConfig = field(default_factory=WideAndDeepConfig)
+    optim: DenseOptimConfig = field(default_factory=DenseOptimConfig)
+    loader: SequenceLoaderConfig = field(default_factory=SequenceLoaderConfig)
+    evaluation: RetrievalEvaluationConfig = field(default_factory=RetrievalEvaluationConfig)
+
+
+#: A trained wide-and-deep model with its run.
+WideAndDeepRun = LoadedRun[WideAndDeepRunConfig, WideAndDeepRecommender]
+
+
+class WideAndDeepScorer:
+    """Scores of all posts for the queries of a split, histories read as they are needed.
+
+    Args:
+        model: trained, in evaluation mode.
+        queries: of the split.
+        num_items: V.
+    """
+
+    def __init__(
+        self, model: WideAndDeepRecommender, queries: SequenceDataset, num_items: int
+    ) -> None:
+        self.model = model
+        self.queries = queries
+        self.label = queries.queries.first_label(0)
+        self.posts = torch.arange(num_items)
+
+    @torch.no_grad()
+    def score(self, queries: slice) -> Tensor:
+        """Scores of all item indices, [q, V]."""
+        positions = np.arange(queries.start, queries.stop)
+        pairs = np.stack([positions, self.label[positions]], axis=1)
+        scores = [
+            self.model(self.queries[pairs[first : first + MOST_QUERIES]], self.posts)
+            for first in range(0, len(pairs), MOST_QUERIES)
+        ]
+        return torch.cat(scores).float()
+
+
+class WideAndDeepSystem(System[WideAndDeepRunConfig]):
+    """Learned post ids, user features and their crosses."""
+
+    name = "wide_and_deep"
+    primary = "train_wide_and_deep"
+    config = WideAndDeepRunConfig
+    monitor = Monitor("val/loss")
+
+    def assemble(
+        self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Assembly:
+        """Model and data."""
+        engagements = EngagementStore.open(dataset, config.sequences)
+        model = self.restore(config, dataset, manifest)
+        return Assembly(model, SequenceDataModule(config.loader, dataset, engagements))
+
+    def restore(
+        self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> WideAndDeepRecommender:
+        """The model; it knows the posts of the fit period."""
+        items = manifest.vocabulary_sizes["item"]
+        num_posts = FitVocabulary.of(manifest).sizes.get("item", items)
+        return WideAndDeepRecommender(config.model, num_posts, manifest, config.optim)
+
+    def measured(
+        self, config: WideAndDeepRunConfig, dataset: PreparedDataset, split: Split
+    ) -> Measured:
+        """One query per engagement of the split."""
+        protocol = _protocol(config, dataset, split)
+        users = len(np.unique(protocol.queries.user))
+        candidates = protocol.candidates([ALL])[ALL].description
+        return Measured(len(protocol.queries), users, candidates)
+
+    def evaluate(self, run: WideAndDeepRun, config: EvaluateConfig) -> Metrics:
+        """Hits@K, NDCG@K and MRR of the model and of popularity."""
+        split = Split(config.split)
+        protocol = _protocol(run.config, run.dataset, split)
+        data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
+        queries = SequenceDataset(data.reader, data.queries(split), run.config.loader)
+        scorer = WideAndDeepScorer(run.model, queries, protocol.num_items)
+        return evaluate_retrieval(run, config, protocol, scorer, posts=None)
+
+    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
+        """One row per scorer."""
+        print_retrieval(metrics, config)
+
+
+def _protocol(
+    config: WideAndDeepRunConfig, dataset: PreparedDataset, split: Split
+) -> RetrievalProtocol:
+    """Every post can be recommended, but for the unknown one."""
+    known = np.arange(dataset.manifest.vocabulary_sizes["item"]) > 0
+    engagements = EngagementStore.open(dataset, config.sequences)
+    return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
