@@ -43,7 +43,7 @@ DESCRIPTION = "training users per second of SASRec, beside RecTools' SASRecModel
 AIM = 5.0
 
 _ROOT = Path(__file__).resolve().parent.parent
-_RECTOOLS = "rectools[torch]==0.19.0"
+_RECTOOLS_VERSION = "0.19.0"
 _RECTOOLS_SIDE = Path(__file__).with_name("_rectools_side.py")
 _OURS, _THEIRS = "recsys", "rectools"
 
@@ -110,7 +110,7 @@ def run(config: Config) -> dict[str, object]:
                 seconds[side].append(float(np.median(steps)))
     figures = _figures(config, seconds)
     _print(config, figures)
-    return {"config": asdict(config), "rectools": _RECTOOLS, **figures}
+    return {"config": asdict(config), "rectools": _RECTOOLS_VERSION, **figures}
 
 
 def _write_sequences(store: EngagementStore, path: Path) -> None:
@@ -147,14 +147,16 @@ def _cache() -> Path:
 
 def _rectools_python() -> Path:
     """The interpreter of RecTools' environment, made where it is absent; the same torch as ours."""
-    environment = _cache() / _RECTOOLS
+    environment = _cache() / f"rectools-{_RECTOOLS_VERSION}"
     python = environment / "bin" / "python"
     done = environment / "installed"
     if not done.is_file():
-        Console(stderr=True).print(f"Installing {_RECTOOLS} into {environment} (once).")
+        Console(stderr=True).print(
+            f"Installing RecTools {_RECTOOLS_VERSION} into {environment} (once)."
+        )
         venv.create(environment, with_pip=True, clear=True)
         torch_version = torch.__version__.split("+")[0]
-        packages = [f"torch=={torch_version}", _RECTOOLS]
+        packages = [f"torch=={torch_version}", f"rectools[torch]=={_RECTOOLS_VERSION}"]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         done.touch()
     return python

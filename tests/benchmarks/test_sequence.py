@@ -1,0 +1,67 @@
+"""The sequence benchmark: what both sides are given, and how their times become a ratio."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.cli import bench
+from recsys.data.sequences import EngagementStore
+from recsys.training.composition import compose
+from recsys.training.datasets import open_or_prepare
+from recsys.training.systems.sequence import SequenceRunConfig
+
+sequence = bench._load("sequence")
+
+
+@pytest.fixture
+def overrides(tmp_path: Path) -> list[str]:
+    """Five users of MovieLens' layout, of whom user u saw the films 1 … u + 3."""
+    folder = tmp_path / "ml-1m"
+    folder.mkdir()
+    (folder / "movies.dat").write_text("".join(f"{i}::Film (1990)::Drama\n" for i in range(1, 9)))
+    (folder / "users.dat").write_text("".join(f"{u}::F::25::1::1\n" for u in range(1, 6)))
+    lines = (f"{u}::{i}::5::{i}\n" for u in range(1, 6) for i in range(1, u + 4))
+    (folder / "ratings.dat").write_text("".join(lines))
+    out = tmp_path / "prepared"
+    return ["experiment=sasrec_ml1m", f"data_dir={tmp_path}", f"data.out={out}"]
+
+
+def test_rectools_gets_the_same_sequences(overrides: list[str], tmp_path: Path) -> None:
+    config = compose("train_sequence", SequenceRunConfig, overrides)
+    dataset, _ = open_or_prepare(config.data)
+    path = tmp_path / "sequences.npz"
+    sequence._write_sequences(EngagementStore.open(dataset, config.sequences), path)
+    arrays = np.load(path)
+    assert np.diff(arrays["offsets"]).tolist() == [4, 5, 6, 7, 8]
+    films = np.split(arrays["item"], arrays["offsets"][1:-1])
+    assert all(np.array_equal(film, films[-1][: len(film)]) for film in films)
+
+
+def test_our_side_times_every_step(overrides: list[str]) -> None:
+    open_or_prepare(compose("train_sequence", SequenceRunConfig, overrides).data)
+    small = [*overrides, "loader.batch_size=2", "model.width=4"]
+    moments = sequence._our_steps({"overrides": small, "threads": 1, "steps": 3})
+    assert len(moments) == 3
+    assert moments == sorted(moments)
+
+
+def test_ratio_and_its_spread_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    config = sequence.Config(batch_size=100, run_dir=str(tmp_path / "run"))
+    figures = sequence._figures(config, {"recsys": [0.5, 0.2, 0.4], "rectools": [2.0, 2.0, 3.0]})
+    assert figures["ratio"] == pytest.approx(7.5)  # of 4, 10 and 7.5
+    assert (figures["ratio_lowest"], figures["ratio_highest"]) == pytest.approx((4.0, 10.0))
+    assert figures["users_per_second_recsys"] == pytest.approx(250.0)
+    assert figures["hits@10_recsys"] is None and figures["hits@10_rectools"] is None
+
+    (tmp_path / "run").mkdir()
+    metrics = {"report/hits@10/all": {"value": 0.31, "protocol": "…"}}
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
+    sequence._kept_quality().parent.mkdir(parents=True)
+    sequence._kept_quality().write_text(json.dumps({"hits@10": 0.29}))
+    figures = sequence._figures(config, {"recsys": [0.5], "rectools": [2.0]})
+    assert (figures["hits@10_recsys"], figures["hits@10_rectools"]) == (0.31, 0.29)
