@@ -54,7 +54,9 @@ class SequenceLoaderConfig:
         labels: next events of a training example that are its labels, at most (NxtPost §3.1.4: m).
         cut: where a training example's history ends: ``random`` draws the first label of a user
             anew in every epoch, ``last`` takes the user's last event of the fit period.
-        min_history: the first label is never among a user's first so many events.
+        min_history: a training example has at least so many events strictly before its first
+            label. More than 0 where many events of a log share one moment (KuaiRand's undated
+            videos): a cut among them would leave no history.
         min_events: users with fewer events before the end of the fit period are not trained on.
         gap_hours: a history ends so long before its first label; more than 0 for stale user
             embeddings (NxtPost §6.2).

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.data.sequences.config import SequenceLoaderConfig
 from recsys.data.sequences.engagements import EngagementStore
+from recsys.data.timelines.store import first_not_before
 
 
 class Queries(ABC):
@@ -53,13 +54,14 @@ class FitQueries(Queries):
     ) -> None:
         users = np.arange(len(engagements.offsets) - 1)
         stop = engagements.ends_before(users, fit_end)
-        count = stop - engagements.offsets[:-1]
-        self.user = users[count >= config.min_events]
+        users = users[stop - engagements.offsets[:-1] >= config.min_events]
+        start = _first_with_history(engagements, users, stop[users], config.min_history)
+        self.user = users[start < stop[users]]
         self.query_id = self.user
         self.label_stop = stop[self.user]
-        self._start = engagements.offsets[self.user] + config.min_history
+        self._start = start[start < stop[users]]
         self._config = config
-        self._num_users = len(users)
+        self._num_users = len(stop)
 
     def first_label(self, epoch: int) -> NDArray[np.int64]:
         """[Q] the cuts of an epoch, uniform between the bounds, or each user's last event."""
@@ -88,3 +90,24 @@ class PeriodQueries(Queries):
     def first_label(self, epoch: int) -> NDArray[np.int64]:
         """[Q] the engagements of the period, whatever the epoch."""
         return self._positions
+
+
+def _first_with_history(
+    engagements: EngagementStore,
+    user: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    min_history: int,
+) -> NDArray[np.int64]:
+    """Each user's first position with so many engagements strictly before it, or ``stop``.
+
+    Args:
+        engagements: the sequences.
+        user: [Q] users with more engagements than ``min_history`` before ``stop``.
+        stop: [Q] position of each user to look up to.
+        min_history: number of engagements.
+    """
+    start = engagements.offsets[user]
+    if not min_history:
+        return start
+    newest = engagements.timestamp[start + min_history - 1]
+    return first_not_before(engagements.timestamp, start, stop, newest + 1)

@@ -100,6 +100,28 @@ def test_random_cuts_are_uniform_and_labels_never_in_the_history(module_of):
     assert all(65 < count < 135 for count in counts.values())
 
 
+def test_cuts_leave_so_many_events_strictly_before_them(make_dataset):
+    """User 1 begins with four events at one moment, user 2 has no others, user 3 too few."""
+    events = [(1, item, 10) for item in (1, 2, 3, 4)] + [(1, 5, 20), (1, 6, 30)]
+    events += [(2, 1, 10), (2, 2, 10), (2, 3, 10), (3, 1, 10), (3, 2, 20)]
+    store = EngagementStore.open(make_dataset(events), SequenceConfig())
+
+    def cuts(min_history: int) -> dict[int, set[int]]:
+        config = SequenceLoaderConfig(min_history=min_history, min_events=3)
+        queries = FitQueries(store, 100, config)
+        found: dict[int, set[int]] = {}
+        for epoch in range(100):
+            for user, label in zip(queries.user, queries.first_label(epoch), strict=True):
+                found.setdefault(int(user), set()).add(int(store.item[label]))
+        return found
+
+    assert cuts(0) == {1: {1, 2, 3, 4, 5, 6}, 2: {1, 2, 3}}
+    assert cuts(1) == {1: {5, 6}}
+    assert cuts(2) == {1: {5, 6}}
+    last = SequenceLoaderConfig(min_history=2, min_events=3, cut="last")
+    assert FitQueries(store, 100, last).user.tolist() == [1]
+
+
 def test_cuts_follow_from_seed_epoch_and_user(module_of, append, make_dataset):
     def cuts(dataset, seed, epoch):
         store = EngagementStore.open(dataset, SequenceConfig())
