@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from recsys.errors import ConfigError
 from recsys.export.artifact import ExportConfig, export_run
+from recsys.export.nxtpost_run import export_nxtpost
 from recsys.training.composition import compose
 from recsys.training.load import load_run
+
+#: How the user tower of a system is exported.
+EXPORTS: dict[str, Callable[[Any, ExportConfig], Path]] = {
+    "dv365": export_run,
+    "nxtpost": export_nxtpost,
+}
 
 
 def configure(overrides: Sequence[str]) -> ExportConfig:
@@ -19,5 +29,11 @@ def configure(overrides: Sequence[str]) -> ExportConfig:
 def run(overrides: Sequence[str]) -> None:
     """Export the run's user tower and say where the artifact is."""
     config = configure(overrides)
-    folder = export_run(load_run(config.run_dir, config.checkpoint, config.dataset), config)
+    trained = load_run(config.run_dir, config.checkpoint, config.dataset)
+    if trained.config.system not in EXPORTS:
+        raise ConfigError(
+            f"{config.run_dir} is a run of {trained.config.system}; user towers of "
+            f"{' and '.join(EXPORTS)} can be exported."
+        )
+    folder = EXPORTS[trained.config.system](trained, config)
     Console(stderr=True).print(f"Artifact: {folder}")

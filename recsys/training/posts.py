@@ -35,13 +35,20 @@ def load_posts(config: PostsConfig, dataset: PreparedDataset) -> PostEmbeddings:
         ConfigError: no path is given.
         DataError: the file cannot be used.
     """
+    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
+    return PostEmbeddings.load(posts_path(config), vocabulary, config.width)
+
+
+def posts_path(config: PostsConfig) -> Path:
+    """The file or folder of the embeddings.
+
+    Raises:
+        ConfigError: no path is given.
+    """
     if config.path is None:
         raise ConfigError(
             "posts.path=… is needed: an .npz or Parquet file of post ids and embeddings, or the "
             "run folder of a post tower (`recsys train experiment=post_tower_kuairand`)."
         )
     path = Path(config.path)
-    if not path.exists():
-        path = find_data_dir(config.data_dir, config.path)
-    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
-    return PostEmbeddings.load(path, vocabulary, config.width)
+    return path if path.exists() else find_data_dir(config.data_dir, config.path)

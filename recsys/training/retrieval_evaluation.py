@@ -77,7 +77,7 @@ def evaluate_retrieval(
         for group, part in groups.items():
             place = "/".join(filter(None, (prefix, group.replace(" ", "_"))))
             metrics |= _measured(run, config, protocol, place, {name: part})
-        outside = _protocol(run, split, one).measure(one.share_outside)
+        outside = protocol_of(run, split, one).measure(one.share_outside)
         metrics[f"{prefix}/share_outside_corpus/{name}"] = outside.as_dict()
     for baseline in protocol.config.baselines:
         other = protocol.baseline(baseline, posts)
@@ -206,13 +206,14 @@ def _differences(
 def _sentence(run: LoadedRun[Any, Any], config: EvaluateConfig, ranks: Ranks) -> str:
     bootstrap = config.bootstrap
     return (
-        f"{_protocol(run, Split(config.split), ranks).sentence()}; interval: "
+        f"{protocol_of(run, Split(config.split), ranks).sentence()}; interval: "
         f"{bootstrap.confidence:.0%} of {bootstrap.resamples} bootstrap resamples of users, seed "
         f"{bootstrap.seed}"
     )
 
 
-def _protocol(run: LoadedRun[Any, Any], split: Split, ranks: Ranks) -> Protocol:
+def protocol_of(run: LoadedRun[Any, Any], split: Split, ranks: Ranks) -> Protocol:
+    """How the ranks of a run's queries were measured."""
     return Protocol(
         dataset=run.manifest.name,
         split=split.value,

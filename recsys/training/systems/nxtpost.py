@@ -98,7 +98,7 @@ class NxtPostSystem(System[NxtPostRunConfig]):
         self, config: NxtPostRunConfig, dataset: PreparedDataset, split: Split
     ) -> Measured:
         """One query per engagement of the split."""
-        protocol = _protocol(config, dataset, split)
+        protocol = nxtpost_protocol(config, dataset, split)
         candidates = protocol.candidates([BATCH])[BATCH]
         users = len(np.unique(protocol.queries.user))
         return Measured(len(protocol.queries), users, candidates.description)
@@ -106,13 +106,13 @@ class NxtPostSystem(System[NxtPostRunConfig]):
     def evaluate(self, run: NxtPostRun, config: EvaluateConfig) -> Metrics:
         """Batch Hits@K and KNN Hits@K of the model, the baselines, and model with popularity."""
         split = Split(config.split)
-        protocol = _protocol(run.config, run.dataset, split)
+        protocol = nxtpost_protocol(run.config, run.dataset, split)
         data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
         posts: Tensor = run.model.posts
         scorer = DotProductScorer(embed_queries(run, data, split), posts)
         metrics = evaluate_retrieval(run, config, protocol, scorer, posts)
         if split is Split.REPORT and run.config.sequences.has_times:
-            choose = _protocol(run.config, run.dataset, Split.CHOOSE)
+            choose = nxtpost_protocol(run.config, run.dataset, Split.CHOOSE)
             chosen_on = DotProductScorer(embed_queries(run, data, Split.CHOOSE), posts)
             metrics |= with_popularity(run, config, (choose, chosen_on), (protocol, scorer))
         return metrics
@@ -122,9 +122,10 @@ class NxtPostSystem(System[NxtPostRunConfig]):
         print_retrieval(metrics, config)
 
 
-def _protocol(
+def nxtpost_protocol(
     config: NxtPostRunConfig, dataset: PreparedDataset, split: Split
 ) -> RetrievalProtocol:
+    """Queries of a split among the posts that have embeddings."""
     known = load_posts(config.posts, dataset).known
     engagements = EngagementStore.open(dataset, config.sequences, known)
     return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
