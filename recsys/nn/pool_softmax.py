@@ -42,7 +42,8 @@ def pool_softmax_loss(
 
     Computed in float32 (float64 where an input is), on CUDA also from float16 and bfloat16
     inputs with sums in float32. Under autocast on CUDA the inputs are cast as those of a matrix
-    product would be. Float32 products on CUDA follow ``torch.set_float32_matmul_precision``.
+    product would be. Float32 products on CUDA follow ``torch.set_float32_matmul_precision``: one
+    TF32 product where it allows that, else three that add up to float32.
 
     Args:
         queries: [Q, D].

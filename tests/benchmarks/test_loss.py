@@ -10,6 +10,7 @@ loss = bench._load("loss")
 SMALL = loss.Config(users=[2, 4, 30], steps=100, materialised_users=30, catalogue_queries=50)
 
 
+@pytest.mark.slow
 def test_the_figures_and_their_ratios(capsys: pytest.CaptureFixture[str]) -> None:
     result = loss.run(SMALL)
     row = result["sizes"][2]
