@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from recsys.errors import ConfigError
 from recsys.nn.sequence.base import SequenceEncoder, padded_slots, to_jagged, to_padded
 
-#: Scores of a tile over all heads: 1.25 MiB of float32, within a server core's own cache.
+#: Scores of a tile over all heads on a CPU: 1.25 MiB of float32, within a server core's own cache.
 _TILE_SCORES = 8 * 200 * 200
+
+#: Elsewhere a tile is larger by this factor, so that few kernels are launched.
+_TILE_FACTOR = 64
 
 
 class Tile(NamedTuple):
@@ -152,6 +155,7 @@ class TiledEncoder(SequenceEncoder):
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.max_scores = _TILE_SCORES // heads
+        self.max_scores_elsewhere = self.max_scores * _TILE_FACTOR
 
     def forward(self, tokens: Tensor, lengths: Tensor, timestamps: Tensor | None = None) -> Tensor:
         """[E, D] → [E, D]; see ``SequenceEncoder``."""
@@ -159,7 +163,8 @@ class TiledEncoder(SequenceEncoder):
             return tokens
         order = length_order(lengths)
         sorted_lengths = torch.sort(lengths, descending=True)[0]
-        tiles = cut_tiles(sorted_lengths, self.max_scores)
+        on_cpu = tokens.device.type == "cpu"
+        tiles = cut_tiles(sorted_lengths, self.max_scores if on_cpu else self.max_scores_elsewhere)
         if timestamps is not None:
             timestamps = timestamps.index_select(0, order)
         encoded = self.encode(tokens.index_select(0, order), tiles, timestamps)
