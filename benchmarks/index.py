@@ -58,7 +58,7 @@ class Config:
     width: int = 64
     clusters: int = 2_000
     cluster_noise: float = 0.7
-    query_noise: float = 0.7
+    query_noise: float = 1.5
     users: int = 1_000
     kinds: list[str] = field(
         default_factory=lambda: [kind.value for kind in IndexKind if kind != IndexKind.FLAT]
