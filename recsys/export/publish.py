@@ -22,7 +22,7 @@ from recsys.data.schema import (
 )
 from recsys.data.timelines import TimelineStore
 from recsys.data.timelines.layout import StoreManifest
-from recsys.errors import ConfigError
+from recsys.errors import ArtifactError, ConfigError
 from recsys.export.artifact import Artifact, load_artifact
 from recsys.export.changes import Moment, block_checksums
 from recsys.export.embedding import UserEmbedder
@@ -120,7 +120,7 @@ def publish(config: PublishConfig) -> PublishReport:
     folder = artifact_folder(config)
     artifact = load_artifact(folder)
     manifest = artifact.manifest
-    dataset = PreparedDataset.open(config.dataset or manifest.dataset["path"])
+    dataset = _open_dataset(config, manifest.dataset["path"])
     check_ids(artifact, dataset)
     moment = Moment(
         parse_moment(config.as_of, dataset.manifest),
@@ -176,6 +176,15 @@ def publish(config: PublishConfig) -> PublishReport:
             compute_seconds=seconds,
             users_per_second=published / seconds if published else 0.0,
         )
+
+
+def _open_dataset(config: PublishConfig, trained_on: str) -> PreparedDataset:
+    if config.dataset is None and not Path(trained_on).exists():
+        raise ArtifactError(
+            f"{artifact_folder(config)} was made with the prepared data set {trained_on}, which is "
+            "not there; if it was moved, say where it lies now: dataset=<its folder>."
+        )
+    return PreparedDataset.open(config.dataset or trained_on)
 
 
 def artifact_folder(config: PublishConfig) -> Path:

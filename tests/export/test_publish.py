@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -344,3 +345,12 @@ def test_what_is_missing_is_a_sentence(exported: Path, tmp_path: Path) -> None:
     absent = config(exported, "never", dataset=str(tmp_path / "nothing"))
     with pytest.raises(DataError, match="not a prepared data set"):
         publish(absent)
+
+
+def test_a_moved_data_set_is_asked_for(folder: Path) -> None:
+    path = folder / "run" / "artifact" / "manifest.json"
+    made_with = json.loads(path.read_text())["dataset"]["path"]
+    path.write_text(path.read_text().replace(made_with, str(folder / "gone")))
+    with pytest.raises(ArtifactError, match=r"gone, which is not there; .* dataset=<its folder>"):
+        publish(config(folder, "store", dataset=None))
+    assert publish(config(folder, "store")).published_users > 0
