@@ -34,7 +34,8 @@ def describe_posts(
     Raises:
         DataError: a file cannot be read, or names a post twice.
     """
-    table = pl.DataFrame({POST_ID: ids})
+    # as narrow as a file may hold them, so that rows of several tables can be put together
+    table = pl.DataFrame({POST_ID: ids.cast(pl.Int64) if ids.dtype.is_integer() else ids})
     if file is not None:
         table = _join(table, read_post_file(file))
     if dataset is not None:

@@ -127,6 +127,13 @@ def test_unusable_embeddings_are_written_aside(tmp_path: Path) -> None:
     assert written.rows() == [(6, NOT_FINITE)]
 
 
+def test_ids_may_be_held_in_32_bits(tmp_path: Path) -> None:
+    file = tmp_path / "posts.npz"
+    np.savez(file, item_id=np.array([1, 2], np.int32), embedding=[[1.0, 0.0], [np.nan, 1.0]])
+    change = build_index(IndexBuildConfig(str(file), str(tmp_path / "index")))
+    assert len(change.index) == 1
+
+
 def test_expired_posts_are_removed(building: IndexBuildConfig, tmp_path: Path) -> None:
     build_index(building)
     change = remove_posts(IndexRemoveConfig(building.out, last_seen_before=str(START + 25)))
