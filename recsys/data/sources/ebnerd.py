@@ -84,7 +84,7 @@ _WHERE_FROM = (
     "EB-NeRD is published at https://recsys.eb.dk: unpack ebnerd_demo, ebnerd_small or "
     "ebnerd_large so that train/ and validation/ (history.parquet and behaviors.parquet in each) "
     "lie in that folder, or "
-    "set data_dir= (or RECSYS_DATA_DIR) to the folder that holds it"
+    "say where it lies: path=, data_dir= or RECSYS_DATA_DIR"
 )
 _BYTES_PER_GROUP = 100 << 20
 

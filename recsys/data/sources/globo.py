@@ -47,7 +47,7 @@ _ARTICLE_TYPES: dict[str, pl.DataType] = {
 _WHERE_FROM = (
     "The log is published at https://www.kaggle.com/gspmoreira/news-portal-user-interactions-by-"
     "globocom: unpack clicks.zip so that clicks_hour_*.csv lie in that folder, or "
-    "set data_dir= (or RECSYS_DATA_DIR) to the folder that holds it"
+    "say where it lies: path=, data_dir= or RECSYS_DATA_DIR"
 )
 
 

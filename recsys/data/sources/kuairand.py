@@ -95,7 +95,7 @@ _WHERE_FROM = (
     "KuaiRand is published at https://kuairand.com (files: "
     "https://zenodo.org/records/10439422): put log_standard_*.csv, user_features_*.csv and "
     "video_features_basic_*.csv of one version (Pure, 1K or 27K) into that folder, or "
-    "set data_dir= (or RECSYS_DATA_DIR) to the folder that holds it"
+    "say where it lies: path=, data_dir= or RECSYS_DATA_DIR"
 )
 
 

@@ -48,7 +48,7 @@ _SEQUENCES = "*sequences*.txt"
 _WHERE_FROM = (
     "MovieLens-1M is published at https://grouplens.org/datasets/movielens/1m: unpack ml-1m.zip "
     "so that ratings.dat, movies.dat and users.dat lie in that folder, or "
-    "set data_dir= (or RECSYS_DATA_DIR) to the folder that holds it"
+    "say where it lies: path=, data_dir= or RECSYS_DATA_DIR"
 )
 
 

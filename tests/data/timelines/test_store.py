@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import resource
@@ -209,6 +210,7 @@ def test_more_files_than_may_be_opened_is_a_sentence(tmp_path: Path):
     try:
         with pytest.raises(DataError, match=r"24 files in 12 segments.*recsys data compact"):
             TimelineStore.open(tmp_path)
+        gc.collect()  # the error's traceback holds the files that could be opened
         with TimelineWriter(tmp_path) as writer:
             writer.compact()
         assert TimelineStore.open(tmp_path).num_events(TimelineKind.EXPLICIT) == 120
