@@ -4,7 +4,8 @@ Both train at the size of `experiment=sasrec_ml1m` on the same sequences, each u
 last two items, in batches of the same number of users, with the same number of threads, under
 their own Lightning trainer. Ours has the softmax over the whole catalogue, RecTools as many sampled
 negatives as configured. A step is reading the batch, forward, backward and update; every round
-starts each side once, in a process of its own, and leaves its first steps out.
+starts each side once, in a process of its own, and leaves its first steps out. Threads of both
+wait without spinning, which on a machine that does other work too decides about both rates.
 
 RecTools is installed by its name into an environment of its own below the user's cache folder.
 """
@@ -167,6 +168,7 @@ def _run(command: list[str], threads: int) -> Any:
     environment = os.environ | {
         "PYTHONPATH": str(_ROOT),
         "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",  # a thread that spins takes the core the other waits for
         "PYTHONWARNINGS": "ignore",
     }
     finished = subprocess.run(command, env=environment, capture_output=True, text=True)
