@@ -66,8 +66,10 @@ class NxtPost(RetrievalModule):
         manifest: surfaces and user features of the data set.
         posts: [V, W] float32, L2-normalised, a row per item index.
         optim: optimiser and schedule.
-        log_share: [V] float32, logarithm of each post's share of the fit engagements; needed
-            where the losses are corrected by it.
+
+    Attributes:
+        log_share: [V] float32, logarithm of each post's share of the fit engagements; set where
+            the losses are corrected by it.
     """
 
     posts: Tensor
@@ -79,14 +81,13 @@ class NxtPost(RetrievalModule):
         manifest: DatasetManifest,
         posts: Tensor,
         optim: DenseOptimConfig,
-        log_share: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.optim = optim
         self.tower = SequenceTower(config.tower, posts.shape[1], manifest)
         self.register_buffer("posts", posts, persistent=False)
-        self.register_buffer("log_share", log_share, persistent=False)
+        self.register_buffer("log_share", None, persistent=False)
 
     def encode(self, batch: SequenceBatch) -> EncodedHistory:
         """What the tower's encoders say about the histories."""

@@ -34,10 +34,13 @@ class PostSimilarityConfig:
     Attributes:
         tower: its channels and sizes.
         scale: of the cosines in the softmax.
+        log_q: subtract the logarithm of a post's share of the fit engagements from its logit, so
+            that popular posts are not held down for being in many batches.
     """
 
     tower: PostTowerConfig = field(default_factory=PostTowerConfig)
     scale: float = 20.0
+    log_q: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a scale that turns similarity around."""
@@ -53,7 +56,14 @@ class PostSimilarity(lightning.LightningModule):
         corpus: features of every post, a row per item index; not part of the checkpoint.
         categorical: categorical features of posts, in column order.
         optim: optimiser and schedule.
+
+    Attributes:
+        log_share: [V] float32, logarithm of each post's share of the fit engagements; set where
+            the loss is corrected by it.
+        validate: measures the embeddings of all posts after every validation, where set.
     """
+
+    log_share: Tensor | None
 
     def __init__(
         self,
@@ -73,6 +83,7 @@ class PostSimilarity(lightning.LightningModule):
             categorical=categorical,
             num_dense=corpus.dense.shape[1],
         )
+        self.register_buffer("log_share", None, persistent=False)
         self.validate: Validate | None = None
 
     def forward(self, posts: Tensor) -> Tensor:
@@ -97,12 +108,12 @@ class PostSimilarity(lightning.LightningModule):
         posts, place = unique_pool(torch.cat([batch.earlier, batch.later]))
         embeddings = self(posts)
         earlier, later = place.chunk(2)
-        return (
-            self._one_way(embeddings, earlier, later) + self._one_way(embeddings, later, earlier)
-        ) / 2
+        forward = self._one_way(posts, embeddings, earlier, later)
+        return (forward + self._one_way(posts, embeddings, later, earlier)) / 2
 
-    def _one_way(self, embeddings: Tensor, query: Tensor, target: Tensor) -> Tensor:
-        pool, position = unique_pool(target)  # places in ``embeddings``, each once
+    def _one_way(self, posts: Tensor, embeddings: Tensor, query: Tensor, target: Tensor) -> Tensor:
+        """``query`` and ``target`` [B] are places in ``posts`` [P] and ``embeddings`` [P, W]."""
+        pool, position = unique_pool(target)
         query_posts, owner = unique_pool(query)
         own = torch.arange(len(query_posts), device=query.device)
         owned = Owned.from_posts(own, query_posts, len(query_posts), pool)
@@ -113,6 +124,7 @@ class PostSimilarity(lightning.LightningModule):
             scale=self.config.scale,
             owner=owner,
             owned=owned,
+            log_q=None if self.log_share is None else self.log_share[posts[pool]],
         )
         return loss
 

@@ -180,3 +180,13 @@ class ChooseValidation:
         """Metrics of user embeddings [Q, W]."""
         ranks = self.protocol.rank(DotProductScorer(users, self.posts), self.candidates)
         return self.protocol.values(ranks)
+
+
+def log_shares(engagements: EngagementStore, fit_end: int, num_items: int) -> Tensor:
+    """[V] logarithm of each post's share of the engagements before ``fit_end``, ms.
+
+    One is added to every count, so that a post without any has a logarithm.
+    """
+    fit = engagements.timestamp < fit_end
+    counts = np.bincount(engagements.item[fit], minlength=num_items) + 1.0
+    return torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))

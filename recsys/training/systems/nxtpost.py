@@ -30,6 +30,7 @@ from recsys.training.retrieval import (
     ChooseValidation,
     RetrievalEvaluationConfig,
     RetrievalProtocol,
+    log_shares,
 )
 from recsys.training.retrieval_evaluation import embed_queries, evaluate_retrieval, with_popularity
 from recsys.training.retrieval_tables import print_retrieval
@@ -77,10 +78,11 @@ class NxtPostSystem(System[NxtPostRunConfig]):
         posts = load_posts(config.posts, dataset)
         engagements = EngagementStore.open(dataset, config.sequences, posts.known)
         matrix = torch.from_numpy(posts.matrix)
-        log_share = None
+        model = NxtPost(config.model, manifest, matrix, config.optim)
         if config.model.log_q:
-            log_share = _log_share(engagements, manifest, len(matrix))
-        model = NxtPost(config.model, manifest, matrix, config.optim, log_share)
+            model.log_share = log_shares(
+                engagements, manifest.split_bounds[Split.FIT][1], len(matrix)
+            )
         protocol = RetrievalProtocol(
             config.evaluation, dataset, engagements, posts.known, Split.CHOOSE
         )
@@ -129,12 +131,3 @@ def nxtpost_protocol(
     known = load_posts(config.posts, dataset).known
     engagements = EngagementStore.open(dataset, config.sequences, known)
     return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
-
-
-def _log_share(engagements: EngagementStore, manifest: DatasetManifest, num_items: int) -> Tensor:
-    """[V] logarithm of each post's share of the fit engagements; one is added to every count, so
-    that a post without any has a logarithm.
-    """
-    fit = engagements.timestamp < manifest.split_bounds[Split.FIT][1]
-    counts = np.bincount(engagements.item[fit], minlength=num_items) + 1.0
-    return torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))

@@ -26,7 +26,12 @@ from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun, load_run
 from recsys.training.metrics_file import Metrics
-from recsys.training.retrieval import ALL, RetrievalEvaluationConfig, RetrievalProtocol
+from recsys.training.retrieval import (
+    ALL,
+    RetrievalEvaluationConfig,
+    RetrievalProtocol,
+    log_shares,
+)
 from recsys.training.retrieval_evaluation import evaluate_retrieval
 from recsys.training.retrieval_tables import print_retrieval
 from recsys.training.systems.base import Assembly, Measured, Monitor, System
@@ -79,6 +84,9 @@ class PostTowerSystem(System[PostTowerRunConfig]):
             return protocol.values(protocol.rank(_last_post(protocol, posts), candidates))
 
         model.validate = validate
+        if config.model.log_q:
+            shares = log_shares(protocol.engagements, protocol.fit_end, protocol.num_items)
+            model.log_share = shares
         return Assembly(model, PostPairDataModule(config.loader, dataset, protocol.engagements))
 
     def restore(
