@@ -1,0 +1,201 @@
+"""Post tower → NxtPost → evaluation, and the wide-and-deep baseline, on a small log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from recsys.cli import index_build, recommend
+from recsys.cli.export import run as export
+from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE, read_embeddings
+from recsys.data.schema import Split
+from recsys.errors import ConfigError
+from recsys.training.config import RunConfig
+from recsys.training.evaluate import EvaluateConfig, evaluate
+from recsys.training.load import load_config, load_run
+from recsys.training.metrics_log import read_metrics
+from recsys.training.retrieval_evaluation import read_ranks
+from recsys.training.run import train
+from recsys.training.systems.choice import compose_run
+
+USERS, POSTS, EVENTS = 60, 40, 16
+HOUR = 3_600_000
+START = 1_600_000_000_000
+
+SHORT = (
+    "trainer.progress_bar=false",
+    "trainer.log_every_n_steps=1",
+    "optim.dense.learning_rate=0.01",
+    "loader.batch_size=16",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Users engage with posts of one of four topics in turn: post p has topic p mod 4."""
+    path = tmp_path_factory.mktemp("nxtpost")
+    generator = np.random.default_rng(0)
+    rows = []
+    for user in range(USERS):
+        posts = generator.permutation(POSTS // 4) * 4 + user % 4
+        other = generator.permutation(POSTS)[: EVENTS - len(posts)]
+        for step, post in enumerate([*posts, *other]):
+            rows.append((user, int(post), START + (step * 5 + user % 5) * HOUR, int(post) % 4))
+    names = ["user_id", "item_id", "timestamp", "topic_id"]
+    log = pl.DataFrame(rows, schema=names, orient="row")
+    log.with_columns(action_type=pl.lit("click")).write_parquet(path / "log.parquet")
+    topics = np.eye(4, 8)[np.arange(POSTS) % 4] + 0.3 * generator.normal(size=(POSTS, 8))
+    np.savez(path / "posts.npz", item_id=np.arange(POSTS), embedding=topics)
+    return path
+
+
+def _data(folder: Path) -> tuple[str, ...]:
+    return (
+        "data=log",
+        f"data.path={folder / 'log.parquet'}",
+        f"data.out={folder / 'prepared'}",
+        "data.options.choose_fraction=0.15",
+        "data.options.report_fraction=0.2",
+    )
+
+
+def _run(folder: Path, run_dir: Path, system: str, *overrides: str) -> RunConfig:
+    return compose_run(
+        [f"system={system}", f"run_dir={run_dir}", *_data(folder), *SHORT, *overrides]
+    )
+
+
+NXTPOST = ("model.tower.width=16", "loader.labels=2", "trainer.max_epochs=12")
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """A run of NxtPost, evaluated."""
+    posts = f"posts.path={folder / 'posts.npz'}"
+    run_dir = train(_run(folder, folder / "run", "nxtpost", posts, *NXTPOST))
+    evaluate(EvaluateConfig(run_dir=str(run_dir), split="choose"))
+    evaluate(EvaluateConfig(run_dir=str(run_dir)))
+    return run_dir
+
+
+def _value(run_dir: Path, name: str) -> float:
+    return float(json.loads((run_dir / "metrics.json").read_text())[name]["value"])
+
+
+def test_it_learns_and_beats_what_knows_no_content(trained: Path) -> None:
+    ours = _value(trained, "report/hits@10/all")
+    assert ours > _value(trained, "report/fit_popularity/hits@10/all")
+    difference = _value(trained, "report/fit_popularity/difference/hits@10/all")
+    assert difference == pytest.approx(ours - _value(trained, "report/fit_popularity/hits@10/all"))
+
+
+def test_evaluation_of_the_choose_split_gives_what_validation_gave(trained: Path) -> None:
+    best = read_metrics(trained).filter(metric="val/hits@10/batch")["value"].max()
+    assert _value(trained, "val/hits@10/batch") == pytest.approx(best)
+
+
+def test_the_weight_of_popularity_comes_from_the_choose_split(trained: Path) -> None:
+    metric = json.loads((trained / "metrics.json").read_text())[
+        "report/with_recent_popularity/weight"
+    ]
+    assert "on the choose split" in metric["protocol"]
+    if metric["value"] == 0:
+        same = _value(trained, "report/with_recent_popularity/hits@10/all")
+        assert same == _value(trained, "report/hits@10/all")
+
+
+def test_every_query_has_its_ranks(trained: Path) -> None:
+    frame = read_ranks(trained, Split.REPORT)
+    assert frame["query_id"].to_list() == list(range(len(frame)))
+    hits = (frame["rank_all"] <= 10).mean()
+    assert _value(trained, "report/hits@10/all") == pytest.approx(hits)
+
+
+def test_a_killed_run_goes_on_exactly(folder: Path, tmp_path: Path) -> None:
+    posts = f"posts.path={folder / 'posts.npz'}"
+    settings = ("nxtpost", posts, *NXTPOST, "model.negatives=5")
+    whole = train(_run(folder, tmp_path / "whole", *settings, "trainer.max_steps=9"))
+    cut = train(_run(folder, tmp_path / "cut", *settings, "trainer.max_steps=6"))
+    config = load_config(cut)
+    train(replace(config, resume=True, trainer=replace(config.trainer, max_steps=9)))
+    losses = [read_metrics(one).filter(metric="train/loss").sort("step") for one in (whole, cut)]
+    assert_frame_equal(*losses)
+
+
+def test_from_the_run_to_recommendations(trained: Path, folder: Path, tmp_path: Path) -> None:
+    export([f"run_dir={trained}"])
+    embeddings = folder / "posts.npz"
+    prepared = folder / "prepared"
+    index_build.run([f"embeddings={embeddings}", f"out={tmp_path / 'i'}", f"dataset={prepared}"])
+    out = tmp_path / "posts.parquet"
+    artifact = trained / "artifact"
+    recommend.run(
+        [f"artifact={artifact}", f"index={tmp_path / 'i'}", "user=7", f"out={out}", "k=5"]
+    )
+    rows = pl.read_parquet(out)
+    seen = pl.read_parquet(folder / "log.parquet").filter(user_id=7)["item_id"]
+    assert len(rows) == 5
+    assert not set(rows["post_id"]) & set(seen)
+    exported = _value(trained, "export/val/float/hits@10/batch")
+    assert exported == pytest.approx(_value(trained, "val/hits@10/batch"))
+
+
+def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Path) -> None:
+    tower = train(
+        _run(
+            folder,
+            tmp_path / "tower",
+            "post_tower",
+            "model.tower.width=8",
+            "model.tower.output_width=8",
+            "model.log_q=true",
+            "trainer.max_epochs=8",
+        )
+    )
+    ids, embeddings = read_embeddings(tower / POST_EMBEDDINGS_FILE)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    same = np.arange(POSTS)[:, None] % 4 == np.arange(POSTS) % 4
+    vectors = embeddings[np.argsort(ids.to_numpy())]
+    cosine = vectors @ vectors.T
+    assert cosine[same].mean() > cosine[~same].mean() + 0.1  # users stay with a topic
+    metrics = evaluate(EvaluateConfig(run_dir=str(tower)))
+    assert metrics["report/hits@10/all"]["value"] == pytest.approx(
+        metrics["report/last_post/hits@10/all"]["value"]
+    )
+    run_dir = train(
+        _run(
+            folder, tmp_path / "run", "nxtpost", f"posts.path={tower}", *NXTPOST, "model.log_q=true"
+        )
+    )
+    assert load_run(run_dir).model.posts.shape == (POSTS + 1, 8)
+
+
+def test_the_wide_and_deep_baseline_is_measured_on_the_same_queries(
+    folder: Path, trained: Path, tmp_path: Path
+) -> None:
+    run_dir = train(
+        _run(folder, tmp_path / "run", "wide_and_deep", "model.width=8", "trainer.max_epochs=12")
+    )
+    evaluate(EvaluateConfig(run_dir=str(run_dir)))
+    columns = ["query_id", "user", "request_time", "item"]
+    assert_frame_equal(
+        read_ranks(run_dir, Split.REPORT).select(columns),
+        read_ranks(trained, Split.REPORT).select(columns),
+    )
+    assert 0 < _value(run_dir, "report/hits@10/all") < 1
+
+
+def test_posts_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"posts\.path=… is needed"):
+        train(_run(folder, tmp_path / "run", "nxtpost"))
+
+
+def test_an_unknown_system_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="system=nxtpots is not known; the systems are dv365"):
+        compose_run(["system=nxtpots"])
