@@ -10,11 +10,9 @@ from torch import Tensor
 
 from recsys.data.manifest import DatasetManifest
 from recsys.data.sequences import SequenceBatch
+from recsys.distributed.gather import pool_softmax_loss_over_ranks
 from recsys.errors import ConfigError
 from recsys.models.retrieval import RetrievalModule
-from recsys.nn.pool import sample_pool, unique_pool
-from recsys.nn.pool_exclusions import Owned
-from recsys.nn.pool_softmax import pool_softmax_loss
 from recsys.nn.sequence.base import user_of_step
 from recsys.nn.sequence_tower import EncodedHistory, SequenceTower, SequenceTowerConfig
 from recsys.optim.dense import DenseOptimConfig, scheduled_optimizer
@@ -137,7 +135,7 @@ class NxtPost(RetrievalModule):
         pool_posts: Tensor,
         owned: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """Equation 6 over the distinct ``pool_posts``, the owner's own posts left out.
+        """Equation 6 over the distinct ``pool_posts`` of all ranks, the owner's own left out.
 
         Args:
             queries: [Q, W], L2-normalised.
@@ -146,20 +144,18 @@ class NxtPost(RetrievalModule):
             pool_posts: [n], with repetitions.
             owned: users [m] and their posts [m].
         """
-        posts, _ = unique_pool(pool_posts)  # [P]
-        num_users = int(owned[0].max()) + 1 if len(owned[0]) else 0
-        negatives = None
-        if self.config.negatives is not None:
-            negatives = sample_pool(len(posts), self.config.negatives, posts.device)
-        loss: Tensor = pool_softmax_loss(
+        distinct = pool_posts.unique()  # [P]
+        log_share = self.log_share
+        loss: Tensor = pool_softmax_loss_over_ranks(
             queries,
-            self.posts[posts],
-            torch.searchsorted(posts, label_posts),
+            label_posts,
+            self.posts[distinct],
+            distinct,
             scale=self.config.scale,
             owner=owner,
-            owned=Owned.from_posts(*owned, num_users, posts),
-            log_q=None if self.log_share is None else self.log_share[posts],
-            negatives=negatives,
+            owned=owned,
+            log_q=None if log_share is None else log_share[distinct],
+            num_negatives=self.config.negatives,
         )
         return loss
 
