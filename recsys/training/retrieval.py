@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,6 +52,9 @@ class RetrievalEvaluationConfig:
         recent_hours: what recent popularity counts.
         baselines: untrained scorers to measure beside the model.
         batch_seed: of the shuffle that makes the batches of ``batch``.
+        cold_start: measure users with at most four engagements with stand-in histories too
+            (NxtPost table 4); for models of content embeddings.
+        stale_days: measure user embeddings that are so many days old (figure 10); 0 is fresh.
     """
 
     metrics: list[str] = field(
@@ -61,6 +65,8 @@ class RetrievalEvaluationConfig:
     recent_hours: int = 1
     baselines: list[str] = field(default_factory=lambda: list(BASELINES))
     batch_seed: int = 0
+    cold_start: bool = False
+    stale_days: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse names that stand for nothing."""
@@ -72,6 +78,11 @@ class RetrievalEvaluationConfig:
                     raise ConfigError(
                         f"evaluation.{kind} has {name!r}; choose from {', '.join(known)}."
                     )
+        if any(day < 0 for day in self.stale_days):
+            raise ConfigError(
+                f"evaluation.stale_days is {list(self.stale_days)}; an embedding is 0 or more days "
+                "old."
+            )
         for name in ("alive_hours", "recent_hours"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation.{name} is {getattr(self, name)}; give at least 1.")
@@ -117,6 +128,12 @@ class RetrievalProtocol:
     def num_items(self) -> int:
         """V, the number of item indices."""
         return len(self.known)
+
+    def only(self, chosen: NDArray[np.bool_]) -> RetrievalProtocol:
+        """The same on the queries under a mask [Q]; their ids count anew."""
+        part = copy(self)
+        part.queries = self.queries.only(chosen)
+        return part
 
     def candidates(self, names: list[str] | None = None) -> dict[str, CandidateSet]:
         """The candidate sets by name; those of the configuration where none are named."""

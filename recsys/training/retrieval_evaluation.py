@@ -9,12 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
 from recsys.data.progress import track
-from recsys.data.schema import Split
+from recsys.data.schema import MILLISECONDS_PER_DAY, Split
 from recsys.data.sequences import SequenceDataModule
 from recsys.errors import ArtifactError
 from recsys.evaluation.baselines.popularity import WithPopularity, choose_weight
@@ -62,7 +63,8 @@ def evaluate_retrieval(
         posts: [V, W], content embeddings for the baselines that need them.
 
     Returns:
-        ``report/hits@10/all`` and so on; by history length ``report/no_event/…``; of a baseline
+        ``report/hits@10/all`` and so on; by history length ``report/no_event/…``; by day after
+        the fit period ``report/day_1/…``; of a baseline
         ``report/<baseline>/hits@10/all``, and of the model against it
         ``report/<baseline>/difference/hits@10/all``.
     """
@@ -76,15 +78,16 @@ def evaluate_retrieval(
         groups = {"": one, **history_groups(one, protocol.queries)}
         for group, part in groups.items():
             place = "/".join(filter(None, (prefix, group.replace(" ", "_"))))
-            metrics |= _measured(run, config, protocol, place, {name: part})
+            metrics |= measured_ranks(run, config, protocol, place, {name: part})
         outside = protocol_of(run, split, one).measure(one.share_outside)
         metrics[f"{prefix}/share_outside_corpus/{name}"] = outside.as_dict()
+    metrics |= _by_day(run, config, protocol, ranks)
     for baseline in protocol.config.baselines:
         other = protocol.baseline(baseline, posts)
         if other is not None:
             place = f"{prefix}/{baseline}"
             theirs = protocol.rank(other, candidates)
-            metrics |= _measured(run, config, protocol, place, theirs)
+            metrics |= measured_ranks(run, config, protocol, place, theirs)
             metrics |= _differences(run, config, protocol, place, ranks, theirs)
     return metrics
 
@@ -119,7 +122,7 @@ def with_popularity(
     combined = WithPopularity(scorer, _recent(protocol), chosen.weight)
     ranks = protocol.rank(combined, protocol.candidates())
     place = f"{PREFIXES[Split(config.split)]}/with_recent_popularity"
-    metrics = _measured(run, config, protocol, place, ranks)
+    metrics = measured_ranks(run, config, protocol, place, ranks)
     how = (
         f"best {chosen.metric} of {sorted(chosen.values)} on the choose split among "
         f"{chosen.candidates}"
@@ -153,19 +156,39 @@ def read_ranks(run_dir: Path, split: Split) -> pl.DataFrame:
     return pl.read_parquet(path)
 
 
+def _by_day(
+    run: LoadedRun[Any, Any],
+    config: EvaluateConfig,
+    protocol: RetrievalProtocol,
+    ranks: Mapping[str, Ranks],
+) -> Metrics:
+    """``report/day_<n>/…`` where a split lasts longer than a day: n days after the fit period
+    (NxtPost §6.2, with fresh histories).
+    """
+    day = (protocol.queries.time - protocol.fit_end) // MILLISECONDS_PER_DAY
+    numbers = np.unique(day).tolist()
+    metrics: Metrics = {}
+    for number in numbers if len(numbers) > 1 else ():
+        parts = {name: one.only(day[one.query] == number) for name, one in ranks.items()}
+        place = f"{PREFIXES[Split(config.split)]}/day_{number}"
+        metrics |= measured_ranks(run, config, protocol, place, parts)
+    return metrics
+
+
 def _recent(protocol: RetrievalProtocol) -> Scorer:
     scorer = protocol.baseline("recent_popularity", None)
     assert scorer is not None
     return scorer
 
 
-def _measured(
+def measured_ranks(
     run: LoadedRun[Any, Any],
     config: EvaluateConfig,
     protocol: RetrievalProtocol,
     place: str,
     ranks: Mapping[str, Ranks],
 ) -> Metrics:
+    """Every metric of some ranks under ``place``, with its interval and protocol."""
     metrics: Metrics = {}
     for name, one in ranks.items():
         if not len(one):

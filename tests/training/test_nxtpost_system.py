@@ -15,11 +15,16 @@ from recsys.cli import index_build, recommend
 from recsys.cli.export import run as export
 from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE, read_embeddings
 from recsys.data.schema import Split
+from recsys.data.sequences import EngagementStore, SequenceReader
 from recsys.errors import ConfigError
+from recsys.evaluation.queries import EvaluationQueries
+from recsys.evaluation.ranking import DotProductScorer
 from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import load_config, load_run
 from recsys.training.metrics_log import read_metrics
+from recsys.training.other_histories import QueryEmbedder, cold_start_metrics
+from recsys.training.retrieval import RetrievalProtocol
 from recsys.training.retrieval_evaluation import read_ranks
 from recsys.training.run import train
 from recsys.training.systems.choice import compose_run
@@ -78,7 +83,8 @@ NXTPOST = ("model.tower.width=16", "loader.labels=2", "trainer.max_epochs=12")
 def trained(folder: Path) -> Path:
     """A run of NxtPost, evaluated."""
     posts = f"posts.path={folder / 'posts.npz'}"
-    run_dir = train(_run(folder, folder / "run", "nxtpost", posts, *NXTPOST))
+    others = ("evaluation.cold_start=true", "evaluation.stale_days=[0,1]")
+    run_dir = train(_run(folder, folder / "run", "nxtpost", posts, *NXTPOST, *others))
     evaluate(EvaluateConfig(run_dir=str(run_dir), split="choose"))
     evaluate(EvaluateConfig(run_dir=str(run_dir)))
     return run_dir
@@ -115,6 +121,42 @@ def test_every_query_has_its_ranks(trained: Path) -> None:
     assert frame["query_id"].to_list() == list(range(len(frame)))
     hits = (frame["rank_all"] <= 10).mean()
     assert _value(trained, "report/hits@10/all") == pytest.approx(hits)
+
+
+def test_own_histories_of_cold_and_fresh_users_are_those_of_all_queries(trained: Path) -> None:
+    frame = read_ranks(trained, Split.CHOOSE)
+    hit = frame["rank_all"] <= 10
+    known = hit.filter(frame["history_events"] > 0).mean()
+    # one engagement every five hours: whoever has a history now had one a day ago
+    assert _value(trained, "val/stale/0_days/hits@10/all") == pytest.approx(known)
+    assert _value(trained, "val/stale/1_days/hits@10/all") != pytest.approx(known)
+
+
+def test_users_with_few_events_are_measured_apart(folder: Path, trained: Path) -> None:
+    run = load_run(trained)
+    store = EngagementStore.open(run.dataset, run.config.sequences)
+    reader = SequenceReader(run.dataset, store, run.config.loader.max_length)
+    # in the first hours of the log everybody is cold, and nobody is there to stand in
+    last = START + 21 * HOUR
+    queries = EvaluationQueries.of_period(store, START, last)
+    protocol = RetrievalProtocol(
+        replace(run.config.evaluation, candidates=["all"]),
+        run.dataset,
+        store,
+        np.arange(POSTS + 1) > 0,
+        Split.CHOOSE,
+    )
+    protocol.queries = queries
+    embedder = QueryEmbedder(run, reader)
+    metrics = cold_start_metrics(embedder, EvaluateConfig(str(trained)), protocol)
+    ranks = protocol.rank(
+        DotProductScorer(embedder.embed(queries), run.model.posts), protocol.candidates()
+    )
+    by_hand = (ranks["all"].rank[queries.history_events == 0] <= 10).mean()
+    own = metrics["report/cold/own_history/no_event/hits@10/all"]["value"]
+    assert own == pytest.approx(by_hand)
+    popular = metrics["report/cold/popular_posts/1_to_4_events/hits@10/all"]["value"]
+    assert popular != metrics["report/cold/own_history/1_to_4_events/hits@10/all"]["value"]
 
 
 def test_a_killed_run_goes_on_exactly(folder: Path, tmp_path: Path) -> None:

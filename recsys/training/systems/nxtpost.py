@@ -24,6 +24,11 @@ from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
+from recsys.training.other_histories import (
+    QueryEmbedder,
+    cold_start_metrics,
+    stale_metrics,
+)
 from recsys.training.posts import PostsConfig, load_posts
 from recsys.training.retrieval import (
     BATCH,
@@ -113,6 +118,10 @@ class NxtPostSystem(System[NxtPostRunConfig]):
         posts: Tensor = run.model.posts
         scorer = DotProductScorer(embed_queries(run, data, split), posts)
         metrics = evaluate_retrieval(run, config, protocol, scorer, posts)
+        embedder = QueryEmbedder(run, data.reader)
+        if protocol.config.cold_start:
+            metrics |= cold_start_metrics(embedder, config, protocol)
+        metrics |= stale_metrics(embedder, config, protocol)
         if split is Split.REPORT and run.config.sequences.has_times:
             choose = nxtpost_protocol(run.config, run.dataset, Split.CHOOSE)
             chosen_on = DotProductScorer(embed_queries(run, data, Split.CHOOSE), posts)

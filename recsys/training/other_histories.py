@@ -1,0 +1,166 @@
+"""Retrieval with other histories than the user's own of the moment: stand-ins, and stale ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.data.progress import track
+from recsys.data.schema import MILLISECONDS_PER_DAY, FeatureKind, FeatureSide, Split
+from recsys.data.sequences import SequenceReader
+from recsys.evaluation.cold_start import (
+    MARGINAL_EVENTS,
+    StandInConfig,
+    StandInHistories,
+    attribute_groups,
+    history_groups,
+    popular_stand_ins,
+)
+from recsys.evaluation.queries import EvaluationQueries, EventsByTime
+from recsys.evaluation.ranking import DotProductScorer, Ranks
+from recsys.evaluation.similar_users import similar_user_stand_ins
+from recsys.training.evaluate import PREFIXES, EvaluateConfig
+from recsys.training.load import LoadedRun
+from recsys.training.metrics_file import Metrics
+from recsys.training.retrieval import RetrievalProtocol
+from recsys.training.retrieval_evaluation import measured_ranks
+
+#: Queries embedded at a time.
+_QUERIES_PER_BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class QueryEmbedder:
+    """A trained user tower over the queries of a split.
+
+    Attributes:
+        run: the trained model.
+        reader: reads histories.
+    """
+
+    run: LoadedRun[Any, Any]
+    reader: SequenceReader
+
+    @torch.no_grad()
+    def embed(
+        self,
+        queries: EvaluationQueries,
+        as_of: NDArray[np.int64] | None = None,
+        stand_ins: StandInHistories | None = None,
+    ) -> Tensor:
+        """User embeddings [Q, W].
+
+        Args:
+            queries: Q queries; their histories are those they say.
+            as_of: [Q] ms, when the embedding is made; None for the moment of the query.
+            stand_ins: put before the users' own events.
+        """
+        moment = queries.time if as_of is None else as_of
+        none = np.zeros(len(queries), np.int64)
+        users = []
+        for first in track(range(0, len(queries), _QUERIES_PER_BATCH), "Embedding users"):
+            rows = slice(first, first + _QUERIES_PER_BATCH)
+            batch = self.reader.read(
+                queries.user[rows],
+                moment[rows],
+                queries.history_end[rows],
+                none[rows],
+                none[rows],
+                np.arange(len(queries))[rows],
+            )
+            if stand_ins is not None:
+                batch = stand_ins.prepend_to(batch, self.reader.engagements)
+            users.append(self.run.model(batch).float())
+        return torch.cat(users)
+
+
+def cold_start_metrics(
+    embedder: QueryEmbedder, config: EvaluateConfig, protocol: RetrievalProtocol
+) -> Metrics:
+    """Table 4: users with at most four engagements, with and without stand-in histories.
+
+    Candidates of ``batch`` are the targets of such users alone.
+
+    Returns:
+        ``report/cold/own_history/<group>/hits@1/batch`` and so on for ``popular_posts`` and
+        ``similar_users`` (popular posts where there is no history to compare).
+    """
+    cold = protocol.only(protocol.queries.history_events <= MARGINAL_EVENTS)
+    if not len(cold.queries):
+        return {}
+    candidates = cold.candidates()
+    posts = embedder.run.model.posts
+    metrics: Metrics = {}
+    for name, stand_ins in _stand_ins(embedder, cold).items():
+        users = embedder.embed(cold.queries, stand_ins=stand_ins)
+        ranks = cold.rank(DotProductScorer(users, posts), candidates)
+        place = f"{PREFIXES[Split(config.split)]}/cold/{name}"
+        for group, parts in _grouped(ranks, cold.queries).items():
+            metrics |= measured_ranks(embedder.run, config, cold, f"{place}/{group}", parts)
+    return metrics
+
+
+def stale_metrics(
+    embedder: QueryEmbedder, config: EvaluateConfig, protocol: RetrievalProtocol
+) -> Metrics:
+    """Figure 10: user embeddings that are days old, on queries whose users had a history then.
+
+    Returns:
+        ``report/stale/<d>_days/hits@20/alive`` and so on for the days of the configuration; all on
+        the queries that have a history at the largest of them.
+    """
+    days = protocol.config.stale_days
+    if not days:
+        return {}
+    time, engagements = protocol.queries.time, protocol.engagements
+    oldest = protocol.queries.as_of(engagements, time - max(days) * MILLISECONDS_PER_DAY)
+    known = protocol.only(oldest.history_events > 0)
+    if not len(known.queries):
+        return {}
+    candidates = known.candidates()
+    metrics: Metrics = {}
+    for day in days:
+        moment = known.queries.time - day * MILLISECONDS_PER_DAY
+        users = embedder.embed(known.queries.as_of(engagements, moment), moment)
+        ranks = known.rank(DotProductScorer(users, embedder.run.model.posts), candidates)
+        place = f"{PREFIXES[Split(config.split)]}/stale/{day}_days"
+        metrics |= measured_ranks(embedder.run, config, known, place, ranks)
+    return metrics
+
+
+def _stand_ins(
+    embedder: QueryEmbedder, cold: RetrievalProtocol
+) -> dict[str, StandInHistories | None]:
+    config = StandInConfig()
+    dataset = embedder.run.dataset
+    columns = [
+        position
+        for position, feature in enumerate(
+            dataset.manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL)
+        )
+        if feature.name != "user_id"
+    ]
+    groups = attribute_groups(np.asarray(dataset.user_features.categorical)[:, columns])
+    events = EventsByTime.of(cold.engagements)
+    popular = popular_stand_ins(events, cold.engagements, cold.queries, groups, config)
+    posts = embedder.run.model.posts
+    similar = similar_user_stand_ins(cold.engagements, cold.queries, posts, config)
+    return {
+        "own_history": None,
+        "popular_posts": popular,
+        "similar_users": similar.or_else(popular),
+    }
+
+
+def _grouped(ranks: Mapping[str, Ranks], queries: EvaluationQueries) -> dict[str, dict[str, Ranks]]:
+    grouped: dict[str, dict[str, Ranks]] = {}
+    for name, one in ranks.items():
+        for group, part in history_groups(one, queries).items():
+            grouped.setdefault(group.replace(" ", "_"), {})[name] = part
+    return grouped
