@@ -30,8 +30,11 @@ class NxtPostConfig:
         short_term: weight of the loss of every step against the post after it (§3.1.3); 0 leaves
             it out.
         negatives: posts drawn from the pool, the same for all queries (table 3); None for all.
-        log_q: subtract the logarithm of a post's share of the fit engagements from its logit, so
-            that popular posts are not held down for being in many pools.
+        log_q: how often the logarithm of a post's share of the fit engagements is taken from its
+            logit. 0 is the plain softmax over the distinct posts of the pool. 1 is the logQ
+            correction: popular posts are not held down for being in many pools. −1 puts
+            popularity beside the cosines, which then say what is left: about what the paper's
+            pool does, which holds a post as often as it is engaged with.
     """
 
     tower: SequenceTowerConfig = field(default_factory=SequenceTowerConfig)
@@ -39,7 +42,7 @@ class NxtPostConfig:
     long_term: float = 1.0
     short_term: float = 1.0
     negatives: int | None = None
-    log_q: bool = False
+    log_q: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse losses that cannot be computed."""
@@ -67,7 +70,7 @@ class NxtPost(RetrievalModule):
 
     Attributes:
         log_share: [V] float32, logarithm of each post's share of the fit engagements; set where
-            the losses are corrected by it.
+            the losses take it into account.
     """
 
     posts: Tensor
@@ -154,7 +157,7 @@ class NxtPost(RetrievalModule):
             scale=self.config.scale,
             owner=owner,
             owned=owned,
-            log_q=None if log_share is None else log_share[distinct],
+            log_q=None if log_share is None else self.config.log_q * log_share[distinct],
             num_negatives=self.config.negatives,
         )
         return loss

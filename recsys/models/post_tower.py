@@ -34,13 +34,13 @@ class PostSimilarityConfig:
     Attributes:
         tower: its channels and sizes.
         scale: of the cosines in the softmax.
-        log_q: subtract the logarithm of a post's share of the fit engagements from its logit, so
-            that popular posts are not held down for being in many batches.
+        log_q: how often the logarithm of a post's share of the fit engagements is taken from its
+            logit, see ``NxtPostConfig``.
     """
 
     tower: PostTowerConfig = field(default_factory=PostTowerConfig)
     scale: float = 20.0
-    log_q: bool = False
+    log_q: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a scale that turns similarity around."""
@@ -124,7 +124,9 @@ class PostSimilarity(lightning.LightningModule):
             scale=self.config.scale,
             owner=owner,
             owned=owned,
-            log_q=None if self.log_share is None else self.log_share[posts[pool]],
+            log_q=(
+                None if self.log_share is None else self.config.log_q * self.log_share[posts[pool]]
+            ),
         )
         return loss
 

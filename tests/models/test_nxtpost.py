@@ -111,7 +111,7 @@ def test_sampled_negatives_never_lose_the_target() -> None:
 
 
 def test_the_logq_correction_takes_the_share_of_a_post_from_its_logit() -> None:
-    plain, corrected = model(short_term=0.0), model(short_term=0.0, log_q=True)
+    plain, corrected = model(short_term=0.0), model(short_term=0.0, log_q=0.5)
     corrected.log_share = torch.log(torch.linspace(0.1, 1.0, 12))
     users = plain(batch())
     pool = TARGETS
@@ -119,7 +119,7 @@ def test_the_logq_correction_takes_the_share_of_a_post_from_its_logit() -> None:
     for u in range(3):
         for label in LABELS[u]:
             ids = [label, *sorted(set(pool) - set(HISTORIES[u] + LABELS[u]))]
-            logits = SCALE * plain.posts[ids] @ users[u] - corrected.log_share[ids]
+            logits = SCALE * plain.posts[ids] @ users[u] - 0.5 * corrected.log_share[ids]
             expected.append(-torch.log_softmax(logits, dim=0)[0])
     loss = corrected.losses(batch())["long_term"]
     torch.testing.assert_close(loss, torch.stack(expected).mean())

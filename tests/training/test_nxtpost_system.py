@@ -196,7 +196,7 @@ def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Pa
             "post_tower",
             "model.tower.width=8",
             "model.tower.output_width=8",
-            "model.log_q=true",
+            "model.log_q=1",
             "trainer.max_epochs=8",
         )
     )
@@ -212,7 +212,7 @@ def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Pa
     )
     run_dir = train(
         _run(
-            folder, tmp_path / "run", "nxtpost", f"posts.path={tower}", *NXTPOST, "model.log_q=true"
+            folder, tmp_path / "run", "nxtpost", f"posts.path={tower}", *NXTPOST, "model.log_q=1"
         )
     )
     assert load_run(run_dir).model.posts.shape == (POSTS + 1, 8)
