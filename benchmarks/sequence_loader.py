@@ -10,7 +10,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from omegaconf import MISSING
 from rich.console import Console
 from rich.table import Table
 
@@ -39,7 +38,7 @@ class Config:
         loader: how sequences are cut and put into batches.
     """
 
-    dataset: str = MISSING
+    dataset: str = "prepared/globo"
     passes: int = 3
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
     loader: SequenceLoaderConfig = field(default_factory=SequenceLoaderConfig)

@@ -140,7 +140,8 @@ VERBS = (
         "Recommend posts to users by an exported user tower and an index.",
         (
             "recsys recommend artifact=runs/mine/artifact index=index/mine user=42",
-            "recsys recommend artifact=… index=… users=users.parquet out=posts.parquet",
+            "recsys recommend artifact=runs/mine/artifact index=index/mine users=users.parquet "
+            "out=posts.parquet",
         ),
     ),
     Verb(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import pickle
 import resource
@@ -204,9 +205,11 @@ def test_more_files_than_may_be_opened_is_a_sentence(tmp_path: Path):
         for day in range(12):
             writer.append([events(list(range(10)), [day] * 10, [CLICK] * 10)])
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 20, limits[1]))
+    # the limit is on the number of a file, and earlier tests may have left files open
+    taken = {int(name) for name in os.listdir("/proc/self/fd")}
+    free = (number for number in itertools.count() if number not in taken)
+    [last] = itertools.islice(free, 19, 20)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, limits[1]))
     try:
         with pytest.raises(DataError, match=r"24 files in 12 segments.*recsys data compact"):
             TimelineStore.open(tmp_path)
