@@ -21,8 +21,12 @@ from recsys.errors import ConfigError
 from recsys.nn.channel_fusion import ChannelFusion
 from recsys.nn.sequence.base import step_number, user_of_step
 from recsys.nn.sequence.channel import ChannelSummary, EventTokens, SequenceChannel
+from recsys.nn.sequence.content_mean import ContentMean
 from recsys.nn.sequence.transformer import TransformerSequenceEncoder
 from recsys.nn.static_features import StaticFeatures, used_columns
+
+#: Length of an untrained output beside the mean of the posts, where that is added.
+RESIDUAL_START = 0.3
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class SequenceTowerConfig:
         channels: the sequences; by default one of all events.
         share_encoder: whether the channels are encoded by the same weights.
         static_features: whether the users' features are one more channel.
+        content_residual: the mean of the history's post embeddings is added before the output is
+            normalised (``ContentMean``); for corpora of few posts. The paper has none.
     """
 
     width: int = 64
@@ -78,6 +84,7 @@ class SequenceTowerConfig:
     channels: list[ChannelConfig] = field(default_factory=lambda: [ChannelConfig()])
     share_encoder: bool = False
     static_features: bool = True
+    content_residual: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -106,6 +113,7 @@ class EncodedHistory(NamedTuple):
         steps: per channel [B] int64, states per user.
         timestamps: per channel, its events' times in ms.
         static: [B, D], the encoded static features; ``None`` where there are none.
+        posts: [E', W], the embeddings of the events' posts.
     """
 
     lengths: Tensor
@@ -115,6 +123,7 @@ class EncodedHistory(NamedTuple):
     steps: list[Tensor]
     timestamps: list[Tensor]
     static: Tensor | None
+    posts: Tensor
 
 
 class StepEmbeddings(NamedTuple):
@@ -189,6 +198,12 @@ class SequenceTower(nn.Module):
         num_fused = len(self.channels) + (self.static is not None)
         self.fusion = ChannelFusion(num_fused, config.width)
         self.projection = nn.Linear(config.width, post_width)
+        self.content_mean = ContentMean() if config.content_residual else None
+        if config.content_residual:
+            # short beside the mean, which has a length of up to 1
+            spread = RESIDUAL_START * (config.width * post_width) ** -0.5
+            nn.init.normal_(self.projection.weight, std=spread)
+            nn.init.zeros_(self.projection.bias)
 
     def forward(
         self,
@@ -268,7 +283,8 @@ class SequenceTower(nn.Module):
         static: Tensor | None = None
         if self.static is not None:
             static = self.static(user_categorical, user_dense)
-        return EncodedHistory(lengths, event, members, states, steps, timestamps, static)
+        posts = post_embedding.index_select(0, event)
+        return EncodedHistory(lengths, event, members, states, steps, timestamps, static, posts)
 
     def user_embedding(self, encoded: EncodedHistory, request_time: Tensor) -> Tensor:
         """The user embeddings [B, W] at the time of the request [B], L2-normalised."""
@@ -281,7 +297,10 @@ class SequenceTower(nn.Module):
                 summary(states, steps, encoded.timestamps[number], events, request_time)
             )
             present.append(steps > 0)
-        return self._fuse(representations, present, encoded.static)
+        residual: Tensor | None = None
+        if self.content_mean is not None:
+            residual = self.content_mean(encoded.posts, encoded.lengths)
+        return self._fuse(representations, present, encoded.static, residual)
 
     def step_embeddings(self, encoded: EncodedHistory) -> StepEmbeddings:
         """The embedding before every event, to be matched with the event's post.
@@ -318,19 +337,29 @@ class SequenceTower(nn.Module):
         static = encoded.static
         if static is not None:
             static = static.index_select(0, users[predicted])
-        return StepEmbeddings(
-            self._fuse(representations, present, static), encoded.event[predicted]
-        )
+        residual: Tensor | None = None
+        if self.content_mean is not None:
+            before = self.content_mean.before(encoded.posts, encoded.lengths)
+            residual = before.index_select(0, predicted)
+        embedding = self._fuse(representations, present, static, residual)
+        return StepEmbeddings(embedding, encoded.event[predicted])
 
     def _fuse(
-        self, representations: list[Tensor], present: list[Tensor], static: Tensor | None
+        self,
+        representations: list[Tensor],
+        present: list[Tensor],
+        static: Tensor | None,
+        residual: Tensor | None,
     ) -> Tensor:
-        """Channels [n, D] each, and static features [n, D], to embeddings [n, W]."""
+        """Channels [n, D] each, static features [n, D] and means of posts [n, W] to [n, W]."""
         if static is not None:
             representations.append(static)
             present.append(torch.ones_like(present[0]))
         fused = self.fusion(torch.stack(representations, dim=1), torch.stack(present, dim=1))
-        return F.normalize(self.projection(fused), dim=1)
+        output: Tensor = self.projection(fused)
+        if residual is not None:
+            output = output + residual
+        return F.normalize(output, dim=1)
 
 
 def _build_channel(

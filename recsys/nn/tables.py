@@ -5,11 +5,13 @@ Legend: B requests, E events, L lookups, C cells, S slices, D width.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
@@ -17,6 +19,8 @@ from recsys.data.slices import SliceTable
 from recsys.errors import ConfigError
 
 MAX_ROWS = 2**31 - 1
+#: Turns of ``evenly_spread``; the cosines are at their bound well before.
+_TURNS = 30
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,21 @@ class IdSpread:
     tables would have to find each other first. The more ids there are, the less a row can learn,
     and the less it should say at the start.
 
+    Random rows are only nearly orthogonal: of a slice with a dozen topics, a candidate's topic
+    gets a share that is as much the others' as its own where D is small. A table of few rows
+    can do better, ``evenly_spread``.
+
     Attributes:
         item: for items.
         author: for authors.
         topic: for topics.
+        even_rows: tables of at most so many rows start evenly spread; 0 for random rows everywhere.
     """
 
     item: float = 0.02
     author: float = 0.2
     topic: float = 0.4
+    even_rows: int = 1024
 
     def fill(self, id_type: str) -> Callable[[Tensor], None]:
         """What fills a table of ``item``, ``author`` or ``topic`` rows, by torch's seed."""
@@ -49,11 +59,34 @@ class IdSpread:
             generator = torch.Generator(weight.device).manual_seed(seed)
             with torch.no_grad():
                 weight.normal_(0, spread, generator=generator)
+                if len(weight) <= self.even_rows:
+                    weight.copy_(evenly_spread(weight) * spread)
 
         return fill
 
 
 DEFAULT_SPREAD = IdSpread()
+
+
+def evenly_spread(rows: Tensor) -> Tensor:
+    """Turns rows so that they are as orthogonal as n rows of width D can be.
+
+    Orthogonal where n ≤ D. Elsewhere the mean square of the cosines between two rows falls from
+    the 1 / D of random rows to Welch's bound (n − D) / (D (n − 1)), which 100 rows of width 64
+    reach at a third. The nearest tight frame and the nearest rows of equal length are taken in
+    turn.
+
+    Args:
+        rows: [n, D], random.
+
+    Returns:
+        [n, D], rows of length √D.
+    """
+    spread = F.normalize(rows.double(), dim=1)
+    for _ in range(_TURNS):
+        left, _, right = torch.linalg.svd(spread, full_matrices=False)
+        spread = F.normalize(left @ right, dim=1)
+    return (spread * math.sqrt(rows.shape[1])).to(rows.dtype)
 
 
 def build_tables(

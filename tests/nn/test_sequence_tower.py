@@ -62,6 +62,7 @@ SETTINGS = {
     "channels_without_cls": replace(TINY, channels=TWO_CHANNELS, cls=False),
     "attention": replace(TINY, causal=False, pooling="attention"),
     "sum_without_static": replace(TINY, pooling="sum", static_features=False),
+    "content_residual": replace(TINY, content_residual=True),
 }
 CAUSAL = [name for name, config in SETTINGS.items() if config.causal]
 
@@ -209,6 +210,9 @@ def reference(tower: SequenceTower, config: SequenceTowerConfig, user: Histories
     weights = torch.exp(logits) * torch.tensor(present)
     fused = sum(w * c for w, c in zip(weights / weights.sum(), channels, strict=True))
     projected = tower.projection.weight @ fused + tower.projection.bias
+    posts = user.post_embedding[first : int(user.lengths)]
+    if tower.content_mean is not None and len(posts):
+        projected = projected + tower.content_mean.weight * posts.mean(dim=0)
     return projected / projected.norm()
 
 
@@ -405,3 +409,22 @@ def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any], sent
 def test_steps_of_a_bidirectional_encoder_are_refused() -> None:
     with pytest.raises(ConfigError, match="causal=true"):
         steps_of(build(SETTINGS["cls"]), histories([2]))
+
+
+def test_an_untrained_tower_with_the_residual_is_near_the_mean_of_the_history() -> None:
+    torch.manual_seed(0)
+    tower = SequenceTower(replace(TINY, content_residual=True), POST_WIDTH, MANIFEST).eval()
+    batch = histories([4, 3, 5])
+    posts = F.normalize(batch.post_embedding.float(), dim=1)
+    embedding = tower(
+        posts,
+        batch.action_type,
+        batch.surface,
+        batch.timestamp,
+        batch.lengths,
+        batch.request_time,
+        batch.user_categorical,
+        batch.user_dense.float(),
+    )
+    means = torch.stack([part.mean(dim=0) for part in posts.split([4, 3, 5])])
+    assert (F.cosine_similarity(embedding, means) > 0.5).all()

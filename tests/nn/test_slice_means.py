@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from recsys.nn.slice_means import SliceMeans
-from recsys.nn.tables import IdSpread
+from recsys.nn.tables import IdSpread, evenly_spread
 
 SUMS = torch.tensor([[[2.0, 4.0], [0.0, 0.0]]])  # [B=1, S=2, D=2]
 WEIGHTS = torch.tensor([[4.0, 0.0]])
@@ -46,3 +47,27 @@ def test_tables_of_an_id_type_start_alike_and_follow_the_seed() -> None:
     torch.manual_seed(4)
     spread.fill("topic")(rows["again"])
     assert not torch.equal(rows["topic"], rows["again"])
+
+
+@pytest.mark.parametrize(("rows", "width"), [(20, 32), (101, 64), (101, 32)])
+def test_evenly_spread_rows_are_as_orthogonal_as_can_be(rows: int, width: int) -> None:
+    spread = evenly_spread(torch.randn(rows, width, generator=torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(spread.norm(dim=1), torch.full((rows,), math.sqrt(width)))
+    cosines = spread @ spread.t() / width - torch.eye(rows)
+    welch = max(0, rows - width) / (width * (rows - 1))
+    mean_square = float(cosines.square().sum() / (rows * (rows - 1)))
+    assert mean_square == pytest.approx(welch, rel=0.01, abs=1e-9)
+
+
+def test_only_tables_of_few_rows_start_evenly_spread() -> None:
+    def table(rows: int, even_rows: int) -> torch.Tensor:
+        torch.manual_seed(5)
+        weight = torch.empty(rows, 32)
+        IdSpread(topic=0.4, even_rows=even_rows).fill("topic")(weight)
+        return weight
+
+    even = table(30, even_rows=30)
+    torch.testing.assert_close(even @ even.t(), torch.eye(30) * 0.4**2 * 32)
+    random = table(31, even_rows=30)
+    torch.testing.assert_close(random, table(31, even_rows=0), rtol=0, atol=0)
+    assert float((random @ random.t() - torch.eye(31) * 0.4**2 * 32).abs().max()) > 0.5
