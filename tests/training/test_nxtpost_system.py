@@ -211,9 +211,7 @@ def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Pa
         metrics["report/last_post/hits@10/all"]["value"]
     )
     run_dir = train(
-        _run(
-            folder, tmp_path / "run", "nxtpost", f"posts.path={tower}", *NXTPOST, "model.log_q=1"
-        )
+        _run(folder, tmp_path / "run", "nxtpost", f"posts.path={tower}", *NXTPOST, "model.log_q=1")
     )
     assert load_run(run_dir).model.posts.shape == (POSTS + 1, 8)
 
