@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from recsys.data.schema import ACTION_TYPES, IMPRESSION, NEGATIVE_ACTION_TYPES
 from recsys.errors import ConfigError
 
-CUTS = ("random", "last")
+CUTS = ("random", "last", "window")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ class SequenceLoaderConfig:
         max_length: newest events of a history that are kept (NxtPost §3.2: 100).
         labels: next events of a training example that are its labels, at most (NxtPost §3.1.4: m).
         cut: where a training example's history ends: ``random`` draws the first label of a user
-            anew in every epoch, ``last`` takes the user's last event of the fit period.
+            anew in every epoch, ``last`` takes the user's last event of the fit period, ``window``
+            does too or, for users with more than ``max_length`` events, draws one with as many
+            events before it.
         min_history: a training example has at least so many events strictly before its first
             label. More than 0 where many events of a log share one moment (KuaiRand's undated
             videos): a cut among them would leave no history.

@@ -14,6 +14,9 @@ from recsys.data.sequences.config import SequenceLoaderConfig
 from recsys.data.sequences.engagements import EngagementStore
 from recsys.data.timelines.store import first_not_before
 
+#: Share of the examples with ``cut=window`` whose window is drawn; the others have the last one.
+DRAWN_WINDOWS = 0.7
+
 
 class Queries(ABC):
     """The queries of one split.
@@ -64,12 +67,22 @@ class FitQueries(Queries):
         self._num_users = len(stop)
 
     def first_label(self, epoch: int) -> NDArray[np.int64]:
-        """[Q] the cuts of an epoch, uniform between the bounds, or each user's last event."""
+        """[Q] the cuts of an epoch, see ``SequenceLoaderConfig.cut``."""
+        last = self.label_stop - 1
         if self._config.cut == "last":
-            return self.label_stop - 1
-        draws = np.random.default_rng((self._config.seed, epoch)).random(self._num_users)
-        span = self.label_stop - self._start
-        return self._start + (draws[self.user] * span).astype(np.int64)
+            return last
+        generator = np.random.default_rng((self._config.seed, epoch))
+        draws = generator.random(self._num_users)[self.user]
+        if self._config.cut == "random":
+            return self._drawn(draws, self._start)
+        # the cuts of full windows; users with fewer events have the last one
+        first = np.minimum(self._start + self._config.max_length, last)
+        is_drawn = generator.random(self._num_users)[self.user] < DRAWN_WINDOWS
+        return np.where(is_drawn, self._drawn(draws, first), last)
+
+    def _drawn(self, draws: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Cuts that are uniform from ``first`` to the end of the fit period."""
+        return first + (draws * (self.label_stop - first)).astype(np.int64)
 
 
 class PeriodQueries(Queries):

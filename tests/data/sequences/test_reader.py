@@ -100,6 +100,18 @@ def test_random_cuts_are_uniform_and_labels_never_in_the_history(module_of):
     assert all(65 < count < 135 for count in counts.values())
 
 
+def test_window_cuts_are_the_last_one_or_any_with_a_full_window(module_of):
+    loader = module_of(cut="window", max_length=2).train_dataloader()
+    counts = dict.fromkeys([3, 4, 5], 0)
+    for epoch in range(400):
+        loader.sampler.set_epoch(epoch)
+        counts[only(loader).label_item.item()] += 1
+    # 3 and 4 with 0.7 / 3 each: mean 93, standard deviation 8.5; 5 with what is left
+    assert 60 < counts[3] < 130 and 60 < counts[4] < 130
+    short = module_of(cut="window", max_length=5).train_dataloader()
+    assert only(short).label_item.tolist() == [5]
+
+
 def test_cuts_leave_so_many_events_strictly_before_them(make_dataset):
     """User 1 begins with four events at one moment, user 2 has no others, user 3 too few."""
     events = [(1, item, 10) for item in (1, 2, 3, 4)] + [(1, 5, 20), (1, 6, 30)]
