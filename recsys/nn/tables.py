@@ -48,7 +48,7 @@ class IdSpread:
     item: float = 0.02
     author: float = 0.2
     topic: float = 0.4
-    even_rows: int = 1024
+    even_rows: int = 0
 
     def fill(self, id_type: str) -> Callable[[Tensor], None]:
         """What fills a table of ``item``, ``author`` or ``topic`` rows, by torch's seed."""
