@@ -19,7 +19,7 @@ from recsys.data.slices import SliceTable
 from recsys.errors import ConfigError
 
 MAX_ROWS = 2**31 - 1
-#: Turns of ``evenly_spread``; the cosines are at their bound well before.
+#: Turns of ``evenly_spread``: the cosines come within a hundredth of their bound.
 _TURNS = 30
 
 
