@@ -26,7 +26,7 @@ from recsys.training.posts import load_posts, posts_path
 from recsys.training.report.outcome import ARTIFACT, EXPORT_PREFIX
 from recsys.training.retrieval import BATCH
 from recsys.training.retrieval_evaluation import protocol_of
-from recsys.training.systems.nxtpost import NxtPostRun, nxtpost_protocol
+from recsys.training.systems.nxtpost import NxtPostRun, NxtPostSystem
 
 
 def export_nxtpost(run: NxtPostRun, config: ExportConfig) -> Path:
@@ -66,7 +66,7 @@ def export_nxtpost(run: NxtPostRun, config: ExportConfig) -> Path:
 
 def _measure(run: NxtPostRun, data: SequenceDataModule) -> Measure:
     """Metrics of the choose split's batches with an exported tower."""
-    protocol = nxtpost_protocol(run.config, run.dataset, Split.CHOOSE)
+    protocol = NxtPostSystem().protocol(run.config, run.dataset, Split.CHOOSE)
     candidates = protocol.candidates([BATCH])
 
     def measure(embed: Embed) -> Mapping[str, Mapping[str, Any]]:

@@ -16,54 +16,47 @@ from recsys.data.post_corpus import PostCorpusConfig, read_post_corpus
 from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE, write_post_embeddings
 from recsys.data.post_pairs import PostPairConfig, PostPairDataModule
 from recsys.data.schema import FeatureKind, FeatureSide, Split
-from recsys.data.sequences import EngagementStore, SequenceConfig
 from recsys.data.vocabulary import INDEX, RAW, Vocabulary
 from recsys.evaluation.baselines.similarity import last_item_embeddings
 from recsys.evaluation.ranking import DotProductScorer
 from recsys.models.post_tower import PostSimilarity, PostSimilarityConfig
 from recsys.optim.dense import DenseOptimConfig
-from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun, load_run
 from recsys.training.metrics_file import Metrics
 from recsys.training.retrieval import (
     ALL,
-    RetrievalEvaluationConfig,
     RetrievalProtocol,
     log_shares,
 )
 from recsys.training.retrieval_evaluation import evaluate_retrieval
-from recsys.training.retrieval_tables import print_retrieval
-from recsys.training.systems.base import Assembly, Measured, Monitor, System
+from recsys.training.systems.base import Assembly, Monitor
+from recsys.training.systems.retrieval import RetrievalRunConfig, RetrievalSystem
 
 
 @dataclass(frozen=True)
-class PostTowerRunConfig(RunConfig):
+class PostTowerRunConfig(RetrievalRunConfig):
     """Everything a run of the post tower depends on; conf/train_post_tower.yaml composes it.
 
     Attributes:
-        sequences: which events are engagements.
         corpus: texts and images of posts.
         model: the tower and its loss.
         optim: optimiser and schedule.
         loader: pairs and batches.
-        evaluation: how similarity is measured as retrieval.
     """
 
     system: str = "post_tower"
-    sequences: SequenceConfig = field(default_factory=SequenceConfig)
     corpus: PostCorpusConfig = field(default_factory=PostCorpusConfig)
     model: PostSimilarityConfig = field(default_factory=PostSimilarityConfig)
     optim: DenseOptimConfig = field(default_factory=DenseOptimConfig)
     loader: PostPairConfig = field(default_factory=PostPairConfig)
-    evaluation: RetrievalEvaluationConfig = field(default_factory=RetrievalEvaluationConfig)
 
 
 #: A trained post tower with its run.
 PostTowerRun = LoadedRun[PostTowerRunConfig, PostSimilarity]
 
 
-class PostTowerSystem(System[PostTowerRunConfig]):
+class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
     """Posts that are engaged with one after the other are similar."""
 
     name = "post_tower"
@@ -76,7 +69,7 @@ class PostTowerSystem(System[PostTowerRunConfig]):
     ) -> Assembly:
         """Model and data; checkpoints are chosen by the similarity of the next post."""
         model = self.restore(config, dataset, manifest)
-        protocol = _protocol(config, dataset, Split.CHOOSE)
+        protocol = self.protocol(config, dataset, Split.CHOOSE)
         candidates = protocol.candidates([ALL])
 
         @torch.no_grad()
@@ -98,29 +91,16 @@ class PostTowerSystem(System[PostTowerRunConfig]):
         corpus = read_post_corpus(dataset, config.corpus, tower.hashed_text, tower.pretrained_text)
         return PostSimilarity(config.model, corpus, categorical, config.optim)
 
-    def measured(
-        self, config: PostTowerRunConfig, dataset: PreparedDataset, split: Split
-    ) -> Measured:
-        """One query per engagement of the split."""
-        protocol = _protocol(config, dataset, split)
-        users = len(np.unique(protocol.queries.user))
-        candidates = protocol.candidates([ALL])[ALL].description
-        return Measured(len(protocol.queries), users, candidates)
-
     def finish(self, run_dir: Path) -> None:
         """Write the embedding of every post into the run folder: ``post_embeddings.parquet``."""
         write_run_embeddings(load_run(run_dir), run_dir / POST_EMBEDDINGS_FILE)
 
     def evaluate(self, run: PostTowerRun, config: EvaluateConfig) -> Metrics:
         """Similarity to the last post as a retrieval model, beside the untrained baselines."""
-        protocol = _protocol(run.config, run.dataset, Split(config.split))
+        protocol = self.protocol(run.config, run.dataset, Split(config.split))
         posts = run.model.embed_all()
         scorer = _last_post(protocol, posts)
         return evaluate_retrieval(run, config, protocol, scorer, posts)
-
-    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
-        """One row per scorer."""
-        print_retrieval(metrics, config)
 
 
 def write_run_embeddings(run: PostTowerRun, path: Path) -> None:
@@ -137,12 +117,3 @@ def write_run_embeddings(run: PostTowerRun, path: Path) -> None:
 def _last_post(protocol: RetrievalProtocol, posts: Tensor) -> DotProductScorer:
     users = last_item_embeddings(protocol.engagements, protocol.queries, posts)
     return DotProductScorer(users, posts)
-
-
-def _protocol(
-    config: PostTowerRunConfig, dataset: PreparedDataset, split: Split
-) -> RetrievalProtocol:
-    """Every post can be recommended, but for the unknown one."""
-    known = np.arange(dataset.manifest.vocabulary_sizes["item"]) > 0
-    engagements = EngagementStore.open(dataset, config.sequences)
-    return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,49 +12,42 @@ from recsys.data.fit_vocabulary import FitVocabulary
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import Split
 from recsys.data.sequences import (
-    EngagementStore,
-    SequenceConfig,
     SequenceDataModule,
     SequenceLoaderConfig,
 )
 from recsys.evaluation.ranking import DotProductScorer
 from recsys.models.sequence_recommender import SequenceRecommender, SequenceRecommenderConfig
 from recsys.optim.dense import DenseOptimConfig
-from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
-from recsys.training.retrieval import ALL, RetrievalEvaluationConfig, RetrievalProtocol
+from recsys.training.retrieval import ALL
 from recsys.training.retrieval_evaluation import embed_queries, evaluate_retrieval
-from recsys.training.retrieval_tables import print_retrieval
-from recsys.training.systems.base import Assembly, Measured, Monitor, System
+from recsys.training.systems.base import Assembly, Monitor
+from recsys.training.systems.retrieval import RetrievalRunConfig, RetrievalSystem
 
 
 @dataclass(frozen=True)
-class SequenceRunConfig(RunConfig):
+class SequenceRunConfig(RetrievalRunConfig):
     """Everything a run of SASRec or HSTU depends on; conf/train_sequence.yaml composes it.
 
     Attributes:
-        sequences: which events are engagements.
         model: the encoder and its sizes.
         optim: optimiser and schedule.
         loader: cuts and batches.
-        evaluation: how retrieval is measured.
     """
 
     system: str = "sequence"
-    sequences: SequenceConfig = field(default_factory=SequenceConfig)
     model: SequenceRecommenderConfig = field(default_factory=SequenceRecommenderConfig)
     optim: DenseOptimConfig = field(default_factory=DenseOptimConfig)
     loader: SequenceLoaderConfig = field(default_factory=SequenceLoaderConfig)
-    evaluation: RetrievalEvaluationConfig = field(default_factory=RetrievalEvaluationConfig)
 
 
 #: A trained SASRec or HSTU with its run.
 SequenceRun = LoadedRun[SequenceRunConfig, SequenceRecommender]
 
 
-class SequenceSystem(System[SequenceRunConfig]):
+class SequenceSystem(RetrievalSystem[SequenceRunConfig]):
     """The next item from the order of a user's items alone."""
 
     name = "sequence"
@@ -68,7 +60,7 @@ class SequenceSystem(System[SequenceRunConfig]):
     ) -> Assembly:
         """Model and data; the choose split is ranked over the whole catalogue."""
         model = _model(config, manifest)
-        protocol = _protocol(config, dataset, Split.CHOOSE)
+        protocol = self.protocol(config, dataset, Split.CHOOSE)
         candidates = protocol.candidates([ALL])
 
         @torch.no_grad()
@@ -85,40 +77,18 @@ class SequenceSystem(System[SequenceRunConfig]):
         """The model; its catalogue is that of the time of training."""
         return _model(config, manifest)
 
-    def measured(
-        self, config: SequenceRunConfig, dataset: PreparedDataset, split: Split
-    ) -> Measured:
-        """One query per engagement of the split."""
-        protocol = _protocol(config, dataset, split)
-        users = len(np.unique(protocol.queries.user))
-        candidates = protocol.candidates([ALL])[ALL].description
-        return Measured(len(protocol.queries), users, candidates)
-
     def evaluate(self, run: SequenceRun, config: EvaluateConfig) -> Metrics:
         """Hits@K, NDCG@K and MRR of the model and of popularity."""
         split = Split(config.split)
-        protocol = _protocol(run.config, run.dataset, split)
+        protocol = self.protocol(run.config, run.dataset, split)
         data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
         with torch.no_grad():
             items = run.model.item_embeddings(protocol.num_items)
         scorer = DotProductScorer(embed_queries(run, data, split), items)
         return evaluate_retrieval(run, config, protocol, scorer, posts=None)
 
-    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
-        """One row per scorer."""
-        print_retrieval(metrics, config)
-
 
 def _model(config: SequenceRunConfig, manifest: DatasetManifest) -> SequenceRecommender:
     items = manifest.vocabulary_sizes["item"]
     num_items = FitVocabulary.of(manifest).sizes.get("item", items)
     return SequenceRecommender(config.model, num_items, config.optim)
-
-
-def _protocol(
-    config: SequenceRunConfig, dataset: PreparedDataset, split: Split
-) -> RetrievalProtocol:
-    """Every item can be recommended, but for the unknown one."""
-    known = np.arange(dataset.manifest.vocabulary_sizes["item"]) > 0
-    engagements = EngagementStore.open(dataset, config.sequences)
-    return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)

@@ -14,7 +14,6 @@ from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import Split
 from recsys.data.sequences import (
     EngagementStore,
-    SequenceConfig,
     SequenceDataModule,
     SequenceLoaderConfig,
 )
@@ -23,34 +22,28 @@ from recsys.evaluation.ranking import MOST_QUERIES
 from recsys.models.wide_and_deep import WideAndDeepRecommender
 from recsys.nn.wide_and_deep import WideAndDeepConfig
 from recsys.optim.dense import DenseOptimConfig
-from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
-from recsys.training.retrieval import ALL, RetrievalEvaluationConfig, RetrievalProtocol
 from recsys.training.retrieval_evaluation import evaluate_retrieval
-from recsys.training.retrieval_tables import print_retrieval
-from recsys.training.systems.base import Assembly, Measured, Monitor, System
+from recsys.training.systems.base import Assembly, Monitor
+from recsys.training.systems.retrieval import RetrievalRunConfig, RetrievalSystem
 
 
 @dataclass(frozen=True)
-class WideAndDeepRunConfig(RunConfig):
+class WideAndDeepRunConfig(RetrievalRunConfig):
     """Everything a run depends on; conf/train_wide_and_deep.yaml composes it.
 
     Attributes:
-        sequences: which events are engagements.
         model: sizes.
         optim: optimiser and schedule.
         loader: cuts, labels and batches.
-        evaluation: how retrieval is measured.
     """
 
     system: str = "wide_and_deep"
-    sequences: SequenceConfig = field(default_factory=SequenceConfig)
     model: WideAndDeepConfig = field(default_factory=WideAndDeepConfig)
     optim: DenseOptimConfig = field(default_factory=DenseOptimConfig)
     loader: SequenceLoaderConfig = field(default_factory=SequenceLoaderConfig)
-    evaluation: RetrievalEvaluationConfig = field(default_factory=RetrievalEvaluationConfig)
 
 
 #: A trained wide-and-deep model with its run.
@@ -86,7 +79,7 @@ class WideAndDeepScorer:
         return torch.cat(scores).float()
 
 
-class WideAndDeepSystem(System[WideAndDeepRunConfig]):
+class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
     """Learned post ids, user features and their crosses."""
 
     name = "wide_and_deep"
@@ -110,33 +103,11 @@ class WideAndDeepSystem(System[WideAndDeepRunConfig]):
         num_posts = FitVocabulary.of(manifest).sizes.get("item", items)
         return WideAndDeepRecommender(config.model, num_posts, manifest, config.optim)
 
-    def measured(
-        self, config: WideAndDeepRunConfig, dataset: PreparedDataset, split: Split
-    ) -> Measured:
-        """One query per engagement of the split."""
-        protocol = _protocol(config, dataset, split)
-        users = len(np.unique(protocol.queries.user))
-        candidates = protocol.candidates([ALL])[ALL].description
-        return Measured(len(protocol.queries), users, candidates)
-
     def evaluate(self, run: WideAndDeepRun, config: EvaluateConfig) -> Metrics:
         """Hits@K, NDCG@K and MRR of the model and of popularity."""
         split = Split(config.split)
-        protocol = _protocol(run.config, run.dataset, split)
+        protocol = self.protocol(run.config, run.dataset, split)
         data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
         queries = SequenceDataset(data.reader, data.queries(split), run.config.loader)
         scorer = WideAndDeepScorer(run.model, queries, protocol.num_items)
         return evaluate_retrieval(run, config, protocol, scorer, posts=None)
-
-    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
-        """One row per scorer."""
-        print_retrieval(metrics, config)
-
-
-def _protocol(
-    config: WideAndDeepRunConfig, dataset: PreparedDataset, split: Split
-) -> RetrievalProtocol:
-    """Every post can be recommended, but for the unknown one."""
-    known = np.arange(dataset.manifest.vocabulary_sizes["item"]) > 0
-    engagements = EngagementStore.open(dataset, config.sequences)
-    return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
