@@ -64,17 +64,22 @@ def predict(run: LoadedRun[Any, Any], split: Split) -> pl.DataFrame:
         np.concatenate(predictions),
         np.concatenate(histories),
     )
+    write_predictions(run, split, frame)
+    return frame
+
+
+def write_predictions(run: LoadedRun[Any, Any], split: Split, frame: pl.DataFrame) -> None:
+    """Write ``predictions/<split>.parquet`` in one step, with the checkpoint that made it."""
     path = predictions_path(run.folder, split)
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     used = json.dumps(asdict(run.checkpoint_used))
     frame.write_parquet(temporary, metadata={CHECKPOINT: used})
     temporary.replace(path)
-    return frame
 
 
 def read_predictions(run_dir: Path, split: Split) -> pl.DataFrame:
-    """The predictions written by :func:`predict`.
+    """The predictions, or of a retrieval run the ranks, of a split.
 
     Raises:
         ArtifactError: they are not there or cannot be read.

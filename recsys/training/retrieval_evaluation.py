@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
 from recsys.data.progress import track
 from recsys.data.schema import MILLISECONDS_PER_DAY, Split
 from recsys.data.sequences import SequenceDataModule
-from recsys.errors import ArtifactError
 from recsys.evaluation.baselines.popularity import WithPopularity, choose_weight
 from recsys.evaluation.cold_start import history_groups
 from recsys.evaluation.protocol import Protocol
@@ -26,7 +20,7 @@ from recsys.evaluation.retrieval_metrics import RetrievalMetric, difference, mea
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
-from recsys.training.predict import CHECKPOINT, predictions_path
+from recsys.training.predict import write_predictions
 from recsys.training.retrieval import ALL, RetrievalProtocol
 
 #: λ of score + λ · ln(recent popularity + 1) is chosen by this, among all posts.
@@ -71,7 +65,7 @@ def evaluate_retrieval(
     split = Split(config.split)
     candidates = protocol.candidates()
     ranks = protocol.rank(scorer, candidates)
-    write_ranks(run, split, protocol, ranks)
+    write_predictions(run, split, rank_table(protocol.queries, ranks))
     prefix = PREFIXES[split]
     metrics: Metrics = {}
     for name, one in ranks.items():
@@ -128,32 +122,6 @@ def with_popularity(
         f"{chosen.candidates}"
     )
     return metrics | {f"{place}/weight": {"value": chosen.weight, "protocol": how}}
-
-
-def write_ranks(
-    run: LoadedRun[Any, Any], split: Split, protocol: RetrievalProtocol, ranks: Mapping[str, Ranks]
-) -> None:
-    """Write ``predictions/<split>.parquet``: one row per query."""
-    path = predictions_path(run.folder, split)
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    used = json.dumps(asdict(run.checkpoint_used))
-    rank_table(protocol.queries, ranks).write_parquet(temporary, metadata={CHECKPOINT: used})
-    temporary.replace(path)
-
-
-def read_ranks(run_dir: Path, split: Split) -> pl.DataFrame:
-    """The table written by :func:`write_ranks`.
-
-    Raises:
-        ArtifactError: it is not there.
-    """
-    path = predictions_path(run_dir, split)
-    if not path.is_file():
-        raise ArtifactError(
-            f"{path} is not there; make it with `recsys evaluate run_dir={run_dir} split={split}`."
-        )
-    return pl.read_parquet(path)
 
 
 def _by_day(

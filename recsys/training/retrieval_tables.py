@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from recsys.data.schema import Split
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.metrics_file import Metrics
-from recsys.training.tables import UNDEFINED, WIDTH
+from recsys.training.tables import UNDEFINED, WIDTH, text_table
 
 #: What the rows of the model itself are called.
 MODEL = "model"
@@ -23,16 +21,8 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for candidates in candidate_names(metrics, prefix):
         rows = retrieval_rows(metrics, prefix, candidates)
-        table = Table(
-            title=f"{config.run_dir} on the split {config.split}, candidates: {candidates}",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-        )
-        for position, heading in enumerate(rows[0]):
-            table.add_column(heading, justify="right" if position else "left", overflow="fold")
-        for row in rows[1:]:
-            table.add_row(*row)
-        console.print(table)
+        title = f"{config.run_dir} on the split {config.split}, candidates: {candidates}"
+        console.print(text_table(title, rows))
         first = f"{prefix}/{rows[0][1]}/{candidates}"
         console.print(f"Protocol: {metrics[first]['protocol']}\n", highlight=False)
 
@@ -40,8 +30,7 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
 def candidate_names(metrics: Metrics, prefix: str) -> list[str]:
     """The candidate sets the model was measured on, in order."""
     parts = [name.split("/") for name in metrics if name.startswith(f"{prefix}/")]
-    measured = [p[2] for p in parts if len(p) == 3 and p[1] != "share_outside_corpus"]
-    return list(dict.fromkeys(measured))
+    return list(dict.fromkeys(p[2] for p in parts if len(p) == 3 and _is_metric(p[1])))
 
 
 def retrieval_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str]]:
@@ -51,7 +40,7 @@ def retrieval_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[
         parts = name.removeprefix(f"{prefix}/").split("/")
         if not name.startswith(f"{prefix}/") or parts[-1] != candidates or len(parts) > 3:
             continue
-        if parts[0] == "share_outside_corpus":
+        if not _is_metric(parts[-2]):
             continue
         row = parts[0] if len(parts) == 3 else MODEL
         found.setdefault(row, {})[parts[-2]] = _cell(metric)
@@ -72,3 +61,8 @@ def _cell(metric: dict[str, float]) -> str:
     if low is None or high is None:
         return f"{value:.4f}"
     return f"{value:.4f} ±{(high - low) / 2:.4f}"
+
+
+def _is_metric(name: str) -> bool:
+    """Whether it measures ranks; the share of targets outside a corpus and λ do not."""
+    return name.partition("@")[0] in ("hits", "ndcg", "mrr")

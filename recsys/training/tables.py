@@ -86,7 +86,7 @@ def print_evaluation(metrics: Metrics, config: EvaluateConfig) -> None:
     for title, columns in titles.items():
         rows = metric_rows(metrics, prefix, columns)
         if len(rows[0]) > 1:
-            console.print(_table(title, rows))
+            console.print(text_table(title, rows))
     any_metric = metrics.get(f"{prefix}/ne/mean") or next(iter(metrics.values()))
     console.print(f"Protocol: {any_metric['protocol']}", highlight=False)
     if config.against is not None:
@@ -136,7 +136,8 @@ def _find(metrics: Metrics, prefix: str, column: Column, task: str) -> Mapping[s
     return next((metric for metric in found if metric is not None), None)
 
 
-def _table(title: str, rows: list[list[str]]) -> Table:
+def text_table(title: str, rows: list[list[str]]) -> Table:
+    """Headings and rows as a table for the terminal; all but the first column to the right."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for position, heading in enumerate(rows[0]):
         # in a narrow terminal an interval goes to the next line instead of being cut off

@@ -24,8 +24,8 @@ from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import load_config, load_run
 from recsys.training.metrics_log import read_metrics
 from recsys.training.other_histories import QueryEmbedder, cold_start_metrics
+from recsys.training.predict import read_predictions
 from recsys.training.retrieval import RetrievalProtocol
-from recsys.training.retrieval_evaluation import read_ranks
 from recsys.training.run import train
 from recsys.training.systems.choice import compose_run
 
@@ -117,14 +117,14 @@ def test_the_weight_of_popularity_comes_from_the_choose_split(trained: Path) -> 
 
 
 def test_every_query_has_its_ranks(trained: Path) -> None:
-    frame = read_ranks(trained, Split.REPORT)
+    frame = read_predictions(trained, Split.REPORT)
     assert frame["query_id"].to_list() == list(range(len(frame)))
     hits = (frame["rank_all"] <= 10).mean()
     assert _value(trained, "report/hits@10/all") == pytest.approx(hits)
 
 
 def test_own_histories_of_cold_and_fresh_users_are_those_of_all_queries(trained: Path) -> None:
-    frame = read_ranks(trained, Split.CHOOSE)
+    frame = read_predictions(trained, Split.CHOOSE)
     hit = frame["rank_all"] <= 10
     known = hit.filter(frame["history_events"] > 0).mean()
     # one engagement every five hours: whoever has a history now had one a day ago
@@ -225,8 +225,8 @@ def test_the_wide_and_deep_baseline_is_measured_on_the_same_queries(
     evaluate(EvaluateConfig(run_dir=str(run_dir)))
     columns = ["query_id", "user", "request_time", "item"]
     assert_frame_equal(
-        read_ranks(run_dir, Split.REPORT).select(columns),
-        read_ranks(trained, Split.REPORT).select(columns),
+        read_predictions(run_dir, Split.REPORT).select(columns),
+        read_predictions(trained, Split.REPORT).select(columns),
     )
     assert 0 < _value(run_dir, "report/hits@10/all") < 1
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from recsys.data.schema import Split
 from recsys.training.evaluate import PREFIXES
 from recsys.training.metrics_file import Metrics, read_metrics_file
 from recsys.training.report.figures import STYLE
-from recsys.training.study.page import FIGURE_FILE, JSON_FILE, PAGE_FILE, WIDTH
+from recsys.training.study.page import FIGURE_FILE, JSON_FILE, PAGE_FILE, WIDTH, Rows, markdown
 from recsys.training.study.plan import StudyConfig, StudyRun
-from recsys.training.study.summary import Spread, revisions, spreads, training_seconds
-from recsys.training.tables import UNDEFINED
-
-Rows = list[list[str]]
+from recsys.training.study.summary import Spread, as_json, revisions, spreads, training_seconds
+from recsys.training.tables import UNDEFINED, text_table
 
 
 @dataclass(frozen=True)
@@ -91,8 +86,7 @@ def metric_table(config: StudyConfig, runs: Sequence[StudyRun]) -> MetricTable:
 def write_metric_table(table: MetricTable, folder: Path) -> None:
     """Write the page, the figures it stands on, and the plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(asdict(table), indent=2, ensure_ascii=False).replace("NaN", "null")
-    (folder / JSON_FILE).write_text(content + "\n")
+    (folder / JSON_FILE).write_text(as_json(table))
     (folder / PAGE_FILE).write_text(_page(table))
     _save_figure(table, folder / FIGURE_FILE)
 
@@ -100,13 +94,7 @@ def write_metric_table(table: MetricTable, folder: Path) -> None:
 def print_metric_table(table: MetricTable, folder: Path) -> None:
     """Print the table and where everything lies."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    rows = table_rows(table)
-    shown = Table(title=f"study {table.name}", title_justify="left", box=box.SIMPLE_HEAD)
-    for position, heading in enumerate(rows[0]):
-        shown.add_column(heading, justify="right" if position else "left")
-    for row in rows[1:]:
-        shown.add_row(*row)
-    console.print(shown)
+    console.print(text_table(f"study {table.name}", table_rows(table)))
     console.print(_caption(table), highlight=False)
     console.print(f"Written: {', '.join(str(folder / n) for n in (PAGE_FILE, JSON_FILE))}")
 
@@ -123,13 +111,11 @@ def table_rows(table: MetricTable) -> Rows:
 
 
 def _page(table: MetricTable) -> str:
-    rows = table_rows(table)
-    lines = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
     protocols = "\n".join(f"- `{name}`: {text}." for name, text in table.protocols.items())
     parts = [
         f"# Study {table.name}",
         _caption(table),
-        "\n".join(f"| {' | '.join(line)} |" for line in lines),
+        markdown(table_rows(table)),
         f"![metrics by variant]({FIGURE_FILE})",
         "## Protocol",
         "Of the first run:",

@@ -6,13 +6,11 @@ import math
 import sys
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from recsys.training.study.figure import save_figure
-from recsys.training.study.summary import Spread, Summary
-from recsys.training.tables import UNDEFINED
+from recsys.training.study.summary import Spread, Summary, as_json
+from recsys.training.tables import UNDEFINED, text_table
 
 JSON_FILE = "study.json"
 PAGE_FILE = "study.md"
@@ -35,7 +33,7 @@ _RARE = "*"
 def write_summary(summary: Summary, folder: Path) -> None:
     """Write the page, the figures it stands on, and the plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / JSON_FILE).write_text(summary.as_json())
+    (folder / JSON_FILE).write_text(as_json(summary))
     (folder / PAGE_FILE).write_text(page(summary))
     save_figure(summary, folder / FIGURE_FILE)
 
@@ -43,13 +41,7 @@ def write_summary(summary: Summary, folder: Path) -> None:
 def print_summary(summary: Summary, folder: Path) -> None:
     """Print the first table of the page and where everything lies."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    rows = compact_rows(summary)
-    table = Table(title=f"study {summary.name}", title_justify="left", box=box.SIMPLE_HEAD)
-    for position, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if position else "left")
-    for row in rows[1:]:
-        table.add_row(*row)
-    console.print(table)
+    console.print(text_table(f"study {summary.name}", compact_rows(summary)))
     console.print(_caption(summary), highlight=False)
     console.print(f"Protocol: {summary.protocol}", highlight=False)
     console.print(f"Written: {', '.join(str(folder / n) for n in (PAGE_FILE, JSON_FILE))}")
@@ -60,16 +52,16 @@ def page(summary: Summary) -> str:
     parts = [
         f"# Study {summary.name}",
         _caption(summary),
-        _markdown(overview_rows(summary)),
+        markdown(overview_rows(summary)),
         f"![change by task]({FIGURE_FILE})",
         "## Size and time",
-        _markdown(size_rows(summary)),
+        markdown(size_rows(summary)),
         _time_sentence(summary),
     ]
     for name, group in summary.groups.items():
         parts += [
             f"## {_GROUP_TITLES[name]} ({group.rows:,})",
-            _markdown(detail_rows(summary, name)),
+            markdown(detail_rows(summary, name)),
         ]
     parts += ["## Protocol", f"{summary.protocol}.", _seeds_sentence(summary)]
     return "\n\n".join(parts) + "\n"
@@ -234,6 +226,7 @@ def _number(value: float, form: str) -> str:
     return f"{value:{form}}" if math.isfinite(value) else UNDEFINED
 
 
-def _markdown(rows: Rows) -> str:
+def markdown(rows: Rows) -> str:
+    """Headings and rows as a Markdown table; all but the first column to the right."""
     lines = [rows[0], ["---", *("---:" for _ in rows[0][1:])], *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

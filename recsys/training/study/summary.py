@@ -147,10 +147,6 @@ class Summary:
         """Whether a binary task has too few positives in a group for its value to say much."""
         return task in self.binary and self.groups[group].positives[task] < self.rare_positives
 
-    def as_json(self) -> str:
-        """The whole summary; what is not defined is null."""
-        return json.dumps(_without_nan(asdict(self)), indent=2, ensure_ascii=False) + "\n"
-
 
 def summarise(config: StudyConfig, runs: Sequence[StudyRun]) -> Summary:
     """Gather the finished runs of a study that has a baseline."""
@@ -246,6 +242,11 @@ def _revision(run_dir: Path) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return content
+
+
+def as_json(outcome: Any) -> str:
+    """A dataclass as text; what is not defined is null."""
+    return json.dumps(_without_nan(asdict(outcome)), indent=2, ensure_ascii=False) + "\n"
 
 
 def _without_nan(value: Any) -> Any:
