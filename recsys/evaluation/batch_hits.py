@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.queries import EvaluationQueries, flat_ranges
 from recsys.evaluation.ranking import LEFT_OUT, distinct_others
 
@@ -66,7 +67,11 @@ class BatchPools:
 
 
 def batch_pools(
-    queries: EvaluationQueries, num_items: int, seed: int = 0, batch_size: int = BATCH_SIZE
+    queries: EvaluationQueries,
+    num_items: int,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
+    group: QueryGroup | None = None,
 ) -> BatchPools:
     """Shuffle the queries with ``seed`` and cut them into batches.
 
@@ -78,11 +83,13 @@ def batch_pools(
         num_items: V.
         seed: of the shuffle.
         batch_size: queries in a batch.
+        group: batches are made of these queries alone, the others are in none.
     """
     total = len(queries)
-    size = min(batch_size, total)
-    num_batches = total // size if size else 0
-    order = np.random.default_rng(seed).permutation(total)[: num_batches * size]
+    members = np.arange(total) if group is None else np.flatnonzero(group.chosen)
+    size = min(batch_size, len(members))
+    num_batches = len(members) // size if size else 0
+    order = np.random.default_rng(seed).permutation(members)[: num_batches * size]
     batch = np.full(total, _NO_BATCH, dtype=np.int64)
     batch[order] = np.arange(len(order)) // max(size, 1)
 
@@ -101,8 +108,9 @@ def batch_pools(
     group_start, group_end = np.empty((2, total), dtype=np.int64)
     group_start[by_user] = np.repeat(starts, ends - starts)
     group_end[by_user] = np.repeat(ends, ends - starts)
+    kind = "queries" if group is None else group.description
     return BatchPools(
-        f"the distinct targets of a batch of {size} queries (shuffled with seed {seed}), without "
+        f"the distinct targets of a batch of {size} {kind} (shuffled with seed {seed}), without "
         "the user's other targets",
         queries,
         num_items,

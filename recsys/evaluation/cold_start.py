@@ -19,11 +19,8 @@ from torch import Tensor
 from recsys.data.schema import MILLISECONDS_PER_HOUR
 from recsys.data.sequences import EngagementStore, SequenceBatch
 from recsys.errors import ConfigError
+from recsys.evaluation.groups import MARGINAL_EVENTS
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime, flat_ranges
-from recsys.evaluation.ranking import Ranks
-
-#: A marginal user has at most this many engagements before the query.
-MARGINAL_EVENTS = 4
 
 
 @dataclass(frozen=True)
@@ -146,17 +143,6 @@ class StandInCandidates:
     def none(cls) -> Self:
         """No query."""
         return cls(np.empty(0, np.int64), np.empty((0, 0), np.int64))
-
-
-def history_groups(ranks: Ranks, queries: EvaluationQueries) -> dict[str, Ranks]:
-    """The ranks of cold-start users and of marginal users, by the events before the query."""
-    events = queries.history_events[ranks.query]
-    marginal = (events > 0) & (events <= MARGINAL_EVENTS)
-    return {
-        "no event": ranks.only(events == 0),
-        f"1 to {MARGINAL_EVENTS} events": ranks.only(marginal),
-        f"0 to {MARGINAL_EVENTS} events": ranks.only(events <= MARGINAL_EVENTS),
-    }
 
 
 def attribute_groups(user_categorical: NDArray[np.integer]) -> NDArray[np.int64]:

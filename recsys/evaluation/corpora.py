@@ -87,9 +87,7 @@ def all_posts(
         last_ms: end of the period the queries are of.
         known: [V], the posts with an embedding.
     """
-    member = np.zeros(len(known), dtype=np.bool_)
-    member[engagements.item[engagements.timestamp < last_ms]] = True
-    member &= known
+    member = posts_before(engagements, last_ms, len(known)) & known
     size = np.count_nonzero(member)
     return Corpus(
         f"all {size} posts engaged with before the end of the period",
@@ -100,6 +98,13 @@ def all_posts(
         np.packbits(member)[None],
         np.array([size]),
     )
+
+
+def posts_before(engagements: EngagementStore, last_ms: int, num_items: int) -> NDArray[np.bool_]:
+    """[V] the posts engaged with by anyone before ``last_ms``."""
+    engaged = np.zeros(num_items, dtype=np.bool_)
+    engaged[engagements.item[engagements.timestamp < last_ms]] = True
+    return engaged
 
 
 def alive_posts(

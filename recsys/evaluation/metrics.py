@@ -109,6 +109,34 @@ class MeanSquaredError(Metric):
         return self.loss / self.rows
 
 
+class LossOverRows(Metric):
+    """The loss of all rows: the sum over tasks of each one's mean loss; a task never seen adds 0.
+
+    Args:
+        num_tasks: K.
+    """
+
+    higher_is_better = False
+    full_state_update = False
+    loss: Tensor
+    rows: Tensor
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        zeros = torch.zeros(num_tasks, dtype=torch.float64)
+        self.add_state("loss", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("rows", zeros.clone(), dist_reduce_fx="sum")
+
+    def update(self, sums: Tensor, labels: Tensor) -> None:
+        """Add rows: each task's loss summed over them [K], and their labels [R, K]."""
+        self.loss += sums
+        self.rows += (~torch.isnan(labels)).sum(dim=0)
+
+    def compute(self) -> Tensor:
+        """Scalar, float64."""
+        return (self.loss / self.rows.clamp(min=1)).sum()
+
+
 class AreaUnderCurve(Metric):
     """Exact area under the ROC curve; a tie between a positive and a negative counts one half.
 

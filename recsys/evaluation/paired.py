@@ -12,6 +12,9 @@ from recsys.data.schema import TaskKind
 from recsys.errors import DataError
 from recsys.evaluation.row_losses import cross_entropy, squared_error
 
+#: Memory for how often each user was drawn, in several draws at a time.
+_DRAWN_BYTES = 32 * 2**20
+
 
 @dataclass(frozen=True)
 class TaskPredictions:
@@ -68,9 +71,13 @@ class Bootstrap:
         generator = np.random.default_rng(self.seed)
         users = len(per_user)
         totals = np.empty((self.resamples, per_user.shape[1]))
-        for draw in range(self.resamples):
-            times = np.bincount(generator.integers(0, users, users), minlength=users)
-            totals[draw] = times @ per_user
+        at_a_time = max(_DRAWN_BYTES // (8 * max(users, 1)), 1)
+        for first in range(0, self.resamples, at_a_time):
+            draws = min(at_a_time, self.resamples - first)
+            times = np.empty((draws, users))
+            for draw in range(draws):
+                times[draw] = np.bincount(generator.integers(0, users, users), minlength=users)
+            totals[first : first + draws] = times @ per_user
         return totals
 
     def interval(self, value: float, draws: NDArray[np.float64]) -> Interval:

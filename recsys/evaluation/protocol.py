@@ -39,6 +39,7 @@ class Protocol:
         chosen_by: the rule that chose it, for example ``lowest val/ne/mean``.
         candidates: which items were scored.
         tie_rule: how equal scores count, for metrics that rank; empty for the others.
+        part: which rows of the split were measured; empty for all.
     """
 
     dataset: str
@@ -50,12 +51,14 @@ class Protocol:
     chosen_by: str
     candidates: str = LOGGED_IMPRESSIONS
     tie_rule: str = ""
+    part: str = ""
 
     def sentence(self) -> str:
         """The protocol as one line."""
         ties = f"; ties: {self.tie_rule}" if self.tie_rule else ""
+        part = f", {self.part}" if self.part else ""
         return (
-            f"{self.dataset}, split {self.split}: {self.rows} rows of {self.users} users; "
+            f"{self.dataset}, split {self.split}{part}: {self.rows} rows of {self.users} users; "
             f"candidates: {self.candidates}{ties}; seed {self.seed}; checkpoint "
             f"{self.checkpoint} (chosen by: {self.chosen_by})"
         )

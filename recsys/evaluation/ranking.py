@@ -22,6 +22,7 @@ from torch import Tensor
 
 from recsys.data.progress import track
 from recsys.errors import DataError
+from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.queries import EvaluationQueries
 
 #: How equal scores count, for :class:`recsys.evaluation.protocol.Protocol`.
@@ -71,6 +72,7 @@ class Ranks:
         target: [n] int64.
         rank: [n] int64, 1 = best, :data:`OUTSIDE_CORPUS` where the target is no candidate.
         candidates: description of the candidate set.
+        part: which queries of the split these are; empty for all that the candidate set answers.
     """
 
     query: NDArray[np.int64]
@@ -78,6 +80,7 @@ class Ranks:
     target: NDArray[np.int64]
     rank: NDArray[np.int64]
     candidates: str
+    part: str = ""
 
     def __len__(self) -> int:
         return len(self.rank)
@@ -96,6 +99,10 @@ class Ranks:
             target=self.target[chosen],
             rank=self.rank[chosen],
         )
+
+    def of(self, group: QueryGroup) -> Self:
+        """The queries of a group."""
+        return replace(self.only(group.chosen[self.query]), part=group.description)
 
 
 class DotProductScorer:

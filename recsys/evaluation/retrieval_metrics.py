@@ -6,7 +6,7 @@ the corpus is still a miss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,19 @@ class RetrievalMetric:
         return np.where(within, worth, 0.0)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The metrics of some scorers, from the same draws of users.
+
+    Attributes:
+        values: by scorer and metric, the mean over queries; NaN without queries.
+        differences: by scorer and metric, the first scorer's value minus this one's.
+    """
+
+    values: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Interval]]
+
+
 def measure(
     ranks: Ranks, metrics: Sequence[RetrievalMetric], bootstrap: Bootstrap | None = None
 ) -> dict[str, Interval]:
@@ -77,16 +90,48 @@ def measure(
         metrics: what to measure.
         bootstrap: how users are drawn.
     """
+    return measure_together({"": ranks}, metrics, bootstrap).values[""]
+
+
+def measure_together(
+    ranks: Mapping[str, Ranks],
+    metrics: Sequence[RetrievalMetric],
+    bootstrap: Bootstrap | None = None,
+) -> Measured:
+    """Every metric of several scorers on identical queries, and what the first has more.
+
+    Args:
+        ranks: of n queries, by scorer.
+        metrics: what to measure.
+        bootstrap: how users are drawn, for all scorers at once.
+
+    Raises:
+        DataError: they were not measured on the same queries, users and targets.
+    """
     bootstrap = bootstrap or Bootstrap()
-    gains = np.stack([np.ones(len(ranks)), *(metric.gains(ranks.rank) for metric in metrics)])
-    per_user = sums_by_user(ranks.user, gains)  # [users, 1 + metrics]
-    totals, draws = per_user.sum(axis=0, keepdims=True), bootstrap.sums(per_user)
-    with np.errstate(invalid="ignore"):
-        values, drawn = totals[:, 1:] / totals[:, :1], draws[:, 1:] / draws[:, :1]
-    return {
-        str(metric): bootstrap.interval(float(values[0, column]), drawn[:, column])
-        for column, metric in enumerate(metrics)
-    }
+    sums = _sums_together(list(ranks.values()), metrics)  # [users, 1 + scorers · metrics]
+
+    def means(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):
+            found = sums[:, 1:] / sums[:, :1]
+        return found.reshape(len(found), len(ranks), len(metrics))
+
+    values, drawn = means(sums.sum(axis=0, keepdims=True)), means(bootstrap.sums(sums))
+
+    def intervals(
+        values: NDArray[np.float64], drawn: NDArray[np.float64]
+    ) -> dict[str, dict[str, Interval]]:
+        return {
+            name: {
+                str(metric): bootstrap.interval(float(values[0, row, m]), drawn[:, row, m])
+                for m, metric in enumerate(metrics)
+            }
+            for row, name in enumerate(ranks)
+        }
+
+    return Measured(
+        intervals(values, drawn), intervals(values[:, :1] - values, drawn[:, :1] - drawn)
+    )
 
 
 def difference(
@@ -97,15 +142,8 @@ def difference(
     Raises:
         DataError: the two were not measured on the same queries, users and targets.
     """
-    bootstrap = bootstrap or Bootstrap()
-    per_user = _paired_sums(test, control, metric)
-
-    def gap(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):
-            return (sums[:, 1] - sums[:, 2]) / sums[:, 0]
-
-    value = gap(per_user.sum(axis=0, keepdims=True))[0]
-    return bootstrap.interval(float(value), gap(bootstrap.sums(per_user)))
+    both = {"test": test, "control": control}
+    return measure_together(both, [metric], bootstrap).differences["control"][str(metric)]
 
 
 def relative_difference(
@@ -118,7 +156,7 @@ def relative_difference(
         DataError: the two were not measured on the same queries, users and targets.
     """
     bootstrap = bootstrap or Bootstrap()
-    per_user = _paired_sums(test, control, metric)
+    per_user = _sums_together([test, control], [metric])  # [users, 3]
 
     def change(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         return 100 * (sums[:, 1] / np.where(sums[:, 2] > 0, sums[:, 2], np.nan) - 1)
@@ -133,8 +171,18 @@ def sums_by_user(user: NDArray[np.int64], columns: NDArray[np.float64]) -> NDArr
     return np.stack([np.bincount(position, column, len(users)) for column in columns], axis=1)
 
 
-def _paired_sums(test: Ranks, control: Ranks, metric: RetrievalMetric) -> NDArray[np.float64]:
-    """Queries and gains of both by user, [users, 3]."""
+def _sums_together(
+    ranks: Sequence[Ranks], metrics: Sequence[RetrievalMetric]
+) -> NDArray[np.float64]:
+    """Queries, and gains of every scorer and metric, by user; [users, 1 + scorers · metrics]."""
+    first = ranks[0]
+    for other in ranks[1:]:
+        _check_same_queries(first, other)
+    gains = [metric.gains(one.rank) for one in ranks for metric in metrics]
+    return sums_by_user(first.user, np.stack([np.ones(len(first)), *gains]))
+
+
+def _check_same_queries(test: Ranks, control: Ranks) -> None:
     for name in ("query", "user", "target"):
         ours, theirs = getattr(test, name), getattr(control, name)
         if not np.array_equal(ours, theirs):
@@ -143,5 +191,3 @@ def _paired_sums(test: Ranks, control: Ranks, metric: RetrievalMetric) -> NDArra
                 f"{len(theirs)} queries). Rank both on the same split of the same prepared data "
                 "set, batches with the same seed."
             )
-    gains = [metric.gains(ranks.rank) for ranks in (test, control)]
-    return sums_by_user(test.user, np.stack([np.ones(len(test)), *gains]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,21 +14,20 @@ from recsys.data.progress import track
 from recsys.data.schema import MILLISECONDS_PER_DAY, FeatureKind, FeatureSide, Split
 from recsys.data.sequences import SequenceReader
 from recsys.evaluation.cold_start import (
-    MARGINAL_EVENTS,
     StandInConfig,
     StandInHistories,
     attribute_groups,
-    history_groups,
     popular_stand_ins,
 )
+from recsys.evaluation.groups import MARGINAL_EVENTS, history_groups
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
-from recsys.evaluation.ranking import DotProductScorer, Ranks
+from recsys.evaluation.ranking import DotProductScorer
 from recsys.evaluation.similar_users import similar_user_stand_ins
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
 from recsys.training.retrieval import RetrievalProtocol
-from recsys.training.retrieval_evaluation import measured_ranks
+from recsys.training.retrieval_evaluation import measured_groups, measured_ranks
 
 #: Queries embedded at a time.
 _QUERIES_PER_BATCH = 1024
@@ -88,22 +86,23 @@ def cold_start_metrics(
     Candidates of ``batch`` are the targets of such users alone.
 
     Returns:
-        ``report/cold/own_history/<group>/hits@1/batch`` and so on for ``popular_posts`` and
-        ``similar_users`` (popular posts where there is no history to compare).
+        ``report/cold/own_history/hits@1/batch`` and so on for ``popular_posts`` and
+        ``similar_users`` (popular posts where there is no history to compare), and of users with
+        and without history ``report/cold/own_history/no_event/…`` and ``…/1_to_4_events/…``.
     """
     cold = protocol.only(protocol.queries.history_events <= MARGINAL_EVENTS)
     if not len(cold.queries):
         return {}
     candidates = cold.candidates()
     posts = embedder.run.model.posts
-    metrics: Metrics = {}
+    ranks = {}
     for name, stand_ins in _stand_ins(embedder, cold).items():
         users = embedder.embed(cold.queries, stand_ins=stand_ins)
-        ranks = cold.rank(DotProductScorer(users, posts), candidates)
         place = f"{PREFIXES[Split(config.split)]}/cold/{name}"
-        for group, parts in _grouped(ranks, cold.queries).items():
-            metrics |= measured_ranks(embedder.run, config, cold, f"{place}/{group}", parts)
-    return metrics
+        ranks[place] = cold.rank(DotProductScorer(users, posts), candidates)
+    metrics = measured_ranks(embedder.run, config, cold, ranks)
+    groups = history_groups(cold.queries)
+    return metrics | measured_groups(embedder.run, config, cold, ranks, groups)
 
 
 def stale_metrics(
@@ -124,14 +123,14 @@ def stale_metrics(
     if not len(known.queries):
         return {}
     candidates = known.candidates()
-    metrics: Metrics = {}
+    ranks = {}
     for day in days:
         moment = known.queries.time - day * MILLISECONDS_PER_DAY
         users = embedder.embed(known.queries.as_of(engagements, moment), moment)
-        ranks = known.rank(DotProductScorer(users, embedder.run.model.posts), candidates)
+        scorer = DotProductScorer(users, embedder.run.model.posts)
         place = f"{PREFIXES[Split(config.split)]}/stale/{day}_days"
-        metrics |= measured_ranks(embedder.run, config, known, place, ranks)
-    return metrics
+        ranks[place] = known.rank(scorer, candidates)
+    return measured_ranks(embedder.run, config, known, ranks)
 
 
 def _stand_ins(
@@ -156,11 +155,3 @@ def _stand_ins(
         "popular_posts": popular,
         "similar_users": similar.or_else(popular),
     }
-
-
-def _grouped(ranks: Mapping[str, Ranks], queries: EvaluationQueries) -> dict[str, dict[str, Ranks]]:
-    grouped: dict[str, dict[str, Ranks]] = {}
-    for name, one in ranks.items():
-        for group, part in history_groups(one, queries).items():
-            grouped.setdefault(group.replace(" ", "_"), {})[name] = part
-    return grouped

@@ -17,7 +17,8 @@ from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines.popularity import FitPopularity, RecentPopularity
 from recsys.evaluation.baselines.similarity import last_item_embeddings, mean_history_embeddings
 from recsys.evaluation.batch_hits import batch_pools
-from recsys.evaluation.corpora import alive_posts, all_posts
+from recsys.evaluation.corpora import alive_posts, all_posts, posts_before
+from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, post_groups
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
 from recsys.evaluation.ranking import (
     CandidateSet,
@@ -29,7 +30,7 @@ from recsys.evaluation.ranking import (
 from recsys.evaluation.retrieval_metrics import RetrievalMetric
 
 #: Candidate sets by the name they have in metrics.
-BATCH, ALL, ALIVE = "batch", "all", "alive"
+BATCH, UNSEEN_BATCH, ALL, ALIVE = CANDIDATES = ("batch", "unseen_batch", "all", "alive")
 
 #: Untrained scorers of the same queries, by name.
 BASELINES = (
@@ -47,7 +48,8 @@ class RetrievalEvaluationConfig:
 
     Attributes:
         metrics: ``hits@K``, ``ndcg@K`` and ``mrr``.
-        candidates: among which posts targets are ranked: ``batch``, ``all``, ``alive``.
+        candidates: among which posts targets are ranked: ``batch``, ``unseen_batch`` (batches of
+            queries whose post was first engaged with after the fit period), ``all``, ``alive``.
         alive_hours: a post is alive so long after an engagement.
         recent_hours: what recent popularity counts.
         baselines: untrained scorers to measure beside the model.
@@ -60,7 +62,7 @@ class RetrievalEvaluationConfig:
     metrics: list[str] = field(
         default_factory=lambda: ["hits@1", "hits@10", "hits@20", "hits@100", "ndcg@10", "mrr"]
     )
-    candidates: list[str] = field(default_factory=lambda: [BATCH, ALL, ALIVE])
+    candidates: list[str] = field(default_factory=lambda: list(CANDIDATES))
     alive_hours: int = 24
     recent_hours: int = 1
     baselines: list[str] = field(default_factory=lambda: list(BASELINES))
@@ -72,7 +74,7 @@ class RetrievalEvaluationConfig:
         """Refuse names that stand for nothing."""
         for name in self.metrics:
             RetrievalMetric.parse(name)
-        for kind, known in (("candidates", (BATCH, ALL, ALIVE)), ("baselines", BASELINES)):
+        for kind, known in (("candidates", CANDIDATES), ("baselines", BASELINES)):
             for name in getattr(self, kind):
                 if name not in known:
                     raise ConfigError(
@@ -122,6 +124,7 @@ class RetrievalProtocol:
                 "actions as engagements (sequences.actions), or prepare it with other splits."
             )
         self.period_end = last
+        self.fit_posts = posts_before(engagements, self.fit_end, len(known))
         self.metrics = [RetrievalMetric.parse(name) for name in config.metrics]
 
     @property
@@ -136,12 +139,31 @@ class RetrievalProtocol:
         return part
 
     def candidates(self, names: list[str] | None = None) -> dict[str, CandidateSet]:
-        """The candidate sets by name; those of the configuration where none are named."""
-        return {name: self._candidates(name) for name in names or self.config.candidates}
+        """The candidate sets by name; those of the configuration where none are named.
 
-    def _candidates(self, name: str) -> CandidateSet:
+        ``unseen_batch`` is left out where every post was engaged with in the fit period.
+        """
+        found = {name: self._candidates(name) for name in names or self.config.candidates}
+        return {name: one for name, one in found.items() if one is not None}
+
+    def groups(self) -> list[QueryGroup]:
+        """The queries measured apart: by the length of the history, by the age of the post."""
+        return [*history_groups(self.queries), *post_groups(self.queries, self.fit_posts)]
+
+    def days(self) -> list[QueryGroup]:
+        """The queries by day; none where the split lasts no longer than one."""
+        days = day_groups(self.queries, self.fit_end)
+        return days if len(days) > 1 else []
+
+    def _candidates(self, name: str) -> CandidateSet | None:
         if name == BATCH:
             return batch_pools(self.queries, self.num_items, self.config.batch_seed)
+        if name == UNSEEN_BATCH:
+            [_, unseen] = post_groups(self.queries, self.fit_posts)
+            if not unseen.chosen.any():
+                return None
+            seed = self.config.batch_seed
+            return batch_pools(self.queries, self.num_items, seed, group=unseen)
         if name == ALL:
             return all_posts(self.engagements, self.queries, self.period_end, self.known)
         hours = self.config.alive_hours

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from recsys.data.progress import track
-from recsys.data.schema import MILLISECONDS_PER_DAY, Split
+from recsys.data.schema import Split
 from recsys.data.sequences import SequenceDataModule
 from recsys.evaluation.baselines.popularity import WithPopularity, choose_weight
-from recsys.evaluation.cold_start import history_groups
+from recsys.evaluation.groups import QueryGroup
+from recsys.evaluation.paired import Interval
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.ranking import TIE_RULE, DotProductScorer, Ranks, Scorer, rank_table
-from recsys.evaluation.retrieval_metrics import RetrievalMetric, difference, measure
+from recsys.evaluation.retrieval_metrics import RetrievalMetric, measure_together
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
 from recsys.training.predict import write_predictions
 from recsys.training.retrieval import ALL, RetrievalProtocol
+
+#: Ranks by place, for example ``report/last_post``, and by name of the candidate set.
+PlacedRanks = Mapping[str, Mapping[str, Ranks]]
+
+#: The model's score with popularity added, as a scorer's name.
+WITH_POPULARITY = "with_recent_popularity"
+
+#: In an entry of ``metrics.json``: how many queries were measured.
+QUERIES = "queries"
 
 #: λ of score + λ · ln(recent popularity + 1) is chosen by this, among all posts.
 WEIGHT_METRIC = RetrievalMetric("hits", 10)
@@ -57,32 +66,27 @@ def evaluate_retrieval(
         posts: [V, W], content embeddings for the baselines that need them.
 
     Returns:
-        ``report/hits@10/all`` and so on; by history length ``report/no_event/…``; by day after
-        the fit period ``report/day_1/…``; of a baseline
-        ``report/<baseline>/hits@10/all``, and of the model against it
-        ``report/<baseline>/difference/hits@10/all``.
+        ``report/hits@10/all``; of some queries ``report/no_event/…``, ``report/unseen_posts/…``
+        and so on, by day after the fit period ``report/day_1/…``; of a baseline
+        ``report/<baseline>/…``, of some queries ``report/<baseline>/no_event/…``, and of the model
+        against it ``report/<baseline>/difference/hits@10/all``.
     """
     split = Split(config.split)
-    candidates = protocol.candidates()
-    ranks = protocol.rank(scorer, candidates)
-    write_predictions(run, split, rank_table(protocol.queries, ranks))
     prefix = PREFIXES[split]
-    metrics: Metrics = {}
-    for name, one in ranks.items():
-        groups = {"": one, **history_groups(one, protocol.queries)}
-        for group, part in groups.items():
-            place = "/".join(filter(None, (prefix, group.replace(" ", "_"))))
-            metrics |= measured_ranks(run, config, protocol, place, {name: part})
+    candidates = protocol.candidates()
+    baselines = {name: protocol.baseline(name, posts) for name in protocol.config.baselines}
+    ranks = {prefix: protocol.rank(scorer, candidates)} | {
+        f"{prefix}/{name}": protocol.rank(baseline, candidates)
+        for name, baseline in baselines.items()
+        if baseline is not None
+    }
+    write_predictions(run, split, rank_table(protocol.queries, ranks[prefix]))
+    metrics = measured_ranks(run, config, protocol, ranks, differences=True)
+    metrics |= measured_groups(run, config, protocol, ranks, protocol.groups())
+    metrics |= measured_groups(run, config, protocol, {prefix: ranks[prefix]}, protocol.days())
+    for name, one in ranks[prefix].items():
         outside = protocol_of(run, split, one).measure(one.share_outside)
         metrics[f"{prefix}/share_outside_corpus/{name}"] = outside.as_dict()
-    metrics |= _by_day(run, config, protocol, ranks)
-    for baseline in protocol.config.baselines:
-        other = protocol.baseline(baseline, posts)
-        if other is not None:
-            place = f"{prefix}/{baseline}"
-            theirs = protocol.rank(other, candidates)
-            metrics |= measured_ranks(run, config, protocol, place, theirs)
-            metrics |= _differences(run, config, protocol, place, ranks, theirs)
     return metrics
 
 
@@ -114,33 +118,15 @@ def with_popularity(
     )
     protocol, scorer = measured
     combined = WithPopularity(scorer, _recent(protocol), chosen.weight)
-    ranks = protocol.rank(combined, protocol.candidates())
-    place = f"{PREFIXES[Split(config.split)]}/with_recent_popularity"
-    metrics = measured_ranks(run, config, protocol, place, ranks)
+    place = f"{PREFIXES[Split(config.split)]}/{WITH_POPULARITY}"
+    ranks = {place: protocol.rank(combined, protocol.candidates())}
+    metrics = measured_ranks(run, config, protocol, ranks)
+    metrics |= measured_groups(run, config, protocol, ranks, protocol.groups())
     how = (
         f"best {chosen.metric} of {sorted(chosen.values)} on the choose split among "
         f"{chosen.candidates}"
     )
     return metrics | {f"{place}/weight": {"value": chosen.weight, "protocol": how}}
-
-
-def _by_day(
-    run: LoadedRun[Any, Any],
-    config: EvaluateConfig,
-    protocol: RetrievalProtocol,
-    ranks: Mapping[str, Ranks],
-) -> Metrics:
-    """``report/day_<n>/…`` where a split lasts longer than a day: n days after the fit period
-    (NxtPost §6.2, with fresh histories).
-    """
-    day = (protocol.queries.time - protocol.fit_end) // MILLISECONDS_PER_DAY
-    numbers = np.unique(day).tolist()
-    metrics: Metrics = {}
-    for number in numbers if len(numbers) > 1 else ():
-        parts = {name: one.only(day[one.query] == number) for name, one in ranks.items()}
-        place = f"{PREFIXES[Split(config.split)]}/day_{number}"
-        metrics |= measured_ranks(run, config, protocol, place, parts)
-    return metrics
 
 
 def _recent(protocol: RetrievalProtocol) -> Scorer:
@@ -149,49 +135,73 @@ def _recent(protocol: RetrievalProtocol) -> Scorer:
     return scorer
 
 
+def measured_groups(
+    run: LoadedRun[Any, Any],
+    config: EvaluateConfig,
+    protocol: RetrievalProtocol,
+    ranks: PlacedRanks,
+    groups: Sequence[QueryGroup],
+) -> Metrics:
+    """Every metric of each group of queries under ``<place>/<group>``.
+
+    A group that has none or all of a candidate set's queries is left out there.
+    """
+    metrics: Metrics = {}
+    for group in groups:
+        parts: dict[str, dict[str, Ranks]] = {}
+        for place, by_name in ranks.items():
+            of_group = {name: (one, one.of(group)) for name, one in by_name.items()}
+            parts[f"{place}/{group.name}"] = {
+                name: part for name, (one, part) in of_group.items() if 0 < len(part) < len(one)
+            }
+        metrics |= measured_ranks(run, config, protocol, parts)
+    return metrics
+
+
 def measured_ranks(
     run: LoadedRun[Any, Any],
     config: EvaluateConfig,
     protocol: RetrievalProtocol,
-    place: str,
-    ranks: Mapping[str, Ranks],
+    ranks: PlacedRanks,
+    differences: bool = False,
 ) -> Metrics:
-    """Every metric of some ranks under ``place``, with its interval and protocol."""
+    """Every metric of some ranks under their place, with its interval and protocol.
+
+    Args:
+        run: what was measured.
+        config: the split, and how intervals are made.
+        protocol: which metrics.
+        ranks: of the same queries at all places; the first place is the model's.
+        differences: also how much more the model has, under ``<place>/difference/…``.
+    """
     metrics: Metrics = {}
-    for name, one in ranks.items():
-        if not len(one):
-            continue
-        sentence = _sentence(run, config, one)
-        for metric, interval in measure(one, protocol.metrics, config.bootstrap).items():
-            metrics[f"{place}/{metric}/{name}"] = {
-                "value": interval.value,
-                "low": interval.low,
-                "high": interval.high,
-                "protocol": sentence,
-            }
+    for name, first in next(iter(ranks.values())).items():
+        sentence = _sentence(run, config, first)
+        found = measure_together(
+            {place: by_name[name] for place, by_name in ranks.items()},
+            protocol.metrics,
+            config.bootstrap,
+        )
+        for place, values in found.values.items():
+            for metric, interval in values.items():
+                metrics[f"{place}/{metric}/{name}"] = _entry(interval, sentence, len(first))
+        others = list(ranks)[1:] if differences else ()
+        for place in others:
+            minus = f"{sentence}; model minus {place.rsplit('/', 1)[1]}"
+            for metric, gap in found.differences[place].items():
+                key = f"{place}/difference/{metric}/{name}"
+                metrics[key] = _entry(gap, minus, len(first))
     return metrics
 
 
-def _differences(
-    run: LoadedRun[Any, Any],
-    config: EvaluateConfig,
-    protocol: RetrievalProtocol,
-    place: str,
-    ours: Mapping[str, Ranks],
-    theirs: Mapping[str, Ranks],
-) -> Metrics:
-    metrics: Metrics = {}
-    for name, one in ours.items():
-        sentence = f"{_sentence(run, config, one)}; model minus {place.rsplit('/', 1)[1]}"
-        for metric in protocol.metrics:
-            gap = difference(one, theirs[name], metric, config.bootstrap)
-            metrics[f"{place}/difference/{metric}/{name}"] = {
-                "value": gap.value,
-                "low": gap.low,
-                "high": gap.high,
-                "protocol": sentence,
-            }
-    return metrics
+def _entry(interval: Interval, sentence: str, queries: int) -> dict[str, Any]:
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        QUERIES: queries,
+        "protocol": sentence,
+    }
 
 
 def _sentence(run: LoadedRun[Any, Any], config: EvaluateConfig, ranks: Ranks) -> str:
@@ -215,4 +225,5 @@ def protocol_of(run: LoadedRun[Any, Any], split: Split, ranks: Ranks) -> Protoco
         chosen_by=run.chosen_by,
         candidates=f"{ranks.candidates}; the user's history is removed",
         tie_rule=TIE_RULE,
+        part=ranks.part,
     )

@@ -1,68 +1,104 @@
-"""Retrieval metrics as tables for the terminal: one per candidate set, a row per scorer."""
+"""Retrieval metrics as tables for the terminal and the report: a row per scorer."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
 from recsys.data.schema import Split
+from recsys.evaluation.groups import GROUPS
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.metrics_file import Metrics
+from recsys.training.retrieval import BASELINES, CANDIDATES
+from recsys.training.retrieval_evaluation import QUERIES, WITH_POPULARITY
 from recsys.training.tables import UNDEFINED, WIDTH, text_table
 
 #: What the rows of the model itself are called.
 MODEL = "model"
 
+#: Who is measured, by the name in metrics; the model has none.
+SCORERS = ("", *BASELINES, WITH_POPULARITY)
+
+#: The metric of the table by groups, or else the first that was measured.
+GROUP_METRIC = "hits@10"
+
 
 def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
-    """Print every candidate set's table, its candidates, and how intervals were made."""
+    """Print every candidate set's tables, its candidates, and how intervals were made."""
     prefix = PREFIXES[Split(config.split)]
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for candidates in candidate_names(metrics, prefix):
-        rows = retrieval_rows(metrics, prefix, candidates)
         title = f"{config.run_dir} on the split {config.split}, candidates: {candidates}"
-        console.print(text_table(title, rows))
-        first = f"{prefix}/{rows[0][1]}/{candidates}"
-        console.print(f"Protocol: {metrics[first]['protocol']}\n", highlight=False)
+        console.print(text_table(title, scorer_rows(metrics, prefix, candidates)))
+        metric = group_metric(metrics, prefix, candidates)
+        by_group = group_rows(metrics, prefix, candidates, metric)
+        if len(by_group[0]) > 2:
+            console.print(text_table(f"{metric} by group, {candidates}", by_group))
+        protocol = metrics[f"{prefix}/{metric}/{candidates}"]["protocol"]
+        console.print(f"Protocol: {protocol}\n", highlight=False)
 
 
 def candidate_names(metrics: Metrics, prefix: str) -> list[str]:
-    """The candidate sets the model was measured on, in order."""
-    parts = [name.split("/") for name in metrics if name.startswith(f"{prefix}/")]
-    return list(dict.fromkeys(p[2] for p in parts if len(p) == 3 and _is_metric(p[1])))
+    """The candidate sets the model was measured on."""
+    return [name for name in CANDIDATES if metric_names(metrics, prefix, name)]
 
 
-def retrieval_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str]]:
-    """Headings, then a row per scorer and per group of queries, with half the interval's width."""
-    found: dict[str, dict[str, str]] = {}
-    for name, metric in metrics.items():
-        parts = name.removeprefix(f"{prefix}/").split("/")
-        if not name.startswith(f"{prefix}/") or parts[-1] != candidates or len(parts) > 3:
-            continue
-        if not _is_metric(parts[-2]):
-            continue
-        row = parts[0] if len(parts) == 3 else MODEL
-        found.setdefault(row, {})[parts[-2]] = _cell(metric)
-    headings = list(found[MODEL])
-    return [
-        ["", *headings],
-        *(
-            [row, *(cells.get(name, UNDEFINED) for name in headings)]
-            for row, cells in found.items()
-        ),
-    ]
+def metric_names(metrics: Metrics, prefix: str, candidates: str) -> list[str]:
+    """The metrics of the model on a candidate set, in the order they were measured."""
+    parts = (name.split("/") for name in metrics)
+    found = [p[1] for p in parts if len(p) == 3 and p[0] == prefix and p[2] == candidates]
+    return [name for name in found if name.partition("@")[0] in ("hits", "ndcg", "mrr")]
 
 
-def _cell(metric: dict[str, float]) -> str:
-    value, low, high = (metric.get(key) for key in ("value", "low", "high"))
+def group_metric(metrics: Metrics, prefix: str, candidates: str) -> str:
+    """What groups are compared by."""
+    names = metric_names(metrics, prefix, candidates)
+    return GROUP_METRIC if GROUP_METRIC in names else names[0]
+
+
+def scorer_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str]]:
+    """Headings, then all metrics of each scorer, with half the interval's width."""
+    names = metric_names(metrics, prefix, candidates)
+    rows = [["", *names]]
+    for scorer in SCORERS:
+        found = [entry(metrics, prefix, scorer, "", name, candidates) for name in names]
+        if any(found):
+            rows.append([scorer or MODEL, *map(_cell, found)])
+    return rows
+
+
+def group_rows(metrics: Metrics, prefix: str, candidates: str, metric: str) -> list[list[str]]:
+    """Headings with the number of queries, then a metric of each scorer by group of queries."""
+    headings = {
+        group: entry(metrics, prefix, "", group, metric, candidates) for group in ("", *GROUPS)
+    }
+    groups = {group: found for group, found in headings.items() if found}
+    rows = [["", *(f"{group or 'all'} ({_count(found)})" for group, found in groups.items())]]
+    for scorer in SCORERS:
+        cells = [entry(metrics, prefix, scorer, group, metric, candidates) for group in groups]
+        if any(cells):
+            rows.append([scorer or MODEL, *map(_cell, cells)])
+    return rows
+
+
+def entry(
+    metrics: Metrics, prefix: str, scorer: str, group: str, metric: str, candidates: str
+) -> Mapping[str, Any] | None:
+    """A scorer's metric of a group of queries; ``""`` is the model, and all queries."""
+    return metrics.get("/".join(filter(None, (prefix, scorer, group, metric, candidates))))
+
+
+def _count(metric: Mapping[str, Any]) -> str:
+    return f"{metric[QUERIES]:,}" if QUERIES in metric else UNDEFINED
+
+
+def _cell(metric: Mapping[str, Any] | None) -> str:
+    value, low, high = ((metric or {}).get(key) for key in ("value", "low", "high"))
     if value is None:
         return UNDEFINED
     if low is None or high is None:
         return f"{value:.4f}"
     return f"{value:.4f} ±{(high - low) / 2:.4f}"
-
-
-def _is_metric(name: str) -> bool:
-    """Whether it measures ranks; the share of targets outside a corpus and λ do not."""
-    return name.partition("@")[0] in ("hits", "ndcg", "mrr")

@@ -14,11 +14,9 @@ from recsys.evaluation.cold_start import (
     StandInConfig,
     StandInHistories,
     attribute_groups,
-    history_groups,
     popular_stand_ins,
 )
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
-from recsys.evaluation.ranking import Ranks
 from recsys.evaluation.similar_users import similar_user_stand_ins
 from tests.evaluation.engagements import DAY, HOUR, Event, random_events, store_of
 
@@ -188,15 +186,6 @@ def test_nothing_at_or_after_the_query_is_seen(tmp_path: Path, seed: int) -> Non
 def test_attribute_groups() -> None:
     attributes = np.array([[0, 0], [1, 2], [1, 3], [1, 2]], dtype=np.int32)
     assert attribute_groups(attributes).tolist() == [0, 1, 2, 1]
-
-
-def test_restricted_evaluation(tmp_path: Path) -> None:
-    store = store_of(tmp_path, [(1, item, item) for item in range(1, 8)])
-    queries = EvaluationQueries.of_period(store, 0, 100)
-    query = np.array([0, 2, 4, 5, 6])  # with as many events before them
-    ranks = Ranks(query, queries.user[query], queries.target[query], query + 1, "")
-    groups = {name: part.query.tolist() for name, part in history_groups(ranks, queries).items()}
-    assert groups == {"no event": [0], "1 to 4 events": [2, 4], "0 to 4 events": [0, 2, 4]}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 
 from recsys.data.schema import TaskKind
 from recsys.errors import DataError
+from recsys.evaluation import paired
 from recsys.evaluation.metrics import NormalizedEntropy
 from recsys.evaluation.paired import Bootstrap, TaskPredictions, captured_gain, relative_delta
 
@@ -46,6 +47,17 @@ def normalized_entropy(run: TaskPredictions) -> float:
     metric = NormalizedEntropy(1)
     metric.update(torch.tensor(run.predictions)[:, None], torch.tensor(run.labels)[:, None])
     return metric.compute().item()
+
+
+def test_sums_of_draws_do_not_depend_on_how_many_are_made_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    per_user = np.random.default_rng(0).normal(size=(7, 2))
+    generator = np.random.default_rng(QUICK.seed)
+    expected = [per_user[generator.integers(0, 7, 7)].sum(axis=0) for _ in range(QUICK.resamples)]
+    np.testing.assert_allclose(QUICK.sums(per_user), expected)
+    monkeypatch.setattr(paired, "_DRAWN_BYTES", 3 * 8 * 7)  # three draws at a time
+    np.testing.assert_allclose(QUICK.sums(per_user), expected)
 
 
 def test_relative_delta_by_hand() -> None:

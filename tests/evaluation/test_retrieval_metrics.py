@@ -15,6 +15,7 @@ from recsys.evaluation.retrieval_metrics import (
     RetrievalMetric,
     difference,
     measure,
+    measure_together,
     relative_difference,
 )
 
@@ -90,6 +91,24 @@ def test_differences_by_hand() -> None:
     assert difference(RANKS, RANKS, metric, QUICK).high == 0
     nothing = replace(RANKS, rank=np.full(4, OUTSIDE_CORPUS))
     assert math.isnan(relative_difference(test, nothing, metric, QUICK).value)
+
+
+def test_together_is_as_each_alone() -> None:
+    generator = np.random.default_rng(2)
+    user = generator.integers(0, 40, 300)
+    first, second = (ranks_of(list(generator.integers(1, 30, 300)), list(user)) for _ in range(2))
+    metrics = [RetrievalMetric("hits", 10), RetrievalMetric("mrr")]
+    together = measure_together({"a": first, "b": second}, metrics, QUICK)
+    for name, ranks in {"a": first, "b": second}.items():
+        for metric, alone in measure(ranks, metrics, QUICK).items():
+            found = together.values[name][metric]
+            assert found.value == pytest.approx(alone.value, rel=1e-12)
+            assert (found.low, found.high) == pytest.approx((alone.low, alone.high), rel=1e-12)
+    gap = together.differences["b"]["mrr"]
+    assert gap.value == pytest.approx(
+        together.values["a"]["mrr"].value - together.values["b"]["mrr"].value
+    )
+    assert together.differences["a"]["mrr"].high == 0
 
 
 def test_a_paired_difference_is_narrower_than_the_intervals() -> None:

@@ -29,7 +29,9 @@ from recsys.training.retrieval import RetrievalProtocol
 from recsys.training.run import train
 from recsys.training.systems.choice import compose_run
 
-USERS, POSTS, EVENTS = 60, 40, 16
+USERS, POSTS, EVENTS = 60, 44, 16
+#: Posts from this one on come when the fit period is over.
+LATE = 40
 HOUR = 3_600_000
 START = 1_600_000_000_000
 
@@ -43,14 +45,17 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Users engage with posts of one of four topics in turn: post p has topic p mod 4."""
+    """Users engage with posts of one of four topics, then with any, then with a new one of theirs.
+
+    Post p has topic p mod 4.
+    """
     path = tmp_path_factory.mktemp("nxtpost")
     generator = np.random.default_rng(0)
     rows = []
     for user in range(USERS):
-        posts = generator.permutation(POSTS // 4) * 4 + user % 4
-        other = generator.permutation(POSTS)[: EVENTS - len(posts)]
-        for step, post in enumerate([*posts, *other]):
+        posts = generator.permutation(LATE // 4) * 4 + user % 4
+        other = generator.permutation(LATE)[: EVENTS - len(posts) - 1]
+        for step, post in enumerate([*posts, *other, LATE + user % 4]):
             rows.append((user, int(post), START + (step * 5 + user % 5) * HOUR, int(post) % 4))
     names = ["user_id", "item_id", "timestamp", "topic_id"]
     log = pl.DataFrame(rows, schema=names, orient="row")
@@ -121,6 +126,30 @@ def test_every_query_has_its_ranks(trained: Path) -> None:
     assert frame["query_id"].to_list() == list(range(len(frame)))
     hits = (frame["rank_all"] <= 10).mean()
     assert _value(trained, "report/hits@10/all") == pytest.approx(hits)
+
+
+def test_posts_that_came_after_the_fit_period_are_measured_apart(trained: Path) -> None:
+    frame = read_predictions(trained, Split.REPORT)
+    # every event of this log is an engagement: what was not engaged with has a later index
+    known = load_run(trained).manifest.counts["fit_vocabulary_item"]
+    seen = frame["item"] < known
+    assert 0 < seen.sum() < len(frame)
+    for name, part in {"seen_posts": seen, "unseen_posts": ~seen}.items():
+        metrics = json.loads((trained / "metrics.json").read_text())
+        found = metrics[f"report/{name}/hits@10/all"]
+        hits = (frame.filter(part)["rank_all"] <= 10).mean()
+        assert found["value"] == pytest.approx(hits)
+        assert found["queries"] == part.sum()
+        assert f"{part.sum()} rows" in found["protocol"]
+        # so are the untrained scorers: no engagement of the fit period is one with a new post
+        popular = metrics[f"report/fit_popularity/{name}/hits@10/all"]
+        assert popular["queries"] == part.sum()
+    assert _value(trained, "report/fit_popularity/unseen_posts/hits@10/all") == 0
+    ranked = frame["rank_unseen_batch"].is_not_null()
+    assert ranked.to_list() == (~seen).to_list()
+    among = frame.filter(ranked)["rank_unseen_batch"]
+    assert among.max() <= POSTS - LATE
+    assert _value(trained, "report/hits@1/unseen_batch") == pytest.approx((among == 1).mean())
 
 
 def test_own_histories_of_cold_and_fresh_users_are_those_of_all_queries(trained: Path) -> None:
