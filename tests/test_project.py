@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TIERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("nn",),
-    ("evaluation", "optim", "distributed"),
+    ("evaluation", "optim"),
+    ("distributed",),
     ("models",),
     ("training",),
     ("export",),

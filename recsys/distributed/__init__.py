@@ -1,4 +1,4 @@
-"""What several processes do together: negatives gathered from all ranks."""
+"""What several processes do together: sharded tables, negatives gathered from all ranks."""
 
 from recsys.installation import require_supported_set
 

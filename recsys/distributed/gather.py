@@ -73,7 +73,7 @@ def pool_softmax_loss_over_ranks(
         negatives=negatives,
     )
     total = queries.new_tensor(len(queries)) if weights is None else weights.detach().sum()
-    return loss * _relative_share(total.double()).to(loss.dtype)
+    return loss * relative_share(total).to(loss.dtype)
 
 
 def unite_pools(pool: Tensor, pool_posts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,14 +113,23 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
-def _relative_share(total: Tensor) -> Tensor:
-    """This rank's weight relative to the mean over ranks; 0 where nobody has any."""
+def relative_share(total: Tensor) -> Tensor:
+    """This rank's ``total`` over the mean of all ranks' totals; 0 where nobody has any.
+
+    A rank's mean over ``total`` examples times this has the mean of all examples as its mean over
+    the ranks, which is what data-parallel training takes. Scalar, float64.
+    """
+    share = total.double() / mean_over_ranks(total.double())
+    return torch.where(total > 0, share, torch.zeros_like(share))
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of all ranks' values, the same on every rank; not differentiable."""
     if not _is_distributed():
-        return torch.ones_like(total)
-    over_ranks = total.clone()
-    dist.all_reduce(over_ranks)
-    share = total * dist.get_world_size() / over_ranks
-    return torch.where(over_ranks > 0, share, torch.zeros_like(share))
+        return values.detach()
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
 
 
 def _is_distributed() -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-import lightning
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -13,8 +11,11 @@ from recsys.data.batch import RequestBatch
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import TaskKind
 from recsys.data.slices import SliceSet
+from recsys.distributed.gather import mean_over_ranks
 from recsys.errors import ConfigError
+from recsys.evaluation.metrics import LossOverRows
 from recsys.evaluation.task_metrics import TaskMetrics
+from recsys.models.table_module import TableModule
 from recsys.nn.backbone import Backbone, BackboneConfig
 from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.encoders import NO_TIMELINES, EncoderConfig, build_encoder
@@ -26,12 +27,9 @@ from recsys.optim.dense import (
     DenseOptimConfig,
     DenseOptimizerConfig,
     ScheduleConfig,
-    schedule_of,
     scheduled_optimizer,
 )
-from recsys.optim.fused import FusedOptimizerConfig, FusedTables, fuse_tables
-
-_FUSED_STATE = "fused_tables"
+from recsys.optim.fused import FusedOptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def build_user_tower(
     return UserTower(pooling, build_encoder(encoder, len(slice_set.slices), config.dimension))
 
 
-class DV365(lightning.LightningModule):
+class DV365(TableModule):
     """User tower + backbone + loss + metrics (DV365 §2.3).
 
     The tower runs once per request; its gradients come through the backbone alone.
@@ -153,17 +151,20 @@ class DV365(lightning.LightningModule):
             manifest.tasks, config.regression_weight, config.task_balance, statistics
         )
         self.metrics = TaskMetrics(manifest.tasks)
+        self.validation_loss = LossOverRows(len(manifest.tasks))
         binary = task_positions(manifest.tasks, TaskKind.BINARY)
         self.register_buffer("binary", binary, persistent=False)
-        self.fused: dict[str, FusedTables] = {}
 
-    def configure_model(self) -> None:
-        """Give the tables their fused optimiser; Lightning calls it before a run."""
-        if self.fused:
-            return
-        self.fused["backbone"] = fuse_tables(self.backbone, self.optim.feature_tables)
+    def table_optimizers(self) -> dict[str, FusedOptimizerConfig]:
+        """Those of the backbone's and of the user tower's tables."""
+        optimizers = {"backbone": self.optim.feature_tables}
         if self.tower is not None:
-            self.fused["tower"] = fuse_tables(self.tower, self.optim.slice_tables)
+            optimizers["tower"] = self.optim.slice_tables
+        return optimizers
+
+    def table_schedule(self) -> ScheduleConfig:
+        """That of all learning rates."""
+        return self.optim.schedule
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """[R, K]: logits of binary tasks, seconds of regression tasks."""
@@ -187,27 +188,27 @@ class DV365(lightning.LightningModule):
         return predicted
 
     def training_step(self, batch: RequestBatch, _: int) -> Tensor:
-        """Total loss of a batch."""
-        loss: Tensor = self.loss(self(batch), batch.labels)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.row_id))
-        return loss
+        """Total loss of a batch.
 
-    def on_train_batch_start(self, batch: RequestBatch, batch_idx: int) -> None:
-        """Set the tables' learning rate, for the backward updates them."""
-        fraction = schedule_of(self, self.optim.schedule)(self.trainer.global_step)
-        for tables in self.fused.values():
-            tables.set_learning_rate(tables.config.learning_rate * fraction)
+        Every task's sum is divided by its rows per rank in the mean over the ranks, so the mean of
+        the ranks' losses is the loss of all ranks' rows in one batch.
+        """
+        rows = mean_over_ranks((~batch.labels.isnan()).sum(dim=0).double())
+        loss: Tensor = self.loss(self(batch), batch.labels, rows)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.row_id), sync_dist=True)
+        return loss
 
     def validation_step(self, batch: RequestBatch, _: int) -> None:
         """Add a batch to the metrics."""
         outputs = self(batch)
-        loss = self.loss(outputs, batch.labels)
-        self.log("val/loss", loss, batch_size=len(batch.row_id), sync_dist=True)
+        self.validation_loss.update(self.loss.sums(outputs, batch.labels), batch.labels)
         self.metrics.update(self.predictions(outputs), batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics: ``val/ne/<task>`` and so on; ``val/ne/mean`` chooses checkpoints."""
+        self.log("val/loss", float(self.validation_loss.compute()))
         self.log_dict({f"val/{name}": value for name, value in self.metrics.compute().items()})
+        self.validation_loss.reset()
         self.metrics.reset()
 
     def predict_step(self, batch: RequestBatch, _: int) -> dict[str, Tensor]:
@@ -218,12 +219,3 @@ class DV365(lightning.LightningModule):
         """AdamW on the dense weights; the tables' optimiser runs inside the backward."""
         config = DenseOptimConfig(self.optim.dense, self.optim.schedule)
         return scheduled_optimizer(self, config)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the state of the fused optimiser."""
-        checkpoint[_FUSED_STATE] = {name: one.state_dict() for name, one in self.fused.items()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the state of the fused optimiser back."""
-        for name, tables in self.fused.items():
-            tables.load_state_dict(checkpoint[_FUSED_STATE][name])

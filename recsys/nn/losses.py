@@ -91,29 +91,33 @@ class MultiTaskLoss(nn.Module):
         entropy = -(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share))
         self.register_buffer("weight", (math.log(2) / entropy).pow(task_balance).float())
 
-    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, outputs: Tensor, labels: Tensor, rows: Tensor | None = None) -> Tensor:
         """Total loss of a batch.
 
         Args:
             outputs: [R, K], logits of binary tasks and seconds of regression tasks.
             labels: [R, K], NaN where not observed.
+            rows: [K], by which each task's sum is divided; None for the rows it is observed in.
 
         Returns:
             Scalar; a task without an observed label adds 0.
         """
+        if rows is None:
+            rows = (~torch.isnan(labels)).sum(dim=0)
+        rows = rows.to(outputs.dtype)
+        return (self.sums(outputs, labels) / rows.masked_fill(rows == 0, 1)).sum()
+
+    def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Each task's weighted loss summed over the rows where it is observed, [K]."""
         observed = ~torch.isnan(labels)
         targets = labels.nan_to_num()
         cross_entropy = F.binary_cross_entropy_with_logits(
             outputs[:, self.binary], targets[:, self.binary], reduction="none"
         )
-        cross_entropy = cross_entropy * self.weight
+        cross_entropy = cross_entropy * self.weight * observed[:, self.binary]
         squared_error = (outputs[:, self.regression] - targets[:, self.regression]).square()
         squared_error = squared_error * (self.regression_weight / self.variance[self.regression])
-        return _mean_over_observed(cross_entropy, observed[:, self.binary]) + _mean_over_observed(
-            squared_error, observed[:, self.regression]
-        )
-
-
-def _mean_over_observed(losses: Tensor, observed: Tensor) -> Tensor:
-    """Sum over tasks of the mean over observed rows, [R, K] → scalar."""
-    return ((losses * observed).sum(dim=0) / observed.sum(dim=0).clamp(min=1)).sum()
+        squared_error = squared_error * observed[:, self.regression]
+        sums = torch.zeros(labels.shape[1], dtype=cross_entropy.dtype, device=outputs.device)
+        sums = sums.index_copy(0, self.binary, cross_entropy.sum(dim=0))
+        return sums.index_copy(0, self.regression, squared_error.sum(dim=0).to(sums.dtype))

@@ -10,6 +10,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
+from torchrec.distributed.types import ShardedModule
 from torchrec.modules.embedding_modules import EmbeddingBagCollectionInterface
 
 
@@ -72,9 +73,9 @@ def learning_rate_fraction(step: int, total_steps: float, config: ScheduleConfig
 
 
 def dense_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Parameters of ``module`` outside its embedding tables, whose optimiser is fused."""
+    """Parameters of ``module`` outside its embedding tables, which have their own optimiser."""
     parameters: list[nn.Parameter] = []
-    if isinstance(module, EmbeddingBagCollectionInterface):
+    if isinstance(module, (EmbeddingBagCollectionInterface, ShardedModule)):
         return parameters
     parameters.extend(module.parameters(recurse=False))
     for child in module.children():

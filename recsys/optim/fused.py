@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
-from torch import nn
+from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, KeyedJaggedTensor, KeyedTensor
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
@@ -71,7 +72,44 @@ class FusedCollection(FusedEmbeddingBagCollection):
         return KeyedTensor(self._embedding_names, self._length_per_key, values)
 
 
-class FusedTables:
+class PlacedTables(ABC):
+    """The tables of a module where they are trained, and the state of their optimiser.
+
+    The state is that of whole tables, whatever part of them a process holds: collection →
+    ``{"state": {"<table>.weight": {"<table>.weight.momentum_1": Tensor}}}``.
+
+    Attributes:
+        config: how they are updated.
+    """
+
+    config: FusedOptimizerConfig
+
+    @abstractmethod
+    def parameters(self) -> list[nn.Parameter]:
+        """The tables' weights in this process: no other optimiser may hold them."""
+
+    @abstractmethod
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Use this learning rate from the next backward on."""
+
+    def after_backward(self) -> None:
+        """Update the tables that the backward has not updated; all are, unless said otherwise."""
+        return
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Optimiser state per collection, by its name in the module."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` gave.
+
+        Raises:
+            ConfigError: the state is of other tables.
+        """
+
+
+class FusedTables(PlacedTables):
     """The fused collections of a module and the state of their optimisers.
 
     Args:
@@ -116,13 +154,28 @@ class FusedTables:
         Raises:
             ConfigError: the state is of other tables.
         """
-        if set(state) != set(self.collections):
-            raise ConfigError(
-                f"The checkpoint holds optimiser state of {sorted(state)}, the model has "
-                f"{sorted(self.collections)}; resume with the configuration it was trained with."
-            )
+        refuse_other_tables(state, self.collections)
         for name, collection in self.collections.items():
-            collection.fused_optimizer().load_state_dict(state[name])
+            optimizer = collection.fused_optimizer()
+            own = optimizer.state_dict()["state"]
+            saved = {
+                table: {key: merged_columns(value, own[table][key]) for key, value in kept.items()}
+                for table, kept in state[name]["state"].items()
+            }
+            optimizer.load_state_dict({"state": saved})
+
+
+def refuse_other_tables(state: Mapping[str, Any], collections: Mapping[str, Any]) -> None:
+    """Check that a state is of these collections.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if set(state) != set(collections):
+        raise ConfigError(
+            f"The checkpoint holds optimiser state of {sorted(state)}, the model has "
+            f"{sorted(collections)}; resume with the configuration it was trained with."
+        )
 
 
 def fuse_tables(module: nn.Module, config: FusedOptimizerConfig) -> FusedTables:
@@ -133,16 +186,7 @@ def fuse_tables(module: nn.Module, config: FusedOptimizerConfig) -> FusedTables:
     Raises:
         ConfigError: the optimiser is not one of ``OPTIMIZERS``, or a rate is not positive.
     """
-    if config.optimizer not in OPTIMIZERS:
-        raise ConfigError(
-            f"optimizer={config.optimizer!r} cannot run in the tables' backward; "
-            f"choose one of {', '.join(OPTIMIZERS)}."
-        )
-    if config.learning_rate <= 0 or config.epsilon <= 0:
-        raise ConfigError(
-            f"The tables' optimiser has learning_rate={config.learning_rate} and "
-            f"epsilon={config.epsilon}; both must be positive."
-        )
+    check_optimizer(config)
     collections = {}
     for name, child in list(module.named_modules()):
         if isinstance(child, EmbeddingBagCollection):
@@ -157,19 +201,51 @@ def fuse_tables(module: nn.Module, config: FusedOptimizerConfig) -> FusedTables:
 def _fused(
     collection: EmbeddingBagCollection, config: FusedOptimizerConfig
 ) -> FusedEmbeddingBagCollection:
-    options: dict[str, Any] = {
-        "lr": config.learning_rate,
-        # Pooling folds every index into its table, so FBGEMM need not look at each one again.
-        "bounds_check_mode": BoundsCheckMode.NONE,
-    }
-    if config.optimizer != "sgd":
-        options["eps"] = config.epsilon
     fused = FusedCollection(
         collection.embedding_bag_configs(),
         optimizer_type=OPTIMIZERS[config.optimizer],
-        optimizer_kwargs=options,
+        # Pooling folds every index into its table, so FBGEMM need not look at each one again.
+        optimizer_kwargs=optimizer_options(config) | {"bounds_check_mode": BoundsCheckMode.NONE},
         is_weighted=collection.is_weighted(),
         device=collection.device,
     )
     fused.load_state_dict(collection.state_dict())
     return fused
+
+
+def check_optimizer(config: FusedOptimizerConfig) -> None:
+    """Check what a user gave.
+
+    Raises:
+        ConfigError: the optimiser is not one of ``OPTIMIZERS``, or a rate is not positive.
+    """
+    if config.optimizer not in OPTIMIZERS:
+        raise ConfigError(
+            f"optimizer={config.optimizer!r} cannot run in the tables' backward; "
+            f"choose one of {', '.join(OPTIMIZERS)}."
+        )
+    if config.learning_rate <= 0 or config.epsilon <= 0:
+        raise ConfigError(
+            f"The tables' optimiser has learning_rate={config.learning_rate} and "
+            f"epsilon={config.epsilon}; both must be positive."
+        )
+
+
+def optimizer_options(config: FusedOptimizerConfig) -> dict[str, Any]:
+    """What the class in ``OPTIMIZERS`` is made with."""
+    options = {"lr": config.learning_rate}
+    if config.optimizer != "sgd":
+        options["eps"] = config.epsilon
+    return options
+
+
+def merged_columns(state: Tensor, like: Tensor) -> Tensor:
+    """Row-wise state [S · rows] of a table in S column shards as the state [rows] of a whole one.
+
+    Row-wise Adagrad of a column shard sums the mean of grad² over the shard's own columns; the
+    mean over shards of equal width is the sum that the whole table would have. Other states come
+    back as they are.
+    """
+    if state.shape == like.shape:
+        return state
+    return state.view(-1, len(like)).mean(dim=0)

@@ -232,7 +232,7 @@ def test_cell_pooling_and_slice_pooling_are_the_same_model() -> None:
 def test_tables_are_left_to_the_fused_optimiser() -> None:
     model = make_model()
     model.configure_model()
-    tables = {p.data_ptr() for fused in model.fused.values() for p in fused.parameters()}
+    tables = {p.data_ptr() for placed in model.tables.values() for p in placed.parameters()}
     dense = dense_parameters(model)
     assert not tables & {p.data_ptr() for p in dense}
     expected = {name for name, _ in model.named_parameters() if "embedding_bags" not in name}

@@ -1,0 +1,309 @@
+"""The sharding plan: made by TorchRec's planner under our constraints, kept as plain records."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from torchrec import EmbeddingBagCollection
+from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+from torchrec.distributed.planner.storage_reservations import HeuristicalStorageReservation
+from torchrec.distributed.planner.types import (
+    PlannerError,
+    PlannerErrorType,
+    ShardingOption,
+    Stats,
+)
+from torchrec.distributed.types import CacheParams, ShardingPlan
+
+from recsys.distributed.config import StrategyConfig
+from recsys.distributed.sharded_collection import CollectionSharder
+from recsys.errors import ConfigError
+from recsys.optim.fused import (
+    OPTIMIZERS,
+    FusedOptimizerConfig,
+    check_optimizer,
+    optimizer_options,
+)
+
+#: Weights, gradients, and two states of Adam with their copies: TorchRec's rule of thumb.
+DENSE_COPIES = 6
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A part of a table.
+
+    Attributes:
+        rank: the process that holds it.
+        rows: its height.
+        columns: its width.
+        device_bytes: estimated memory on the GPU: weights, optimiser, inputs and outputs.
+        host_bytes: likewise on the host.
+    """
+
+    rank: int
+    rows: int
+    columns: int
+    device_bytes: int
+    host_bytes: int
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """Where a table goes.
+
+    Attributes:
+        name: its path in the model.
+        rows: its height.
+        width: D.
+        sharding_type: TorchRec's name of how it is cut.
+        compute_kernel: TorchRec's name of how it is looked up and updated.
+        shards: its parts.
+    """
+
+    name: str
+    rows: int
+    width: int
+    sharding_type: str
+    compute_kernel: str
+    shards: tuple[ShardPlan, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where all tables of a model go.
+
+    Attributes:
+        world_size: number of processes.
+        device: ``cpu`` or ``cuda``.
+        batch_size: examples per process and step that the estimates assume.
+        dense_bytes: estimated memory of the dense part, on every process.
+        tables: largest first.
+    """
+
+    world_size: int
+    device: str
+    batch_size: int
+    dense_bytes: int
+    tables: tuple[TablePlan, ...]
+
+    def bytes_per_rank(self) -> list[int]:
+        """Estimated memory on the device that computes, tables and dense part."""
+        total = [self.dense_bytes] * self.world_size
+        for table in self.tables:
+            for shard in table.shards:
+                on_device = shard.device_bytes if self.device == "cuda" else shard.host_bytes
+                total[shard.rank] += on_device
+        return total
+
+    def host_bytes_per_rank(self) -> list[int]:
+        """Estimated memory on the host, of tables that lie there."""
+        total = [0] * self.world_size
+        for table in self.tables:
+            for shard in table.shards:
+                total[shard.rank] += shard.host_bytes
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The processes a plan is for.
+
+    Attributes:
+        world_size: number of processes.
+        per_node: processes of a node.
+        device: ``cpu`` or ``cuda``.
+        device_bytes: memory of a GPU, 0 without one.
+        host_bytes: memory of the host, per process.
+    """
+
+    world_size: int
+    per_node: int
+    device: str
+    device_bytes: int
+    host_bytes: int
+
+
+class PlanDoesNotFitError(ConfigError):
+    """No plan under the constraints fits into the memory."""
+
+
+def this_machine(config: StrategyConfig, world_size: int, per_node: int, device: str) -> Machine:
+    """What the processes of this run have, where the configuration does not say it."""
+    given = config.topology
+    device_bytes = 0
+    if device == "cuda":
+        device_bytes = (
+            torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+            if given.device_memory_gib is None
+            else _bytes(given.device_memory_gib)
+        )
+    host_bytes = (
+        psutil.virtual_memory().total // per_node
+        if given.host_memory_gib is None
+        else _bytes(given.host_memory_gib)
+    )
+    return Machine(world_size, per_node, device, device_bytes, host_bytes)
+
+
+def mark_optimizers(module: nn.Module, optimizers: Mapping[str, FusedOptimizerConfig]) -> None:
+    """Note at every table's weight how it is updated, where planner and sharder read it.
+
+    Raises:
+        ConfigError: an optimiser that cannot be used.
+    """
+    for child, config in optimizers.items():
+        check_optimizer(config)
+        for collection in collections_of(module.get_submodule(child)).values():
+            for weight in collection.parameters():
+                weight._optimizer_classes = [OPTIMIZERS[config.optimizer]]  # type: ignore[attr-defined]
+                weight._optimizer_kwargs = [optimizer_options(config)]  # type: ignore[attr-defined]
+
+
+def collections_of(module: nn.Module) -> dict[str, EmbeddingBagCollection]:
+    """The table collections of ``module``, by name."""
+    return {
+        name: child
+        for name, child in module.named_modules()
+        if isinstance(child, EmbeddingBagCollection)
+    }
+
+
+def make_plan(
+    module: nn.Module, config: StrategyConfig, machine: Machine
+) -> tuple[Plan, ShardingPlan]:
+    """Plan the tables of ``module``, whose optimisers are marked.
+
+    Returns:
+        The plan as records, and as TorchRec takes it.
+
+    Raises:
+        PlanDoesNotFitError: the tables are too large for the memory.
+        ConfigError: the constraints leave a table no way to be sharded on this device.
+    """
+    dense_bytes = DENSE_COPIES * _dense_bytes(module)
+    record = _Record()
+    with warnings.catch_warnings():
+        # its advice concerns models whose dense part is not built; ours is, and is measured
+        warnings.simplefilter("ignore", FutureWarning)
+        reservation = HeuristicalStorageReservation(
+            percentage=config.topology.reserve, dense_tensor_estimate=dense_bytes
+        )
+    planner = EmbeddingShardingPlanner(
+        topology=Topology(
+            world_size=machine.world_size,
+            local_world_size=min(machine.per_node, machine.world_size),
+            compute_device=machine.device,
+            hbm_cap=machine.device_bytes,
+            ddr_cap=machine.host_bytes,
+        ),
+        batch_size=config.batch_size,
+        storage_reservation=reservation,
+        constraints=_constraints(module, config),
+        stats=[record],
+        debug=False,
+    )
+    try:
+        sharding = planner.plan(module, [CollectionSharder()])
+    except PlannerError as error:
+        raise _explained(error, config, machine) from error
+    tables = [_table_plan(option) for option in record.options]
+    tables.sort(key=lambda table: (-table.rows * table.width, table.name))
+    plan = Plan(machine.world_size, machine.device, config.batch_size, dense_bytes, tuple(tables))
+    return plan, sharding
+
+
+class _Record(Stats):
+    """Keeps the sharding options that the planner chose."""
+
+    def __init__(self) -> None:
+        self.options: Sequence[ShardingOption] = ()
+
+    def log(self, *args: Any, best_plan: list[ShardingOption], **kwargs: Any) -> None:
+        self.options = best_plan
+
+
+def _constraints(module: nn.Module, config: StrategyConfig) -> dict[str, ParameterConstraints]:
+    constraints = {}
+    for collection in collections_of(module).values():
+        for table in collection.embedding_bag_configs():
+            given = config.constraint(table.name)
+            cache = None
+            if given.cache_fraction is not None:
+                cache = CacheParams(load_factor=given.cache_fraction)
+            constraints[table.name] = ParameterConstraints(
+                sharding_types=given.sharding_types or None,
+                compute_kernels=given.compute_kernels or None,
+                min_partition=given.min_columns,
+                cache_params=cache,
+                pooling_factors=[given.lookups] * len(table.feature_names),
+                is_weighted=collection.is_weighted(),
+            )
+    return constraints
+
+
+def _table_plan(option: ShardingOption) -> TablePlan:
+    rows, width = option.tensor.shape
+    shards = tuple(
+        ShardPlan(
+            rank=shard.rank,
+            rows=shard.size[0],
+            columns=shard.size[1],
+            device_bytes=shard.storage.hbm,
+            host_bytes=shard.storage.ddr,
+        )
+        for shard in option.shards
+    )
+    return TablePlan(option.fqn, rows, width, option.sharding_type, option.compute_kernel, shards)
+
+
+def _dense_bytes(module: nn.Module) -> int:
+    """Size of the weights and buffers that are no tables."""
+    tables = {
+        id(weight)
+        for collection in collections_of(module).values()
+        for weight in collection.parameters()
+    }
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in (*module.parameters(), *module.buffers())
+        if id(tensor) not in tables
+    )
+
+
+def _explained(error: PlannerError, config: StrategyConfig, machine: Machine) -> ConfigError:
+    """The planner's refusal as a sentence."""
+    if error.error_type in (PlannerErrorType.INSUFFICIENT_STORAGE, PlannerErrorType.PARTITION):
+        memory, place = (
+            (machine.device_bytes, "GPU")
+            if machine.device == "cuda"
+            else (machine.host_bytes, "process")
+        )
+        return PlanDoesNotFitError(
+            f"The tables do not fit: {machine.world_size} process(es) with "
+            f"{memory / 2**30:,.1f} GiB per {place}, of which {config.topology.reserve:.0%} stay "
+            "free; use more processes, allow strategy.tables to cut tables by rows or columns or "
+            "to keep them in host memory (fused_uvm, fused_uvm_caching), or make tables smaller."
+        )
+    if error.error_type == PlannerErrorType.STRICT_CONSTRAINTS:
+        return ConfigError(
+            "strategy.tables leaves a table no way to be sharded: "
+            f"{' '.join(str(error).split())[:300]} On {machine.device} there are "
+            f"{', '.join(CollectionSharder().sharding_types(machine.device))}; data_parallel "
+            "needs the kernel dense, all others a fused one."
+        )
+    return ConfigError(f"No sharding plan: {' '.join(str(error).split())[:400]}")
+
+
+def _bytes(gib: float) -> int:
+    return round(gib * 2**30)

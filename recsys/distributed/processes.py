@@ -1,0 +1,151 @@
+"""The processes of a run: started, brought together, and asked one after the other."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from recsys.errors import ConfigError, RecsysError
+
+Result = TypeVar("Result")
+
+
+def started_by_a_launcher() -> bool:
+    """Whether torchrun (or ``on_processes``) or SLURM has started this process beside others."""
+    return TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
+
+
+def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Result:
+    """Call ``function`` in ``count`` new processes of this machine, as torchrun would.
+
+    Each finds its place where torchrun puts it, in its environment. If one fails the others are
+    ended.
+
+    Returns:
+        What it returned on the first rank.
+
+    Raises:
+        RecsysError: that of the process that failed first.
+        RuntimeError: a process failed otherwise.
+    """
+    cores = len(os.sched_getaffinity(0))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        start_method="spawn",
+        max_restarts=0,
+        monitor_interval=0.2,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            results = elastic_launch(settings, _call)(folder, function, *args)
+        except ChildFailedError as error:
+            for path in sorted(Path(folder).iterdir()):
+                raise pickle.loads(path.read_bytes()) from None
+            rank, failure = error.get_first_failure()
+            raise RuntimeError(f"process {rank} failed: {_message(failure.message)}") from None
+    first: Result = results[0]
+    return first
+
+
+def _call(folder: str, function: Callable[..., Result], *args: Any) -> Result:
+    """Call ``function`` in a new process; an error of the user's is left in ``folder``."""
+    try:
+        return function(*args)
+    except RecsysError as error:
+        place = Path(folder) / os.environ["RANK"]
+        place.with_suffix(".part").write_bytes(pickle.dumps(error))
+        place.with_suffix(".part").rename(place)
+        raise
+
+
+def _message(report: Any) -> str:
+    """What elastic says of a process that failed: a text, or a report with the traceback."""
+    if isinstance(report, dict):
+        report = report.get("message", report)
+    if isinstance(report, dict):
+        report = report.get("message", report)
+    return str(report)
+
+
+@contextmanager
+def process_group(num_processes: int, backend: str, timeout_minutes: float) -> Iterator[None]:
+    """Meet the other processes until the block ends.
+
+    Args:
+        num_processes: how many there must be.
+        backend: ``gloo`` on CPUs, ``nccl`` on GPUs.
+        timeout_minutes: how long one waits for the others.
+
+    Raises:
+        ConfigError: the launcher has started another number of processes.
+    """
+    timeout = timedelta(minutes=timeout_minutes)
+    if started_by_a_launcher():
+        environment = (
+            TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
+        )
+        world_size = environment.world_size()
+        if world_size != num_processes:
+            raise ConfigError(
+                f"{world_size} process(es) were started, but trainer.devices times "
+                f"trainer.num_nodes is {num_processes}; start one process per device on every node."
+            )
+        os.environ["MASTER_ADDR"] = environment.main_address
+        os.environ["MASTER_PORT"] = str(environment.main_port)
+        if backend == "nccl":
+            torch.cuda.set_device(environment.local_rank())
+        dist.init_process_group(
+            backend, rank=environment.global_rank(), world_size=world_size, timeout=timeout
+        )
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the first one, or the only one."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def on_first_rank(function: Callable[[], Result]) -> Result:
+    """Call ``function`` in the first process alone; every process gets what it returned.
+
+    Raises:
+        Exception: on every rank, what it raised on the first.
+    """
+    if not dist.is_initialized():
+        return function()
+    outcome: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            outcome[0] = function()
+        except Exception as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: Result = outcome[0]
+    return result

@@ -1,0 +1,107 @@
+"""DV365 on two gloo ranks is DV365 on one with the batches of both, however tables are sharded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.strategies import StrategyRegistry
+from torch import Tensor
+
+from recsys.distributed.sharded_tables import in_column_shards
+from recsys.distributed.strategy import TorchRecStrategy
+
+from .ranks import module_of, run_ranks
+
+PROCESS = Path(__file__).with_name("dv365_process.py")
+dv365 = module_of(PROCESS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def ranks(folder: Path) -> list[dict[str, Any]]:
+    """What the two ranks came to in every run."""
+    return run_ranks(PROCESS, folder)
+
+
+@pytest.fixture(scope="module", params=sorted(dv365.RUNS))
+def run(request: pytest.FixtureRequest, ranks: list[dict[str, Any]], folder: Path) -> Any:
+    """The name of a run, and what two ranks and one process came to."""
+    name = request.param
+    one = dv365.in_one_process(name, folder / "one")
+    return name, [rank[name] for rank in ranks], one
+
+
+def state_of(result: dict[str, Any]) -> dict[str, Tensor]:
+    """Weights and table optimisers' state of a result's checkpoint, by name."""
+    checkpoint = torch.load(result["path"], weights_only=False)
+    state = dict(checkpoint["state_dict"])
+    for child, collections in checkpoint["fused_tables"].items():
+        for collection, content in collections.items():
+            for table in content["state"].values():
+                state |= {f"{child}.{collection}.{key}": value for key, value in table.items()}
+    return state
+
+
+def test_losses_are_those_of_one_process(run: Any) -> None:
+    _, (first, second), one = run
+    assert first["losses"] == second["losses"]
+    assert first["losses"] == pytest.approx(one["losses"], rel=1e-5)
+
+
+def test_weights_and_optimiser_state_are_those_of_one_process(run: Any) -> None:
+    _, (first, _), one = run
+    ours, expected = state_of(first), state_of(one)
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_metrics_are_those_of_one_process(run: Any) -> None:
+    """Loss, NE and calibration by sums over ranks, AUC over the rows of both."""
+    _, (first, second), one = run
+    assert first["metrics"] == second["metrics"]
+    assert first["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
+    assert {"val/loss", "val/ne/liked", "val/auc/liked"} <= one["metrics"].keys()
+
+
+def test_tables_are_sharded_as_the_constraints_say(ranks: list[dict[str, Any]]) -> None:
+    for name in ("table_wise", "column_wise", "table_column_wise", "data_parallel"):
+        [plan] = ranks[0][name]["plan"]
+        assert not ranks[1][name]["plan"]
+        assert {table.sharding_type for table in plan.tables} == {name}
+        assert {shard.rank for table in plan.tables for shard in table.shards} == {0, 1}
+    [plan] = ranks[0]["mixed"]["plan"]
+    types = {table.name.rpartition(".")[2]: table.sharding_type for table in plan.tables}
+    assert types["user_id"] == "data_parallel"
+    assert types["topic_id"] == "column_wise"
+    assert {type for name, type in types.items() if "explicit" in name} == {"table_wise"}
+
+
+def test_a_step_without_any_row_of_a_task_on_one_rank() -> None:
+    """In ``RUNS`` the second rank has no watch time in the first step."""
+    first, second = dv365.parts(0)
+    assert second.labels[:, 1].isnan().all() and not first.labels[:, 1].isnan().all()
+
+
+def test_column_shards_keep_a_state_of_their_own() -> None:
+    """Two column shards of two rows; the whole table's state is their mean, and back."""
+    state = torch.tensor([1.0, 2.0, 3.0, 6.0])
+    assert in_column_shards(state, rows=2, count=2) is state
+    assert in_column_shards(state, rows=2, count=1).tolist() == [2.0, 4.0]
+    assert in_column_shards(torch.tensor([2.0, 4.0]), rows=2, count=2).tolist() == [2, 4, 2, 4]
+    whole = torch.ones(2, 8)
+    assert in_column_shards(whole, rows=2, count=2) is whole
+
+
+def test_lightning_knows_the_strategy_by_name() -> None:
+    assert "torchrec" in StrategyRegistry
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, strategy="torchrec", logger=False)
+    assert isinstance(trainer.strategy, TorchRecStrategy)
