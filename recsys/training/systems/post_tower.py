@@ -14,6 +14,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
 from recsys.data.post_corpus import PostCorpusConfig, read_post_corpus
 from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE, write_post_embeddings
+from recsys.data.post_features import PostFeatures
 from recsys.data.post_pairs import PostPairConfig, PostPairDataModule
 from recsys.data.schema import FeatureKind, FeatureSide, Split
 from recsys.data.vocabulary import INDEX, RAW, Vocabulary
@@ -86,21 +87,23 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         self, config: PostTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> PostSimilarity:
         """The model with the posts as they are now."""
-        categorical = manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
         tower = config.model.tower
         corpus = read_post_corpus(dataset, config.corpus, tower.hashed_text, tower.pretrained_text)
-        return PostSimilarity(config.model, corpus, categorical, config.optim)
+        return _model(config, corpus, manifest)
 
     def finish(self, run_dir: Path) -> None:
         """Write the embedding of every post into the run folder: ``post_embeddings.parquet``."""
         write_run_embeddings(load_run(run_dir), run_dir / POST_EMBEDDINGS_FILE)
 
     def evaluate(self, run: PostTowerRun, config: EvaluateConfig) -> Metrics:
-        """Similarity to the last post as a retrieval model, beside the untrained baselines."""
+        """Similarity to the last post as a retrieval model, beside the untrained baselines.
+
+        The baselines of content, ``last_post`` and ``mean_of_history``, use the tower as it was
+        before training: the model against ``last_post`` is what training gave.
+        """
         protocol = self.protocol(run.config, run.dataset, Split(config.split))
-        posts = run.model.embed_all()
-        scorer = _last_post(protocol, posts)
-        return evaluate_retrieval(run, config, protocol, scorer, posts)
+        scorer = _last_post(protocol, run.model.embed_all())
+        return evaluate_retrieval(run, config, protocol, scorer, untrained(run).embed_all())
 
 
 def write_run_embeddings(run: PostTowerRun, path: Path) -> None:
@@ -112,6 +115,20 @@ def write_run_embeddings(run: PostTowerRun, path: Path) -> None:
     temporary = path.with_suffix(".partial")
     write_post_embeddings(temporary, table[RAW].filter(known), embeddings[index][known])
     temporary.replace(path)
+
+
+def untrained(run: PostTowerRun) -> PostSimilarity:
+    """The model with the weights that its training began with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.config.seed)
+        return _model(run.config, run.model.corpus, run.manifest).eval()
+
+
+def _model(
+    config: PostTowerRunConfig, corpus: PostFeatures, manifest: DatasetManifest
+) -> PostSimilarity:
+    categorical = manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
+    return PostSimilarity(config.model, corpus, categorical, config.optim)
 
 
 def _last_post(protocol: RetrievalProtocol, posts: Tensor) -> DotProductScorer:
