@@ -21,3 +21,7 @@ class ArtifactError(RecsysError):
 
 class InstallationError(RecsysError):
     """A package that is missing or does not match the others."""
+
+
+class PreemptedError(RecsysError):
+    """A run that was told to stop and has saved its state; it can go on."""

@@ -14,10 +14,12 @@ from typer.exceptions import Abort, Exit, TyperException
 
 import recsys
 from recsys.cli.quiet import quieten
-from recsys.errors import RecsysError
+from recsys.errors import PreemptedError, RecsysError
 
 USER_ERROR = 2
 UNEXPECTED_ERROR = 1
+#: As EX_TEMPFAIL of sysexits.h: the same again may succeed.
+PREEMPTED = 75
 INTERRUPTED = 130
 
 
@@ -249,7 +251,9 @@ def main() -> None:
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Run one command line; the exit code is 0, 2 for what the user can mend, 1 otherwise."""
+    """Run one command line; the exit code is 0, 2 for what the user can mend, 75 for a run that
+    has saved its state because it was told to stop, 1 otherwise.
+    """
     quieten()
     return _exit_code(lambda: app(args=list(arguments), standalone_mode=False))
 
@@ -265,6 +269,9 @@ def _exit_code(command: Callable[[], object]) -> int:
         if message:  # empty where the help text was printed instead
             typer.echo(f"recsys: {message}", err=True)
         return USER_ERROR
+    except PreemptedError as stop:
+        typer.echo(f"recsys: {stop}", err=True)
+        return PREEMPTED
     except RecsysError as error:
         if _debugging():
             raise

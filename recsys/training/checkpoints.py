@@ -78,11 +78,9 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save the last state, unless this step's validation does it; the last step has one."""
-        interval = trainer.val_check_batch or math.inf
-        validated = trainer.enable_validation and (batch_idx + 1) % interval == 0
-        if _is_last_step(trainer):
+        if is_last_step(trainer):
             trainer.should_stop = True  # Lightning validates where a run is told to stop
-        elif trainer.global_step % self.every_n_steps == 0 and not validated:
+        elif trainer.global_step % self.every_n_steps == 0 and not is_validated(trainer, batch_idx):
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -124,7 +122,15 @@ class Checkpoints(Checkpoint):
         self.best_metrics = state_dict["best_metrics"]
 
 
-def _is_last_step(trainer: pl.Trainer) -> bool:
+def is_validated(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a regular validation follows the step of this batch."""
+    interval = trainer.val_check_batch or math.inf
+    over_epochs = trainer.check_val_every_n_epoch is None
+    done = trainer.fit_loop.total_batch_idx if over_epochs else batch_idx
+    return bool(trainer.enable_validation and (done + 1) % interval == 0)
+
+
+def is_last_step(trainer: pl.Trainer) -> bool:
     """Whether the training ends after this step."""
     last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
     return trainer.global_step == trainer.max_steps or (last_epoch and trainer.is_last_batch)

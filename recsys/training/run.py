@@ -21,6 +21,7 @@ from recsys.training.datasets import open_or_prepare
 from recsys.training.load import open_dataset
 from recsys.training.metrics_file import replace_metrics
 from recsys.training.metrics_log import MetricsCsv
+from recsys.training.preemption import Preemption
 from recsys.training.protocols import with_protocol
 from recsys.training.run_folder import (
     begin,
@@ -91,7 +92,11 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
             f"trainer.devices={settings.devices}: training on more than one device needs the "
             "sharded strategy, which is not there yet; set trainer.devices=1."
         )
-    callbacks: list[pl.Callback] = [StepSeed(config.seed), checkpoints]
+    callbacks: list[pl.Callback] = [
+        StepSeed(config.seed),
+        checkpoints,
+        Preemption(run_dir / FOLDER),
+    ]
     if settings.progress_bar:
         callbacks.append(ProgressBar())
     try:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from recsys.data.manifest import FILE_NAME as DATASET_FILE
 from recsys.data.manifest import DatasetManifest
 from recsys.errors import ConfigError
 from recsys.training.checkpoints import FOLDER, LAST
 from recsys.training.composition import save
 from recsys.training.config import RunConfig
+from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
 from recsys.training.environment import write_environment
 from recsys.training.load import CONFIG_FILE, load_config, read_checkpoint
 from recsys.training.metrics_log import MetricsCsv
@@ -24,6 +26,10 @@ from recsys.training.predict import FOLDER as PREDICTIONS
 RUNS = Path("runs")
 LOCK_FILE = ".lock"
 WANDB_FILE = "wandb_run_id"
+#: What the ranks print, where a launcher has started them.
+LOGS = "logs"
+#: What may be in the folder of a run that has not begun, or died while it did.
+_BEFORE_A_RUN = (LOCK_FILE, LOGS, DATASET_FILE, ENVIRONMENT_FILE)
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -62,19 +68,19 @@ def held(run_dir: Path) -> Iterator[None]:
 
 
 def begin(run_dir: Path, config: RunConfig, manifest: DatasetManifest) -> None:
-    """Write what a new run depends on into its folder.
+    """Write what a new run depends on into its folder; with its configuration it has begun.
 
     Raises:
         ConfigError: the folder is not empty.
     """
-    if any(path.name != LOCK_FILE for path in run_dir.iterdir()):
+    if any(path.name not in _BEFORE_A_RUN for path in run_dir.iterdir()):
         raise ConfigError(
             f"The run folder {run_dir} is not empty; go on with that run by resume=true, or give "
             "another run_dir."
         )
-    save(replace(config, run_dir=str(run_dir)), run_dir / CONFIG_FILE)
     manifest.save(run_dir)
     write_environment(run_dir)
+    save(replace(config, run_dir=str(run_dir)), run_dir / CONFIG_FILE)
 
 
 def go_back_to_checkpoint(run_dir: Path) -> Path | None:

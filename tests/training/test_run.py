@@ -34,6 +34,7 @@ from recsys.training.run_folder import WANDB_FILE, begin, held
 from recsys.training.systems.dv365 import DV365RunConfig
 
 from .conftest import TINY_RUN
+from .run_checks import assert_equal_runs, assert_equal_states
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +105,12 @@ def test_a_finished_run_goes_on_as_if_it_had_not_ended(
     train(replace(load_config(folder), resume=True, trainer=config.trainer))
     validations = read_metrics(folder).filter(metric="val/ne/mean")
     assert validations["step"].to_list() == [4, 6, 8, 12]
-    _assert_equal_states(folder, whole, LAST)
+    assert_equal_states(folder, whole, LAST)
 
     log = read_metrics(folder)
     train(replace(load_config(folder), resume=True, trainer=config.trainer))  # nothing is left
     assert_frame_equal(read_metrics(folder), log)
-    _assert_equal_states(folder, whole, LAST)
+    assert_equal_states(folder, whole, LAST)
 
 
 def test_without_a_binary_task_the_loss_chooses(tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_a_killed_run_resumes_exactly(
 
     train(replace(load_config(killed), resume=True))
 
-    _assert_equal_runs(killed, whole)
+    assert_equal_runs(killed, whole)
 
 
 @pytest.mark.slow
@@ -269,7 +270,7 @@ def test_a_run_cut_anywhere_resumes_exactly(
 
     train(replace(load_config(cut), resume=True))
 
-    _assert_equal_runs(cut, whole)
+    assert_equal_runs(cut, whole)
 
 
 def test_resuming_without_a_run_folder_is_refused(run_config: DV365RunConfig) -> None:
@@ -281,22 +282,6 @@ def _requests_for(config: DV365RunConfig, batches: int) -> int:
     """Requests per batch that make an epoch of ``batches`` batches."""
     dataset, _ = open_or_prepare(config.data)
     return -(-len(dataset.requests("fit")) // batches)
-
-
-def _assert_equal_runs(resumed: Path, whole: Path) -> None:
-    assert_frame_equal(read_metrics(resumed), read_metrics(whole), check_exact=True)
-    for name in (BEST, LAST):
-        _assert_equal_states(resumed, whole, name)
-    both = [json.loads((folder / "metrics.json").read_text()) for folder in (whole, resumed)]
-    assert both[0] == both[1]
-
-
-def _assert_equal_states(resumed: Path, whole: Path, checkpoint: str) -> None:
-    expected = torch.load(whole / FOLDER / checkpoint, weights_only=True)
-    found = torch.load(resumed / FOLDER / checkpoint, weights_only=True)
-    assert found["global_step"] == expected["global_step"]
-    for key, tensor in expected["state_dict"].items():
-        torch.testing.assert_close(found["state_dict"][key], tensor, rtol=0, atol=0)
 
 
 def _train_and_kill(config: DV365RunConfig, tmp_path: Path, after: int) -> None:

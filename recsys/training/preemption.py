@@ -1,0 +1,81 @@
+"""A run that is told to stop saves its state first, so that it can go on as if it had not."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+
+from recsys.errors import PreemptedError
+from recsys.training.checkpoints import LAST, is_last_step, is_validated
+
+#: What a launcher sends to every rank some time before the processes are killed.
+SIGNAL = signal.SIGUSR1
+
+
+class Preemption(pl.Callback):
+    """On SIGUSR1 saves ``last.ckpt`` after the step that is being computed, and ends the run.
+
+    The ranks agree on the step: one that was told stops them all. A step that is validated is
+    saved after its validation, by ``Checkpoints``; a run that is at its last step finishes.
+
+    Attributes:
+        requested: whether this rank was told to stop.
+        saved: whether the ranks have agreed to stop, and the step that was done last is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.requested = False
+        self.saved = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Listen from now on, and before Lightning does, which leaves a signal that is handled.
+
+        Its own way under SLURM is another: a checkpoint of its own kind, saved at once.
+        """
+        signal.signal(SIGNAL, self._request)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save the step, unless its validation does."""
+        if is_last_step(trainer) or is_validated(trainer, batch_idx):
+            return
+        if self._is_requested_anywhere(trainer):
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+            self.saved = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Know the step as saved."""
+        if trainer.state.fn == "fit" and not is_last_step(trainer):
+            self.saved = self._is_requested_anywhere(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop, now that the numbers of the saved step are logged.
+
+        Raises:
+            PreemptedError: the run was told to stop, and can go on.
+        """
+        if self.saved:
+            raise PreemptedError(
+                f"Told to stop by {SIGNAL.name}: step {trainer.global_step} is saved in "
+                f"{self.folder / LAST}; go on by `recsys train run_dir={self.folder.parent} "
+                "resume=true`."
+            )
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+    def _is_requested_anywhere(self, trainer: pl.Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(self.requested, all=False)
