@@ -1,0 +1,1 @@
+"""`recsys sweep`: a search over settings, described in the format of Weights & Biases."""
