@@ -13,8 +13,8 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 import recsys
-from recsys.cli.quiet import quieten
 from recsys.errors import PreemptedError, RecsysError
+from recsys.quiet import quieten
 
 USER_ERROR = 2
 UNEXPECTED_ERROR = 1

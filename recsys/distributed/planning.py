@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -213,10 +214,13 @@ def make_plan(
         stats=[record],
         debug=False,
     )
+    logging.disable(logging.ERROR)  # what it logs of a refusal, the error below says
     try:
         sharding = planner.plan(module, [CollectionSharder()])
     except PlannerError as error:
         raise _explained(error, config, machine) from error
+    finally:
+        logging.disable(logging.NOTSET)
     tables = [_table_plan(option) for option in record.options]
     tables.sort(key=lambda table: (-table.rows * table.width, table.name))
     plan = Plan(machine.world_size, machine.device, config.batch_size, dense_bytes, tuple(tables))

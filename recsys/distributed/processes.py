@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
+import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recsys.errors import ConfigError, RecsysError
+from recsys.quiet import quieten
 
 Result = TypeVar("Result")
 
@@ -59,32 +62,30 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
         try:
             results = elastic_launch(settings, _call)(folder, function, *args)
         except ChildFailedError as error:
-            for path in sorted(Path(folder).iterdir()):
-                raise pickle.loads(path.read_bytes()) from None
+            notes = [pickle.loads(path.read_bytes()) for path in Path(folder).glob("*.error")]
+            if notes:  # the ranks that fail later mostly miss the first
+                raise min(notes, key=lambda note: note[0])[1] from None
             rank, failure = error.get_first_failure()
-            raise RuntimeError(f"process {rank} failed: {_message(failure.message)}") from None
+            raise RuntimeError(f"process {rank} died: {failure.message}") from None
     first: Result = results[0]
     return first
 
 
 def _call(folder: str, function: Callable[..., Result], *args: Any) -> Result:
-    """Call ``function`` in a new process; an error of the user's is left in ``folder``."""
+    """Call ``function`` in a new process; if it fails, leave a note of when and why."""
+    quieten()
     try:
         return function(*args)
-    except RecsysError as error:
-        place = Path(folder) / os.environ["RANK"]
-        place.with_suffix(".part").write_bytes(pickle.dumps(error))
-        place.with_suffix(".part").rename(place)
+    except Exception as error:
+        rank = os.environ["RANK"]
+        note: Exception = error
+        if not isinstance(error, RecsysError):  # others may not survive pickling
+            note = RuntimeError(f"process {rank} failed: {type(error).__name__}: {error}")
+            note.add_note(traceback.format_exc())
+        part = Path(folder) / f"{rank}.part"
+        part.write_bytes(pickle.dumps((time.time(), note)))
+        part.rename(part.with_suffix(".error"))
         raise
-
-
-def _message(report: Any) -> str:
-    """What elastic says of a process that failed: a text, or a report with the traceback."""
-    if isinstance(report, dict):
-        report = report.get("message", report)
-    if isinstance(report, dict):
-        report = report.get("message", report)
-    return str(report)
 
 
 @contextmanager
@@ -121,13 +122,12 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     try:
         yield
-    finally:
-        dist.destroy_process_group()
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the first one, or the only one."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    except BaseException:
+        # the others hear of a failure when this process ends, having said why
+        if dist.get_world_size() == 1:
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def on_first_rank(function: Callable[[], Result]) -> Result:
@@ -149,3 +149,15 @@ def on_first_rank(function: Callable[[], Result]) -> Result:
         raise outcome[1]
     result: Result = outcome[0]
     return result
+
+
+@contextmanager
+def first_rank_first() -> Iterator[None]:
+    """Let the other processes into the block when the first one has left it."""
+    several = dist.is_initialized()
+    first = not several or dist.get_rank() == 0
+    if several and not first:
+        dist.barrier()
+    yield
+    if several and first:
+        dist.barrier()

@@ -10,13 +10,15 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 #: A prime that keeps the seeds of (seed, step) pairs apart.
 SEED_STRIDE = 1_000_003
+#: Above all of these, as a seed is below 2^32.
+PLACE_STRIDE = 2**52
 
 
 class StepSeed(pl.Callback):
     """The randomness of a step (dropout) depends on the seed and the step alone.
 
     So a resumed run draws what the run that was not killed drew, whatever else used the
-    generator before.
+    generator before. Every rank draws something else, and every batch of an accumulated step.
     """
 
     def __init__(self, seed: int) -> None:
@@ -26,7 +28,9 @@ class StepSeed(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed the generators of the CPU and of every GPU."""
-        torch.manual_seed(self.seed * SEED_STRIDE + trainer.global_step)
+        batches = trainer.accumulate_grad_batches
+        place = trainer.global_rank * batches + batch_idx % batches
+        torch.manual_seed(self.seed * SEED_STRIDE + trainer.global_step + place * PLACE_STRIDE)
 
 
 class ProgressBar(RichProgressBar):

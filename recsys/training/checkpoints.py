@@ -80,7 +80,11 @@ class Checkpoints(Checkpoint):
         """Save the last state, unless this step's validation does it; the last step has one."""
         if is_last_step(trainer):
             trainer.should_stop = True  # Lightning validates where a run is told to stop
-        elif trainer.global_step % self.every_n_steps == 0 and not is_validated(trainer, batch_idx):
+        elif (
+            trainer.global_step % self.every_n_steps == 0
+            and not is_within_step(trainer, batch_idx)
+            and not is_validated(trainer, batch_idx)
+        ):
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -95,13 +99,14 @@ class Checkpoints(Checkpoint):
         defined = not math.isnan(value)
         if not defined:
             value = measured[self.monitor.fallback]
-        if self._is_best(value, highest=defined and self.monitor.highest):
+        # the ranks must agree, for all of them save
+        if trainer.strategy.broadcast(self._is_best(value, defined and self.monitor.highest)):
             self.best_value, self.best_step = value, trainer.global_step
             self.best_metrics = measured
             trainer.save_checkpoint(self.folder / BEST, weights_only=False)
         trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
-    def _is_best(self, value: float, *, highest: bool) -> bool:
+    def _is_best(self, value: float, highest: bool) -> bool:
         best = self.best_value
         if best is None or math.isnan(best):
             return True
@@ -120,6 +125,12 @@ class Checkpoints(Checkpoint):
         self.best_value = state_dict["best_value"]
         self.best_step = state_dict["best_step"]
         self.best_metrics = state_dict["best_metrics"]
+
+
+def is_within_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether further batches are accumulated into the step of this one."""
+    full = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+    return not full and not trainer.is_last_batch
 
 
 def is_validated(trainer: pl.Trainer, batch_idx: int) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from recsys.data.prepare import PrepareConfig
+from recsys.distributed.config import SINGLE, StrategyConfig
 from recsys.errors import ConfigError
 
 
@@ -18,12 +19,16 @@ class TrainerConfig:
         max_epochs: passes over the fit split.
         max_steps: optimiser steps at most, -1 for no limit.
         accelerator: ``cpu``, ``gpu`` or ``auto``.
-        devices: processes; more than one needs a sharded strategy, which is not there yet.
+        devices: processes of a node, each with its own GPU where there are GPUs; more than one
+            needs ``strategy=torchrec``.
+        num_nodes: nodes, each with so many processes.
         precision: as in Lightning, for example ``32-true`` or ``bf16-mixed``.
         gradient_clip: largest norm of the dense parameters' gradient, None for no limit. Tables
-            are updated in the backward and are not clipped.
-        validate_every_n_steps: steps of an epoch between validations, None for the end of each
-            epoch. The last step of the training is validated in any case.
+            are updated after every backward and are not clipped.
+        accumulate_batches: batches whose gradients make up a step of the dense parameters. Tables
+            take a step at each of them, with the batch's share of the gradient.
+        validate_every_n_steps: steps between validations, None for the end of each epoch. The
+            last step of the training is validated in any case.
         checkpoint_every_n_steps: steps between two saves of ``last.ckpt``.
         log_every_n_steps: steps between two lines of the training loss.
         deterministic: refuse operations that give other results from run to run.
@@ -34,8 +39,10 @@ class TrainerConfig:
     max_steps: int = -1
     accelerator: str = "cpu"
     devices: int = 1
+    num_nodes: int = 1
     precision: str = "32-true"
     gradient_clip: float | None = None
+    accumulate_batches: int = 1
     validate_every_n_steps: int | None = None
     checkpoint_every_n_steps: int = 200
     log_every_n_steps: int = 10
@@ -50,7 +57,8 @@ class TrainerConfig:
                 "limit."
             )
         intervals = ("max_epochs", "checkpoint_every_n_steps", "log_every_n_steps")
-        for name in (*intervals, "validate_every_n_steps"):
+        counts = ("devices", "num_nodes", "accumulate_batches")
+        for name in (*intervals, *counts, "validate_every_n_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"trainer.{name} is {value}, it must be at least 1.")
@@ -84,6 +92,7 @@ class RunConfig:
         data_dir: where data sets are looked for, before RECSYS_DATA_DIR and ./data.
         data: the data set and how it is prepared.
         trainer: how long and on what to train.
+        strategy: how the run is spread over processes.
         logger: where numbers go.
     """
 
@@ -95,9 +104,21 @@ class RunConfig:
     data_dir: str | None = None
     data: PrepareConfig = field(default_factory=PrepareConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
     def __post_init__(self) -> None:
-        """Refuse a seed that the generators do not take."""
+        """Refuse a seed that the generators do not take, and processes that nobody joins."""
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed is {self.seed}, it must lie between 0 and 2^32 - 1.")
+        if self.num_processes > 1 and self.strategy.name == SINGLE:
+            raise ConfigError(
+                f"trainer.devices={self.trainer.devices} and trainer.num_nodes="
+                f"{self.trainer.num_nodes} are {self.num_processes} processes, strategy=single is "
+                "one; choose strategy=torchrec."
+            )
+
+    @property
+    def num_processes(self) -> int:
+        """Processes of the run on all nodes."""
+        return self.trainer.devices * self.trainer.num_nodes

@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from recsys.errors import PreemptedError
-from recsys.training.checkpoints import LAST, is_last_step, is_validated
+from recsys.training.checkpoints import LAST, is_last_step, is_validated, is_within_step
 
 #: What a launcher sends to every rank some time before the processes are killed.
 SIGNAL = signal.SIGUSR1
@@ -48,6 +48,8 @@ class Preemption(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Save the step, unless its validation does."""
+        if is_within_step(trainer, batch_idx):
+            return
         if is_last_step(trainer) or is_validated(trainer, batch_idx):
             return
         if self._is_requested_anywhere(trainer):

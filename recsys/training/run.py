@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.schema import Split
+from recsys.distributed.config import SINGLE
+from recsys.distributed.processes import (
+    first_rank_first,
+    on_first_rank,
+    on_processes,
+    process_group,
+    started_by_a_launcher,
+)
+from recsys.distributed.strategy import TorchRecStrategy
 from recsys.errors import ConfigError
 from recsys.evaluation.protocol import Protocol
 from recsys.training.callbacks import ProgressBar, StepSeed
 from recsys.training.checkpoints import BEST, FOLDER, AtomicCheckpointIO, Checkpoints
-from recsys.training.config import RunConfig
+from recsys.training.config import RunConfig, TrainerConfig
 from recsys.training.datasets import open_or_prepare
 from recsys.training.load import open_dataset
 from recsys.training.metrics_file import replace_metrics
@@ -30,33 +43,61 @@ from recsys.training.run_folder import (
     run_folder,
     wandb_run_id,
 )
+from recsys.training.sharding_plan import show_and_write
 from recsys.training.systems import system_named
 
 
 def train(config: RunConfig) -> Path:
     """Train a model, or go on with a run that was cut off, and return the run folder.
 
+    A run of several processes that no launcher has started starts them here, on this machine.
+
     Raises:
         RecsysError: a configuration or data set that cannot work, or a run folder that is taken.
     """
-    run_dir = run_folder(config)
-    if config.resume:
-        with held(run_dir):
+    if config.strategy.name == SINGLE:
+        return _train(config)
+    if config.num_processes > 1 and not started_by_a_launcher():
+        if config.trainer.num_nodes > 1:
+            raise ConfigError(
+                f"trainer.num_nodes is {config.trainer.num_nodes}, but nothing has started "
+                "processes on the other nodes; start the run by torchrun or SLURM."
+            )
+        return on_processes(config.trainer.devices, train, config)
+    with process_group(config.num_processes, _backend(config), config.strategy.timeout_minutes):
+        return _train(config)
+
+
+def _backend(config: RunConfig) -> str:
+    accelerator = config.trainer.accelerator
+    on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    return "nccl" if on_gpu else "gloo"
+
+
+def _train(config: RunConfig) -> Path:
+    """Train in this process; only the first of several writes to the run folder."""
+    run_dir = on_first_rank(lambda: run_folder(config))
+    with ExitStack() as folder:
+        on_first_rank(lambda: folder.enter_context(held(run_dir)))
+        checkpoint = None
+        if config.resume:
             dataset, manifest = _known_dataset(config, run_dir)
-            _fit(config, run_dir, dataset, manifest, go_back_to_checkpoint(run_dir))
-    else:
-        dataset, data_config = open_or_prepare(config.data)
-        config = replace(config, data=data_config)
-        with held(run_dir):
-            begin(run_dir, config, dataset.manifest)
-            _fit(config, run_dir, dataset, dataset.manifest)
+            checkpoint = on_first_rank(lambda: go_back_to_checkpoint(run_dir))
+        else:
+            data_config = on_first_rank(lambda: open_or_prepare(config.data)[1])
+            config = replace(config, data=data_config)
+            dataset = PreparedDataset.open(data_config.out_folder)
+            manifest = dataset.manifest
+            on_first_rank(lambda: begin(run_dir, config, manifest))
+        checkpoints = _fit(config, run_dir, dataset, manifest, checkpoint)
+        on_first_rank(lambda: _finish(config, run_dir, dataset, checkpoints))
     return run_dir
 
 
 def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:
     """The data set of a run, which may have grown since, and its manifest as of then."""
     if not (config.data.out_folder / FILE_NAME).is_file():
-        open_or_prepare(config.data)
+        on_first_rank(lambda: open_or_prepare(config.data)[1])
     return open_dataset(run_dir, config), DatasetManifest.load(run_dir)
 
 
@@ -65,33 +106,35 @@ def _fit(
     run_dir: Path,
     dataset: PreparedDataset,
     manifest: DatasetManifest,
-    checkpoint: Path | None = None,
-) -> None:
+    checkpoint: Path | None,
+) -> Checkpoints:
     """Train from the initial weights or from ``checkpoint``; ``manifest`` sizes the tables."""
     pl.seed_everything(config.seed, workers=True, verbose=False)
     system = system_named(config.system)
-    assembly = system.assemble(config, dataset, manifest)
+    with first_rank_first():  # which leaves what others need beside the data set
+        assembly = system.assemble(config, dataset, manifest)
     interval = config.trainer.checkpoint_every_n_steps
     checkpoints = Checkpoints(run_dir / FOLDER, interval, system.monitor)
-    trainer = build_trainer(_with_possible_interval(config, assembly.data), run_dir, checkpoints)
+    trainer = build_trainer(config, run_dir, checkpoints)
     trainer.fit(assembly.model, assembly.data, ckpt_path=checkpoint, weights_only=True)
+    return checkpoints
+
+
+def _finish(
+    config: RunConfig, run_dir: Path, dataset: PreparedDataset, checkpoints: Checkpoints
+) -> None:
+    """Write what the best checkpoint is worth, and what the system leaves."""
     _write_validation_metrics(config, run_dir, dataset, checkpoints)
-    system.finish(run_dir)
+    system_named(config.system).finish(run_dir)
 
 
 def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) -> pl.Trainer:
     """The Lightning Trainer of a run.
 
     Raises:
-        ConfigError: more than one device, which needs a sharded strategy, or a device or precision
-            that this machine does not have.
+        ConfigError: a device or precision that this machine does not have.
     """
     settings = config.trainer
-    if settings.devices != 1:
-        raise ConfigError(
-            f"trainer.devices={settings.devices}: training on more than one device needs the "
-            "sharded strategy, which is not there yet; set trainer.devices=1."
-        )
     callbacks: list[pl.Callback] = [
         StepSeed(config.seed),
         checkpoints,
@@ -110,11 +153,18 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> 
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=_strategy(config, run_dir),
+        use_distributed_sampler=False,  # the batches are divided among the processes already
+        inference_mode=config.strategy.name == SINGLE,  # sharded lookups communicate
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps,
         gradient_clip_val=settings.gradient_clip,
-        val_check_interval=settings.validate_every_n_steps,
+        accumulate_grad_batches=settings.accumulate_batches,
+        val_check_interval=_batches_between_validations(settings),
+        # None counts the steps of the whole run, so that an interval may span epochs
+        check_val_every_n_epoch=1 if settings.validate_every_n_steps is None else None,
         log_every_n_steps=settings.log_every_n_steps,
         deterministic=settings.deterministic,
         num_sanity_val_steps=0,
@@ -127,13 +177,15 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> 
     )
 
 
-def _with_possible_interval(config: RunConfig, data: pl.LightningDataModule) -> RunConfig:
-    """The configuration with no more steps between validations than an epoch has."""
-    settings = config.trainer
-    if settings.validate_every_n_steps is None:
-        return config
-    interval = min(settings.validate_every_n_steps, len(data.train_dataloader()))
-    return replace(config, trainer=replace(settings, validate_every_n_steps=interval))
+def _strategy(config: RunConfig, run_dir: Path) -> Strategy | str:
+    if config.strategy.name == SINGLE:
+        return "auto"
+    return TorchRecStrategy(config.strategy, on_plan=partial(show_and_write, folder=run_dir))
+
+
+def _batches_between_validations(settings: TrainerConfig) -> int | None:
+    steps = settings.validate_every_n_steps
+    return None if steps is None else steps * settings.accumulate_batches
 
 
 def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
@@ -142,7 +194,7 @@ def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
         loggers.append(
             WandbLogger(
                 name=run_dir.name,
-                id=wandb_run_id(run_dir),
+                id=on_first_rank(lambda: wandb_run_id(run_dir)),
                 resume="allow",
                 project=config.logger.project,
                 offline=config.logger.offline,

@@ -93,6 +93,26 @@ def test_the_last_step_is_validated(
     assert load_run(folder).step == validations.sort("value", "step")["step"][0]
 
 
+def test_an_interval_between_validations_may_span_epochs(
+    run_config: DV365RunConfig, tmp_path: Path
+) -> None:
+    """Two epochs of four steps, also where the run was cut off in between."""
+    constant = replace(run_config.optim.schedule, final_fraction=1.0)
+    settings = replace(run_config.trainer, max_epochs=2, validate_every_n_steps=5)
+    config = replace(
+        run_config,
+        trainer=settings,
+        loader=replace(run_config.loader, batch_requests=_requests_for(run_config, 4)),
+        optim=replace(run_config.optim, schedule=constant),
+    )
+    whole = train(replace(config, run_dir=str(tmp_path / "whole")))
+    assert read_metrics(whole).filter(metric="val/ne/mean")["step"].to_list() == [5, 8]
+    folder = train(replace(config, trainer=replace(settings, max_steps=3)))
+    train(replace(load_config(folder), resume=True, trainer=settings))
+    assert read_metrics(folder).filter(metric="val/ne/mean")["step"].to_list() == [3, 5, 8]
+    assert_equal_states(folder, whole, LAST)
+
+
 def test_a_finished_run_goes_on_as_if_it_had_not_ended(
     run_config: DV365RunConfig, tmp_path: Path
 ) -> None:
@@ -217,10 +237,16 @@ def test_a_run_folder_is_held_by_one_training_until_it_dies(
     assert (folder / CONFIG_FILE).is_file()
 
 
-def test_more_than_one_device_is_refused(run_config: DV365RunConfig) -> None:
-    config = replace(run_config, trainer=replace(run_config.trainer, devices=2))
-    with pytest.raises(ConfigError, match=r"trainer\.devices=2"):
-        train(config)
+def test_more_than_one_device_needs_a_strategy(run_config: DV365RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.devices=2 .* choose strategy=torchrec"):
+        replace(run_config, trainer=replace(run_config.trainer, devices=2))
+
+
+def test_other_nodes_need_a_launcher(run_config: DV365RunConfig) -> None:
+    settings = replace(run_config.trainer, num_nodes=2)
+    strategy = replace(run_config.strategy, name="torchrec")
+    with pytest.raises(ConfigError, match="start the run by torchrun or SLURM"):
+        train(replace(run_config, trainer=settings, strategy=strategy))
 
 
 def test_a_killed_run_resumes_exactly(

@@ -25,3 +25,4 @@ def quieten() -> None:
         logging.getLogger(logger).setLevel(logging.ERROR)
     # torch sets up its loggers anew when it is imported; this is how it is told.
     os.environ.setdefault("TORCH_LOGS", "-all")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

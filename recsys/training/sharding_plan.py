@@ -1,0 +1,93 @@
+"""Showing where the tables of a run go: ``plan.json`` and ``plan.txt`` of its folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from recsys.distributed.planning import Plan, TablePlan
+
+JSON_FILE = "plan.json"
+TEXT_FILE = "plan.txt"
+
+#: Width of tables that go into a file or a pipe.
+WIDTH = 120
+#: Ranks and shards that are listed one by one.
+_LISTED = 4
+
+
+def show_and_write(plan: Plan, folder: Path) -> None:
+    """Print a plan on standard error, and write it into the folder of its run."""
+    report = plan_report(plan)
+    Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH).print(report)
+    (folder / JSON_FILE).write_text(json.dumps(plan.to_dict(), indent=2) + "\n")
+    with (folder / TEXT_FILE).open("w") as file:
+        Console(file=file, width=WIDTH).print(report)
+
+
+def plan_report(plan: Plan) -> RenderableType:
+    """A row per table, largest first, and the memory of the ranks."""
+    title = f"{len(plan.tables)} tables on {plan.world_size} {plan.device} process(es)"
+    table = Table(title=title)
+    for heading in ("table", "sharding type", "kernel", "ranks"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("rows x width", "shards", "MiB"):
+        table.add_column(heading, justify="right")
+    for one in plan.tables:
+        memory = sum(shard.device_bytes + shard.host_bytes for shard in one.shards)
+        table.add_row(
+            short_name(one),
+            one.sharding_type,
+            one.compute_kernel,
+            _ranks(one),
+            f"{one.rows:,} x {one.width}",
+            _shards(one),
+            f"{memory / 2**20:,.1f}",
+        )
+    return Group(table, memory_line(plan))
+
+
+def short_name(table: TablePlan) -> str:
+    """The part of the model a table is in, and its own name."""
+    parts = table.name.split(".")
+    return f"{parts[0]}/{parts[-1]}"
+
+
+def memory_line(plan: Plan) -> str:
+    """The estimated memory of the ranks in one line."""
+    device = plan.bytes_per_rank()
+    line = (
+        f"Estimated memory per rank: {_mib(min(device))} to {_mib(max(device))}, of it "
+        f"{_mib(plan.dense_bytes)} for the dense part; {plan.batch_size} examples per rank and "
+        "step."
+    )
+    host = max(plan.host_bytes_per_rank())
+    if plan.device == "cuda" and host:
+        line += f" In host memory: up to {_mib(host)} per rank."
+    return line
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB" if size < 2**33 else f"{size / 2**30:,.1f} GiB"
+
+
+def _ranks(table: TablePlan) -> str:
+    ranks = sorted({shard.rank for shard in table.shards})
+    if len(ranks) <= _LISTED:
+        return ", ".join(map(str, ranks))
+    if ranks == list(range(ranks[0], ranks[-1] + 1)):
+        return f"{ranks[0]} to {ranks[-1]}"
+    return f"{len(ranks)} ranks"
+
+
+def _shards(table: TablePlan) -> str:
+    sizes: dict[tuple[int, int], int] = {}
+    for shard in table.shards:
+        size = (shard.rows, shard.columns)
+        sizes[size] = sizes.get(size, 0) + 1
+    parts = [f"{count} of {rows:,} x {columns}" for (rows, columns), count in sizes.items()]
+    return ", ".join(parts[:_LISTED]) + (", …" if len(parts) > _LISTED else "")

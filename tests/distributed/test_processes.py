@@ -1,0 +1,71 @@
+"""Processes that are started here: one result, one error, nobody left waiting."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch.distributed as dist
+
+from recsys.distributed.processes import on_first_rank, on_processes, process_group
+from recsys.errors import ConfigError, DataError
+
+
+def meet_and_fail(how: str) -> str:
+    """What the two ranks of a test do; with ``how`` it says what goes wrong."""
+    with process_group(2, "gloo", timeout_minutes=1):
+        rank = dist.get_rank()
+        value = on_first_rank(lambda: f"of rank {rank}")
+        if how == "one rank's data" and rank == 1:
+            raise DataError("row 7 of rank 1 is damaged")
+        if how == "one rank's bug" and rank == 1:
+            raise ZeroDivisionError("a bug of rank 1")
+        if how == "first rank's data":
+            with pytest.raises(DataError, match="nothing there"):
+                on_first_rank(_nothing_there)
+            return "both ranks heard of it"
+        dist.barrier()  # rank 0 would wait here for the rest of its life
+    return value
+
+
+def _nothing_there() -> None:
+    raise DataError("nothing there")
+
+
+@pytest.mark.slow
+def test_the_first_rank_s_result_comes_back() -> None:
+    assert on_processes(2, meet_and_fail, "") == "of rank 0"
+
+
+def test_an_error_of_one_rank_ends_the_others() -> None:
+    with pytest.raises(DataError, match="row 7 of rank 1 is damaged"):
+        on_processes(2, meet_and_fail, "one rank's data")
+
+
+@pytest.mark.slow
+def test_an_unexpected_error_names_its_rank() -> None:
+    with pytest.raises(RuntimeError, match="a bug of rank 1"):
+        on_processes(2, meet_and_fail, "one rank's bug")
+
+
+@pytest.mark.slow
+def test_an_error_of_the_first_rank_is_everybody_s() -> None:
+    assert on_processes(2, meet_and_fail, "first rank's data") == "both ranks heard of it"
+
+
+def test_another_number_of_processes_than_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(ConfigError, match=r"4 process\(es\) were started, but .* is 2"),
+        process_group(2, "gloo", timeout_minutes=1),
+    ):
+        pass
+
+
+def test_one_process_meets_itself() -> None:
+    assert "RANK" not in os.environ
+    with process_group(1, "gloo", timeout_minutes=1):
+        assert dist.get_world_size() == 1
+        assert on_first_rank(lambda: 3) == 3
+    assert not dist.is_initialized()
