@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements/torch-<version>.txt, dev.txt and triton.txt anew from setup.cfg, torchrec.in and
-# dev.in.
+# Write requirements/torch-<version>.txt, dev.txt and triton.txt anew from setup.cfg, torchrec.in,
+# sweeps.in and dev.in.
 # Usage: requirements/lock.sh <python> <torch version> <fbgemm version> <torchrec version>
 # With CONSTRAINTS=requirements/torch-2.13.txt the other packages keep the versions of that lock.
 set -euo pipefail
@@ -33,7 +33,9 @@ setup = configparser.ConfigParser()
 setup.read("setup.cfg")
 print(setup["options"]["install_requires"].strip())
 PYTHON
-"${pip[@]}" install -r "$environment/runtime.in" -r requirements/torchrec.in "${constraints[@]}"
+"${pip[@]}" install -r "$environment/runtime.in" -r requirements/torchrec.in \
+    -r requirements/sweeps.in "${constraints[@]}"
+"${pip[@]}" install --no-deps "sweeps>=0.3" "${constraints[@]}"
 {
     echo "# Written by requirements/lock.sh; recsys.install reads it and replaces fbgemm-gpu-cpu by"
     echo "# fbgemm-gpu where torch and the driver have CUDA."

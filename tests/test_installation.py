@@ -172,7 +172,9 @@ def test_locks_hold_every_requirement() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     needed = setup["options"]["install_requires"].split("\n")
-    needed += (ROOT / "requirements" / "torchrec.in").read_text().split("\n")
+    needed += ["sweeps"]
+    for name in ("torchrec.in", "sweeps.in"):
+        needed += (ROOT / "requirements" / name).read_text().split("\n")
     names = {line.split(">")[0].strip() for line in needed if line and line[0] != "#"} - {""}
     for path in (ROOT / "requirements").glob("torch-*.txt"):
         assert names <= set(read_lock(path)), path.name
