@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from recsys.data.batch import RequestBatch
 from recsys.data.dataset import PreparedDataset
 from recsys.data.loading import RequestDataset
 from recsys.data.sampling import BatchBounds, RequestBatchSampler
@@ -66,14 +70,7 @@ class RequestDataModule(SplitDataModule):
             ConfigError: the trainer would shard the batches once more.
         """
         config = self.config
-        requests = RequestDataset(
-            self.dataset,
-            split,
-            gap_hours=config.gap_hours,
-            max_events=config.max_events,
-            request_grouping=config.request_grouping,
-            without_timelines=config.without_timelines,
-        )
+        requests = self._requests(split)
         rank, num_ranks = self._place()
         sampler = RequestBatchSampler(
             requests.num_events(),
@@ -91,4 +88,26 @@ class RequestDataModule(SplitDataModule):
             num_workers=config.num_workers,
             pin_memory=config.pin_memory,
             worker_init_fn=use_one_thread,
+        )
+
+    def sample(self, split: str, count: int) -> Iterator[RequestBatch]:
+        """Batches of at most ``count`` requests spread evenly over a split, the same on all ranks.
+
+        (Of rows, where rows are not grouped.)
+        """
+        requests = self._requests(split)
+        count = min(count, len(requests))
+        positions = np.arange(count) * len(requests) // max(count, 1)
+        for first in range(0, count, self.config.batch_requests):
+            yield requests[positions[first : first + self.config.batch_requests]]
+
+    def _requests(self, split: str) -> RequestDataset:
+        config = self.config
+        return RequestDataset(
+            self.dataset,
+            split,
+            gap_hours=config.gap_hours,
+            max_events=config.max_events,
+            request_grouping=config.request_grouping,
+            without_timelines=config.without_timelines,
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -165,6 +167,17 @@ class DV365(TableModule):
     def table_schedule(self) -> ScheduleConfig:
         """That of all learning rates."""
         return self.optim.schedule
+
+    @torch.no_grad()
+    def measure_slices(self, batches: Iterable[RequestBatch]) -> None:
+        """Let the user tower know how much its slices hold in these requests (``SliceMeans``)."""
+        if self.tower is None:
+            return
+        pooling = self.tower.pooling
+        assert isinstance(pooling, CellPooling | SlicePooling)
+        weights = [pooling.slice_weights(b.explicit, b.implicit, b.request_time) for b in batches]
+        if weights:
+            pooling.means.measure(torch.cat(weights))
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """[R, K]: logits of binary tasks, seconds of regression tasks."""

@@ -180,16 +180,9 @@ class CellPooling(nn.Module):
             request_time: [B] int64, ms.
 
         Returns:
-            [B, S, D]: the (weighted) mean of each slice's rows, zero where it holds no event.
+            [B, S, D]: the (weighted) mean of each slice's rows (``SliceMeans``).
         """
-        orders, lengths, weights = self.explicit_cells(explicit, request_time)
-        implicit_orders, implicit_lengths, implicit_weights = self.implicit_cells(
-            implicit, request_time
-        )
-        orders.extend(implicit_orders)
-        lengths.extend(implicit_lengths)
-        weights.extend(implicit_weights)
-
+        orders, lengths, weights = self._partitioned(explicit, implicit, request_time)
         columns: list[Tensor] = []  # id types of the explicit timeline, then of the implicit one
         for events in (explicit, implicit):
             for position, id_type in enumerate(self.id_types):
@@ -222,15 +215,37 @@ class CellPooling(nn.Module):
             )
             sums.append(self._cell_sums(self.weighted_tables(features).values()))
 
+        slice_sum = torch.matmul(self.incidence, torch.cat(sums, dim=1))  # [B, S, D]
+        return self.means(slice_sum, self._slice_weights(lengths, weights))
+
+    def slice_weights(
+        self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
+    ) -> Tensor:
+        """[B, S]: how many events each slice holds, or the sum of their weights."""
+        _, lengths, weights = self._partitioned(explicit, implicit, request_time)
+        return self._slice_weights(lengths, weights)
+
+    def _partitioned(
+        self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """What ``TimelineCells`` says of both timelines."""
+        orders, lengths, weights = self.explicit_cells(explicit, request_time)
+        implicit_orders, implicit_lengths, implicit_weights = self.implicit_cells(
+            implicit, request_time
+        )
+        orders.extend(implicit_orders)
+        lengths.extend(implicit_lengths)
+        weights.extend(implicit_weights)
+        return orders, lengths, weights
+
+    def _slice_weights(self, lengths: list[Tensor], weights: list[Tensor]) -> Tensor:
         cell_weights: list[Tensor] = []  # [C, B] each
         for partition, length in enumerate(lengths):
             if weights[partition].numel() == 0:  # plain, or without events
                 cell_weights.append(length.to(torch.float32))
             else:
                 cell_weights.append(segment_sums(weights[partition], length))
-        slice_sum = torch.matmul(self.incidence, torch.cat(sums, dim=1))  # [B, S, D]
-        slice_weight = torch.matmul(self.weight_incidence, torch.cat(cell_weights))  # [S, B]
-        return self.means(slice_sum, slice_weight.t())
+        return torch.matmul(self.weight_incidence, torch.cat(cell_weights)).t()  # [B, S]
 
     def _cell_sums(self, pooled: Tensor) -> Tensor:
         """[B, C * D] -> [B, C, D]."""

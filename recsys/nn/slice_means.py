@@ -1,15 +1,12 @@
 """From the sums and weights of slices to one vector per slice."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-#: ln(1 + events) of a timeline at the paper's limit; counts are measured against it.
-_FULL_TIMELINE = math.log1p(35_000)
-#: Standard deviation of the count vectors at the start. Users differ by a tenth or so of the
-#: logarithm's range; this makes that difference as large as what a mean of topic rows varies by.
-_SPREAD = 2.0
+#: Standard deviation of the count vectors at the start: about what a mean of topic rows varies by.
+_SPREAD = 0.3
+#: Logarithms of weights are divided by no less, or a slice that hardly anybody has would shout.
+_LEAST_DEVIATION = 0.1
 
 
 class SliceMeans(nn.Module):
@@ -17,9 +14,10 @@ class SliceMeans(nn.Module):
 
     A mean forgets how many events it is of: a user who likes everything and one who likes a few
     of the same items look alike. With ``counted`` every slice owns a vector that is added in
-    proportion to the logarithm of its weight,
-    ``mean + ln(1 + weight) / ln(1 + 35,000) * vector``. This is ours, not the paper's;
-    ``docs/dv365.md`` measures what it is worth.
+    proportion to the logarithm of its weight w, standardised over fit requests (``measure``):
+    ``mean + (ln(1 + w) - μ) / σ * vector``. Without the standardisation what users share and what
+    the fullest slices hold would drown what a few follows or comments say. This is ours, not the
+    paper's; ``docs/dv365.md`` measures what it is worth.
 
     Args:
         num_slices: S.
@@ -27,15 +25,26 @@ class SliceMeans(nn.Module):
         counted: whether to add the count vectors.
     """
 
+    count_mean: Tensor
+    count_deviation: Tensor
+
     def __init__(self, num_slices: int, dimension: int, counted: bool) -> None:
         super().__init__()
         self.count_vectors = (
             nn.Parameter(torch.randn(num_slices, dimension) * _SPREAD) if counted else None
         )
-        self.full_timeline = _FULL_TIMELINE  # TorchScript reads no module constants
+        self.register_buffer("count_mean", torch.zeros(num_slices), persistent=counted)
+        self.register_buffer("count_deviation", torch.ones(num_slices), persistent=counted)
+
+    def measure(self, slice_weight: Tensor) -> None:
+        """Standardise the logarithms by these requests' weights, [n, S]."""
+        logarithm = torch.log1p(slice_weight)
+        self.count_mean.copy_(logarithm.mean(dim=0))
+        deviation = logarithm.std(dim=0, correction=0)
+        self.count_deviation.copy_(deviation.clamp(min=_LEAST_DEVIATION))
 
     def forward(self, slice_sum: Tensor, slice_weight: Tensor) -> Tensor:
-        """One vector per slice; zero for a slice without events.
+        """One vector per slice; without counts, zero for a slice without events.
 
         Args:
             slice_sum: [B, S, D] sums of (weighted) rows.
@@ -47,6 +56,6 @@ class SliceMeans(nn.Module):
         weight = torch.where(slice_weight > 0, slice_weight, torch.ones_like(slice_weight))
         means = slice_sum / weight.unsqueeze(-1)
         if self.count_vectors is not None:
-            fill = torch.log1p(slice_weight) / self.full_timeline  # [B, S]
+            fill = (torch.log1p(slice_weight) - self.count_mean) / self.count_deviation  # [B, S]
             means = means + fill.unsqueeze(-1) * self.count_vectors
         return means

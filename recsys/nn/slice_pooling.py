@@ -55,6 +55,15 @@ class _TimelineEvents:
             self._members[conditions] = position, lengths
         return self._members[conditions]
 
+    def weights(self, one: Slice) -> tuple[Tensor, Tensor | None]:
+        """Weight of a slice [B], and of its events [L] where they are weighted."""
+        position, lengths = self.members(one.conditions)
+        if one.weight is None:
+            return lengths.to(torch.float32), None
+        weights = self.values(one.weight).index_select(0, position)
+        request = self.request.index_select(0, position)
+        return weights.new_zeros(self.requests).index_add(0, request, weights), weights
+
     def _condition(self, condition: Condition) -> Tensor:
         if condition not in self._holds:
             value = self.values(condition.attribute)
@@ -117,10 +126,7 @@ class SlicePooling(nn.Module):
         self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
     ) -> Tensor:
         """[B, S, D]; arguments and result are ``CellPooling``'s."""
-        timelines = {
-            TimelineKind.EXPLICIT: _TimelineEvents(explicit, request_time, self.rows),
-            TimelineKind.IMPLICIT: _TimelineEvents(implicit, request_time, self.rows),
-        }
+        timelines = self._timelines(explicit, implicit, request_time)
         sums, slice_weights = [], []
         for tables, slices in (
             (self.plain_tables, self.plain_slices),
@@ -137,6 +143,21 @@ class SlicePooling(nn.Module):
         return self.means(
             torch.cat(sums, dim=1)[:, position], torch.cat(slice_weights, dim=1)[:, position]
         )
+
+    def slice_weights(
+        self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
+    ) -> Tensor:
+        """[B, S]: ``CellPooling``'s."""
+        timelines = self._timelines(explicit, implicit, request_time)
+        return torch.stack([timelines[one.timeline].weights(one)[0] for one in self.slices], dim=1)
+
+    def _timelines(
+        self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
+    ) -> dict[TimelineKind, _TimelineEvents]:
+        return {
+            TimelineKind.EXPLICIT: _TimelineEvents(explicit, request_time, self.rows),
+            TimelineKind.IMPLICIT: _TimelineEvents(implicit, request_time, self.rows),
+        }
 
     def _may_hold(self, position: int) -> bool:
         """Whether any event of this log can satisfy a slice's conditions."""
@@ -158,16 +179,10 @@ class SlicePooling(nn.Module):
             position, length = timeline.members(one.conditions)
             values.append(timeline.ids[one.id_type.value].index_select(0, position))
             lengths.append(length)
-            if one.weight is None:
-                slice_weights.append(length.to(torch.float32))
-            else:
-                weight = timeline.values(one.weight).index_select(0, position)
-                weights.append(weight)
-                slice_weights.append(
-                    torch.zeros_like(length, dtype=torch.float32).index_add(
-                        0, timeline.request.index_select(0, position), weight
-                    )
-                )
+            slice_weight, event_weights = timeline.weights(one)
+            slice_weights.append(slice_weight)
+            if event_weights is not None:
+                weights.append(event_weights)
         features = KeyedJaggedTensor(
             keys=[one.name for one in slices],
             values=torch.cat(values),

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -137,6 +138,23 @@ def test_splits_and_their_order(prepared: PreparedDataset):
         rows = [batch.row_id.tolist() for batch in loader]
         assert sorted(chain.from_iterable(rows)) == list(range(prepared.requests(split).num_rows))
         assert [batch.row_id.tolist() for batch in loader] == rows
+
+
+@pytest.mark.parametrize("count", [1, 7, 10**6])
+def test_a_sample_is_spread_over_the_split_and_the_same_on_all_ranks(
+    prepared: PreparedDataset, count: int, monkeypatch
+):
+    requests = prepared.requests("fit")
+    count_held = min(count, len(requests))
+    times = []
+    for rank in range(2):
+        data = datamodule(prepared)
+        monkeypatch.setattr(data, "_place", lambda rank=rank: (rank, 2))
+        batches = list(data.sample("fit", count))
+        times.append(torch.cat([batch.request_time for batch in batches]))
+    expected = requests.request_time[np.arange(count_held) * len(requests) // count_held]
+    np.testing.assert_array_equal(times[0], expected)
+    assert torch.equal(*times)
 
 
 def test_ranks_share_the_rows_evenly(prepared: PreparedDataset, monkeypatch):

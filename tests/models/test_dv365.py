@@ -229,6 +229,19 @@ def test_cell_pooling_and_slice_pooling_are_the_same_model() -> None:
     torch.testing.assert_close(cells(FIT[0]), slices(FIT[0]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["cells", "slices"])
+def test_what_slices_hold_is_standardised_over_the_measured_requests(pooling: str) -> None:
+    model = make_model(config=replace(CONFIG, pooling=pooling)).eval()
+    model.measure_slices(FIT[:2])
+    means = model.tower.pooling.means
+    weights = torch.cat(
+        [model.tower.pooling.slice_weights(b.explicit, b.implicit, b.request_time) for b in FIT[:2]]
+    )
+    fill = (weights.log1p() - means.count_mean) / means.count_deviation
+    torch.testing.assert_close(fill.mean(dim=0), torch.zeros(fill.shape[1]), atol=1e-5, rtol=0)
+    assert (fill.std(dim=0) > 0.5).any()
+
+
 def test_tables_are_left_to_the_fused_optimiser() -> None:
     model = make_model()
     model.configure_model()

@@ -143,6 +143,31 @@ def test_one_event_history_is_its_row():
     torch.testing.assert_close(cell(explicit, implicit, request_time)[0, 0], table[17])
 
 
+@given(configs(), st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_slice_weights_are_the_members_weights_summed(config: SliceConfig, seed: int):
+    slice_set = expand(config)
+    explicit, implicit, request_time = timelines([3, 0, 50, 1], seed)
+    expected = np.zeros((len(request_time), len(slice_set.slices)))
+    for timeline, events in (
+        (TimelineKind.EXPLICIT, explicit),
+        (TimelineKind.IMPLICIT, implicit),
+    ):
+        columns = {name: column.numpy() for name, column in events.items()}
+        moments = np.repeat(request_time.numpy(), columns["lengths"])
+        request = np.repeat(np.arange(len(request_time)), columns["lengths"])
+        member = slice_set.membership(timeline, columns, moments)
+        for position, one in enumerate(slice_set.slices):
+            if one.timeline is timeline:
+                weight = np.ones(len(request))
+                if one.weight is not None:
+                    weight = attribute_values(one.weight, columns, moments)
+                np.add.at(expected[:, position], request, weight * member[position])
+    for pooling in both(slice_set):
+        weights = pooling.slice_weights(explicit, implicit, request_time)
+        np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_segment_sums_by_hand():
     values = torch.tensor([1.0, 2.0, 3.0, 4.0])
     lengths = torch.tensor([[2, 0], [1, 1]], dtype=torch.int32)

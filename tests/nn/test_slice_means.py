@@ -18,19 +18,22 @@ def test_means_without_counts_are_the_papers() -> None:
     torch.testing.assert_close(means(SUMS, WEIGHTS), torch.tensor([[[0.5, 1.0], [0.0, 0.0]]]))
 
 
-def test_counts_add_the_slices_own_vector_in_proportion_to_the_logarithm() -> None:
+def test_counts_add_the_slices_own_vector_in_proportion_to_the_standardised_logarithm() -> None:
     means = SliceMeans(2, 2, counted=True)
+    means.measure(torch.tensor([[0.0, 2.0], [8.0, 2.0]]))  # ln(1 + w): 0 and ln 9; twice ln 3
     with torch.no_grad():
         means.count_vectors.copy_(torch.tensor([[1.0, 0.0], [3.0, 3.0]]))
-    fill = math.log(5) / math.log(35_001)
-    expected = torch.tensor([[[0.5 + fill, 1.0], [0.0, 0.0]]])
+    first = (math.log(5) - math.log(3)) / math.log(3)
+    second = (0 - math.log(3)) / 0.1  # all have as much: no deviation, the least is taken
+    expected = torch.tensor([[[0.5 + first, 1.0], [3 * second, 3 * second]]])
     torch.testing.assert_close(means(SUMS, WEIGHTS), expected)
 
 
-def test_a_full_timeline_adds_the_whole_vector() -> None:
-    means = SliceMeans(1, 3, counted=True)
-    pooled = means(torch.zeros(1, 1, 3), torch.tensor([[35_000.0]]))
-    torch.testing.assert_close(pooled[0], means.count_vectors)
+def test_what_was_measured_is_saved_with_the_weights() -> None:
+    means, other = (SliceMeans(2, 2, counted=True) for _ in range(2))
+    means.measure(torch.tensor([[0.0, 2.0], [8.0, 2.0]]))
+    other.load_state_dict(means.state_dict())
+    torch.testing.assert_close(other(SUMS, WEIGHTS), means(SUMS, WEIGHTS), rtol=0, atol=0)
 
 
 def test_tables_of_an_id_type_start_alike_and_follow_the_seed() -> None:

@@ -46,6 +46,9 @@ class DV365RunConfig(RunConfig):
     loader: LoaderConfig = field(default_factory=LoaderConfig)
 
 
+#: Fit requests whose slices are counted before the training.
+_MEASURED_REQUESTS = 2048
+
 #: A trained DV365 with its run.
 DV365Run = LoadedRun[DV365RunConfig, DV365]
 
@@ -61,10 +64,12 @@ class DV365System(System[DV365RunConfig]):
     def assemble(
         self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
-        """Model and data; the loss is scaled by the fit labels."""
+        """Model and data; the loss is scaled by the fit labels, counts by the fit histories."""
         labels = torch.tensor(dataset.requests(Split.FIT).labels)
         model = _model(config, manifest, LabelStatistics.from_labels(labels))
-        return Assembly(model, RequestDataModule(config.loader, dataset))
+        data = RequestDataModule(config.loader, dataset)
+        model.measure_slices(data.sample(Split.FIT, _MEASURED_REQUESTS))
+        return Assembly(model, data)
 
     def restore(
         self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
