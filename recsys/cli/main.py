@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -243,6 +244,31 @@ def bench(
         print_list(as_json)
     else:
         run(name, overrides or [], as_json)
+
+
+@app.command(
+    epilog=_examples(
+        (
+            "recsys sweep conf/sweep/optimisers_demo.yaml --local jobs=2",
+            "recsys sweep conf/sweep/nxtpost_globo.yaml --local count=20 trainer.max_epochs=3",
+            "wandb sweep conf/sweep/nxtpost_globo.yaml",
+        )
+    ),
+)
+def sweep(
+    file: Annotated[Path, typer.Argument(help="A sweep in the format of Weights & Biases.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings, as in conf/sweep.yaml."),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run it here; otherwise the file is checked.")
+    ] = False,
+) -> None:
+    """Search over settings of a run: wandb's sweeps, with its server or without."""
+    from recsys.cli.sweep import run
+
+    run(file, overrides or [], local)
 
 
 def main() -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -21,9 +17,9 @@ from recsys.errors import ArtifactError
 from recsys.training.checkpoints import BEST, FOLDER
 from recsys.training.datasets import open_or_prepare
 from recsys.training.evaluate import PREFIXES
-from recsys.training.load import CONFIG_FILE
 from recsys.training.metrics_file import read_metrics_file
 from recsys.training.predict import predictions_path
+from recsys.training.study import process
 from recsys.training.study.metric_table import (
     metric_table,
     print_metric_table,
@@ -31,7 +27,7 @@ from recsys.training.study.metric_table import (
 )
 from recsys.training.study.page import print_summary, write_summary
 from recsys.training.study.plan import StudyConfig, StudyRun, plan
-from recsys.training.study.summary import TIMING_FILE, summarise
+from recsys.training.study.summary import summarise
 
 
 class State(StrEnum):
@@ -81,11 +77,11 @@ def state(config: StudyConfig, run: StudyRun) -> State:
 
     It is measured if its predictions are younger than its checkpoint and than the baseline's.
     """
-    if not (run.folder / CONFIG_FILE).is_file():
+    if not process.is_begun(run.folder):
         return State.NEW
-    metrics = read_metrics_file(run.folder)
-    if not any(name.startswith("val/") for name in metrics):  # written when the training ends
+    if not process.is_trained(run.folder):
         return State.BEGUN
+    metrics = read_metrics_file(run.folder)
     prefix = PREFIXES[_split(config)]
     predictions = predictions_path(run.folder, _split(config))
     control = baseline_folder(config, run)
@@ -135,18 +131,11 @@ def _baseline_is_measured(config: StudyConfig, run: StudyRun) -> bool:
 
 def _train(config: StudyConfig, run: StudyRun) -> None:
     """Train or go on, and add the seconds to what was spent on the run before."""
-    words = ("train", *run.overrides)
-    if state(config, run) is State.BEGUN:
-        words = ("train", f"run_dir={run.folder}", "resume=true")
-    timing = run.folder / TIMING_FILE
-    spent = json.loads(timing.read_text())["training_seconds"] if timing.is_file() else 0.0
     start = time.perf_counter()
     try:
-        _recsys(config, run, words)
+        _recsys(config, run, process.training_command(run.folder, run.overrides))
     finally:
-        if run.folder.is_dir():
-            spent += time.perf_counter() - start
-            timing.write_text(json.dumps({"training_seconds": spent, "jobs": config.jobs}) + "\n")
+        process.add_training_seconds(run.folder, time.perf_counter() - start, config.jobs)
 
 
 def _evaluate(config: StudyConfig, run: StudyRun) -> None:
@@ -156,26 +145,7 @@ def _evaluate(config: StudyConfig, run: StudyRun) -> None:
 
 
 def _recsys(config: StudyConfig, run: StudyRun, words: Sequence[str]) -> None:
-    """One command in a process of its own, its output appended to the run's log.
-
-    Raises:
-        ArtifactError: it failed.
-    """
-    environment = dict(os.environ)
-    if config.jobs > 1:
-        cores = len(os.sched_getaffinity(0))
-        environment["OMP_NUM_THREADS"] = str(max(1, cores // config.jobs))
-    log = run.folder.with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as output:
-        print("$ recsys", *words, file=output, flush=True)
-        command = [sys.executable, "-m", "recsys.cli.main", *words]
-        finished = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
-        )
-    if finished.returncode != 0:
-        last = log.read_text(errors="replace").strip().splitlines()[-1]
-        raise ArtifactError(f"{run.name} failed, see {log}: {last.removeprefix('recsys: ')}")
+    process.run(run.name, words, run.folder.with_suffix(".log"), config.jobs)
 
 
 def _in_processes(
