@@ -171,8 +171,9 @@ class NxtPost(RetrievalModule):
         losses = self.losses(batch)
         loss = self._total(losses)
         size = len(batch.user)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{k}": v for k, v in losses.items()}, batch_size=size)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
+        each = {f"train/{name}": value for name, value in losses.items()}
+        self.log_dict(each, batch_size=size, sync_dist=True)
         return loss
 
     def label_loss(self, users: Tensor, batch: SequenceBatch) -> Tensor:

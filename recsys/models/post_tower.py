@@ -13,10 +13,10 @@ from torch import Tensor
 from recsys.data.post_features import PostFeatures
 from recsys.data.post_pairs import PostPairBatch
 from recsys.data.schema import Feature
+from recsys.distributed.gather import mean_over_ranks, pool_softmax_loss_over_ranks
+from recsys.distributed.processes import on_first_rank
 from recsys.errors import ConfigError
 from recsys.nn.pool import unique_pool
-from recsys.nn.pool_exclusions import Owned
-from recsys.nn.pool_softmax import pool_softmax_loss
 from recsys.nn.post_tower import PostTower, PostTowerConfig
 from recsys.optim.dense import DenseOptimConfig, scheduled_optimizer
 
@@ -103,7 +103,8 @@ class PostSimilarity(lightning.LightningModule):
     def loss(self, batch: PostPairBatch) -> Tensor:
         """Mean cross-entropy of a pair's one post against the other among the batch's posts.
 
-        A post of the query itself is no negative; the pool holds each post once.
+        A post of the query itself is no negative; the pool holds each post once, and the posts of
+        all ranks.
         """
         posts, place = unique_pool(torch.cat([batch.earlier, batch.later]))
         embeddings = self(posts)
@@ -113,37 +114,39 @@ class PostSimilarity(lightning.LightningModule):
 
     def _one_way(self, posts: Tensor, embeddings: Tensor, query: Tensor, target: Tensor) -> Tensor:
         """``query`` and ``target`` [B] are places in ``posts`` [P] and ``embeddings`` [P, W]."""
-        pool, position = unique_pool(target)
+        pool = target.unique()
         query_posts, owner = unique_pool(query)
         own = torch.arange(len(query_posts), device=query.device)
-        owned = Owned.from_posts(own, query_posts, len(query_posts), pool)
-        loss: Tensor = pool_softmax_loss(
+        log_share = self.log_share
+        loss: Tensor = pool_softmax_loss_over_ranks(
             embeddings[query],
+            posts[target],
             embeddings[pool],
-            position,
+            posts[pool],
             scale=self.config.scale,
             owner=owner,
-            owned=owned,
-            log_q=(
-                None if self.log_share is None else self.config.log_q * self.log_share[posts[pool]]
-            ),
+            owned=(own, posts[query_posts]),
+            log_q=None if log_share is None else self.config.log_q * log_share[posts[pool]],
         )
         return loss
 
     def training_step(self, batch: PostPairBatch, _: int) -> Tensor:
         """Loss of a batch of pairs."""
         loss = self.loss(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.later))
+        size = len(batch.later)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
         return loss
 
     def validation_step(self, batch: PostPairBatch, _: int) -> None:
         """Note the loss of a batch of pairs."""
-        self.log("val/loss", self.loss(batch), batch_size=len(batch.later), sync_dist=True)
+        loss = mean_over_ranks(self.loss(batch))
+        self.log("val/loss", loss, batch_size=len(batch.later), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Rank the next post of the choose split by similarity to the last one."""
         if self.validate is not None:
-            metrics = self.validate(self.embed_all())
+            validate, embeddings = self.validate, self.embed_all()
+            metrics = on_first_rank(lambda: validate(embeddings))
             self.log_dict({f"val/{name}": value for name, value in metrics.items()})
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

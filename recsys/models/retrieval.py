@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from recsys.data.sequences import SequenceBatch
+from recsys.distributed.gather import gather_rows, mean_over_ranks
+from recsys.distributed.processes import on_first_rank
 
 #: User embeddings of all choose queries [Q, W], in order of ``query_id`` → metrics by name.
 Validate = Callable[[Tensor], dict[str, float]]
@@ -38,15 +40,20 @@ class RetrievalModule(lightning.LightningModule):
     def validation_step(self, batch: SequenceBatch, _: int) -> None:
         """Embed the queries of a batch, and note their loss."""
         users = self(batch)
-        loss = self.label_loss(users, batch)
+        # weighed by each rank's queries, which is what a rank's loss is measured against
+        loss = mean_over_ranks(self.label_loss(users, batch))
         self.log("val/loss", loss, batch_size=len(batch.user), sync_dist=True)
-        self._validated.append((batch.query_id.cpu(), users.float().cpu()))
+        self._validated.append((batch.query_id, users.float()))
 
     def on_validation_epoch_end(self) -> None:
-        """Measure the user embeddings of the choose split."""
+        """Measure the user embeddings of the choose split, those of all ranks on the first."""
         if self.validate is not None:
-            query_id, users = map(torch.cat, zip(*self._validated, strict=True))
-            metrics = self.validate(users[query_id.argsort()])
+            query_id, users = (
+                gather_rows(torch.cat(part)) for part in zip(*self._validated, strict=True)
+            )
+            in_order = users[query_id.argsort()].cpu()
+            validate = self.validate
+            metrics = on_first_rank(lambda: validate(in_order))
             self.log_dict({f"val/{name}": value for name, value in metrics.items()})
         self._validated = []
 

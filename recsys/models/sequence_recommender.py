@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from recsys.data.sequences import SequenceBatch
+from recsys.distributed.gather import relative_share
 from recsys.errors import ConfigError
 from recsys.models.retrieval import RetrievalModule
 from recsys.nn.dropout import FastDropout
@@ -136,7 +137,7 @@ class SequenceRecommender(RetrievalModule):
         queries = torch.cat([self.states(batch), self.no_history.expand(users, -1)])  # [E + B, D]
         targets = self._known(torch.cat(next_items(batch)))
         loss = self._loss(self._normalised(queries), targets)
-        self.log("train/loss", loss, prog_bar=True, batch_size=users)
+        self.log("train/loss", loss, prog_bar=True, batch_size=users, sync_dist=True)
         return loss
 
     def label_loss(self, users: Tensor, batch: SequenceBatch) -> Tensor:
@@ -155,15 +156,19 @@ class SequenceRecommender(RetrievalModule):
         return embeddings if self.config.scale is None else F.normalize(embeddings, dim=1)
 
     def _loss(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """Softmax over the catalogue; queries whose target is unknown have no part in it."""
+        """Softmax over the catalogue; queries whose target is unknown have no part in it.
+
+        Its mean over the ranks is the mean over the queries of all ranks.
+        """
+        weights = (targets > 0).to(queries.dtype)
         loss: Tensor = pool_softmax_loss(
             queries,
             self._normalised(self.items.weight),
             targets,
             scale=self.config.scale or 1.0,
-            weights=(targets > 0).to(queries.dtype),
+            weights=weights,
         )
-        return loss
+        return loss * relative_share(weights.sum()).to(loss.dtype)
 
 
 def next_items(batch: SequenceBatch) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys.data.manifest import DatasetManifest
 from recsys.data.sequences import SequenceBatch
-from recsys.nn.pool import unique_pool
+from recsys.distributed.gather import gather_rows, mean_over_ranks, relative_share
 from recsys.nn.pool_exclusions import Owned
 from recsys.nn.sequence.base import user_of_step
 from recsys.nn.wide_and_deep import WideAndDeep, WideAndDeepConfig
@@ -49,13 +49,18 @@ class WideAndDeepRecommender(lightning.LightningModule):
         return scores
 
     def loss(self, batch: SequenceBatch) -> Tensor:
-        """Mean cross-entropy of the labels; a user's own posts are no negatives."""
-        pool, target = unique_pool(batch.label_item)
+        """Mean cross-entropy of the labels; a user's own posts are no negatives.
+
+        The pool holds the labels of all ranks; the mean over the ranks is that over all labels.
+        """
+        pool = gather_rows(batch.label_item).unique()  # [P]
+        target = torch.searchsorted(pool, batch.label_item)
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
         logits = self(batch, pool)[of_label]  # [L, P]
         own = self._own(batch, pool)[of_label]
         own[torch.arange(len(target)), target] = False
-        return F.cross_entropy(logits.masked_fill(own, float("-inf")), target)
+        loss = F.cross_entropy(logits.masked_fill(own, float("-inf")), target)
+        return loss * relative_share(torch.tensor(len(target), device=loss.device)).to(loss.dtype)
 
     def _own(self, batch: SequenceBatch, pool: Tensor) -> Tensor:
         """[B, P] bool: the posts of a user's history and labels."""
@@ -73,12 +78,13 @@ class WideAndDeepRecommender(lightning.LightningModule):
     def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
         """Loss of a batch."""
         loss = self.loss(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.user))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.user), sync_dist=True)
         return loss
 
     def validation_step(self, batch: SequenceBatch, _: int) -> None:
         """Note the loss of a batch of choose queries."""
-        self.log("val/loss", self.loss(batch), batch_size=len(batch.user), sync_dist=True)
+        loss = mean_over_ranks(self.loss(batch))
+        self.log("val/loss", loss, batch_size=len(batch.user), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with its schedule."""

@@ -1,0 +1,184 @@
+"""One rank of test_retrieval_models.py: trains the sequence models and the post tower."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+
+from recsys.data.manifest import DatasetManifest
+from recsys.data.post_features import PostFeatures
+from recsys.data.post_pairs import PostPairBatch
+from recsys.data.schema import Feature, FeatureKind, FeatureSide
+from recsys.data.sequences import SequenceBatch
+from recsys.distributed.strategy import TorchRecStrategy
+from recsys.models.nxtpost import NxtPost, NxtPostConfig
+from recsys.models.post_tower import PostSimilarity, PostSimilarityConfig
+from recsys.models.sequence_recommender import SequenceRecommender, SequenceRecommenderConfig
+from recsys.models.wide_and_deep import WideAndDeepRecommender
+from recsys.nn.post_tower import PostTowerConfig
+from recsys.nn.sequence_tower import SequenceTowerConfig
+from recsys.nn.wide_and_deep import WideAndDeepConfig
+from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
+
+STEPS, POSTS = 5, 15
+#: Users (or pairs of posts) of each rank in every step.
+USERS = (5, 3)
+OPTIM = DenseOptimConfig(DenseOptimizerConfig(1e-2), ScheduleConfig(2, 1.0))
+COUNTRY = Feature("country", FeatureSide.USER, FeatureKind.CATEGORICAL, 4)
+AUTHOR = Feature("author_id", FeatureSide.ITEM, FeatureKind.CATEGORICAL, 6)
+MANIFEST = DatasetManifest(
+    name="toy",
+    source="toy",
+    tasks=(),
+    features=(COUNTRY,),
+    vocabulary_sizes={"user": 99, "item": POSTS, "author": 6, "topic": 1},
+    surfaces=("unknown", "feed"),
+    media_types=("unknown",),
+    split_bounds={"fit": (0, 10), "choose": (10, 20), "report": (20, 30)},
+    counts={},
+    rejected={},
+    fingerprint="",
+)
+
+
+def sequences(step: int, ranks: list[int]) -> SequenceBatch:
+    """The users of some ranks; the posts of the ranks overlap, and histories may be empty."""
+    users: list[dict[str, Any]] = []
+    for rank in ranks:
+        generator = torch.Generator().manual_seed(2 * step + rank)
+        for user in range(USERS[rank]):
+            posts = 1 + torch.randperm(POSTS - 1, generator=generator)
+            events, labels = torch.randint(0, 5, (2,), generator=generator).tolist()
+            users.append(
+                {
+                    "query": sum(USERS) * step + USERS[0] * rank + user,
+                    "history": posts[:events],
+                    "labels": posts[events : events + 1 + labels],
+                    "country": torch.randint(0, 4, (1,), generator=generator),
+                }
+            )
+    query = torch.tensor([user["query"] for user in users])
+    item = torch.cat([user["history"] for user in users])
+    return SequenceBatch(
+        user=query,
+        request_time=torch.full_like(query, 10**6),
+        lengths=torch.tensor([len(user["history"]) for user in users]),
+        item=item,
+        action_type=torch.ones_like(item),
+        surface=torch.ones_like(item),
+        timestamp=item * 1000,
+        label_lengths=torch.tensor([len(user["labels"]) for user in users]),
+        label_item=torch.cat([user["labels"] for user in users]),
+        user_categorical=torch.stack([user["country"] for user in users]),
+        user_dense=torch.empty(len(users), 0),
+        query_id=query,
+    )
+
+
+def pairs(step: int, ranks: list[int]) -> PostPairBatch:
+    """The pairs of posts of some ranks."""
+    parts = []
+    for rank in ranks:
+        generator = torch.Generator().manual_seed(2 * step + rank)
+        parts.append(torch.randint(1, POSTS, (2, USERS[rank]), generator=generator))
+    earlier, later = torch.cat(parts, dim=1)
+    return PostPairBatch(earlier=earlier, later=later)
+
+
+def _nxtpost() -> NxtPost:
+    posts = F.normalize(torch.randn(POSTS, 6), dim=1)
+    tower = SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10)
+    model = NxtPost(NxtPostConfig(tower=tower), MANIFEST, posts, OPTIM)
+    model.validate = lambda users: {"mean": float(users.mean()), "first": float(users[0, 0])}
+    return model
+
+
+def _sequence() -> SequenceRecommender:
+    config = SequenceRecommenderConfig("sasrec", width=8, dropout=0.0, max_length=6)
+    # posts from 12 on came after the fit period
+    return SequenceRecommender(config, 12, OPTIM)
+
+
+def _wide_and_deep() -> WideAndDeepRecommender:
+    config = WideAndDeepConfig(width=8, hidden_sizes=[7], cross_buckets=100, id_dropout=0.0)
+    return WideAndDeepRecommender(config, POSTS, MANIFEST, OPTIM)
+
+
+def _post_tower() -> PostSimilarity:
+    corpus = PostFeatures(
+        text=torch.empty(0, dtype=torch.int64),
+        text_lengths=torch.zeros(POSTS, dtype=torch.int64),
+        images=torch.empty(0, 0),
+        image_lengths=torch.zeros(POSTS, dtype=torch.int64),
+        categorical=torch.randint(0, 6, (POSTS, 1)),
+        dense=torch.randn(POSTS, 2),
+        has_dense=torch.ones(POSTS, dtype=torch.bool),
+    )
+    tower = PostTowerConfig(width=8, output_width=8, id_dropout=0.0, dropout=0.0)
+    config = PostSimilarityConfig(tower=tower)
+    return PostSimilarity(config, corpus, (AUTHOR,), OPTIM)
+
+
+MODELS: dict[str, tuple[Callable[[], lightning.LightningModule], Callable[..., Any]]] = {
+    "nxtpost": (_nxtpost, sequences),
+    "sequence": (_sequence, sequences),
+    "wide_and_deep": (_wide_and_deep, sequences),
+    "post_tower": (_post_tower, pairs),
+}
+
+
+class Logged(lightning.Callback):
+    """The losses that would be logged."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+
+
+def train(name: str, ranks: list[int], folder: Path, **settings: Any) -> dict[str, Any]:
+    """Losses, validation metrics and weights of a model trained on the parts of some ranks."""
+    lightning.seed_everything(0, verbose=False)
+    build, batch = MODELS[name]
+    model = build()
+    batches = [batch(step, ranks) for step in range(STEPS)]
+    logged = Logged()
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        gradient_clip_val=1.0,
+        default_root_dir=folder,
+        callbacks=[logged],
+        **settings,
+    )
+    loaders = [torch.utils.data.DataLoader(batches, batch_size=None) for _ in range(2)]
+    trainer.fit(model, *loaders)
+    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    return {"losses": logged.losses, "metrics": metrics, "state": model.state_dict()}
+
+
+def main(folder: Path) -> None:
+    """Train every model on this rank's part."""
+    rank = int(os.environ["RANK"])
+    results = {
+        name: train(name, [rank], folder, devices=2, strategy=TorchRecStrategy()) for name in MODELS
+    }
+    torch.save(results, folder / f"{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

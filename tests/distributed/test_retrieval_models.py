@@ -1,0 +1,44 @@
+"""Sequence models and the post tower on two gloo ranks: pools and losses of one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .ranks import module_of, run_ranks
+
+PROCESS = Path(__file__).with_name("retrieval_process.py")
+retrieval = module_of(PROCESS)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the two ranks came to with every model."""
+    return run_ranks(PROCESS, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.mark.parametrize("name", sorted(retrieval.MODELS))
+def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], name: str, tmp_path: Path) -> None:
+    """The losses say that negatives come from both ranks: a rank's own would be fewer."""
+    one = retrieval.train(name, [0, 1], tmp_path)
+    first, second = (rank[name] for rank in ranks)
+    assert first["losses"] == second["losses"]
+    assert first["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert first["metrics"] == second["metrics"]
+    assert first["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
+    for key, value in one["state"].items():
+        ours = first["state"][key]
+        if key.endswith("attention.projection.bias"):
+            # the softmax takes no notice of the keys' bias: its gradient is rounding, which Adam
+            # makes steps of
+            ours, value = (torch.cat([one.chunk(3)[0], one.chunk(3)[2]]) for one in (ours, value))
+        torch.testing.assert_close(ours, value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_the_embeddings_of_both_ranks_are_validated_in_the_order_of_the_queries(
+    ranks: list[dict[str, Any]],
+) -> None:
+    assert {"val/mean", "val/first"} <= ranks[0]["nxtpost"]["metrics"].keys()
