@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -93,8 +94,11 @@ def go_back_to_checkpoint(run_dir: Path) -> Path | None:
 
 
 def wandb_run_id(run_dir: Path) -> str:
-    """The run's id at Weights & Biases, kept so that a resumed run goes on under it."""
+    """The run's id at Weights & Biases, kept so that a resumed run goes on under it.
+
+    An agent of a sweep has given the run its id already.
+    """
     path = run_dir / WANDB_FILE
     if not path.exists():
-        path.write_text(secrets.token_hex(4))
+        path.write_text(os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4))
     return path.read_text()
