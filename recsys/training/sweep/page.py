@@ -68,7 +68,7 @@ def table_rows(file: SweepFile, trials: Sequence[Trial]) -> Rows:
                 f"{file.best(trial.history):.4f}" if trial.history else UNDEFINED,
                 *(_cell(trial.parameters.get(name)) for name in file.searched),
                 f"{len(trial.history)}",
-                f"{trial.training_seconds:,.0f}",
+                f"{trial.training_seconds:,.0f}" if trial.training_seconds else UNDEFINED,
                 str(trial.state),
             ]
         )

@@ -35,7 +35,7 @@ class Trial:
         parameters: what the search chose.
         state: how far it is.
         history: the metric at each validation so far.
-        training_seconds: wall time of `recsys train`.
+        training_seconds: wall time of `recsys train`; 0 where nobody waited for it.
         problem: why it failed.
     """
 
