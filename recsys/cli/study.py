@@ -9,7 +9,7 @@ from recsys.training.composition import compose
 from recsys.training.study.plan import StudyConfig
 from recsys.training.study.run import run_study
 
-_STUDY_KEYS = {"study", *(field.name for field in fields(StudyConfig))}
+_STUDY_KEYS = {"study", "view", *(field.name for field in fields(StudyConfig))}
 
 
 def configure(overrides: Sequence[str]) -> StudyConfig:

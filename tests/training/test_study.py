@@ -19,7 +19,7 @@ from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import load_run
 from recsys.training.metrics_file import read_metrics_file
 from recsys.training.run import train
-from recsys.training.study.page import JSON_FILE, PAGE_FILE, detail_rows, overview_rows
+from recsys.training.study.page import detail_rows, overview_rows
 from recsys.training.study.plan import StudyConfig, StudyRun, plan
 from recsys.training.study.run import State, baseline_folder, run_study, state
 from recsys.training.study.summary import Spread, Summary, summarise
@@ -217,9 +217,9 @@ def test_tables_have_every_task_and_variant(study: StudyConfig, summary: Summary
     assert len(rows) == 1 + len(summary.tasks) + 1
     assert all(len(row) == len(rows[0]) for row in rows)
     run_study(replace(study, summarise_only=True))
-    page = (study.folder / PAGE_FILE).read_text()
+    page = study.file("md").read_text()
     assert "split report" in page and "against without_timelines" in page
-    content = json.loads((study.folder / JSON_FILE).read_text())
+    content = json.loads(study.file("json").read_text())
     assert content["variants"]["linear_compression"]["seeds"] == [0, 1]
     skip = content["variants"]["linear_compression"]["metrics"]["report/ne/skip"]
     assert set(skip["by_seed"]) == {"0", "1"}
@@ -249,7 +249,7 @@ def test_a_study_runs_in_processes(data_overrides: tuple[str, ...], tmp_path: Pa
     bad = replace(chosen["funnel"], overrides=["encoder=funnel", "encoder.heads=7"])
     with pytest.raises(ArtifactError, match=r"funnel, seed 0 failed, see .*seed_0.log: .*heads"):
         run_study(replace(config, variants={**chosen, "funnel": bad}))
-    page = (tmp_path / PAGE_FILE).read_text()
+    page = config.file("md").read_text()
     assert "pass_through" in page and "funnel" not in page
     timing = json.loads((tmp_path / "pass_through" / "seed_0" / "timing.json").read_text())
     assert timing["training_seconds"] > 0 and timing["jobs"] == 2

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-from matplotlib.figure import Figure
-from rich.console import Console
-
 from recsys.data.schema import Split
+from recsys.errors import ArtifactError
+from recsys.evaluation.paired import Interval
 from recsys.training.evaluate import PREFIXES
 from recsys.training.metrics_file import Metrics, read_metrics_file
-from recsys.training.report.figures import STYLE
-from recsys.training.study.page import FIGURE_FILE, JSON_FILE, PAGE_FILE, WIDTH, Rows, markdown
-from recsys.training.study.plan import StudyConfig, StudyRun
-from recsys.training.study.summary import Spread, as_json, revisions, spreads, training_seconds
-from recsys.training.tables import UNDEFINED, text_table
+from recsys.training.retrieval_evaluation import QUERIES
+from recsys.training.study.plan import POINT, StudyConfig, StudyRun
+from recsys.training.study.summary import Spread, revisions, spreads, training_seconds
 
 
 @dataclass(frozen=True)
@@ -27,14 +23,20 @@ class MetricRow:
     """One line of the table.
 
     Attributes:
+        line: what the row, or the curve it is a point of, is called; "" for the row's own name.
+        at: where it lies on the axis; None without one.
         seeds: of the runs; none for an untrained scorer.
         training_seconds: wall time of `recsys train`, mean over seeds; NaN for a scorer.
-        metrics: by name, without the split's prefix.
+        metrics: by name, without the split's prefix and the place of the point.
+        queries: number measured, by name of the metric.
     """
 
+    line: str
+    at: float | str | None
     seeds: list[int]
     training_seconds: float
     metrics: dict[str, Spread]
+    queries: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -44,138 +46,151 @@ class MetricTable:
     Attributes:
         name: of the study.
         split: the rows that were measured.
+        axis: what the points of the rows are; None without them.
         shown: names of the metrics in the table.
-        rows: by variant, then by untrained scorer.
+        rows: by variant (and point within it), then by untrained scorer.
         protocols: sentence of each shown metric, of the first run.
         revisions: git revisions the runs were made with.
     """
 
     name: str
     split: str
+    axis: str | None
     shown: list[str]
     rows: dict[str, MetricRow]
     protocols: dict[str, str]
     revisions: list[str]
 
+    @property
+    def lines(self) -> dict[str, list[MetricRow]]:
+        """The points of each curve from left to right; empty where points are no numbers."""
+        lines: dict[str, list[MetricRow]] = {}
+        for row in self.rows.values():
+            if isinstance(row.at, float):
+                lines.setdefault(row.line, []).append(row)
+        return {name: sorted(line, key=_place) for name, line in lines.items()}
+
 
 def metric_table(config: StudyConfig, runs: Sequence[StudyRun]) -> MetricTable:
-    """Gather the finished runs of a study."""
+    """Gather the finished runs of a study.
+
+    Raises:
+        ArtifactError: no run has points where ``config.within`` says.
+    """
     prefix = PREFIXES[Split(config.split)]
     metrics = {run.folder: read_metrics_file(run.folder) for run in runs}
     rows = {}
-    for variant in config.variants:
+    for variant in config.chosen:
         own = [run for run in runs if run.variant == variant]
-        if own:
-            found = _without_prefix(spreads(own, metrics), f"{prefix}/")
-            rows[variant] = MetricRow([r.seed for r in own], training_seconds(own), found)
-    first = metrics[runs[0].folder]
+        if own and config.within is None:
+            rows[variant] = _row(config, variant, own, metrics, prefix)
+        elif own:
+            for point in _points(config, metrics[own[0].folder], prefix):
+                place = f"{prefix}/{_filled(config, point)}"
+                rows[f"{variant}, {point}"] = _row(config, variant, own, metrics, place, point)
+    if not rows:
+        raise ArtifactError(
+            f"no run of {config.name} has metrics at {prefix}/{config.within}. Stale embeddings "
+            "are measured with evaluation.stale_days=[…], stand-in histories with "
+            "evaluation.cold_start=true, days where the split has several."
+        )
     untrained = spreads(runs[:1], metrics)
+    first = metrics[runs[0].folder]
     for scorer in config.scorers:
-        found = _without_prefix(untrained, f"{prefix}/{scorer}/")
-        rows[scorer] = MetricRow([], math.nan, found)
+        place = f"{prefix}/{scorer}/"
+        found, queries = _below(place, untrained), _queries(place, first)
+        rows[scorer] = MetricRow("", None, [], math.nan, found, queries)
     return MetricTable(
         name=config.name,
         split=config.split,
+        axis=config.axis,
         shown=config.metrics,
         rows=rows,
-        protocols=_protocols(first, prefix, config.metrics),
+        protocols=_protocols(config, first, prefix),
         revisions=revisions(runs),
     )
 
 
-def write_metric_table(table: MetricTable, folder: Path) -> None:
-    """Write the page, the figures it stands on, and the plot."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / JSON_FILE).write_text(as_json(table))
-    (folder / PAGE_FILE).write_text(_page(table))
-    _save_figure(table, folder / FIGURE_FILE)
+def change(row: MetricRow, first: MetricRow, metric: str) -> Spread | None:
+    """Percent change of a metric against the first point of the line, over seeds both have."""
+    ours, theirs = row.metrics.get(metric), first.metrics.get(metric)
+    if ours is None or theirs is None:
+        return None
+    by_seed = {}
+    for seed in ours.by_seed.keys() & theirs.by_seed.keys():
+        before = theirs.by_seed[seed].value
+        value = 100 * (ours.by_seed[seed].value / before - 1) if before else math.nan
+        by_seed[seed] = Interval(value, math.nan, math.nan)
+    return Spread.of(by_seed)
 
 
-def print_metric_table(table: MetricTable, folder: Path) -> None:
-    """Print the table and where everything lies."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(text_table(f"study {table.name}", table_rows(table)))
-    console.print(_caption(table), highlight=False)
-    console.print(f"Written: {', '.join(str(folder / n) for n in (PAGE_FILE, JSON_FILE))}")
-
-
-def table_rows(table: MetricTable) -> Rows:
-    """Headings, then a row per variant and scorer; ± is the standard deviation over seeds."""
-    rows = [["variant", *table.shown, "seeds", "training, s"]]
-    for name, row in table.rows.items():
-        cells = [_cell(row.metrics.get(metric)) for metric in table.shown]
-        seconds = row.training_seconds
-        time = UNDEFINED if math.isnan(seconds) else f"{seconds:,.0f}"
-        rows.append([name, *cells, ", ".join(map(str, row.seeds)) or UNDEFINED, time])
-    return rows
-
-
-def _page(table: MetricTable) -> str:
-    protocols = "\n".join(f"- `{name}`: {text}." for name, text in table.protocols.items())
-    parts = [
-        f"# Study {table.name}",
-        _caption(table),
-        markdown(table_rows(table)),
-        f"![metrics by variant]({FIGURE_FILE})",
-        "## Protocol",
-        "Of the first run:",
-        protocols,
-        f"Git revision: {', '.join(table.revisions)}.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _caption(table: MetricTable) -> str:
-    return (
-        f"Metrics of the split {table.split}; mean over seeds ± their standard deviation where "
-        "there are several, otherwise with half the 95 % bootstrap interval over users in brackets."
+def _row(
+    config: StudyConfig,
+    variant: str,
+    runs: Sequence[StudyRun],
+    metrics: Mapping[Path, Metrics],
+    place: str,
+    point: str | None = None,
+) -> MetricRow:
+    one = config.variants[variant]
+    at = one.at if point is None else point
+    return MetricRow(
+        line=one.line or ("" if point is None else variant),
+        at=None if at is None else _number(at),
+        seeds=[run.seed for run in runs],
+        training_seconds=training_seconds(runs),
+        metrics=_below(f"{place}/", spreads(runs, metrics)),
+        queries=_queries(f"{place}/", metrics[runs[0].folder]),
     )
 
 
-def _cell(spread: Spread | None) -> str:
-    if spread is None:
-        return UNDEFINED
-    if spread.sd is not None:
-        return f"{spread.mean:.4f} ± {spread.sd:.4f}"
-    [only] = spread.by_seed.values()
-    half = (only.high - only.low) / 2
-    return f"{spread.mean:.4f}" + ("" if math.isnan(half) else f" [{half:.4f}]")
+def _points(config: StudyConfig, metrics: Metrics, prefix: str) -> list[str]:
+    """What stands for the point in the names of a run's metrics, in their order."""
+    assert config.within is not None
+    before, after = map(re.escape, f"{prefix}/{config.within}/".split(POINT))
+    shown = "|".join(map(re.escape, config.metrics))
+    found = (re.fullmatch(f"{before}(.+){after}({shown})", name) for name in metrics)
+    points = list(dict.fromkeys(match[1] for match in found if match))
+    numbers = [_number(point) for point in points]
+    return sorted(points, key=float) if all(isinstance(n, float) for n in numbers) else points
 
 
-def _save_figure(table: MetricTable, path: Path) -> None:
-    """A panel per metric: a dot per variant, with the spread over seeds or the interval."""
-    names = list(table.rows)
-    with matplotlib.rc_context(STYLE):
-        size = (1.8 + 2.2 * len(table.shown), 1.2 + 0.28 * len(names))
-        figure = Figure(figsize=size, dpi=150)
-        panels = figure.subplots(1, len(table.shown), sharey=True, squeeze=False)[0]
-        for axes, metric in zip(panels, table.shown, strict=True):
-            for position, name in enumerate(names):
-                spread = table.rows[name].metrics.get(metric)
-                if spread is None:
-                    continue
-                colour = "C0" if table.rows[name].seeds else "C7"
-                values = [one.value for one in spread.by_seed.values()]
-                first = spread.by_seed[min(spread.by_seed)]
-                interval = [first.low, first.high]
-                axes.plot(interval, [position] * 2, color=colour, linewidth=4, alpha=0.25)
-                axes.plot(values, [position] * len(values), "o", color=colour, markersize=2.5)
-                axes.plot(spread.mean, position, "o", color=colour, markersize=5)
-            axes.set_title(metric, fontsize=9.5)
-        panels[0].set_yticks(range(len(names)), names)
-        panels[0].invert_yaxis()
-        figure.tight_layout()
-        figure.savefig(path, bbox_inches="tight")
+def _filled(config: StudyConfig, point: str) -> str:
+    return str(config.within).replace(POINT, point)
 
 
-def _without_prefix(found: dict[str, Spread], prefix: str) -> dict[str, Spread]:
+def _number(point: float | str) -> float | str:
+    """The point as a number where it is one."""
+    try:
+        return float(point)
+    except ValueError:
+        return point
+
+
+def _place(row: MetricRow) -> float:
+    assert isinstance(row.at, float)
+    return row.at
+
+
+def _below(place: str, found: Mapping[str, Spread]) -> dict[str, Spread]:
+    """The metrics whose names begin with a place, without it."""
     return {
-        name.removeprefix(prefix): spread
-        for name, spread in found.items()
-        if name.startswith(prefix)
+        name.removeprefix(place): spread for name, spread in found.items() if name.startswith(place)
     }
 
 
-def _protocols(metrics: Metrics, prefix: str, shown: Sequence[str]) -> dict[str, str]:
-    measured = {name: metrics.get(f"{prefix}/{name}") for name in shown}
+def _queries(place: str, metrics: Metrics) -> dict[str, int]:
+    return {
+        name.removeprefix(place): metric[QUERIES]
+        for name, metric in metrics.items()
+        if name.startswith(place) and QUERIES in metric
+    }
+
+
+def _protocols(config: StudyConfig, metrics: Metrics, prefix: str) -> dict[str, str]:
+    """The sentence of each shown metric, at the first point where there are points."""
+    place = prefix
+    if config.within is not None:
+        place = f"{prefix}/{_filled(config, _points(config, metrics, prefix)[0])}"
+    measured = {name: metrics.get(f"{place}/{name}") for name in config.metrics}
     return {name: str(metric["protocol"]) for name, metric in measured.items() if metric}

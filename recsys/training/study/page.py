@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
 from recsys.training.study.figure import save_figure
+from recsys.training.study.plan import StudyConfig
 from recsys.training.study.summary import Spread, Summary, as_json
 from recsys.training.tables import UNDEFINED, text_table
 
-JSON_FILE = "study.json"
-PAGE_FILE = "study.md"
-FIGURE_FILE = "study.png"
-
 #: Width of the table where the output goes into a file or a pipe.
-WIDTH = 140
+WIDTH = 180
 
 Rows = list[list[str]]
 
@@ -30,30 +26,30 @@ _GROUP_TITLES = {
 _RARE = "*"
 
 
-def write_summary(summary: Summary, folder: Path) -> None:
+def write_summary(summary: Summary, config: StudyConfig) -> None:
     """Write the page, the figures it stands on, and the plot."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / JSON_FILE).write_text(as_json(summary))
-    (folder / PAGE_FILE).write_text(page(summary))
-    save_figure(summary, folder / FIGURE_FILE)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    config.file("json").write_text(as_json(summary))
+    config.file("md").write_text(page(summary, config.file("png").name))
+    save_figure(summary, config.file("png"))
 
 
-def print_summary(summary: Summary, folder: Path) -> None:
+def print_summary(summary: Summary, config: StudyConfig) -> None:
     """Print the first table of the page and where everything lies."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(text_table(f"study {summary.name}", compact_rows(summary)))
     console.print(_caption(summary), highlight=False)
     console.print(f"Protocol: {summary.protocol}", highlight=False)
-    console.print(f"Written: {', '.join(str(folder / n) for n in (PAGE_FILE, JSON_FILE))}")
+    console.print(f"Written: {config.file('md')}, {config.file('json')}")
 
 
-def page(summary: Summary) -> str:
+def page(summary: Summary, picture: str) -> str:
     """``study.md``."""
     parts = [
         f"# Study {summary.name}",
         _caption(summary),
         markdown(overview_rows(summary)),
-        f"![change by task]({FIGURE_FILE})",
+        f"![change by task]({picture})",
         "## Size and time",
         markdown(size_rows(summary)),
         _time_sentence(summary),

@@ -16,6 +16,9 @@ from recsys.training.systems.choice import compose_run
 
 STUDIES = Path("runs") / "studies"
 
+#: Stands for the points in ``within``.
+POINT = "{point}"
+
 #: Settings of a run that the study gives itself.
 _OWN_SETTINGS = ("seed", "run_dir", "resume")
 
@@ -25,26 +28,38 @@ class Variant:
     """One line of a study's table.
 
     Attributes:
+        of: the variant whose overrides come before its own.
         overrides: settings of its runs, as after `recsys train`.
         seeds: seeds of its runs; None for the study's, [] leaves the variant out.
+        at: where it lies on the study's ``axis``.
+        line: what it is called in the table and the plot; None for its name. Variants at several
+            points of the axis make up one line.
     """
 
+    of: str | None = None
     overrides: list[str] = field(default_factory=list)
     seeds: list[int] | None = None
+    at: float | None = None
+    line: str | None = None
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A study; conf/study/ holds one file per study.
+    """A study; conf/study/ holds one file per study, conf/view/ further tables of its runs.
 
     Attributes:
         name: part of the default folder.
+        outcome: name of the files with the table and the plot.
         overrides: settings of every run, as after `recsys train`; a variant's come after them.
         variants: by name.
+        only: the variants that are run and shown, in this order; [] for all.
         baseline: the variant that all others are measured against, seed by seed; None where the
             metrics of each variant stand for themselves (retrieval).
         metrics: what is shown of each variant where there is no baseline, ``hits@10/all``.
         scorers: untrained scorers of `recsys evaluate` that are shown beside the variants.
+        axis: what the variants, or the points within each run, differ in.
+        within: where ``metrics.json`` has the metrics of a point within a run, without the split:
+            ``stale/{point}_days``. Points are whatever the runs have there.
         seeds: of every variant that names none of its own.
         split: rows that are measured: ``report``, or ``choose`` while a model is being developed.
         out: folder of the study; None for ``runs/studies/<name>``.
@@ -55,11 +70,15 @@ class StudyConfig:
     """
 
     name: str = MISSING
+    outcome: str = "study"
     overrides: list[str] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)
+    only: list[str] = field(default_factory=list)
     baseline: str | None = None
     metrics: list[str] = field(default_factory=list)
     scorers: list[str] = field(default_factory=list)
+    axis: str | None = None
+    within: str | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
     split: str = "report"
     out: str | None = None
@@ -80,17 +99,58 @@ class StudyConfig:
             raise ConfigError(f"split={self.split} cannot be evaluated; choose {choices}.")
         if self.jobs < 1:
             raise ConfigError(f"jobs is {self.jobs}, it must be at least 1.")
+        self._check_variants()
+        self._check_axis()
         if self.baseline is not None:
             self._check_baseline(self.baseline)
 
-    def _check_baseline(self, baseline: str) -> None:
-        if baseline not in self.variants:
+    def _check_variants(self) -> None:
+        for name in self.only:
+            self._check_name(name, f"only={self.only}")
+        for name in self.variants:
+            seen = [name]
+            while (base := self.variants[seen[-1]].of) is not None:
+                self._check_name(base, f"variants.{seen[-1]}.of={base}")
+                if base in seen:
+                    raise ConfigError(f"the variants {' of '.join([*seen, base])} go in a circle.")
+                seen.append(base)
+
+    def _check_name(self, name: str, where: str) -> None:
+        if name not in self.variants:
             raise ConfigError(
-                f"baseline={baseline} is none of the variants {', '.join(self.variants)}."
+                f"{where}: {name} is none of the variants {', '.join(self.variants)}."
+            )
+
+    def _check_axis(self) -> None:
+        placed = [name for name in self.chosen if self.variants[name].at is not None]
+        if self.within is not None:
+            if POINT not in self.within or self.axis is None or self.baseline is not None:
+                raise ConfigError(
+                    f"within={self.within} needs {POINT} in it, an axis=… that says what the "
+                    "points are, and a study without a baseline."
+                )
+            if self.scorers or placed:
+                raise ConfigError(
+                    f"within={self.within} shows points within each run; scorers, and variants "
+                    "with at=…, have none: give scorers=[], or leave within out."
+                )
+        elif self.axis is not None and placed != self.chosen:
+            others = ", ".join(name for name in self.chosen if name not in placed)
+            raise ConfigError(
+                f"axis={self.axis}: variants.….at is needed of {others}; or leave them out with "
+                "only=[…]."
+            )
+        elif self.axis is None and placed:
+            raise ConfigError(f"variant {placed[0]} has at=…; say with axis=… what that is.")
+
+    def _check_baseline(self, baseline: str) -> None:
+        if baseline not in self.chosen:
+            raise ConfigError(
+                f"baseline={baseline} is none of the variants {', '.join(self.chosen)}."
             )
         if not self.seeds_of(baseline):
             raise ConfigError("the baseline has no seeds; give seeds=[0], for example.")
-        for name in self.variants:
+        for name in self.chosen:
             missing = set(self.seeds_of(name)) - set(self.seeds_of(baseline))
             if missing:
                 raise ConfigError(
@@ -103,10 +163,25 @@ class StudyConfig:
         """The folder of the study."""
         return Path(self.out) if self.out is not None else STUDIES / self.name
 
+    def file(self, ending: str) -> Path:
+        """The table or the plot: ``study.md`` and so on."""
+        return self.folder / f"{self.outcome}.{ending}"
+
+    @property
+    def chosen(self) -> list[str]:
+        """Names of the variants that are run and shown, in order."""
+        return self.only or list(self.variants)
+
     def seeds_of(self, variant: str) -> list[int]:
         """The seeds of a variant's runs."""
         own = self.variants[variant].seeds
         return self.seeds if own is None else own
+
+    def overrides_of(self, variant: str) -> list[str]:
+        """Settings of a variant's runs: those of the study, of what it is a variant of, its own."""
+        one = self.variants[variant]
+        before = self.overrides if one.of is None else self.overrides_of(one.of)
+        return [*before, *one.overrides]
 
 
 @dataclass(frozen=True)
@@ -140,7 +215,7 @@ def plan(config: StudyConfig) -> list[StudyRun]:
         ConfigError: an override does not fit a run.
         ArtifactError: a run folder holds a run with other settings.
     """
-    names = sorted(config.variants, key=lambda name: name != config.baseline)
+    names = sorted(config.chosen, key=lambda name: name != config.baseline)
     runs = [_run(config, name, seed) for name in names for seed in config.seeds_of(name)]
     for run in runs:
         _check_settings(run)
@@ -149,7 +224,7 @@ def plan(config: StudyConfig) -> list[StudyRun]:
 
 def _run(config: StudyConfig, variant: str, seed: int) -> StudyRun:
     folder = config.folder / variant / f"seed_{seed}"
-    given = (*config.overrides, *config.variants[variant].overrides)
+    given = config.overrides_of(variant)
     for override in given:
         if override.split("=", 1)[0] in _OWN_SETTINGS:
             raise ConfigError(

@@ -20,11 +20,8 @@ from recsys.training.evaluate import PREFIXES
 from recsys.training.metrics_file import read_metrics_file
 from recsys.training.predict import predictions_path
 from recsys.training.study import process
-from recsys.training.study.metric_table import (
-    metric_table,
-    print_metric_table,
-    write_metric_table,
-)
+from recsys.training.study.metric_page import print_metric_table, write_metric_table
+from recsys.training.study.metric_table import metric_table
 from recsys.training.study.page import print_summary, write_summary
 from recsys.training.study.plan import StudyConfig, StudyRun, plan
 from recsys.training.study.summary import summarise
@@ -57,12 +54,12 @@ def run_study(config: StudyConfig) -> None:
     measured = [run for run in runs if state(config, run) is State.MEASURED]
     if config.baseline is None and measured:
         table = metric_table(config, measured)
-        write_metric_table(table, config.folder)
-        print_metric_table(table, config.folder)
+        write_metric_table(table, config)
+        print_metric_table(table, config)
     elif any(run.variant != config.baseline for run in measured):
         summary = summarise(config, measured)
-        write_summary(summary, config.folder)
-        print_summary(summary, config.folder)
+        write_summary(summary, config)
+        print_summary(summary, config)
     elif not problems:
         raise ArtifactError(
             f"{config.folder} holds no finished run of a variant to show; "

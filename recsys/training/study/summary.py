@@ -156,7 +156,7 @@ def summarise(config: StudyConfig, runs: Sequence[StudyRun]) -> Summary:
     manifest = DatasetManifest.load(runs[0].folder)
     kinds = {kind: [t.name for t in manifest.tasks if t.kind == kind] for kind in TaskKind}
     compared = next(run for run in runs if run.variant != config.baseline)
-    names = [name for name in config.variants if any(run.variant == name for run in runs)]
+    names = [name for name in config.chosen if any(run.variant == name for run in runs)]
     timings = [_read_json(run.folder / TIMING_FILE) for run in runs]
     return Summary(
         name=config.name,

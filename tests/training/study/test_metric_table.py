@@ -1,76 +1,202 @@
-"""The table of a study without a baseline: means and deviations by hand, scorers of one run."""
+"""The table and the plot of a study without a baseline, by hand from made-up metrics."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from recsys.cli.study import configure
-from recsys.errors import ConfigError
-from recsys.training.study.metric_table import metric_table, table_rows, write_metric_table
-from recsys.training.study.plan import StudyConfig, StudyRun, Variant, plan
+from recsys.errors import ArtifactError, ConfigError
+from recsys.training.config import RunConfig
+from recsys.training.study.metric_figure import metric_figure
+from recsys.training.study.metric_page import change_rows, table_rows, write_metric_table
+from recsys.training.study.metric_table import MetricTable, metric_table
+from recsys.training.study.plan import StudyConfig, StudyRun, Variant
 from recsys.training.study.run import State, state
 from recsys.training.systems.choice import compose_run
 
+ALL = "hits@10/all"
+BATCH = "hits@1/batch"
 
-def _run(folder: Path, variant: str, seed: int, hits: float) -> StudyRun:
+Study = tuple[StudyConfig, list[StudyRun]]
+
+
+@pytest.fixture(scope="module")
+def config_of_runs() -> RunConfig:
+    return compose_run(["experiment=nxtpost_globo"])
+
+
+def _entry(value: float, queries: int = 100) -> dict[str, Any]:
+    interval = {"low": value - 0.1, "high": value + 0.1}
+    return {"value": value, **interval, "queries": queries, "protocol": f"{queries} queries"}
+
+
+def _run(
+    folder: Path, variant: str, seed: int, metrics: dict[str, Any], config: RunConfig
+) -> StudyRun:
     run_dir = folder / variant / f"seed_{seed}"
     run_dir.mkdir(parents=True)
-    metrics = {
-        "report/hits@10/all": {"value": hits, "low": hits - 0.1, "high": hits + 0.1},
-        "report/popularity/hits@10/all": {"value": 0.25, "low": 0.2, "high": 0.3},
-        "val/hits@10/all": {"value": 0.9},
-    }
-    for metric in metrics.values():
-        metric["protocol"] = "stated"  # type: ignore[assignment]
     (run_dir / "metrics.json").write_text(json.dumps(metrics))
     (run_dir / "timing.json").write_text(json.dumps({"training_seconds": 60.0 * (seed + 1)}))
-    return StudyRun(variant, seed, run_dir, (), compose_run(["experiment=nxtpost_globo"]))
+    return StudyRun(variant, seed, run_dir, (), config)
+
+
+def _config(folder: Path, **settings: Any) -> StudyConfig:
+    return StudyConfig(**({"name": "toy", "out": str(folder), "metrics": [ALL]} | settings))
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> tuple[StudyConfig, list[StudyRun]]:
-    config = StudyConfig(
-        name="toy",
-        out=str(tmp_path),
-        variants={"plain": Variant(), "causal": Variant()},
-        metrics=["hits@10/all"],
-        scorers=["popularity"],
-    )
+def study(tmp_path: Path, config_of_runs: RunConfig) -> Study:
+    def run(variant: str, seed: int, hits: float) -> StudyRun:
+        metrics = {
+            f"report/{ALL}": _entry(hits),
+            f"report/popularity/{ALL}": _entry(0.25),
+            f"val/{ALL}": _entry(0.9),
+        }
+        return _run(tmp_path, variant, seed, metrics, config_of_runs)
+
+    variants = {"plain": Variant(), "causal": Variant(line="with a mask")}
+    config = _config(tmp_path, variants=variants, scorers=["popularity"])
+    return config, [run("plain", 0, 0.3), run("plain", 1, 0.5), run("causal", 0, 0.6)]
+
+
+@pytest.fixture
+def curve(tmp_path: Path, config_of_runs: RunConfig) -> MetricTable:
+    """Three lengths on two lines, the longest first; the plain line over two seeds."""
+    values = {"long": [0.5, 0.3], "short": [0.2, 0.4], "other": [0.1]}
+    variants = {
+        "long": Variant(at=50, line="plain"),
+        "short": Variant(at=5, line="plain"),
+        "other": Variant(at=5),
+    }
     runs = [
-        _run(tmp_path, "plain", 0, 0.3),
-        _run(tmp_path, "plain", 1, 0.5),
-        _run(tmp_path, "causal", 0, 0.6),
+        _run(
+            tmp_path,
+            name,
+            seed,
+            {f"report/{ALL}": _entry(value), f"report/popularity/{ALL}": _entry(0.25)},
+            config_of_runs,
+        )
+        for name, found in values.items()
+        for seed, value in enumerate(found)
     ]
-    return config, runs
+    settings: dict[str, Any] = {"axis": "length", "scorers": ["popularity"]}
+    return metric_table(_config(tmp_path, variants=variants, **settings), runs)
 
 
-def test_rows_by_hand(study: tuple[StudyConfig, list[StudyRun]]) -> None:
-    rows = table_rows(metric_table(*study))
-    assert rows == [
-        ["variant", "hits@10/all", "seeds", "training, s"],
-        ["plain", "0.4000 ± 0.1414", "0, 1", "90"],
-        ["causal", "0.6000 [0.1000]", "0", "60"],
-        ["popularity", "0.2500 [0.0500]", "-", "-"],
+@pytest.fixture
+def stale(tmp_path: Path, config_of_runs: RunConfig) -> Study:
+    """Two ages within one run, the queries of each counted apart."""
+    metrics = {
+        f"report/{ALL}": _entry(0.9),
+        f"report/stale/10_days/{ALL}": _entry(0.3, queries=70),
+        f"report/stale/2_days/{ALL}": _entry(0.4, queries=80),
+        f"report/stale/2_days/{BATCH}": _entry(0.5, queries=64),
+        f"report/stale/2_days/no_event/{ALL}": _entry(0.8),
+    }
+    run = _run(tmp_path, "plain", 0, metrics, config_of_runs)
+    settings = {"axis": "age", "within": "stale/{point}_days", "metrics": [BATCH, ALL]}
+    return _config(tmp_path, variants={"plain": Variant()}, **settings), [run]
+
+
+def test_rows_by_hand(study: Study) -> None:
+    assert table_rows(metric_table(*study)) == [
+        ["variant", ALL, "n", "seeds", "training, s"],
+        ["plain", "0.4000 ± 0.1414", "100", "0, 1", "90"],
+        ["with a mask", "0.6000 [0.1000]", "100", "0", "60"],
+        ["popularity", "0.2500 [0.1000]", "100", "-", "-"],
     ]
 
 
-def test_page_json_and_plot_are_written(study: tuple[StudyConfig, list[StudyRun]]) -> None:
+def test_points_of_an_axis_by_hand(curve: MetricTable) -> None:
+    assert table_rows(curve) == [
+        ["variant", "length", ALL, "n", "seeds", "training, s"],
+        ["plain", "50", "0.4000 ± 0.1414", "100", "0, 1", "90"],
+        ["plain", "5", "0.3000 ± 0.1414", "100", "0, 1", "90"],
+        ["other", "5", "0.1000 [0.1000]", "100", "0", "60"],
+        ["popularity", "-", "0.2500 [0.1000]", "100", "-", "-"],
+    ]
+    # seed 0: 0.5 instead of 0.2, seed 1: 0.3 instead of 0.4
+    assert change_rows(curve)[1:] == [["plain", "50", "+62.5 ± 123.7"]]
+
+
+def test_points_within_a_run_by_hand(stale: Study) -> None:
+    table = metric_table(*stale)
+    assert table_rows(table) == [
+        ["variant", "age", BATCH, ALL, "n", "seeds", "training, s"],
+        ["plain", "2", "0.5000 [0.1000]", "0.4000 [0.1000]", "64 / 80", "0", "60"],
+        ["plain", "10", "-", "0.3000 [0.1000]", "70", "0", "60"],
+    ]
+    assert change_rows(table)[1:] == [["plain", "10", "-", "-25.0"]]
+    assert table.protocols == {BATCH: "64 queries", ALL: "80 queries"}
+
+
+def test_points_that_are_no_numbers_keep_their_order(
+    tmp_path: Path, config_of_runs: RunConfig
+) -> None:
+    names = ["own_history", "popular_posts", "own_history/no_event"]
+    metrics = {f"report/cold/{name}/{ALL}": _entry(0.5) for name in names}
+    run = _run(tmp_path, "plain", 0, metrics, config_of_runs)
+    settings = {"axis": "history", "within": "cold/{point}"}
+    table = metric_table(_config(tmp_path, variants={"plain": Variant()}, **settings), [run])
+    assert [row[1] for row in table_rows(table)] == ["history", *names]
+    assert not table.lines
+    [axes] = metric_figure(table).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [f"plain, {name}" for name in names]
+
+
+def test_runs_without_such_points_are_said_so(stale: Study) -> None:
+    config, runs = stale
+    days = {"axis": "day", "within": "day_{point}", "variants": config.variants}
+    with pytest.raises(ArtifactError, match=r"no run of toy has metrics at report/day_{point}"):
+        metric_table(_config(config.folder, **days), runs)
+
+
+def test_a_curve_goes_through_the_means(curve: MetricTable) -> None:
+    [axes] = metric_figure(curve).axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}  # type: ignore[union-attr]
+    assert drawn["plain"] == [[5.0, pytest.approx(0.3)], [50.0, pytest.approx(0.4)]]
+    assert drawn["popularity"] == [[0, 0.25], [1, 0.25]]  # over the whole width
+    assert axes.get_xscale() == "log"
+    assert axes.get_title() == f"{ALL}\nn = 100"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "50"]
+
+
+def test_n_stands_at_the_points_where_it_differs(stale: Study) -> None:
+    _, everything = metric_figure(metric_table(*stale)).axes
+    assert everything.get_title() == ALL
+    labels = [label.get_text() for label in everything.get_xticklabels()]
+    assert labels == ["2\nn = 80", "10\nn = 70"]
+
+
+def test_page_json_and_plot_are_written(study: Study) -> None:
     config, runs = study
-    write_metric_table(metric_table(config, runs), config.folder)
-    page = (config.folder / "study.md").read_text()
-    assert "| causal | 0.6000 [0.1000] | 0 | 60 |" in page
-    assert "- `hits@10/all`: stated." in page
+    write_metric_table(metric_table(config, runs), config)
+    page = config.file("md").read_text()
+    assert "| with a mask | 0.6000 [0.1000] | 100 | 0 | 60 |" in page
+    assert f"- `{ALL}`: 100 queries." in page
+    assert "(study.png)" in page and "## Change" not in page
     content = json.loads((config.folder / "study.json").read_text())
     assert content["rows"]["popularity"]["training_seconds"] is None
-    assert (config.folder / "study.png").stat().st_size > 1000
+    assert content["rows"]["causal"]["queries"][ALL] == 100
+    assert (config.folder / "study.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_is_measured_once_its_predictions_are_there(
-    study: tuple[StudyConfig, list[StudyRun]],
-) -> None:
+def test_an_older_run_has_no_n(study: Study) -> None:
+    config, runs = study
+    for run in runs:
+        path = run.folder / "metrics.json"
+        metrics = json.loads(path.read_text())
+        for metric in metrics.values():
+            del metric["queries"]
+        path.write_text(json.dumps(metrics))
+    assert [row[2] for row in table_rows(metric_table(config, runs))] == ["n", "-", "-", "-"]
+
+
+def test_a_run_is_measured_once_its_predictions_are_there(study: Study) -> None:
     config, [run, *_] = study
     assert state(config, run) is State.NEW
     (run.folder / "config.yaml").touch()
@@ -84,11 +210,3 @@ def test_a_run_is_measured_once_its_predictions_are_there(
 def test_a_study_needs_a_baseline_or_metrics() -> None:
     with pytest.raises(ConfigError, match="needs a baseline"):
         StudyConfig(name="toy", variants={"plain": Variant()})
-
-
-@pytest.mark.parametrize("name", ["nxtpost_globo", "nxtpost_kuairand", "nxtpost_simulated"])
-def test_shipped_studies_compose(name: str, tmp_path: Path) -> None:
-    runs = plan(configure([f"study={name}", f"out={tmp_path}"]))
-    systems = {run.config.system for run in runs}
-    assert systems == {"nxtpost", "wide_and_deep", "sequence"}
-    assert len({(run.config.data.out_folder, run.config.data.path) for run in runs}) == 1
