@@ -10,7 +10,9 @@ from omegaconf import MISSING
 from rich.console import Console
 
 from recsys.training.composition import compose
-from recsys.training.report.page import gather, write_report
+from recsys.training.load import load_config
+from recsys.training.report.page import write_page
+from recsys.training.systems import system_named
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ def run(overrides: Sequence[str]) -> None:
     folder = Path(config.run_dir)
     against = Path(config.against) if config.against is not None else None
     with Console(stderr=True).status("Writing the report"):
-        material = gather(folder, against, config.dataset)
-        write_report(material)
-    Console().print(material.outcome.table())
+        system = system_named(load_config(folder).system)
+        page = system.report(folder, against, config.dataset)
+        write_page(page)
+    Console().print(page.closing)

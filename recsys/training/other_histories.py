@@ -32,6 +32,10 @@ from recsys.training.retrieval_evaluation import measured_groups, measured_ranks
 #: Queries embedded at a time.
 _QUERIES_PER_BATCH = 1024
 
+#: In the names of metrics: users with few engagements, and whose engagements they are given.
+COLD = "cold"
+HISTORIES = ("own_history", "popular_posts", "similar_users")
+
 
 @dataclass(frozen=True, eq=False)
 class QueryEmbedder:
@@ -98,7 +102,7 @@ def cold_start_metrics(
     ranks = {}
     for name, stand_ins in _stand_ins(embedder, cold).items():
         users = embedder.embed(cold.queries, stand_ins=stand_ins)
-        place = f"{PREFIXES[Split(config.split)]}/cold/{name}"
+        place = f"{PREFIXES[Split(config.split)]}/{COLD}/{name}"
         ranks[place] = cold.rank(DotProductScorer(users, posts), candidates)
     metrics = measured_ranks(embedder.run, config, cold, ranks)
     groups = history_groups(cold.queries)
@@ -150,8 +154,4 @@ def _stand_ins(
     popular = popular_stand_ins(events, cold.engagements, cold.queries, groups, config)
     posts = embedder.run.model.posts
     similar = similar_user_stand_ins(cold.engagements, cold.queries, posts, config)
-    return {
-        "own_history": None,
-        "popular_posts": popular,
-        "similar_users": similar.or_else(popular),
-    }
+    return dict(zip(HISTORIES, (None, popular, similar.or_else(popular)), strict=True))

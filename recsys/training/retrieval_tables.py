@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -70,14 +70,35 @@ def scorer_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str
     return rows
 
 
-def group_rows(metrics: Metrics, prefix: str, candidates: str, metric: str) -> list[list[str]]:
+def difference_rows(metrics: Metrics, prefix: str) -> list[list[str]]:
+    """Headings, then what the model has more than each scorer, by candidate set."""
+    shown = {name: group_metric(metrics, prefix, name) for name in candidate_names(metrics, prefix)}
+    rows = [["", *(f"{metric}, {name}" for name, metric in shown.items())]]
+    for scorer in SCORERS:
+        found = [
+            entry(metrics, prefix, scorer, "difference", metric, name)
+            for name, metric in shown.items()
+        ]
+        if any(found):
+            rows.append([scorer, *map(_interval, found)])
+    return rows
+
+
+def group_rows(
+    metrics: Metrics,
+    prefix: str,
+    candidates: str,
+    metric: str,
+    scorers: Sequence[str] = SCORERS,
+) -> list[list[str]]:
     """Headings with the number of queries, then a metric of each scorer by group of queries."""
     headings = {
-        group: entry(metrics, prefix, "", group, metric, candidates) for group in ("", *GROUPS)
+        group: entry(metrics, prefix, scorers[0], group, metric, candidates)
+        for group in ("", *GROUPS)
     }
     groups = {group: found for group, found in headings.items() if found}
     rows = [["", *(f"{group or 'all'} ({_count(found)})" for group, found in groups.items())]]
-    for scorer in SCORERS:
+    for scorer in scorers:
         cells = [entry(metrics, prefix, scorer, group, metric, candidates) for group in groups]
         if any(cells):
             rows.append([scorer or MODEL, *map(_cell, cells)])
@@ -93,6 +114,13 @@ def entry(
 
 def _count(metric: Mapping[str, Any]) -> str:
     return f"{metric[QUERIES]:,}" if QUERIES in metric else UNDEFINED
+
+
+def _interval(metric: Mapping[str, Any] | None) -> str:
+    value, low, high = ((metric or {}).get(key) for key in ("value", "low", "high"))
+    if value is None:
+        return UNDEFINED
+    return f"{value:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low is not None else "")
 
 
 def _cell(metric: Mapping[str, Any] | None) -> str:

@@ -23,7 +23,8 @@ from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import CONFIG_FILE, checkpoint_of, load_run
 from recsys.training.metrics_file import read_metrics_file, replace_metrics
 from recsys.training.predict import predicted_by, predictions_path, read_predictions
-from recsys.training.report.page import gather, write_report
+from recsys.training.report.dv365 import gather, report_page
+from recsys.training.report.page import write_page
 from recsys.training.run import train
 from recsys.training.systems.dv365 import DV365RunConfig
 
@@ -169,7 +170,7 @@ def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path
 
 
 def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:
-    page = write_report(gather(*runs)).read_text()
+    page = write_page(report_page(gather(*runs))).read_text()
     assert page.count("<svg") == 5
     for wanted in ("Share of the possible gain", "Calibration", "split report", "config.yaml"):
         assert wanted in page
@@ -182,7 +183,8 @@ def test_the_report_draws_the_other_run_only_as_it_was_compared(
 ) -> None:
     assert gather(*runs).outcome.labels == ("with timelines", "without timelines")
     alone = gather(runs[0], None)
-    assert f"Against {runs[1]}" in write_report(alone).read_text()  # the numbers name whom
+    # the numbers name whom
+    assert f"Against {runs[1]}" in write_page(report_page(alone)).read_text()
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)
     with pytest.raises(ArtifactError, match=r"was not evaluated against .*other; run `recsys eva"):
@@ -248,7 +250,7 @@ def test_the_report_shows_the_export_beside_the_trained_model(
     outcome = gather(copy, None).outcome
     line = outcome.export_lines()["mean NE exported"]
     assert line == "0.9567 quantised, 0.9478 before (+0.94%; split choose)"
-    page = write_report(gather(copy, None)).read_text()
+    page = write_page(report_page(gather(copy, None))).read_text()
     row = page[page.index("exported: NE (MSE)") :]
     cells = re.findall(r"<td>(.*?)</td>", row[: row.index("</table>")])
     assert cells[:4] == ["skip", "0.9034", "0.9123", "+0.99"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from recsys.cli import index_build, recommend
+from recsys.cli import index_build, recommend, report
 from recsys.cli.export import run as export
 from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE, read_embeddings
 from recsys.data.schema import Split
@@ -219,6 +220,49 @@ def test_from_the_run_to_recommendations(trained: Path, folder: Path, tmp_path: 
     assert not set(rows["post_id"]) & set(seen)
     exported = _value(trained, "export/val/float/hits@10/batch")
     assert exported == pytest.approx(_value(trained, "val/hits@10/batch"))
+    report.run([f"run_dir={trained}"])
+    assert "<h2>Export</h2>" in (trained / "report.html").read_text()
+
+
+def test_the_report_stands_alone(trained: Path) -> None:
+    report.run([f"run_dir={trained}"])
+    page = (trained / "report.html").read_text()
+    hits = _value(trained, "report/hits@10/batch")
+    assert f'<div class="value">{hits:.4f}</div><div class="name">hits@10, batch</div>' in page
+    for candidates in ("batch", "unseen_batch", "all", "alive"):
+        assert f"Candidates {candidates}: split report" in page
+    for wanted in (
+        "NxtPost trained on",
+        "The model minus the untrained scorers",
+        "Hits@K over K",
+        "By length of the history",
+        "User embeddings that are days old",
+        "ties: a tie with another post counts against the model",
+        "config.yaml",
+    ):
+        assert wanted in page
+    queries = read_predictions(trained, Split.REPORT)
+    assert f"all ({len(queries):,})" in page
+    for outside in ("<script", "<link", "<img", "@import"):
+        assert outside not in page
+
+
+def test_a_run_that_was_not_evaluated_has_a_report(trained: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained, run_dir)
+    shutil.rmtree(run_dir / "predictions")
+    metrics = {
+        name: metric
+        for name, metric in json.loads((run_dir / "metrics.json").read_text()).items()
+        if name in ("val/hits@10/batch", "val/loss")
+    }
+    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    report.run([f"run_dir={run_dir}"])
+    page = (run_dir / "report.html").read_text()
+    assert "split choose (the report split was not evaluated)" in page
+    assert "Hits@K over K" not in page
+    with pytest.raises(ConfigError, match="compared by `recsys study`"):
+        report.run([f"run_dir={run_dir}", f"against={trained}"])
 
 
 def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Path) -> None:
@@ -266,6 +310,8 @@ def test_the_wide_and_deep_baseline_is_measured_on_the_same_queries(
         read_predictions(trained, Split.REPORT).select(columns),
     )
     assert 0 < _value(run_dir, "report/hits@10/all") < 1
+    report.run([f"run_dir={run_dir}"])
+    assert "Wide-and-deep trained on" in (run_dir / "report.html").read_text()
 
 
 def test_posts_are_asked_for(folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
+from recsys.cli import report
 from recsys.data.sequences import EngagementStore, SequenceDataModule
 from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import load_config, load_run
@@ -76,6 +77,10 @@ def test_learns_the_order_and_measures_it_on_both_splits(
         assert evaluated[f"val/{name}/all"]["value"] == pytest.approx(value)
     popular = evaluated["report/fit_popularity/mrr/all"]["value"]
     assert evaluated["report/mrr/all"]["value"] > max(0.6, popular + 0.2)
+    report.run([f"run_dir={folder}"])
+    page = (folder / "report.html").read_text()
+    assert f"{'SASRec' if 'sasrec' in experiment else 'HSTU'} trained on" in page
+    assert "1970-01-01" not in page  # a log without times has no dates
 
 
 def test_the_rank_on_the_report_split_by_hand(ml1m: Path, tmp_path: Path) -> None:

@@ -1,22 +1,18 @@
-"""report.html: one page that needs nothing beside itself."""
+"""What the report shows of a run of DV365."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import jinja2
 import polars as pl
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import Split
-from recsys.errors import ArtifactError, ConfigError
-from recsys.training.composition import to_yaml
-from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
+from recsys.errors import ArtifactError
 from recsys.training.load import CheckpointUsed, load_config, open_dataset
 from recsys.training.metrics_file import Metrics, read_metrics_file
 from recsys.training.metrics_log import read_metrics
@@ -24,6 +20,7 @@ from recsys.training.predict import predicted_by, predictions_path, read_predict
 from recsys.training.protocols import AGAINST, AGAINST_CHECKPOINT
 from recsys.training.report import figures
 from recsys.training.report.outcome import EXPORT_PREFIX, Outcome
+from recsys.training.report.page import Page, Section, read_environment, revision, setting
 from recsys.training.report.sections import (
     by_task,
     calibration_rows,
@@ -33,22 +30,6 @@ from recsys.training.report.sections import (
 from recsys.training.systems.dv365 import DV365RunConfig
 from recsys.training.tables import BY_ITEM, COMPARED, EXPORTED, MEASURED, metric_rows
 from recsys.training.task_evaluation import check_comparable
-
-FILE_NAME = "report.html"
-TEMPLATE = "report.html.jinja"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A box of the page; what is empty is not shown."""
-
-    title: str
-    note: str = ""
-    figure: str = ""
-    rows: list[list[str]] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
-    text_title: str = ""
-    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,20 +59,17 @@ class Material:
     outcome: Outcome
 
 
-def write_report(material: Material) -> Path:
-    """Write ``report.html`` into the run folder."""
-    environment = json.loads((material.folder / ENVIRONMENT_FILE).read_text())
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE)
-    html = template.render(
+def report_page(material: Material) -> Page:
+    """The page and the table a run ends with."""
+    environment = read_environment(material.folder)
+    return Page(
+        folder=material.folder,
         title=material.config.name,
         subtitle=_subtitle(material, environment),
         tiles=material.outcome.tiles(),
         sections=list(_sections(material, environment)),
+        closing=material.outcome.table(),
     )
-    path = material.folder / FILE_NAME
-    path.write_text(html)
-    return path
 
 
 def gather(run_dir: Path, against: Path | None, dataset_folder: str | None = None) -> Material:
@@ -106,12 +84,7 @@ def gather(run_dir: Path, against: Path | None, dataset_folder: str | None = Non
         ArtifactError: a folder is no run, a file of it is damaged, or the run was not evaluated
             against what lies in ``against`` now.
     """
-    config = load_config(run_dir)
-    if not isinstance(config, DV365RunConfig):
-        raise ConfigError(
-            f"{run_dir} is a run of {config.system}; `recsys report` shows runs of dv365, the "
-            "metrics of this one are printed by `recsys evaluate`."
-        )
+    config = cast(DV365RunConfig, load_config(run_dir))
     dataset = open_dataset(run_dir, config, dataset_folder)
     if against is not None:
         check_comparable(against, DatasetManifest.load(run_dir))
@@ -146,13 +119,10 @@ def _control(run_dir: Path, against: Path, metrics: Metrics) -> pl.DataFrame:
 
 def _subtitle(material: Material, environment: dict[str, Any]) -> str:
     manifest = material.dataset.manifest
-    git = environment["git"]
-    revision = f", revision {git['revision'][:10]}" if git else ""
-    changed = " with changes" if git and git["dirty"] else ""
     return (
         f"Trained on {manifest.name}: {manifest.counts['events']:,} events of "
         f"{manifest.counts['users']:,} users, {manifest.counts['rows_fit']:,} rows to fit"
-        f"{revision}{changed}"
+        f"{revision(environment)}"
     )
 
 
@@ -214,7 +184,9 @@ def _training(material: Material) -> Section:
     if material.against is not None:
         runs[other] = read_metrics(material.against)
     note = "Checkpoints are chosen on the split choose; the report split is not looked at."
-    return Section("Training", note=note, figure=figures.curves(runs))
+    return Section(
+        "Training", note=note, figure=figures.curves(runs, "val/ne/mean", "mean NE, choose split")
+    )
 
 
 def _predictions(material: Material, frame: pl.DataFrame) -> Iterator[Section]:
@@ -223,7 +195,7 @@ def _predictions(material: Material, frame: pl.DataFrame) -> Iterator[Section]:
     yield Section(
         "By length of the history",
         note="Mean NE over the binary tasks in bins of equal numbers of rows.",
-        figure=figures.by_history(labels, lines),
+        figure=figures.by_history(labels, lines, "events in the two timelines", "mean NE"),
     )
     yield Section(
         "Calibration",
@@ -265,18 +237,11 @@ def _export(material: Material, outcome: Outcome) -> Section:
 
 
 def _setting(material: Material, environment: dict[str, Any]) -> Section:
-    config, hardware = material.config, environment["hardware"]
-    versions = ", ".join(f"{k} {v}" for k, v in environment["packages"].items())
+    config = material.config
     facts = {
         "encoder": config.encoder.name,
         "width": str(config.model.dimension),
         "gap": f"{config.loader.gap_hours:g} hours",
         "batch": f"{config.loader.batch_requests} requests",
-        "seed": str(config.seed),
-        "hardware": f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB",
-        "versions": versions,
-        "command": " ".join(environment["command"]),
     }
-    return Section(
-        "Configuration", facts=facts, text_title="config.yaml", text=to_yaml(material.config)
-    )
+    return setting(config, environment, facts)

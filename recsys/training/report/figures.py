@@ -18,6 +18,8 @@ WITH = "#1f5fa8"
 WITHOUT = "#c2571a"
 BEST = "#3c8c4e"
 GREY = "#8a8f98"
+#: Of lines, in their order.
+COLOURS = (WITH, WITHOUT, BEST, "#7a4fa3", "#b8922f", "#2f8f9d", GREY)
 
 STYLE = {
     "font.size": 9.5,
@@ -46,11 +48,13 @@ def _axes(width: float = 7.2, height: float = 3.0) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def curves(runs: Mapping[str, pl.DataFrame]) -> str:
-    """Training loss (running mean) and the mean NE of the choose split by step.
+def curves(runs: Mapping[str, pl.DataFrame], metric: str, label: str) -> str:
+    """Training loss (running mean) and a metric of the choose split by step.
 
     Args:
         runs: per name the log of a run, as ``read_metrics`` returns it.
+        metric: name in the logs.
+        label: of its axis.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.0))
@@ -61,17 +65,17 @@ def curves(runs: Mapping[str, pl.DataFrame]) -> str:
             smooth = loss["value"].rolling_mean(window, min_samples=1)
             left.plot(loss["step"], loss["value"], color=colour, alpha=0.18, linewidth=0.8)
             left.plot(loss["step"], smooth, color=colour, linewidth=1.8, label=name)
-            entropy = log.filter(pl.col("metric") == "val/ne/mean").sort("step")
+            measured = log.filter(pl.col("metric") == metric).sort("step")
             right.plot(
-                entropy["step"],
-                entropy["value"],
+                measured["step"],
+                measured["value"],
                 color=colour,
                 marker="o",
                 markersize=4,
                 label=name,
             )
         left.set(xlabel="step", ylabel="training loss")
-        right.set(xlabel="step", ylabel="mean NE, choose split")
+        right.set(xlabel="step", ylabel=label)
         left.legend()
         right.legend()
         figure.tight_layout(w_pad=3)
@@ -156,19 +160,23 @@ def calibration(
         return _svg(figure)
 
 
-def by_history(labels: Sequence[str], lines: Mapping[str, Sequence[float]]) -> str:
-    """Mean NE by the number of events the timelines held.
+def by_history(
+    labels: Sequence[str], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str
+) -> str:
+    """A metric by the number of events before the prediction.
 
     Args:
         labels: names of the bins of history length.
         lines: per name (with, without, best in reach) one value per bin.
+        xlabel: what is counted.
+        ylabel: the metric.
     """
-    colours = dict(zip(lines, (WITH, WITHOUT, BEST), strict=False))
+    colours = dict(zip(lines, COLOURS, strict=False))
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
         for name, values in lines.items():
             axes.plot(labels, values, marker="o", color=colours[name], label=name)
-        axes.set(xlabel="events in the two timelines", ylabel="mean NE")
+        axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.legend()
         return _svg(figure)
 
@@ -186,4 +194,35 @@ def occupancy(shares: Mapping[str, float]) -> str:
         )
         axes.set_xticks([])
         axes.grid(axis="x", visible=False)
+        return _svg(figure)
+
+
+def hits_over_k(
+    lines: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    points: Mapping[str, Mapping[str, Mapping[int, float]]],
+) -> str:
+    """Share of targets among the first K, a panel per candidate set.
+
+    Args:
+        lines: per candidate set the K and the share of the model.
+        points: per candidate set and other scorer the share by K.
+    """
+    columns = len(lines)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(max(2.6 * columns, 4.5), 3.3))
+        panels = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
+        for panel, (candidates, (k, hits)) in zip(panels, lines.items(), strict=True):
+            panel.plot(k, hits, color=WITH, linewidth=2, label="model")
+            others = zip(points.get(candidates, {}).items(), COLOURS[1:], strict=False)
+            for (scorer, values), colour in others:
+                share = list(values.values())
+                panel.plot(list(values), share, "o", markersize=4, color=colour, label=scorer)
+            panel.set_xscale("log")
+            panel.set_ylim(0, 1.02)
+            panel.set_title(candidates, fontsize=9)
+            panel.set_xlabel("K")
+        panels[0].set_ylabel("Hits@K")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4)
+        figure.tight_layout()
         return _svg(figure)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from rich import box
 from rich.table import Table
 
 from recsys.training.load import load_config
 from recsys.training.metrics_file import Metrics, read_metrics_file
-from recsys.training.report.sections import folder_size
+from recsys.training.report.page import closing_table, megabytes, places
 from recsys.training.systems.dv365 import DV365RunConfig
 
 #: Where `recsys export` and `recsys publish` leave what they made, below the run folder.
@@ -93,19 +92,14 @@ class Outcome:
 
     def places(self) -> dict[str, str]:
         """Where everything lies, with its size."""
-        places = {"run folder": self.folder, "prepared data set": self.dataset}
+        others = {"prepared data set": self.dataset}
         if self.against is not None:
-            places["compared with"] = self.against
+            others["compared with"] = self.against
         if self.sizes:
-            places["artifact"] = self.folder / ARTIFACT
+            others["artifact"] = self.folder / ARTIFACT
         if "store" in self.publication:
-            places["embedding store"] = Path(self.publication["store"])
-        lines = {}
-        for name, place in places.items():
-            size = f" ({megabytes(folder_size(place))})" if place.exists() else ""
-            lines[name] = f"{place}{size}"
-        lines["report"] = str(self.folder / "report.html")
-        return lines
+            others["embedding store"] = Path(self.publication["store"])
+        return places(self.folder, others)
 
     def export_lines(self) -> dict[str, str]:
         """NE and sizes before and after quantisation."""
@@ -140,18 +134,11 @@ class Outcome:
     def table(self) -> Table:
         """The table a run ends with."""
         config = cast(DV365RunConfig, load_config(self.folder))
-        table = Table(title=f"recsys: {config.name}", box=box.ROUNDED, show_header=False)
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
         trained = f"DV365, encoder {config.encoder.name}, width {config.model.dimension}"
-        table.add_row("trained", f"{trained}, on {config.data.title}")
-        for lines in (self.numbers(), self.export_lines()):
-            for name, value in lines.items():
-                table.add_row(name, value)
-        table.add_section()
-        for name, value in self.places().items():
-            table.add_row(name, value)
-        return table
+        lines = {"trained": f"{trained}, on {config.data.title}"}
+        return closing_table(
+            config.name, lines | self.numbers() | self.export_lines(), self.places()
+        )
 
     def _value(self, name: str, form: str = "{:.4f}") -> str:
         return _form(self.metrics.get(name), form)
@@ -175,11 +162,6 @@ def _has_timelines(run_dir: Path) -> bool:
         and config.encoder.name != "none"
         and not config.loader.without_timelines
     )
-
-
-def megabytes(size: float) -> str:
-    """A size in MB, with as many digits as one needs."""
-    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
 
 
 def _form(metric: dict[str, Any] | None, form: str) -> str:

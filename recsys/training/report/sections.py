@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -107,8 +106,3 @@ def slice_occupancy(config: DV365RunConfig, dataset: PreparedDataset) -> dict[st
         filled += slice_set.slice_counts(explicit, implicit, moment) > 0
     names = (one.name for one in slice_set.slices)
     return dict(zip(names, (filled / len(chosen)).tolist(), strict=True))
-
-
-def folder_size(path: Path) -> int:
-    """Bytes of all files below ``path``."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

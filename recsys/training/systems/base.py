@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recsys.training.evaluate import EvaluateConfig
     from recsys.training.load import LoadedRun
     from recsys.training.metrics_file import Metrics
+    from recsys.training.report.page import Page
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -109,6 +110,16 @@ class System(ABC, Generic[Config]):
     @abstractmethod
     def evaluate(self, run: LoadedRun[Any, Any], config: EvaluateConfig) -> Metrics:
         """Predict a split and measure it; names begin with the split's prefix."""
+
+    @abstractmethod
+    def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
+        """What `recsys report` shows of a run.
+
+        Args:
+            folder: the run folder.
+            against: the run it was evaluated against.
+            dataset: the prepared data set, where it was moved since the training.
+        """
 
     @abstractmethod
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:

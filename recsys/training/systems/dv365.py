@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from recsys.training.metrics_file import Metrics
 from recsys.training.systems.base import Assembly, Measured, Monitor, System
 from recsys.training.tables import print_evaluation
 from recsys.training.task_evaluation import evaluate_tasks
+
+if TYPE_CHECKING:
+    from recsys.training.report.page import Page
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,13 @@ class DV365System(System[DV365RunConfig]):
     def evaluate(self, run: DV365Run, config: EvaluateConfig) -> Metrics:
         """NE, AUC and calibration of every task."""
         return evaluate_tasks(run, config)
+
+    def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
+        """NE of every task, calibration, slices, the export."""
+        # figures are drawn with a library that training does not need
+        from recsys.training.report.dv365 import gather, report_page
+
+        return report_page(gather(folder, against, dataset))
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per task."""

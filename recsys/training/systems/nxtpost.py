@@ -92,6 +92,21 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
         matrix = torch.from_numpy(load_posts(config.posts, dataset).matrix)
         return NxtPost(config.model, manifest, matrix, config.optim)
 
+    def described(self, config: NxtPostRunConfig) -> dict[str, str]:
+        """The tower and its losses."""
+        tower, model = config.model.tower, config.model
+        return {
+            "model": "NxtPost",
+            "post embeddings": str(config.posts.path),
+            "encoder": (
+                f"{tower.layers} layers of width {tower.width}, "
+                f"{'causal' if tower.causal else 'bidirectional'}, up to {tower.max_length} events"
+            ),
+            "channels": ", ".join(channel.name for channel in tower.channels),
+            "losses": f"{model.long_term:g} long-term + {model.short_term:g} short-term",
+            "batch": f"{config.loader.batch_size} users",
+        }
+
     def evaluate(self, run: NxtPostRun, config: EvaluateConfig) -> Metrics:
         """Batch Hits@K and KNN Hits@K of the model, the baselines, and model with popularity."""
         split = Split(config.split)

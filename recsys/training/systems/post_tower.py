@@ -95,6 +95,17 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         """Write the embedding of every post into the run folder: ``post_embeddings.parquet``."""
         write_run_embeddings(load_run(run_dir), run_dir / POST_EMBEDDINGS_FILE)
 
+    def described(self, config: PostTowerRunConfig) -> dict[str, str]:
+        """Its channels."""
+        tower = config.model.tower
+        return {
+            "model": "Post tower",
+            "width": f"{tower.width}, {tower.output_width} given out",
+            "text": tower.pretrained_text or "hashed n-grams, where posts have text",
+            "images": config.corpus.images or "none",
+            "batch": f"{config.loader.batch_size} pairs",
+        }
+
     def evaluate(self, run: PostTowerRun, config: EvaluateConfig) -> Metrics:
         """Similarity to the last post as a retrieval model, beside the untrained baselines.
 

@@ -77,6 +77,16 @@ class SequenceSystem(RetrievalSystem[SequenceRunConfig]):
         """The model; its catalogue is that of the time of training."""
         return _model(config, manifest)
 
+    def described(self, config: SequenceRunConfig) -> dict[str, str]:
+        """The encoder."""
+        model = config.model
+        return {
+            "model": {"sasrec": "SASRec", "hstu": "HSTU"}[model.encoder],
+            "encoder": f"{model.blocks} blocks of width {model.width}, {model.heads} heads",
+            "longest sequence": str(model.max_length),
+            "batch": f"{config.loader.batch_size} users",
+        }
+
     def evaluate(self, run: SequenceRun, config: EvaluateConfig) -> Metrics:
         """Hits@K, NDCG@K and MRR of the model and of popularity."""
         split = Split(config.split)

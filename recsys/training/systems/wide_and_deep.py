@@ -103,6 +103,16 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         num_posts = FitVocabulary.of(manifest).sizes.get("item", items)
         return WideAndDeepRecommender(config.model, num_posts, manifest, config.optim)
 
+    def described(self, config: WideAndDeepRunConfig) -> dict[str, str]:
+        """Its sizes."""
+        return {
+            "model": "Wide-and-deep",
+            "width": str(config.model.width),
+            "hidden layers": ", ".join(map(str, config.model.hidden_sizes)),
+            "weights of the wide part": f"{config.model.cross_buckets:,}",
+            "batch": f"{config.loader.batch_size} users",
+        }
+
     def evaluate(self, run: WideAndDeepRun, config: EvaluateConfig) -> Metrics:
         """Hits@K, NDCG@K and MRR of the model and of popularity."""
         split = Split(config.split)

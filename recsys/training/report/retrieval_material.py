@@ -1,0 +1,90 @@
+"""What the report of a retrieval run is made of, read from its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.schema import Split
+from recsys.training.load import load_config, open_dataset
+from recsys.training.metrics_file import Metrics, read_metrics_file
+from recsys.training.predict import predictions_path, read_predictions
+from recsys.training.report.outcome import ARTIFACT
+from recsys.training.retrieval_tables import candidate_names, group_metric
+from recsys.training.systems.retrieval import RetrievalRunConfig, RetrievalSystem
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the sections are made of.
+
+    Attributes:
+        folder: the run folder.
+        system: what was trained.
+        config: of the run.
+        dataset: its data set.
+        metrics: of the run.
+        prefix: ``report`` where the run was evaluated on that split, otherwise ``val``.
+        frame: ranks of that split; None where the run was not evaluated.
+        artifact: manifest of the export; empty where there is none.
+    """
+
+    folder: Path
+    system: RetrievalSystem[Any]
+    config: RetrievalRunConfig
+    dataset: PreparedDataset
+    metrics: Metrics
+    prefix: str
+    frame: pl.DataFrame | None
+    artifact: dict[str, Any]
+
+    @property
+    def candidates(self) -> list[str]:
+        """The candidate sets that were measured."""
+        return candidate_names(self.metrics, self.prefix)
+
+    def metric(self, candidates: str) -> str:
+        """What is shown of a candidate set where one number has to do."""
+        return group_metric(self.metrics, self.prefix, candidates)
+
+    def measured(self) -> dict[str, str]:
+        """The few numbers of the run, by name."""
+        found = {}
+        for candidates in self.candidates:
+            metric = self.metric(candidates)
+            value = self.metrics[f"{self.prefix}/{metric}/{candidates}"]["value"]
+            if value is not None:
+                found[f"{metric}, {candidates}"] = f"{value:.4f}"
+        return found
+
+
+def gather(
+    system: RetrievalSystem[Any], folder: Path, dataset_folder: str | None = None
+) -> Material:
+    """Read what the report shows.
+
+    Raises:
+        ArtifactError: a file of the run is damaged, or its data set is not there.
+    """
+    config = load_config(folder)
+    assert isinstance(config, RetrievalRunConfig)
+    split = next(
+        (one for one in (Split.REPORT, Split.CHOOSE) if predictions_path(folder, one).is_file()),
+        None,
+    )
+    manifest = folder / ARTIFACT / "manifest.json"
+    return Material(
+        folder=folder,
+        system=system,
+        config=config,
+        dataset=open_dataset(folder, config, dataset_folder),
+        metrics=read_metrics_file(folder),
+        prefix="report" if split is Split.REPORT else "val",
+        frame=read_predictions(folder, split) if split is not None else None,
+        artifact=json.loads(manifest.read_text()) if manifest.is_file() else {},
+    )
