@@ -109,6 +109,15 @@ VERBS = (
         ),
     ),
     Verb(
+        "plan",
+        "plan",
+        "Price the sharding plan of a run for a cluster: memory per rank, and whether it fits.",
+        (
+            "recsys plan experiment=dv365_kuairand world_size=64 device=h100",
+            "recsys plan experiment=dv365_kuairand model.dimension=256 rows.item=200000000",
+        ),
+    ),
+    Verb(
         "evaluate",
         "evaluate",
         "Measure a run on the report split, alone or against another run on the same rows, each at "
@@ -276,12 +285,12 @@ def main() -> None:
     sys.exit(invoke(sys.argv[1:]))
 
 
-def invoke(arguments: Sequence[str]) -> int:
+def invoke(arguments: Sequence[str], command: typer.Typer = app, name: str = "recsys") -> int:
     """Run one command line; the exit code is 0, 2 for what the user can mend, 75 for a run that
     has saved its state because it was told to stop, 1 otherwise.
     """
     quieten()
-    return _exit_code(lambda: app(args=list(arguments), standalone_mode=False))
+    return _exit_code(lambda: command(args=list(arguments), prog_name=name, standalone_mode=False))
 
 
 def _exit_code(command: Callable[[], object]) -> int:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rich.console import Console
 
 from recsys.errors import ConfigError
 from recsys.paths import conf_dir
-from recsys.training.composition import load
+from recsys.training.composition import load, merge
 from recsys.training.config import RunConfig
 from recsys.training.load import CONFIG_FILE, load_config
 from recsys.training.run import train
 from recsys.training.systems.choice import compose_run, system_of_file
+
+
+@dataclass(frozen=True)
+class _Resumed:
+    """The settings that say whether a run is gone on with, and which; as in ``RunConfig``."""
+
+    resume: bool = False
+    run_dir: str | None = None
 
 
 def configure(overrides: Sequence[str]) -> RunConfig:
@@ -22,18 +31,20 @@ def configure(overrides: Sequence[str]) -> RunConfig:
     Raises:
         RecsysError: an override does not fit, or the run to resume is not there.
     """
-    config = compose_run(overrides)
-    if config.resume and config.run_dir is not None:
-        path = Path(config.run_dir) / CONFIG_FILE
-        load_config(path.parent)
-        for override in overrides:
-            if (conf_dir() / override.partition("=")[0]).is_dir():
-                raise ConfigError(
-                    f"`{override}` chooses a file of conf/, but a resumed run takes its "
-                    f"configuration from {path}; leave it out, and give single settings to change."
-                )
-        return load(path, system_of_file(path).config, overrides)
-    return config
+    keys = [field.name for field in fields(_Resumed)]
+    given = [override for override in overrides if override.partition("=")[0] in keys]
+    chosen = merge(_Resumed, given)
+    if not chosen.resume or chosen.run_dir is None:
+        return compose_run(overrides)
+    path = Path(chosen.run_dir) / CONFIG_FILE
+    load_config(path.parent)
+    for override in overrides:
+        if (conf_dir() / override.partition("=")[0]).is_dir():
+            raise ConfigError(
+                f"`{override}` chooses a file of conf/, but a resumed run takes its "
+                f"configuration from {path}; leave it out, and give single settings to change."
+            )
+    return load(path, system_of_file(path).config, overrides)
 
 
 def run(overrides: Sequence[str]) -> None:

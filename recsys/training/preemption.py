@@ -67,9 +67,13 @@ class Preemption(pl.Callback):
         """Stop, now that the numbers of the saved step are logged.
 
         Raises:
-            PreemptedError: the run was told to stop, and can go on.
+            PreemptedError: on the first rank, the run was told to stop, and can go on.
+            SystemExit: on the others, with code 0: a rank that fails has the others ended, and the
+                first may still have to hand its numbers to loggers.
         """
         if self.saved:
+            if not trainer.is_global_zero:
+                raise SystemExit(0)
             raise PreemptedError(
                 f"Told to stop by {SIGNAL.name}: step {trainer.global_step} is saved in "
                 f"{self.folder / LAST}; go on by `recsys train run_dir={self.folder.parent} "

@@ -10,6 +10,7 @@ from recsys.cli.train import configure
 from recsys.errors import ConfigError
 from recsys.training.composition import compose, save
 from recsys.training.load import CONFIG_FILE
+from recsys.training.systems.choice import compose_run
 from recsys.training.systems.dv365 import DV365RunConfig
 
 
@@ -23,3 +24,12 @@ def test_a_resumed_run_takes_its_configuration_from_its_folder(tmp_path: Path, c
         configure([choice, *resume])
     resumed = configure([*resume, "trainer.max_epochs=3"])
     assert (resumed.seed, resumed.trainer.max_epochs) == (7, 3)
+
+
+def test_a_resumed_run_is_known_before_anything_is_composed(tmp_path: Path) -> None:
+    """Settings that only its own system, or its own strategy, allows are no errors."""
+    nxtpost = compose_run(["experiment=nxtpost_simulated", "strategy=torchrec"])
+    save(nxtpost, tmp_path / CONFIG_FILE)
+    settings = ["resume=True", "trainer.devices=2", "model.tower.heads=1", f"run_dir={tmp_path}"]
+    resumed = configure(settings)
+    assert (resumed.system, resumed.num_processes) == ("nxtpost", 2)

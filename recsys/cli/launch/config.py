@@ -1,0 +1,163 @@
+"""What a launcher is configured by: the cluster's side in conf/launcher, the job's beside it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from recsys.errors import ConfigError
+
+APPTAINER = "apptainer"
+PYXIS = "pyxis"
+
+#: The forms of sbatch's --time: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:…].
+_TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
+_MEMORY = re.compile(r"\d+[KMGT]?")
+#: Of the seconds between the signal and the limit, those for putting the job into the queue again.
+SECONDS_TO_REQUEUE = 30
+
+
+@dataclass(frozen=True)
+class ContainerConfig:
+    """The image that `recsys` is run from.
+
+    Attributes:
+        runtime: ``apptainer``, or ``pyxis`` for images of enroot; None for no container.
+        image: a file (``.sif``, ``.sqsh``) or what the runtime can fetch.
+        mounts: folders beside the working directory, as ``/there`` or ``/there:/here``.
+    """
+
+    runtime: str | None = None
+    image: str | None = None
+    mounts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown runtime, a runtime without an image, and the reverse."""
+        if self.runtime not in (None, APPTAINER, PYXIS):
+            raise ConfigError(
+                f"launcher.container.runtime={self.runtime} is unknown; choose {APPTAINER} or "
+                f"{PYXIS}."
+            )
+        if (self.runtime is None) != (self.image is None):
+            raise ConfigError(
+                "launcher.container needs runtime and image together; of runtime="
+                f"{self.runtime} and image={self.image} one is missing."
+            )
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """A cluster with SLURM, as conf/launcher describes it.
+
+    Attributes:
+        partition: None for the cluster's default.
+        account: None for the user's default.
+        time_limit: as sbatch takes it, for example ``04:00:00``; None for the partition's.
+        processes_per_node: processes of a training on a node, a task each.
+        gpus: whether each process of a training has a GPU.
+        cpus_per_process: cores of a process.
+        memory: of a node, for example ``64G``; None for the cluster's default.
+        options: further options of sbatch, for example ``--qos=long``.
+        signal_seconds: how long before the time limit a training is told to save.
+        max_requeues: how often a job that was told to save goes back into the queue.
+        setup: lines of shell before anything else, for example ``module load cuda``.
+        environment: variables of every process.
+        command: the `recsys` command on the nodes; None for that of the Python which submits, or
+            for ``recsys`` in a container.
+        container: the image that it is run from.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    time_limit: str | None = None
+    processes_per_node: int = 1
+    gpus: bool = False
+    cpus_per_process: int = 1
+    memory: str | None = None
+    options: list[str] = field(default_factory=list)
+    signal_seconds: int = 180
+    max_requeues: int = 20
+    setup: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    container: ContainerConfig = field(default_factory=ContainerConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what sbatch or the job could not work with."""
+        for name in ("processes_per_node", "cpus_per_process"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"launcher.{name} is {getattr(self, name)}, it must be above 0.")
+        if self.max_requeues < 0:
+            raise ConfigError(f"launcher.max_requeues is {self.max_requeues}, it must not be < 0.")
+        if self.signal_seconds <= SECONDS_TO_REQUEUE:
+            raise ConfigError(
+                f"launcher.signal_seconds is {self.signal_seconds}; it must be above "
+                f"{SECONDS_TO_REQUEUE}, and long enough for a step, a validation and a checkpoint."
+            )
+        if self.time_limit is not None and not _TIME.fullmatch(self.time_limit):
+            raise ConfigError(
+                f"launcher.time_limit={self.time_limit} is no time of SLURM's; write minutes, "
+                "'hours:minutes:seconds' or 'days-hours:minutes:seconds'."
+            )
+        if self.memory is not None and not _MEMORY.fullmatch(self.memory):
+            raise ConfigError(
+                f"launcher.memory={self.memory} is no size of SLURM's; write for example 64G."
+            )
+        unknown = [option for option in self.options if not option.startswith("--")]
+        if unknown:
+            raise ConfigError(
+                f"launcher.options has {unknown[0]!r}; write options of sbatch as '--name=value'."
+            )
+
+
+@dataclass(frozen=True)
+class SubmitConfig:
+    """What `launchers/slurm/submit` takes beside the settings of the verb.
+
+    Attributes:
+        nodes: of a training; the other verbs run in one process.
+        after: ids of jobs that must have ended well before this one starts.
+        at_once: tasks of an array that may run at the same time; None for any number.
+        launcher: the cluster.
+    """
+
+    nodes: int = 1
+    after: list[int] = field(default_factory=list)
+    at_once: int | None = None
+    launcher: SlurmConfig = field(default_factory=SlurmConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers below 1."""
+        for name in ("nodes", "at_once"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}, it must be above 0.")
+
+
+@dataclass(frozen=True)
+class TorchrunConfig:
+    """What `launchers/torchrun/run` takes beside the settings of a training.
+
+    Attributes:
+        nodes: hosts; the same command is given on each.
+        processes_per_node: processes on each host, with a GPU each where the run uses GPUs.
+        rendezvous: ``host:port`` of one of the hosts, where all of them meet.
+    """
+
+    nodes: int = 1
+    processes_per_node: int = 1
+    rendezvous: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the hosts could not meet by."""
+        for name in ("nodes", "processes_per_node"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, it must be above 0.")
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ConfigError(
+                f"nodes={self.nodes} must meet somewhere: add rendezvous=host:port, with the name "
+                "of one of the hosts and a port that is free there."
+            )
+        if self.rendezvous is not None and not re.fullmatch(r"[^:\s]+:\d+", self.rendezvous):
+            raise ConfigError(f"rendezvous={self.rendezvous} is not of the form host:port.")

@@ -1,0 +1,132 @@
+"""The scripts that sbatch is given, made from the templates beside this file."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from recsys.cli.launch.config import APPTAINER, PYXIS, SECONDS_TO_REQUEUE, SlurmConfig, SubmitConfig
+from recsys.cli.launch.tasks import TRAIN, Task, World
+from recsys.cli.main import PREEMPTED
+
+#: In both kinds of container and outside: one rank that fails ends the others, which would wait.
+_SRUN = "srun --kill-on-bad-exit=1"
+
+
+def world_of(config: SubmitConfig) -> World:
+    """The processes of a training."""
+    launcher = config.launcher
+    return World(config.nodes, launcher.processes_per_node, launcher.gpus)
+
+
+def job_script(
+    verb: str, name: str, tasks: Sequence[Task], config: SubmitConfig, folder: Path
+) -> str:
+    """The script of a job that runs a verb, or of an array with a task for each of ``tasks``.
+
+    Args:
+        verb: of `recsys`.
+        name: of the job, beside the verb.
+        tasks: what it runs.
+        config: the cluster and how many nodes of it.
+        folder: where the script's own lines are logged; the ranks' are in the run folders.
+    """
+    training = verb == TRAIN
+    return _render(
+        "job.sh.jinja",
+        config.launcher,
+        world_of(config) if training else World(gpus=False),
+        verb=verb,
+        name=name,
+        tasks=tasks,
+        folder=str(folder),
+        after=config.after,
+        at_once=config.at_once,
+        training=training,
+        seconds_to_save=config.launcher.signal_seconds - SECONDS_TO_REQUEUE,
+        preempted=PREEMPTED,
+    )
+
+
+def agents_script(
+    sweep: str, agents: int, config: SubmitConfig, folder: Path, trials: int | None = None
+) -> str:
+    """The script of an array of wandb agents; each trains its trials on nodes of its own.
+
+    What an agent calls `recsys` starts a rank on every process of its task of the array, all with
+    the settings of the trial and one run folder, ``folder/<wandb's run id>``.
+
+    Args:
+        sweep: wandb's id of the sweep, ``entity/project/id``.
+        agents: tasks of the array.
+        config: the cluster, and how many nodes of it an agent has.
+        folder: for the run folders and the logs.
+        trials: how many an agent runs; None for as many as the sweep has for it.
+    """
+    return _render(
+        "agents.sh.jinja",
+        config.launcher,
+        world_of(config),
+        sweep=sweep,
+        agents=agents,
+        trials=trials,
+        folder=str(folder),
+        after=config.after,
+        at_once=config.at_once,
+    )
+
+
+def _render(template: str, launcher: SlurmConfig, world: World, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quote"] = shlex.quote
+    return environment.get_template(template).render(
+        launcher=launcher,
+        world=world,
+        srun=_srun(launcher),
+        command=_command(launcher, bool(world.gpus)),
+        **values,
+    )
+
+
+def _srun(launcher: SlurmConfig) -> str:
+    words = [_SRUN, f"--cpus-per-task={launcher.cpus_per_process}"]
+    container = launcher.container
+    if container.runtime == PYXIS:
+        mounts = ",".join(["$PWD:$PWD", *(_here_and_there(mount) for mount in container.mounts)])
+        words += [
+            f"--container-image={shlex.quote(str(container.image))}",
+            f'--container-mounts="{mounts}"',
+            '--container-workdir="$PWD"',
+        ]
+    return " ".join(words)
+
+
+def _command(launcher: SlurmConfig, gpus: bool) -> str:
+    """`recsys` as the nodes know it."""
+    container = launcher.container
+    if container.runtime is None:
+        beside = Path(sys.executable).with_name("recsys")
+        return launcher.command or shlex.quote(str(beside))
+    recsys = launcher.command or "recsys"
+    if container.runtime != APPTAINER:
+        return recsys
+    mounts = " ".join(f"--bind {shlex.quote(mount)}" for mount in container.mounts)
+    words = ["apptainer exec", "--nv" if gpus else "", '--bind "$PWD" --pwd "$PWD"', mounts]
+    image = shlex.quote(str(container.image))
+    return " ".join([*filter(None, words), image, recsys])
+
+
+def _here_and_there(mount: str) -> str:
+    """Pyxis wants both sides of a mount."""
+    return mount if ":" in mount else f"{mount}:{mount}"

@@ -1,0 +1,154 @@
+"""`launchers/slurm/submit`: a verb of `recsys` as a job of SLURM, or as an array of jobs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.launch.config import SubmitConfig
+from recsys.cli.launch.script import job_script, world_of
+from recsys.cli.launch.tasks import (
+    TRAIN,
+    Task,
+    plan_trainings,
+    plan_verb,
+    separate,
+    verb_and_overrides,
+)
+from recsys.cli.main import invoke
+from recsys.errors import ConfigError
+from recsys.training.composition import compose
+from recsys.training.run_folder import LOGS, RUNS
+
+SCRIPT = "job.sh"
+EXAMPLES = """Examples:
+
+launchers/slurm/submit experiment=dv365_ebnerd nodes=2 launcher=gpu trainer=gpu --dry-run
+
+launchers/slurm/submit train experiment=dv365_ebnerd seed=0,1,2 launcher.partition=long
+
+launchers/slurm/submit evaluate run_dir=runs/a,runs/b after=[1234]
+"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
+    """The script for `submit`'s arguments, the folder for it and its log, and the configuration.
+
+    Raises:
+        RecsysError: arguments that do not fit.
+    """
+    verb, overrides = verb_and_overrides(arguments)
+    own, others = separate(overrides, [field.name for field in fields(SubmitConfig)])
+    config = compose("submit", SubmitConfig, own)
+    if verb == TRAIN:
+        name, tasks = plan_trainings(others, world_of(config))
+    else:
+        if config.nodes > 1:
+            raise ConfigError(f"`{verb}` runs in one process; leave nodes={config.nodes} out.")
+        name, tasks = plan_verb(verb, others)
+    folder = _folder(verb, name, tasks)
+    return job_script(verb, name, tasks, config, folder), folder, config
+
+
+def send(script: str, folder: Path, config: SubmitConfig) -> str:
+    """Keep a script in ``folder``, hand it to sbatch, and return the id of its job.
+
+    Raises:
+        ConfigError: there is no SLURM here, or it cannot give what is asked for.
+    """
+    check_cluster(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SCRIPT
+    path.write_text(script)
+    sent = subprocess.run(["sbatch", "--parsable", path], capture_output=True, text=True)
+    if sent.returncode != 0:
+        problem = " ".join(sent.stderr.replace("sbatch: error:", "").split())
+        raise ConfigError(f"sbatch refused {path}: {problem}")
+    return sent.stdout.strip().partition(";")[0]
+
+
+def check_cluster(config: SubmitConfig) -> None:
+    """Refuse what a look at the cluster's partitions shows to be impossible.
+
+    Raises:
+        ConfigError: no SLURM, no such partition, or too few nodes in it.
+    """
+    if shutil.which("sbatch") is None:
+        raise ConfigError(
+            "sbatch is not on this machine: give the command where SLURM is, or add --dry-run to "
+            "see the script."
+        )
+    command = ["sinfo", "--noheader", "--format=%P %D"]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    if asked.returncode != 0:
+        problem = " ".join(asked.stderr.split())
+        raise ConfigError(f"SLURM does not answer: {problem}")
+    lines = [line.split() for line in asked.stdout.splitlines()]
+    sizes = {name.rstrip("*"): int(nodes) for name, nodes in lines}
+    default = next((name.rstrip("*") for name, _ in lines if name.endswith("*")), None)
+    partition = config.launcher.partition or default
+    if partition is None:
+        raise ConfigError(
+            "This cluster has no default partition; give launcher.partition=…, one of "
+            f"{', '.join(sorted(sizes))}."
+        )
+    for name in partition.split(","):
+        if name not in sizes:
+            raise ConfigError(
+                f"launcher.partition={name}: this cluster has {', '.join(sorted(sizes))}."
+            )
+    most = max(sizes[name] for name in partition.split(","))
+    if config.nodes > most:
+        raise ConfigError(f"nodes={config.nodes}, but partition {partition} has {most}.")
+
+
+@app.command(epilog=EXAMPLES)
+def submit(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[VERB] KEY=VALUE",
+            help="train (the default), evaluate, export or publish, and its settings; key=a,b "
+            "makes an array of jobs. nodes, after, at_once and launcher are the job's "
+            "(conf/submit.yaml, conf/launcher).",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the script and submit nothing.")
+    ] = False,
+) -> None:
+    """Run recsys as a job of SLURM; a training that is cut off goes on by itself."""
+    script, folder, config = script_of(arguments)
+    if dry_run:
+        print(script, end="")
+        return
+    job = send(script, folder, config)
+    print(job)
+    typer.echo(f"Job {job}: {folder / SCRIPT}, logs beside it.", err=True)
+
+
+def main() -> None:
+    """Entry point of `launchers/slurm/submit`."""
+    sys.exit(invoke(sys.argv[1:], app, "launchers/slurm/submit"))
+
+
+def _folder(verb: str, name: str, tasks: Sequence[Task]) -> Path:
+    """Where script and log lie: in the run folder, or for an array in a folder of its own."""
+    if len(tasks) == 1:
+        return tasks[0].run_dir / LOGS
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return RUNS / "jobs" / f"{verb}-{name}-{stamp}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""What a launcher runs: a verb with its settings, checked before anything is queued."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+
+from recsys.cli.train import configure as configure_training
+from recsys.distributed.config import SINGLE, TORCHREC
+from recsys.errors import ConfigError
+from recsys.training.composition import SEARCH_PATH
+from recsys.training.config import RunConfig
+from recsys.training.load import CONFIG_FILE
+from recsys.training.run_folder import RUNS
+
+TRAIN = "train"
+#: Verbs of `recsys` that a launcher starts; all but the training run in one process.
+VERBS = (TRAIN, "evaluate", "export", "publish")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a training.
+
+    Attributes:
+        nodes: machines.
+        processes_per_node: processes on each.
+        gpus: whether each process has a GPU; None where the launcher does not know.
+    """
+
+    nodes: int = 1
+    processes_per_node: int = 1
+    gpus: bool | None = None
+
+    @property
+    def processes(self) -> int:
+        """Processes on all machines."""
+        return self.nodes * self.processes_per_node
+
+    @property
+    def settings(self) -> tuple[str, str]:
+        """What tells a training so."""
+        return (
+            f"trainer.num_nodes={self.nodes}",
+            f"trainer.devices={self.processes_per_node}",
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """A verb with the settings of one run: a job, or a task of an array.
+
+    Attributes:
+        run_dir: the run folder it is about; its ranks' logs lie there.
+        settings: all settings of the verb.
+        resume: settings to go on by, where a training has begun in ``run_dir``; None where the
+            settings hold whatever is there.
+    """
+
+    run_dir: Path
+    settings: tuple[str, ...]
+    resume: tuple[str, ...] | None = None
+
+
+def verb_and_overrides(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb before the settings, ``train`` where there is none, and the settings.
+
+    Raises:
+        ConfigError: a verb that a launcher does not start.
+    """
+    if not arguments or "=" in arguments[0]:
+        return TRAIN, list(arguments)
+    if arguments[0] not in VERBS:
+        raise ConfigError(
+            f"`{arguments[0]}` is neither of the form key=value nor a verb that can be launched; "
+            f"those are {', '.join(VERBS)}."
+        )
+    return arguments[0], list(arguments[1:])
+
+
+def separate(overrides: Sequence[str], own: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Settings of the launcher, whose first words are ``own``, and those of the verb.
+
+    Folders with further configuration are told to both.
+    """
+    mine = [o for o in overrides if _first_word(o) in own or o.startswith(SEARCH_PATH)]
+    others = [o for o in overrides if _first_word(o) not in own]
+    return mine, others
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """One list of settings per combination of ``key=a,b``, as Hydra sweeps them; the last fastest.
+
+    >>> expand(["seed=1,2", "name=x"])
+    [['seed=1', 'name=x'], ['seed=2', 'name=x']]
+    """
+    return [list(choice) for choice in itertools.product(*map(_choices, overrides))]
+
+
+def plan_trainings(overrides: Sequence[str], world: World) -> tuple[str, list[Task]]:
+    """The name of a training and its runs, one for each combination of settings.
+
+    Raises:
+        RecsysError: settings that do not fit, or a run folder that several runs would share or
+            that holds a run already.
+    """
+    for override in overrides:
+        if override.partition("=")[0] in ("trainer.devices", "trainer.num_nodes"):
+            raise ConfigError(
+                f"`{override}`: the launcher knows how many processes it starts; give nodes=… and "
+                "the processes per node instead."
+            )
+    combinations = expand(overrides)
+    tasks: list[Task] = []
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    name = ""
+    for index, settings in enumerate(combinations):
+        config = configure_training(settings)
+        name = config.name
+        folder = RUNS / name / stamp
+        run_dir = folder / str(index) if len(combinations) > 1 else folder
+        tasks.append(_training(settings, config, world, Path(config.run_dir or run_dir)))
+    _refuse_shared([task.run_dir for task in tasks])
+    return name, tasks
+
+
+def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[Task]]:
+    """The name of a job with another verb than ``train``, and one task per combination.
+
+    Raises:
+        RecsysError: settings that do not fit.
+    """
+    configure = importlib.import_module(f"recsys.cli.{verb}").configure
+    tasks = []
+    for settings in expand(overrides):
+        tasks.append(Task(_run_dir(configure(settings)), tuple(settings)))
+    return tasks[0].run_dir.name, tasks
+
+
+def _training(settings: Sequence[str], config: RunConfig, world: World, run_dir: Path) -> Task:
+    """A training spread over ``world``; by TorchRec where its own strategy is for one process."""
+    _check_accelerator(config.trainer.accelerator, world)
+    place = f"run_dir={run_dir}"
+    spread = config.strategy.name == SINGLE and world.processes > 1
+    given = [setting for setting in settings if _first_word(setting) != "run_dir"]
+    if config.resume:
+        # a resumed run takes single settings alone
+        strategy = (f"strategy.name={TORCHREC}",) if spread else ()
+    elif (run_dir / CONFIG_FILE).exists():
+        raise ConfigError(
+            f"{run_dir} holds a run already; go on with it by resume=true, or give another run_dir."
+        )
+    else:
+        strategy = (f"strategy={TORCHREC}",) if spread else ()
+    whole = (place, *given, *strategy, *world.settings)
+    if world.processes > 1:
+        configure_training(whole)  # refuses what only one process could do
+    go_on = None if config.resume else (place, "resume=true", *world.settings)
+    return Task(run_dir, whole, go_on)
+
+
+def _check_accelerator(accelerator: str, world: World) -> None:
+    if world.gpus and accelerator == "cpu":
+        raise ConfigError(
+            "The launcher gives every process a GPU (launcher.gpus), but the run is to use the "
+            "CPU; add trainer=gpu, or choose a launcher without GPUs."
+        )
+    if world.gpus is False and accelerator in ("gpu", "cuda"):
+        raise ConfigError(
+            f"trainer.accelerator={accelerator}, but the launcher gives no GPUs; choose "
+            "launcher=gpu, or one of your own with gpus: true."
+        )
+
+
+def _run_dir(config: Any) -> Path:
+    """The run folder that a verb is about; of a publication maybe by its artifact."""
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    return Path(config.artifact).parent
+
+
+def _refuse_shared(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ConfigError(
+                f"{folders.count(folder)} runs cannot share run_dir={folder}; leave run_dir out, "
+                "or give as many of them."
+            )
+
+
+def _choices(override: str) -> list[str]:
+    """The values of a setting that has several (``key=a,b``, ``key=range(0,3)``), or itself."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except OverrideParseException:
+        return [override]  # composing says what is wrong with it
+    if not parsed.is_sweep_override():
+        return [override]
+    key = parsed.get_key_element()
+    return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+
+
+def _first_word(override: str) -> str:
+    return override.partition("=")[0].partition(".")[0]

@@ -1,0 +1,155 @@
+"""Jobs of a real SLURM: submitted, told to stop, queued again, and refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from recsys.cli.launch.config import SubmitConfig
+from recsys.cli.launch.script import agents_script
+from recsys.cli.launch.slurm import script_of, send
+from recsys.cli.main import invoke
+from recsys.errors import ConfigError
+from recsys.training.composition import compose
+from recsys.training.metrics_log import FILE_NAME, read_metrics
+
+from .conftest import PARTITION, Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+SUBMIT = ROOT / "launchers" / "slurm" / "submit"
+SLOW = f"{sys.executable} {Path(__file__).with_name('slow_recsys.py')}"
+
+SIMULATION = (
+    "simulator=demo",
+    "simulator.users=60",
+    "simulator.catalogue.items=2000",
+    "simulator.catalogue.authors=100",
+)
+RUN = (
+    "experiment=demo",
+    "model.dimension=8",
+    "loader.batch_requests=16",
+    "trainer.max_steps=12",
+    "trainer.validate_every_n_steps=6",
+    "trainer.checkpoint_every_n_steps=100",
+    "trainer.log_every_n_steps=1",
+    "trainer.progress_bar=false",
+)
+JOB = ("launcher.cpus_per_process=1", "launcher.time_limit='10'")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Settings of a run on a tiny prepared log."""
+    folder = tmp_path_factory.mktemp("data")
+    assert invoke(["data", "simulate", *SIMULATION, f"out={folder / 'log'}"]) == 0
+    place = (f"path={folder / 'log'}", f"out={folder / 'prepared'}", "name=tiny")
+    assert invoke(["data", "prepare", "source=simulated", *place]) == 0
+    return tuple(f"data.{setting}" for setting in place)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def submit(*arguments: str) -> str:
+    """Submit as a user does, and return the id of the job."""
+    script, folder, config = script_of([*arguments, *JOB])
+    return send(script, folder, config)
+
+
+def tell_to_stop(cluster: Cluster, job: str, run_dir: Path, after: int) -> None:
+    """Send what SLURM sends before the time limit, once some steps are done."""
+    log = run_dir / FILE_NAME
+    deadline = time.monotonic() + 240
+    while not (log.exists() and f"\n{after},0,train/loss" in log.read_text()):
+        known = cluster.job(job)
+        assert known["JobState"] in ("PENDING", "RUNNING"), outputs(run_dir)
+        assert time.monotonic() < deadline, f"{known} {outputs(run_dir)} {cluster.logs()}"
+        time.sleep(0.1)
+    cluster.ask("scancel", "--batch", "--signal=USR1", job)
+
+
+def outputs(run_dir: Path) -> str:
+    """What script and ranks have printed."""
+    return "\n".join(f"{p}: {p.read_text()[-2000:]}" for p in sorted(run_dir.glob("logs/**/*.log")))
+
+
+def test_a_training_on_two_nodes_is_told_to_stop_queued_again_and_ends_as_if_it_had_not_been(
+    cluster: Cluster, data: tuple[str, ...]
+) -> None:
+    folders = [Path("stopped"), Path("whole")]
+    commands = (f"launcher.command='{SLOW}'", "nodes=2")
+    stopped, whole = (submit(*RUN, *data, *commands, f"run_dir={folder}") for folder in folders)
+    tell_to_stop(cluster, stopped, folders[0], after=3)
+    ends = [cluster.wait(job, 240) for job in (stopped, whole)]
+
+    for end, folder in zip(ends, folders, strict=True):
+        assert end["JobState"] == "COMPLETED", outputs(folder)
+    assert [end["Restarts"] for end in ends] == ["1", "0"]
+    said = (folders[0] / "logs" / f"job-{stopped}.log").read_text()
+    assert "told to stop: the ranks save" in said and "back into the queue" in said
+    assert "resume=true" in said
+    logs = folders[0] / "logs" / stopped
+    assert "Told to stop by SIGUSR1" in (logs / "rank-0.log").read_text()
+    assert (logs / "rank-1.log").exists()
+    assert not (folders[0] / "hpc_ckpt_1.ckpt").exists()  # Lightning's own way
+    assert_frame_equal(read_metrics(folders[0]), read_metrics(folders[1]), check_exact=True)
+
+
+def test_an_array_runs_each_task_with_its_settings_in_its_folder(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    job = submit("evaluate", "run_dir=a,b", "split=choose", "launcher.command=echo")
+    for task, folder in enumerate("ab"):
+        known = cluster.wait(f"{job}_{task}", 60)
+        assert known["JobState"] == "COMPLETED"
+        [log] = (tmp_path / folder).glob("logs/*/rank-0.log")
+        assert log.read_text().split() == ["evaluate", f"run_dir={folder}", "split=choose"]
+
+
+def test_what_an_agent_calls_recsys_runs_on_every_process_of_its_task(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`wandb agent` needs wandb's server; in its place a script starts a trial as it does."""
+    agent = tmp_path / "bin" / "wandb"
+    agent.parent.mkdir()
+    agent.write_text("#!/usr/bin/env bash\nWANDB_RUN_ID=trial-$4 recsys train seed=7\n")
+    agent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{agent.parent}:{os.environ['PATH']}")
+    settings = ["nodes=2", "launcher.processes_per_node=2", "launcher.command=echo", *JOB]
+    config = compose("submit", SubmitConfig, settings)
+    folder = tmp_path / "sweep"
+    job = send(agents_script("me/recsys/abc", 2, config, folder, trials=1), folder, config)
+    known = [cluster.wait(f"{job}_{task}", 60) for task in range(2)]
+    assert [one["JobState"] for one in known] == ["COMPLETED", "COMPLETED"]
+    run_dir = folder / "trial-me/recsys/abc"
+    logs = sorted(run_dir.glob("logs/*/rank-*.log"))
+    assert [log.name for log in logs] == [f"rank-{rank}.log" for rank in range(4)] * 2
+    world = ["strategy=torchrec", "trainer.num_nodes=2", "trainer.devices=2"]
+    for log in logs:
+        assert log.read_text().split() == ["train", "seed=7", f"run_dir={run_dir}", *world]
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("launcher.partition=gpux", f"launcher.partition=gpux: this cluster has {PARTITION}"),
+        ("nodes=4", f"nodes=4, but partition {PARTITION} has 3"),
+        ("launcher.time_limit='9:00:00'", "sbatch refused mine/logs/job.sh: .* time limit"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_a_sentence(
+    cluster: Cluster, setting: str, sentence: str
+) -> None:
+    script, folder, config = script_of(["experiment=demo", "run_dir=mine", setting])
+    with pytest.raises(ConfigError, match=sentence):
+        send(script, folder, config)
