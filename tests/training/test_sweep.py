@@ -22,7 +22,7 @@ from recsys.training.study import process
 from recsys.training.sweep.figure import Axis, save_figure
 from recsys.training.sweep.file import SweepFile, check_settings, read_sweep, words
 from recsys.training.sweep.page import best_command, page, table_rows
-from recsys.training.sweep.run import SweepConfig, _Running, _Sweep, run_sweep
+from recsys.training.sweep.run import LocalSweep, RunningTrial, SweepConfig, run_sweep
 from recsys.training.sweep.search import middle_values, suggest, to_stop
 from recsys.training.sweep.trials import Trial, TrialState, read_trials
 from recsys.training.systems.choice import compose_run
@@ -237,14 +237,17 @@ def test_the_middle_of_a_distribution() -> None:
 def test_a_trial_that_is_stopped_early_is_ended_and_kept(tmp_path: Path) -> None:
     early = {"type": "hyperband", "min_iter": 1, "eta": 2}
     file = read_sweep(write(tmp_path, early_terminate=early))
-    sweep = _Sweep(file, SweepConfig(str(tmp_path)), None)
+    sweep = LocalSweep(file, SweepConfig(str(tmp_path)), None)
     _, sweep.trials = made_up(tmp_path)
     last = sweep.trials[3]
     last.state, last.history, last.problem = TrialState.BEGUN, [1.2], None
     (tmp_path / f"{last.name}.log").touch()
+    (tmp_path / last.name).mkdir()
+    metrics = "step,epoch,metric,value\n2,0,train/loss,1.0\n2,0,val/ne/mean,1.2\n"
+    (tmp_path / last.name / "metrics.csv").write_text(metrics)
     sleeping = subprocess.Popen(["sleep", "60"])
-    running = [_Running(last, sleeping, time.perf_counter())]
-    sweep._stop_early(running)
+    running = [RunningTrial(last, sleeping, time.perf_counter())]
+    sweep.stop_early(running)
     assert running == [] and sleeping.returncode is not None
     [kept] = [
         one
@@ -256,9 +259,9 @@ def test_a_trial_that_is_stopped_early_is_ended_and_kept(tmp_path: Path) -> None
 
 def test_trials_are_kept_and_refused_with_other_settings(tmp_path: Path) -> None:
     file, trials = made_up(tmp_path)
-    sweep = _Sweep(file, SweepConfig(str(tmp_path)), None)
+    sweep = LocalSweep(file, SweepConfig(str(tmp_path)), None)
     sweep.trials = trials
-    sweep._save()
+    sweep.save()
     kept = tmp_path / "sweep.json"
     assert read_trials(kept, file.settings, file.parameters) == trials
     with pytest.raises(ArtifactError, match="holds a sweep with other settings"):
@@ -268,6 +271,21 @@ def test_trials_are_kept_and_refused_with_other_settings(tmp_path: Path) -> None
     kept.write_text(kept.read_text()[:-20])
     with pytest.raises(ArtifactError, match="is damaged"):
         read_trials(kept, file.settings, file.parameters)
+
+
+def test_a_trial_that_failed_is_tried_again_where_its_log_was_deleted(tmp_path: Path) -> None:
+    file, trials = made_up(tmp_path)
+    sweep = LocalSweep(file, SweepConfig(str(tmp_path)), None)
+    sweep.trials = trials
+    sweep.save()
+    log = tmp_path / "trial_003.log"
+    log.touch()
+    sweep.open()
+    assert sweep.trials[3].state is TrialState.FAILED
+    log.unlink()
+    sweep.open()
+    assert (sweep.trials[3].state, sweep.trials[3].problem) == (TrialState.BEGUN, None)
+    assert sweep.trials[0].state is TrialState.FINISHED
 
 
 def test_two_processes_do_not_run_one_sweep(tmp_path: Path) -> None:

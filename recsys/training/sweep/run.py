@@ -64,7 +64,15 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
-class _Running:
+class RunningTrial:
+    """A trial and the process that trains it.
+
+    Attributes:
+        trial: what the sweep keeps of it.
+        process: `recsys train`.
+        started: when, in seconds of ``time.perf_counter``.
+    """
+
     trial: Trial
     process: subprocess.Popen[bytes]
     started: float
@@ -85,7 +93,7 @@ def run_sweep(file: SweepFile, config: SweepConfig) -> None:
             f"{file.path} has no run_cap, and a {file.content['method']} search has no end; give "
             "count=…, the number of trials."
         )
-    sweep = _Sweep(file, config, limit)
+    sweep = LocalSweep(file, config, limit)
     if config.dry_run:
         sweep.print_first_command()
         return
@@ -106,7 +114,7 @@ def run_sweep(file: SweepFile, config: SweepConfig) -> None:
         print_outcome(file, sweep.trials, sweep.folder)
 
 
-class _Sweep:
+class LocalSweep:
     """The trials of a sweep file, from first to last.
 
     Attributes:
@@ -130,12 +138,14 @@ class _Sweep:
         Console(highlight=False).print(command, markup=False, soft_wrap=True)
 
     def open(self) -> None:
-        """Read what there is; trials that were being trained go on where they are."""
+        """Read what there is; a trial that failed is tried again where its log was deleted."""
         self.trials = read_trials(
             self.folder / "sweep.json", self.file.settings, self.file.parameters
         )
         for trial in self.trials:
-            trial.history = read_history(self._run_dir(trial), self.file.metric)
+            trial.history = self._history(trial)
+            if trial.state is TrialState.FAILED and not self._log(trial).exists():
+                trial.state, trial.problem = TrialState.BEGUN, None
 
     def complete(self) -> None:
         """Train until the search is over; processes end with this one.
@@ -146,7 +156,7 @@ class _Sweep:
         """
         open_or_prepare(check_settings(self.file).data)  # once, and in no trial's training time
         self._wait_for_orphans()
-        running: list[_Running] = []
+        running: list[RunningTrial] = []
         waiting = [trial for trial in self.trials if trial.state is TrialState.BEGUN]
         try:
             while True:
@@ -156,11 +166,11 @@ class _Sweep:
                     return
                 time.sleep(_INTERVAL)
                 for one in running:
-                    one.trial.history = read_history(self._run_dir(one.trial), self.file.metric)
+                    one.trial.history = self._history(one.trial)
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
                     self._finish(one)
-                self._stop_early(running)
+                self.stop_early(running)
         finally:
             for one in running:
                 self._end(one)
@@ -169,23 +179,25 @@ class _Sweep:
         """A trial that has begun, a new one, or None where the search is over."""
         if waiting:
             return waiting.pop(0)
-        if self._is_reached() or len(self.trials) == self.limit:
+        enough = self.limit is not None and len(self.trials) >= self.limit
+        if enough or self._is_reached():
             return None
         parameters = suggest(self.file.content, self.trials)
         if parameters is None:
             return None
         trial = Trial(f"trial_{len(self.trials):03d}", parameters)
         self.trials.append(trial)
-        self._save()
+        self.save()
         return trial
 
     def _is_reached(self) -> bool:
         """Whether a trial is as good as ``metric.target``."""
         target = self.file.content["metric"].get("target")
-        values = self._values()
-        return target is not None and self.file.best([*values, target]) != target
+        if target is None:
+            return False
+        return any(self.file.best([value, target]) == value for value in self._values())
 
-    def _start(self, trial: Trial) -> _Running:
+    def _start(self, trial: Trial) -> RunningTrial:
         run_dir = self._run_dir(trial)
         overrides = (
             *self.file.settings,
@@ -195,14 +207,15 @@ class _Sweep:
         )
         self._say(f"{trial.name}: {' '.join(words(trial.parameters))}")
         command = process.training_command(run_dir, overrides)
-        return _Running(
+        return RunningTrial(
             trial, process.start(command, self._log(trial), self.config.jobs), time.perf_counter()
         )
 
-    def _finish(self, one: _Running) -> None:
+    def _finish(self, one: RunningTrial) -> None:
         """Note how a trial has ended."""
         trial, code = one.trial, one.process.returncode
         self._note_time(one)
+        trial.history = self._history(trial)
         if code == _PREEMPTED:
             raise PreemptedError(f"{trial.name}: {process.last_line(self._log(trial))}")
         if code == 0:
@@ -210,22 +223,22 @@ class _Sweep:
         elif trial.state is not TrialState.STOPPED:
             trial.state = TrialState.FAILED
             trial.problem = process.last_line(self._log(trial))
-        self._save()
+        self.save()
         if trial.state is TrialState.FINISHED and not trial.history:
             raise self._no_such_metric(trial)
         self._say(f"{trial.name}: {trial.state}, {self._outcome(trial)}")
 
-    def _stop_early(self, running: list[_Running]) -> None:
+    def stop_early(self, running: list[RunningTrial]) -> None:
         """Tell the trials to end that Hyperband gives up."""
         names = to_stop(self.file.content, self.trials)
         for one in [one for one in running if one.trial.name in names]:
             one.trial.state = TrialState.STOPPED
-            self._save()  # before the signal: a sweep that is killed here does not go on with it
+            self.save()  # before the signal: a sweep that is killed here does not go on with it
             self._end(one)
             running.remove(one)
             self._finish(one)
 
-    def _end(self, one: _Running) -> None:
+    def _end(self, one: RunningTrial) -> None:
         one.process.terminate()
         try:
             one.process.wait(_GRACE)
@@ -243,9 +256,9 @@ class _Sweep:
             while process.is_running(self._log(trial)):
                 time.sleep(_INTERVAL)
             if process.is_trained(self._run_dir(trial)):
-                trial.history = read_history(self._run_dir(trial), self.file.metric)
+                trial.history = self._history(trial)
                 trial.state = TrialState.FINISHED
-        self._save()
+        self.save()
 
     def _no_such_metric(self, trial: Trial) -> ConfigError:
         logged = [name for name in read_metrics_file(self._run_dir(trial)) if "val/" in name]
@@ -256,7 +269,7 @@ class _Sweep:
             "and start the sweep again: it goes on with the trials there are."
         )
 
-    def _note_time(self, one: _Running) -> None:
+    def _note_time(self, one: RunningTrial) -> None:
         run_dir = self._run_dir(one.trial)
         seconds = time.perf_counter() - one.started
         process.add_training_seconds(run_dir, seconds, self.config.jobs)
@@ -272,7 +285,8 @@ class _Sweep:
     def _values(self) -> list[float]:
         return [value for one in self.trials if one.is_measured for value in one.history]
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write sweep.json, from which a sweep that is killed goes on."""
         head = {
             "name": self.file.name,
             "metric": self.file.content["metric"],
@@ -280,6 +294,9 @@ class _Sweep:
             "parameters": self.file.parameters,
         }
         write_trials(self.folder / "sweep.json", head, self.trials)
+
+    def _history(self, trial: Trial) -> list[float]:
+        return read_history(self._run_dir(trial), self.file.metric)
 
     def _run_dir(self, trial: Trial) -> Path:
         return self.folder / trial.name
