@@ -35,6 +35,13 @@ from recsys.optim.fused import (
 #: Weights, gradients, and two states of Adam with their copies: TorchRec's rule of thumb.
 DENSE_COPIES = 6
 
+#: With any constraint the planner blames the constraints for what does not fit.
+_TOO_LARGE = (
+    PlannerErrorType.INSUFFICIENT_STORAGE,
+    PlannerErrorType.PARTITION,
+    PlannerErrorType.STRICT_CONSTRAINTS,
+)
+
 
 @dataclass(frozen=True)
 class ShardPlan:
@@ -217,7 +224,7 @@ def make_plan(
     logging.disable(logging.ERROR)  # what it logs of a refusal, the error below says
     try:
         sharding = planner.plan(module, [CollectionSharder()])
-    except PlannerError as error:
+    except (PlannerError, RuntimeError) as error:  # the latter where a table has no way left
         raise _explained(error, config, machine) from error
     finally:
         logging.disable(logging.NOTSET)
@@ -285,28 +292,27 @@ def _dense_bytes(module: nn.Module) -> int:
     )
 
 
-def _explained(error: PlannerError, config: StrategyConfig, machine: Machine) -> ConfigError:
+def _explained(error: Exception, config: StrategyConfig, machine: Machine) -> ConfigError:
     """The planner's refusal as a sentence."""
-    if error.error_type in (PlannerErrorType.INSUFFICIENT_STORAGE, PlannerErrorType.PARTITION):
+    if isinstance(error, PlannerError) and error.error_type in _TOO_LARGE:
         memory, place = (
             (machine.device_bytes, "GPU")
             if machine.device == "cuda"
             else (machine.host_bytes, "process")
         )
         return PlanDoesNotFitError(
-            f"The tables do not fit: {machine.world_size} process(es) with "
-            f"{memory / 2**30:,.1f} GiB per {place}, of which {config.topology.reserve:.0%} stay "
-            "free; use more processes, allow strategy.tables to cut tables by rows or columns or "
-            "to keep them in host memory (fused_uvm, fused_uvm_caching), or make tables smaller."
+            f"The tables do not fit as strategy.tables wants them: {machine.world_size} "
+            f"process(es) with {memory / 2**30:,.1f} GiB per {place}, of which "
+            f"{config.topology.reserve:.0%} stay free; use more processes, allow strategy.tables "
+            "to cut tables by rows or columns or to keep them in host memory (fused_uvm, "
+            "fused_uvm_caching), or make tables smaller."
         )
-    if error.error_type == PlannerErrorType.STRICT_CONSTRAINTS:
-        return ConfigError(
-            "strategy.tables leaves a table no way to be sharded: "
-            f"{' '.join(str(error).split())[:300]} On {machine.device} there are "
-            f"{', '.join(CollectionSharder().sharding_types(machine.device))}; data_parallel "
-            "needs the kernel dense, all others a fused one."
-        )
-    return ConfigError(f"No sharding plan: {' '.join(str(error).split())[:400]}")
+    reason = " ".join(str(error).partition("To debug")[0].split())[:300]
+    kinds = ", ".join(CollectionSharder().sharding_types(machine.device))
+    return ConfigError(
+        f"strategy.tables leaves no plan: {reason} On {machine.device} there are {kinds}; "
+        "data_parallel needs the kernel dense, all others a fused one."
+    )
 
 
 def _bytes(gib: float) -> int:

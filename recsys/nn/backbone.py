@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
-from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.modules.mlp import MLP
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import ID_COLUMNS, Column, Feature, FeatureKind, FeatureSide, TaskKind
 from recsys.nn.losses import LabelStatistics, task_positions
-from recsys.nn.tables import IdSpread
+from recsys.nn.tables import IdSpread, bag_collection
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class FeatureVectors(nn.Module):
         self.dimension = dimension
         self.id_dropout = config.id_dropout
         self.names = [feature.name for feature in categorical]
-        self.tables = EmbeddingBagCollection(
-            tables=[
+        self.tables = bag_collection(
+            [
                 EmbeddingBagConfig(
                     name=feature.name,
                     embedding_dim=dimension,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +57,8 @@ class IdSpread:
         spread: float = getattr(self, id_type)
 
         def fill(weight: Tensor) -> None:
+            if weight.is_meta:
+                return
             seed = (torch.initial_seed() + zlib.crc32(id_type.encode())) % 2**63
             generator = torch.Generator(weight.device).manual_seed(seed)
             with torch.no_grad():
@@ -87,6 +91,30 @@ def evenly_spread(rows: Tensor) -> Tensor:
         left, _, right = torch.linalg.svd(spread, full_matrices=False)
         spread = F.normalize(left @ right, dim=1)
     return (spread * math.sqrt(rows.shape[1])).to(rows.dtype)
+
+
+_DEVICE: ContextVar[torch.device | None] = ContextVar("device of new tables", default=None)
+
+
+@contextmanager
+def tables_without_memory() -> Iterator[None]:
+    """Give tables that are built within the block a size, but no rows: for plans."""
+    token = _DEVICE.set(torch.device("meta"))
+    try:
+        yield
+    finally:
+        _DEVICE.reset(token)
+
+
+def bag_collection(
+    tables: Sequence[EmbeddingBagConfig],
+    is_weighted: bool = False,
+    device: torch.device | None = None,
+) -> EmbeddingBagCollection:
+    """TorchRec's collection; every table of ours is made here."""
+    return EmbeddingBagCollection(
+        tables=list(tables), is_weighted=is_weighted, device=_DEVICE.get() or device
+    )
 
 
 def build_tables(
@@ -130,7 +158,7 @@ def build_tables(
     ]
     if not configs:
         return None
-    return EmbeddingBagCollection(tables=configs, is_weighted=weighted, device=device)
+    return bag_collection(configs, is_weighted=weighted, device=device)
 
 
 def _rows(table_rows: Mapping[str, int], id_type: str) -> int:

@@ -15,7 +15,7 @@ JSON_FILE = "plan.json"
 TEXT_FILE = "plan.txt"
 
 #: Width of tables that go into a file or a pipe.
-WIDTH = 120
+WIDTH = 132
 #: Ranks and shards that are listed one by one.
 _LISTED = 4
 
@@ -35,7 +35,7 @@ def plan_report(plan: Plan) -> RenderableType:
     table = Table(title=title)
     for heading in ("table", "sharding type", "kernel", "ranks"):
         table.add_column(heading, overflow="fold")
-    for heading in ("rows x width", "shards", "MiB"):
+    for heading in ("rows x width", "shards", "MiB in all"):
         table.add_column(heading, justify="right")
     for one in plan.tables:
         memory = sum(shard.device_bytes + shard.host_bytes for shard in one.shards)
@@ -91,3 +91,15 @@ def _shards(table: TablePlan) -> str:
         sizes[size] = sizes.get(size, 0) + 1
     parts = [f"{count} of {rows:,} x {columns}" for (rows, columns), count in sizes.items()]
     return ", ".join(parts[:_LISTED]) + (", …" if len(parts) > _LISTED else "")
+
+
+def dominating(plan: Plan) -> str:
+    """The largest tables, and their share of the memory of all."""
+    memory = {
+        short_name(table): sum(shard.device_bytes + shard.host_bytes for shard in table.shards)
+        for table in plan.tables
+    }
+    total = sum(memory.values())
+    largest = sorted(memory, key=lambda name: -memory[name])[:_LISTED]
+    parts = [f"{name} {memory[name] / total:.0%}" for name in largest]
+    return f"Of the tables' {_mib(total)}: {', '.join(parts)}."

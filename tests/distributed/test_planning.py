@@ -1,0 +1,141 @@
+"""Plans: what constraints allow, what they cost, and what cannot be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchrec import EmbeddingBagConfig
+
+from recsys.distributed.config import StrategyConfig, TableConstraint, TopologyConfig
+from recsys.distributed.planning import (
+    DENSE_COPIES,
+    Machine,
+    Plan,
+    PlanDoesNotFitError,
+    make_plan,
+    mark_optimizers,
+)
+from recsys.errors import ConfigError
+from recsys.nn.tables import bag_collection, tables_without_memory
+from recsys.optim.fused import FusedOptimizerConfig
+
+WIDTH = 256
+ROWS = {"posts": 50_000_000, "authors": 1_000_000, "days": 10}
+GPUS = Machine(world_size=16, per_node=8, device="cuda", device_bytes=80 * 10**9, host_bytes=2**37)
+
+
+class Model(nn.Module):
+    """Three tables without memory and a dense layer of 12 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Module()
+        with tables_without_memory():
+            self.part.tables = bag_collection(
+                [
+                    EmbeddingBagConfig(
+                        name=name, embedding_dim=WIDTH, num_embeddings=rows, feature_names=[name]
+                    )
+                    for name, rows in ROWS.items()
+                ]
+            )
+        self.dense = nn.Linear(3, 3)
+
+
+def plan_of(
+    machine: Machine, *constraints: TableConstraint, optimizer: str = "rowwise_adagrad"
+) -> Plan:
+    model = Model()
+    mark_optimizers(model, {"part": FusedOptimizerConfig(optimizer)})
+    config = StrategyConfig("torchrec", tables=list(constraints))
+    return make_plan(model, config, machine)[0]
+
+
+def test_tables_have_no_memory_and_come_largest_first() -> None:
+    assert all(weight.is_meta for weight in Model().part.tables.parameters())
+    plan = plan_of(GPUS)
+    assert [(table.name, table.rows) for table in plan.tables] == [
+        (f"part.tables.{name}", ROWS[name]) for name in ("posts", "authors", "days")
+    ]
+    assert plan.dense_bytes == DENSE_COPIES * 12 * 4
+
+
+def test_the_memory_of_a_whole_table_is_that_of_its_rows_and_their_optimiser() -> None:
+    """One number per row of 256 for row-wise Adagrad; inputs and outputs are small beside it."""
+    on_one = TableConstraint("*", ["table_wise"])
+    plan = plan_of(GPUS, on_one)
+    [shard] = plan.tables[0].shards
+    assert (shard.rows, shard.columns) == (ROWS["posts"], WIDTH)
+    assert shard.device_bytes == pytest.approx(ROWS["posts"] * 257 * 4, rel=1e-3)
+    assert max(plan.bytes_per_rank()) >= shard.device_bytes + plan.dense_bytes
+    on_one_gpu = TableConstraint("*", ["table_wise"], ["fused"])
+    with pytest.raises(PlanDoesNotFitError):  # twice that
+        plan_of(GPUS, on_one_gpu, optimizer="adagrad")
+
+
+def test_the_first_constraint_that_fits_a_name_holds() -> None:
+    plan = plan_of(
+        GPUS,
+        TableConstraint("post*", ["row_wise"]),
+        TableConstraint("?osts", ["table_wise"]),
+        TableConstraint("authors", ["column_wise"], min_columns=64),
+        TableConstraint("*", ["data_parallel"]),
+    )
+    posts, authors, days = plan.tables
+    assert (posts.sharding_type, posts.compute_kernel) == ("row_wise", "fused")
+    assert len({shard.rank for shard in posts.shards}) == 16
+    assert sum(shard.rows for shard in posts.shards) == ROWS["posts"]
+    assert authors.sharding_type == "column_wise"
+    assert sum(shard.columns for shard in authors.shards) == WIDTH
+    assert (days.sharding_type, days.compute_kernel) == ("data_parallel", "dense")
+    assert {shard.rank for shard in days.shards} == set(range(16))
+
+
+def test_a_cached_table_lies_in_host_memory() -> None:
+    cached = TableConstraint("posts", ["table_wise"], ["fused_uvm_caching"], cache_fraction=0.1)
+    [shard] = plan_of(GPUS, cached).tables[0].shards
+    assert shard.host_bytes == pytest.approx(ROWS["posts"] * 257 * 4, rel=0.01)
+    # a tenth of the rows, 4 bytes per row that say where it is, 8 per row that is kept
+    cached_bytes = ROWS["posts"] * (0.1 * 257 * 4 + 4 + 0.1 * 8)
+    assert shard.device_bytes == pytest.approx(cached_bytes, rel=0.01)
+
+
+def test_what_does_not_fit_is_a_sentence() -> None:
+    small = Machine(2, 2, "cuda", device_bytes=10**9, host_bytes=2**30)
+    with pytest.raises(PlanDoesNotFitError, match=r"2 process\(es\) with 0\.9 GiB per GPU"):
+        plan_of(small, TableConstraint("*", compute_kernels=["fused", "dense"]))
+
+
+def test_what_the_device_cannot_do_is_a_sentence() -> None:
+    cpus = Machine(2, 2, "cpu", device_bytes=0, host_bytes=2**40)
+    with pytest.raises(ConfigError, match=r"strategy\.tables leaves no plan.* On cpu there are"):
+        plan_of(cpus, TableConstraint("*", ["row_wise"]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TableConstraint(sharding_types=["by_row"]),
+        lambda: TableConstraint(compute_kernels=["quant"]),
+        lambda: TableConstraint(min_columns=6),
+        lambda: TableConstraint(cache_fraction=0.0),
+        lambda: TableConstraint(lookups=0),
+        lambda: TopologyConfig(reserve=1.0),
+        lambda: TopologyConfig(device_memory_gib=0),
+        lambda: StrategyConfig(name="ddp"),
+        lambda: StrategyConfig(batch_size=0),
+        lambda: StrategyConfig(timeout_minutes=0),
+    ],
+)
+def test_unusable_configuration_is_a_sentence(make) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError, match=r"strategy\.(tables|topology|name|batch_size|timeout)"):
+        make()
+
+
+def test_rows_are_not_touched_by_a_plan() -> None:
+    with tables_without_memory():
+        pass
+    config = EmbeddingBagConfig(name="t", embedding_dim=4, num_embeddings=3, feature_names=["f"])
+    weight = next(bag_collection([config]).parameters())
+    assert weight.device == torch.device("cpu")
