@@ -81,7 +81,7 @@ class OptimConfig:
 
     dense: DenseOptimizerConfig = field(default_factory=DenseOptimizerConfig)
     slice_tables: FusedOptimizerConfig = field(
-        default_factory=lambda: FusedOptimizerConfig(learning_rate=0.1)
+        default_factory=lambda: FusedOptimizerConfig(learning_rate=0.02)
     )
     feature_tables: FusedOptimizerConfig = field(
         default_factory=lambda: FusedOptimizerConfig(learning_rate=0.3)
