@@ -2,7 +2,7 @@
 # make demo      simulate a log, train DV365 on it, export, publish and report
 # make test      the tests, without the slow ones and those that need a GPU
 # make test-all  every test this machine can run
-# make lint      ruff (lint, format) and mypy
+# make lint      ruff (lint, format), mypy, and hadolint for the Dockerfile
 # make bench     every benchmark; BENCH="slices data" picks some
 # make lock      write the locks in requirements/ anew
 #
@@ -39,6 +39,7 @@ lint: setup
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(BIN)/hadolint Dockerfile
 
 format: setup
 	$(RUN) ruff check --fix .

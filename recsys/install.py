@@ -23,6 +23,7 @@ import sysconfig
 import tempfile
 import venv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from recsys.errors import InstallationError
@@ -57,8 +58,9 @@ def main() -> None:
             python = ensure_venv(arguments.venv)
             forwarded = ["--torch", arguments.torch] if arguments.torch else []
             forwarded += ["--dev"] if arguments.dev else []
+            forwarded += ["--cuda"] if arguments.cuda else []
             os.execv(python, [str(python), "-m", "recsys.install", *forwarded])
-        install(arguments.torch, arguments.dev)
+        install(arguments.torch, arguments.dev, arguments.cuda)
     except InstallationError as error:
         sys.exit(f"recsys: {error}")
 
@@ -86,18 +88,20 @@ def ensure_venv(folder: Path) -> Path:
         return python
 
 
-def install(torch: str | None, dev: bool) -> None:
+def install(torch: str | None, dev: bool, cuda: bool = False) -> None:
     """Bring the running Python's environment to the lock; do nothing where it is there already.
 
     Args:
         torch: minor version to install (``2.13``); ``None`` takes the one found, or the default.
         dev: install the tools of the tests and of ``make lint`` too.
+        cuda: install for NVIDIA GPUs also where no driver is, to build an image; what is installed
+            cannot be tried out then.
 
     Raises:
         InstallationError: the torch found is not supported, pip failed, or the result does not run.
     """
     with _exclusive(Path(sys.prefix)):
-        environment = read_environment()
+        environment = _read_environment(cuda)
         wanted = _choose_set(environment, torch)
         stamp = Path(sys.prefix) / STAMP
         previous = stamp.read_text() if stamp.is_file() else ""
@@ -110,10 +114,13 @@ def install(torch: str | None, dev: bool) -> None:
         if previous == IN_PROGRESS:
             remove_half_installed(Path(sysconfig.get_path("purelib")))
         stamp.write_text(IN_PROGRESS)
-        _install_packages(environment, wanted, dev)
-        _verify()
+        _install_packages(environment, wanted, dev, cuda)
+        if cuda and not read_environment().nvidia_driver:
+            _say("Not tried out, for no NVIDIA driver is here: `recsys doctor` does where one is")
+        else:
+            _verify()
         stamp.write_text(current)
-        _say(f"Installed: {_describe(_read_environment_again())}")
+        _say(f"Installed: {_describe(_read_environment(cuda))}")
 
 
 def is_complete(environment: Environment) -> bool:
@@ -162,14 +169,21 @@ def remove_half_installed(site_packages: Path) -> None:
             shutil.rmtree(metadata_folder)
 
 
-def _install_packages(environment: Environment, wanted: SupportedSet, dev: bool) -> None:
+def _install_packages(
+    environment: Environment, wanted: SupportedSet, dev: bool, cuda: bool
+) -> None:
     if environment.torch is None:
         version = read_lock(_lock_path(wanted))["torch"]
         _say(f"Installing torch {version}")
-        if TORCH_INDEX_URL not in os.environ and not environment.nvidia_driver:
+        if not os.environ.get(TORCH_INDEX_URL) and not environment.nvidia_driver:
             _say(f"({TORCH_INDEX_URL} can name an index with CPU builds, which are smaller)")
         _pip("install", f"torch=={version}", "--constraint", str(_lock_path(wanted)))
-        environment = _read_environment_again()
+        environment = _read_environment(cuda)
+    if cuda and environment.torch_cuda is None:
+        raise InstallationError(
+            f"torch {environment.torch} is a CPU build, and --cuda needs one for CUDA: name an "
+            f"index that has it in {TORCH_INDEX_URL}, or leave --cuda out."
+        )
     fbgemm = fbgemm_distribution(environment)
     found = _installed_fbgemm(environment)
     if found and found != [fbgemm]:
@@ -234,9 +248,11 @@ def _installed_fbgemm(environment: Environment) -> list[str]:
     return [name for name, version in versions.items() if version is not None]
 
 
-def _read_environment_again() -> Environment:
+def _read_environment(cuda: bool) -> Environment:
+    """What is installed by now, with a driver where it is to be taken for given."""
     importlib.invalidate_caches()
-    return read_environment()
+    environment = read_environment()
+    return replace(environment, nvidia_driver=True) if cuda else environment
 
 
 def _describe(environment: Environment) -> str:
@@ -296,6 +312,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--torch", help="minor version of torch, where none is installed (2.13)")
     parser.add_argument(
         "--dev", action="store_true", help="the tools of `make test` and `lint` too"
+    )
+    parser.add_argument(
+        "--cuda", action="store_true", help="for NVIDIA GPUs, also where no driver is (an image)"
     )
     return parser.parse_args()
 
