@@ -103,6 +103,8 @@ def install(torch: str | None, dev: bool, cuda: bool = False) -> None:
     with _exclusive(Path(sys.prefix)):
         environment = _read_environment(cuda)
         wanted = _choose_set(environment, torch)
+        if cuda and environment.torch is not None:
+            _require_cuda_build(environment)
         stamp = Path(sys.prefix) / STAMP
         previous = stamp.read_text() if stamp.is_file() else ""
         current = fingerprint(wanted, dev)
@@ -179,11 +181,8 @@ def _install_packages(
             _say(f"({TORCH_INDEX_URL} can name an index with CPU builds, which are smaller)")
         _pip("install", f"torch=={version}", "--constraint", str(_lock_path(wanted)))
         environment = _read_environment(cuda)
-    if cuda and environment.torch_cuda is None:
-        raise InstallationError(
-            f"torch {environment.torch} is a CPU build, and --cuda needs one for CUDA: name an "
-            f"index that has it in {TORCH_INDEX_URL}, or leave --cuda out."
-        )
+    if cuda:
+        _require_cuda_build(environment)
     fbgemm = fbgemm_distribution(environment)
     found = _installed_fbgemm(environment)
     if found and found != [fbgemm]:
@@ -232,6 +231,14 @@ def _choose_set(environment: Environment, torch: str | None) -> SupportedSet:
             "(`make clean-venv`), or use another one (`make setup VENV=…`)."
         )
     return found
+
+
+def _require_cuda_build(environment: Environment) -> None:
+    if environment.torch_cuda is None:
+        raise InstallationError(
+            f"torch {environment.torch} is a CPU build, and --cuda needs one for CUDA: use a fresh "
+            f"environment and an index that has it ({TORCH_INDEX_URL}), or leave --cuda out."
+        )
 
 
 def _lock_path(wanted: SupportedSet) -> Path:

@@ -14,8 +14,10 @@ import pytest
 
 from recsys.errors import InstallationError
 from recsys.install import (
+    STAMP,
     ensure_venv,
     fingerprint,
+    install,
     is_complete,
     pins,
     read_lock,
@@ -257,6 +259,16 @@ def test_an_installed_wheel_holds_the_configuration(tmp_path: Path) -> None:
     )
     files = len(list((ROOT / "conf").rglob("*.yaml")))
     assert finished.stdout.split() == [str(site / "recsys" / "conf"), str(files), "True"]
+
+
+def test_cuda_is_not_promised_to_a_cpu_build_of_torch() -> None:
+    if read_environment().torch_cuda is not None:
+        pytest.skip("torch is a CUDA build here")
+    stamp = Path(sys.prefix) / STAMP
+    before = stamp.read_text() if stamp.is_file() else None
+    with pytest.raises(InstallationError, match="is a CPU build, and --cuda needs one for CUDA"):
+        install(None, dev=True, cuda=True)
+    assert (stamp.read_text() if stamp.is_file() else None) == before
 
 
 def fake_distributions(folder: Path, **versions: str) -> None:
