@@ -73,7 +73,7 @@ class Axis:
             return [(0.5, _label(self.low))]
         space = np.geomspace if self.is_logarithmic else np.linspace
         values = space(self.low, self.high, _TICKS).clip(self.low, self.high)
-        digits = 2 if self.is_logarithmic else 3
+        digits = 2 if self.is_logarithmic else 4
         return [(self.place(float(one)), _label(float(one), digits)) for one in values]
 
 
@@ -142,7 +142,7 @@ def _heading(name: str) -> str:
     return name.replace(".", ".\n")
 
 
-def _label(value: Any, digits: int = 3) -> str:
+def _label(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 

@@ -29,7 +29,7 @@ def print_outcome(file: SweepFile, trials: Sequence[Trial], folder: Path) -> Non
     console.print(_caption(file), highlight=False)
     console.print("Best:", best_command(file, trials), markup=False, soft_wrap=True)
     names = ", ".join(str(folder / f"sweep.{ending}") for ending in ("md", "json", "png"))
-    console.print(f"Written: {names}", highlight=False)
+    console.print(f"Written: {names}", highlight=False, soft_wrap=True)
 
 
 def page(file: SweepFile, trials: Sequence[Trial]) -> str:
