@@ -26,7 +26,7 @@ def write_metric_table(table: MetricTable, config: StudyConfig) -> None:
 def print_metric_table(table: MetricTable, config: StudyConfig) -> None:
     """Print the table and where everything lies."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(text_table(f"study {table.name}", table_rows(table)))
+    console.print(text_table(f"study {table.title}", table_rows(table)))
     console.print(_caption(table), highlight=False)
     console.print(f"Written: {config.file('md')}, {config.file('json')}", highlight=False)
 
@@ -63,16 +63,14 @@ def change_rows(table: MetricTable) -> Rows:
 def _page(table: MetricTable, picture: str) -> str:
     protocols = "\n".join(f"- `{name}`: {text}." for name, text in table.protocols.items())
     parts = [
-        f"# Study {table.name}",
+        f"# Study {table.title}",
         _caption(table),
         markdown(table_rows(table)),
         f"![metrics by {table.axis or 'variant'}]({picture})",
     ]
-    if table.lines:
-        parts += [
-            "## Change against the first point of each line, %",
-            markdown(change_rows(table)),
-        ]
+    changes = change_rows(table)
+    if len(changes) > 1:
+        parts += ["## Change against the first point of each line, %", markdown(changes)]
     parts += [
         "## Protocol",
         "Of the first run:",

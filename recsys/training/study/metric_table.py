@@ -44,7 +44,7 @@ class MetricTable:
     """A study's outcome.
 
     Attributes:
-        name: of the study.
+        title: of the study, with the view's outcome.
         split: the rows that were measured.
         axis: what the points of the rows are; None without them.
         shown: names of the metrics in the table.
@@ -53,7 +53,7 @@ class MetricTable:
         revisions: git revisions the runs were made with.
     """
 
-    name: str
+    title: str
     split: str
     axis: str | None
     shown: list[str]
@@ -101,7 +101,7 @@ def metric_table(config: StudyConfig, runs: Sequence[StudyRun]) -> MetricTable:
         found, queries = _below(place, untrained), _queries(place, first)
         rows[scorer] = MetricRow("", None, [], math.nan, found, queries)
     return MetricTable(
-        name=config.name,
+        title=config.title,
         split=config.split,
         axis=config.axis,
         shown=config.metrics,

@@ -37,7 +37,7 @@ def write_summary(summary: Summary, config: StudyConfig) -> None:
 def print_summary(summary: Summary, config: StudyConfig) -> None:
     """Print the first table of the page and where everything lies."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(text_table(f"study {summary.name}", compact_rows(summary)))
+    console.print(text_table(f"study {summary.title}", compact_rows(summary)))
     console.print(_caption(summary), highlight=False)
     console.print(f"Protocol: {summary.protocol}", highlight=False)
     console.print(f"Written: {config.file('md')}, {config.file('json')}")
@@ -46,7 +46,7 @@ def print_summary(summary: Summary, config: StudyConfig) -> None:
 def page(summary: Summary, picture: str) -> str:
     """``study.md``."""
     parts = [
-        f"# Study {summary.name}",
+        f"# Study {summary.title}",
         _caption(summary),
         markdown(overview_rows(summary)),
         f"![change by task]({picture})",

@@ -163,6 +163,12 @@ class StudyConfig:
         """The folder of the study."""
         return Path(self.out) if self.out is not None else STUDIES / self.name
 
+    @property
+    def title(self) -> str:
+        """What the table is called."""
+        standard = self.outcome == StudyConfig.outcome
+        return self.name if standard else f"{self.name}, {self.outcome}"
+
     def file(self, ending: str) -> Path:
         """The table or the plot: ``study.md`` and so on."""
         return self.folder / f"{self.outcome}.{ending}"

@@ -94,7 +94,7 @@ class Summary:
     """A study's outcome.
 
     Attributes:
-        name: of the study.
+        title: of the study, with the view's outcome.
         split: the rows that were measured.
         baseline: the variant the others are compared with.
         binary: names of the binary tasks.
@@ -107,7 +107,7 @@ class Summary:
         jobs: runs at a time while training; the most where it differed.
     """
 
-    name: str
+    title: str
     split: str
     baseline: str
     binary: list[str]
@@ -159,7 +159,7 @@ def summarise(config: StudyConfig, runs: Sequence[StudyRun]) -> Summary:
     names = [name for name in config.chosen if any(run.variant == name for run in runs)]
     timings = [_read_json(run.folder / TIMING_FILE) for run in runs]
     return Summary(
-        name=config.name,
+        title=config.title,
         split=config.split,
         baseline=config.baseline,
         binary=kinds[TaskKind.BINARY],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,16 @@ def test_points_that_are_no_numbers_keep_their_order(
     assert labels == [f"plain, {name}" for name in names]
 
 
+def test_another_outcome_has_files_and_a_title_of_its_own(stale: Study) -> None:
+    config, runs = stale
+    config = replace(config, outcome="ages")
+    write_metric_table(metric_table(config, runs), config)
+    page = (config.folder / "ages.md").read_text()
+    assert page.startswith("# Study toy, ages\n") and "(ages.png)" in page and "## Change" in page
+    assert (config.folder / "ages.json").is_file() and (config.folder / "ages.png").is_file()
+    assert not (config.folder / "study.md").exists()
+
+
 def test_runs_without_such_points_are_said_so(stale: Study) -> None:
     config, runs = stale
     days = {"axis": "day", "within": "day_{point}", "variants": config.variants}
@@ -178,7 +189,7 @@ def test_page_json_and_plot_are_written(study: Study) -> None:
     page = config.file("md").read_text()
     assert "| with a mask | 0.6000 [0.1000] | 100 | 0 | 60 |" in page
     assert f"- `{ALL}`: 100 queries." in page
-    assert "(study.png)" in page and "## Change" not in page
+    assert page.startswith("# Study toy\n") and "(study.png)" in page and "## Change" not in page
     content = json.loads((config.folder / "study.json").read_text())
     assert content["rows"]["popularity"]["training_seconds"] is None
     assert content["rows"]["causal"]["queries"][ALL] == 100
