@@ -96,13 +96,14 @@ class ShardedTables(PlacedTables):
             saved = state[name]["state"]
             held = list(self._state_shards(name))
             refuse_other_tables(saved, {table: None for table, _, _ in held})
-            for table, key, shards in held:
+            for weight, key, shards in held:
+                table = weight.removesuffix(".weight")
                 columns = _num_column_shards(collection, table)
-                whole = in_column_shards(saved[table][key], collection.num_rows[table], columns)
+                whole = in_column_shards(saved[weight][key], collection.num_rows[table], columns)
                 copy_shards(whole, shards)
 
     def _state_shards(self, name: str) -> Iterator[tuple[str, str, list[Shard]]]:
-        """Per table with state: its key, the state's key, and what this process holds of it."""
+        """Per table with state: its weight's name, the state's key, and what is held here of it."""
         if self.config.optimizer == "sgd":
             return
         collection, replicated = self.collections[name], self._replicated(name)
