@@ -132,6 +132,7 @@ VERBS = (
             "recsys study study=encoders",
             "recsys study study=ebnerd seeds=[0,1,2] jobs=2 trainer.max_epochs=2",
             "recsys study study=ebnerd summarise_only=true",
+            "recsys study study=nxtpost_globo view=nxtpost_staleness",
         ),
     ),
     Verb(
