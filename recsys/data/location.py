@@ -21,3 +21,13 @@ def find_data_dir(data_dir: str | None, relative: str) -> Path:
     """
     root = data_dir or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_FOLDER
     return Path(root) / relative
+
+
+def find_path(data_dir: str | None, path: str) -> Path:
+    """A file or folder the user names: as found, else below the folder of data sets.
+
+    Args:
+        data_dir: see :func:`find_data_dir`.
+        path: as the user wrote it.
+    """
+    return Path(path) if Path(path).exists() else find_data_dir(data_dir, path)

@@ -6,7 +6,6 @@ Legend: V item indices.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.fit_vocabulary import FitVocabulary
-from recsys.data.location import find_data_dir
+from recsys.data.location import find_path
 from recsys.data.post_embeddings import read_embeddings
 from recsys.data.post_features import PostFeatures
 from recsys.data.post_text import HashedTextConfig, hashed_ngrams, pretrained_tokens
@@ -103,10 +102,7 @@ def _images(
     num_items = dataset.manifest.vocabulary_sizes[FeatureSide.ITEM]
     if config.images is None:
         return np.zeros((0, 0), np.float32), np.zeros(num_items, np.int64)
-    path = Path(config.images)
-    ids, embeddings = read_embeddings(
-        path if path.exists() else find_data_dir(config.data_dir, config.images)
-    )
+    ids, embeddings = read_embeddings(find_path(config.data_dir, config.images))
     vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
     index = vocabulary.indices(ids).to_numpy()
     order = np.argsort(index, kind="stable")

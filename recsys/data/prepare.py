@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from recsys.data.folder import fingerprint, locked_folder, replaced_folder
-from recsys.data.location import find_data_dir
+from recsys.data.location import find_data_dir, find_path
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.preparation import Preparation
 from recsys.data.sources import SOURCES, Source, complete_options, open_source
@@ -167,9 +167,7 @@ def _find_path(config: PrepareConfig) -> Path:
         if default is None:
             raise ConfigError(f"source={config.source} needs path=<file or folder of the log>.")
         return find_data_dir(config.data_dir, default)
-    if Path(config.path).exists():
-        return Path(config.path)
-    return find_data_dir(config.data_dir, config.path)
+    return find_path(config.data_dir, config.path)
 
 
 def _existing(folder: Path) -> DatasetManifest | None:

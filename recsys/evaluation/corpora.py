@@ -108,20 +108,21 @@ def posts_before(engagements: EngagementStore, last_ms: int, num_items: int) -> 
 
 
 def alive_posts(
-    engagements: EngagementStore,
+    events: EventsByTime,
     queries: EvaluationQueries,
+    engagements: EngagementStore,
     known: NDArray[np.bool_],
     hours: int = 24,
 ) -> Corpus:
     """The posts engaged with by anyone in the ``hours`` before the query's full hour.
 
     Args:
-        engagements: of all users.
+        events: engagements of all users in order of time.
         queries: Q queries.
+        engagements: the store.
         known: [V], the posts with an embedding.
         hours: how long a post lives after an engagement.
     """
-    events = EventsByTime.of(engagements)
     hour, snapshot = np.unique(queries.time // MILLISECONDS_PER_HOUR, return_inverse=True)
     members = np.empty((len(hour), -(-len(known) // 8)), dtype=np.uint8)
     sizes = np.empty(len(hour), dtype=np.int64)

@@ -16,6 +16,9 @@ from recsys.errors import ConfigError, DataError
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
 
+#: What :class:`RetrievalMetric` can be.
+METRIC_NAMES = ("hits", "ndcg", "mrr")
+
 
 @dataclass(frozen=True)
 class RetrievalMetric:
@@ -30,7 +33,7 @@ class RetrievalMetric:
     k: int | None = None
 
     def __post_init__(self) -> None:
-        known = self.name in ("hits", "ndcg", "mrr")
+        known = self.name in METRIC_NAMES
         if (
             not known
             or (self.name == "mrr") != (self.k is None)

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from recsys.data.progress import track
-from recsys.data.schema import MILLISECONDS_PER_DAY, FeatureKind, FeatureSide, Split
-from recsys.data.sequences import SequenceReader
+from recsys.data.schema import MILLISECONDS_PER_DAY, Column, FeatureKind, FeatureSide, Split
 from recsys.evaluation.cold_start import (
     StandInConfig,
     StandInHistories,
@@ -20,66 +12,17 @@ from recsys.evaluation.cold_start import (
     popular_stand_ins,
 )
 from recsys.evaluation.groups import MARGINAL_EVENTS, history_groups
-from recsys.evaluation.queries import EvaluationQueries, EventsByTime
 from recsys.evaluation.ranking import DotProductScorer
 from recsys.evaluation.similar_users import similar_user_stand_ins
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
-from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
+from recsys.training.query_embedder import QueryEmbedder
 from recsys.training.retrieval import RetrievalProtocol
 from recsys.training.retrieval_evaluation import measured_groups, measured_ranks
-
-#: Queries embedded at a time.
-_QUERIES_PER_BATCH = 1024
 
 #: In the names of metrics: users with few engagements, and whose engagements they are given.
 COLD = "cold"
 HISTORIES = ("own_history", "popular_posts", "similar_users")
-
-
-@dataclass(frozen=True, eq=False)
-class QueryEmbedder:
-    """A trained user tower over the queries of a split.
-
-    Attributes:
-        run: the trained model.
-        reader: reads histories.
-    """
-
-    run: LoadedRun[Any, Any]
-    reader: SequenceReader
-
-    @torch.no_grad()
-    def embed(
-        self,
-        queries: EvaluationQueries,
-        as_of: NDArray[np.int64] | None = None,
-        stand_ins: StandInHistories | None = None,
-    ) -> Tensor:
-        """User embeddings [Q, W].
-
-        Args:
-            queries: Q queries; their histories are those they say.
-            as_of: [Q] ms, when the embedding is made; None for the moment of the query.
-            stand_ins: put before the users' own events.
-        """
-        moment = queries.time if as_of is None else as_of
-        none = np.zeros(len(queries), np.int64)
-        users = []
-        for first in track(range(0, len(queries), _QUERIES_PER_BATCH), "Embedding users"):
-            rows = slice(first, first + _QUERIES_PER_BATCH)
-            batch = self.reader.read(
-                queries.user[rows],
-                moment[rows],
-                queries.history_end[rows],
-                none[rows],
-                none[rows],
-                np.arange(len(queries))[rows],
-            )
-            if stand_ins is not None:
-                batch = stand_ins.prepend_to(batch, self.reader.engagements)
-            users.append(self.run.model(batch).float())
-        return torch.cat(users)
 
 
 def cold_start_metrics(
@@ -101,7 +44,7 @@ def cold_start_metrics(
     posts = embedder.run.model.posts
     ranks = {}
     for name, stand_ins in _stand_ins(embedder, cold).items():
-        users = embedder.embed(cold.queries, stand_ins=stand_ins)
+        users = embedder.with_histories(cold.queries, stand_ins=stand_ins)
         place = f"{PREFIXES[Split(config.split)]}/{COLD}/{name}"
         ranks[place] = cold.rank(DotProductScorer(users, posts), candidates)
     metrics = measured_ranks(embedder.run, config, cold, ranks)
@@ -130,7 +73,7 @@ def stale_metrics(
     ranks = {}
     for day in days:
         moment = known.queries.time - day * MILLISECONDS_PER_DAY
-        users = embedder.embed(known.queries.as_of(engagements, moment), moment)
+        users = embedder.with_histories(known.queries.as_of(engagements, moment), moment)
         scorer = DotProductScorer(users, embedder.run.model.posts)
         place = f"{PREFIXES[Split(config.split)]}/stale/{day}_days"
         ranks[place] = known.rank(scorer, candidates)
@@ -147,11 +90,10 @@ def _stand_ins(
         for position, feature in enumerate(
             dataset.manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL)
         )
-        if feature.name != "user_id"
+        if feature.name != Column.USER
     ]
     groups = attribute_groups(np.asarray(dataset.user_features.categorical)[:, columns])
-    events = EventsByTime.of(cold.engagements)
-    popular = popular_stand_ins(events, cold.engagements, cold.queries, groups, config)
+    popular = popular_stand_ins(cold.events, cold.engagements, cold.queries, groups, config)
     posts = embedder.run.model.posts
     similar = similar_user_stand_ins(cold.engagements, cold.queries, posts, config)
     return dict(zip(HISTORIES, (None, popular, similar.or_else(popular)), strict=True))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from recsys.data.dataset import PreparedDataset
-from recsys.data.location import find_data_dir
-from recsys.data.post_embeddings import PostEmbeddings
+from recsys.data.location import find_path
+from recsys.data.post_embeddings import PostEmbeddings, embeddings_file
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ConfigError
 
@@ -29,14 +30,24 @@ class PostsConfig:
 
 
 def load_posts(config: PostsConfig, dataset: PreparedDataset) -> PostEmbeddings:
-    """Read the embeddings, a row per item index of the data set.
+    """The embeddings, a row per item index of the data set; read once as long as nothing changes.
 
     Raises:
         ConfigError: no path is given.
         DataError: the file cannot be used.
     """
-    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
-    return PostEmbeddings.load(posts_path(config), vocabulary, config.width)
+    file = embeddings_file(posts_path(config))
+    vocabulary = dataset.path / "vocabulary" / "item.parquet"
+    written = tuple(one.stat().st_mtime_ns for one in (file, vocabulary) if one.is_file())
+    return _read(file, vocabulary, config.width, written)
+
+
+@lru_cache(maxsize=1)
+def _read(
+    file: Path, vocabulary: Path, width: int | None, written: tuple[int, ...]
+) -> PostEmbeddings:
+    """The embeddings; model and protocol of a run want the same, ``written`` tells other files."""
+    return PostEmbeddings.load(file, Vocabulary.load(vocabulary), width)
 
 
 def posts_path(config: PostsConfig) -> Path:
@@ -50,5 +61,4 @@ def posts_path(config: PostsConfig) -> Path:
             "posts.path=… is needed: an .npz or Parquet file of post ids and embeddings, or the "
             "run folder of a post tower (`recsys train experiment=post_tower_kuairand`)."
         )
-    path = Path(config.path)
-    return path if path.exists() else find_data_dir(config.data_dir, config.path)
+    return find_path(config.data_dir, config.path)

@@ -8,6 +8,8 @@ from typing import Any
 
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.protocol import Protocol
+from recsys.evaluation.ranking import TIE_RULE
+from recsys.evaluation.retrieval_metrics import METRIC_NAMES
 from recsys.evaluation.task_metrics import TIE_RULES
 from recsys.training.load import CheckpointUsed
 from recsys.training.metrics_file import Metrics
@@ -17,15 +19,18 @@ from recsys.training.metrics_file import Metrics
 AGAINST = "against"
 AGAINST_CHECKPOINT = "against_checkpoint"
 
+#: How equal scores count, by the name of a metric; others do not rank.
+_TIE_RULES = TIE_RULES | dict.fromkeys(METRIC_NAMES, TIE_RULE)
+
 
 def with_protocol(values: Mapping[str, float], prefix: str, protocol: Protocol) -> Metrics:
     """``values`` by metric name, as they stand in ``metrics.json`` under ``prefix``."""
-    return {
-        f"{prefix}/{name}": replace(protocol, tie_rule=TIE_RULES.get(name.split("/")[0], ""))
-        .measure(value)
-        .as_dict()
-        for name, value in values.items()
-    }
+    metrics: Metrics = {}
+    for name, value in values.items():
+        metric = name.split("/")[0].partition("@")[0]
+        said = replace(protocol, tie_rule=_TIE_RULES.get(metric, ""))
+        metrics[f"{prefix}/{name}"] = said.measure(value).as_dict()
+    return metrics
 
 
 def interval_with_protocol(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -127,6 +129,11 @@ class RetrievalProtocol:
         self.fit_posts = posts_before(engagements, self.fit_end, len(known))
         self.metrics = [RetrievalMetric.parse(name) for name in config.metrics]
 
+    @cached_property
+    def events(self) -> EventsByTime:
+        """All engagements in order of time."""
+        return EventsByTime.of(self.engagements)
+
     @property
     def num_items(self) -> int:
         """V, the number of item indices."""
@@ -167,7 +174,7 @@ class RetrievalProtocol:
         if name == ALL:
             return all_posts(self.engagements, self.queries, self.period_end, self.known)
         hours = self.config.alive_hours
-        return alive_posts(self.engagements, self.queries, self.known, hours)
+        return alive_posts(self.events, self.queries, self.engagements, self.known, hours)
 
     def rank(self, scorer: Scorer, candidates: dict[str, CandidateSet]) -> dict[str, Ranks]:
         """The rank of every target, by candidate set."""
@@ -196,8 +203,7 @@ class RetrievalProtocol:
 
     def popularity(self, window_ms: int | None) -> RecentPopularity:
         """Engagements before each query, at most ``window_ms`` before it."""
-        events = EventsByTime.of(self.engagements)
-        return RecentPopularity(events, self.queries, self.num_items, window_ms)
+        return RecentPopularity(self.events, self.queries, self.num_items, window_ms)
 
 
 class ChooseValidation:
@@ -205,20 +211,24 @@ class ChooseValidation:
 
     Args:
         protocol: of the choose split.
-        posts: [V, W].
+        scorer: from what the model gives after an epoch, such as user embeddings [Q, W].
         candidates: names of candidate sets.
     """
 
-    def __init__(self, protocol: RetrievalProtocol, posts: Tensor, candidates: list[str]) -> None:
+    def __init__(
+        self,
+        protocol: RetrievalProtocol,
+        scorer: Callable[[Tensor], Scorer],
+        candidates: list[str],
+    ) -> None:
         self.protocol = protocol
-        self.posts = posts
+        self.scorer = scorer
         self.candidates = protocol.candidates(candidates)
 
     @torch.no_grad()
-    def __call__(self, users: Tensor) -> dict[str, float]:
-        """Metrics of user embeddings [Q, W]."""
-        ranks = self.protocol.rank(DotProductScorer(users, self.posts), self.candidates)
-        return self.protocol.values(ranks)
+    def __call__(self, embeddings: Tensor) -> dict[str, float]:
+        """Metrics of what the model gave."""
+        return self.protocol.values(self.protocol.rank(self.scorer(embeddings), self.candidates))
 
 
 def log_shares(engagements: EngagementStore, fit_end: int, num_items: int) -> Tensor:

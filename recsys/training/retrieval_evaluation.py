@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from recsys.data.progress import track
 from recsys.data.schema import Split
-from recsys.data.sequences import SequenceDataModule
 from recsys.evaluation.baselines.popularity import WithPopularity, choose_weight
 from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.paired import Interval
@@ -34,19 +31,6 @@ QUERIES = "queries"
 
 #: λ of score + λ · ln(recent popularity + 1) is chosen by this, among all posts.
 WEIGHT_METRIC = RetrievalMetric("hits", 10)
-
-
-def embed_queries(run: LoadedRun[Any, Any], data: SequenceDataModule, split: Split) -> Tensor:
-    """The user embedding of every query of a split, in their order, [Q, W] float32."""
-    ids, users = [], []
-    with torch.inference_mode():
-        for index, batch in enumerate(
-            track(data.loader(split, shuffle=False), f"Embedding users of {split}")
-        ):
-            output = run.model.predict_step(batch, index)
-            ids.append(output["query_id"])
-            users.append(output["user_embedding"])
-    return torch.cat(users)[torch.cat(ids).argsort()]
 
 
 def evaluate_retrieval(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from recsys.data.schema import Split
 from recsys.evaluation.groups import GROUPS
+from recsys.evaluation.retrieval_metrics import METRIC_NAMES
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.metrics_file import Metrics
 from recsys.training.retrieval import BASELINES, CANDIDATES
@@ -50,7 +51,7 @@ def metric_names(metrics: Metrics, prefix: str, candidates: str) -> list[str]:
     """The metrics of the model on a candidate set, in the order they were measured."""
     parts = (name.split("/") for name in metrics)
     found = [p[1] for p in parts if len(p) == 3 and p[0] == prefix and p[2] == candidates]
-    return [name for name in found if name.partition("@")[0] in ("hits", "ndcg", "mrr")]
+    return [name for name in found if name.partition("@")[0] in METRIC_NAMES]
 
 
 def group_metric(metrics: Metrics, prefix: str, candidates: str) -> str:

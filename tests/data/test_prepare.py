@@ -9,7 +9,7 @@ import pytest
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.describe import summarise_splits, summarise_timelines
-from recsys.data.location import find_data_dir
+from recsys.data.location import find_data_dir, find_path
 from recsys.data.prepare import PrepareConfig, prepare
 from recsys.data.schema import ACTION_TYPES, TimelineKind
 from recsys.errors import ConfigError, DataError
@@ -369,3 +369,7 @@ def test_the_data_folder_is_looked_for_in_three_places(
     monkeypatch.delenv("RECSYS_DATA_DIR")
     assert find_data_dir(None, "ml") == Path("data/ml")
     assert find_data_dir(None, str(tmp_path)) == tmp_path
+    assert find_path("given", "ml") == Path("given/ml")
+    monkeypatch.chdir(tmp_path)
+    Path("ml").mkdir()
+    assert find_path("given", "ml") == Path("ml")

@@ -16,7 +16,7 @@ from recsys.errors import DataError
 from recsys.evaluation import ranking
 from recsys.evaluation.batch_hits import batch_pools
 from recsys.evaluation.corpora import alive_posts, all_posts
-from recsys.evaluation.queries import EvaluationQueries, flat_ranges
+from recsys.evaluation.queries import EvaluationQueries, EventsByTime, flat_ranges
 from recsys.evaluation.ranking import (
     OUTSIDE_CORPUS,
     DotProductScorer,
@@ -66,7 +66,7 @@ def test_ranks_by_hand(tmp_path: Path) -> None:
     )
     corpora = {
         "all": all_posts(store, queries, 3 * DAY, EVERYTHING),
-        "alive": alive_posts(store, queries, EVERYTHING),
+        "alive": alive_posts(EventsByTime.of(store), queries, store, EVERYTHING),
     }
     ranks = rank_targets(scorer, queries, corpora, 6)
     assert ranks["all"].rank.tolist() == [2, 3]
@@ -95,7 +95,7 @@ def test_alive_means_engaged_in_the_day_before_the_full_hour(tmp_path: Path) -> 
         tmp_path, [*events, (2, 1, query), (3, 2, query), (4, 3, query), (5, 4, query)]
     )
     queries = EvaluationQueries.of_period(store, query, query + 1)
-    corpus = alive_posts(store, queries, EVERYTHING)
+    corpus = alive_posts(EventsByTime.of(store), queries, store, EVERYTHING)
     ranks = rank_targets(Table([[0.0] * 6] * 4), queries, {"alive": corpus}, 6)["alive"]
     assert ranks.rank.tolist() == [OUTSIDE_CORPUS, 2, 2, OUTSIDE_CORPUS]
     assert corpus.share_outside == 0.5
@@ -152,7 +152,7 @@ def test_ranks_equal_those_of_sorting(tmp_path: Path, seed: int) -> None:
     known = generator.random(9) < 0.8
     sets = {
         "all": all_posts(store, queries, 4 * DAY, known),
-        "alive": alive_posts(store, queries, known),
+        "alive": alive_posts(EventsByTime.of(store), queries, store, known),
         "batch": batch_pools(queries, 9, seed=seed, batch_size=5),
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -229,7 +229,7 @@ def test_rank_table(tmp_path: Path) -> None:
     queries = EvaluationQueries.of_period(store, DAY, 3 * DAY)
     sets = {
         "batch": batch_pools(queries, 6, batch_size=2),
-        "alive": alive_posts(store, queries, EVERYTHING),
+        "alive": alive_posts(EventsByTime.of(store), queries, store, EVERYTHING),
     }
     ranks = rank_targets(Table([[0.0] * 6] * 3), queries, sets, 6)
     table = rank_table(queries, ranks)
@@ -247,7 +247,7 @@ def test_no_query(tmp_path: Path) -> None:
     queries = EvaluationQueries.of_period(store, 7 * DAY, 8 * DAY)
     sets = {
         "all": all_posts(store, queries, 8 * DAY, EVERYTHING),
-        "alive": alive_posts(store, queries, EVERYTHING),
+        "alive": alive_posts(EventsByTime.of(store), queries, store, EVERYTHING),
         "batch": batch_pools(queries, 6),
     }
     ranks = rank_targets(Table([[0.0] * 6]), queries, sets, 6)

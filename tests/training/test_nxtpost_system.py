@@ -16,10 +16,12 @@ from polars.testing import assert_frame_equal
 
 from recsys.cli import index_build, recommend, report
 from recsys.cli.export import run as export
+from recsys.data.dataset import PreparedDataset
 from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE, read_embeddings
 from recsys.data.schema import Split
-from recsys.data.sequences import EngagementStore, SequenceReader
-from recsys.errors import ConfigError
+from recsys.data.sequences import EngagementStore, SequenceDataModule, SequenceReader
+from recsys.errors import ConfigError, DataError
+from recsys.evaluation.baselines.similarity import last_item_embeddings
 from recsys.evaluation.queries import EvaluationQueries
 from recsys.evaluation.ranking import DotProductScorer
 from recsys.models.post_tower import PostSimilarity
@@ -27,8 +29,10 @@ from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import load_config, load_run
 from recsys.training.metrics_log import read_metrics
-from recsys.training.other_histories import QueryEmbedder, cold_start_metrics
+from recsys.training.other_histories import cold_start_metrics
+from recsys.training.posts import PostsConfig, load_posts
 from recsys.training.predict import read_predictions
+from recsys.training.query_embedder import QueryEmbedder
 from recsys.training.retrieval import RetrievalProtocol
 from recsys.training.run import train
 from recsys.training.systems.choice import compose_run
@@ -184,13 +188,50 @@ def test_users_with_few_events_are_measured_apart(folder: Path, trained: Path) -
     embedder = QueryEmbedder(run, reader)
     metrics = cold_start_metrics(embedder, EvaluateConfig(str(trained)), protocol)
     ranks = protocol.rank(
-        DotProductScorer(embedder.embed(queries), run.model.posts), protocol.candidates()
+        DotProductScorer(embedder.with_histories(queries), run.model.posts), protocol.candidates()
     )
     by_hand = (ranks["all"].rank[queries.history_events == 0] <= 10).mean()
     own = metrics["report/cold/own_history/no_event/hits@10/all"]["value"]
     assert own == pytest.approx(by_hand)
     popular = metrics["report/cold/popular_posts/1_to_4_events/hits@10/all"]["value"]
     assert popular != metrics["report/cold/own_history/1_to_4_events/hits@10/all"]["value"]
+
+
+def test_histories_of_an_evaluation_end_as_those_of_validation(trained: Path) -> None:
+    run = load_run(trained)
+    loader = replace(run.config.loader, gap_hours=12.0)
+    run = replace(run, config=replace(run.config, loader=loader))
+    store = EngagementStore.open(run.dataset, run.config.sequences)
+    data = SequenceDataModule(loader, run.dataset, store)
+    queries = EvaluationQueries.of_period(store, *run.manifest.split_bounds[Split.CHOOSE])
+    embedder = QueryEmbedder(run, data.reader)
+    validated = {
+        query: user
+        for index, batch in enumerate(data.loader(Split.CHOOSE, shuffle=False))
+        for query, user in zip(
+            batch.query_id.tolist(),
+            run.model.predict_step(batch, index)["user_embedding"],
+            strict=True,
+        )
+    }
+    users = embedder.embed(queries)
+    expected = torch.stack([validated[query] for query in range(len(queries))])
+    torch.testing.assert_close(users, expected)
+    assert not torch.allclose(users, embedder.with_histories(queries))
+
+
+def test_post_embeddings_are_read_again_when_they_change(folder: Path, tmp_path: Path) -> None:
+    dataset = PreparedDataset.open(folder / "prepared")
+    file = tmp_path / "posts.npz"
+    shutil.copy(folder / "posts.npz", file)
+    config = PostsConfig(path=str(file))
+    first = load_posts(config, dataset)
+    assert load_posts(config, dataset) is first
+    np.savez(file, item_id=np.arange(POSTS - 1), embedding=np.ones((POSTS - 1, 8)))
+    assert load_posts(config, dataset).known.sum() == POSTS - 1
+    file.unlink()
+    with pytest.raises(DataError, match="is missing"):
+        load_posts(config, dataset)
 
 
 def test_a_killed_run_goes_on_exactly(folder: Path, tmp_path: Path) -> None:
@@ -285,12 +326,19 @@ def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Pa
     assert cosine[same].mean() > cosine[~same].mean() + 0.1  # users stay with a topic
     # training is measured against the same similarity before it
     evaluate(EvaluateConfig(run_dir=str(tower)))
-    assert _value(tower, "report/hits@10/all") > _value(tower, "report/last_post/hits@10/all")
     run = load_run(tower)
     lightning.seed_everything(run.config.seed, verbose=False)
     begun = PostTowerSystem().assemble(run.config, run.dataset, run.manifest).model
     assert isinstance(begun, PostSimilarity)
     torch.testing.assert_close(untrained(run).embed_all(), begun.eval().embed_all())
+    protocol = PostTowerSystem().protocol(run.config, run.dataset, Split.REPORT)
+    for place, model in {"report": run.model, "report/last_post": begun}.items():
+        posts = model.embed_all()
+        users = last_item_embeddings(protocol.engagements, protocol.queries, posts)
+        ranks = protocol.rank(DotProductScorer(users, posts), protocol.candidates(["all"]))
+        mrr = protocol.values(ranks)["mrr/all"]
+        assert _value(tower, f"{place}/mrr/all") == pytest.approx(mrr)
+    assert _value(tower, "report/last_post/difference/mrr/all") != 0
     run_dir = train(
         _run(folder, tmp_path / "run", "nxtpost", f"posts.path={tower}", *NXTPOST, "model.log_q=1")
     )

@@ -22,18 +22,15 @@ from recsys.optim.dense import DenseOptimConfig
 from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
-from recsys.training.other_histories import (
-    QueryEmbedder,
-    cold_start_metrics,
-    stale_metrics,
-)
+from recsys.training.other_histories import cold_start_metrics, stale_metrics
 from recsys.training.posts import PostsConfig, load_posts
+from recsys.training.query_embedder import QueryEmbedder
 from recsys.training.retrieval import (
     BATCH,
     ChooseValidation,
     log_shares,
 )
-from recsys.training.retrieval_evaluation import embed_queries, evaluate_retrieval, with_popularity
+from recsys.training.retrieval_evaluation import evaluate_retrieval, with_popularity
 from recsys.training.systems.base import Assembly, Monitor
 from recsys.training.systems.retrieval import RetrievalRunConfig, RetrievalSystem
 
@@ -81,7 +78,9 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
         protocol = self.protocol(config, dataset, Split.CHOOSE)
         if config.model.log_q:
             model.log_share = log_shares(protocol.engagements, protocol.fit_end, protocol.num_items)
-        model.validate = ChooseValidation(protocol, model.posts, [BATCH])
+        model.validate = ChooseValidation(
+            protocol, lambda users: DotProductScorer(users, model.posts), [BATCH]
+        )
         data = SequenceDataModule(config.loader, dataset, protocol.engagements)
         return Assembly(model, data)
 
@@ -113,14 +112,14 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
         protocol = self.protocol(run.config, run.dataset, split)
         data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
         posts: Tensor = run.model.posts
-        scorer = DotProductScorer(embed_queries(run, data, split), posts)
-        metrics = evaluate_retrieval(run, config, protocol, scorer, posts)
         embedder = QueryEmbedder(run, data.reader)
+        scorer = DotProductScorer(embedder.embed(protocol.queries), posts)
+        metrics = evaluate_retrieval(run, config, protocol, scorer, posts)
         if protocol.config.cold_start:
             metrics |= cold_start_metrics(embedder, config, protocol)
         metrics |= stale_metrics(embedder, config, protocol)
         if split is Split.REPORT and run.config.sequences.has_times:
             choose = self.protocol(run.config, run.dataset, Split.CHOOSE)
-            chosen_on = DotProductScorer(embed_queries(run, data, Split.CHOOSE), posts)
+            chosen_on = DotProductScorer(embedder.embed(choose.queries), posts)
             metrics |= with_popularity(run, config, (choose, chosen_on), (protocol, scorer))
         return metrics

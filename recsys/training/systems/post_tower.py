@@ -27,6 +27,7 @@ from recsys.training.load import LoadedRun, load_run
 from recsys.training.metrics_file import Metrics
 from recsys.training.retrieval import (
     ALL,
+    ChooseValidation,
     RetrievalProtocol,
     log_shares,
 )
@@ -71,13 +72,9 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         """Model and data; checkpoints are chosen by the similarity of the next post."""
         model = self.restore(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
-        candidates = protocol.candidates([ALL])
-
-        @torch.no_grad()
-        def validate(posts: Tensor) -> dict[str, float]:
-            return protocol.values(protocol.rank(_last_post(protocol, posts), candidates))
-
-        model.validate = validate
+        model.validate = ChooseValidation(
+            protocol, lambda posts: _last_post(protocol, posts), [ALL]
+        )
         if config.model.log_q:
             shares = log_shares(protocol.engagements, protocol.fit_end, protocol.num_items)
             model.log_share = shares

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.fit_vocabulary import FitVocabulary
@@ -21,8 +20,9 @@ from recsys.optim.dense import DenseOptimConfig
 from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
-from recsys.training.retrieval import ALL
-from recsys.training.retrieval_evaluation import embed_queries, evaluate_retrieval
+from recsys.training.query_embedder import QueryEmbedder
+from recsys.training.retrieval import ALL, ChooseValidation
+from recsys.training.retrieval_evaluation import evaluate_retrieval
 from recsys.training.systems.base import Assembly, Monitor
 from recsys.training.systems.retrieval import RetrievalRunConfig, RetrievalSystem
 
@@ -61,14 +61,11 @@ class SequenceSystem(RetrievalSystem[SequenceRunConfig]):
         """Model and data; the choose split is ranked over the whole catalogue."""
         model = _model(config, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
-        candidates = protocol.candidates([ALL])
-
-        @torch.no_grad()
-        def validate(users: Tensor) -> dict[str, float]:
-            items = model.item_embeddings(protocol.num_items)
-            return protocol.values(protocol.rank(DotProductScorer(users, items), candidates))
-
-        model.validate = validate
+        model.validate = ChooseValidation(
+            protocol,
+            lambda users: DotProductScorer(users, model.item_embeddings(protocol.num_items)),
+            [ALL],
+        )
         return Assembly(model, SequenceDataModule(config.loader, dataset, protocol.engagements))
 
     def restore(
@@ -94,7 +91,7 @@ class SequenceSystem(RetrievalSystem[SequenceRunConfig]):
         data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
         with torch.no_grad():
             items = run.model.item_embeddings(protocol.num_items)
-        scorer = DotProductScorer(embed_queries(run, data, split), items)
+        scorer = DotProductScorer(QueryEmbedder(run, data.reader).embed(protocol.queries), items)
         return evaluate_retrieval(run, config, protocol, scorer, posts=None)
 
 
