@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import tempfile
@@ -58,6 +59,8 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
         max_restarts=0,
         monitor_interval=0.2,
     )
+    # it logs the traceback of a process that fails; the error below says what there is to say
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         try:
             results = elastic_launch(settings, _call)(folder, function, *args)

@@ -1,0 +1,43 @@
+"""Randomness by step, rank and batch of an accumulated step."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from recsys.training.callbacks import SEED_STRIDE, StepSeed
+
+
+def draw(
+    seed: int = 3, step: int = 5, rank: int = 0, batch_idx: int = 5, batches: int = 1
+) -> float:
+    trainer: Any = SimpleNamespace(
+        global_step=step, global_rank=rank, accumulate_grad_batches=batches
+    )
+    StepSeed(seed).on_train_batch_start(trainer, None, None, batch_idx)  # type: ignore[arg-type]
+    return float(torch.rand(()))
+
+
+def test_every_step_rank_and_batch_of_a_step_draws_something_else() -> None:
+    drawn = {
+        draw(),
+        draw(seed=4),
+        draw(step=6),
+        draw(rank=1),
+        draw(rank=2),
+        draw(batch_idx=11, batches=2),
+        draw(batch_idx=11, batches=2, rank=1),
+    }
+    assert len(drawn) == 7
+    assert draw() == draw() == draw(batch_idx=10, batches=2)
+
+
+def test_the_first_rank_draws_what_one_process_draws() -> None:
+    torch.manual_seed(3 * SEED_STRIDE + 5)
+    assert draw() == float(torch.rand(()))
+
+
+def test_the_largest_seed_of_the_last_of_many_ranks_is_taken() -> None:
+    draw(seed=2**32 - 1, step=10**9, rank=1023)
