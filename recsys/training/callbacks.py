@@ -10,8 +10,9 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 #: A prime that keeps the seeds of (seed, step) pairs apart.
 SEED_STRIDE = 1_000_003
-#: Above all of these, as a seed is below 2^32.
-PLACE_STRIDE = 2**52
+#: 2^32 over the golden ratio. Torch's CPU generator takes the lower 32 bits of a seed; there the
+#: multiples of this, up to a thousand of them, are more than a million steps apart.
+PLACE_STRIDE = 2_654_435_761
 
 
 class StepSeed(pl.Callback):
