@@ -19,8 +19,6 @@ import pytest
 from recsys.installation import PYTHON_MINORS
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Where the images keep what they install.
-HOME = Path("/srv/recsys")
 #: Commands of the system itself, which only an engine can run.
 OF_THE_SYSTEM = ("apt-get",)
 
@@ -130,21 +128,21 @@ def copy(stage: Stage, folder: Path) -> None:
                 shutil.copy(ROOT / source, place)
 
 
-def run(stage: Stage, home: Path, environment: dict[str, str]) -> None:
-    """Run a stage's commands with ``home`` for /srv/recsys."""
+def run(stage: Stage, folder: Path, root: Path, environment: dict[str, str]) -> None:
+    """Run a stage's commands in ``folder``, with ``root`` for /srv."""
     for command in stage.all("RUN"):
         if command.startswith(OF_THE_SYSTEM):
             continue
-        moved = command.replace(str(HOME.parent), str(home.parent))
+        moved = command.replace("/srv/", f"{root}/")
         done = subprocess.run(
-            ["sh", "-c", moved], cwd=home, env=environment, capture_output=True, text=True
+            ["sh", "-c", moved], cwd=folder, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 
 
 def test_the_installer_finds_all_it_reads_among_what_is_copied_for_it(tmp_path: Path) -> None:
     copy(stages()["installer"], tmp_path)
-    run(stages()["installer"], tmp_path, dict(os.environ))
+    run(stages()["installer"], tmp_path, tmp_path, dict(os.environ))
     program = (
         "from recsys.install import fingerprint, pins; import recsys.cli.doctor\n"
         "from recsys.installation import SUPPORTED_SETS\n"
@@ -168,19 +166,19 @@ def test_the_installer_finds_all_it_reads_among_what_is_copied_for_it(tmp_path: 
 
 @pytest.mark.slow
 def test_the_commands_of_the_cpu_image_install_a_recsys_that_works(tmp_path: Path) -> None:
-    """Every stage works in one folder, so that what one copies from another is there."""
-    home = tmp_path / "srv" / "recsys"
-    home.mkdir(parents=True)
+    """Each stage has a folder to work in; what it leaves in /srv is there for the others."""
+    root = tmp_path / "srv"
     # the image's own Python, into which the wheel's stage installs setuptools
     venv.EnvBuilder(with_pip=True, symlinks=True).create(tmp_path / "system")
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
     environment["PATH"] = f"{tmp_path / 'system' / 'bin'}:{os.environ['PATH']}"
-    for name in ("installer", "packages-cpu", "wheel", "cpu"):
-        copy(stages()[name], home)
-        run(stages()[name], home, environment)
-    for part in ("recsys", "conf", "requirements"):
-        shutil.rmtree(home / part)  # the image has the wheel alone
-    recsys = home / ".venv" / "bin" / "recsys"
+    for names in (("installer", "packages-cpu"), ("wheel",), ("cpu",)):
+        folder = tmp_path / names[-1]
+        folder.mkdir()
+        for name in names:
+            copy(stages()[name], folder)
+            run(stages()[name], folder, root, environment)
+    recsys = root / "recsys" / ".venv" / "bin" / "recsys"
     health = subprocess.run([recsys, "doctor"], cwd=tmp_path, capture_output=True, text=True)
     assert health.returncode == 0, health.stdout + health.stderr
     simulation = ["data", "simulate", "simulator=demo", "simulator.users=20", "out=log"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -55,6 +57,22 @@ class Cluster:
         """Start a daemon; its output goes to a file."""
         with (self.folder / f"{name}.out").open("wb") as out:
             self.daemons[name] = subprocess.Popen(command, stdout=out, stderr=out)
+
+    def start_node(self, node: str) -> None:
+        """Start the daemon of a node."""
+        self.start(node, "slurmd", "-D", "-N", node)
+
+    def strike(self, node: str) -> None:
+        """Kill everything that runs on a node, as a loss of power would."""
+        self.daemons[node].kill()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("SLURMD_NODENAME") != node:
+                    continue
+                parent = process.parent()
+                if parent is not None and parent.name() == "slurmstepd":
+                    parent.kill()  # first, so that it reports nothing
+                process.kill()
 
     def logs(self) -> str:
         """The last lines of the daemons' logs."""
@@ -115,7 +133,7 @@ def _start(cluster: Cluster) -> None:
     _until((munge / "socket").exists, cluster)
     cluster.start("slurmctld", "slurmctld", "-D", "-i")
     for node in cluster.nodes:
-        cluster.start(node, "slurmd", "-D", "-N", node)
+        cluster.start_node(node)
 
     def idle() -> bool:
         asked = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from recsys.cli.main import invoke
 from recsys.errors import ConfigError
 from recsys.training.composition import compose
 from recsys.training.metrics_log import FILE_NAME, read_metrics
+from tests.training.conftest import TINY_SIMULATION
 
 from .conftest import PARTITION, Cluster
 
@@ -24,12 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SUBMIT = ROOT / "launchers" / "slurm" / "submit"
 SLOW = f"{sys.executable} {Path(__file__).with_name('slow_recsys.py')}"
 
-SIMULATION = (
-    "simulator=demo",
-    "simulator.users=60",
-    "simulator.catalogue.items=2000",
-    "simulator.catalogue.authors=100",
-)
 RUN = (
     "experiment=demo",
     "model.dimension=8",
@@ -47,7 +43,7 @@ JOB = ("launcher.cpus_per_process=1", "launcher.time_limit='10'")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Settings of a run on a tiny prepared log."""
     folder = tmp_path_factory.mktemp("data")
-    assert invoke(["data", "simulate", *SIMULATION, f"out={folder / 'log'}"]) == 0
+    assert invoke(["data", "simulate", *TINY_SIMULATION, f"out={folder / 'log'}"]) == 0
     place = (f"path={folder / 'log'}", f"out={folder / 'prepared'}", "name=tiny")
     assert invoke(["data", "prepare", "source=simulated", *place]) == 0
     return tuple(f"data.{setting}" for setting in place)
@@ -66,16 +62,15 @@ def submit(*arguments: str) -> str:
     return send(script, folder, config)
 
 
-def tell_to_stop(cluster: Cluster, job: str, run_dir: Path, after: int) -> None:
-    """Send what SLURM sends before the time limit, once some steps are done."""
+def wait_for_step(cluster: Cluster, job: str, run_dir: Path, step: int) -> None:
+    """Wait until a training has done some steps."""
     log = run_dir / FILE_NAME
     deadline = time.monotonic() + 240
-    while not (log.exists() and f"\n{after},0,train/loss" in log.read_text()):
+    while not (log.exists() and f"\n{step},0,train/loss" in log.read_text()):
         known = cluster.job(job)
         assert known["JobState"] in ("PENDING", "RUNNING"), outputs(run_dir)
         assert time.monotonic() < deadline, f"{known} {outputs(run_dir)} {cluster.logs()}"
         time.sleep(0.1)
-    cluster.ask("scancel", "--batch", "--signal=USR1", job)
 
 
 def outputs(run_dir: Path) -> str:
@@ -89,7 +84,9 @@ def test_a_training_on_two_nodes_is_told_to_stop_queued_again_and_ends_as_if_it_
     folders = [Path("stopped"), Path("whole")]
     commands = (f"launcher.command='{SLOW}'", "nodes=2")
     stopped, whole = (submit(*RUN, *data, *commands, f"run_dir={folder}") for folder in folders)
-    tell_to_stop(cluster, stopped, folders[0], after=3)
+    wait_for_step(cluster, stopped, folders[0], 3)
+    # what SLURM sends before the time limit
+    cluster.ask("scancel", "--batch", "--signal=USR1", stopped)
     ends = [cluster.wait(job, 240) for job in (stopped, whole)]
 
     for end, folder in zip(ends, folders, strict=True):
@@ -105,10 +102,35 @@ def test_a_training_on_two_nodes_is_told_to_stop_queued_again_and_ends_as_if_it_
     assert_frame_equal(read_metrics(folders[0]), read_metrics(folders[1]), check_exact=True)
 
 
+@pytest.mark.slow
+def test_when_a_node_dies_the_training_goes_on_with_another(
+    cluster: Cluster, data: tuple[str, ...]
+) -> None:
+    folders = [Path("struck"), Path("whole")]
+    commands = (f"launcher.command='{SLOW}'", "nodes=2", "trainer.checkpoint_every_n_steps=3")
+    whole = submit(*RUN, *data, *commands, f"run_dir={folders[1]}")
+    assert cluster.wait(whole, 240)["JobState"] == "COMPLETED", outputs(folders[1])
+    struck = submit(*RUN, *data, *commands, f"run_dir={folders[0]}")
+    wait_for_step(cluster, struck, folders[0], 5)
+    try:
+        cluster.strike(cluster.nodes[1])
+        end = cluster.wait(struck, 240)
+        assert end["JobState"] == "COMPLETED", outputs(folders[0])
+        assert int(end["Restarts"]) >= 1
+        assert cluster.nodes[1] not in cluster.ask("scontrol", "show", "hostnames", end["NodeList"])
+        assert_frame_equal(read_metrics(folders[0]), read_metrics(folders[1]), check_exact=True)
+    finally:
+        cluster.start_node(cluster.nodes[1])
+
+
 def test_an_array_runs_each_task_with_its_settings_in_its_folder(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    job = submit("evaluate", "run_dir=a,b", "split=choose", "launcher.command=echo")
+    settings = ("run_dir=a,b", "split=choose", "launcher.command=echo")
+    command = [SUBMIT, "evaluate", *settings, *JOB]
+    submitted = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert submitted.returncode == 0, submitted.stderr
+    job = submitted.stdout.strip()
     for task, folder in enumerate("ab"):
         known = cluster.wait(f"{job}_{task}", 60)
         assert known["JobState"] == "COMPLETED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_dry_run_prints_the_script_and_writes_nothing(
     assert not list(tmp_path.iterdir())
     assert invoke(["experiment=demo", "nodes=2"], slurm.app, "submit") == 2
     assert "sbatch is not on this machine" in capsys.readouterr().err
+
+
+def test_help_has_examples_that_compose(capsys: pytest.CaptureFixture[str]) -> None:
+    for example in slurm.EXAMPLES.strip().split("\n\n")[1:]:
+        program, *words = shlex.split(example)
+        assert (ROOT / program).is_file()
+        assert invoke([*words, "--dry-run"], slurm.app, program) == 0
+        checked(capsys.readouterr().out)
 
 
 def test_a_training_asks_for_a_task_per_gpu_and_is_told_before_its_limit() -> None:
