@@ -104,7 +104,7 @@ class MultiTaskLoss(nn.Module):
         """
         if rows is None:
             rows = (~torch.isnan(labels)).sum(dim=0)
-        rows = rows.to(outputs.dtype)
+        rows = rows.float()  # outputs may be of a precision that cannot count
         return (self.sums(outputs, labels) / rows.masked_fill(rows == 0, 1)).sum()
 
     def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from recsys.data.schema import Task, TaskKind
 from recsys.evaluation.metrics import (
     AreaUnderCurve,
     Calibration,
+    LossOverRows,
     MeanSquaredError,
     NormalizedEntropy,
 )
@@ -128,3 +129,12 @@ def test_task_metrics_name_every_value() -> None:
     metrics.reset()
     metrics.update(predictions[:1], labels[:1])
     assert metrics.compute()["calibration/liked"] == pytest.approx(0.8)
+
+
+def test_the_loss_of_all_rows_is_no_mean_of_batch_means() -> None:
+    """The first task has 1 and 3 rows in two batches, the second none in the first one."""
+    metric = LossOverRows(3)
+    metric.update(torch.tensor([4.0, 0.0, 0.0]), torch.tensor([[1.0, NAN, NAN]]))
+    labels = torch.tensor([[1.0, 2.0, NAN], [0.0, NAN, NAN], [1.0, 5.0, NAN]])
+    metric.update(torch.tensor([2.0, 10.0, 0.0]), labels)
+    assert float(metric.compute()) == pytest.approx((4 + 2) / 4 + 10 / 2)

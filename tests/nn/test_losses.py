@@ -32,6 +32,18 @@ def test_loss_by_hand() -> None:
     torch.testing.assert_close(loss.item(), liked + watch_time + skip)
 
 
+def test_the_mean_over_ranks_is_the_loss_of_all_rows() -> None:
+    """Three rows here and two there; of the third task one row in all, so half a row per rank."""
+    outputs = torch.randn(5, 3)
+    labels = torch.tensor(
+        [[1.0, 10.0, NAN], [0.0, 14.0, NAN], [1.0, NAN, NAN], [0.0, NAN, 1.0], [1.0, NAN, NAN]]
+    )
+    loss = MultiTaskLoss(TASKS, 0.5, 0.0, LabelStatistics.neutral(3))
+    rows = torch.tensor([2.5, 1.0, 0.5])
+    here, there = (loss(outputs[part], labels[part], rows) for part in (slice(3), slice(3, 5)))
+    torch.testing.assert_close((here + there) / 2, loss(outputs, labels))
+
+
 def test_unobserved_labels_give_no_gradient() -> None:
     outputs = torch.randn(2, 3, requires_grad=True)
     labels = torch.tensor([[1.0, NAN, NAN], [0.0, 14.0, NAN]])
