@@ -22,6 +22,7 @@ UNEXPECTED_ERROR = 1
 #: As EX_TEMPFAIL of sysexits.h: the same again may succeed.
 PREEMPTED = 75
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 @dataclass(frozen=True)
@@ -300,6 +301,12 @@ def _exit_code(command: Callable[[], object]) -> int:
     except (KeyboardInterrupt, Abort):
         typer.echo("recsys: interrupted.", err=True)
         return INTERRUPTED
+    except SystemExit as end:
+        if end.code is not None:
+            raise
+        # so Lightning leaves a training that is sent SIGTERM, which must not count as finished
+        typer.echo("recsys: terminated.", err=True)
+        return TERMINATED
     except TyperException as error:
         message = error.format_message()
         if message:  # empty where the help text was printed instead
