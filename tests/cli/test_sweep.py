@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recsys.cli.main import invoke
+from recsys.cli.main import TERMINATED, invoke
 
 COMMAND = [sys.executable, "-m", "recsys.cli.main"]
 SIMULATION = (
@@ -114,6 +114,23 @@ def test_a_sweep_killed_with_its_trial_resumes_the_trial(
     assert f"$ recsys train run_dir={out / 'trial_000'} resume=true" in log
     [trial] = json.loads((out / "sweep.json").read_text())["trials"]
     assert trial["state"] == "finished" and len(trial["history"]) == 20
+
+
+@pytest.mark.slow
+def test_a_training_that_is_terminated_has_not_finished(
+    tmp_path: Path, data: tuple[str, ...]
+) -> None:
+    """As Hyperband ends a trial, here and by an agent of wandb."""
+    run_dir = tmp_path / "run"
+    endless = ("trainer.max_steps=-1", "trainer.max_epochs=100000", f"run_dir={run_dir}")
+    with subprocess.Popen([*COMMAND, "train", *SETTINGS, *data, *endless]) as training:
+        deadline = time.monotonic() + 200
+        while not (run_dir / "checkpoints" / "last.ckpt").exists():
+            assert training.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        training.terminate()
+        assert training.wait(60) == TERMINATED
+    assert not (run_dir / "metrics.json").exists()
 
 
 @pytest.mark.slow

@@ -33,8 +33,6 @@ SWEEPS = RUNS / "sweeps"
 _INTERVAL = 1.0
 #: Seconds a trial that is told to end has for it; as an agent of wandb gives it.
 _GRACE = 30.0
-#: The exit code of a training that was told by its launcher to save its state and end.
-_PREEMPTED = 75
 
 
 @dataclass(frozen=True)
@@ -216,9 +214,9 @@ class LocalSweep:
         trial, code = one.trial, one.process.returncode
         self._note_time(one)
         trial.history = self._history(trial)
-        if code == _PREEMPTED:
+        if code == PreemptedError.EXIT_CODE:
             raise PreemptedError(f"{trial.name}: {process.last_line(self._log(trial))}")
-        if code == 0:
+        if code == 0 and process.is_trained(self._run_dir(trial)):
             trial.state = TrialState.FINISHED
         elif trial.state is not TrialState.STOPPED:
             trial.state = TrialState.FAILED
