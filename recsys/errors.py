@@ -25,3 +25,6 @@ class InstallationError(RecsysError):
 
 class PreemptedError(RecsysError):
     """A run that was told to stop and has saved its state; it can go on."""
+
+    #: Of the command line; as EX_TEMPFAIL of sysexits.h, the same again may succeed.
+    EXIT_CODE = 75

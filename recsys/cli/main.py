@@ -19,8 +19,6 @@ from recsys.quiet import quieten
 
 USER_ERROR = 2
 UNEXPECTED_ERROR = 1
-#: As EX_TEMPFAIL of sysexits.h: the same again may succeed.
-PREEMPTED = 75
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -314,7 +312,7 @@ def _exit_code(command: Callable[[], object]) -> int:
         return USER_ERROR
     except PreemptedError as stop:
         typer.echo(f"recsys: {stop}", err=True)
-        return PREEMPTED
+        return stop.EXIT_CODE
     except RecsysError as error:
         if _debugging():
             raise

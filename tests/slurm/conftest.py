@@ -159,6 +159,8 @@ def _configuration(cluster: Cluster, host: str) -> str:
         "ClusterName": "test",
         "SlurmctldHost": f"{host}(127.0.0.1)",
         "SlurmctldPort": ports[0],
+        # ranks meet at a port that follows from the job's id: another cluster here has others
+        "FirstJobId": ports[0] % 9000 + 1,
         "SlurmUser": user,
         "SlurmdUser": user,
         "AuthType": "auth/munge",

@@ -110,13 +110,15 @@ def test_when_a_node_dies_the_training_goes_on_with_another(
     commands = (f"launcher.command='{SLOW}'", "nodes=2", "trainer.checkpoint_every_n_steps=3")
     whole = submit(*RUN, *data, *commands, f"run_dir={folders[1]}")
     assert cluster.wait(whole, 240)["JobState"] == "COMPLETED", outputs(folders[1])
-    struck = submit(*RUN, *data, *commands, f"run_dir={folders[0]}")
+    struck = submit(*RUN, *data, *commands, "logger=wandb", f"run_dir={folders[0]}")
     wait_for_step(cluster, struck, folders[0], 5)
     try:
         cluster.strike(cluster.nodes[1])
         end = cluster.wait(struck, 240)
         assert end["JobState"] == "COMPLETED", outputs(folders[0])
         assert int(end["Restarts"]) >= 1
+        wandb = list(folders[0].glob("wandb/offline-run-*/*.wandb"))
+        assert len(wandb) >= 2 and len({file.name for file in wandb}) == 1  # one run, gone on with
         assert cluster.nodes[1] not in cluster.ask("scontrol", "show", "hostnames", end["NodeList"])
         assert_frame_equal(read_metrics(folders[0]), read_metrics(folders[1]), check_exact=True)
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recsys.cli.main import PREEMPTED, invoke
+from recsys.cli.main import invoke
 from recsys.data.batch import RequestBatch
 from recsys.errors import PreemptedError
 from recsys.models.dv365 import DV365
@@ -72,7 +72,10 @@ def test_the_command_says_how_to_go_on_and_ends_with_a_code_of_its_own(
 ) -> None:
     _signal_in_step(monkeypatch, 2)
     folder = tmp_path / "run"
-    assert invoke(["train", *TINY_RUN, *data_overrides, f"run_dir={folder}"]) == PREEMPTED
+    assert (
+        invoke(["train", *TINY_RUN, *data_overrides, f"run_dir={folder}"])
+        == PreemptedError.EXIT_CODE
+    )
     assert f"recsys train run_dir={folder} resume=true" in capsys.readouterr().err
 
 

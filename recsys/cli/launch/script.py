@@ -12,7 +12,7 @@ import jinja2
 
 from recsys.cli.launch.config import APPTAINER, PYXIS, SECONDS_TO_REQUEUE, SlurmConfig, SubmitConfig
 from recsys.cli.launch.tasks import TRAIN, Task, World
-from recsys.cli.main import PREEMPTED
+from recsys.errors import PreemptedError
 
 #: In both kinds of container and outside: one rank that fails ends the others, which would wait.
 _SRUN = "srun --kill-on-bad-exit=1"
@@ -49,7 +49,7 @@ def job_script(
         at_once=config.at_once,
         training=training,
         seconds_to_save=config.launcher.signal_seconds - SECONDS_TO_REQUEUE,
-        preempted=PREEMPTED,
+        preempted=PreemptedError.EXIT_CODE,
     )
 
 
