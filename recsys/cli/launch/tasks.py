@@ -148,7 +148,7 @@ def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[Task]]:
 def _training(settings: Sequence[str], config: RunConfig, world: World, run_dir: Path) -> Task:
     """A training spread over ``world``; by TorchRec where its own strategy is for one process."""
     _check_accelerator(config.trainer.accelerator, world)
-    place = f"run_dir={run_dir}"
+    place = next((one for one in settings if _first_word(one) == "run_dir"), f"run_dir={run_dir}")
     spread = config.strategy.name == SINGLE and world.processes > 1
     given = [setting for setting in settings if _first_word(setting) != "run_dir"]
     if config.resume:

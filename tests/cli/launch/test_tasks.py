@@ -51,6 +51,9 @@ def test_a_training_on_several_processes_is_sharded_and_one_on_a_single_process_
     world = ("trainer.num_nodes=2", "trainer.devices=4")
     assert task.settings == ("run_dir=runs/mine", "experiment=demo", "strategy=torchrec", *world)
     assert task.resume == ("run_dir=runs/mine", "resume=true", *world)
+    quoted = "run_dir='runs/my (first) run'"
+    [spaced] = plan_trainings(["experiment=demo", quoted], World())[1]
+    assert (spaced.run_dir, spaced.settings[0]) == (Path("runs/my (first) run"), quoted)
     [alone] = plan_trainings(given, World())[1]
     assert not any(setting.startswith("strategy") for setting in alone.settings)
     [chosen] = plan_trainings([*given, "strategy=torchrec"], World(nodes=2))[1]
