@@ -104,7 +104,6 @@ def train(
     """Losses, metrics of a validation, and the checkpoint."""
     logged = Logged()
     trainer = lightning.Trainer(
-        accelerator="cpu",
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,
@@ -116,7 +115,7 @@ def train(
         gradient_clip_val=0.5,
         default_root_dir=folder,
         callbacks=[logged],
-        **settings,
+        **{"accelerator": "cpu"} | settings,
     )
     trainer.fit(model, samples.loader(batches), samples.loader(batches[:2]))
     path = folder / "checkpoint.ckpt"

@@ -18,6 +18,8 @@ from recsys.training.checkpoints import FOLDER, LAST
 from recsys.training.evaluate import EvaluateConfig, evaluate
 from recsys.training.load import load_run
 from recsys.training.metrics_log import read_metrics
+from recsys.training.run import train as train_here
+from recsys.training.systems.choice import compose_run
 
 SIMULATION = (
     "simulator=demo",
@@ -120,6 +122,21 @@ def test_bfloat16_and_accumulation_under_several_processes(workspace: Path) -> N
     losses = read_metrics(run_dir).filter(metric="train/loss")["value"]
     assert len(losses) >= 3 and losses.is_finite().all()
     assert load_run(run_dir, "last").step == 3
+
+
+def test_the_strategy_with_one_process_trains_as_no_strategy_does(workspace: Path) -> None:
+    """Same batches, same first weights, same dropout: the losses differ by rounding."""
+    place = [f"data.path={workspace / 'log'}", f"data.out={workspace / 'prepared'}"]
+    place += ["data.name=tiny", "trainer.max_steps=4"]
+    logs = []
+    for strategy in ("single", "torchrec"):
+        overrides = [*RUN, *place, f"strategy={strategy}", f"run_dir={workspace / strategy}"]
+        logs.append(read_metrics(train_here(compose_run(overrides))))
+    assert (workspace / "torchrec" / "plan.json").is_file()
+    for metric in ("train/loss", "val/loss", "val/ne/mean"):
+        plain, sharded = (log.filter(metric=metric).sort("step") for log in logs)
+        assert sharded["step"].to_list() == plain["step"].to_list()
+        assert sharded["value"].to_list() == pytest.approx(plain["value"].to_list(), rel=1e-4)
 
 
 def test_a_problem_of_the_data_is_said_once_and_ends_all(workspace: Path) -> None:
