@@ -137,37 +137,6 @@ def measure_together(
     )
 
 
-def difference(
-    test: Ranks, control: Ranks, metric: RetrievalMetric, bootstrap: Bootstrap | None = None
-) -> Interval:
-    """``metric(test) − metric(control)`` on identical queries, users drawn for both at once.
-
-    Raises:
-        DataError: the two were not measured on the same queries, users and targets.
-    """
-    both = {"test": test, "control": control}
-    return measure_together(both, [metric], bootstrap).differences["control"][str(metric)]
-
-
-def relative_difference(
-    test: Ranks, control: Ranks, metric: RetrievalMetric, bootstrap: Bootstrap | None = None
-) -> Interval:
-    """``100 · (metric(test) − metric(control)) / metric(control)`` in percent, on identical
-    queries; NaN where the control's metric is 0.
-
-    Raises:
-        DataError: the two were not measured on the same queries, users and targets.
-    """
-    bootstrap = bootstrap or Bootstrap()
-    per_user = _sums_together([test, control], [metric])  # [users, 3]
-
-    def change(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return 100 * (sums[:, 1] / np.where(sums[:, 2] > 0, sums[:, 2], np.nan) - 1)
-
-    value = change(per_user.sum(axis=0, keepdims=True))[0]
-    return bootstrap.interval(float(value), change(bootstrap.sums(per_user)))
-
-
 def sums_by_user(user: NDArray[np.int64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sums of columns [c, n] by user [n], [users, c]: what the bootstrap draws."""
     users, position = np.unique(user, return_inverse=True)

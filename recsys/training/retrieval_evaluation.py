@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from recsys.data.schema import Split
+from recsys.errors import ConfigError
 from recsys.evaluation.baselines.popularity import WithPopularity, choose_weight
 from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.paired import Interval
@@ -25,6 +26,7 @@ PlacedRanks = Mapping[str, Mapping[str, Ranks]]
 
 #: The model's score with popularity added, as a scorer's name.
 WITH_POPULARITY = "with_recent_popularity"
+RECENT_POPULARITY = "recent_popularity"
 
 #: In an entry of ``metrics.json``: how many queries were measured.
 QUERIES = "queries"
@@ -54,7 +56,15 @@ def evaluate_retrieval(
         and so on, by day after the fit period ``report/day_1/…``; of a baseline
         ``report/<baseline>/…``, of some queries ``report/<baseline>/no_event/…``, and of the model
         against it ``report/<baseline>/difference/hits@10/all``.
+
+    Raises:
+        ConfigError: another run is given to compare with.
     """
+    if config.against is not None:
+        raise ConfigError(
+            f"{run.folder} is a run of {run.config.system}, which is measured without against=; "
+            "runs of retrieval systems are compared by `recsys study`."
+        )
     split = Split(config.split)
     prefix = PREFIXES[split]
     candidates = protocol.candidates()
@@ -89,7 +99,8 @@ def with_popularity(
         measured: the same of the split that is measured.
 
     Returns:
-        ``report/with_recent_popularity/…``, and its λ.
+        ``report/with_recent_popularity/…``, what popularity alone has less,
+        ``report/with_recent_popularity/recent_popularity/difference/…``, and λ.
     """
     protocol, scorer = choose
     chosen = choose_weight(
@@ -103,9 +114,14 @@ def with_popularity(
     protocol, scorer = measured
     combined = WithPopularity(scorer, _recent(protocol), chosen.weight)
     place = f"{PREFIXES[Split(config.split)]}/{WITH_POPULARITY}"
-    ranks = {place: protocol.rank(combined, protocol.candidates())}
-    metrics = measured_ranks(run, config, protocol, ranks)
-    metrics |= measured_groups(run, config, protocol, ranks, protocol.groups())
+    alone = f"{place}/{RECENT_POPULARITY}"
+    candidates = protocol.candidates()
+    ranks = {
+        place: protocol.rank(combined, candidates),
+        alone: protocol.rank(_recent(protocol), candidates),
+    }
+    metrics = measured_ranks(run, config, protocol, ranks, differences=True)
+    metrics |= measured_groups(run, config, protocol, {place: ranks[place]}, protocol.groups())
     how = (
         f"best {chosen.metric} of {sorted(chosen.values)} on the choose split among "
         f"{chosen.candidates}"
@@ -114,7 +130,7 @@ def with_popularity(
 
 
 def _recent(protocol: RetrievalProtocol) -> Scorer:
-    scorer = protocol.baseline("recent_popularity", None)
+    scorer = protocol.baseline(RECENT_POPULARITY, None)
     assert scorer is not None
     return scorer
 
@@ -169,13 +185,18 @@ def measured_ranks(
         for place, values in found.values.items():
             for metric, interval in values.items():
                 metrics[f"{place}/{metric}/{name}"] = _entry(interval, sentence, len(first))
-        others = list(ranks)[1:] if differences else ()
-        for place in others:
-            minus = f"{sentence}; model minus {place.rsplit('/', 1)[1]}"
+        first_place, *others = ranks
+        for place in others if differences else ():
+            minus = f"{sentence}; {_scorer(first_place)} minus {_scorer(place)}"
             for metric, gap in found.differences[place].items():
                 key = f"{place}/difference/{metric}/{name}"
                 metrics[key] = _entry(gap, minus, len(first))
     return metrics
+
+
+def _scorer(place: str) -> str:
+    """``report`` is the model's place, ``report/last_post`` that of another scorer."""
+    return place.rpartition("/")[2] if "/" in place else "model"
 
 
 def _entry(interval: Interval, sentence: str, queries: int) -> dict[str, Any]:

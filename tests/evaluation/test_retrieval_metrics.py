@@ -13,10 +13,8 @@ from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
 from recsys.evaluation.retrieval_metrics import (
     RetrievalMetric,
-    difference,
     measure,
     measure_together,
-    relative_difference,
 )
 
 QUICK = Bootstrap(resamples=200)
@@ -84,13 +82,10 @@ def test_no_query_has_no_value() -> None:
 
 
 def test_differences_by_hand() -> None:
-    test = replace(RANKS, rank=np.array([1, 1, 1, OUTSIDE_CORPUS]))
-    metric = RetrievalMetric("hits", 1)
-    assert difference(test, RANKS, metric, QUICK).value == pytest.approx(3 / 4 - 1 / 4)
-    assert relative_difference(test, RANKS, metric, QUICK).value == pytest.approx(200)
-    assert difference(RANKS, RANKS, metric, QUICK).high == 0
-    nothing = replace(RANKS, rank=np.full(4, OUTSIDE_CORPUS))
-    assert math.isnan(relative_difference(test, nothing, metric, QUICK).value)
+    first = replace(RANKS, rank=np.array([1, 1, 1, OUTSIDE_CORPUS]))
+    found = measure_together({"a": first, "b": RANKS}, [RetrievalMetric("hits", 1)], QUICK)
+    assert found.differences["b"]["hits@1"].value == pytest.approx(3 / 4 - 1 / 4)
+    assert found.differences["a"]["hits@1"].high == 0
 
 
 def test_together_is_as_each_alone() -> None:
@@ -118,9 +113,8 @@ def test_a_paired_difference_is_narrower_than_the_intervals() -> None:
     found = generator.random(100)[user] > 0.5
     control = ranks_of(list(np.where(found, 1, 50)), list(user))
     test = replace(control, rank=np.where(np.arange(500) % 5 == 0, 1, control.rank))
-    metric = RetrievalMetric("hits", 10)
-    gap = difference(test, control, metric)
-    alone = measure(test, [metric])["hits@10"]
+    found = measure_together({"a": test, "b": control}, [RetrievalMetric("hits", 10)])
+    gap, alone = found.differences["b"]["hits@10"], found.values["a"]["hits@10"]
     assert gap.low > 0 and gap.high - gap.low < 0.5 * (alone.high - alone.low)
 
 
@@ -128,9 +122,10 @@ def test_a_paired_difference_is_narrower_than_the_intervals() -> None:
 def test_other_queries_are_refused(name: str) -> None:
     other = replace(RANKS, **{name: getattr(RANKS, name) + 1})
     with pytest.raises(DataError, match=f"their {name} columns differ"):
-        difference(other, RANKS, RetrievalMetric("mrr"), QUICK)
+        measure_together({"a": other, "b": RANKS}, [RetrievalMetric("mrr")], QUICK)
 
 
 def test_fewer_queries_are_refused() -> None:
+    one = RANKS.only(RANKS.rank == 1)
     with pytest.raises(DataError, match="1 against 4 queries"):
-        relative_difference(RANKS.only(RANKS.rank == 1), RANKS, RetrievalMetric("mrr"), QUICK)
+        measure_together({"a": one, "b": RANKS}, [RetrievalMetric("mrr")], QUICK)

@@ -130,6 +130,20 @@ def test_the_weight_of_popularity_comes_from_the_choose_split(trained: Path) -> 
         assert same == _value(trained, "report/hits@10/all")
 
 
+def test_what_the_model_adds_to_popularity_is_a_paired_difference(trained: Path) -> None:
+    name = "report/with_recent_popularity/recent_popularity/difference/hits@10/all"
+    gap = json.loads((trained / "metrics.json").read_text())[name]
+    both = _value(trained, "report/with_recent_popularity/hits@10/all")
+    alone = _value(trained, "report/recent_popularity/hits@10/all")
+    assert gap["value"] == pytest.approx(both - alone)
+    assert gap["protocol"].endswith("with_recent_popularity minus recent_popularity")
+
+
+def test_retrieval_is_not_measured_against_another_run(trained: Path) -> None:
+    with pytest.raises(ConfigError, match="compared by `recsys study`"):
+        evaluate(EvaluateConfig(run_dir=str(trained), against=str(trained)))
+
+
 def test_every_query_has_its_ranks(trained: Path) -> None:
     frame = read_predictions(trained, Split.REPORT)
     assert frame["query_id"].to_list() == list(range(len(frame)))
@@ -315,7 +329,7 @@ def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Pa
             "model.tower.width=8",
             "model.tower.output_width=8",
             "model.log_q=1",
-            "trainer.max_epochs=8",
+            "trainer.max_epochs=3",
         )
     )
     ids, embeddings = read_embeddings(tower / POST_EMBEDDINGS_FILE)
@@ -339,9 +353,8 @@ def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Pa
         mrr = protocol.values(ranks)["mrr/all"]
         assert _value(tower, f"{place}/mrr/all") == pytest.approx(mrr)
     assert _value(tower, "report/last_post/difference/mrr/all") != 0
-    run_dir = train(
-        _run(folder, tmp_path / "run", "nxtpost", f"posts.path={tower}", *NXTPOST, "model.log_q=1")
-    )
+    settings = (f"posts.path={tower}", *NXTPOST, "model.log_q=1", "trainer.max_steps=2")
+    run_dir = train(_run(folder, tmp_path / "run", "nxtpost", *settings))
     assert load_run(run_dir).model.posts.shape == (POSTS + 1, 8)
 
 
