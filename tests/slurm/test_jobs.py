@@ -125,6 +125,22 @@ def test_when_a_node_dies_the_training_goes_on_with_another(
         cluster.start_node(cluster.nodes[1])
 
 
+@pytest.mark.slow
+def test_export_publication_and_evaluation_follow_a_training(
+    cluster: Cluster, data: tuple[str, ...]
+) -> None:
+    trained = submit(*RUN, *data, "model.dimension=16", "run_dir=run")
+    exported = submit("export", "run_dir=run", "measure=false", f"after=[{trained}]")
+    last = [
+        submit("publish", "run_dir=run", f"after=[{exported}]"),
+        submit("evaluate", "run_dir=run", "split=choose", f"after=[{trained}]"),
+    ]
+    for job in last:
+        assert cluster.wait(job, 600)["JobState"] == "COMPLETED", outputs(Path("run"))
+    for left in ("artifact/manifest.json", "publication.json", "predictions/choose.parquet"):
+        assert (Path("run") / left).is_file()
+
+
 def test_an_array_runs_each_task_with_its_settings_in_its_folder(
     cluster: Cluster, tmp_path: Path
 ) -> None:
