@@ -139,6 +139,7 @@ def test_the_strategy_with_one_process_trains_as_no_strategy_does(workspace: Pat
         assert sharded["value"].to_list() == pytest.approx(plain["value"].to_list(), rel=1e-4)
 
 
+@pytest.mark.slow  # two processes for a sentence; test_processes.py has the fast one
 def test_a_problem_of_the_data_is_said_once_and_ends_all(workspace: Path) -> None:
     arguments = ["train", *RUN, *TWO, "data.path=nowhere", f"run_dir={workspace / 'none'}"]
     finished = recsys(arguments)
