@@ -9,7 +9,7 @@ import typer
 
 from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import agents_script
-from recsys.cli.launch.slurm import SCRIPT, send
+from recsys.cli.launch.slurm import send_or_show
 from recsys.cli.main import invoke
 from recsys.training.composition import compose
 from recsys.training.sweep.run import SWEEPS
@@ -46,12 +46,7 @@ def agents(
     config = compose("submit", SubmitConfig, overrides or [])
     folder = SWEEPS / sweep.rpartition("/")[2]
     script = agents_script(sweep, count, config, folder, trials)
-    if dry_run:
-        print(script, end="")
-        return
-    job = send(script, folder, config)
-    print(job)
-    typer.echo(f"Job {job}: {folder / SCRIPT}, logs beside it.", err=True)
+    send_or_show(script, folder, config, dry_run)
 
 
 def main() -> None:

@@ -112,6 +112,16 @@ def check_cluster(config: SubmitConfig) -> None:
         raise ConfigError(f"nodes={config.nodes}, but partition {partition} has {most}.")
 
 
+def send_or_show(script: str, folder: Path, config: SubmitConfig, dry_run: bool) -> None:
+    """Submit a script and print the job's number, or print the script alone."""
+    if dry_run:
+        print(script, end="")
+        return
+    job = send(script, folder, config)
+    print(job)
+    typer.echo(f"Job {job}: {folder / SCRIPT}, logs beside it.", err=True)
+
+
 @app.command(epilog=EXAMPLES)
 def submit(
     arguments: Annotated[
@@ -129,12 +139,7 @@ def submit(
 ) -> None:
     """Run recsys as a job of SLURM; a training that is cut off goes on by itself."""
     script, folder, config = script_of(arguments)
-    if dry_run:
-        print(script, end="")
-        return
-    job = send(script, folder, config)
-    print(job)
-    typer.echo(f"Job {job}: {folder / SCRIPT}, logs beside it.", err=True)
+    send_or_show(script, folder, config, dry_run)
 
 
 def main() -> None:
