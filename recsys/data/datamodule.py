@@ -11,6 +11,7 @@ import numpy as np
 from recsys.data.batch import RequestBatch
 from recsys.data.dataset import PreparedDataset
 from recsys.data.loading import RequestDataset
+from recsys.data.progress import track
 from recsys.data.sampling import BatchBounds, RequestBatchSampler
 from recsys.data.split_datamodule import BatchLoader, SplitDataModule, use_one_thread
 from recsys.data.timelines import DEFAULT_MAX_EVENTS
@@ -98,7 +99,8 @@ class RequestDataModule(SplitDataModule):
         requests = self._requests(split)
         count = min(count, len(requests))
         positions = np.arange(count) * len(requests) // max(count, 1)
-        for first in range(0, count, self.config.batch_requests):
+        batches = range(0, count, self.config.batch_requests)
+        for first in track(batches, f"Sampling requests of {split}"):
             yield requests[positions[first : first + self.config.batch_requests]]
 
     def _requests(self, split: str) -> RequestDataset:

@@ -25,6 +25,7 @@ from recsys.optim.fused import (
     merged_columns,
     optimizer_options,
     refuse_other_tables,
+    set_fused_rate,
 )
 
 
@@ -50,21 +51,10 @@ class ShardedTables(PlacedTables):
             optimizer = OPTIMIZERS[config.optimizer]
             self.dense = optimizer(replicated, **optimizer_options(config))  # type: ignore[call-arg]
 
-    def parameters(self) -> list[nn.Parameter]:
-        """The tables' weights in this process."""
-        return [
-            parameter
-            for collection in self.collections.values()
-            for parameter in collection.parameters()
-        ]
-
     def set_learning_rate(self, learning_rate: float) -> None:
         """Use this learning rate from the next backward on."""
         for collection in self.collections.values():
-            optimizer = collection.fused_optimizer
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            optimizer.step()  # hands the rate to FBGEMM; the update itself is in the backward
+            set_fused_rate(collection.fused_optimizer, learning_rate)
         if self.dense is not None:
             for group in self.dense.param_groups:
                 group["lr"] = learning_rate

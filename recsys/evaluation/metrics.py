@@ -81,12 +81,8 @@ class Calibration(Metric):
         return self.predicted / torch.where(self.observed > 0, self.observed, torch.nan)
 
 
-class MeanSquaredError(Metric):
-    """Mean squared error of K regression tasks, in squared units of the label.
-
-    Args:
-        num_tasks: K.
-    """
+class _LossAndRows(Metric):
+    """Sums of a loss and of the rows it is observed in, by task."""
 
     higher_is_better = False
     full_state_update = False
@@ -98,6 +94,14 @@ class MeanSquaredError(Metric):
         zeros = torch.zeros(num_tasks, dtype=torch.float64)
         self.add_state("loss", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("rows", zeros.clone(), dist_reduce_fx="sum")
+
+
+class MeanSquaredError(_LossAndRows):
+    """Mean squared error of K regression tasks, in squared units of the label.
+
+    Args:
+        num_tasks: K.
+    """
 
     def update(self, predictions: Tensor, labels: Tensor) -> None:
         """Add rows: predictions and labels [R, K]."""
@@ -109,23 +113,12 @@ class MeanSquaredError(Metric):
         return self.loss / self.rows
 
 
-class LossOverRows(Metric):
+class LossOverRows(_LossAndRows):
     """The loss of all rows: the sum over tasks of each one's mean loss; a task never seen adds 0.
 
     Args:
         num_tasks: K.
     """
-
-    higher_is_better = False
-    full_state_update = False
-    loss: Tensor
-    rows: Tensor
-
-    def __init__(self, num_tasks: int) -> None:
-        super().__init__()
-        zeros = torch.zeros(num_tasks, dtype=torch.float64)
-        self.add_state("loss", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("rows", zeros.clone(), dist_reduce_fx="sum")
 
     def update(self, sums: Tensor, labels: Tensor) -> None:
         """Add rows: each task's loss summed over them [K], and their labels [R, K]."""

@@ -175,6 +175,8 @@ class DV365(TableModule):
             return
         pooling = self.tower.pooling
         assert isinstance(pooling, CellPooling | SlicePooling)
+        if pooling.means.count_vectors is None:
+            return
         weights = [pooling.slice_weights(b.explicit, b.implicit, b.request_time) for b in batches]
         if weights:
             pooling.means.measure(torch.cat(weights))

@@ -80,13 +80,19 @@ class PlacedTables(ABC):
 
     Attributes:
         config: how they are updated.
+        collections: by their name in the module.
     """
 
     config: FusedOptimizerConfig
+    collections: Mapping[str, Any]
 
-    @abstractmethod
     def parameters(self) -> list[nn.Parameter]:
         """The tables' weights in this process: no other optimiser may hold them."""
+        return [
+            parameter
+            for collection in self.collections.values()
+            for parameter in collection.parameters()
+        ]
 
     @abstractmethod
     def set_learning_rate(self, learning_rate: float) -> None:
@@ -125,21 +131,10 @@ class FusedTables(PlacedTables):
         self.config = config
         self.collections = dict(collections)
 
-    def parameters(self) -> list[nn.Parameter]:
-        """The tables' weights, updated in the backward: no other optimiser may hold them."""
-        return [
-            parameter
-            for collection in self.collections.values()
-            for parameter in collection.parameters()
-        ]
-
     def set_learning_rate(self, learning_rate: float) -> None:
         """Use this learning rate from the next backward on."""
         for collection in self.collections.values():
-            optimizer = collection.fused_optimizer()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            optimizer.step()  # hands the rate to FBGEMM; the update itself is in the backward
+            set_fused_rate(collection.fused_optimizer(), learning_rate)
 
     def state_dict(self) -> dict[str, Any]:
         """Optimiser state per collection, by its name in the module."""
@@ -163,6 +158,13 @@ class FusedTables(PlacedTables):
                 for table, kept in state[name]["state"].items()
             }
             optimizer.load_state_dict({"state": saved})
+
+
+def set_fused_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give FBGEMM the learning rate of the next backward, through TorchRec's fused optimiser."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()  # hands the rate over; the update itself is in the backward
 
 
 def refuse_other_tables(state: Mapping[str, Any], collections: Mapping[str, Any]) -> None:
