@@ -23,6 +23,10 @@ class InstallationError(RecsysError):
     """A package that is missing or does not match the others."""
 
 
+class TrainingError(RecsysError):
+    """A training whose numbers went wrong and that cannot go on."""
+
+
 class PreemptedError(RecsysError):
     """A run that was told to stop and has saved its state; it can go on."""
 
