@@ -5,13 +5,13 @@ Legend: B requests, C features, D width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from fbgemm_gpu.permute_pooled_embedding_modules import PermutePooledEmbeddings
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
 from torch import Tensor
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec import EmbeddingBagCollection, KeyedTensor
 from torchrec.distributed.embedding_types import KJTList
 from torchrec.distributed.embeddingbag import (
@@ -19,6 +19,9 @@ from torchrec.distributed.embeddingbag import (
     ShardedEmbeddingBagCollection,
 )
 from torchrec.distributed.types import LazyAwaitable, ParameterSharding, ShardingEnv
+
+from recsys.distributed.checkpoint.tensors import HeldTensor, Shard
+from recsys.nn.first_rows import first_rows_of
 
 
 class ShardedCollection(ShardedEmbeddingBagCollection):
@@ -78,40 +81,32 @@ class CollectionSharder(EmbeddingBagCollectionSharder):
         device: torch.device | None = None,
         module_fqn: str | None = None,
     ) -> ShardedCollection:
-        """The collection over the processes of ``env``."""
+        """The collection over the processes of ``env``.
+
+        A table that has no memory yet gets its first rows, those of this process alone; never more
+        than a block of them is drawn at once.
+        """
         sharded = ShardedCollection(
             module, params, env, fused_params=self.fused_params, device=device
         )
-        sharded.load_state_dict(module.state_dict())
+        held = sharded.state_dict()
+        for name, weight in module.state_dict(keep_vars=True).items():
+            shards = HeldTensor.of(held[name]).shards
+            if shards:
+                copy_blocks(first_rows_of(weight), shards)
         return sharded
 
 
-#: Where a part of a whole tensor begins, and the part.
-Shard = tuple[tuple[int, ...], Tensor]
+def copy_blocks(blocks: Iterable[tuple[int, Tensor]], shards: Sequence[Shard]) -> None:
+    """Copy rows of a table into the shards that hold them.
 
-
-def local_shards(tensor: ShardedTensor | None) -> list[Shard]:
-    """What this process holds of a sharded tensor."""
-    if tensor is None:
-        return []
-    return [(tuple(shard.metadata.shard_offsets), shard.tensor) for shard in tensor.local_shards()]
-
-
-def joined(shards: list[Shard]) -> Tensor:
-    """The whole tensor that all processes' shards make up, on the CPU."""
-    dimensions = range(len(shards[0][0]))
-    size = [max(begin[d] + part.shape[d] for begin, part in shards) for d in dimensions]
-    whole = shards[0][1].new_empty(size, device="cpu")
-    for begin, part in shards:
-        whole[_place(begin, part)] = part.detach().cpu()
-    return whole
-
-
-def copy_shards(whole: Tensor, shards: list[Shard]) -> None:
-    """Copy the parts of ``whole`` that this process holds into its shards."""
-    for begin, part in shards:
-        part.detach().copy_(whole[_place(begin, part)])
-
-
-def _place(begin: tuple[int, ...], part: Tensor) -> tuple[slice, ...]:
-    return tuple(slice(first, first + size) for first, size in zip(begin, part.shape, strict=True))
+    Args:
+        blocks: where each block of rows begins, and the rows, [n, D].
+        shards: parts of the table.
+    """
+    for first, block in blocks:
+        for (row, column), part in shards:
+            begin, end = max(first, row), min(first + len(block), row + len(part))
+            if begin < end:
+                rows = block[begin - first : end - first, column : column + part.shape[1]]
+                part.detach()[begin - row : end - row].copy_(rows)

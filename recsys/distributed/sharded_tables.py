@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec.distributed.types import ShardedModule, ShardingType
 
-from recsys.distributed.sharded_collection import (
-    Shard,
-    ShardedCollection,
-    copy_shards,
-    joined,
-    local_shards,
-)
+from recsys.distributed.checkpoint.tensors import HeldTensor, StoredTensor, TensorInFile
+from recsys.distributed.sharded_collection import ShardedCollection
 from recsys.optim.fused import (
     OPTIMIZERS,
     FusedOptimizerConfig,
     PlacedTables,
-    merged_columns,
     optimizer_options,
     refuse_other_tables,
     set_fused_rate,
@@ -66,34 +58,37 @@ class ShardedTables(PlacedTables):
             self.dense.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole optimiser state per collection on the first rank; nothing on the others."""
-        whole: dict[str, Any] = {}
-        for name in self.collections:
-            tables: dict[str, dict[str, Any]] = {}
-            for table, key, shards in self._state_shards(name):
-                tables[table] = {key: gathered(shards)}
-            whole[name] = {"state": tables}
-        return whole if dist.get_rank() == 0 else {}
+        """Optimiser state per collection: what this process holds of it."""
+        return {
+            name: {
+                "state": {
+                    f"{table}.weight": {f"{table}.weight.momentum_1": held}
+                    for table, held in self._held_state(name)
+                    if held.shards
+                }
+            }
+            for name in self.collections
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take this process's part of what ``state_dict`` gave, in however many shards it was.
+        """Take this process's part of a whole state, in however many shards it was.
 
         Raises:
             ConfigError: the state is of other tables.
         """
         refuse_other_tables(state, self.collections)
         for name, collection in self.collections.items():
-            saved = state[name]["state"]
-            held = list(self._state_shards(name))
-            refuse_other_tables(saved, {table: None for table, _, _ in held})
-            for weight, key, shards in held:
-                table = weight.removesuffix(".weight")
-                columns = _num_column_shards(collection, table)
-                whole = in_column_shards(saved[weight][key], collection.num_rows[table], columns)
-                copy_shards(whole, shards)
+            saved, held = state[name]["state"], dict(self._held_state(name))
+            refuse_other_tables(saved, {f"{table}.weight": None for table in held})
+            for table, parts in held.items():
+                [value] = saved[f"{table}.weight"].values()
+                stored = value if isinstance(value, StoredTensor) else TensorInFile(value)
+                rows, count = collection.num_rows[table], _num_column_shards(collection, table)
+                for begin, part in parts.shards:
+                    part.detach().copy_(state_part(stored, rows, count, begin, part.shape))
 
-    def _state_shards(self, name: str) -> Iterator[tuple[str, str, list[Shard]]]:
-        """Per table with state: its weight's name, the state's key, and what is held here of it."""
+    def _held_state(self, name: str) -> Iterator[tuple[str, HeldTensor]]:
+        """Per table with state: its name, and what is held here of it."""
         if self.config.optimizer == "sgd":
             return
         collection, replicated = self.collections[name], self._replicated(name)
@@ -103,14 +98,13 @@ class ShardedTables(PlacedTables):
                 assert self.dense is not None
                 total = self.dense.state[replicated[table]]["sum"]
                 if self.config.optimizer == "rowwise_adagrad":
-                    total = total.squeeze(
-                        1
-                    )  # [rows, 1] in the dense optimiser, [rows] in the fused
-                shards: list[Shard] = [((0,) * total.ndim, total)]
+                    # [rows, 1] in the dense optimiser, [rows] in the fused
+                    total = total.squeeze(1)
+                yield table, HeldTensor.of(total)
             else:
                 held = fused.get(f"embedding_bags.{table}.weight", {})
-                shards = local_shards(held.get(f"{table}.momentum1"))
-            yield f"{table}.weight", f"{table}.weight.momentum_1", shards
+                state = held.get(f"{table}.momentum1")
+                yield table, HeldTensor((), ()) if state is None else HeldTensor.of(state)
 
     def _replicated(self, name: str) -> dict[str, nn.Parameter]:
         collection = self.collections[name]
@@ -119,26 +113,6 @@ class ShardedTables(PlacedTables):
             for table, sharding in collection.module_sharding_plan.items()
             if sharding.sharding_type == ShardingType.DATA_PARALLEL.value
         }
-
-
-def gathered(shards: list[Shard]) -> Tensor | None:
-    """The whole tensor on the first rank; every rank must call it."""
-    parts: list[list[Shard]] | None = [[]] * dist.get_world_size() if dist.get_rank() == 0 else None
-    on_cpu = [(begin, part.detach().cpu()) for begin, part in shards]
-    dist.gather_object(on_cpu, parts)
-    if parts is None:
-        return None
-    return joined([shard for part in parts for shard in part])
-
-
-def whole_state_dict(module: nn.Module) -> dict[str, Any]:
-    """The state of a module with sharded tables, whole on the first rank, empty on the others."""
-    state = {}
-    for name, value in module.state_dict().items():
-        if isinstance(value, ShardedTensor):
-            value = gathered(local_shards(value))
-        state[name] = value
-    return state if dist.get_rank() == 0 else {}
 
 
 def sharded_parameter_names(module: nn.Module) -> set[str]:
@@ -156,8 +130,23 @@ def _num_column_shards(collection: ShardedCollection, table: str) -> int:
     return len({shard.shard_offsets[1] for shard in spec.shards}) if spec is not None else 1
 
 
-def in_column_shards(state: Tensor, rows: int, count: int) -> Tensor:
-    """Row-wise state of a table as that of ``count`` column shards, which then start alike."""
-    if state.ndim > 1 or len(state) == count * rows:
-        return state
-    return merged_columns(state, state[:rows]).repeat(count)
+def state_part(
+    state: StoredTensor, rows: int, count: int, begin: Sequence[int], size: Sequence[int]
+) -> Tensor:
+    """A part of a table's optimiser state, for a table that is cut into ``count`` column shards.
+
+    Row-wise state has a number per row and column shard, [S · rows]. Where the table was cut into
+    another number of them, every part gets the mean of the parts there were, row by row.
+
+    Args:
+        state: as stored.
+        rows: of the table.
+        count: column shards of the table now.
+        begin: where the part begins, in the state of so many column shards.
+        size: of the part.
+    """
+    if len(state.size) > 1 or state.size[0] == count * rows:
+        return state.read(begin, size)
+    row = begin[0] % rows
+    parts = [state.read((first + row,), size) for first in range(0, state.size[0], rows)]
+    return torch.stack(parts).mean(dim=0)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 import lightning.pytorch as pl
 import torch.distributed as dist
+from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from recsys.distributed.checkpoint.plugins import ShardedCheckpoints
+from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
+from recsys.distributed.checkpoint.weights import load_weights
 from recsys.distributed.config import TORCHREC, StrategyConfig
 from recsys.distributed.placement import Sharded
 from recsys.distributed.planning import Plan
-from recsys.distributed.sharded_tables import sharded_parameter_names, whole_state_dict
+from recsys.distributed.sharded_tables import sharded_parameter_names
 from recsys.optim.placement import TakesPlacement
 
 
@@ -26,12 +31,13 @@ class TorchRecStrategy(DDPStrategy):
     LightningModule itself and not its children, so a model may call any method of its children,
     and gradients are averaged whatever the training step calls.
 
-    Checkpoints are one file with whole tables, written by the first rank: any number of processes
-    and any sharding can go on with it, one process too.
+    Checkpoints are folders to which every rank writes its shards: any number of processes and any
+    sharding can go on with one, and so can one process.
 
     Args:
         config: constraints of the plan.
         on_plan: told the plan on the first rank.
+        write_in_background: whether checkpoints are written beside the training.
         settings: as of ``DDPStrategy``.
     """
 
@@ -41,11 +47,14 @@ class TorchRecStrategy(DDPStrategy):
         self,
         config: StrategyConfig | None = None,
         on_plan: Callable[[Plan], None] | None = None,
+        write_in_background: bool = False,
         **settings: Any,
     ) -> None:
         self.config = config or StrategyConfig(name=TORCHREC)
+        timeout = timedelta(minutes=self.config.timeout_minutes)
         super().__init__(
-            timeout=timedelta(minutes=self.config.timeout_minutes),
+            timeout=timeout,
+            checkpoint_io=ShardedCheckpoints(write_in_background, timeout),
             broadcast_buffers=False,  # they are constants
             find_unused_parameters=True,  # a loss that is switched off leaves weights unused
             **settings,
@@ -83,9 +92,23 @@ class TorchRecStrategy(DDPStrategy):
         super().configure_ddp()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The model's state with whole tables on the first rank, nothing on the others."""
+        """The model's state: of sharded tables what this process holds."""
         assert self.lightning_module is not None
-        return whole_state_dict(self.lightning_module)
+        return {
+            name: HeldTensor.of(value) if isinstance(value, ShardedTensor) else value
+            for name, value in self.lightning_module.state_dict().items()
+        }
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: _PATH, storage_options: Any | None = None
+    ) -> None:
+        """Write what this process holds; every rank comes here."""
+        self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Take the weights; of sharded tables only what this process holds is read."""
+        assert self.lightning_module is not None
+        load_weights(self.lightning_module, checkpoint[WEIGHTS])
 
 
 if TORCHREC not in StrategyRegistry:

@@ -16,7 +16,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import ID_COLUMNS, Column, Feature, FeatureKind, FeatureSide, TaskKind
 from recsys.nn.losses import LabelStatistics, task_positions
-from recsys.nn.tables import IdSpread, bag_collection
+from recsys.nn.tables import IdSpread, bag_collection, uniform_rows
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,10 @@ class FeatureVectors(nn.Module):
                     embedding_dim=dimension,
                     num_embeddings=feature.cardinality,
                     feature_names=[feature.name],
-                    weight_init_min=-config.table_init,
-                    weight_init_max=config.table_init,
                     init_fn=(
                         spread.fill(_SLICE_IDS[feature.name])
                         if feature.name in _SLICE_IDS
-                        else None
+                        else uniform_rows(config.table_init)
                     ),
                 )
                 for feature in categorical

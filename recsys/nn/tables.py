@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
 from recsys.data.slices import SliceTable
 from recsys.errors import ConfigError
+from recsys.nn.first_rows import FirstRows, collection_without_memory
 
 MAX_ROWS = 2**31 - 1
 #: Turns of ``evenly_spread``: the cosines come within a hundredth of their bound.
@@ -52,21 +54,18 @@ class IdSpread:
     topic: float = 0.4
     even_rows: int = 0
 
-    def fill(self, id_type: str) -> Callable[[Tensor], None]:
+    def fill(self, id_type: str) -> FirstRows:
         """What fills a table of ``item``, ``author`` or ``topic`` rows, by torch's seed."""
         spread: float = getattr(self, id_type)
 
-        def fill(weight: Tensor) -> None:
-            if weight.is_meta:
-                return
-            seed = (torch.initial_seed() + zlib.crc32(id_type.encode())) % 2**63
-            generator = torch.Generator(weight.device).manual_seed(seed)
-            with torch.no_grad():
-                weight.normal_(0, spread, generator=generator)
-                if len(weight) <= self.even_rows:
-                    weight.copy_(evenly_spread(weight) * spread)
+        def draw(weight: Tensor, generator: torch.Generator | None) -> None:
+            weight.normal_(0, spread, generator=generator)
 
-        return fill
+        def finish(weight: Tensor) -> None:
+            weight.copy_(evenly_spread(weight) * spread)
+
+        seed = (torch.initial_seed() + zlib.crc32(id_type.encode())) % 2**63
+        return FirstRows(draw, seed, finish, self.even_rows)
 
 
 DEFAULT_SPREAD = IdSpread()
@@ -93,17 +92,46 @@ def evenly_spread(rows: Tensor) -> Tensor:
     return (spread * math.sqrt(rows.shape[1])).to(rows.dtype)
 
 
-_DEVICE: ContextVar[torch.device | None] = ContextVar("device of new tables", default=None)
+def uniform_rows(bound: float) -> FirstRows:
+    """Rows between -bound and bound, by torch's generator."""
+    return FirstRows(lambda weight, generator: weight.uniform_(-bound, bound, generator=generator))
+
+
+class _Memory(Enum):
+    """What tables that are built get."""
+
+    WHOLE = auto()
+    NONE = auto()  # for plans
+    SHARDS = auto()  # none yet
+
+
+_MEMORY: ContextVar[_Memory] = ContextVar("memory of new tables", default=_Memory.WHOLE)
 
 
 @contextmanager
 def tables_without_memory() -> Iterator[None]:
     """Give tables that are built within the block a size, but no rows: for plans."""
-    token = _DEVICE.set(torch.device("meta"))
+    with _memory(_Memory.NONE):
+        yield
+
+
+@contextmanager
+def tables_for_shards() -> Iterator[None]:
+    """Leave the memory of tables that are built within the block to who shards them.
+
+    Everything else starts as it does beside tables with memory.
+    """
+    with _memory(_Memory.SHARDS):
+        yield
+
+
+@contextmanager
+def _memory(memory: _Memory) -> Iterator[None]:
+    token = _MEMORY.set(memory)
     try:
         yield
     finally:
-        _DEVICE.reset(token)
+        _MEMORY.reset(token)
 
 
 def bag_collection(
@@ -111,10 +139,13 @@ def bag_collection(
     is_weighted: bool = False,
     device: torch.device | None = None,
 ) -> EmbeddingBagCollection:
-    """TorchRec's collection; every table of ours is made here."""
-    return EmbeddingBagCollection(
-        tables=list(tables), is_weighted=is_weighted, device=_DEVICE.get() or device
-    )
+    """TorchRec's collection; every table of ours is made here, and filled by ``FirstRows``."""
+    memory = _MEMORY.get()
+    if memory is _Memory.SHARDS:
+        return collection_without_memory(tables, is_weighted)
+    if memory is _Memory.NONE:
+        device = torch.device("meta")
+    return EmbeddingBagCollection(tables=list(tables), is_weighted=is_weighted, device=device)
 
 
 def build_tables(

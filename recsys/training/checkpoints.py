@@ -1,63 +1,96 @@
-"""Checkpoints of a run: ``best.ckpt`` by the choose split, ``last.ckpt`` to resume from."""
+"""Checkpoints of a run, each named by its step; ``best.ckpt`` and ``last.ckpt`` are links.
+
+A checkpoint is one file, or a folder of shards with ``strategy=torchrec``.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import shutil
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Checkpoint
 
+from recsys.distributed.checkpoint.plugins import CheckpointPlugin
 from recsys.training.systems.base import Monitor
 
 FOLDER = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
+_OF_STEP = "step-{:08d}.ckpt"
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a checkpoint is whole or not there."""
+@dataclass(frozen=True)
+class Validated:
+    """A step that was validated.
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
-    ) -> None:
-        """Save ``checkpoint`` at ``path`` by one atomic rename."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".tmp")
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+    Attributes:
+        value: of the monitored metric.
+        step: optimiser steps done.
+        metrics: every ``val/…`` metric.
+    """
+
+    value: float
+    step: int
+    metrics: dict[str, float]
 
 
 class Checkpoints(Checkpoint):
-    """Saves the best state by a monitored metric and, every few steps, the last one.
+    """Saves the best states by a monitored metric and, every few steps, the last one.
 
     Lightning's ModelCheckpoint saves a step that is also validated before its validation; a run
     killed in between would skip that validation when resumed, and could choose another
     checkpoint. Here such a step is saved after its validation. The last step is one of them: saved
     later, when Lightning has counted the epoch as done, a run could not go on within it.
 
+    A step is written once, under its own name. When it is whole, ``last.ckpt`` is linked to it by
+    an atomic rename; what that checkpoint says of the best ones is what then holds, also where the
+    run was killed before the other link was set.
+
+    Args:
+        folder: of the checkpoints.
+        every_n_steps: steps between two saves of the last state.
+        monitor: what picks the best.
+        keep_best: how many of the best are kept.
+
     Attributes:
-        best_value: best monitored value so far, None before the first validation.
-        best_step: optimiser steps done when it was measured.
-        best_metrics: every ``val/…`` metric of that validation.
+        best: of the steps validated so far the best ones, best first.
     """
 
-    def __init__(self, folder: Path, every_n_steps: int, monitor: Monitor) -> None:
+    def __init__(
+        self, folder: Path, every_n_steps: int, monitor: Monitor, keep_best: int = 1
+    ) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.monitor = monitor
-        self.best_value: float | None = None
-        self.best_step = 0
-        self.best_metrics: dict[str, float] = {}
+        self.keep_best = keep_best
+        self.best: list[Validated] = []
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save the last state; every rank must call it."""
+        step = trainer.global_step
+        best = [one.step for one in self.best]
+        trainer.save_checkpoint(
+            self.folder / _OF_STEP.format(step),
+            weights_only=False,
+            storage_options=partial(settle, self.folder, step, best),
+        )
+
+    def finish(self, trainer: pl.Trainer) -> None:
+        """Wait until the last state is saved, where that is done in the background."""
+        plugin = trainer.strategy.checkpoint_io
+        assert isinstance(plugin, CheckpointPlugin)
+        plugin.finish()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Clear up after a run that was killed."""
+        if trainer.is_global_zero:
+            settle(self.folder, trainer.global_step, [one.step for one in self.best])
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -85,10 +118,10 @@ class Checkpoints(Checkpoint):
             and not is_within_step(trainer, batch_idx)
             and not is_validated(trainer, batch_idx)
         ):
-            trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+            self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best state if this is it, and the last one."""
+        """Save the state, as the last one and maybe as one of the best."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         measured = {
@@ -99,32 +132,62 @@ class Checkpoints(Checkpoint):
         defined = not math.isnan(value)
         if not defined:
             value = measured[self.monitor.fallback]
-        # the ranks must agree, for all of them save
-        if trainer.strategy.broadcast(self._is_best(value, defined and self.monitor.highest)):
-            self.best_value, self.best_step = value, trainer.global_step
-            self.best_metrics = measured
-            trainer.save_checkpoint(self.folder / BEST, weights_only=False)
-        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+        validated = Validated(value, trainer.global_step, measured)
+        best = self._with(validated, defined and self.monitor.highest)
+        self.best = trainer.strategy.broadcast(best)  # the ranks must agree
+        self.save(trainer)
 
-    def _is_best(self, value: float, highest: bool) -> bool:
-        best = self.best_value
-        if best is None or math.isnan(best):
-            return True
-        return value > best if highest else value < best
+    def _with(self, validated: Validated, highest: bool) -> list[Validated]:
+        """The best ones, this one among them where it belongs."""
+        better = (i for i, one in enumerate(self.best) if _is_better(validated, one, highest))
+        place = next(better, len(self.best))
+        return [*self.best[:place], validated, *self.best[place:]][: self.keep_best]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know to choose the same checkpoint."""
-        return {
-            "best_value": self.best_value,
-            "best_step": self.best_step,
-            "best_metrics": self.best_metrics,
-        }
+        """What a resumed run must know to choose the same checkpoints."""
+        return {"best": [asdict(one) for one in self.best]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best of the run so far."""
-        self.best_value = state_dict["best_value"]
-        self.best_step = state_dict["best_step"]
-        self.best_metrics = state_dict["best_metrics"]
+        if "best" in state_dict:
+            self.best = [Validated(**one) for one in state_dict["best"]]
+        elif state_dict["best_value"] is not None:  # before several were kept
+            names = ("best_value", "best_step", "best_metrics")
+            self.best = [Validated(*(state_dict[name] for name in names))]
+
+
+def _is_better(one: Validated, other: Validated, highest: bool) -> bool:
+    if math.isnan(other.value):
+        return True
+    return one.value > other.value if highest else one.value < other.value
+
+
+def settle(folder: Path, last: int, best: list[int]) -> None:
+    """Link ``last.ckpt`` and ``best.ckpt`` to these steps, and remove what nobody needs.
+
+    Args:
+        folder: of the checkpoints.
+        last: the step that was saved last.
+        best: the best steps, best first.
+    """
+    for name, step in ((LAST, [last]), (BEST, best[:1])):
+        for target in (_OF_STEP.format(one) for one in step):
+            if (folder / target).exists():  # not where an earlier version has saved it
+                _link(folder / name, target)
+    kept = {_OF_STEP.format(step) for step in (last, *best)}
+    for path in folder.glob(_OF_STEP.replace("{:08d}", "*") + "*"):
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _link(path: Path, target: str) -> None:
+    """Let ``path`` be a link to ``target`` beside it, in one atomic step."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    if path.is_dir() and not path.is_symlink():  # of a run that was copied with its links followed
+        shutil.rmtree(path)
+    os.replace(temporary, path)
 
 
 def is_within_step(trainer: pl.Trainer, batch_idx: int) -> bool:

@@ -30,6 +30,9 @@ class TrainerConfig:
         validate_every_n_steps: steps between validations, None for the end of each epoch. The
             last step of the training is validated in any case.
         checkpoint_every_n_steps: steps between two saves of ``last.ckpt``.
+        checkpoint_in_background: copy the state and write it while the training goes on; it needs
+            memory for the copy.
+        keep_best: best checkpoints that are kept; ``best.ckpt`` is the best of them.
         log_every_n_steps: steps between two lines of the training loss.
         deterministic: refuse operations that give other results from run to run.
         progress_bar: show one.
@@ -45,6 +48,8 @@ class TrainerConfig:
     accumulate_batches: int = 1
     validate_every_n_steps: int | None = None
     checkpoint_every_n_steps: int = 200
+    checkpoint_in_background: bool = False
+    keep_best: int = 1
     log_every_n_steps: int = 10
     deterministic: bool = True
     progress_bar: bool = True
@@ -57,7 +62,7 @@ class TrainerConfig:
                 "limit."
             )
         intervals = ("max_epochs", "checkpoint_every_n_steps", "log_every_n_steps")
-        counts = ("devices", "num_nodes", "accumulate_batches")
+        counts = ("devices", "num_nodes", "accumulate_batches", "keep_best")
         for name in (*intervals, *counts, "validate_every_n_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import lightning.pytorch as pl
-import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import DatasetManifest
 from recsys.data.prepare import GROWN_FROM
+from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.errors import ArtifactError
 from recsys.training.checkpoints import BEST, FOLDER, LAST
 from recsys.training.composition import load
@@ -91,10 +90,11 @@ def load_run(
     dataset = open_dataset(folder, config, dataset_folder)
     manifest = DatasetManifest.load(folder)  # as trained on; the data set may have grown since
     model = system_named(config.system).restore(config, dataset, manifest)
-    path = _checkpoint_path(folder, checkpoint)
-    content = read_checkpoint(path)
+    path = checkpoint_path(folder, checkpoint)
+    stored = open_checkpoint(path)
+    stored.check()
     try:
-        model.load_state_dict(content["state_dict"])
+        model.load_state_dict(stored.weights())
     except RuntimeError as error:
         raise ArtifactError(
             f"{path} does not fit the model that {folder / CONFIG_FILE} describes: "
@@ -102,8 +102,7 @@ def load_run(
         ) from error
     model.eval()
     rule = _rule(config, checkpoint)
-    step = int(content["global_step"])
-    return LoadedRun(folder, config, manifest, dataset, model, path.name, rule, step)
+    return LoadedRun(folder, config, manifest, dataset, model, path.name, rule, stored.step)
 
 
 def checkpoint_of(run_dir: Path, checkpoint: str) -> CheckpointUsed:
@@ -112,9 +111,9 @@ def checkpoint_of(run_dir: Path, checkpoint: str) -> CheckpointUsed:
     Raises:
         ArtifactError: the checkpoint is not there or cannot be read.
     """
-    path = _checkpoint_path(run_dir, checkpoint)
-    step = int(read_checkpoint(path)["global_step"])
-    return CheckpointUsed(path.name, _rule(load_config(run_dir), checkpoint), step)
+    path = checkpoint_path(run_dir, checkpoint)
+    rule = _rule(load_config(run_dir), checkpoint)
+    return CheckpointUsed(path.name, rule, open_checkpoint(path).step)
 
 
 def _rule(config: RunConfig, checkpoint: str) -> str:
@@ -123,7 +122,8 @@ def _rule(config: RunConfig, checkpoint: str) -> str:
     return rules.get(checkpoint, "given by path")
 
 
-def _checkpoint_path(folder: Path, checkpoint: str) -> Path:
+def checkpoint_path(folder: Path, checkpoint: str) -> Path:
+    """Where a checkpoint of a run lies: ``best``, ``last``, or a path."""
     if checkpoint in NAMED_CHECKPOINTS:
         return folder / FOLDER / NAMED_CHECKPOINTS[checkpoint]
     return Path(checkpoint)
@@ -142,29 +142,6 @@ def load_config(run_dir: Path) -> RunConfig:
             "`recsys train run_dir=…` makes one."
         )
     return load(path, system_of_file(path).config)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file, memory-mapped.
-
-    Raises:
-        ArtifactError: it is not there or cannot be read.
-    """
-    if not path.is_file():
-        raise ArtifactError(
-            f"{path} is not there: the run has not saved it yet, or it was moved; "
-            "give `checkpoint=last` or the path of another one."
-        )
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ArtifactError(
-            f"{path} is damaged ({' '.join(str(error).split())[:200]}); train again with "
-            "resume=true, or use another checkpoint."
-        ) from error
-    if "state_dict" not in content or "global_step" not in content:
-        raise ArtifactError(f"{path} is not a checkpoint of `recsys train`.")
-    return content
 
 
 def open_dataset(

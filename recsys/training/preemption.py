@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 
 from recsys.errors import PreemptedError
-from recsys.training.checkpoints import LAST, is_last_step, is_validated, is_within_step
+from recsys.training.checkpoints import (
+    LAST,
+    Checkpoints,
+    is_last_step,
+    is_validated,
+    is_within_step,
+)
 
 #: What a launcher sends to every rank some time before the processes are killed.
 SIGNAL = signal.SIGUSR1
@@ -27,8 +32,8 @@ class Preemption(pl.Callback):
         saved: whether the ranks have agreed to stop, and the step that was done last is saved.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
         self.requested = False
         self.saved = False
 
@@ -53,7 +58,7 @@ class Preemption(pl.Callback):
         if is_last_step(trainer) or is_validated(trainer, batch_idx):
             return
         if self._is_requested_anywhere(trainer):
-            trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+            self.checkpoints.save(trainer)
             self.saved = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -72,11 +77,13 @@ class Preemption(pl.Callback):
                 first may still have to hand its numbers to loggers.
         """
         if self.saved:
+            self.checkpoints.finish(trainer)
+            folder = self.checkpoints.folder
             if not trainer.is_global_zero:
                 raise SystemExit(0)
             raise PreemptedError(
                 f"Told to stop by {SIGNAL.name}: step {trainer.global_step} is saved in "
-                f"{self.folder / LAST}; go on by `recsys train run_dir={self.folder.parent} "
+                f"{folder / LAST}; go on by `recsys train run_dir={folder.parent} "
                 "resume=true`."
             )
 

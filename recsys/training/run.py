@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.schema import Split
+from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
 from recsys.distributed.config import SINGLE
 from recsys.distributed.processes import (
     first_rank_first,
@@ -27,8 +28,9 @@ from recsys.distributed.processes import (
 from recsys.distributed.strategy import TorchRecStrategy
 from recsys.errors import ConfigError
 from recsys.evaluation.protocol import Protocol
+from recsys.nn.tables import tables_for_shards
 from recsys.training.callbacks import ProgressBar, StepSeed
-from recsys.training.checkpoints import BEST, FOLDER, AtomicCheckpointIO, Checkpoints
+from recsys.training.checkpoints import BEST, FOLDER, Checkpoints
 from recsys.training.config import RunConfig, TrainerConfig
 from recsys.training.datasets import open_or_prepare
 from recsys.training.load import open_dataset
@@ -111,10 +113,14 @@ def _fit(
     """Train from the initial weights or from ``checkpoint``; ``manifest`` sizes the tables."""
     pl.seed_everything(config.seed, workers=True, verbose=False)
     system = system_named(config.system)
-    with first_rank_first():  # which leaves what others need beside the data set
+    sharded = config.strategy.name != SINGLE
+    # the first rank leaves what others need beside the data set
+    with first_rank_first(), tables_for_shards() if sharded else nullcontext():
         assembly = system.assemble(config, dataset, manifest)
-    interval = config.trainer.checkpoint_every_n_steps
-    checkpoints = Checkpoints(run_dir / FOLDER, interval, system.monitor)
+    settings = config.trainer
+    checkpoints = Checkpoints(
+        run_dir / FOLDER, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
+    )
     trainer = build_trainer(config, run_dir, checkpoints)
     trainer.fit(assembly.model, assembly.data, ckpt_path=checkpoint, weights_only=True)
     return checkpoints
@@ -138,7 +144,7 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
     callbacks: list[pl.Callback] = [
         StepSeed(config.seed),
         checkpoints,
-        Preemption(run_dir / FOLDER),
+        Preemption(checkpoints),
     ]
     if settings.progress_bar:
         callbacks.append(ProgressBar())
@@ -170,7 +176,7 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> 
         num_sanity_val_steps=0,
         logger=_loggers(config, run_dir),
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=_plugins(config),
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
         default_root_dir=run_dir,
@@ -180,7 +186,17 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> 
 def _strategy(config: RunConfig, run_dir: Path) -> Strategy | str:
     if config.strategy.name == SINGLE:
         return "auto"
-    return TorchRecStrategy(config.strategy, on_plan=partial(show_and_write, folder=run_dir))
+    return TorchRecStrategy(
+        config.strategy,
+        on_plan=partial(show_and_write, folder=run_dir),
+        write_in_background=config.trainer.checkpoint_in_background,
+    )
+
+
+def _plugins(config: RunConfig) -> OneFileCheckpoints | None:
+    if config.strategy.name == SINGLE:
+        return OneFileCheckpoints(config.trainer.checkpoint_in_background)
+    return None  # the strategy has its own
 
 
 def _batches_between_validations(settings: TrainerConfig) -> int | None:
@@ -210,15 +226,16 @@ def _write_validation_metrics(
 ) -> None:
     """Write the metrics of the best checkpoint on the choose split."""
     measured = system_named(config.system).measured(config, dataset, Split.CHOOSE)
+    best = checkpoints.best[0]
     protocol = Protocol(
         dataset=dataset.manifest.name,
         split=Split.CHOOSE.value,
         rows=measured.rows,
         users=measured.users,
         seed=config.seed,
-        checkpoint=f"{BEST} of step {checkpoints.best_step}",
+        checkpoint=f"{BEST} of step {best.step}",
         chosen_by=checkpoints.monitor.rule,
         candidates=measured.candidates,
     )
-    values = {name.removeprefix("val/"): v for name, v in checkpoints.best_metrics.items()}
+    values = {name.removeprefix("val/"): v for name, v in best.metrics.items()}
     replace_metrics(run_dir, "val/", with_protocol(values, "val", protocol))

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from recsys.data.manifest import FILE_NAME as DATASET_FILE
 from recsys.data.manifest import DatasetManifest
+from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.errors import ConfigError
 from recsys.training.checkpoints import FOLDER, LAST
 from recsys.training.composition import save
 from recsys.training.config import RunConfig
 from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
 from recsys.training.environment import write_environment
-from recsys.training.load import CONFIG_FILE, load_config, read_checkpoint
+from recsys.training.load import CONFIG_FILE, load_config
 from recsys.training.metrics_log import MetricsCsv
 from recsys.training.predict import FOLDER as PREDICTIONS
 
@@ -87,7 +88,7 @@ def begin(run_dir: Path, config: RunConfig, manifest: DatasetManifest) -> None:
 def go_back_to_checkpoint(run_dir: Path) -> Path | None:
     """Forget what a run did after its last checkpoint, and return that if there is one."""
     last = run_dir / FOLDER / LAST
-    step = int(read_checkpoint(last)["global_step"]) if last.exists() else 0
+    step = open_checkpoint(last).step if last.exists() else 0
     MetricsCsv(run_dir).drop_after(step)
     shutil.rmtree(run_dir / PREDICTIONS, ignore_errors=True)  # of a checkpoint that may change
     return last if last.exists() else None

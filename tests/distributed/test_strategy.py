@@ -11,7 +11,9 @@ import torch
 from lightning.pytorch.strategies import StrategyRegistry
 from torch import Tensor
 
-from recsys.distributed.sharded_tables import in_column_shards
+from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.distributed.checkpoint.tensors import TensorInFile
+from recsys.distributed.sharded_tables import state_part
 from recsys.distributed.strategy import TorchRecStrategy
 
 from .ranks import module_of, run_ranks
@@ -41,7 +43,7 @@ def run(request: pytest.FixtureRequest, ranks: list[dict[str, Any]], folder: Pat
 
 def state_of(result: dict[str, Any]) -> dict[str, Tensor]:
     """Weights and table optimisers' state of a result's checkpoint, by name."""
-    checkpoint = torch.load(result["path"], weights_only=False)
+    checkpoint = open_checkpoint(result["path"]).whole()
     state = dict(checkpoint["state_dict"])
     for child, collections in checkpoint["fused_tables"].items():
         for collection, content in collections.items():
@@ -93,12 +95,14 @@ def test_a_step_without_any_row_of_a_task_on_one_rank() -> None:
 
 def test_column_shards_keep_a_state_of_their_own() -> None:
     """Two column shards of two rows; the whole table's state is their mean, and back."""
-    state = torch.tensor([1.0, 2.0, 3.0, 6.0])
-    assert in_column_shards(state, rows=2, count=2) is state
-    assert in_column_shards(state, rows=2, count=1).tolist() == [2.0, 4.0]
-    assert in_column_shards(torch.tensor([2.0, 4.0]), rows=2, count=2).tolist() == [2, 4, 2, 4]
-    whole = torch.ones(2, 8)
-    assert in_column_shards(whole, rows=2, count=2) is whole
+    stored = TensorInFile(torch.tensor([1.0, 2.0, 3.0, 6.0]))
+    assert state_part(stored, rows=2, count=2, begin=(2,), size=(2,)).tolist() == [3.0, 6.0]
+    assert state_part(stored, rows=2, count=1, begin=(0,), size=(2,)).tolist() == [2.0, 4.0]
+    assert state_part(stored, rows=2, count=1, begin=(1,), size=(1,)).tolist() == [4.0]
+    merged = TensorInFile(torch.tensor([2.0, 4.0]))
+    assert state_part(merged, rows=2, count=2, begin=(2,), size=(2,)).tolist() == [2.0, 4.0]
+    whole = TensorInFile(torch.arange(16.0).view(2, 8))  # of each weight: cut as the table is
+    assert state_part(whole, rows=2, count=2, begin=(0, 4), size=(1, 2)).tolist() == [[4.0, 5.0]]
 
 
 def test_lightning_knows_the_strategy_by_name() -> None:

@@ -63,7 +63,9 @@ def test_a_run_leaves_a_whole_folder(finished: tuple[DV365RunConfig, Path]) -> N
     log = read_metrics(folder)
     assert log.filter(metric="train/loss")["step"].to_list() == list(range(1, 13))
     assert log.filter(metric="val/ne/mean")["step"].to_list() == [4, 8, 12]
-    assert sorted(path.name for path in (folder / FOLDER).iterdir()) == [BEST, LAST]
+    steps = {load_run(folder, one).step for one in ("best", "last")}
+    names = [BEST, LAST, *(f"step-{step:08d}.ckpt" for step in sorted(steps))]
+    assert sorted(path.name for path in (folder / FOLDER).iterdir()) == names
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_choose_entropy(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.training.checkpoints import FOLDER, LAST
-from recsys.training.load import read_checkpoint
 from recsys.training.metrics_log import read_metrics
 from recsys.training.report import figures
 from recsys.training.report import retrieval_sections as sections
@@ -121,7 +121,7 @@ def _export(material: Material) -> Iterator[Section]:
 
 def _weights(material: Material) -> dict[str, str]:
     """Size of the model, from its last checkpoint."""
-    state = read_checkpoint(material.folder / FOLDER / LAST)["state_dict"]
+    state = open_checkpoint(material.folder / FOLDER / LAST).weights()
     count = sum(tensor.numel() for tensor in state.values())
     return {"weights": f"{count:,}"}
 

@@ -14,11 +14,11 @@ import polars as pl
 
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import Split, TaskKind
+from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.evaluation.paired import Interval
 from recsys.training.checkpoints import BEST, FOLDER
 from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
 from recsys.training.evaluate import PREFIXES
-from recsys.training.load import read_checkpoint
 from recsys.training.metrics_file import Metrics, read_metrics_file
 from recsys.training.predict import read_predictions
 from recsys.training.study.plan import StudyConfig, StudyRun
@@ -222,7 +222,7 @@ def _groups(frame: pl.DataFrame, manifest: DatasetManifest) -> dict[str, Group]:
 
 def _weights(run_dir: Path) -> dict[str, int]:
     """Number of weights by part, from the checkpoint's tensors."""
-    tensors: dict[str, Any] = read_checkpoint(run_dir / FOLDER / BEST)["state_dict"]
+    tensors = open_checkpoint(run_dir / FOLDER / BEST).weights()
     counts = {
         part: sum(tensor.numel() for name, tensor in tensors.items() if name.startswith(start))
         for part, start in PARTS.items()

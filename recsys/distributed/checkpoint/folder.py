@@ -1,0 +1,209 @@
+"""The folder of a sharded checkpoint: ``manifest.json``, written last, vouches for its files.
+
+```
+manifest.json   format version, step, number of ranks, size and CRC-32 of every file below
+.metadata       of torch.distributed.checkpoint: every tensor, its chunks, and where they lie
+__<rank>_0.distcp   what a rank has written
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystem
+from torch.distributed.checkpoint.metadata import Metadata
+
+from recsys.data.durable import replace_file
+from recsys.distributed.checkpoint.safe_pickle import load_metadata
+from recsys.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+METADATA = ".metadata"
+FORMAT_VERSION = 1
+#: Bytes of a file that are in memory at once.
+_PIECE = 2**22
+
+#: What one does about a checkpoint that cannot be used.
+MEND = "use another checkpoint (`checkpoint=best`, `checkpoint=last`, or a path), or train again"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file as it was written.
+
+    Attributes:
+        bytes: its size.
+        crc32: its checksum.
+    """
+
+    bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class FolderManifest:
+    """What a whole checkpoint consists of.
+
+    Attributes:
+        format_version: of the folder's layout.
+        step: optimiser steps done.
+        world_size: ranks that hold it; each has a state of its own beside the tensors.
+        files: by name.
+    """
+
+    format_version: int
+    step: int
+    world_size: int
+    files: dict[str, FileEntry]
+
+    def save(self, folder: Path) -> None:
+        """Commit the checkpoint: a folder without its manifest is none."""
+        content = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        replace_file(folder / MANIFEST, content.encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> FolderManifest:
+        """Read it, and compare the sizes of all files.
+
+        Raises:
+            ArtifactError: the checkpoint was not finished, a file is missing or of another size,
+                or the layout is of another version.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise ArtifactError(
+                f"{folder} is no whole checkpoint: {MANIFEST}, which is written last, is not in "
+                f"it; {MEND}."
+            )
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+            version = content["format_version"]
+            files = {name: FileEntry(**entry) for name, entry in content.pop("files").items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{path} is damaged ({error}); {MEND}.") from error
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{folder} has format version {version}, this version of recsys reads "
+                f"{FORMAT_VERSION}; use the version it was written with."
+            )
+        manifest = cls(**content, files=files)
+        manifest._check_sizes(folder)
+        return manifest
+
+    def _check_sizes(self, folder: Path) -> None:
+        for name, entry in self.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise ArtifactError(
+                    f"{path} is missing though {MANIFEST} names it: the checkpoint is incomplete; "
+                    f"{MEND}."
+                )
+            if path.stat().st_size != entry.bytes:
+                raise ArtifactError(
+                    f"{path} is damaged: it has {path.stat().st_size} bytes, {MANIFEST} says "
+                    f"{entry.bytes}; {MEND}."
+                )
+
+    def check_content(self, folder: Path, rank: int = 0, num_ranks: int = 1) -> None:
+        """Compare the checksums of this rank's share of the files.
+
+        Raises:
+            ArtifactError: one is not as it was written.
+        """
+        for name in sorted(self.files)[rank::num_ranks]:
+            if _crc32(folder / name) != self.files[name].crc32:
+                raise ArtifactError(
+                    f"{folder / name} is damaged: it is not what was written (another CRC-32); "
+                    f"{MEND}."
+                )
+
+
+def entry_of(path: Path) -> FileEntry:
+    """Size and checksum of a file that lies there."""
+    return FileEntry(path.stat().st_size, _crc32(path))
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
+class ChecksummingWriter(FileSystemWriter):
+    """DCP's writer, which counts bytes and checksums while it writes.
+
+    Attributes:
+        written: what this process has written, by name; ``.metadata`` is not among it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.written: dict[str, FileEntry] = {}
+        self.fs = _ChecksummingFiles(self.written)
+
+
+class _ChecksummingFiles(FileSystem):
+    def __init__(self, written: dict[str, FileEntry]) -> None:
+        self.written = written
+
+    @contextmanager
+    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[io.IOBase]:
+        """Open a file for DCP."""
+        with super().create_stream(path, mode) as file:
+            stream = _ChecksummingStream(file)
+            yield stream
+            if Path(path).suffix == ".distcp":
+                self.written[Path(path).name] = FileEntry(stream.size, stream.crc32)
+
+
+class _ChecksummingStream(io.IOBase):
+    """A file that is written from its beginning to its end."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.size = 0
+        self.crc32 = 0
+
+    def write(self, piece: Any) -> int:
+        self.crc32 = zlib.crc32(piece, self.crc32)
+        self.size += memoryview(piece).nbytes
+        written: int = self.file.write(piece)
+        return written
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        if not self.file.closed:
+            self.file.flush()
+
+    def fileno(self) -> int:
+        self.file.flush()
+        descriptor: int = self.file.fileno()
+        return descriptor
+
+
+class FolderReader(FileSystemReader):
+    """DCP's reader, which unpickles nothing but descriptions of tensors."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Every tensor, its chunks, and where they lie."""
+        return load_metadata(Path(self.path) / METADATA)
+
+
+def files_written(folder: Path, written: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+    """What all ranks have written, and DCP's description of it."""
+    return dict(written) | {METADATA: entry_of(folder / METADATA)}
