@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RecsysError, TrainingError
 from recsys.optim.shampoo.config import DDPDistribution
 
 #: Powers of two beyond it would leave float32 when a block is scaled by them.
@@ -31,16 +31,23 @@ class Ranks(ABC):
 
     @abstractmethod
     def exchange(
-        self, directions: Sequence[Tensor], shapes: Sequence[Sequence[torch.Size]]
+        self,
+        directions: Sequence[Tensor],
+        shapes: Sequence[Sequence[torch.Size]],
+        failure: RecsysError | None,
     ) -> list[list[Tensor]]:
         """The directions of all ranks.
 
         Args:
             directions: of this rank, [K, …] each.
             shapes: of every rank's directions.
+            failure: why this rank has no directions.
 
         Returns:
             The directions of every rank.
+
+        Raises:
+            RecsysError: the failure of this rank, or that another one has failed.
         """
 
     @abstractmethod
@@ -59,9 +66,14 @@ class OneRank(Ranks):
     rank = 0
 
     def exchange(
-        self, directions: Sequence[Tensor], shapes: Sequence[Sequence[torch.Size]]
+        self,
+        directions: Sequence[Tensor],
+        shapes: Sequence[Sequence[torch.Size]],
+        failure: RecsysError | None,
     ) -> list[list[Tensor]]:
         """There is nobody to ask."""
+        if failure is not None:
+            raise failure
         return [list(directions)]
 
     def of_this_rank(self, state: Tensor) -> Tensor:
@@ -104,28 +116,46 @@ class SharingRanks(Ranks):
         self._group = mesh["ranks"].get_group()
         self.rank = mesh["ranks"].get_local_rank()
         self._dtype = config.communication_dtype
+        self._device = device_type
 
     def exchange(
-        self, directions: Sequence[Tensor], shapes: Sequence[Sequence[torch.Size]]
+        self,
+        directions: Sequence[Tensor],
+        shapes: Sequence[Sequence[torch.Size]],
+        failure: RecsysError | None,
     ) -> list[list[Tensor]]:
         """All directions, rounded to the type that was sent, also this rank's own."""
-        lengths = [self._length(one) for one in shapes]
-        device = self._copies.device_type
-        sent = torch.zeros(max(lengths), dtype=self._dtype, device=device)
-        parts = self._parts(sent, shapes[self.rank])
-        for direction, (values, exponents) in zip(directions, parts, strict=True):
+        # a row begins with whether its rank has failed, lest the others wait for it forever
+        length = 1 + max(self._length(one) for one in shapes)
+        sent = torch.zeros(length, dtype=self._dtype, device=self._device)
+        if failure is None:
+            self._write(sent[1:], directions, shapes[self.rank])
+        else:
+            sent[0] = 1
+        received = torch.empty(self.size, length, dtype=self._dtype, device=self._device)
+        dist.all_gather(list(received.unbind()), sent, group=self._group)
+        if failure is not None:
+            raise failure
+        failed = received[:, 0].nonzero().flatten().tolist()
+        if failed:
+            raise TrainingError(
+                f"Shampoo failed on rank {dist.get_global_rank(self._group, failed[0])}, whose "
+                "error says why."
+            )
+        return [self._read(row[1:], one) for row, one in zip(received, shapes, strict=True)]
+
+    def _write(
+        self, row: Tensor, directions: Sequence[Tensor], shapes: Sequence[torch.Size]
+    ) -> None:
+        for direction, (values, exponents) in zip(
+            directions, self._parts(row, shapes), strict=True
+        ):
             if exponents is not None:
                 largest = direction.flatten(1).abs().amax(dim=1)
                 exact = torch.frexp(largest).exponent.clamp(-_EXPONENT, _EXPONENT)
                 exponents.copy_(exact)
                 direction = torch.ldexp(direction.flatten(1), -exact.unsqueeze(1))
             values.copy_(direction.reshape(values.shape))
-        received = torch.empty(self.size * len(sent), dtype=self._dtype, device=device)
-        dist.all_gather_into_tensor(received, sent, group=self._group)
-        return [
-            self._read(row, one)
-            for row, one in zip(received.view(self.size, -1), shapes, strict=True)
-        ]
 
     def _length(self, shapes: Sequence[torch.Size]) -> int:
         exponents = sum(shape[0] for shape in shapes) if self._dtype == torch.float16 else 0

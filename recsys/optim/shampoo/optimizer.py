@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RecsysError
 from recsys.optim.shampoo.checkpoint import STEP, load, merged, plain, without_typed
 from recsys.optim.shampoo.config import (
     DECOUPLED,
@@ -172,20 +172,21 @@ class DistributedShampoo(torch.optim.Optimizer):
 
         Raises:
             ConfigError: a sparse gradient.
-            TrainingError: numbers that went wrong too often; the weights are those before the step.
+            TrainingError: numbers that went wrong too often, here or on another rank; the weights
+                are those before the step.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         assert self._ranks is not None
-        gradients = [work.gradients() for work in self._groups]
-        directions = [
-            tensor
-            for group, work, some in zip(self.param_groups, self._groups, gradients, strict=True)
-            for tensor in work.directions(some, settings_of(group))
-        ]
-        of_ranks = [iter(one) for one in self._ranks.exchange(directions, self._shapes())]
+        failure, directions = None, []
+        try:
+            directions = self._directions()
+        except RecsysError as error:
+            failure = error
+        received = self._ranks.exchange(directions, self._shapes(), failure)
+        of_ranks = [iter(one) for one in received]
         for group, work in zip(self.param_groups, self._groups, strict=True):
             own = [
                 list(islice(tensors, len(stacks)))
@@ -194,12 +195,21 @@ class DistributedShampoo(torch.optim.Optimizer):
             work.apply(own, group["lr"])
         return loss
 
+    def _directions(self) -> list[Tensor]:
+        """Of this rank's blocks in all groups; no state changes before all gradients are seen."""
+        gradients = [work.gradients() for work in self._groups]
+        return [
+            direction
+            for group, work, some in zip(self.param_groups, self._groups, gradients, strict=True)
+            for direction in work.directions(some, settings_of(group))
+        ]
+
     def _shapes(self) -> list[list[torch.Size]]:
         """Of the directions of all groups, by rank."""
         by_group = [work.direction_shapes for work in self._groups]
         return [
-            [shape for of_rank in ranks for shape in of_rank]
-            for ranks in zip(*by_group, strict=True)
+            [shape for shapes in of_rank for shape in shapes]
+            for of_rank in zip(*by_group, strict=True)
         ]
 
     def consolidate_state_dict(self) -> None:
