@@ -97,6 +97,29 @@ INDEX_VERBS = (
         ("recsys index remove index=index/kuairand max_age_hours=72",),
     ),
 )
+CHECKPOINT_VERBS = (
+    Verb(
+        "inspect",
+        "checkpoint_inspect",
+        "Print the tensors of a checkpoint, and whether it is whole and undamaged.",
+        ("recsys checkpoint inspect path=runs/mine/checkpoints/last.ckpt",),
+    ),
+    Verb(
+        "unshard",
+        "checkpoint_unshard",
+        "Write a folder of shards as one file.",
+        ("recsys checkpoint unshard path=runs/mine/checkpoints/best.ckpt out=best.ckpt",),
+    ),
+    Verb(
+        "reshard",
+        "checkpoint_reshard",
+        "Write a checkpoint as the folder of another number of processes, or sharding type.",
+        (
+            "recsys checkpoint reshard path=runs/mine/checkpoints/last.ckpt out=last_64.ckpt "
+            "world_size=64 sharding_type=column_wise",
+        ),
+    ),
+)
 VERBS = (
     Verb(
         "train",
@@ -104,6 +127,8 @@ VERBS = (
         "Train a model and write a run folder.",
         (
             "recsys train experiment=dv365_ebnerd trainer.max_epochs=2",
+            "recsys train experiment=dv365_ebnerd "
+            "warm_start.checkpoint=runs/mine/checkpoints/best.ckpt",
             "recsys train run_dir=runs/mine resume=true",
         ),
     ),
@@ -178,6 +203,8 @@ data_app = typer.Typer(help="Make, describe and maintain data sets.", no_args_is
 app.add_typer(data_app, name="data")
 index_app = typer.Typer(help="Make and maintain indexes of posts.", no_args_is_help=True)
 app.add_typer(index_app, name="index")
+checkpoint_app = typer.Typer(help="Look at checkpoints and rewrite them.", no_args_is_help=True)
+app.add_typer(checkpoint_app, name="checkpoint")
 
 
 def _print_version(wanted: bool) -> None:
@@ -221,6 +248,8 @@ for _verb in DATA_VERBS:
     _register(data_app, _verb)
 for _verb in INDEX_VERBS:
     _register(index_app, _verb)
+for _verb in CHECKPOINT_VERBS:
+    _register(checkpoint_app, _verb)
 for _verb in VERBS:
     _register(app, _verb)
 

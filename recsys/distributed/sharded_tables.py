@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchrec.distributed.types import ShardedModule, ShardingType
 
-from recsys.distributed.checkpoint.tensors import HeldTensor, StoredTensor, TensorInFile
+from recsys.distributed.checkpoint.tensors import (
+    HeldTensor,
+    StoredTensor,
+    TensorInFile,
+    state_part,
+)
 from recsys.distributed.sharded_collection import ShardedCollection
 from recsys.optim.fused import (
     OPTIMIZERS,
@@ -128,25 +133,3 @@ def sharded_parameter_names(module: nn.Module) -> set[str]:
 def _num_column_shards(collection: ShardedCollection, table: str) -> int:
     spec = collection.module_sharding_plan[table].sharding_spec
     return len({shard.shard_offsets[1] for shard in spec.shards}) if spec is not None else 1
-
-
-def state_part(
-    state: StoredTensor, rows: int, count: int, begin: Sequence[int], size: Sequence[int]
-) -> Tensor:
-    """A part of a table's optimiser state, for a table that is cut into ``count`` column shards.
-
-    Row-wise state has a number per row and column shard, [S · rows]. Where the table was cut into
-    another number of them, every part gets the mean of the parts there were, row by row.
-
-    Args:
-        state: as stored.
-        rows: of the table.
-        count: column shards of the table now.
-        begin: where the part begins, in the state of so many column shards.
-        size: of the part.
-    """
-    if len(state.size) > 1 or state.size[0] == count * rows:
-        return state.read(begin, size)
-    row = begin[0] % rows
-    parts = [state.read((first + row,), size) for first in range(0, state.size[0], rows)]
-    return torch.stack(parts).mean(dim=0)

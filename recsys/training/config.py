@@ -9,6 +9,7 @@ from omegaconf import MISSING
 from recsys.data.prepare import PrepareConfig
 from recsys.distributed.config import SINGLE, StrategyConfig
 from recsys.errors import ConfigError
+from recsys.training.warm_start import WarmStartConfig
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class RunConfig:
         data: the data set and how it is prepared.
         trainer: how long and on what to train.
         strategy: how the run is spread over processes.
+        warm_start: where a new run's weights come from, if not from the seed.
         logger: where numbers go.
     """
 
@@ -110,6 +112,7 @@ class RunConfig:
     data: PrepareConfig = field(default_factory=PrepareConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ from recsys.training.run_folder import (
 )
 from recsys.training.sharding_plan import show_and_write
 from recsys.training.systems import system_named
+from recsys.training.warm_start import WarmStart
 
 
 def train(config: RunConfig) -> Path:
@@ -146,6 +147,8 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
         checkpoints,
         Preemption(checkpoints),
     ]
+    if config.warm_start.checkpoint is not None and not config.resume:
+        callbacks.append(WarmStart(config.warm_start))
     if settings.progress_bar:
         callbacks.append(ProgressBar())
     try:

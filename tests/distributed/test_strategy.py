@@ -12,8 +12,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from torch import Tensor
 
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.distributed.checkpoint.tensors import TensorInFile
-from recsys.distributed.sharded_tables import state_part
+from recsys.distributed.checkpoint.tensors import TensorInFile, state_part
 from recsys.distributed.strategy import TorchRecStrategy
 
 from .ranks import module_of, run_ranks

@@ -96,6 +96,28 @@ def place_of(begin: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(first, first + count) for first, count in zip(begin, size, strict=True))
 
 
+def state_part(
+    state: StoredTensor, rows: int, count: int, begin: Sequence[int], size: Sequence[int]
+) -> Tensor:
+    """A part of a table's optimiser state, for a table that is cut into ``count`` column shards.
+
+    Row-wise state has a number per row and column shard, [S · rows]. Where the table was cut into
+    another number of them, every part gets the mean of the parts there were, row by row.
+
+    Args:
+        state: as stored.
+        rows: of the table.
+        count: column shards of the table now.
+        begin: where the part begins, in the state of so many column shards.
+        size: of the part.
+    """
+    if len(state.size) > 1 or state.size[0] == count * rows:
+        return state.read(begin, size)
+    row = begin[0] % rows
+    parts = [state.read((first + row,), size) for first in range(0, state.size[0], rows)]
+    return torch.stack(parts).mean(dim=0)
+
+
 def local_shards(tensor: ShardedTensor | None) -> list[Shard]:
     """What this process holds of a sharded tensor."""
     if tensor is None:

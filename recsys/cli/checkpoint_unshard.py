@@ -1,0 +1,20 @@
+"""`recsys checkpoint unshard`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from recsys.training.checkpoint_tools import UnshardConfig, unshard_checkpoint
+from recsys.training.composition import compose
+
+
+def configure(overrides: Sequence[str]) -> UnshardConfig:
+    """Compose conf/checkpoint_unshard.yaml."""
+    return compose("checkpoint_unshard", UnshardConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Write it and say where it is."""
+    Console(stderr=True).print(f"Checkpoint: {unshard_checkpoint(configure(overrides))}")

@@ -1,0 +1,212 @@
+"""Checkpoints as folders: written, cut anew, joined, and recognised where they are damaged."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from recsys.distributed.checkpoint import save
+from recsys.distributed.checkpoint.folder import MANIFEST, METADATA
+from recsys.distributed.checkpoint.load import CheckpointFolder, open_checkpoint
+from recsys.distributed.checkpoint.offline import reshard, unshard
+from recsys.distributed.checkpoint.plugins import write_file
+from recsys.distributed.checkpoint.save import chunks
+from recsys.distributed.checkpoint.tensors import tensors_in
+from recsys.errors import ArtifactError
+
+TABLE = "tower.tables.embedding_bags.item.weight"
+OTHER = "tower.tables.embedding_bags.topic.weight"
+
+
+def content() -> dict[str, Any]:
+    """What Lightning hands over, small: a table with row-wise state, one with a whole state."""
+    draw = torch.Generator().manual_seed(0)
+
+    def tensor(*size: int) -> Tensor:
+        return torch.rand(size, generator=draw)
+
+    state = {
+        "item.weight": {"item.weight.momentum_1": tensor(11)},
+        "topic.weight": {"topic.weight.momentum_1": tensor(5, 8)},
+    }
+    return {
+        "state_dict": {
+            TABLE: tensor(11, 8),
+            OTHER: tensor(5, 8),
+            "dense.weight": tensor(3, 2),
+            "dense.scale": torch.tensor(0.5),
+            "dense.none": torch.empty(0, 4),
+            "dense.half": tensor(4).to(torch.bfloat16),
+        },
+        "fused_tables": {"tower": {"tables": {"state": state}}},
+        "optimizer_states": [
+            {
+                "state": {0: {"step": torch.tensor(7.0), "exp_avg": tensor(3, 2)}},
+                "param_groups": [{"lr": 0.1, "params": [0]}],
+            }
+        ],
+        "loops": {"state_dict": {"loader": [3, torch.arange(2)]}},
+        "global_step": 7,
+    }
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """The same nested content."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The content as one file."""
+    write_file(content(), tmp_path / "one.ckpt")
+    return tmp_path / "one.ckpt"
+
+
+@pytest.fixture
+def folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The content as three ranks have it that cut tables by columns, in chunks of few rows."""
+    monkeypatch.setattr(save, "CHUNK_BYTES", 64)
+    target = tmp_path / "three.ckpt"
+    reshard(open_checkpoint(file), target, 3, "column_wise")
+    return target
+
+
+def test_a_file_is_read_as_it_was_written(file: Path) -> None:
+    stored = open_checkpoint(file)
+    assert stored.step == 7
+    assert_same(stored.whole(), content())
+    assert_same(stored.weights(), content()["state_dict"])
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+@pytest.mark.parametrize("sharding_type", ["table_wise", "row_wise"])
+def test_resharding_loses_nothing(
+    file: Path, tmp_path: Path, world_size: int, sharding_type: str
+) -> None:
+    target = tmp_path / "folder.ckpt"
+    reshard(open_checkpoint(file), target, world_size, sharding_type)
+    stored = open_checkpoint(target)
+    stored.check()
+    assert (stored.step, stored.world_size) == (7, world_size)
+    assert_same(stored.whole(), content())
+    assert_same(stored.weights(), content()["state_dict"])
+    unshard(stored, tmp_path / "again.ckpt")
+    assert_same(open_checkpoint(tmp_path / "again.ckpt").whole(), content())
+
+
+def test_column_shards_have_a_row_wise_state_each(folder: Path, tmp_path: Path) -> None:
+    """Width 8 makes two column shards of four; both start with the whole table's state."""
+    expected = content()
+    states = expected["fused_tables"]["tower"]["tables"]["state"]
+    whole = states["item.weight"]["item.weight.momentum_1"]
+    states["item.weight"]["item.weight.momentum_1"] = whole.repeat(2)
+    assert_same(open_checkpoint(folder).whole(), expected)
+    reshard(open_checkpoint(folder), tmp_path / "back.ckpt", 2, "table_wise")
+    assert_same(open_checkpoint(tmp_path / "back.ckpt").whole(), content())
+
+
+def test_every_rank_writes_a_part_in_small_chunks(folder: Path) -> None:
+    stored = open_checkpoint(folder)
+    assert isinstance(stored, CheckpointFolder)
+    assert set(stored.manifest.files) == {METADATA, "__0_0.distcp", "__1_0.distcp", "__2_0.distcp"}
+    table: Any = stored.tensors()["state_dict", TABLE]
+    assert table.files() == {"__0_0.distcp", "__1_0.distcp"}
+    assert len(table.chunks) == 2 * 3  # 11 rows of 16 bytes by four
+    part = table.read((2, 3), (5, 4))
+    assert torch.equal(part, content()["state_dict"][TABLE][2:7, 3:7])
+
+
+def test_the_rest_is_each_ranks_own(folder: Path) -> None:
+    stored = open_checkpoint(folder)
+    for rank, num_ranks in ((0, 3), (2, 3), (1, 5)):
+        assert_same(stored.rest(rank, num_ranks)["loops"], content()["loops"])
+    places = [place for place, _ in tensors_in(stored.content(1, 3))]
+    assert set(places) == {place for place, _ in tensors_in(content())}
+
+
+@pytest.mark.parametrize("name", [METADATA, "__0_0.distcp", "__1_0.distcp", "__2_0.distcp"])
+def test_damage_is_named(folder: Path, name: str) -> None:
+    path = folder / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ArtifactError, match=rf"{name} is damaged: it has \d+ bytes"):
+        open_checkpoint(folder)
+    path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
+    with pytest.raises(ArtifactError, match=f"{name} is damaged"):
+        open_checkpoint(folder).check()
+    path.unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is missing"):
+        open_checkpoint(folder)
+
+
+def test_ranks_share_the_work_of_checking(folder: Path) -> None:
+    path = folder / "__1_0.distcp"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
+    stored, damaged = open_checkpoint(folder), 0
+    for rank in range(3):
+        try:
+            stored.check(rank, 3)
+        except ArtifactError:
+            damaged += 1
+    assert damaged == 1
+
+
+def test_what_was_not_finished_is_no_checkpoint(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"format_version": 2}))
+    with pytest.raises(ArtifactError, match="format version 2"):
+        open_checkpoint(folder)
+    (folder / MANIFEST).write_text("{")
+    with pytest.raises(ArtifactError, match=f"{MANIFEST} is damaged"):
+        open_checkpoint(folder)
+    (folder / MANIFEST).unlink()
+    with pytest.raises(ArtifactError, match="is no whole checkpoint"):
+        open_checkpoint(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(ArtifactError, match="is not there"):
+        open_checkpoint(folder)
+
+
+class _Harm:
+    """Unpickled it would run a command."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("harm",)
+
+
+def test_a_description_cannot_run_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / METADATA).write_bytes(pickle.dumps(_Harm()))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][METADATA]["bytes"] = (folder / METADATA).stat().st_size
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"names builtins\.print"):
+        open_checkpoint(folder)
+    assert not capsys.readouterr().out
+
+
+@given(
+    begin=st.integers(0, 50),
+    rows=st.integers(1, 60),
+    width=st.integers(1, 9),
+    chunk_bytes=st.integers(1, 400),
+)
+@settings(max_examples=50, deadline=None)
+def test_chunks_cover_a_shard_once(begin: int, rows: int, width: int, chunk_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(save, "CHUNK_BYTES", chunk_bytes)
+        cut = list(chunks((begin, 3), (rows, width), 4))
+    assert [row for (first, _), (count, _) in cut for row in range(first, first + count)] == list(
+        range(begin, begin + rows)
+    )
+    assert all(place[1] == 3 and size[1] == width for place, size in cut)
+    assert all(count * width * 4 <= chunk_bytes or count == 1 for _, (count, _) in cut)
