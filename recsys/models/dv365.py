@@ -231,6 +231,6 @@ class DV365(TableModule):
         return {"row_id": batch.row_id, "predictions": self.predictions(self(batch))}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW on the dense weights; the tables' optimiser runs inside the backward."""
+        """The optimiser of the dense weights; that of the tables runs inside the backward."""
         config = DenseOptimConfig(self.optim.dense, self.optim.schedule)
         return scheduled_optimizer(self, config)

@@ -1,10 +1,11 @@
-"""AdamW for everything that is no embedding table, and the learning-rate schedule of a run."""
+"""The optimiser of everything that is no embedding table, and the learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import lightning
 import torch
@@ -13,20 +14,24 @@ from torch import nn
 from torchrec.distributed.types import ShardedModule
 from torchrec.modules.embedding_modules import EmbeddingBagCollectionInterface
 
+from recsys.optim.shampoo.run_config import ShampooConfig, build_shampoo
+
 
 @dataclass(frozen=True)
 class DenseOptimizerConfig:
-    """AdamW.
+    """AdamW, or Shampoo.
 
     Attributes:
         learning_rate: peak learning rate.
         weight_decay: of matrices; biases and norms are not decayed.
-        betas: decay of the running mean and of the running square.
+        betas: decay of the running mean, and of the running square (and of factor matrices).
+        shampoo: further settings of Shampoo; None for AdamW.
     """
 
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
+    shampoo: ShampooConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,28 @@ def dense_parameters(module: nn.Module) -> list[nn.Parameter]:
     return list(dict.fromkeys(parameters))
 
 
-def build_dense_optimizer(module: nn.Module, config: DenseOptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the dense parameters of ``module``."""
+def build_dense_optimizer(module: nn.Module, config: DenseOptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW or Shampoo over the dense parameters of ``module``.
+
+    Raises:
+        ConfigError: settings of Shampoo that cannot work.
+    """
     parameters = dense_parameters(module)
+    matrices = [p for p in parameters if p.ndim >= 2]
+    others = [p for p in parameters if p.ndim < 2]
+    if config.shampoo is None:
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
     groups = [
-        {
-            "params": [p for p in parameters if p.ndim >= 2],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [(names[id(p)], p) for p in some], "weight_decay": weight_decay}
+        for some, weight_decay in ((matrices, config.weight_decay), (others, 0.0))
+        if some
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    return build_shampoo(groups, config.learning_rate, config.betas, config.shampoo)
 
 
 def schedule_of(
@@ -115,7 +131,7 @@ def schedule_of(
 def scheduled_optimizer(
     module: lightning.LightningModule, config: DenseOptimConfig
 ) -> OptimizerLRSchedulerConfig:
-    """What ``configure_optimizers`` of a module returns: AdamW, its schedule followed by step."""
+    """What ``configure_optimizers`` of a module returns: the optimiser and its curve by step."""
     optimizer = build_dense_optimizer(module, config.dense)
     curve = schedule_of(module, config.schedule)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)

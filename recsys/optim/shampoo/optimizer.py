@@ -152,7 +152,8 @@ class DistributedShampoo(torch.optim.Optimizer):
             if self._distributed is None:
                 self._ranks = OneRank()
             else:
-                self._ranks = SharingRanks(self._distributed, parameters[0].device.type)
+                device = next((one.device.type for one in parameters), "cpu")
+                self._ranks = SharingRanks(self._distributed, device)
             self._loads = [0.0] * self._ranks.size
         return self._ranks
 
