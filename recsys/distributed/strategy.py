@@ -9,9 +9,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch.distributed as dist
 from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from recsys.distributed.checkpoint.plugins import ShardedCheckpoints
 from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
@@ -98,6 +100,12 @@ class TorchRecStrategy(DDPStrategy):
             name: HeldTensor.of(value) if isinstance(value, ShardedTensor) else value
             for name, value in self.lightning_module.state_dict().items()
         }
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """What this process holds of it; Lightning would have a spread state gathered first."""
+        if isinstance(optimizer, LightningOptimizer):
+            optimizer = optimizer._optimizer
+        return optimizer.state_dict()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: _PATH, storage_options: Any | None = None

@@ -21,7 +21,6 @@ from recsys.distributed.checkpoint.tensors import (
     WEIGHTS,
     HeldTensor,
     StoredTensor,
-    TensorInFile,
     state_part,
     tensors_in,
 )
@@ -127,12 +126,7 @@ def take_weights(model: pl.LightningModule, config: WarmStartConfig) -> Taken:
     checkpoint = open_checkpoint(Path(str(config.checkpoint)))
     checkpoint.check()
     stored = checkpoint.tensors()
-    small = {
-        name: TensorInFile(value)
-        for name, value in checkpoint.rest()[WEIGHTS].items()
-        if isinstance(value, Tensor) and value.ndim == 0
-    }
-    sources = {str(place[1]): one for place, one in stored.items() if place[0] == WEIGHTS} | small
+    sources = {str(place[1]): one for place, one in stored.items() if place[0] == WEIGHTS}
     old_names = _old_names(sources, config)
     held, growing = held_weights(model), _tables(model)
     taken = Taken(ignored=_refuse_unmatched(sources, old_names, held, config))

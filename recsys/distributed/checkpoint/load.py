@@ -88,7 +88,7 @@ class StoredCheckpoint(ABC):
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole."""
-        weights = dict(self.rest()[WEIGHTS])  # those without dimension are in it
+        weights = dict(self.rest()[WEIGHTS])  # the empty ones are in it
         stored = self.tensors().items()
         return weights | {
             str(place[1]): tensor.whole() for place, tensor in stored if place[0] == WEIGHTS

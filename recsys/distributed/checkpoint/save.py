@@ -147,6 +147,9 @@ def chunks(
     begin: Sequence[int], size: Sequence[int], item_bytes: int
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Cut a shard by rows: where each chunk begins in the whole tensor, and its size."""
+    if not size:  # a number
+        yield (), ()
+        return
     row_bytes = item_bytes
     for count in size[1:]:
         row_bytes *= count

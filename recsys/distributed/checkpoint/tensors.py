@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
+from torch.distributed.tensor import DTensor
 
 #: Where a part of a whole tensor begins, and the part.
 Shard = tuple[tuple[int, ...], Tensor]
@@ -38,10 +39,15 @@ class HeldTensor:
 
     @classmethod
     def of(cls, value: Tensor | ShardedTensor) -> HeldTensor:
-        """This process's shards of a sharded tensor, or all of a plain one."""
+        """This process's shards of a sharded tensor, or all of one that is whole on this rank.
+
+        A ``DTensor`` is one that only some ranks have, such as a block of Shampoo's state.
+        """
         if isinstance(value, ShardedTensor):
             size = tuple(value.metadata().size)
             return cls(size, tuple(local_shards(value)))
+        if isinstance(value, DTensor):
+            value = value.to_local()
         return cls(tuple(value.shape), (((0,) * value.ndim, value.detach()),))
 
     def copied(self) -> HeldTensor:
@@ -126,7 +132,7 @@ def local_shards(tensor: ShardedTensor | None) -> list[Shard]:
 
 
 def tensors_in(content: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
-    """Tensors below ``TENSOR_PARTS``, of at least one dimension, and their places."""
+    """Tensors below ``TENSOR_PARTS`` that are not empty, and their places."""
     for part in TENSOR_PARTS:
         if part in content:
             yield from _tensors_below((part,), content[part])
@@ -173,4 +179,4 @@ def _emptied(value: Any) -> Any:
 def _is_tensor(value: Any) -> bool:
     if isinstance(value, (HeldTensor, StoredTensor)):
         return True
-    return isinstance(value, Tensor) and value.ndim > 0 and value.numel() > 0
+    return isinstance(value, Tensor) and value.numel() > 0
