@@ -33,6 +33,8 @@ def precondition(directions: Tensor, roots: Sequence[Tensor]) -> Tensor:
         directions: [K, d₁, …, dₖ].
         roots: one symmetric [K, dᵢ, dᵢ] per dimension, of the same type.
     """
+    if len(roots) == 1:  # a row times a symmetric matrix is the fastest product of the two
+        return torch.bmm(directions.unsqueeze(1), roots[0]).squeeze(1)
     if len(roots) == 2:
         return torch.bmm(torch.bmm(roots[0], directions), roots[1])
     for root in roots:

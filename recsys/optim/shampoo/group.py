@@ -33,6 +33,7 @@ class ParameterGroup:
         guards: failures so far.
         blocks: of each rank, lists of blocks of one shape.
         stacks: the state of this rank's blocks.
+        direction_shapes: of each rank's search directions: [K, …] for each list of blocks.
     """
 
     def __init__(
@@ -63,6 +64,10 @@ class ParameterGroup:
         own = self.blocks[rank]
         self.stacks = [new_stack(alike, settings, *self._kind(alike[0])) for alike in own]
         self._schedule = RootSchedule(own, settings)
+        self.direction_shapes = [
+            [torch.Size((len(alike), *alike[0].shape)) for alike in stacks]
+            for stacks in self.blocks
+        ]
 
     def _kind(self, block: Block) -> tuple[torch.dtype, torch.device]:
         parameter = self.parameters[block.parameter]
@@ -74,14 +79,6 @@ class ParameterGroup:
         for block in blocks:
             stacks.setdefault((block.shape, *self._kind(block)), []).append(block)
         return list(stacks.values())
-
-    @property
-    def direction_shapes(self) -> list[list[torch.Size]]:
-        """Of every rank: [K, …] each."""
-        return [
-            [torch.Size((len(alike), *alike[0].shape)) for alike in stacks]
-            for stacks in self.blocks
-        ]
 
     def directions(self, gradients: Mapping[int, Tensor], settings: GroupSettings) -> list[Tensor]:
         """Update the state of this rank's blocks.

@@ -193,7 +193,7 @@ class DistributedShampoo(torch.optim.Optimizer):
                 list(islice(tensors, len(stacks)))
                 for tensors, stacks in zip(of_ranks, work.blocks, strict=True)
             ]
-            work.apply(own, group["lr"])
+            work.apply(own, float(group["lr"]))
         return loss
 
     def _directions(self) -> list[Tensor]:
