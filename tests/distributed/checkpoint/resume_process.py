@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch.distributed as dist
 
 from recsys.distributed.config import StrategyConfig, TableConstraint
 from recsys.distributed.strategy import TorchRecStrategy
+from recsys.optim.shampoo.run_config import ShampooConfig
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 import forked  # noqa: E402
@@ -20,6 +22,8 @@ from dv365_process import make_model, samples  # noqa: E402
 
 STEPS = 4
 SAVED = 2
+#: Each rank has the state of its own blocks alone.
+SHAMPOO = ShampooConfig(precondition_frequency=1, max_preconditioner_dim=8)
 
 
 def constraints(sharding_type: str) -> StrategyConfig:
@@ -69,7 +73,10 @@ def train(
         default_root_dir=target.parent,
         callbacks=[SaveAt(steps, target)],
     )
-    model = make_model(settings["optimizer"])
+    model = make_model(settings["tables"])
+    if settings["shampoo"]:
+        dense = replace(model.optim.dense, shampoo=SHAMPOO)
+        model.optim = replace(model.optim, dense=dense)
     # a plain loader begins anew: what is left comes first
     loader = samples.loader(batches[done:] + batches[:done])
     trainer.fit(model, loader, ckpt_path=source, weights_only=True)
@@ -89,6 +96,11 @@ RUNS: dict[str, tuple[str | None, int, int, str, str, bool]] = {
     "one": (None, SAVED, 1, "column_wise", "adagrad", False),
     "one_on_two": ("one", SAVED, 2, "table_wise", "adagrad", False),
     "two_on_two_by_columns": ("one_on_two", SAVED, 2, "column_wise", "adagrad", False),
+    "shampoo_half": (None, SAVED, 2, "table_wise", "sgd", True),
+    "shampoo_whole": (None, STEPS, 2, "table_wise", "sgd", False),
+    "shampoo_resumed": ("shampoo_half", STEPS, 2, "table_wise", "sgd", False),
+    "shampoo_on_three": ("shampoo_half", SAVED, 3, "table_wise", "sgd", False),
+    "shampoo_on_one": ("shampoo_half", SAVED, 1, "table_wise", "sgd", False),
 }
 
 
@@ -98,7 +110,8 @@ def main(folder: Path) -> None:
         settings = {
             "world_size": world_size,
             "sharding_type": sharding_type,
-            "optimizer": optimizer,
+            "tables": optimizer,
+            "shampoo": name.startswith("shampoo"),
             "in_background": in_background,
         }
         path = None if source is None else folder / f"{source}.ckpt"

@@ -14,12 +14,12 @@ import torch
 
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
+from recsys.distributed.checkpoint.tensors import TENSOR_PARTS, tensors_in
 from recsys.optim.fused import merged_columns
 
 from ..ranks import ROOT, module_of
 
 PROCESS = Path(__file__).with_name("resume_process.py")
-PARTS = ("state_dict", "fused_tables", "optimizer_states")
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,10 @@ def _rows(weights: dict[str, torch.Tensor], table: str) -> int:
 
 
 def assert_same(first: dict[str, Any], second: dict[str, Any], rtol: float = 0) -> None:
-    """Weights and optimisers are the same."""
-    for part in PARTS:
-        torch.testing.assert_close(first[part], second[part], rtol=rtol, atol=0)
+    """Weights and optimiser states are the same."""
+    ours, expected = dict(tensors_in(first)), dict(tensors_in(second))
+    assert {place[0] for place in expected} <= set(TENSOR_PARTS)
+    torch.testing.assert_close(ours, expected, rtol=rtol, atol=0)
 
 
 def test_a_run_that_was_stopped_equals_the_one_that_was_not(folder: Path) -> None:
@@ -98,6 +99,13 @@ def test_cut_by_columns_on_three_ranks_each_part_starts_with_the_whole_tables_st
 @pytest.mark.parametrize("name", ["one_on_two", "two_on_two_by_columns"])
 def test_adagrad_does_not_care_how_tables_are_cut(folder: Path, name: str) -> None:
     assert_same(saved(folder, name), saved(folder, "one"))
+
+
+def test_an_optimiser_spread_over_the_ranks_is_saved_where_it_lies(folder: Path) -> None:
+    """Shampoo: each rank writes the state of its blocks; others take what is theirs."""
+    assert_same(saved(folder, "shampoo_resumed"), saved(folder, "shampoo_whole"))
+    for name in ("shampoo_on_three", "shampoo_on_one"):
+        assert_same(saved(folder, name), saved(folder, "shampoo_half"))
 
 
 def test_no_file_holds_the_tables_of_all_ranks(folder: Path) -> None:
