@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.config import StrategyConfig, TableConstraint
 from recsys.distributed.processes import process_group
 from recsys.distributed.strategy import TorchRecStrategy
@@ -52,6 +53,6 @@ def test_losses_are_those_of_one_process_on_the_cpu(
         )
     assert not dist.is_initialized()
     assert on_gpu["losses"] == pytest.approx(expected["losses"], rel=1e-3)
-    state = torch.load(on_gpu["path"], weights_only=False)["state_dict"]
-    for name, value in torch.load(expected["path"], weights_only=False)["state_dict"].items():
-        torch.testing.assert_close(state[name].cpu(), value, rtol=1e-2, atol=1e-3, msg=name)
+    state = open_checkpoint(on_gpu["path"]).weights()
+    for name, value in open_checkpoint(expected["path"]).weights().items():
+        torch.testing.assert_close(state[name], value, rtol=1e-2, atol=1e-3, msg=name)

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed.checkpoint.metadata import Metadata
 
 _KNOWN = {
@@ -21,19 +22,7 @@ _KNOWN = {
     },
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
     "torch.serialization": {"_get_layout"},
-    "torch": {
-        "Size",
-        "bfloat16",
-        "bool",
-        "float16",
-        "float32",
-        "float64",
-        "int16",
-        "int32",
-        "int64",
-        "int8",
-        "uint8",
-    },
+    "torch": {"Size"},
     "pathlib": {"PosixPath"},
     "pathlib._local": {"PosixPath"},  # Python 3.13's name
 }
@@ -41,7 +30,8 @@ _KNOWN = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if name not in _KNOWN.get(module, ()):
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if not is_dtype and name not in _KNOWN.get(module, ()):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return super().find_class(module, name)
 

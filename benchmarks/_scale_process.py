@@ -1,0 +1,232 @@
+"""One process of `recsys bench scale`, pinned to a core: a training, or a checkpoint."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import psutil
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from benchmarks._training import build_model
+from recsys.data.datamodule import RequestDataModule
+from recsys.data.dataset import PreparedDataset
+from recsys.data.schema import Split
+from recsys.data.sequences import SequenceBatch
+from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.distributed.checkpoint.save import items_of, write_folder
+from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
+from recsys.distributed.config import TORCHREC, StrategyConfig
+from recsys.distributed.placement import Sharded
+from recsys.distributed.processes import process_group
+from recsys.distributed.strategy import TorchRecStrategy
+from recsys.models.dv365 import DV365
+from recsys.models.nxtpost import NxtPost, NxtPostConfig
+from recsys.optim.dense import DenseOptimConfig
+from recsys.training.systems.dv365 import DV365RunConfig
+
+#: Steps that are not measured.
+WARM_UP = 3
+#: Posts of NxtPost's corpus, their width, events of a history, and labels.
+_POSTS, _WIDTH, _EVENTS, _LABELS = 20_000, 64, 50, 4
+#: Batches that are made before the training, and trained on in turn.
+_BATCHES = 4
+_TABLE_WIDTH = 64
+_MINUTES = 10.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured.
+
+    Attributes:
+        system: ``dv365`` or ``nxtpost``.
+        processes: number of ranks.
+        plain: a loop over the same modules without Lightning, for one process.
+        requests: requests or users per process and step.
+        steps: measured ones.
+        run: configuration of DV365 and of its data; NxtPost takes features and surfaces from it.
+    """
+
+    system: str
+    processes: int
+    plain: bool
+    requests: int
+    steps: int
+    run: DV365RunConfig
+
+
+def train(task: Task) -> dict[str, float]:
+    """Median seconds of a step, and bytes that a step sends over the loopback interface."""
+    with _pinned(task.processes):
+        dataset = PreparedDataset.open(task.run.data.out_folder)
+        build = {"dv365": _dv365, "nxtpost": _nxtpost}[task.system]
+        model, batches = build(task, dataset)
+        meter = _Meter()
+        if task.plain:
+            _plain_loop(model, batches, task.steps, meter)
+        else:
+            _under_strategy(model, batches, task.steps, meter)
+        return meter.figures()
+
+
+def checkpoint(folder: str, mebibytes: int, processes: int) -> dict[str, float]:
+    """Seconds to write and to read a table of this size, of which every process has a share."""
+    with _pinned(processes):
+        rank = dist.get_rank()
+        rows = mebibytes * 2**20 // 4 // _TABLE_WIDTH // processes
+        shard = ((rank * rows, 0), torch.rand(rows, _TABLE_WIDTH))
+        name = "tables.embedding_bags.item.weight"
+        held = HeldTensor((rows * processes, _TABLE_WIDTH), (shard,))
+        items = items_of({WEIGHTS: {name: held}, "global_step": 1}, rank, copied=False)
+        group = dist.new_group(backend="gloo")
+        path = Path(folder) / f"{processes}.ckpt"
+
+        def read() -> None:
+            stored = open_checkpoint(path)
+            stored.check(rank, processes)
+            stored.tensors()[WEIGHTS, name].copy_to([shard])
+
+        return {
+            "write": _seconds(lambda: write_folder(items, path, 1, group)),
+            "read": _seconds(read),
+        }
+
+
+@contextmanager
+def _pinned(processes: int) -> Iterator[None]:
+    """Meet the other processes, each on a core of its own."""
+    cores = sorted(os.sched_getaffinity(0))
+    rank = int(os.environ["RANK"])
+    os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    torch.set_num_threads(1)
+    with process_group(processes, "gloo", _MINUTES):
+        yield
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    """Until all processes are done."""
+    dist.barrier()
+    start = time.perf_counter()
+    work()
+    dist.barrier()
+    return time.perf_counter() - start
+
+
+class _Meter(lightning.Callback):
+    """Notes time and traffic at the end of every step."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+        self.sent: list[int] = []
+
+    def tick(self) -> None:
+        """A step is done."""
+        self.moments.append(time.perf_counter())
+        self.sent.append(psutil.net_io_counters(pernic=True)["lo"].bytes_sent)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.tick()
+
+    def figures(self) -> dict[str, float]:
+        """Of the steps after the first few."""
+        moments, sent = self.moments[WARM_UP:], self.sent[WARM_UP:]
+        durations = [after - before for before, after in itertools.pairwise(moments)]
+        return {
+            "seconds": statistics.median(durations),
+            "bytes": (sent[-1] - sent[0]) / len(durations),
+        }
+
+
+def _dv365(task: Task, dataset: PreparedDataset) -> tuple[DV365, list[Any]]:
+    """The model of `recsys train`, and batches of the fit split."""
+    data = RequestDataModule(task.run.loader, dataset)
+    sample = data._requests(Split.FIT)
+    first = dist.get_rank() * _BATCHES * task.requests
+    positions = torch.arange(first, first + _BATCHES * task.requests) % len(sample)
+    parts = positions.view(_BATCHES, task.requests).numpy()
+    return build_model(task.run, dataset), [sample[part] for part in parts]
+
+
+def _nxtpost(task: Task, dataset: PreparedDataset) -> tuple[NxtPost, list[Any]]:
+    """The default tower over random post embeddings and random histories."""
+    torch.manual_seed(0)
+    posts = F.normalize(torch.randn(_POSTS, _WIDTH), dim=1)
+    model = NxtPost(NxtPostConfig(), dataset.manifest, posts, DenseOptimConfig())
+    torch.manual_seed(dist.get_rank())
+    return model, [_histories(task.requests, dataset) for _ in range(_BATCHES)]
+
+
+def _histories(users: int, dataset: PreparedDataset) -> SequenceBatch:
+    features = dataset.user_features
+
+    def ids(count: int, high: int) -> Tensor:
+        return torch.randint(1, high, (count,))
+
+    events = users * _EVENTS
+    return SequenceBatch(
+        user=torch.arange(users),
+        request_time=torch.full((users,), 10**9),
+        lengths=torch.full((users,), _EVENTS),
+        item=ids(events, _POSTS),
+        action_type=ids(events, 2),
+        surface=torch.zeros(events, dtype=torch.int64),
+        timestamp=torch.arange(events) * 1000,
+        label_lengths=torch.full((users,), _LABELS),
+        label_item=ids(users * _LABELS, _POSTS),
+        user_categorical=torch.from_numpy(features.categorical[:users].astype("int64")),
+        user_dense=torch.from_numpy(features.dense[:users].copy()),
+        query_id=torch.arange(users),
+    )
+
+
+def _under_strategy(model: Any, batches: list[Any], steps: int, meter: _Meter) -> None:
+    total = WARM_UP + steps + 1
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=int(os.environ["LOCAL_WORLD_SIZE"]),
+        strategy=TorchRecStrategy(StrategyConfig(name=TORCHREC)),
+        max_steps=total,
+        use_distributed_sampler=False,
+        inference_mode=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=[meter],
+    )
+    repeated = [batches[step % len(batches)] for step in range(total)]
+    trainer.fit(model, DataLoader(repeated, batch_size=None))  # type: ignore[arg-type]
+
+
+def _plain_loop(model: Any, batches: list[Any], steps: int, meter: _Meter) -> None:
+    """Forward, backward and updates, as short as PyTorch allows."""
+    if isinstance(model, DV365):
+        model.placement = Sharded(StrategyConfig(name=TORCHREC), torch.device("cpu"), 1)
+        model.configure_model()
+    optimizer = model.configure_optimizers()["optimizer"]
+    for step in range(WARM_UP + steps + 1):
+        batch = batches[step % len(batches)]
+        optimizer.zero_grad()
+        if isinstance(model, DV365):
+            loss = model.loss(model(batch), batch.labels)
+        else:
+            loss = model._total(model.losses(batch))
+        loss.backward()
+        if isinstance(model, DV365):
+            model.on_after_backward()
+        optimizer.step()
+        meter.tick()

@@ -1,0 +1,124 @@
+"""What the strategy costs: samples per second on one process and two, beside a plain loop.
+
+DV365 as in `experiment=demo` on a simulated log, and NxtPost over random posts and histories, are
+trained under ``strategy=torchrec`` on one process and on two, each pinned to a core and with one
+thread, and on one process by a plain PyTorch loop over the same TorchRec modules. Batches are made
+before. Strategy and loop alternate, and the overhead is the median of the rounds' ratios.
+
+Bytes are those that the loopback interface sends within a step, of whatever runs on the machine. A
+checkpoint is a table that all processes hold a share of: written with fsync by every process, then
+read into its shards, checksums included; what was just written lies in the page cache.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks._scale_process import Task, checkpoint, train
+from recsys.cli.simulate import configure as configure_simulation
+from recsys.data.prepare import prepare
+from recsys.data.simulator.simulate import simulate
+from recsys.distributed.processes import on_processes
+from recsys.training.composition import compose
+from recsys.training.systems.dv365 import DV365RunConfig
+
+DESCRIPTION = "samples per second on 1 and 2 processes, overhead of the strategy, checkpoints"
+
+#: What the strategy should cost at most beside a plain loop.
+AIM = 0.05
+_SYSTEMS = ("dv365", "nxtpost")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the benchmark.
+
+    Attributes:
+        users: of the simulated log.
+        requests: requests or users per process and step.
+        steps: measured steps of each training.
+        rounds: of strategy and plain loop.
+        checkpoint_mib: size of the checkpoint.
+    """
+
+    users: int = 300
+    requests: int = 64
+    steps: int = 30
+    rounds: int = 3
+    checkpoint_mib: int = 512
+
+
+def run(config: Config) -> dict[str, object]:
+    """Measure, print a table, and return the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_config = _prepared(config, Path(folder))
+        figures = {name: _measured(name, config, run_config) for name in _SYSTEMS}
+        sizes = config.checkpoint_mib / 1024
+        checkpoints = {
+            str(processes): {
+                name: seconds / sizes
+                for name, seconds in on_processes(
+                    processes, checkpoint, folder, config.checkpoint_mib, processes
+                ).items()
+            }
+            for processes in (1, 2)
+        }
+    _print(figures, checkpoints)
+    return {
+        "config": asdict(config),
+        "cores": psutil.cpu_count(),
+        "systems": figures,
+        "checkpoint_seconds_per_gib": checkpoints,
+    }
+
+
+def _prepared(config: Config, folder: Path) -> DV365RunConfig:
+    simulation = configure_simulation(
+        ["simulator=demo", f"simulator.users={config.users}", f"out={folder / 'log'}"]
+    )
+    simulate(simulation.simulator, Path(simulation.out))
+    data = (f"data.path={folder / 'log'}", f"data.out={folder / 'prepared'}")
+    run_config = compose("train", DV365RunConfig, ["experiment=demo", *data])
+    prepare(run_config.data)
+    return run_config
+
+
+def _measured(system: str, config: Config, run_config: DV365RunConfig) -> dict[str, float]:
+    def step(processes: int, plain: bool) -> dict[str, float]:
+        task = Task(system, processes, plain, config.requests, config.steps, run_config)
+        return on_processes(processes, train, task)
+
+    rounds = [(step(1, False)["seconds"], step(1, True)["seconds"]) for _ in range(config.rounds)]
+    one = statistics.median(strategy for strategy, _ in rounds)
+    two = step(2, False)
+    return {
+        "samples_per_second_1": config.requests / one,
+        "samples_per_second_2": 2 * config.requests / two["seconds"],
+        "samples_per_second_plain": config.requests / statistics.median(loop for _, loop in rounds),
+        "overhead": statistics.median(strategy / loop - 1 for strategy, loop in rounds),
+        "bytes_per_step_2": two["bytes"],
+    }
+
+
+def _print(figures: dict[str, dict[str, float]], checkpoints: dict[str, dict[str, float]]) -> None:
+    table = Table("", *figures, title="samples per second")
+    for label, key, form in (
+        ("1 process", "samples_per_second_1", ",.0f"),
+        ("2 processes", "samples_per_second_2", ",.0f"),
+        ("1 process, plain loop", "samples_per_second_plain", ",.0f"),
+        (f"overhead (aim: under {AIM:.0%})", "overhead", ".1%"),
+        ("bytes per step, 2 processes", "bytes_per_step_2", ",.0f"),
+    ):
+        table.add_row(label, *(format(one[key], form) for one in figures.values()))
+    Console().print(table)
+    table = Table("checkpoint", "write, s / GiB", "read, s / GiB")
+    for processes, one in checkpoints.items():
+        table.add_row(f"{processes} process(es)", f"{one['write']:.2f}", f"{one['read']:.2f}")
+    Console().print(table)
