@@ -148,7 +148,7 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
         Preemption(checkpoints),
     ]
     if config.warm_start.checkpoint is not None and not config.resume:
-        callbacks.append(WarmStart(config.warm_start))
+        callbacks.append(WarmStart(config.warm_start, run_dir))
     if settings.progress_bar:
         callbacks.append(ProgressBar())
     try:

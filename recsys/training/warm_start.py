@@ -14,6 +14,8 @@ from omegaconf import MISSING
 from rich.console import Console
 from torch import Tensor, nn
 
+from recsys.data.manifest import FILE_NAME, DatasetManifest
+from recsys.data.prepare import GROWN_FROM
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import is_table, table_of_state
 from recsys.distributed.checkpoint.tensors import (
@@ -97,10 +99,16 @@ class Taken:
 
 
 class WarmStart(pl.Callback):
-    """Takes the weights before the first step, each process those that it holds."""
+    """Takes the weights before the first step, each process those that it holds.
 
-    def __init__(self, config: WarmStartConfig) -> None:
+    Args:
+        config: where they come from.
+        run_dir: of the new run.
+    """
+
+    def __init__(self, config: WarmStartConfig, run_dir: Path) -> None:
         self.config = config
+        self.run_dir = run_dir
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take them, and say what was taken.
@@ -111,8 +119,24 @@ class WarmStart(pl.Callback):
         """
         taken = take_weights(pl_module, self.config)
         if trainer.is_global_zero:
-            for line in report(taken, str(self.config.checkpoint)):
+            lines = list(report(taken, str(self.config.checkpoint)))
+            if ids_differ(Path(str(self.config.checkpoint)), self.run_dir):
+                lines.append(
+                    "  note: the checkpoint is of another data set, whose rows mean other ids; "
+                    "ignore the tables of ids."
+                )
+            for line in lines:
                 Console(stderr=True, soft_wrap=True).print(line, highlight=False, markup=False)
+
+
+def ids_differ(checkpoint: Path, run_dir: Path) -> bool:
+    """Whether a checkpoint in a run folder is of a data set that this run's has not grown from."""
+    folder = checkpoint.parent.parent
+    if not (folder / FILE_NAME).is_file():
+        return False  # nobody knows
+    old, new = DatasetManifest.load(folder), DatasetManifest.load(run_dir)
+    grown_from = new.preparation.get(GROWN_FROM, [])
+    return old.fingerprint not in (new.fingerprint, *grown_from)
 
 
 @torch.no_grad()

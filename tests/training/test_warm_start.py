@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 from torchrec import EmbeddingBagConfig, KeyedJaggedTensor
 
+from recsys.data.manifest import DatasetManifest
+from recsys.data.prepare import GROWN_FROM
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard
 from recsys.distributed.checkpoint.plugins import write_file
@@ -22,10 +25,29 @@ from recsys.training.config import TrainerConfig
 from recsys.training.load import load_run
 from recsys.training.run import train
 from recsys.training.systems.dv365 import DV365RunConfig
-from recsys.training.warm_start import RenamedConfig, WarmStartConfig, report, take_weights
+from recsys.training.warm_start import (
+    RenamedConfig,
+    WarmStartConfig,
+    ids_differ,
+    report,
+    take_weights,
+)
 
 from .conftest import TINY_RUN
 
+MANIFEST = DatasetManifest(
+    name="test",
+    source="test",
+    tasks=(),
+    features=(),
+    vocabulary_sizes={},
+    surfaces=(),
+    media_types=(),
+    split_bounds={},
+    counts={},
+    rejected={},
+    fingerprint="",
+)
 STATE = "{0}.weight", "{0}.weight.momentum_1"
 
 
@@ -178,6 +200,18 @@ def test_a_run_starts_from_another(
     assert "Warm start from" in capsys.readouterr().err
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=0, atol=1e-6, msg=name)
+
+
+def test_other_ids_are_noticed(tmp_path: Path) -> None:
+    for name, fingerprint, grown_from in (("old", "a", []), ("new", "b", ["a"]), ("else", "c", [])):
+        (tmp_path / name).mkdir()
+        manifest = replace(MANIFEST, fingerprint=fingerprint, preparation={GROWN_FROM: grown_from})
+        manifest.save(tmp_path / name)
+    checkpoint = tmp_path / "old" / "checkpoints" / "best.ckpt"
+    assert not ids_differ(checkpoint, tmp_path / "old")
+    assert not ids_differ(checkpoint, tmp_path / "new")
+    assert ids_differ(checkpoint, tmp_path / "else")
+    assert not ids_differ(tmp_path / "alone.ckpt", tmp_path / "else")
 
 
 def test_settings_of_checkpoints_are_checked() -> None:
