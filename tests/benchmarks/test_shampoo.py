@@ -19,6 +19,12 @@ def test_the_bound_by_hand() -> None:
     assert side.shampoo_arithmetic([wide.weight]) == 4 * 6000 * 1006
 
 
+def test_the_resnet_has_as_many_weights_as_the_paper_s() -> None:
+    """25,557,032, as torchvision's."""
+    model = side.resnet50({"resnet50_pixels": 32, "resnet50_images": 1}, [])
+    assert sum(one.numel() for one in model.parameters) == 25_557_032
+
+
 def test_steps_between_roots() -> None:
     assert shampoo._step_seconds(1.0, 11.0, 10) == pytest.approx(2.0)
 

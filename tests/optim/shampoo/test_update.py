@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from recsys.optim import (
     AdaGradGrafting,
     AdamGrafting,
+    CoupledHigherOrder,
+    CoupledNewton,
     DistributedShampoo,
     Momentum,
+    QRTracking,
     RMSpropGrafting,
     SGDGrafting,
 )
@@ -255,6 +258,23 @@ def test_a_closure_is_called_with_gradients() -> None:
     before = loss().item()
     assert optimizer.step(loss).item() == before
     assert loss().item() < before
+
+
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [(CoupledNewton(), 1e-5), (CoupledHigherOrder(4), 1e-5), (QRTracking(), 1e-2)],
+)
+def test_every_root_method_trains_alike(method: Any, precision: float) -> None:
+    ours, exact = parameter(shape=(9, 8)), parameter(shape=(9, 8))
+    options: dict[str, Any] = {
+        "betas": (0.9, 0.95), "epsilon": 1e-2, "max_preconditioner_dim": 8,
+        "grafting": AdamGrafting(), "preconditioner_dtype": torch.float64,
+    }  # fmt: skip
+    run(DistributedShampoo([exact], **options), exact, 20)
+    optimizer = DistributedShampoo([ours], root_inverse=method, **options)
+    run(optimizer, ours, 20)
+    assert optimizer.kept_roots == 0
+    assert 0 < relative(ours, exact.detach().numpy()) < precision
 
 
 def test_roots_spread_over_steps() -> None:
