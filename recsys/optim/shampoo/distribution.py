@@ -90,13 +90,13 @@ class SharingRanks(Ranks):
 
     Args:
         config: type of what is sent, and how many ranks share a copy of the state.
-        device_type: of the parameters.
+        device: of the parameters.
 
     Raises:
         ConfigError: there are no processes, or they cannot be divided into such groups.
     """
 
-    def __init__(self, config: DDPDistribution, device_type: str) -> None:
+    def __init__(self, config: DDPDistribution, device: torch.device) -> None:
         if not dist.is_initialized():
             raise ConfigError(
                 "Shampoo: distributed=DDPDistribution(...) needs torch.distributed; call "
@@ -109,14 +109,14 @@ class SharingRanks(Ranks):
                 f"Shampoo: ranks_per_group is {self.size}, it must divide the {world} ranks."
             )
         mesh = init_device_mesh(
-            device_type, (world // self.size, self.size), mesh_dim_names=("copies", "ranks")
+            device.type, (world // self.size, self.size), mesh_dim_names=("copies", "ranks")
         )
         #: the ranks that hold the same blocks as this one
         self._copies = mesh["copies"]
         self._group = mesh["ranks"].get_group()
         self.rank = mesh["ranks"].get_local_rank()
         self._dtype = config.communication_dtype
-        self._device = device_type
+        self._device = device
 
     def exchange(
         self,

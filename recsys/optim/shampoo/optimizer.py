@@ -152,7 +152,7 @@ class DistributedShampoo(torch.optim.Optimizer):
             if self._distributed is None:
                 self._ranks = OneRank()
             else:
-                device = next((one.device.type for one in parameters), "cpu")
+                device = next((one.device for one in parameters), torch.device("cpu"))
                 self._ranks = SharingRanks(self._distributed, device)
             self._loads = [0.0] * self._ranks.size
         return self._ranks
