@@ -129,6 +129,9 @@ VERBS = (
             "recsys train experiment=dv365_ebnerd trainer.max_epochs=2",
             "recsys train experiment=dv365_ebnerd "
             "warm_start.checkpoint=runs/mine/checkpoints/best.ckpt",
+            "recsys train data=log data.path=log.parquet data.out=prepared/mine run_dir=runs/mine",
+            "recsys train system=nxtpost data=log data.path=log.parquet data.out=prepared/mine "
+            "posts.path=posts.parquet run_dir=runs/posts",
             "recsys train run_dir=runs/mine resume=true",
         ),
     ),
@@ -162,7 +165,8 @@ VERBS = (
     Verb(
         "export",
         "export",
-        "Write the user tower of a run as a TorchScript artifact with quantised tables.",
+        "Write the user tower of a run as a TorchScript artifact: DV365 with quantised tables, "
+        "NxtPost in float and int8.",
         ("recsys export run_dir=runs/mine",),
     ),
     Verb(
@@ -230,14 +234,18 @@ def _global_options(
 
 
 def _register(group: typer.Typer, verb: Verb) -> None:
-    @group.command(verb.name, help=verb.summary, epilog=_examples(verb.examples))
+    @group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
     def command(
         overrides: Annotated[
             list[str] | None,
-            typer.Argument(metavar="KEY=VALUE", help="Settings, as in conf/."),
+            typer.Argument(metavar="KEY=VALUE", help="Settings, as in the file below."),
         ] = None,
     ) -> None:
         importlib.import_module(f"recsys.cli.{verb.module}").run(overrides or [])
+
+
+def _epilog(verb: Verb) -> str:
+    return f"Settings: conf/{verb.module}.yaml, with comments.\n\n{_examples(verb.examples)}"
 
 
 def _examples(commands: Sequence[str]) -> str:
