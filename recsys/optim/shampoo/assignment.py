@@ -46,13 +46,12 @@ class RootSchedule:
 
     Args:
         stacks: the blocks of each stack.
-        settings: of their group.
     """
 
-    def __init__(self, stacks: Sequence[Sequence[Block]], settings: GroupSettings) -> None:
-        costs = [block_cost(block, settings) for blocks in stacks for block in blocks]
-        turns = iter(assign(costs, [0.0] * settings.precondition_frequency))
-        self._turns = [[next(turns) for _ in blocks] for blocks in stacks]
+    def __init__(self, stacks: Sequence[Sequence[Block]]) -> None:
+        self._stacks = stacks
+        self._frequency = 0
+        self._turns: list[list[int]] = []
 
     def due(self, settings: GroupSettings, step: int) -> list[list[int]]:
         """Positions of the blocks of each stack that are due at a step, which counts from 1."""
@@ -60,7 +59,19 @@ class RootSchedule:
         turn = step % frequency
         if settings.spread_root_inverse:
             if step <= settings.start - frequency:
-                return [[] for _ in self._turns]
-            return [[row for row, one in enumerate(turns) if one == turn] for turns in self._turns]
+                return [[] for _ in self._stacks]
+            return [
+                [row for row, one in enumerate(turns) if one == turn]
+                for turns in self._turns_of(settings)
+            ]
         now = step == settings.start or (step > settings.start and turn == 0)
-        return [list(range(len(turns))) if now else [] for turns in self._turns]
+        return [list(range(len(blocks))) if now else [] for blocks in self._stacks]
+
+    def _turns_of(self, settings: GroupSettings) -> list[list[int]]:
+        """The turn of every block; dealt anew where a loaded state changed the frequency."""
+        if self._frequency != settings.precondition_frequency:
+            self._frequency = settings.precondition_frequency
+            costs = [block_cost(block, settings) for blocks in self._stacks for block in blocks]
+            turns = iter(assign(costs, [0.0] * self._frequency))
+            self._turns = [[next(turns) for _ in blocks] for blocks in self._stacks]
+        return self._turns

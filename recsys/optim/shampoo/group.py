@@ -47,7 +47,8 @@ class ParameterGroup:
     ) -> None:
         self.parameters = parameters
         self.names = names
-        self.step = torch.tensor(0.0)
+        # whatever the default type is: bfloat16 counts to 256
+        self.step = torch.tensor(0.0, dtype=torch.float32, device="cpu")
         self.guards = Guards(names, max_failures)
         largest = settings.max_preconditioner_dim
         self._shapes = [merged_shape(one.shape, largest) for one in parameters]
@@ -63,7 +64,7 @@ class ParameterGroup:
         ]
         own = self.blocks[rank]
         self.stacks = [new_stack(alike, settings, *self._kind(alike[0])) for alike in own]
-        self._schedule = RootSchedule(own, settings)
+        self._schedule = RootSchedule(own)
         self.direction_shapes = [
             [torch.Size((len(alike), *alike[0].shape)) for alike in stacks]
             for stacks in self.blocks

@@ -28,7 +28,7 @@ def test_cost_by_hand() -> None:
 
 
 def due_of(settings: GroupSettings, steps: int) -> list[list[int]]:
-    schedule = RootSchedule([blocks_of(0, (4, 4), 2)], settings)
+    schedule = RootSchedule([blocks_of(0, (4, 4), 2)])
     return [schedule.due(settings, step)[0] for step in range(1, steps + 1)]
 
 
@@ -46,3 +46,12 @@ def test_a_share_at_every_step() -> None:
     assert due[:2] == [[], []]
     assert sorted(due[2] + due[3]) == [0, 1, 2, 3] and len(due[2]) == len(due[3]) == 2
     assert due[4:] == due[2:4]
+
+
+def test_a_changed_frequency_deals_the_shares_anew() -> None:
+    """As a loaded state may change it; no block may be left without a turn."""
+    schedule = RootSchedule([blocks_of(0, (4, 4), 2)])
+    for frequency in (8, 2, 4):
+        settings = GroupSettings(precondition_frequency=frequency, spread_root_inverse=True)
+        due = [schedule.due(settings, step)[0] for step in range(1, frequency + 1)]
+        assert sorted(row for rows in due for row in rows) == [0, 1, 2, 3]
