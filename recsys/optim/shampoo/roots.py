@@ -137,10 +137,12 @@ def _plus_identity(matrices: Tensor, epsilon: float) -> Tensor:
 
 
 def _eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [K, d] and eigenvectors [K, d, d]; NaN where LAPACK does not converge."""
+    """Eigenvalues [K, d] and eigenvectors [K, d, d]; NaN where they cannot be computed."""
     try:
         return tuple(torch.linalg.eigh(matrices))
-    except torch.linalg.LinAlgError:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # a LinAlgError of LAPACK, or a status of cuSOLVER
         if len(matrices) == 1:
             return torch.full_like(matrices[:, 0], torch.nan), torch.full_like(matrices, torch.nan)
     parts = [_eigh(matrix.unsqueeze(0)) for matrix in matrices]
@@ -149,7 +151,10 @@ def _eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
 def _from_eigenvectors(values: Tensor, vectors: Tensor, root: int, epsilon: float) -> InverseRoots:
     shift = (epsilon - values.amin(dim=1, keepdim=True)).clamp(min=0)  # [K, 1]
-    powers = (values + shift).pow(-1 / root)
+    shifted = values + shift
+    if values.dtype == torch.float64:  # no wider type is left to find an ε that rounding lost
+        shifted = shifted.clamp(min=epsilon)
+    powers = shifted.pow(-1 / root)
     roots = torch.bmm(vectors * powers.unsqueeze(1), vectors.mT)
     return InverseRoots(roots, roots.isfinite().flatten(1).all(dim=1))
 

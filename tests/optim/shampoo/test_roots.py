@@ -145,3 +145,35 @@ def test_a_decomposition_that_does_not_converge_leaves_the_others() -> None:
     result = inverse_roots(some, 1, 1e-9, Eigendecomposition())
     assert result.usable.tolist() == [True, False, True]
     torch.testing.assert_close(result.roots[2], torch.eye(3) / 2)
+
+
+def test_a_status_of_the_gpu_library_is_a_failed_decomposition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CuSOLVER's statuses are RuntimeErrors, no LinAlgErrors; running out of memory is neither."""
+    decompose = torch.linalg.eigh
+    message = "cusolver error: CUSOLVER_STATUS_EXECUTION_FAILED"
+    errors: list[Exception] = [RuntimeError(message), torch.OutOfMemoryError("CUDA out of memory")]
+
+    def in_float64_alone(matrix: Tensor) -> tuple[Tensor, Tensor]:
+        if matrix.dtype == torch.float32:
+            raise errors[0]
+        values, vectors = decompose(matrix)
+        return values, vectors
+
+    monkeypatch.setattr(torch.linalg, "eigh", in_float64_alone)
+    some = matrices(2, 4, 4).float()
+    result = inverse_roots(some, 4, 1e-4, Eigendecomposition())
+    assert result.usable.all() and error(result.roots, some, 4, 1e-4) < 1e-5
+    del errors[0]
+    with pytest.raises(torch.OutOfMemoryError):
+        inverse_roots(some, 4, 1e-4, Eigendecomposition())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_epsilon_that_rounding_loses_beside_huge_eigenvalues(dtype: torch.dtype) -> None:
+    """Eigenvalues of about -1e14, that are zero but for rounding, are shifted up to ε, not to 0."""
+    some = (1e30 * matrices(3, 8, 2)).to(dtype)
+    for method in (Eigendecomposition(), QRTracking()):
+        result = inverse_roots(some, 2, 1e-12, method, torch.zeros_like(some))
+        assert result.usable.all() and result.roots.isfinite().all()
