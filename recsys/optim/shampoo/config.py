@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -19,6 +20,14 @@ COMMUNICATION_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def _refuse_unless(fits: bool, setting: str, value: object, expected: str) -> None:
     if not fits:
         raise ConfigError(f"Shampoo: {setting} is {value}, it must be {expected}.")
+
+
+#: What a number that counts something must be.
+_COUNT = "a whole number of at least 1"
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 @dataclass(frozen=True)
@@ -176,10 +185,10 @@ class QRTracking:
     def __post_init__(self) -> None:
         """Refuse to follow without a step."""
         _refuse_unless(
-            self.power_iterations >= 1,
+            _counts(self.power_iterations),
             "power_iterations of QRTracking",
             self.power_iterations,
-            "at least 1",
+            _COUNT,
         )
 
 
@@ -246,21 +255,22 @@ class GroupSettings:
         """Refuse values that cannot work."""
         beta1, beta2 = self.betas
         for fits, setting, expected in (
-            (self.lr >= 0, "lr", "at least 0"),
+            (0 <= self.lr < math.inf, "lr", "finite and at least 0"),
             (0 <= beta1 < 1 and 0 < beta2 <= 1, "betas", "(β1, β2) with 0 ≤ β1 < 1, 0 < β2 ≤ 1"),
-            (self.epsilon > 0, "epsilon", "above 0"),
-            (self.weight_decay >= 0, "weight_decay", "at least 0"),
+            (0 < self.epsilon < math.inf, "epsilon", "finite and above 0"),
+            (0 <= self.weight_decay < math.inf, "weight_decay", "finite and at least 0"),
             (
                 self.weight_decay_type in (DECOUPLED, L2),
                 "weight_decay_type",
                 f"{DECOUPLED} or {L2}",
             ),
-            (self.max_preconditioner_dim >= 1, "max_preconditioner_dim", "at least 1"),
-            (self.precondition_frequency >= 1, "precondition_frequency", "at least 1"),
+            (_counts(self.max_preconditioner_dim), "max_preconditioner_dim", _COUNT),
+            (_counts(self.precondition_frequency), "precondition_frequency", _COUNT),
             (
-                self.start >= self.precondition_frequency,
+                _counts(self.start) and self.start >= self.precondition_frequency,
                 "start_preconditioning_step",
-                f"-1 or at least the precondition_frequency, {self.precondition_frequency}",
+                "-1 or a whole number of at least the precondition_frequency, "
+                f"{self.precondition_frequency}",
             ),
             (
                 self.grafting is None or isinstance(self.grafting, Grafting),
