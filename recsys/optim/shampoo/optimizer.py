@@ -139,21 +139,26 @@ class DistributedShampoo(torch.optim.Optimizer):
             for position, one in enumerate(parameters)
         ]
         _refuse_types(parameters, names)
-        ranks = self._joined(parameters)
+        ranks = self._joined()
         work = ParameterGroup(
             parameters, names, settings, self._loads, ranks.rank, self._max_failures
         )
         self._groups.append(work)
         self._show(work, ranks)
 
-    def _joined(self, parameters: list[Tensor]) -> Ranks:
+    @property
+    def _device(self) -> torch.device:
+        """Of the first parameter."""
+        parameters = (one for group in self.param_groups for one in group["params"])
+        return next((one.device for one in parameters), torch.device("cpu"))
+
+    def _joined(self) -> Ranks:
         """The ranks that share the work; joined with the first group, whose device they take."""
         if self._ranks is None:
             if self._distributed is None:
                 self._ranks = OneRank()
             else:
-                device = next((one.device for one in parameters), torch.device("cpu"))
-                self._ranks = SharingRanks(self._distributed, device)
+                self._ranks = SharingRanks(self._distributed, self._device)
             self._loads = [0.0] * self._ranks.size
         return self._ranks
 
@@ -199,11 +204,15 @@ class DistributedShampoo(torch.optim.Optimizer):
     def _directions(self) -> list[Tensor]:
         """Of this rank's blocks in all groups; no state changes before all gradients are seen."""
         gradients = [work.gradients() for work in self._groups]
-        return [
-            direction
-            for group, work, some in zip(self.param_groups, self._groups, gradients, strict=True)
-            for direction in work.directions(some, settings_of(group))
-        ]
+        # a step taken within autocast would have its matrix products rounded
+        with torch.autocast(self._device.type, enabled=False):
+            return [
+                direction
+                for group, work, some in zip(
+                    self.param_groups, self._groups, gradients, strict=True
+                )
+                for direction in work.directions(some, settings_of(group))
+            ]
 
     def _shapes(self) -> list[list[torch.Size]]:
         """Of the directions of all groups, by rank."""

@@ -102,6 +102,8 @@ def cases(draw: Any) -> tuple[Settings, list[tuple[int, ...]], int]:
     some = Settings(
         beta1=draw(st.sampled_from([0.0, 0.5, 0.9])),
         beta2=draw(st.sampled_from([0.9, 1.0])),
+        # far above the rounding of the eigenvalues, which it is added to, also without full rank
+        epsilon=1e-4,
         weight_decay=draw(st.sampled_from([0.0, 0.1])),
         l2=draw(st.booleans()),
         max_dim=draw(st.sampled_from([2, 3, 4, 6, 30])),
@@ -243,6 +245,29 @@ def test_weights_that_are_not_contiguous() -> None:
     run(DistributedShampoo([plain], **options), plain)
     assert ours.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(ours.contiguous(), plain, rtol=0, atol=0)
+
+
+def test_a_step_within_autocast_is_not_rounded() -> None:
+    one, two = parameter(torch.float32), parameter(torch.float32)
+    run(DistributedShampoo([one], max_preconditioner_dim=6), one)
+    with torch.autocast("cpu", torch.bfloat16):
+        run(DistributedShampoo([two], max_preconditioner_dim=6), two)
+    assert torch.equal(one, two)
+
+
+def test_steps_are_counted_exactly_whatever_the_default_type() -> None:
+    """A counter in bfloat16 would stay at 256."""
+    one = parameter(shape=(2,))
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        optimizer = DistributedShampoo([one], start_preconditioning_step=1000)
+    finally:
+        torch.set_default_dtype(default)
+    one.grad = torch.zeros_like(one)
+    for _ in range(258):
+        optimizer.step()
+    assert int(optimizer.state[one]["step"]) == 258
 
 
 def test_a_closure_is_called_with_gradients() -> None:
