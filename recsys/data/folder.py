@@ -22,11 +22,16 @@ def fingerprint(configuration: dict[str, Any], files: Sequence[Path]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+def was_ever_locked(folder: Path) -> bool:
+    """Whether ``locked_folder`` has been here: its lock file stays beside the folder."""
+    return _lock_file(folder).exists()
+
+
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Keep other preparations of ``folder`` waiting until the block ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+    with _lock_file(folder).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _restore_folder(folder)
         yield
@@ -67,6 +72,10 @@ def _restore_folder(folder: Path) -> None:
             shutil.rmtree(previous)
         else:
             previous.rename(folder)
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def _previous(folder: Path) -> Path:

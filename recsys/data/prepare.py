@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from recsys.data.folder import fingerprint, locked_folder, replaced_folder
+from recsys.data.folder import fingerprint, locked_folder, replaced_folder, was_ever_locked
 from recsys.data.location import find_data_dir, find_path
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.preparation import Preparation
@@ -87,6 +87,8 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
     }
     mark = fingerprint(description, source.files())
     folder = config.out_folder
+    if not was_ever_locked(folder):
+        _existing(folder)  # a folder of something else is refused before a lock lies beside it
     with locked_folder(folder):
         existing = _existing(folder)
         if existing is not None and existing.fingerprint == mark:

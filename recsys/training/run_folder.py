@@ -38,7 +38,8 @@ def run_folder(config: RunConfig) -> Path:
     """Where a run lies.
 
     Raises:
-        ConfigError: the run to go on with is not named.
+        ConfigError: the run to go on with is not named, or a new one's folder holds something
+            else.
         ArtifactError: there is no such run to go on with.
     """
     if config.resume:
@@ -46,7 +47,10 @@ def run_folder(config: RunConfig) -> Path:
             raise ConfigError("resume=true needs run_dir=…, the folder of the run to go on with.")
         load_config(Path(config.run_dir))  # refuses what is no run folder
     time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return Path(config.run_dir) if config.run_dir else RUNS / config.name / time
+    run_dir = Path(config.run_dir) if config.run_dir else RUNS / config.name / time
+    if not config.resume and run_dir.is_dir() and not (run_dir / LOCK_FILE).exists():
+        _refuse_taken(run_dir)  # before a lock is left in it; a run's own folder has one
+    return run_dir
 
 
 @contextmanager
@@ -75,14 +79,18 @@ def begin(run_dir: Path, config: RunConfig, manifest: DatasetManifest) -> None:
     Raises:
         ConfigError: the folder is not empty.
     """
+    _refuse_taken(run_dir)
+    manifest.save(run_dir)
+    write_environment(run_dir)
+    save(replace(config, run_dir=str(run_dir)), run_dir / CONFIG_FILE)
+
+
+def _refuse_taken(run_dir: Path) -> None:
     if any(path.name not in _BEFORE_A_RUN for path in run_dir.iterdir()):
         raise ConfigError(
             f"The run folder {run_dir} is not empty; go on with that run by resume=true, or give "
             "another run_dir."
         )
-    manifest.save(run_dir)
-    write_environment(run_dir)
-    save(replace(config, run_dir=str(run_dir)), run_dir / CONFIG_FILE)
 
 
 def go_back_to_checkpoint(run_dir: Path) -> Path | None:

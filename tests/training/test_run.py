@@ -30,7 +30,7 @@ from recsys.training.load import CONFIG_FILE, load_config, load_run
 from recsys.training.metrics_log import read_metrics
 from recsys.training.predict import predict
 from recsys.training.run import train
-from recsys.training.run_folder import WANDB_FILE, begin, held
+from recsys.training.run_folder import LOCK_FILE, WANDB_FILE, begin, held
 from recsys.training.systems.dv365 import DV365RunConfig
 
 from .conftest import TINY_RUN
@@ -208,6 +208,10 @@ def test_a_taken_run_folder_is_refused(run_config: DV365RunConfig) -> None:
     folder = Path(str(run_config.run_dir))
     folder.mkdir()
     (folder / "something").touch()
+    with pytest.raises(ConfigError, match="is not empty; go on with that run by resume=true"):
+        train(run_config)
+    assert [path.name for path in folder.iterdir()] == ["something"]
+    (folder / LOCK_FILE).touch()  # a run's: only under its lock can the folder be judged
     with pytest.raises(ConfigError, match="is not empty; go on with that run by resume=true"):
         train(run_config)
 
