@@ -14,6 +14,7 @@ from torch import nn
 from torchrec.distributed.types import ShardedModule
 from torchrec.modules.embedding_modules import EmbeddingBagCollectionInterface
 
+from recsys.errors import ConfigError
 from recsys.optim.shampoo.run_config import ShampooConfig, build_shampoo
 
 
@@ -32,6 +33,13 @@ class DenseOptimizerConfig:
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
     shampoo: ShampooConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse anything but a pair of betas."""
+        if len(self.betas) != 2:
+            raise ConfigError(
+                f"optim.dense.betas is {list(self.betas)}, it must be a pair such as [0.9, 0.999]."
+            )
 
 
 @dataclass(frozen=True)

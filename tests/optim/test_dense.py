@@ -8,6 +8,7 @@ import pytest
 from torch import nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
+from recsys.errors import ConfigError
 from recsys.optim.dense import (
     DenseOptimizerConfig,
     ScheduleConfig,
@@ -15,6 +16,7 @@ from recsys.optim.dense import (
     dense_parameters,
     learning_rate_fraction,
 )
+from recsys.optim.shampoo.run_config import ShampooConfig
 
 SCHEDULE = ScheduleConfig(warmup_steps=10, final_fraction=0.2)
 
@@ -55,3 +57,20 @@ def test_matrices_are_decayed_and_tables_are_left_out() -> None:
         id(norm.weight): 0.0,
         id(norm.bias): 0.0,
     }
+
+
+def test_betas_are_a_pair() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.dense\.betas is \[0\.9\].*pair"):
+        DenseOptimizerConfig(betas=(0.9,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("communication_dtype", ShampooConfig(communication_dtype="float64")),
+        ("ranks_per_group", ShampooConfig(ranks_per_group=0)),
+    ],
+)
+def test_what_ranks_would_refuse_one_process_refuses_too(name: str, config: ShampooConfig) -> None:
+    with pytest.raises(ConfigError, match=f"{name} of DDPDistribution"):
+        build_dense_optimizer(nn.Linear(2, 2), DenseOptimizerConfig(shampoo=config))

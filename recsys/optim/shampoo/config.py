@@ -253,6 +253,7 @@ class GroupSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
+        _refuse_unless(len(self.betas) == 2, "betas", self.betas, "a pair (β1, β2)")
         beta1, beta2 = self.betas
         for fits, setting, expected in (
             (0 <= self.lr < math.inf, "lr", "finite and at least 0"),

@@ -132,6 +132,8 @@ def build_shampoo(
 
 
 def _distribution(config: ShampooConfig) -> DDPDistribution | None:
+    # made in any case: what several ranks would refuse, one does too
+    distribution = DDPDistribution(_DTYPES[config.communication_dtype], config.ranks_per_group)
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return None
-    return DDPDistribution(_DTYPES[config.communication_dtype], config.ranks_per_group)
+    return distribution

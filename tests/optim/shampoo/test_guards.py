@@ -32,6 +32,7 @@ def weights(*shape: int, seed: int = 0) -> torch.nn.Parameter:
         {"lr": -1.0},
         {"lr": float("nan")},
         {"lr": float("inf")},
+        {"betas": (0.9,)},
         {"betas": (1.0, 0.9)},
         {"betas": (0.9, 0.0)},
         {"betas": (0.9, 1.1)},
