@@ -43,14 +43,19 @@ _NUMBER_SCHEMA = {
 } | {Column.REQUEST_TIME: pl.Int64()}
 
 
+#: Here an empty string says no more than a null does; an id must not be empty.
+_EMPTY_IS_UNKNOWN = (Column.AUTHOR, Column.TOPIC, Column.MEDIA_TYPE, Column.SURFACE)
+
+
 @dataclass
 class LogReader:
     """Reads a log in chunks with the columns of ``LOG_SCHEMA``, bad values marked, not dropped.
 
-    Absent optional columns come as nulls, an absent or null action type as ``impression``: that
-    the item was shown is all such a row says. ``request_time`` and the reason columns come along
-    where they are needed. Ids keep their kind, integers or strings, which the first chunk decides;
-    in a CSV file ids are integers where every id of the first chunk is written like one.
+    Absent optional columns come as nulls, and so do their empty strings. An absent or null action
+    type comes as ``impression``: that the item was shown is all such a row says. ``request_time``
+    and the reason columns come along where they are needed. Ids keep their kind, integers or
+    strings, which the first chunk decides; in a CSV file ids are integers where every id of the
+    first chunk is written like one.
 
     Attributes:
         data: a Parquet or CSV file, a folder of them, or a polars frame.
@@ -130,6 +135,8 @@ class LogReader:
                     columns.append(pl.Series(name, [None] * chunk.height, dtype=dtype))
                 continue
             raw = chunk[source]
+            if name in _EMPTY_IS_UNKNOWN:
+                raw = _without_empty(raw)
             typed = self._typed(where, name, raw, is_text).alias(name)
             misfits.note(name, raw, typed)
             columns.append(typed)
@@ -183,7 +190,7 @@ def split_rows(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         )
     numbers = [Column.DWELL_TIME, Column.VIDEO_DURATION]
     frame = frame.with_columns(pl.col(numbers).fill_nan(None))
-    reason = pl.coalesce(pl.col(REASON), *_row_checks(Column.REQUEST_TIME in frame.columns))
+    reason = pl.coalesce(pl.col(REASON), *_row_checks(frame.schema))
     frame = frame.with_columns(reason.alias(REASON))
     if frame[REASON].null_count() == frame.height:
         return frame.drop(REASON, DETAIL), frame.clear()
@@ -191,11 +198,16 @@ def split_rows(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return frame.filter(good).drop(REASON, DETAIL), frame.filter(~good)
 
 
-def _row_checks(has_request_time: bool) -> list[pl.Expr]:
+def _row_checks(schema: pl.Schema) -> list[pl.Expr]:
     """One expression per check: the reason as a string where the row fails, else null."""
     timestamp = pl.col(Column.TIMESTAMP)
     failures: list[tuple[pl.Expr, str]] = [
         (pl.col(name).is_null(), f"{name} is null") for name in REQUIRED_LOG_COLUMNS
+    ]
+    failures += [
+        (pl.col(name) == "", f"{name} is empty")
+        for name in (Column.USER, Column.ITEM)
+        if schema[name] == pl.String()
     ]
     failures += [
         (timestamp.is_between(_FIRST_SECOND, FIRST_TIMESTAMP - 1), "timestamp is in seconds"),
@@ -205,10 +217,16 @@ def _row_checks(has_request_time: bool) -> list[pl.Expr]:
     for name in (Column.DWELL_TIME, Column.VIDEO_DURATION):
         failures.append((pl.col(name) < 0, f"{name} is negative"))
         failures.append((pl.col(name).is_infinite(), f"{name} is infinite"))
-    if has_request_time:
+    if Column.REQUEST_TIME in schema:
         late = pl.col(Column.REQUEST_TIME) > timestamp
         failures.append((late, "request_time is after the event"))
     return [pl.when(failed).then(pl.lit(reason)) for failed, reason in failures]
+
+
+def _without_empty(raw: pl.Series) -> pl.Series:
+    if raw.dtype not in (pl.String, pl.Categorical):
+        return raw
+    return raw.to_frame().select(pl.when(pl.first() != "").then(pl.first())).to_series()
 
 
 def _refuse_seconds(where: str, column: str, frame: pl.DataFrame) -> None:

@@ -78,6 +78,8 @@ def test_columns_and_actions_can_have_other_names() -> None:
     [
         ({"user_id": [None, 2, 3]}, "user_id is null"),
         ({"item_id": [None, 2, 3]}, "item_id is null"),
+        ({"user_id": ["", "b", "c"]}, "user_id is empty"),
+        ({"item_id": ["a", "", "c"]}, "item_id is empty"),
         ({"timestamp": [None, DAY, DAY]}, "timestamp is null"),
         ({"timestamp": [DAY // 1000, DAY, DAY]}, "timestamp is in seconds"),
         ({"timestamp": [5, DAY, DAY]}, "timestamp is out of range"),
@@ -91,6 +93,15 @@ def test_columns_and_actions_can_have_other_names() -> None:
 )
 def test_a_bad_row_is_set_apart_with_its_reason(columns: dict, reason: str) -> None:
     assert reasons(log_frame(**columns)) == {reason: 1}
+
+
+@pytest.mark.parametrize("name", ["author_id", "topic_id", "media_type", "surface"])
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_an_empty_string_is_unknown_where_a_value_may_be(name: str, dtype: pl.DataType) -> None:
+    frame = log_frame(**{name: ["a", "", None]}).with_columns(pl.col(name).cast(dtype))
+    good, bad = split_rows(read(frame))
+    assert bad.is_empty()
+    assert good[name].to_list() == ["a", None, None]
 
 
 def test_nan_dwell_is_unknown_not_bad() -> None:
