@@ -16,6 +16,7 @@ from recsys.errors import DataError
 
 UNKNOWN_NAME = "unknown"
 DUPLICATE = "duplicated row"
+#: Rows with this reason are counted, not written aside.
 NOT_LATER = "not after the last event of the data set"
 
 _MAX_NAMES = 127  # codes are int8; one of them is unknown
@@ -65,8 +66,8 @@ class Intake:
         num_partitions: number of user partitions.
         rejected: where bad rows go.
         surfaces: names that have their code already; media_types likewise.
-        after: only events after this moment (ms) are taken in, the others are
-            counted as rejected.
+        after: only events after this moment (ms) are taken in; the others, good and bad,
+            are counted as rejected.
 
     Attributes:
         seen: per id column the ids and when each was first seen.
@@ -98,13 +99,15 @@ class Intake:
 
     def add_events(self, frame: pl.DataFrame) -> None:
         """Take in a chunk of the interaction log."""
+        if self.after is not None:
+            # most of them are in the data set or were rejected when it was made, so they are
+            # neither checked nor written again: the log they stand in is copy enough
+            is_old = pl.col(Column.TIMESTAMP).is_between(FIRST_TIMESTAMP, self.after)
+            later = frame.filter(is_old.not_() | is_old.is_null())
+            self.rejected.count(NOT_LATER, frame.height - later.height)
+            frame = later
         good, bad = split_rows(frame)
         self.rejected.add(bad)
-        if self.after is not None:
-            later = good.filter(pl.col(Column.TIMESTAMP) > self.after)
-            # most of them are in the data set: the log they stand in is copy enough
-            self.rejected.count(NOT_LATER, good.height - later.height)
-            good = later
         if good.is_empty():
             return
         for name in ID_COLUMNS:
@@ -156,8 +159,9 @@ class Intake:
         frame = self._events.read(partition)
         if frame is None:
             return None
-        frame = self._without_duplicates(frame, "event")
-        return frame.with_columns(book.decode(frame[book.column]) for book in self._code_books())
+        unique, again = _parted(frame)
+        self.rejected.add(self._decoded(again), f"event: {DUPLICATE}")
+        return self._decoded(unique)
 
     def drop_events(self, partition: int) -> None:
         """Free the disk space of a partition's events."""
@@ -173,8 +177,9 @@ class Intake:
             frame = self._requests.read(partition)
             if frame is None:
                 continue
-            unique = self._without_duplicates(frame, "request row")
-            if unique.height < frame.height:
+            unique, again = _parted(frame)
+            if not again.is_empty():
+                self.rejected.add(again, f"request row: {DUPLICATE}")
                 self._requests.remove(partition)
                 self._requests.add(unique)
         self._requests.finish()
@@ -197,15 +202,19 @@ class Intake:
         if len(self._attributes) >= 16:
             self._attributes = [self.attributes()]
 
-    def _without_duplicates(self, frame: pl.DataFrame, what: str) -> pl.DataFrame:
-        if frame.n_unique() == frame.height:
-            return frame
-        first = frame.select(pl.struct(pl.all()).is_first_distinct()).to_series()
-        self.rejected.add(frame.filter(~first), f"{what}: {DUPLICATE}")
-        return frame.filter(first)
+    def _decoded(self, events: pl.DataFrame) -> pl.DataFrame:
+        return events.with_columns(book.decode(events[book.column]) for book in self._code_books())
 
     def _code_books(self) -> tuple[CodeBook, CodeBook, CodeBook]:
         return self.surfaces, self.media_types, self._actions
+
+
+def _parted(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first of equal rows, and the others."""
+    if frame.n_unique() == frame.height:
+        return frame, frame.clear()
+    first = frame.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    return frame.filter(first), frame.filter(~first)
 
 
 def _first_known(frame: pl.DataFrame) -> pl.DataFrame:

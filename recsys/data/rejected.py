@@ -76,6 +76,8 @@ class RejectedRows:
             return
         if reason is not None:
             rows = rows.with_columns(pl.lit(reason).alias(REASON))
+        if DETAIL not in rows.columns:
+            rows = rows.with_columns(pl.lit(None, pl.String).alias(DETAIL))
         for part in rows.partition_by(REASON):
             self.count(part[REASON][0], part.height)
             self._write(part[REASON][0], part)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from recsys.data.describe import summarise_splits, summarise_timelines
 from recsys.data.location import find_data_dir, find_path
 from recsys.data.prepare import PrepareConfig, prepare
 from recsys.data.schema import ACTION_TYPES, TimelineKind
+from recsys.data.sources import SOURCES
 from recsys.errors import ConfigError, DataError
 
 START = 1_700_000_000_000
@@ -145,8 +147,12 @@ def test_bad_and_duplicated_rows_are_counted_and_written_aside(
     assert manifest.counts["events"] == log.height
     written = pl.read_parquet(config.out_folder / "rejected" / "event_duplicated_row.parquet")
     key = ["user_id", "item_id", "timestamp"]
-    expected = log[10:14].select(pl.col(key).cast(pl.String)).sort(key)
-    assert written.select(key).sort(key).equals(expected)
+    values = [*key, "surface", "media_type", "action_type"]
+    again = log[10:14].with_columns(media_type=pl.lit(None))
+    expected = again.select(pl.col(values).cast(pl.String)).sort(key)
+    assert written.select(values).sort(key).equals(expected)
+    negative = pl.read_parquet(config.out_folder / "rejected" / "dwell_time_is_negative.parquet")
+    assert written.columns == negative.columns
 
 
 def test_a_log_in_many_chunks_and_partitions_prepares_the_same(
@@ -347,6 +353,12 @@ def test_what_cannot_be_prepared_is_a_sentence(tmp_path: Path, config: PrepareCo
             prepare(refused)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_the_configuration_names_every_source() -> None:
+    text = (Path(__file__).parents[2] / "conf" / "prepare.yaml").read_text()
+    [comment] = re.findall(r"^source: log # the adapter: (.+)$", text, re.MULTILINE)
+    assert re.split(", | or ", comment) == list(SOURCES)
 
 
 def test_a_log_without_a_usable_row_says_why(tmp_path: Path, config: PrepareConfig) -> None:
