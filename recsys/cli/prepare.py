@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from recsys.data.describe import rejected_table
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.moments import to_text
-from recsys.data.preparation import REJECTED
+from recsys.data.preparation import rejected_folder
 from recsys.data.prepare import PrepareConfig, prepare
 from recsys.training.composition import compose
 
@@ -30,12 +31,17 @@ def run(overrides: Sequence[str]) -> None:
         Console(stderr=True).print(f"{folder} is prepared already; nothing was done.")
     console = Console()
     console.print(_counts_table(manifest, folder))
-    if manifest.rejected:
-        rejected = Table("rows that could not be used", title=f"set aside in {folder / REJECTED}")
-        rejected.add_column("count", justify="right")
-        for reason, count in manifest.rejected.items():
-            rejected.add_row(reason, f"{count:,}")
-        console.print(rejected)
+    appended_to = former if config.append and former != manifest else None
+    rejected = _rejected_since(appended_to, manifest)
+    if rejected:
+        console.print(rejected_table(rejected, str(folder / rejected_folder(appended_to))))
+
+
+def _rejected_since(former: DatasetManifest | None, manifest: DatasetManifest) -> dict[str, int]:
+    """Rejected rows by reason; with ``former``, which was appended to, those of the append."""
+    before = {} if former is None else former.rejected
+    since = {reason: count - before.get(reason, 0) for reason, count in manifest.rejected.items()}
+    return {reason: count for reason, count in since.items() if count}
 
 
 def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from recsys.data.dataset import PreparedDataset
+from recsys.data.intake import NOT_LATER
 from recsys.data.schema import FeatureKind, FeatureSide, Split, TaskKind, TimelineKind
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -104,7 +106,7 @@ def describe(dataset: PreparedDataset) -> RenderableType:
         splits,
         _vocabulary_table(dataset),
         _feature_table(dataset),
-        _rejected_table(dataset),
+        rejected_table(dataset.manifest.rejected, "rejected/"),
     )
 
 
@@ -184,12 +186,19 @@ def _feature_table(dataset: PreparedDataset) -> Table:
     return table
 
 
-def _rejected_table(dataset: PreparedDataset) -> Table:
-    table = Table(title="Rows that could not be used (written to rejected/)")
+def rejected_table(rejected: Mapping[str, int], folder: str) -> Table:
+    """Counts of rejected rows by reason.
+
+    Args:
+        rejected: rows by reason.
+        folder: where they were written to, as the table names it.
+    """
+    table = Table(title="Rows that were not taken in")
     table.add_column("reason")
     table.add_column("rows", justify="right")
-    for reason, count in dataset.manifest.rejected.items():
-        table.add_row(reason, f"{count:,}")
-    if not dataset.manifest.rejected:
-        table.add_row("none", "0")
+    table.add_column("set aside in", overflow="fold")
+    for reason, count in rejected.items():
+        table.add_row(reason, f"{count:,}", "counted only" if reason == NOT_LATER else folder)
+    if not rejected:
+        table.add_row("none", "0", "")
     return table

@@ -61,13 +61,11 @@ class Preparation:
     ) -> None:
         self.source = source
         self.folder = folder
-        rejected = folder / REJECTED
+        self.rejected = RejectedRows(folder / rejected_folder(existing))
         if existing is None:
-            self.rejected = RejectedRows(rejected)
             self.intake = Intake(spill, num_partitions, self.rejected)
         else:
             after = existing.counts["last_timestamp"]
-            self.rejected = RejectedRows(rejected / f"after_{after}")
             names = (existing.surfaces, existing.media_types)
             self.intake = Intake(spill, num_partitions, self.rejected, *names, after)
         self.vocabularies: dict[str, Vocabulary] = {}
@@ -276,6 +274,17 @@ class Preparation:
 
     def _vocabulary_path(self, name: str) -> Path:
         return self.folder / VOCABULARY / f"{_short(name)}.parquet"
+
+
+def rejected_folder(existing: DatasetManifest | None) -> Path:
+    """Where a preparation writes rejected rows, below the data set's folder.
+
+    Args:
+        existing: the data set that is appended to.
+    """
+    if existing is None:
+        return Path(REJECTED)
+    return Path(REJECTED) / f"after_{existing.counts['last_timestamp']}"
 
 
 def _short(name: str) -> str:

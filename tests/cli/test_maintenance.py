@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from recsys.cli.main import invoke
 from recsys.data.dataset import PreparedDataset
+from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import MILLISECONDS_PER_DAY as DAY
 from recsys.data.schema import TimelineKind
 from recsys.data.vocabulary import Vocabulary
@@ -36,6 +38,7 @@ def write_log(path: Path, first_day: int, days: int) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the data set ``mine`` of the log folder ``log``."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # no cell of a table is cut
     (tmp_path / "log").mkdir()
     write_log(tmp_path / "log" / "1.parquet", 0, 10)
     assert invoke(["data", "prepare", "source=log", "path=log", "out=mine", "partitions=2"]) == 0
@@ -54,9 +57,37 @@ def test_preparing_says_what_became_of_the_rows(
     assert invoke([*command, "overwrite=true"]) == 0
     printed = capsys.readouterr()
     assert "prepared already" not in printed.err
-    assert "set aside in mine/rejected" in printed.out
-    assert "action_type is unknown" in printed.out and "2022-01-17T23:31:12+00:00" in printed.out
+    assert re.search(r"action_type is unknown +│ +500 │ mine/rejected ", printed.out)
+    assert "2022-01-17T23:31:12+00:00" in printed.out
     assert (folder / "mine" / "rejected" / "action_type_is_unknown.parquet").is_file()
+
+
+def test_an_append_prints_its_own_counts_and_where_its_rows_lie(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = pl.read_parquet("log/1.parquet").with_columns(action_type=pl.lit("impression"))
+    bad = log[:5].with_columns(action_type=pl.lit("teleport"))
+    pl.concat([log, bad]).write_parquet("log/1.parquet")
+    command = ["data", "prepare", "source=log", "path=log", "out=mine", "partitions=2"]
+    assert invoke([*command, "overwrite=true"]) == 0
+    last = int(log["timestamp"].max())  # type: ignore[arg-type]
+    new = log[:20].with_columns(timestamp=last + 1 + pl.int_range(20))
+    worse = new[:2].with_columns(action_type=pl.lit("teleport"))
+    pl.concat([log, bad, new, worse]).write_parquet("log/1.parquet")
+    capsys.readouterr()
+    assert invoke([*command, "append=true"]) == 0
+    printed = capsys.readouterr().out
+    aside = f"mine/rejected/after_{last}"
+    assert re.search(rf"action_type is unknown +│ +2 │ {aside} ", printed)
+    old = log.height + bad.height
+    assert re.search(rf"not after the last event of the data set +│ +{old} │ counted only", printed)
+    assert [path.name for path in Path(aside).iterdir()] == ["action_type_is_unknown.parquet"]
+    assert pl.read_parquet(f"{aside}/action_type_is_unknown.parquet").height == 2
+    assert DatasetManifest.load(folder / "mine").rejected["action_type is unknown"] == 7
+    assert invoke(["data", "describe", "path=mine"]) == 0
+    described = capsys.readouterr().out
+    assert re.search(r"action_type is unknown +│ +7 │ rejected/ ", described)
+    assert re.search(rf"last event of the data set +│ +{old} │ counted only", described)
 
 
 def events_of(folder: Path, user: str) -> int:
