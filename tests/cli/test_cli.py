@@ -34,7 +34,7 @@ RUN = (
 def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, cwd=folder, timeout=120
+        [*COMMAND, *arguments], capture_output=True, text=True, cwd=folder, timeout=600
     )
 
 
@@ -103,7 +103,7 @@ def test_bench_examples_fit_the_benchmark() -> None:
         (["report", "run_dir=nowhere"], "nowhere is not a run folder"),
         (["publish"], "Give either run_dir=… or artifact=…"),
         (["data", "prepare", "source=nothing"], "source=nothing is not known"),
-        (["data", "describe", "path=nowhere"], "nowhere is not a prepared data set"),
+        (["data", "describe", "path=nowhere"], "data set (the folder does not exist)"),
         (["bench", "nothing"], "there is no benchmark 'nothing'"),
         (["nothing"], "No such command 'nothing'"),
     ],
