@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import torch
 
+from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import Split
 from recsys.errors import ArtifactError, ConfigError
 from recsys.evaluation.paired import Bootstrap
@@ -227,6 +228,37 @@ def test_a_run_whose_data_set_was_moved_is_told_where_it_lies(
     moved = EvaluateConfig(str(run), str(control), dataset=lies_at, bootstrap=BOOTSTRAP)
     assert evaluate(moved)["report/relative_ne_delta/mean"]["value"] == 0
     assert gather(run, control, lies_at).outcome.places()["prepared data set"].startswith(lies_at)
+
+
+def test_the_report_counts_what_was_trained_on(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    grown = tmp_path / "grown"
+    shutil.copytree(load_run(runs[0]).config.data.out, grown)
+    manifest = DatasetManifest.load(grown)
+    events = manifest.counts["events"]
+    replace(manifest, counts=manifest.counts | {"events": events + 1}).save(grown)
+    assert f": {events:,} events of" in report_page(gather(runs[0], None, str(grown))).subtitle
+
+
+def test_the_report_says_as_of_when_it_was_published(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    outcome = gather(run, None).outcome
+    publication = {"active_users": 400, "published_users": 0, "as_of": 1_700_000_000_000}
+    sizes = dict.fromkeys(
+        (
+            "tables_float32_bytes",
+            "tables_bytes",
+            "tables_compression",
+            "embedding_float32_bytes",
+            "embedding_bytes",
+            "embedding_compression",
+        ),
+        1.0,
+    )
+    lines = replace(outcome, sizes=sizes, publication=publication).export_lines()
+    assert lines["last publication"].startswith("400 users as of 2023-11-14")
 
 
 def test_the_report_shows_the_export_beside_the_trained_model(

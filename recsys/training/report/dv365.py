@@ -118,7 +118,7 @@ def _control(run_dir: Path, against: Path, metrics: Metrics) -> pl.DataFrame:
 
 
 def _subtitle(material: Material, environment: dict[str, Any]) -> str:
-    manifest = material.dataset.manifest
+    manifest = DatasetManifest.load(material.folder)  # the data set may have grown since
     return (
         f"Trained on {manifest.name}: {manifest.counts['events']:,} events of "
         f"{manifest.counts['users']:,} users, {manifest.counts['rows_fit']:,} rows to fit"

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from rich.table import Table
 
+from recsys.data.moments import to_text
 from recsys.training.load import load_config
 from recsys.training.metrics_file import Metrics, read_metrics_file
 from recsys.training.report.page import closing_table, megabytes, places
@@ -128,7 +129,10 @@ class Outcome:
         if self.publication:
             active, written = self.publication["active_users"], self.publication["published_users"]
             speed = f", {self.publication['users_per_second']:,.0f} a second" if written else ""
-            lines["published"] = f"{active:,} users; {written:,} of them written last{speed}"
+            as_of = to_text(self.publication["as_of"])
+            lines["last publication"] = (
+                f"{active:,} users as of {as_of}; {written:,} of them written anew{speed}"
+            )
         return lines
 
     def table(self) -> Table:

@@ -27,7 +27,7 @@ from recsys.training.report.retrieval_material import Material
 def report_page(material: Material) -> Page:
     """The page and the table a run ends with."""
     environment = read_environment(material.folder)
-    counts, name = material.dataset.manifest.counts, material.dataset.manifest.name
+    counts, name = material.trained_on.counts, material.trained_on.name
     trained = material.system.described(material.config)
     where = {"prepared data set": material.dataset.path}
     if material.artifact:
@@ -79,7 +79,7 @@ def _training(material: Material) -> Section:
 
 def _data(material: Material) -> Section:
     """What was trained on, and the bounds of the splits."""
-    manifest, sequences = material.dataset.manifest, material.config.sequences
+    manifest, sequences = material.trained_on, material.config.sequences
     counts = manifest.counts
     facts = {
         "data set": manifest.name,
