@@ -65,9 +65,9 @@ class DatasetManifest:
         """
         path = folder / FILE_NAME
         if not path.is_file():
+            why = f"no {FILE_NAME} in it" if folder.is_dir() else "the folder does not exist"
             raise DataError(
-                f"{folder} is not a prepared data set (no {FILE_NAME} in it); "
-                "make one with `recsys data prepare`."
+                f"{folder} is not a prepared data set ({why}); make one with `recsys data prepare`."
             )
         try:
             content = json.loads(path.read_text())

@@ -64,7 +64,8 @@ class Manifest:
         """
         path = folder / FILE_NAME
         if not path.is_file():
-            raise ArtifactError(f"{folder} is no artifact (no {FILE_NAME} in it); {_MEND}")
+            why = f"no {FILE_NAME} in it" if folder.is_dir() else "the folder does not exist"
+            raise ArtifactError(f"{folder} is no artifact ({why}); {_MEND}")
         try:
             content = json.loads(path.read_text())
             version = content.pop("format_version")

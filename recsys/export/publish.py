@@ -28,8 +28,10 @@ from recsys.export.changes import Moment, block_checksums
 from recsys.export.embedding import UserEmbedder
 from recsys.export.embedding_store import EmbeddingStore, open_store
 from recsys.export.known_ids import check_ids
+from recsys.export.manifest import ArtifactManifest
 from recsys.export.plan import of_same_dataset, plan_publication
 from recsys.export.users import Users
+from recsys.training.load import load_config
 from recsys.training.report.outcome import ARTIFACT
 
 DEFAULT_STORE = "embeddings"
@@ -192,7 +194,14 @@ def artifact_folder(config: PublishConfig) -> Path:
     if config.artifact is not None:
         return Path(config.artifact)
     assert config.run_dir is not None
-    return Path(config.run_dir) / ARTIFACT
+    run_dir = Path(config.run_dir)
+    system = load_config(run_dir).system
+    if system != ArtifactManifest.system:
+        raise ConfigError(
+            f"{run_dir} is a run of {system}, which has no user embeddings to publish; give the "
+            f"folder of a {ArtifactManifest.system} run."
+        )
+    return run_dir / ARTIFACT
 
 
 def parse_moment(text: str | None, manifest: DatasetManifest) -> int:

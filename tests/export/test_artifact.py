@@ -157,8 +157,10 @@ def test_another_manifest_is_refused(copy: Path, content: str, message: str) -> 
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="is no artifact"):
+    with pytest.raises(ArtifactError, match=r"is no artifact \(no manifest.json in it"):
         load_artifact(tmp_path)
+    with pytest.raises(ArtifactError, match=r"is no artifact \(the folder does not exist"):
+        load_artifact(tmp_path / "nothere")
 
 
 def test_a_failed_export_leaves_the_former_artifact(

@@ -24,6 +24,7 @@ from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines.similarity import last_item_embeddings
 from recsys.evaluation.queries import EvaluationQueries
 from recsys.evaluation.ranking import DotProductScorer
+from recsys.export.publish import PublishConfig, publish
 from recsys.models.post_tower import PostSimilarity
 from recsys.training.config import RunConfig
 from recsys.training.evaluate import EvaluateConfig, evaluate
@@ -279,11 +280,16 @@ def test_from_the_run_to_recommendations(trained: Path, folder: Path, tmp_path: 
     assert "<h2>Export</h2>" in (trained / "report.html").read_text()
 
 
+def test_there_are_no_user_embeddings_to_publish(trained: Path) -> None:
+    with pytest.raises(ConfigError, match="a run of nxtpost, which has no user embeddings to"):
+        publish(PublishConfig(run_dir=str(trained)))
+
+
 def test_the_report_stands_alone(trained: Path) -> None:
     report.run([f"run_dir={trained}"])
     page = (trained / "report.html").read_text()
     hits = _value(trained, "report/hits@10/batch")
-    assert f'<div class="value">{hits:.4f}</div><div class="name">hits@10, batch</div>' in page
+    assert f'<div class="value">{hits:.4f}</div><div class="name">hits@10, batch (' in page
     for candidates in ("batch", "unseen_batch", "all", "alive"):
         assert f"Candidates {candidates}: split report" in page
     for wanted in (
