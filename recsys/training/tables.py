@@ -20,7 +20,7 @@ from recsys.training.metrics_file import Metrics
 UNDEFINED = "-"
 
 #: Width of tables that go into a file or a pipe.
-WIDTH = 110
+WIDTH = 180
 
 
 @dataclass(frozen=True)
