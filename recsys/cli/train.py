@@ -12,8 +12,10 @@ from recsys.errors import ConfigError
 from recsys.paths import conf_dir
 from recsys.training.composition import load, merge
 from recsys.training.config import RunConfig
-from recsys.training.load import CONFIG_FILE, load_config
+from recsys.training.load import CONFIG_FILE, checkpoint_of, load_config
+from recsys.training.metrics_file import read_metrics_file
 from recsys.training.run import train
+from recsys.training.systems import system_named
 from recsys.training.systems.choice import compose_run, system_of_file
 
 
@@ -48,6 +50,16 @@ def configure(overrides: Sequence[str]) -> RunConfig:
 
 
 def run(overrides: Sequence[str]) -> None:
-    """Train and say where the run folder is."""
+    """Train, and say how good the best checkpoint is and where the run folder lies."""
     run_dir = train(configure(overrides))
-    Console(stderr=True).print(f"Run folder: {run_dir}")
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(best_line(run_dir), highlight=False)
+    console.print(f"Run folder: {run_dir}")
+
+
+def best_line(run_dir: Path) -> str:
+    """The monitored metric at the best checkpoint of a finished run, and its step."""
+    metric = system_named(load_config(run_dir).system).monitor.metric
+    value = read_metrics_file(run_dir).get(metric, {}).get("value")
+    step = checkpoint_of(run_dir, "best").step
+    return f"Best {metric}: {'not defined' if value is None else f'{value:.4f}'} at step {step:,}"

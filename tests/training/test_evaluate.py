@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import torch
 
+from recsys.cli.train import best_line
 from recsys.data.manifest import DatasetManifest
 from recsys.data.schema import Split
 from recsys.errors import ArtifactError, ConfigError
@@ -228,6 +229,12 @@ def test_a_run_whose_data_set_was_moved_is_told_where_it_lies(
     moved = EvaluateConfig(str(run), str(control), dataset=lies_at, bootstrap=BOOTSTRAP)
     assert evaluate(moved)["report/relative_ne_delta/mean"]["value"] == 0
     assert gather(run, control, lies_at).outcome.places()["prepared data set"].startswith(lies_at)
+
+
+def test_training_ends_with_the_best_of_the_monitored_metric(runs: tuple[Path, Path]) -> None:
+    best = load_run(runs[0])
+    value = read_metrics_file(runs[0])["val/ne/mean"]["value"]
+    assert best_line(runs[0]) == f"Best val/ne/mean: {value:.4f} at step {best.step:,}"
 
 
 def test_the_report_counts_what_was_trained_on(runs: tuple[Path, Path], tmp_path: Path) -> None:
