@@ -1,4 +1,4 @@
-"""Runs a test's own script as two ranks."""
+"""Runs a test's own script, as two ranks or as the process that starts them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ def module_of(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+def run_script(script: Path, folder: Path, timeout: float) -> str:
+    """What ``script <folder>``, which starts ranks of its own, prints; it must succeed."""
+    finished = subprocess.run(
+        [sys.executable, str(script), str(folder)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout
 
 
 def run_ranks(script: Path, folder: Path) -> list[Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ from recsys.training.checkpoints import BEST, FOLDER, LAST
 from recsys.training.load import load_run
 from recsys.training.metrics_log import read_metrics
 
-from ..ranks import ROOT
+from ..ranks import run_script
 
 PROCESS = Path(__file__).with_name("kill_process.py")
 
@@ -25,16 +22,9 @@ PROCESS = Path(__file__).with_name("kill_process.py")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of ``kill_process.py``; each of the two was killed at least once on its way."""
     folder = tmp_path_factory.mktemp("runs")
-    finished = subprocess.run(
-        [sys.executable, str(PROCESS), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    printed = run_script(PROCESS, folder, timeout=1800)
     for name in ("killed", "killed_background"):
-        assert f"{name} 0 killed" in finished.stdout
+        assert f"{name} 0 killed" in printed
     return folder
 
 

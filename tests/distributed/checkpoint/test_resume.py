@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
 from recsys.distributed.checkpoint.tensors import TENSOR_PARTS, tensors_in
 from recsys.optim.fused import merged_columns
 
-from ..ranks import ROOT, module_of
+from ..ranks import module_of, run_script
 
 PROCESS = Path(__file__).with_name("resume_process.py")
 
@@ -26,14 +23,7 @@ PROCESS = Path(__file__).with_name("resume_process.py")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What all runs of ``resume_process.py`` have saved."""
     folder = tmp_path_factory.mktemp("runs")
-    finished = subprocess.run(
-        [sys.executable, str(PROCESS), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    run_script(PROCESS, folder, timeout=600)
     return folder
 
 
