@@ -13,12 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from recsys.distributed.checkpoint import save
 from recsys.distributed.checkpoint.folder import MANIFEST, METADATA
 from recsys.distributed.checkpoint.load import CheckpointFolder, open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard, unshard
 from recsys.distributed.checkpoint.plugins import write_file
+from recsys.distributed.checkpoint.safe_pickle import load_metadata
 from recsys.distributed.checkpoint.save import chunks
 from recsys.distributed.checkpoint.tensors import tensors_in
 from recsys.errors import ArtifactError
@@ -182,6 +184,26 @@ class _Harm:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("harm",)
+
+
+class _Asked:
+    """Pickled as ``getattr(owner, name)``, as Python 3.11.2 does with members of enumerations."""
+
+    def __init__(self, owner: object, name: str) -> None:
+        self.asked = (owner, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, self.asked
+
+
+def test_only_memory_formats_may_be_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / METADATA
+    path.write_bytes(pickle.dumps(_Asked(_MEM_FORMAT_ENCODING, "TORCH_PRESERVE_FORMAT")))
+    assert load_metadata(path) is _MEM_FORMAT_ENCODING.TORCH_PRESERVE_FORMAT
+    for owner, name in ((_MEM_FORMAT_ENCODING, "mro"), (torch.Size, "count")):
+        path.write_bytes(pickle.dumps(_Asked(owner, name)))
+        with pytest.raises(pickle.UnpicklingError, match=f"asks .* for {name}"):
+            load_metadata(path)
 
 
 def test_a_description_cannot_run_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
