@@ -29,7 +29,7 @@ _KNOWN = {
 
 
 def _memory_format(owner: object, name: str) -> _MEM_FORMAT_ENCODING:
-    """The one use of ``getattr`` there is: some Pythons 3.11 pickle a member of an enumeration so."""
+    """The one use of ``getattr``: some Pythons 3.11 pickle a member of an enumeration so."""
     if owner is not _MEM_FORMAT_ENCODING or name not in _MEM_FORMAT_ENCODING.__members__:
         raise pickle.UnpicklingError(f"it asks {owner} for {name}")
     return _MEM_FORMAT_ENCODING[name]
