@@ -12,7 +12,7 @@ from recsys.data.schema import TaskKind
 from recsys.errors import DataError
 from recsys.evaluation.row_losses import cross_entropy, squared_error
 
-#: Memory for how often each user was drawn, in several draws at a time.
+#: Memory for how often each unit was drawn, in several draws at a time.
 _DRAWN_BYTES = 32 * 2**20
 
 
@@ -54,7 +54,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: whole users are drawn with replacement.
+    """How intervals are made: whole users, or all queries of a post, are drawn with replacement.
 
     Attributes:
         resamples: number of draws.
@@ -66,18 +66,18 @@ class Bootstrap:
     confidence: float = 0.95
     seed: int = 0
 
-    def sums(self, per_user: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Totals over drawn users, [users, columns] → [resamples, columns]."""
+    def sums(self, per_unit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Totals over drawn units (users or posts), [units, columns] → [resamples, columns]."""
         generator = np.random.default_rng(self.seed)
-        users = len(per_user)
-        totals = np.empty((self.resamples, per_user.shape[1]))
-        at_a_time = max(_DRAWN_BYTES // (8 * max(users, 1)), 1)
+        units = len(per_unit)
+        totals = np.empty((self.resamples, per_unit.shape[1]))
+        at_a_time = max(_DRAWN_BYTES // (8 * max(units, 1)), 1)
         for first in range(0, self.resamples, at_a_time):
             draws = min(at_a_time, self.resamples - first)
-            times = np.empty((draws, users))
+            times = np.empty((draws, units))
             for draw in range(draws):
-                times[draw] = np.bincount(generator.integers(0, users, users), minlength=users)
-            totals[first : first + draws] = times @ per_user
+                times[draw] = np.bincount(generator.integers(0, units, units), minlength=units)
+            totals[first : first + draws] = times @ per_unit
         return totals
 
     def interval(self, value: float, draws: NDArray[np.float64]) -> Interval:

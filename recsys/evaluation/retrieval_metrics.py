@@ -1,4 +1,4 @@
-"""Hits@K, NDCG@K and MRR from ranks, with bootstrap intervals over users.
+"""Hits@K, NDCG@K and MRR from ranks, with bootstrap intervals over users and over posts.
 
 K may exceed the number of candidates: then every target among them is a hit, and a target outside
 the corpus is still a miss.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,18 @@ from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
 
 #: What :class:`RetrievalMetric` can be.
 METRIC_NAMES = ("hits", "ndcg", "mrr")
+
+
+class Unit(StrEnum):
+    """What the bootstrap draws: all queries of a user, or all queries with the same target.
+
+    An interval over users says what other users would have given on these posts. Where few posts
+    are most targets, as on a front page, it says nothing of other days, which have other posts;
+    the interval over posts does.
+    """
+
+    USER = "user"
+    POST = "target"
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class RetrievalMetric:
 
 @dataclass(frozen=True)
 class Measured:
-    """The metrics of some scorers, from the same draws of users.
+    """The metrics of some scorers, from the same draws.
 
     Attributes:
         values: by scorer and metric, the mean over queries; NaN without queries.
@@ -100,19 +113,21 @@ def measure_together(
     ranks: Mapping[str, Ranks],
     metrics: Sequence[RetrievalMetric],
     bootstrap: Bootstrap | None = None,
+    unit: Unit = Unit.USER,
 ) -> Measured:
     """Every metric of several scorers on identical queries, and what the first has more.
 
     Args:
         ranks: of n queries, by scorer.
         metrics: what to measure.
-        bootstrap: how users are drawn, for all scorers at once.
+        bootstrap: how units are drawn, for all scorers at once.
+        unit: what is drawn.
 
     Raises:
         DataError: they were not measured on the same queries, users and targets.
     """
     bootstrap = bootstrap or Bootstrap()
-    sums = _sums_together(list(ranks.values()), metrics)  # [users, 1 + scorers · metrics]
+    sums = _sums_together(list(ranks.values()), metrics, unit)  # [units, 1 + scorers · metrics]
 
     def means(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(invalid="ignore"):
@@ -137,21 +152,25 @@ def measure_together(
     )
 
 
-def sums_by_user(user: NDArray[np.int64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of columns [c, n] by user [n], [users, c]: what the bootstrap draws."""
-    users, position = np.unique(user, return_inverse=True)
-    return np.stack([np.bincount(position, column, len(users)) for column in columns], axis=1)
+def effective_posts(ranks: Ranks) -> float:
+    """Number of equally frequent targets of the same concentration, ``(Σ n)² / Σ n²`` over the
+    posts' numbers n of queries; NaN without queries.
+    """
+    count = np.unique(ranks.target, return_counts=True)[1].astype(np.float64)
+    return float(count.sum() ** 2 / (count**2).sum()) if len(count) else np.nan
 
 
 def _sums_together(
-    ranks: Sequence[Ranks], metrics: Sequence[RetrievalMetric]
+    ranks: Sequence[Ranks], metrics: Sequence[RetrievalMetric], unit: Unit
 ) -> NDArray[np.float64]:
-    """Queries, and gains of every scorer and metric, by user; [users, 1 + scorers · metrics]."""
+    """Queries, and gains of every scorer and metric, by unit; [units, 1 + scorers · metrics]."""
     first = ranks[0]
     for other in ranks[1:]:
         _check_same_queries(first, other)
     gains = [metric.gains(one.rank) for one in ranks for metric in metrics]
-    return sums_by_user(first.user, np.stack([np.ones(len(first)), *gains]))
+    units, position = np.unique(getattr(first, unit.value), return_inverse=True)
+    columns = [np.ones(len(first)), *gains]
+    return np.stack([np.bincount(position, column, len(units)) for column in columns], axis=1)
 
 
 def _check_same_queries(test: Ranks, control: Ranks) -> None:

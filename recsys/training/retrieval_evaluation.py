@@ -14,7 +14,12 @@ from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.paired import Interval
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.ranking import TIE_RULE, DotProductScorer, Ranks, Scorer, rank_table
-from recsys.evaluation.retrieval_metrics import RetrievalMetric, measure_together
+from recsys.evaluation.retrieval_metrics import (
+    RetrievalMetric,
+    Unit,
+    effective_posts,
+    measure_together,
+)
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
@@ -30,6 +35,9 @@ RECENT_POPULARITY = "recent_popularity"
 
 #: In an entry of ``metrics.json``: how many queries were measured.
 QUERIES = "queries"
+
+#: In the entry of a difference: its interval where posts are drawn instead of users.
+LOW_OVER_POSTS, HIGH_OVER_POSTS = "low_over_posts", "high_over_posts"
 
 #: λ of score + λ · ln(recent popularity + 1) is chosen by this, among all posts.
 WEIGHT_METRIC = RetrievalMetric("hits", 10)
@@ -55,7 +63,8 @@ def evaluate_retrieval(
         ``report/hits@10/all``; of some queries ``report/no_event/…``, ``report/unseen_posts/…``
         and so on, by day after the fit period ``report/day_1/…``; of a baseline
         ``report/<baseline>/…``, of some queries ``report/<baseline>/no_event/…``, and of the model
-        against it ``report/<baseline>/difference/hits@10/all``.
+        against it ``report/<baseline>/difference/hits@10/all``, with intervals over users and over
+        posts; ``report/effective_posts/all`` says how many posts that is about.
 
     Raises:
         ConfigError: another run is given to compare with.
@@ -79,8 +88,10 @@ def evaluate_retrieval(
     metrics |= measured_groups(run, config, protocol, ranks, protocol.groups())
     metrics |= measured_groups(run, config, protocol, {prefix: ranks[prefix]}, protocol.days())
     for name, one in ranks[prefix].items():
-        outside = protocol_of(run, split, one).measure(one.share_outside)
+        how = protocol_of(run, split, one)
+        outside = how.measure(one.share_outside)
         metrics[f"{prefix}/share_outside_corpus/{name}"] = outside.as_dict()
+        metrics[f"{prefix}/effective_posts/{name}"] = how.measure(effective_posts(one)).as_dict()
     return metrics
 
 
@@ -177,20 +188,26 @@ def measured_ranks(
     metrics: Metrics = {}
     for name, first in next(iter(ranks.values())).items():
         sentence = _sentence(run, config, first)
-        found = measure_together(
-            {place: by_name[name] for place, by_name in ranks.items()},
-            protocol.metrics,
-            config.bootstrap,
-        )
+        of_set = {place: by_name[name] for place, by_name in ranks.items()}
+        found = measure_together(of_set, protocol.metrics, config.bootstrap)
         for place, values in found.values.items():
             for metric, interval in values.items():
                 metrics[f"{place}/{metric}/{name}"] = _entry(interval, sentence, len(first))
+        if not differences:
+            continue
+        over_posts = measure_together(of_set, protocol.metrics, config.bootstrap, Unit.POST)
         first_place, *others = ranks
-        for place in others if differences else ():
-            minus = f"{sentence}; {_scorer(first_place)} minus {_scorer(place)}"
+        for place in others:
+            minus = (
+                f"{sentence}, and of posts for low and high over posts; {_scorer(first_place)} "
+                f"minus {_scorer(place)}"
+            )
             for metric, gap in found.differences[place].items():
-                key = f"{place}/difference/{metric}/{name}"
-                metrics[key] = _entry(gap, minus, len(first))
+                drawn = over_posts.differences[place][metric]
+                metrics[f"{place}/difference/{metric}/{name}"] = _entry(gap, minus, len(first)) | {
+                    LOW_OVER_POSTS: drawn.low,
+                    HIGH_OVER_POSTS: drawn.high,
+                }
     return metrics
 
 

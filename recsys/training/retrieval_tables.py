@@ -14,7 +14,12 @@ from recsys.evaluation.retrieval_metrics import METRIC_NAMES
 from recsys.training.evaluate import PREFIXES, EvaluateConfig
 from recsys.training.metrics_file import Metrics
 from recsys.training.retrieval import BASELINES, CANDIDATES
-from recsys.training.retrieval_evaluation import QUERIES, WITH_POPULARITY
+from recsys.training.retrieval_evaluation import (
+    HIGH_OVER_POSTS,
+    LOW_OVER_POSTS,
+    QUERIES,
+    WITH_POPULARITY,
+)
 from recsys.training.tables import UNDEFINED, WIDTH, text_table
 
 #: What the rows of the model itself are called.
@@ -22,6 +27,8 @@ MODEL = "model"
 
 #: Who is measured, by the name in metrics; the model has none.
 SCORERS = ("", *BASELINES, WITH_POPULARITY)
+
+OVER_POSTS = LOW_OVER_POSTS, HIGH_OVER_POSTS
 
 #: The metric of the table by groups, or else the first that was measured.
 GROUP_METRIC = "hits@10"
@@ -35,11 +42,20 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
         title = f"{config.run_dir} on the split {config.split}, candidates: {candidates}"
         console.print(text_table(title, scorer_rows(metrics, prefix, candidates)))
         metric = group_metric(metrics, prefix, candidates)
+        minus = difference_rows(metrics, prefix, candidates)
+        if len(minus) > 1:
+            console.print(text_table(_over_how_many(metrics, prefix, candidates), minus))
         by_group = group_rows(metrics, prefix, candidates, metric)
         if len(by_group[0]) > 2:
             console.print(text_table(f"{metric} by group, {candidates}", by_group))
         protocol = metrics[f"{prefix}/{metric}/{candidates}"]["protocol"]
         console.print(f"Protocol: {protocol}\n", highlight=False)
+
+
+def _over_how_many(metrics: Metrics, prefix: str, candidates: str) -> str:
+    posts = metrics.get(f"{prefix}/effective_posts/{candidates}", {}).get("value")
+    spread = "" if posts is None else f", targets as concentrated as those of {posts:.0f} posts"
+    return f"the model against the untrained, {candidates}{spread}"
 
 
 def candidate_names(metrics: Metrics, prefix: str) -> list[str]:
@@ -71,17 +87,15 @@ def scorer_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str
     return rows
 
 
-def difference_rows(metrics: Metrics, prefix: str) -> list[list[str]]:
-    """Headings, then what the model has more than each scorer, by candidate set."""
-    shown = {name: group_metric(metrics, prefix, name) for name in candidate_names(metrics, prefix)}
-    rows = [["", *(f"{metric}, {name}" for name, metric in shown.items())]]
+def difference_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str]]:
+    """Headings, then what the model has more than each scorer, and its two intervals."""
+    metric = group_metric(metrics, prefix, candidates)
+    rows = [["", f"{metric}: model minus scorer", "95 % over users", "95 % over posts"]]
     for scorer in SCORERS:
-        found = [
-            entry(metrics, prefix, scorer, "difference", metric, name)
-            for name, metric in shown.items()
-        ]
-        if any(found):
-            rows.append([scorer, *map(_interval, found)])
+        found = entry(metrics, prefix, scorer, "difference", metric, candidates)
+        if found:
+            intervals = _interval(found, "low", "high"), _interval(found, *OVER_POSTS)
+            rows.append([scorer, _signed(found["value"]), *intervals])
     return rows
 
 
@@ -117,11 +131,12 @@ def _count(metric: Mapping[str, Any]) -> str:
     return f"{metric[QUERIES]:,}" if QUERIES in metric else UNDEFINED
 
 
-def _interval(metric: Mapping[str, Any] | None) -> str:
-    value, low, high = ((metric or {}).get(key) for key in ("value", "low", "high"))
-    if value is None:
-        return UNDEFINED
-    return f"{value:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low is not None else "")
+def _signed(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{value:+.4f}"
+
+
+def _interval(metric: Mapping[str, Any], low: str, high: str) -> str:
+    return f"[{_signed(metric.get(low))}, {_signed(metric.get(high))}]"
 
 
 def _cell(metric: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,8 @@ from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
 from recsys.evaluation.retrieval_metrics import (
     RetrievalMetric,
+    Unit,
+    effective_posts,
     measure,
     measure_together,
 )
@@ -129,3 +131,31 @@ def test_fewer_queries_are_refused() -> None:
     one = RANKS.only(RANKS.rank == 1)
     with pytest.raises(DataError, match="1 against 4 queries"):
         measure_together({"a": one, "b": RANKS}, [RetrievalMetric("mrr")], QUICK)
+
+
+def test_where_all_targets_are_one_post_users_differ_and_posts_cannot() -> None:
+    ranks = replace(ranks_of([1, 50, 1, 50], [1, 2, 3, 4]), target=np.full(4, 9))
+    of_both = {"a": ranks, "b": replace(ranks, rank=np.full(4, 50))}
+    metrics = [RetrievalMetric("hits", 10)]
+    over_users = measure_together(of_both, metrics, QUICK).differences["b"]["hits@10"]
+    over_posts = measure_together(of_both, metrics, QUICK, Unit.POST).differences["b"]["hits@10"]
+    assert over_users.low < 0.5 < over_users.high
+    assert over_posts.low == over_posts.high == over_posts.value == 0.5
+
+
+def test_a_post_that_is_found_by_all_makes_the_interval_over_posts_wide() -> None:
+    """Half of 1,000 users have one post that is found, the others nine that are not."""
+    target = np.where(np.arange(1000) < 500, 0, 1 + np.arange(1000) % 9)
+    ranks = replace(ranks_of(list(np.where(target == 0, 1, 50)), list(range(1000))), target=target)
+    metrics = [RetrievalMetric("hits", 10)]
+    over_users = measure_together({"a": ranks}, metrics, QUICK).values["a"]["hits@10"]
+    over_posts = measure_together({"a": ranks}, metrics, QUICK, Unit.POST).values["a"]["hits@10"]
+    assert over_users.high - over_users.low < 0.1
+    assert over_posts.low == 0  # a third of the draws have not got it: (9/10)^10
+    assert over_posts.high > 0.7
+
+
+def test_effective_posts_by_hand() -> None:
+    ranks = replace(ranks_of([1, 1, 1, 1], [1, 2, 3, 4]), target=np.array([5, 5, 6, 7]))
+    assert effective_posts(ranks) == pytest.approx(16 / 6)
+    assert math.isnan(effective_posts(ranks_of([], [])))

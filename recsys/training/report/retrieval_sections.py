@@ -54,14 +54,23 @@ def measured(material: Material) -> Iterator[Section]:
 
 
 def differences(material: Material) -> Iterator[Section]:
-    """How much more the model finds, by scorer and candidate set."""
-    rows = difference_rows(material.metrics, material.prefix)
-    if len(rows) > 1:
+    """How much more the model finds than each untrained scorer, a section per candidate set."""
+    for candidates in material.candidates:
+        rows = difference_rows(material.metrics, material.prefix, candidates)
+        if len(rows) == 1:
+            continue
+        posts = material.metrics.get(f"{material.prefix}/effective_posts/{candidates}")
+        spread = (
+            f" The targets are as concentrated as those of {posts['value']:.0f} equally frequent "
+            "posts: on other days there are others, so read the interval over posts."
+            if posts
+            else ""
+        )
         yield Section(
-            "The model minus the untrained scorers",
+            f"The model minus the untrained scorers, candidates {candidates}",
             note=(
-                "On the same queries; 95 % bootstrap intervals over users, drawn for both at once. "
-                "Above 0 the model finds more."
+                "On the same queries; 95 % bootstrap intervals, drawn for both at once. Above 0 "
+                f"the model finds more.{spread}"
             ),
             rows=rows,
         )
