@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.queries import EvaluationQueries, flat_ranges
-from recsys.evaluation.ranking import LEFT_OUT, distinct_others
+from recsys.evaluation.ranking import LEFT_OUT
 
 #: EvaluationQueries in a batch: the paper's batch size.
 BATCH_SIZE = 1024
@@ -59,11 +59,28 @@ class BatchPools:
 
         row, place = flat_ranges(self.group_start[rows], self.group_end[rows])
         item = self.queries.target[self.by_user[place]]
-        others_row, others = distinct_others(row, item, targets, self.num_items)
-        others_row, others = others_row.to(scores.device), others.to(scores.device)
+        pairs = _distinct_others(row, item, targets, self.num_items)
+        others_row, others = (torch.from_numpy(part).to(scores.device) for part in pairs)
         as_good = scores[others_row, others] >= own[others_row, 0]
         count -= torch.bincount(others_row[as_good], minlength=len(count))
         return np.where(batch == _NO_BATCH, LEFT_OUT, count.cpu().numpy())
+
+
+def _distinct_others(
+    row: NDArray[np.int64],
+    item: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    num_items: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs (row, item) [H] to take out of the candidates: each once, never the target.
+
+    Returns:
+        row [n] and item [n].
+    """
+    pairs = np.unique(row * num_items + item)
+    row, item = np.divmod(pairs, num_items)
+    other = item != targets[row]
+    return row[other], item[other]
 
 
 def batch_pools(

@@ -12,7 +12,7 @@ from torch import Tensor
 from recsys.data.schema import MILLISECONDS_PER_HOUR
 from recsys.data.sequences import EngagementStore
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
-from recsys.evaluation.ranking import OUTSIDE_CORPUS, distinct_others
+from recsys.evaluation.ranking import OUTSIDE_CORPUS
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,37 +43,49 @@ class Corpus:
     @property
     def share_outside(self) -> float:
         """Share of the targets that are not in their corpus."""
-        byte, bit = np.divmod(self.queries.target, 8)
-        inside = self.members[self.snapshot, byte] & (128 >> bit)
-        return float(np.mean(inside == 0))
+        inside = self._contains(self.snapshot, self.queries.target)
+        return float(np.mean(~inside))
 
     def ranks(self, rows: slice, scores: Tensor) -> NDArray[np.int64]:
         """Rank of each target of ``rows`` given scores [q, V], history removed; [q]."""
-        targets = self.queries.target[rows]
+        targets, snapshot = self.queries.target[rows], self.snapshot[rows]
         target = torch.from_numpy(targets).to(scores.device)[:, None]  # [q, 1]
-        snapshots, which = np.unique(self.snapshot[rows], return_inverse=True)
-        members = self._members(snapshots).to(scores.device)  # [V, s]
-        of_row = torch.from_numpy(which).to(scores.device)[:, None]  # [q, 1]
-        # 0 and 1 in float32: the product counts exactly below 2^24 posts
+        # 0 and 1 in float32: sums count exactly below 2^24 posts
         as_good = torch.empty_like(scores)
         torch.ge(scores, scores.gather(1, target), out=as_good)  # [q, V]
-        count = (as_good @ members).gather(1, of_row)[:, 0].long()  # [q]
 
         row, position = self.queries.history(rows)
-        item = self.engagements.item[position].astype(np.int64)
-        seen_row, seen = distinct_others(row, item, targets, self.num_items)
-        seen_row, seen = seen_row.to(scores.device), seen.to(scores.device)
-        seen_counted = as_good[seen_row, seen] * members[seen, of_row[seen_row, 0]]
-        count -= torch.bincount(seen_row, seen_counted, len(count)).long()
+        seen = torch.from_numpy(self.engagements.item[position].astype(np.int64))
+        as_good[torch.from_numpy(row), seen] = 0
+        as_good.scatter_(1, target, 1)  # with repeats it may be in the history
+        count = self._members_among(snapshot, as_good)
 
         # a target in the corpus was counted once: as itself, which makes the count its rank
-        inside = members[target[:, 0], of_row[:, 0]] > 0
-        return torch.where(inside, count, OUTSIDE_CORPUS).cpu().numpy()
+        return np.where(self._contains(snapshot, targets), count, OUTSIDE_CORPUS)
 
-    def _members(self, snapshots: NDArray[np.int64]) -> Tensor:
-        """The posts of some snapshots as 0 and 1, [V, s] float32."""
-        bits = np.unpackbits(self.members[snapshots], axis=1, count=self.num_items)
-        return torch.from_numpy(bits.T.astype(np.float32))
+    def _members_among(self, snapshot: NDArray[np.int64], as_good: Tensor) -> NDArray[np.int64]:
+        """How many posts marked in ``as_good`` [q, V] are in each query's ``snapshot`` [q]; [q].
+
+        Of several snapshots the members are gathered: with few of the posts in each, a product
+        with all of them would cost more than the scores did.
+        """
+        snapshots, which = np.unique(snapshot, return_inverse=True)
+        count = np.empty(len(which), dtype=np.int64)
+        for number, members in enumerate(self.members[snapshots]):
+            of_snapshot = np.flatnonzero(which == number)
+            member = torch.from_numpy(np.unpackbits(members, count=self.num_items))
+            if len(snapshots) == 1:
+                found = as_good @ member.to(as_good)
+            else:
+                posts = member.nonzero()[:, 0]
+                found = as_good[torch.from_numpy(of_snapshot)[:, None], posts].sum(dim=1)
+            count[of_snapshot] = found.long().cpu().numpy()
+        return count
+
+    def _contains(self, snapshot: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each item [n] is in its snapshot [n]."""
+        byte, bit = np.divmod(item, 8)
+        return (self.members[snapshot, byte] & (128 >> bit)) > 0
 
 
 def all_posts(

@@ -34,9 +34,10 @@ OUTSIDE_CORPUS = int(np.iinfo(np.int64).max)
 #: Rank of a query that a candidate set leaves out; it is not part of :class:`Ranks`.
 LEFT_OUT = 0
 
-#: Memory for the scores of a chunk, and the most queries in one: more were slower (fresh memory).
-SCORE_BYTES = 128 * 2**20
-MOST_QUERIES = 1024
+#: Memory for the scores of a chunk: a few MB stay in the caches and are not given back to the system
+#: between chunks. Of a large corpus a chunk holds at least some queries, which share one product.
+SCORE_BYTES = 8 * 2**20
+FEWEST_QUERIES, MOST_QUERIES = 16, 1024
 
 
 class Scorer(Protocol):
@@ -154,8 +155,8 @@ def rank_targets(
 
 
 def chunks(num_queries: int, num_items: int) -> Iterator[slice]:
-    """Runs of queries whose scores fit the memory set aside for them."""
-    size = min(max(SCORE_BYTES // (4 * num_items), 1), MOST_QUERIES)
+    """Runs of queries whose scores are about as large as :data:`SCORE_BYTES`."""
+    size = min(max(SCORE_BYTES // (4 * num_items), FEWEST_QUERIES), MOST_QUERIES)
     for first in range(0, num_queries, size):
         yield slice(first, min(first + size, num_queries))
 
@@ -193,23 +194,6 @@ def gather_ranks(
     rank = np.concatenate([*parts, np.empty(0, dtype=np.int64)])
     query = np.flatnonzero(rank != LEFT_OUT)
     return Ranks(query, queries.user[query], queries.target[query], rank[query], description)
-
-
-def distinct_others(
-    row: NDArray[np.int64],
-    item: NDArray[np.int64],
-    targets: NDArray[np.int64],
-    num_items: int,
-) -> tuple[Tensor, Tensor]:
-    """The pairs (row, item) [H] to take out of the candidates: each once, never the target.
-
-    Returns:
-        row [n] and item [n].
-    """
-    pairs = np.unique(row * num_items + item)
-    row, item = np.divmod(pairs, num_items)
-    other = item != targets[row]
-    return torch.from_numpy(row[other]), torch.from_numpy(item[other])
 
 
 def rank_table(queries: EvaluationQueries, ranks: Mapping[str, Ranks]) -> pl.DataFrame:
