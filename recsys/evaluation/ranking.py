@@ -34,10 +34,12 @@ OUTSIDE_CORPUS = int(np.iinfo(np.int64).max)
 #: Rank of a query that a candidate set leaves out; it is not part of :class:`Ranks`.
 LEFT_OUT = 0
 
-#: Memory for the scores of a chunk: a few MB stay in the caches and are not given back to the system
-#: between chunks. Of a large corpus a chunk holds at least some queries, which share one product.
+#: Memory for the scores of a chunk: a few MB are kept between chunks, not given back to the system.
 SCORE_BYTES = 8 * 2**20
-FEWEST_QUERIES, MOST_QUERIES = 16, 1024
+#: A chunk of a large corpus has this many queries, which share one product, in at most this memory.
+FEWEST_QUERIES, MOST_SCORE_BYTES = 16, 128 * 2**20
+#: The most queries of a chunk.
+MOST_QUERIES = 1024
 
 
 class Scorer(Protocol):
@@ -155,8 +157,9 @@ def rank_targets(
 
 
 def chunks(num_queries: int, num_items: int) -> Iterator[slice]:
-    """Runs of queries whose scores are about as large as :data:`SCORE_BYTES`."""
-    size = min(max(SCORE_BYTES // (4 * num_items), FEWEST_QUERIES), MOST_QUERIES)
+    """Runs of queries whose scores fit the memory set aside for them."""
+    fewest = min(FEWEST_QUERIES, MOST_SCORE_BYTES // (4 * num_items))
+    size = min(max(SCORE_BYTES // (4 * num_items), fewest, 1), MOST_QUERIES)
     for first in range(0, num_queries, size):
         yield slice(first, min(first + size, num_queries))
 
