@@ -18,6 +18,7 @@ from recsys.training.retrieval_evaluation import (
     HIGH_OVER_POSTS,
     LOW_OVER_POSTS,
     QUERIES,
+    RECENT_POPULARITY,
     WITH_POPULARITY,
 )
 from recsys.training.tables import UNDEFINED, WIDTH, text_table
@@ -44,7 +45,7 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
         metric = group_metric(metrics, prefix, candidates)
         minus = difference_rows(metrics, prefix, candidates)
         if len(minus) > 1:
-            console.print(text_table(_over_how_many(metrics, prefix, candidates), minus))
+            console.print(text_table(_differences_title(metrics, prefix, candidates), minus))
         by_group = group_rows(metrics, prefix, candidates, metric)
         if len(by_group[0]) > 2:
             console.print(text_table(f"{metric} by group, {candidates}", by_group))
@@ -52,10 +53,11 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
         console.print(f"Protocol: {protocol}\n", highlight=False)
 
 
-def _over_how_many(metrics: Metrics, prefix: str, candidates: str) -> str:
+def _differences_title(metrics: Metrics, prefix: str, candidates: str) -> str:
     posts = metrics.get(f"{prefix}/effective_posts/{candidates}", {}).get("value")
-    spread = "" if posts is None else f", targets as concentrated as those of {posts:.0f} posts"
-    return f"the model against the untrained, {candidates}{spread}"
+    return f"differences, {candidates}" + (
+        "" if posts is None else f": {posts:.0f} effective posts"
+    )
 
 
 def candidate_names(metrics: Metrics, prefix: str) -> list[str]:
@@ -88,14 +90,18 @@ def scorer_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str
 
 
 def difference_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str]]:
-    """Headings, then what the model has more than each scorer, and its two intervals."""
+    """Headings, then what the model has more than each scorer, and with popularity more than
+    popularity alone, with both intervals.
+    """
     metric = group_metric(metrics, prefix, candidates)
-    rows = [["", f"{metric}: model minus scorer", "95 % over users", "95 % over posts"]]
-    for scorer in SCORERS:
-        found = entry(metrics, prefix, scorer, "difference", metric, candidates)
+    rows = [["difference", metric, "95 % over users", "95 % over posts"]]
+    pairs = [(MODEL, scorer, scorer) for scorer in BASELINES]
+    pairs.append((WITH_POPULARITY, RECENT_POPULARITY, f"{WITH_POPULARITY}/{RECENT_POPULARITY}"))
+    for first, second, place in pairs:
+        found = entry(metrics, prefix, place, "difference", metric, candidates)
         if found:
             intervals = _interval(found, "low", "high"), _interval(found, *OVER_POSTS)
-            rows.append([scorer, _signed(found["value"]), *intervals])
+            rows.append([f"{first} - {second}", _signed(found["value"]), *intervals])
     return rows
 
 

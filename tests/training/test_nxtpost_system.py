@@ -294,7 +294,9 @@ def test_the_report_stands_alone(trained: Path) -> None:
         assert f"Candidates {candidates}: split report" in page
     for wanted in (
         "NxtPost trained on",
-        "The model minus the untrained scorers, candidates all",
+        "Differences, candidates all",
+        "model - last_post",
+        "with_recent_popularity - recent_popularity",
         "<th>95 % over posts</th>",
         "equally frequent posts: on other days there are others",
         "Hits@K over K",

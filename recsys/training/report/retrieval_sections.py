@@ -54,7 +54,7 @@ def measured(material: Material) -> Iterator[Section]:
 
 
 def differences(material: Material) -> Iterator[Section]:
-    """How much more the model finds than each untrained scorer, a section per candidate set."""
+    """How much more one scorer finds than another, a section per candidate set."""
     for candidates in material.candidates:
         rows = difference_rows(material.metrics, material.prefix, candidates)
         if len(rows) == 1:
@@ -67,10 +67,10 @@ def differences(material: Material) -> Iterator[Section]:
             else ""
         )
         yield Section(
-            f"The model minus the untrained scorers, candidates {candidates}",
+            f"Differences, candidates {candidates}",
             note=(
                 "On the same queries; 95 % bootstrap intervals, drawn for both at once. Above 0 "
-                f"the model finds more.{spread}"
+                f"the first finds more.{spread}"
             ),
             rows=rows,
         )
