@@ -36,8 +36,8 @@ def data_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(
-            f"{path} does not exist; give path= a Parquet or CSV file or a folder. It is looked for "
-            "from the current folder, then below data_dir=, else RECSYS_DATA_DIR, else ./data."
+            f"{path} does not exist; give path= a Parquet or CSV file or a folder. It is looked "
+            "for from the current folder, then below data_dir=, else RECSYS_DATA_DIR, else ./data."
         )
     files = sorted(
         file
