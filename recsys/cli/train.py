@@ -58,8 +58,11 @@ def run(overrides: Sequence[str]) -> None:
 
 
 def best_line(run_dir: Path) -> str:
-    """The monitored metric at the best checkpoint of a finished run, and its step."""
-    metric = system_named(load_config(run_dir).system).monitor.metric
+    """The monitored metric at the best checkpoint of a finished run, its step, and the last one."""
+    config = load_config(run_dir)
+    metric = system_named(config.system).monitor.metric
     value = read_metrics_file(run_dir).get(metric, {}).get("value")
-    step = checkpoint_of(run_dir, "best").step
-    return f"Best {metric}: {'not defined' if value is None else f'{value:.4f}'} at step {step:,}"
+    best, last = (checkpoint_of(run_dir, which).step for which in ("best", "last"))
+    ended = ", where trainer.max_steps ended the run" if last == config.trainer.max_steps else ""
+    shown = "not defined" if value is None else f"{value:.4f}"
+    return f"Best {metric}: {shown} at step {best:,} of {last:,}{ended}"
