@@ -107,7 +107,7 @@ class Inspected:
     Attributes:
         stored: the checkpoint.
         lines: tables and their states first, then weights, largest first.
-        verified: whether checksums were compared; only folders have some.
+        verified: whether checksums were compared.
     """
 
     stored: StoredCheckpoint
@@ -130,7 +130,7 @@ def inspect(config: InspectConfig) -> Inspected:
         key=lambda line: ("table" not in line.kind, -line.bytes, line.name),
     )
     lines += list(_dense_state([one for place, one in tensors.items() if place[0] == DENSE_STATE]))
-    return Inspected(stored, tuple(lines), config.verify and stored.path.is_dir())
+    return Inspected(stored, tuple(lines), config.verify)
 
 
 def _line(place: Place, tensor: StoredTensor) -> TensorLine:

@@ -23,6 +23,8 @@ FOLDER = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
 _OF_STEP = "step-{:08d}.ckpt"
+#: All of them; a file that is being written has a longer name.
+STEPS = "step-*.ckpt"
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def settle(folder: Path, last: int, best: list[int]) -> None:
             if (folder / target).exists():  # not where an earlier version has saved it
                 _link(folder / name, target)
     kept = {_OF_STEP.format(step) for step in (last, *best)}
-    for path in folder.glob(_OF_STEP.replace("{:08d}", "*") + "*"):
+    for path in folder.glob(STEPS + "*"):
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

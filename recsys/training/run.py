@@ -48,6 +48,7 @@ from recsys.training.run_folder import (
 from recsys.training.sharding_plan import show_and_write
 from recsys.training.systems import system_named
 from recsys.training.warm_start import WarmStart
+from recsys.training.whole_checkpoints import another_named
 
 
 def train(config: RunConfig) -> Path:
@@ -123,7 +124,8 @@ def _fit(
         run_dir / FOLDER, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
     )
     trainer = build_trainer(config, run_dir, checkpoints)
-    trainer.fit(assembly.model, assembly.data, ckpt_path=checkpoint, weights_only=True)
+    with nullcontext() if checkpoint is None else another_named(run_dir):
+        trainer.fit(assembly.model, assembly.data, ckpt_path=checkpoint, weights_only=True)
     return checkpoints
 
 

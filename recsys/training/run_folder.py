@@ -16,7 +16,7 @@ from recsys.data.manifest import FILE_NAME as DATASET_FILE
 from recsys.data.manifest import DatasetManifest
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.errors import ConfigError
-from recsys.training.checkpoints import FOLDER, LAST
+from recsys.training.checkpoints import FOLDER
 from recsys.training.composition import save
 from recsys.training.config import RunConfig
 from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
@@ -24,6 +24,7 @@ from recsys.training.environment import write_environment
 from recsys.training.load import CONFIG_FILE, load_config
 from recsys.training.metrics_log import MetricsCsv
 from recsys.training.predict import FOLDER as PREDICTIONS
+from recsys.training.whole_checkpoints import another_named, last_checkpoint
 
 RUNS = Path("runs")
 LOCK_FILE = ".lock"
@@ -94,12 +95,17 @@ def _refuse_taken(run_dir: Path) -> None:
 
 
 def go_back_to_checkpoint(run_dir: Path) -> Path | None:
-    """Forget what a run did after its last checkpoint, and return that if there is one."""
-    last = run_dir / FOLDER / LAST
-    step = open_checkpoint(last).step if last.exists() else 0
+    """Forget what a run did after its last checkpoint, and return that if there is one.
+
+    Raises:
+        ArtifactError: ``last.ckpt`` leads nowhere, or to a damaged checkpoint.
+    """
+    last = last_checkpoint(run_dir / FOLDER)
+    with another_named(run_dir):
+        step = 0 if last is None else open_checkpoint(last).step
     MetricsCsv(run_dir).drop_after(step)
     shutil.rmtree(run_dir / PREDICTIONS, ignore_errors=True)  # of a checkpoint that may change
-    return last if last.exists() else None
+    return last
 
 
 def wandb_run_id(run_dir: Path) -> str:

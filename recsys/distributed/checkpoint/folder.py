@@ -34,8 +34,21 @@ FORMAT_VERSION = 1
 #: Bytes of a file that are in memory at once.
 _PIECE = 2**22
 
-#: What one does about a checkpoint that cannot be used.
-MEND = "use another checkpoint (`checkpoint=best`, `checkpoint=last`, or a path), or train again"
+
+class DamagedCheckpointError(ArtifactError):
+    """A checkpoint that is incomplete, or not what was written; it is given what is wrong."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what one does about it."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        """What is wrong, and what one does where any checkpoint will do."""
+        return (
+            f"{self.problem}; use another checkpoint (`checkpoint=best`, `checkpoint=last`, or a "
+            "path), or train again."
+        )
 
 
 @dataclass(frozen=True)
@@ -82,37 +95,39 @@ class FolderManifest:
         """
         path = folder / MANIFEST
         if not path.is_file():
-            raise ArtifactError(
-                f"{folder} is no whole checkpoint: {MANIFEST}, which is written last, is not in "
-                f"it; {MEND}."
+            raise DamagedCheckpointError(
+                f"{folder} is no whole checkpoint: {MANIFEST}, which is written last, is not in it"
             )
         try:
             content: dict[str, Any] = json.loads(path.read_text())
             version = content["format_version"]
-            files = {name: FileEntry(**entry) for name, entry in content.pop("files").items()}
+            if version == FORMAT_VERSION:
+                files = {name: FileEntry(**one) for name, one in content.pop("files").items()}
+                manifest = cls(**content, files=files)
+                manifest._check_sizes(folder)
+                return manifest
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{path} is damaged ({error}); {MEND}.") from error
-        if version != FORMAT_VERSION:
-            raise ArtifactError(
-                f"{folder} has format version {version}, this version of recsys reads "
-                f"{FORMAT_VERSION}; use the version it was written with."
-            )
-        manifest = cls(**content, files=files)
-        manifest._check_sizes(folder)
-        return manifest
+            raise DamagedCheckpointError(
+                f"{path} is damaged or not a checkpoint's ({type(error).__name__}: {error})"
+            ) from error
+        raise ArtifactError(
+            f"{folder} has format version {version}, this version of recsys reads "
+            f"{FORMAT_VERSION}; use the version it was written with."
+        )
 
     def _check_sizes(self, folder: Path) -> None:
+        if METADATA not in self.files or not isinstance(self.step, int):
+            raise ValueError(f"it names no {METADATA}, or its step is no number")
         for name, entry in self.files.items():
             path = folder / name
             if not path.is_file():
-                raise ArtifactError(
-                    f"{path} is missing though {MANIFEST} names it: the checkpoint is incomplete; "
-                    f"{MEND}."
+                raise DamagedCheckpointError(
+                    f"{path} is missing though {MANIFEST} names it: the checkpoint is incomplete"
                 )
             if path.stat().st_size != entry.bytes:
-                raise ArtifactError(
+                raise DamagedCheckpointError(
                     f"{path} is damaged: it has {path.stat().st_size} bytes, {MANIFEST} says "
-                    f"{entry.bytes}; {MEND}."
+                    f"{entry.bytes}"
                 )
 
     def check_content(self, folder: Path, rank: int = 0, num_ranks: int = 1) -> None:
@@ -123,9 +138,8 @@ class FolderManifest:
         """
         for name in sorted(self.files)[rank::num_ranks]:
             if _crc32(folder / name) != self.files[name].crc32:
-                raise ArtifactError(
-                    f"{folder / name} is damaged: it is not what was written (another CRC-32); "
-                    f"{MEND}."
+                raise DamagedCheckpointError(
+                    f"{folder / name} is damaged: it is not what was written (another CRC-32)"
                 )
 
 

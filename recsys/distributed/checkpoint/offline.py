@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from recsys.distributed.checkpoint.folder import (
     files_written,
 )
 from recsys.distributed.checkpoint.load import StoredCheckpoint
-from recsys.distributed.checkpoint.plugins import write_file
+from recsys.distributed.checkpoint.plugins import named_if_unwritten, write_file
 from recsys.distributed.checkpoint.save import ChunkPlanner, key_of, rest_key
 from recsys.distributed.checkpoint.tensors import (
     TABLE_STATE,
@@ -64,8 +66,13 @@ class UnreadPart:
 
 
 def unshard(stored: StoredCheckpoint, target: Path) -> None:
-    """Write a checkpoint as one file; all of it must fit into memory."""
-    write_file(stored.whole(), target)
+    """Write a checkpoint as one file; all of it must fit into memory.
+
+    Raises:
+        RecsysError: it cannot be written.
+    """
+    with named_if_unwritten(target):
+        write_file(stored.whole(), target)
 
 
 def reshard(stored: StoredCheckpoint, target: Path, world_size: int, sharding_type: str) -> None:
@@ -73,6 +80,9 @@ def reshard(stored: StoredCheckpoint, target: Path, world_size: int, sharding_ty
 
     Tables are dealt out to the ranks whole, largest first, or each is cut by its columns or rows
     into as many parts as there are ranks. Everything else is spread over the ranks by size.
+
+    Raises:
+        RecsysError: it cannot be written; what was begun is removed.
     """
     tables = {place: one for place, one in stored.tensors().items() if is_table(place)}
     states = {
@@ -103,7 +113,12 @@ def reshard(stored: StoredCheckpoint, target: Path, world_size: int, sharding_ty
     for rank, items in enumerate(ranks):
         rest = items[rest_key(rank)] = io.BytesIO()
         torch.save(stored.rest(rank, world_size), rest)
-    _write_as_ranks(ranks, target, stored.step)
+    try:
+        with named_if_unwritten(target):
+            _write_as_ranks(ranks, target, stored.step)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def is_table(place: Place) -> bool:
@@ -196,5 +211,5 @@ def refuse_existing(target: Path) -> None:
     Raises:
         ConfigError: something is there.
     """
-    if target.exists():
+    if os.path.lexists(target):
         raise ConfigError(f"{target} is there already; give another `out=…`, or remove it.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,8 @@ class CheckpointPlugin(CheckpointIO):
         """What writes this checkpoint, also while the training goes on if ``in_background``."""
 
     def _written(self, write: Callable[[], None], path: _PATH, then: Then | None) -> None:
-        try:
+        with named_if_unwritten(path):
             write()
-        except (OSError, CheckpointException, RuntimeError) as error:
-            raise RecsysError(
-                f"The checkpoint {path} could not be written: {' '.join(str(error).split())[:300]}"
-            ) from error
         if then is not None and (not dist.is_initialized() or dist.get_rank() == 0):
             then()
 
@@ -178,15 +175,46 @@ def agreed(check: Callable[[], None]) -> None:
             raise raised
 
 
+@contextmanager
+def named_if_unwritten(path: _PATH) -> Iterator[None]:
+    """Name the checkpoint that a block writes where it cannot, as when the disk is full.
+
+    Raises:
+        RecsysError: it cannot be written.
+    """
+    try:
+        yield
+    except (OSError, CheckpointException, RuntimeError) as error:
+        raise RecsysError(
+            f"The checkpoint {path} could not be written: "
+            f"{' '.join(str(_reason(error)).split())[:300]}; make room or let the folder be "
+            "written to, and do the same again (a run: with resume=true)."
+        ) from error
+
+
+def _reason(error: BaseException) -> BaseException:
+    """What the system has said, of which torch's own errors say nothing, or the error itself."""
+    if isinstance(error, CheckpointException):
+        return _reason(next(iter(error.failures.values()))[0])
+    one: BaseException | None = error
+    while one is not None and not isinstance(one, OSError):
+        one = one.__cause__ or one.__context__
+    return one or error
+
+
 def write_file(checkpoint: dict[str, Any], target: Path) -> None:
-    """Save ``checkpoint`` at ``target`` by one atomic rename."""
+    """Save ``checkpoint`` at ``target`` by one atomic rename; a write that fails leaves nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".tmp")
-    with temporary.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(target.parent)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -23,7 +26,7 @@ from recsys.distributed.checkpoint.plugins import write_file
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
 from recsys.distributed.checkpoint.save import chunks
 from recsys.distributed.checkpoint.tensors import tensors_in
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, RecsysError
 
 TABLE = "tower.tables.embedding_bags.item.weight"
 OTHER = "tower.tables.embedding_bags.topic.weight"
@@ -148,6 +151,68 @@ def test_damage_is_named(folder: Path, name: str) -> None:
     path.unlink()
     with pytest.raises(ArtifactError, match=f"{name} is missing"):
         open_checkpoint(folder)
+
+
+def test_damage_of_a_file_is_named(file: Path, tmp_path: Path) -> None:
+    whole = file.read_bytes()
+    with ZipFile(file) as archive:  # an entry that is large enough to be hit for sure
+        entry = next(one for one in archive.infolist() if one.filename.endswith("data.pkl"))
+    place = entry.header_offset + len(entry.filename) + entry.file_size
+    file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(ArtifactError, match=r"one\.ckpt is damaged"):
+        open_checkpoint(file).check()
+    weight = content()["state_dict"][TABLE].numpy().tobytes()
+    place = whole.index(weight)
+    file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(ArtifactError, match=r"its entry .*/data/\d+ is not what was written"):
+        open_checkpoint(file).check()
+    for cut in (b"", b"no checkpoint", whole[:1000]):
+        file.write_bytes(cut)
+        with pytest.raises(ArtifactError, match="the index at the end of the file is missing"):
+            open_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    "foreign", [[1], torch.ones(3), {"state_dict": {}, "global_step": None}, {"weights": {}}]
+)
+def test_a_foreign_file_is_no_checkpoint(foreign: Any, tmp_path: Path) -> None:
+    torch.save(foreign, tmp_path / "foreign.ckpt")
+    with pytest.raises(ArtifactError, match="is not a checkpoint of `recsys train`"):
+        open_checkpoint(tmp_path / "foreign.ckpt")
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").symlink_to("step-00000004.ckpt")
+    with pytest.raises(ArtifactError, match=r"leads to step-00000004\.ckpt, which is not there"):
+        open_checkpoint(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize("key", [{"more": 1}, {"files": []}, {"files": {}}, {"step": "four"}])
+def test_a_foreign_manifest_is_named(folder: Path, key: dict[str, Any]) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | key))
+    with pytest.raises(ArtifactError, match="is damaged or not a checkpoint's"):
+        open_checkpoint(folder)
+
+
+def test_a_full_disk_leaves_nothing_behind(file: Path, tmp_path: Path) -> None:
+    """``RLIMIT_FSIZE`` refuses longer files as a full disk does."""
+    out, stored = tmp_path / "out", open_checkpoint(file)
+    out.mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, limits[1]))
+    try:
+        for write in (
+            lambda: unshard(stored, out / "file.ckpt"),
+            lambda: reshard(stored, out / "folder.ckpt", 2, "table_wise"),
+        ):
+            with pytest.raises(RecsysError, match=r"could not be written: .*File too large"):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not list(out.iterdir())
 
 
 def test_ranks_share_the_work_of_checking(folder: Path) -> None:
