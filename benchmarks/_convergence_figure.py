@@ -37,8 +37,8 @@ def save_figure(
             panel.axhline(target, color=GREY, linestyle="--", linewidth=0.9)
             panel.set_xlabel(label)
             panel.set_xlim(left=0)
-        ends = np.concatenate([curve[:, :, 3].ravel() for curve in curves.values()])
-        panels[0].set_ylim(*_limits(ends, target))
+        values = np.concatenate([curve[:, :, 3].ravel() for curve in curves.values()])
+        panels[0].set_ylim(*_limits(values, target))
         panels[0].set_ylabel(metric)
         panels[0].legend(loc="best")
         figure.tight_layout()
@@ -54,8 +54,6 @@ def _draw(panel: Axes, curve: NDArray[np.float64], axis: int, name: str, colour:
 
 def _limits(values: NDArray[np.float64], target: float) -> tuple[float, float]:
     """Of the axis: the first few points are far away and would flatten all others."""
-    low, high = np.quantile(values, (0.0, 1.0))
-    near = np.abs(values - target)
-    reach = np.quantile(near, 0.85)
-    margin = 0.05 * reach
-    return float(max(low, target - reach) - margin), float(min(high, target + reach) + margin)
+    reach = float(np.quantile(np.abs(values - target), 0.85))
+    low, high = max(values.min(), target - reach), min(values.max(), target + reach)
+    return low - 0.05 * reach, high + 0.05 * reach
