@@ -47,7 +47,7 @@ from recsys.training.run_folder import (
 )
 from recsys.training.sharding_plan import show_and_write
 from recsys.training.systems import system_named
-from recsys.training.warm_start import WarmStart
+from recsys.training.warm_start_callback import WarmStart
 from recsys.training.whole_checkpoints import another_named
 
 

@@ -25,13 +25,8 @@ from recsys.training.config import TrainerConfig
 from recsys.training.load import load_run
 from recsys.training.run import train
 from recsys.training.systems.dv365 import DV365RunConfig
-from recsys.training.warm_start import (
-    RenamedConfig,
-    WarmStartConfig,
-    ids_differ,
-    report,
-    take_weights,
-)
+from recsys.training.warm_start import RenamedConfig, WarmStartConfig, take_weights
+from recsys.training.warm_start_callback import ids_differ, report
 
 from .conftest import TINY_RUN
 
