@@ -19,16 +19,21 @@ class Block:
         number: position of the block in its parameter, in row-major order.
         slices: where it lies in the parameter's merged shape.
         shape: of the block.
+        merged: the parameter's merged shape.
+        own_shape: the parameter's shape where the block is all of it, or the block's.
     """
 
     parameter: int
     number: int
     slices: tuple[slice, ...]
     shape: tuple[int, ...]
+    merged: tuple[int, ...]
+    own_shape: tuple[int, ...]
 
-    def of(self, merged: Tensor) -> Tensor:
-        """The block as a view of its parameter, which has the merged shape."""
-        return merged[self.slices]
+    def of(self, whole: Tensor) -> Tensor:
+        """The block of its parameter, of shape ``own_shape``; a view where it can be one."""
+        # most blocks are all of their parameter, which takes no time then
+        return whole if self.shape == self.merged else whole.reshape(self.merged)[self.slices]
 
 
 def merged_shape(shape: Sequence[int], max_dim: int) -> tuple[int, ...]:
@@ -60,11 +65,14 @@ def blocks_of(parameter: int, shape: Sequence[int], max_dim: int) -> list[Block]
     """
     if math.prod(shape) == 0:
         return []
+    merged = merged_shape(shape, max_dim)
     cuts = [
         [slice(start, min(start + max_dim, size)) for start in range(0, size, max_dim)]
-        for size in merged_shape(shape, max_dim)
+        for size in merged
     ]
-    return [
-        Block(parameter, number, slices, tuple(one.stop - one.start for one in slices))
-        for number, slices in enumerate(itertools.product(*cuts))
-    ]
+    blocks = []
+    for number, slices in enumerate(itertools.product(*cuts)):
+        size = tuple(one.stop - one.start for one in slices)
+        own_shape = tuple(shape) if size == merged else size
+        blocks.append(Block(parameter, number, slices, size, merged, own_shape))
+    return blocks

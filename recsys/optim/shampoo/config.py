@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from recsys.errors import ConfigError
+from recsys.optim.shampoo.checks import (
+    COUNT,
+    above_zero,
+    at_least_zero,
+    counts,
+    decays,
+    is_share,
+    refuse_unless,
+)
 
 DECOUPLED = "decoupled"
 L2 = "l2"
 FACTOR_DTYPES = (torch.float32, torch.float64)
 COMMUNICATION_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-def _refuse_unless(fits: bool, setting: str, value: object, expected: str) -> None:
-    if not fits:
-        raise ConfigError(f"Shampoo: {setting} is {value}, it must be {expected}.")
-
-
-#: What a number that counts something must be.
-_COUNT = "a whole number of at least 1"
-
-
-def _counts(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,9 @@ class AdaGradGrafting:
 
     def __post_init__(self) -> None:
         """Refuse an epsilon that divides by zero."""
-        _refuse_unless(self.epsilon > 0, "epsilon of AdaGradGrafting", self.epsilon, "above 0")
+        refuse_unless(
+            above_zero(self.epsilon), "epsilon of AdaGradGrafting", self.epsilon, "above 0"
+        )
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,10 @@ Grafting = SGDGrafting | AdaGradGrafting | RMSpropGrafting | AdamGrafting
 
 def _refuse_second_moment(grafting: RMSpropGrafting | AdamGrafting) -> None:
     name = type(grafting).__name__
-    _refuse_unless(
-        0 < grafting.beta2 <= 1, f"beta2 of {name}", grafting.beta2, "above 0 and at most 1"
+    refuse_unless(
+        decays(grafting.beta2), f"beta2 of {name}", grafting.beta2, "above 0 and at most 1"
     )
-    _refuse_unless(grafting.epsilon > 0, f"epsilon of {name}", grafting.epsilon, "above 0")
+    refuse_unless(above_zero(grafting.epsilon), f"epsilon of {name}", grafting.epsilon, "above 0")
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,13 @@ class Momentum:
         """Refuse shares outside of 0 to 1."""
         for name in ("momentum", "dampening"):
             value = getattr(self, name)
-            _refuse_unless(0 <= value < 1, f"{name} of Momentum", value, "at least 0 and below 1")
+            refuse_unless(is_share(value), f"{name} of Momentum", value, "at least 0 and below 1")
+        refuse_unless(
+            isinstance(self.use_nesterov, bool),
+            "use_nesterov of Momentum",
+            self.use_nesterov,
+            "True or False",
+        )
 
 
 @dataclass(frozen=True)
@@ -156,16 +160,21 @@ class CoupledHigherOrder:
 
     def __post_init__(self) -> None:
         """Refuse an iteration that cannot converge or end."""
-        _refuse_unless(self.order >= 2, "order of CoupledHigherOrder", self.order, "at least 2")
+        refuse_unless(
+            counts(self.order) and self.order >= 2,
+            "order of CoupledHigherOrder",
+            self.order,
+            "a whole number of at least 2",
+        )
         _refuse_iteration(self)
 
 
 def _refuse_iteration(method: CoupledNewton | CoupledHigherOrder) -> None:
     name = type(method).__name__
-    _refuse_unless(
-        method.max_iterations >= 1, f"max_iterations of {name}", method.max_iterations, "at least 1"
+    refuse_unless(
+        counts(method.max_iterations), f"max_iterations of {name}", method.max_iterations, COUNT
     )
-    _refuse_unless(method.tolerance > 0, f"tolerance of {name}", method.tolerance, "above 0")
+    refuse_unless(above_zero(method.tolerance), f"tolerance of {name}", method.tolerance, "above 0")
 
 
 @dataclass(frozen=True)
@@ -184,11 +193,11 @@ class QRTracking:
 
     def __post_init__(self) -> None:
         """Refuse to follow without a step."""
-        _refuse_unless(
-            _counts(self.power_iterations),
+        refuse_unless(
+            counts(self.power_iterations),
             "power_iterations of QRTracking",
             self.power_iterations,
-            _COUNT,
+            COUNT,
         )
 
 
@@ -214,17 +223,17 @@ class DDPDistribution:
 
     def __post_init__(self) -> None:
         """Refuse a type that cannot be sent and groups without ranks."""
-        _refuse_unless(
+        refuse_unless(
             self.communication_dtype in COMMUNICATION_DTYPES,
             "communication_dtype of DDPDistribution",
             self.communication_dtype,
             "torch.float32, torch.bfloat16 or torch.float16",
         )
-        _refuse_unless(
-            self.ranks_per_group is None or self.ranks_per_group >= 1,
+        refuse_unless(
+            self.ranks_per_group is None or counts(self.ranks_per_group),
             "ranks_per_group of DDPDistribution",
             self.ranks_per_group,
-            "at least 1",
+            f"None or {COUNT}",
         )
 
 
@@ -253,22 +262,22 @@ class GroupSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        _refuse_unless(len(self.betas) == 2, "betas", self.betas, "a pair (β1, β2)")
-        beta1, beta2 = self.betas
         for fits, setting, expected in (
-            (0 <= self.lr < math.inf, "lr", "finite and at least 0"),
-            (0 <= beta1 < 1 and 0 < beta2 <= 1, "betas", "(β1, β2) with 0 ≤ β1 < 1, 0 < β2 ≤ 1"),
-            (0 < self.epsilon < math.inf, "epsilon", "finite and above 0"),
-            (0 <= self.weight_decay < math.inf, "weight_decay", "finite and at least 0"),
+            (_is_rate(self.lr), "lr", "finite and at least 0"),
+            (_are_betas(self.betas), "betas", "a pair (β1, β2) with 0 ≤ β1 < 1, 0 < β2 ≤ 1"),
+            (above_zero(self.epsilon), "epsilon", "finite and above 0"),
+            (at_least_zero(self.weight_decay), "weight_decay", "finite and at least 0"),
             (
                 self.weight_decay_type in (DECOUPLED, L2),
                 "weight_decay_type",
                 f"{DECOUPLED} or {L2}",
             ),
-            (_counts(self.max_preconditioner_dim), "max_preconditioner_dim", _COUNT),
-            (_counts(self.precondition_frequency), "precondition_frequency", _COUNT),
+            (counts(self.max_preconditioner_dim), "max_preconditioner_dim", COUNT),
+            (counts(self.precondition_frequency), "precondition_frequency", COUNT),
+            (isinstance(self.use_bias_correction, bool), "use_bias_correction", "True or False"),
+            (isinstance(self.spread_root_inverse, bool), "spread_root_inverse", "True or False"),
             (
-                _counts(self.start) and self.start >= self.precondition_frequency,
+                counts(self.start) and self.start >= self.precondition_frequency,
                 "start_preconditioning_step",
                 "-1 or a whole number of at least the precondition_frequency, "
                 f"{self.precondition_frequency}",
@@ -294,7 +303,7 @@ class GroupSettings:
                 "torch.float32 or torch.float64; roots of narrower factor matrices are noise",
             ),
         ):
-            _refuse_unless(fits, setting, getattr(self, setting), expected)
+            refuse_unless(fits, setting, getattr(self, setting), expected)
 
     @property
     def start(self) -> int:
@@ -302,6 +311,19 @@ class GroupSettings:
         if self.start_preconditioning_step == -1:
             return self.precondition_frequency
         return self.start_preconditioning_step
+
+
+def _is_rate(value: Any) -> bool:
+    """Whether it is finite and at least 0; a tensor of one number is one, as torch takes it."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    return at_least_zero(value)
+
+
+def _are_betas(value: object) -> bool:
+    if not isinstance(value, Sequence) or len(value) != 2:
+        return False
+    return is_share(value[0]) and decays(value[1])
 
 
 #: Settings that are configuration and no state: a checkpoint leaves them to the constructor.

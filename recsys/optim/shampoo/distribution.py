@@ -188,6 +188,8 @@ class SharingRanks(Ranks):
 
     def of_this_rank(self, state: Tensor) -> Tensor:
         """A ``DTensor`` on the ranks that hold this block: one of each group."""
+        # a DTensor of a view that begins within its storage cannot be copied by copy.deepcopy
+        state = torch.from_dlpack(state)
         return DTensor.from_local(state, self._copies, [Replicate()], run_check=False)
 
     def gathered(self, state: object) -> list[object] | None:

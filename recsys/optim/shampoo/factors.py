@@ -10,6 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+#: From this width on the outer product of a vector is limited by memory, and one after the other is
+#: faster than a batched matrix product.
+_LARGE_VECTOR = 256
+
 
 def update_factors(factors: Sequence[Tensor], gradients: Tensor, beta2: float) -> None:
     """L ← β2·L + (1 − β2)·G·Gᵀ for every dimension, in place; with β2 = 1 both weights are 1.
@@ -21,6 +25,10 @@ def update_factors(factors: Sequence[Tensor], gradients: Tensor, beta2: float) -
     """
     weight = 1 - beta2 if beta2 < 1 else 1.0
     for dimension, factor in enumerate(factors):
+        if len(factors) == 1 and factor.shape[1] >= _LARGE_VECTOR:
+            for one, vector in zip(factor, gradients.to(factor.dtype), strict=True):
+                one.addr_(vector, vector, beta=beta2, alpha=weight)
+            continue
         rows = gradients.movedim(dimension + 1, 1).flatten(2) if len(factors) > 1 else gradients
         rows = rows.to(factor.dtype).reshape(*factor.shape[:2], -1)  # [K, dᵢ, rest]
         factor.baddbmm_(rows, rows.mT, beta=beta2, alpha=weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,49 +25,58 @@ def has_square(grafting: Grafting | None) -> bool:
     return grafting is not None and not isinstance(grafting, SGDGrafting)
 
 
-def update_squares(squares: list[Tensor], gradients: list[Tensor], grafting: Grafting) -> None:
+def update_square(square: Tensor, gradient: Tensor, grafting: Grafting) -> None:
     """V ← β2·V + (1 − β2)·G² in place; with β2 = 1 both weights are 1."""
     beta2 = _beta2(grafting)
     if beta2 < 1:
-        torch._foreach_mul_(squares, beta2)
-    torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2 if beta2 < 1 else 1.0)
+        square.mul_(beta2)
+    square.addcmul_(gradient, gradient, value=1 - beta2 if beta2 < 1 else 1.0)
 
 
-def grafted_directions(
-    moments: list[Tensor], squares: list[Tensor], grafting: Grafting | None, step: int
-) -> list[Tensor]:
-    """The method's own directions, M / (√V + ε); M itself without a second moment.
+def grafted_direction(
+    moment: Tensor, square: Tensor | None, grafting: Grafting | None, step: int
+) -> Tensor:
+    """The method's own direction, M / (√V + ε); M itself without a second moment.
 
     Args:
-        moments: the gradients' running mean, or the gradients.
-        squares: V, where the method keeps one.
+        moment: the gradient's running mean, or the gradient.
+        square: V, where the method keeps one.
         grafting: the method.
         step: of the group, from 1; Adam corrects V for it.
     """
-    if grafting is None or isinstance(grafting, SGDGrafting):
-        return moments
-    roots = torch._foreach_sqrt(squares)
+    if square is None or grafting is None or isinstance(grafting, SGDGrafting):
+        return moment
+    root = square.sqrt()
     if isinstance(grafting, AdamGrafting) and grafting.beta2 < 1:
-        torch._foreach_div_(roots, math.sqrt(1 - grafting.beta2**step))
-    torch._foreach_add_(roots, grafting.epsilon)
-    return list(torch._foreach_div(moments, roots))
+        root.div_(math.sqrt(1 - grafting.beta2**step))
+    return torch.div(moment, root.add_(grafting.epsilon), out=root)
 
 
-def grafting_scales(grafted: Tensor, directions: Tensor, correction: float) -> Tensor:
-    """What K directions are multiplied by to be as long as the grafted ones.
+def grafting_scales(
+    grafted: Sequence[Tensor], directions: Sequence[Tensor], correction: float
+) -> list[Tensor]:
+    """What the directions of stacks are multiplied by to be as long as the grafted ones.
 
     Args:
-        grafted: [K, …], before the first moment's correction.
-        directions: [K, …], before it too.
+        grafted: [K, …] of each stack, before the first moment's correction.
+        directions: [K, …] of each stack, before it too.
         correction: what corrects both for the start of the first moment.
 
     Returns:
         [K, 1, …]: correction · ‖correction · grafted‖ / (‖correction · direction‖ + 1e-16).
     """
-    length = torch.linalg.vector_norm(grafted.flatten(1), dim=1).mul_(correction)
-    own = torch.linalg.vector_norm(directions.flatten(1), dim=1).mul_(correction)
+    length = _lengths(grafted).mul_(correction)
+    own = _lengths(directions).mul_(correction)
     scales = length.mul_(correction).div_(own.add_(_SMALLEST_NORM))
-    return scales.reshape(-1, *[1] * (directions.ndim - 1))
+    parts = scales.split([len(one) for one in directions])
+    return [
+        part.view(-1, *[1] * (one.ndim - 1)) for part, one in zip(parts, directions, strict=True)
+    ]
+
+
+def _lengths(stacks: Sequence[Tensor]) -> Tensor:
+    """Of all blocks of all stacks, one after the other."""
+    return torch.cat([torch.linalg.vector_norm(one.flatten(1), dim=1) for one in stacks])
 
 
 def _beta2(grafting: Grafting) -> float:

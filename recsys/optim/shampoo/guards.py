@@ -24,6 +24,7 @@ class Guards:
 
     Attributes:
         kept_roots: how often the last good root was kept, because no new one could be computed.
+        decomposed_roots: how often an iteration did not converge and a decomposition was taken.
         refused_gradients: how often a parameter was left alone because its gradient was not finite.
     """
 
@@ -31,6 +32,7 @@ class Guards:
         self.names = names
         self.max_failures = max_failures
         self.kept_roots = 0
+        self.decomposed_roots = 0
         self.refused_gradients = 0
         self._root_failures: dict[tuple[int, int, int], int] = {}
         self._gradient_failures: dict[int, int] = {}
@@ -46,17 +48,14 @@ class Guards:
         """
         if not gradients:
             return gradients
-        # a sum is not finite if a summand is not, and costs less than a look at each
-        sums = [
-            gradient.sum(dtype=torch.promote_types(gradient.dtype, torch.float32))
-            for gradient in gradients.values()
-        ]
-        if bool(torch.stack([one.double() for one in sums]).isfinite().all()):
+        # a norm is not finite if a number is not, and costs less than a look at each
+        norms = torch._foreach_norm(list(gradients.values()))
+        if bool(torch.stack([one.double() for one in norms]).isfinite().all()):
             self._gradient_failures.clear()
             return gradients
         finite = {}
-        for (position, gradient), one in zip(gradients.items(), sums, strict=True):
-            if one.isfinite():
+        for position, gradient in gradients.items():
+            if gradient.isfinite().all():  # the squares alone may overflow
                 finite[position] = gradient
                 self._gradient_failures.pop(position, None)
             else:
@@ -110,8 +109,10 @@ class Guards:
                 settings.root_inverse,
                 stack.state[f"{EIGENVECTORS}_{dimension}"][index] if tracked else None,
             )
+            self.decomposed_roots += result.decomposed
             good = self._count(result.usable, stack, rows, dimension)
-            stack.state[f"{ROOT}_{dimension}"][good] = result.roots[result.usable].to(stack.dtype)
+            root = stack.state[f"{ROOT}_{dimension}"]
+            root[good] = result.roots[result.usable].to(root.dtype)
             if result.eigenvectors is not None:
                 vectors = result.eigenvectors[result.usable]
                 stack.state[f"{EIGENVECTORS}_{dimension}"][good] = vectors
@@ -146,7 +147,7 @@ class Guards:
                 raise TrainingError(
                     f"The inverse root of {self._place(stack, row, dimension)} could not be "
                     f"computed {self._root_failures[key]} times in a row, in float64 neither. "
-                    "Raise epsilon, or use root_inverse=Eigendecomposition()."
+                    "Raise epsilon, or lower the learning rate."
                 )
         return good
 

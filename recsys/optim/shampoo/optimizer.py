@@ -12,6 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from recsys.errors import ConfigError, RecsysError
 from recsys.optim.shampoo.checkpoint import STEP, load, merged, plain, without_typed
+from recsys.optim.shampoo.checks import COUNT, counts, refuse_unless
 from recsys.optim.shampoo.config import (
     DECOUPLED,
     DDPDistribution,
@@ -86,8 +87,13 @@ class DistributedShampoo(torch.optim.Optimizer):
         spread_root_inverse: bool = False,
         max_failures: int = 3,
     ) -> None:
-        if max_failures < 1:
-            raise ConfigError(f"Shampoo: max_failures is {max_failures}, it must be at least 1.")
+        refuse_unless(counts(max_failures), "max_failures", max_failures, COUNT)
+        refuse_unless(
+            distributed is None or isinstance(distributed, DDPDistribution),
+            "distributed",
+            distributed,
+            "None or DDPDistribution(communication_dtype, ranks_per_group)",
+        )
         self._distributed = distributed
         self._max_failures = max_failures
         self._ranks: Ranks | None = None
@@ -106,7 +112,7 @@ class DistributedShampoo(torch.optim.Optimizer):
             "use_bias_correction": use_bias_correction,
             "grafting": grafting,
             "momentum": momentum,
-            "root_inverse": root_inverse or Eigendecomposition(),
+            "root_inverse": Eigendecomposition() if root_inverse is None else root_inverse,
             "spread_root_inverse": spread_root_inverse,
             "preconditioner_dtype": preconditioner_dtype,
         }
@@ -116,6 +122,11 @@ class DistributedShampoo(torch.optim.Optimizer):
     def kept_roots(self) -> int:
         """How often the last good root was kept, because no new one could be computed."""
         return sum(group.guards.kept_roots for group in self._groups)
+
+    @property
+    def decomposed_roots(self) -> int:
+        """How often an iteration did not converge and an eigendecomposition was taken instead."""
+        return sum(group.guards.decomposed_roots for group in self._groups)
 
     @property
     def refused_gradients(self) -> int:
@@ -254,6 +265,8 @@ class DistributedShampoo(torch.optim.Optimizer):
             ArtifactError: the state is of other parameters or settings.
         """
         load(self.param_groups, self._groups, self.state, state_dict)
+        for group in self._groups:
+            group.loaded()
 
 
 def _refuse_types(parameters: list[Tensor], names: list[str]) -> None:

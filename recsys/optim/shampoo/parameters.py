@@ -5,20 +5,21 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
+from recsys.optim.shampoo.blocks import Block
 
-def whole(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A parameter or gradient in its merged shape; a view where it can be one.
-
-    A collective of the ranks that share it, where it is sharded.
-    """
-    if isinstance(tensor, DTensor):
-        tensor = tensor.full_tensor()
-    return tensor.detach().reshape(shape)
+from recsys.optim.shampoo.blocks import Block
 
 
-def can_be_viewed(parameter: Tensor) -> bool:
-    """Whether the blocks of a parameter can be views of it."""
-    return not isinstance(parameter, DTensor) and parameter.is_contiguous()
+def whole(tensor: Tensor) -> Tensor:
+    """A parameter or gradient as one tensor; a collective of the ranks that share it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def can_be_viewed(parameter: Tensor, block: Block) -> bool:
+    """Whether a block of a parameter can be a view of it."""
+    if isinstance(parameter, DTensor):
+        return False
+    return block.shape == block.merged or parameter.is_contiguous()
 
 
 def add_whole(parameter: Tensor, update: Tensor, alpha: float) -> None:

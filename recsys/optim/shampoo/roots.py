@@ -6,7 +6,7 @@ Legend: K matrices, d their width, p the root: what is sought is (A + ε·I)^(�
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,13 +27,15 @@ class InverseRoots:
 
     Attributes:
         roots: [K, d, d]; where it is not usable, anything.
-        usable: [K], whether the method succeeded.
+        usable: [K], whether they could be computed.
         eigenvectors: [K, d, d] of ``QRTracking``, in columns.
+        decomposed: how many of an iteration that did not converge come from a decomposition.
     """
 
     roots: Tensor
     usable: Tensor
     eigenvectors: Tensor | None = None
+    decomposed: int = 0
 
 
 def inverse_roots(
@@ -43,10 +45,11 @@ def inverse_roots(
     method: RootInverse,
     eigenvectors: Tensor | None = None,
 ) -> InverseRoots:
-    """Inverse roots of ``matrices`` + ε·I; what fails is tried again in float64.
+    """Inverse roots of ``matrices`` + ε·I; what fails is tried again.
 
-    Eigenvalues are shifted up together where the smallest is below ε, which iterations, who do not
-    know them, cannot do.
+    A matrix whose iteration does not converge is decomposed instead, and a decomposition that fails
+    is tried again in float64. Eigenvalues are shifted up together where the smallest is below ε,
+    which iterations, who do not know them, cannot do.
 
     Args:
         matrices: [K, d, d], finite.
@@ -55,23 +58,25 @@ def inverse_roots(
         method: how.
         eigenvectors: [K, d, d] of the last time for ``QRTracking``; zeros where there was none.
     """
-    compute = _METHODS[type(method)]
-    result = compute(matrices, root, epsilon, method, eigenvectors)
+    result = _METHODS[type(method)](matrices, root, epsilon, method, eigenvectors)
     failed = (~result.usable).nonzero().squeeze(1)
-    if len(failed) == 0 or matrices.dtype == torch.float64:
+    if len(failed) == 0:
         return result
-    again = compute(
-        matrices[failed].double(),
+    iteration = isinstance(method, CoupledNewton | CoupledHigherOrder)
+    if matrices.dtype == torch.float64 and not iteration:
+        return result
+    again = inverse_roots(
+        matrices[failed] if iteration else matrices[failed].double(),
         root,
         epsilon,
-        method,
+        Eigendecomposition() if iteration else method,
         None if eigenvectors is None else eigenvectors[failed].double(),
     )
     result.roots[failed] = again.roots.to(matrices.dtype)
     result.usable[failed] = again.usable
     if result.eigenvectors is not None and again.eigenvectors is not None:
         result.eigenvectors[failed] = again.eigenvectors.to(matrices.dtype)
-    return result
+    return replace(result, decomposed=int(again.usable.sum()) if iteration else 0)
 
 
 def _eigendecomposition(

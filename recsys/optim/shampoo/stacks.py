@@ -1,8 +1,11 @@
-"""The state of Shampoo: blocks of one shape lie in one tensor, so that work is batched."""
+"""The state of Shampoo: blocks of one shape lie in one tensor, so that work is batched.
+
+What is done number by number needs no shapes: it lies in one flat tensor for all blocks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +21,7 @@ MOMENTUM = "momentum_buffer"
 FACTOR = "factor"
 ROOT = "inverse_root"
 EIGENVECTORS = "eigenvectors"
+OVERDUE = "overdue"
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,14 @@ class BlockStack:
 
     Attributes:
         blocks: K of them, of shape (d₁, …, dₖ); … below.
-        dtype: of the search directions and their averages: the parameters', at least float32.
         state: tensors whose first dimension is the block: ``first_moment``, ``grafting_square``
-            and ``momentum_buffer`` [K, …] where the settings ask for them; ``factor_i``,
-            ``inverse_root_i`` and, where eigenvectors are tracked, ``eigenvectors_i`` [K, dᵢ, dᵢ].
+            and ``momentum_buffer`` [K, …] where the settings ask for them, views of a
+            :class:`BlockSet`; ``factor_i``, ``inverse_root_i`` and, where eigenvectors are tracked,
+            ``eigenvectors_i`` [K, dᵢ, dᵢ]; ``overdue`` [K, 1], 1 where roots were due while the
+            block had no gradient.
     """
 
     blocks: Sequence[Block]
-    dtype: torch.dtype
     state: dict[str, Tensor]
 
     @property
@@ -41,80 +45,120 @@ class BlockStack:
         """Number of dimensions of a block."""
         return len(self.blocks[0].shape)
 
+    @property
+    def shape(self) -> torch.Size:
+        """[K, …]."""
+        return torch.Size((len(self.blocks), *self.blocks[0].shape))
+
     def per_dimension(self, name: str) -> list[Tensor]:
         """The tensors of a name that every dimension has."""
         return [self.state[f"{name}_{dimension}"] for dimension in range(self.order)]
-
-    def rows_of(self, parameters: Container[int]) -> list[int]:
-        """Positions of the blocks that belong to some parameters of the group."""
-        return [row for row, block in enumerate(self.blocks) if block.parameter in parameters]
-
-    def stacked(self, wholes: Mapping[int, Tensor]) -> Tensor:
-        """The blocks of what has the parameters' merged shapes: [K, …].
-
-        Args:
-            wholes: parameters or gradients, by position in the group.
-        """
-        pieces = [block.of(wholes[block.parameter]) for block in self.blocks]
-        if len(pieces) == 1:  # often a whole matrix, which needs no copy
-            return pieces[0].unsqueeze(0).to(self.dtype)
-        return torch.stack(pieces).to(self.dtype)
 
     def only(self, rows: Sequence[int]) -> BlockStack:
         """Some blocks: a copy, or the stack itself where they are all of it."""
         if len(rows) == len(self.blocks):
             return self
         state = {name: tensor[rows] for name, tensor in self.state.items()}
-        return BlockStack([self.blocks[row] for row in rows], self.dtype, state)
-
-    def take_back(self, rows: Sequence[int], part: BlockStack) -> None:
-        """Write back what became of some blocks."""
-        if part is not self:
-            for name, tensor in self.state.items():
-                tensor[rows] = part.state[name]
-
-    def spread(self, rows: Sequence[int], part: Tensor | None) -> Tensor:
-        """What some blocks have, [len(rows), …], and zero for the others."""
-        if part is not None and len(rows) == len(self.blocks):
-            return part
-        device = next(iter(self.state.values())).device
-        every = torch.zeros(
-            len(self.blocks), *self.blocks[0].shape, dtype=self.dtype, device=device
-        )
-        if part is not None:
-            every[rows] = part
-        return every
+        return BlockStack([self.blocks[row] for row in rows], state)
 
 
-def new_stack(
-    blocks: Sequence[Block], settings: GroupSettings, dtype: torch.dtype, device: torch.device
-) -> BlockStack:
-    """State of K blocks before the first step.
+class BlockSet:
+    """Stacks of one type and device.
 
     Args:
-        blocks: of one shape.
-        settings: of their group.
-        dtype: of their parameters.
-        device: of their parameters.
+        stacks: at least one.
+        flat: ``first_moment``, ``grafting_square`` and ``momentum_buffer`` of all blocks, one stack
+            after the other, [E] each, where the settings ask for them.
+        like: an empty tensor of the type and device of the search directions.
+
+    Attributes:
+        stacks: as above.
+        flat: as above.
+        buffer: [E], the gradients of all blocks, and after a step their search directions.
+        directions: the buffer as [K, …] of each stack.
+        targets: the buffer as one tensor per block, of the shape that ``Block.of`` gives.
     """
-    dtype = torch.promote_types(dtype, torch.float32)
-    shape = (len(blocks), *blocks[0].shape)
+
+    def __init__(self, stacks: Sequence[BlockStack], flat: dict[str, Tensor], like: Tensor) -> None:
+        self.stacks = stacks
+        self.flat = flat
+        self._sizes = [stack.shape.numel() for stack in stacks]
+        self.buffer = like.new_zeros(sum(self._sizes))
+        self.directions = self.by_stack(self.buffer)
+        self._blocks = [block for stack in stacks for block in stack.blocks]
+        pieces = (one for some in self.directions for one in some.unbind())
+        self.targets = [
+            one.view(block.own_shape) for one, block in zip(pieces, self._blocks, strict=True)
+        ]
+
+    def by_stack(self, flat: Tensor) -> list[Tensor]:
+        """A flat tensor [E] as [K, …] of each stack."""
+        parts = flat.split(self._sizes)
+        return [part.view(stack.shape) for part, stack in zip(parts, self.stacks, strict=True)]
+
+    def blocks_of(self, wholes: Mapping[int, Tensor]) -> list[Tensor]:
+        """The blocks of parameters or gradients, by position in the group; as the targets."""
+        return [block.of(wholes[block.parameter]) for block in self._blocks]
+
+    def only(self, rows: Sequence[Sequence[int]]) -> BlockSet | None:
+        """Some blocks of each stack, in a set of their own; None where there are none."""
+        stacks = [stack.only(some) for stack, some in zip(self.stacks, rows, strict=True) if some]
+        if not stacks:
+            return None
+        flat = {
+            name: torch.cat([stack.state[name].flatten() for stack in stacks]) for name in self.flat
+        }
+        return BlockSet(stacks, flat, self.buffer[:0])
+
+    def take_back(self, rows: Sequence[Sequence[int]], part: BlockSet | None) -> None:
+        """Write back what became of some blocks; the directions of the others are zero."""
+        self.buffer.zero_()
+        if part is None:
+            return
+        present = [number for number, some in enumerate(rows) if some]
+        flat = {name: part.by_stack(tensor) for name, tensor in part.flat.items()}
+        for position, number in enumerate(present):
+            stack, some, taken = self.stacks[number], rows[number], part.stacks[position]
+            self.directions[number][some] = part.directions[position]
+            for name, tensor in stack.state.items():
+                if name in flat:
+                    tensor[some] = flat[name][position]
+                elif taken is not stack:
+                    tensor[some] = taken.state[name]
+
+
+def new_set(blocks: Sequence[Sequence[Block]], settings: GroupSettings, like: Tensor) -> BlockSet:
+    """State of blocks before the first step.
+
+    Args:
+        blocks: lists of blocks of one shape.
+        settings: of their group.
+        like: an empty tensor of the type and device of the search directions.
+    """
     names = {
         FIRST_MOMENT: settings.betas[0] > 0,
         SQUARE: has_square(settings.grafting),
         MOMENTUM: settings.momentum is not None and settings.momentum.momentum > 0,
     }
-    state = {
-        name: torch.zeros(shape, dtype=dtype, device=device) for name, kept in names.items() if kept
-    }
+    stacks = [BlockStack(alike, _matrices(alike, settings, like)) for alike in blocks]
+    numbers = sum(stack.shape.numel() for stack in stacks)
+    flat = {name: like.new_zeros(numbers) for name, kept in names.items() if kept}
+    every = BlockSet(stacks, flat, like)
+    for name, tensor in flat.items():
+        for stack, part in zip(stacks, every.by_stack(tensor), strict=True):
+            stack.state[name] = part
+    return every
+
+
+def _matrices(blocks: Sequence[Block], settings: GroupSettings, like: Tensor) -> dict[str, Tensor]:
+    state = {OVERDUE: like.new_zeros(len(blocks), 1)}
     for dimension, size in enumerate(blocks[0].shape):
         square = (len(blocks), size, size)
-        factor_dtype = settings.preconditioner_dtype
-        state[f"{FACTOR}_{dimension}"] = torch.zeros(square, dtype=factor_dtype, device=device)
+        factor = like.new_zeros(square, dtype=settings.preconditioner_dtype)
+        state[f"{FACTOR}_{dimension}"] = factor
         # until it is computed, a root changes nothing
-        identity = torch.eye(size, dtype=dtype, device=device)
+        identity = torch.eye(size, dtype=like.dtype, device=like.device)
         state[f"{ROOT}_{dimension}"] = identity.repeat(len(blocks), 1, 1)
         if isinstance(settings.root_inverse, QRTracking):
-            eigenvectors = torch.zeros(square, dtype=factor_dtype, device=device)
-            state[f"{EIGENVECTORS}_{dimension}"] = eigenvectors
-    return BlockStack(blocks, dtype, state)
+            state[f"{EIGENVECTORS}_{dimension}"] = torch.zeros_like(factor)
+    return state

@@ -74,14 +74,21 @@ class Reference:
     settings: Settings
     t: int = 0
     states: dict[tuple[int, int], BlockState] = field(default_factory=dict)
+    #: parameters whose roots are computed at their next step with a gradient
+    waiting: set[int] = field(default_factory=set)
 
     def step(self, gradients: list[Array | None]) -> None:
         if all(gradient is None for gradient in gradients):
             return
         self.t += 1
+        start, frequency = self.settings.start, self.settings.frequency
+        if self.t == start or (self.t > start and self.t % frequency == 0):
+            self.waiting = set(range(len(gradients)))
         for index, gradient in enumerate(gradients):
             if gradient is None:
                 continue
+            refresh = index in self.waiting
+            self.waiting.discard(index)
             shape = merged(self.parameters[index].shape, self.settings.max_dim)
             weights = self.parameters[index].reshape(shape).copy()
             gradient = gradient.reshape(shape)
@@ -89,7 +96,9 @@ class Reference:
                 key = (index, number)
                 if key not in self.states:
                     self.states[key] = self.new(weights[where])
-                direction = self.direction(self.states[key], gradient[where], weights[where])
+                direction = self.direction(
+                    self.states[key], gradient[where], weights[where], refresh
+                )
                 weights[where] = weights[where] - self.settings.lr * direction
             self.parameters[index] = weights.reshape(self.parameters[index].shape)
 
@@ -103,7 +112,7 @@ class Reference:
             zeros.copy(),
         )
 
-    def direction(self, state: BlockState, gradient: Array, weights: Array) -> Array:
+    def direction(self, state: BlockState, gradient: Array, weights: Array, refresh: bool) -> Array:
         s, t, order = self.settings, self.t, gradient.ndim
         if s.l2:
             gradient = gradient + s.weight_decay * weights
@@ -112,7 +121,7 @@ class Reference:
             state.factors[axis] = decayed(state.factors[axis], rows @ rows.T, s.beta2)
         graft_beta2 = 1.0 if s.grafting == "adagrad" else s.grafting_beta2
         state.square = decayed(state.square, gradient**2, graft_beta2)
-        if t == s.start or (t > s.start and t % s.frequency == 0):
+        if refresh:
             correction = 1 - s.beta2**t if s.bias_correction and s.beta2 < 1 else 1.0
             state.roots = [
                 inverse_root(factor / correction, 2 * order, s.epsilon) for factor in state.factors

@@ -22,7 +22,7 @@ def test_more_workers_than_pieces() -> None:
 
 def test_cost_by_hand() -> None:
     """Factor matrices and preconditioning: 2·m·n·(m + n); roots: 10·(m³ + n³) each 100 steps."""
-    block = Block(0, 0, (), (3, 2))
+    block = Block(0, 0, (), (3, 2), (3, 2), (3, 2))
     settings = GroupSettings(precondition_frequency=100)
     assert block_cost(block, settings) == pytest.approx(60 + 10 * (27 + 8) / 100)
 

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from recsys.optim import SGDGrafting
 from tests.optim.shampoo import ranks_process
-from tests.optim.shampoo.ranks_process import load, model_of, resumed, save, shampoo, train
+from tests.optim.shampoo.ranks_process import (
+    alternating,
+    load,
+    model_of,
+    resumed,
+    save,
+    shampoo,
+    train,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 #: Largest difference over largest weight, after six steps: some roundings of the type.
@@ -142,8 +150,17 @@ def test_more_ranks_than_blocks(ranks: list[dict[str, Any]]) -> None:
 
 
 def test_a_failure_of_one_rank_ends_all(ranks: list[dict[str, Any]]) -> None:
-    assert "could not be computed 3 times in a row" in ranks[0]["failing"]
+    assert "is not finite: gradients were too large" in ranks[0]["failing"]
     assert all("failed on rank 0" in rank["failing"] for rank in ranks[1:])
+
+
+def test_gradients_only_between_the_steps_with_roots(ranks: list[dict[str, Any]]) -> None:
+    """Roots come with the next gradient, on each rank as on one; also after a resume."""
+    one = alternating(None)
+    assert one["computed"] and sum(rank["alternating"]["roots"] for rank in ranks) == one["roots"]
+    for rank in ranks:
+        assert rank["alternating"]["computed"]
+        assert difference(rank["alternating"]["weights"], one["weights"]) < PRECISION["float32"]
 
 
 @pytest.mark.parametrize("name", ["fsdp", "fsdp shared"])

@@ -51,7 +51,39 @@ def weights(*shape: int, seed: int = 0) -> torch.nn.Parameter:
         {"grafting": "adam"},
         {"momentum": 0.9},
         {"root_inverse": "newton"},
+        {"lr": "0.1"},
+        {"lr": None},
+        {"lr": True},
+        {"betas": 0.9},
+        {"betas": None},
+        {"betas": ("0.9", 0.99)},
+        {"betas": (0.9, True)},
+        {"epsilon": "1e-12"},
+        {"epsilon": None},
+        {"weight_decay": None},
+        {"weight_decay": True},
+        {"weight_decay_type": None},
+        {"weight_decay_type": ["l2"]},
+        {"max_preconditioner_dim": True},
+        {"max_preconditioner_dim": None},
+        {"precondition_frequency": "50"},
+        {"precondition_frequency": True},
+        {"start_preconditioning_step": None},
+        {"start_preconditioning_step": "5"},
+        {"use_bias_correction": "yes"},
+        {"use_bias_correction": None},
+        {"spread_root_inverse": 1},
+        {"preconditioner_dtype": "float32"},
+        {"grafting": AdamGrafting},
+        {"momentum": "heavy"},
+        {"root_inverse": CoupledNewton},
+        {"root_inverse": False},
         {"max_failures": 0},
+        {"max_failures": "3"},
+        {"max_failures": None},
+        {"max_failures": 1.5},
+        {"distributed": True},
+        {"distributed": "ddp"},
     ],
     ids=str,
 )
@@ -59,7 +91,7 @@ def test_settings_that_cannot_work(wrong: dict[str, Any]) -> None:
     name = list(wrong)[-1]
     with pytest.raises(ConfigError, match=f"Shampoo: {name} is .* must be"):
         DistributedShampoo([weights(2, 2)], **wrong)
-    if name != "max_failures":
+    if name not in ("max_failures", "distributed"):
         with pytest.raises(ConfigError, match=name):
             DistributedShampoo([{"params": [weights(2, 2)], **wrong}])
 
@@ -78,7 +110,21 @@ def test_settings_that_cannot_work(wrong: dict[str, Any]) -> None:
         lambda: CoupledHigherOrder(order=1),
         lambda: QRTracking(power_iterations=0),
         lambda: DDPDistribution(communication_dtype=torch.float64),
+        lambda: AdaGradGrafting(epsilon="small"),  # type: ignore[arg-type]
+        lambda: AdamGrafting(beta2=None),  # type: ignore[arg-type]
+        lambda: RMSpropGrafting(beta2=True),
+        lambda: RMSpropGrafting(epsilon=float("nan")),
+        lambda: Momentum("0.9"),  # type: ignore[arg-type]
+        lambda: Momentum(False),
+        lambda: Momentum(use_nesterov=None),  # type: ignore[arg-type]
+        lambda: CoupledNewton(max_iterations=2.5),  # type: ignore[arg-type]
+        lambda: CoupledNewton(tolerance="1e-5"),  # type: ignore[arg-type]
+        lambda: CoupledHigherOrder(order=None),  # type: ignore[arg-type]
+        lambda: CoupledHigherOrder(order=2.5),  # type: ignore[arg-type]
+        lambda: QRTracking(power_iterations=True),
+        lambda: DDPDistribution(communication_dtype="float32"),  # type: ignore[arg-type]
         lambda: DDPDistribution(ranks_per_group=0),
+        lambda: DDPDistribution(ranks_per_group="2"),  # type: ignore[arg-type]
     ],
 )
 def test_parts_that_cannot_work(make: Any) -> None:
@@ -162,15 +208,14 @@ def test_a_factor_matrix_that_overflows_stops_the_training() -> None:
         optimizer.step()
 
 
-def test_a_root_that_fails_keeps_the_last_good_one() -> None:
-    """Eight iterations find the root of 4·I, not that of a matrix without full rank."""
+def test_a_root_that_fails_keeps_the_last_good_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LAPACK fails from the second refresh on."""
     one = weights(2, 2)
     optimizer = DistributedShampoo(
         [("layer", one)],
         betas=(0.0, 1.0),
         epsilon=1e-12,
         max_preconditioner_dim=2,
-        root_inverse=CoupledNewton(max_iterations=8),
         max_failures=3,
     )
     one.grad = 2 * torch.eye(2)
@@ -178,7 +223,11 @@ def test_a_root_that_fails_keeps_the_last_good_one() -> None:
     root = optimizer.state[one]["block_0.inverse_root_0"]
     good = root.clone()
     torch.testing.assert_close(good, 4**-0.25 * torch.eye(2))
-    one.grad = torch.diag(torch.tensor([1e3, 0.0]))
+
+    def failing(_: torch.Tensor) -> None:
+        raise torch.linalg.LinAlgError("linalg.eigh: the algorithm failed to converge")
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
     for failures in (2, 4):
         optimizer.step()
         assert torch.equal(root, good)
@@ -186,6 +235,55 @@ def test_a_root_that_fails_keeps_the_last_good_one() -> None:
     place = re.escape("factor matrix 0 of block 0 (2, 2) of layer")
     with pytest.raises(TrainingError, match=f"{place}.*3 times in a row"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("method", [CoupledNewton(), CoupledHigherOrder()])
+def test_an_iteration_that_does_not_converge_is_a_decomposition(method: Any) -> None:
+    """Bias and matrix lack full rank, and the default epsilon is too small for iterations."""
+    ours, exact = [weights(4), weights(3, 5)], [weights(4), weights(3, 5)]
+    options: dict[str, Any] = {"max_preconditioner_dim": 5, "grafting": AdamGrafting()}
+    optimizer = DistributedShampoo(ours, root_inverse=method, max_failures=1, **options)
+    other = DistributedShampoo(exact, **options)
+    for step in range(2):
+        for number, (one, two) in enumerate(zip(ours, exact, strict=True)):
+            one.grad = torch.zeros_like(one)
+            one.grad[..., step] = 1.0 + number
+            two.grad = one.grad.clone()
+        optimizer.step()
+        other.step()
+    assert optimizer.kept_roots == 0 and optimizer.decomposed_roots > 0
+    for one, two in zip(ours, exact, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_roots_that_were_due_without_a_gradient_come_with_the_next() -> None:
+    """Steps 2, 4 and 6 are due; the second parameter has gradients in 1, 3, 5 and 7 alone."""
+    always, between = weights(3), weights(3)
+    optimizer = DistributedShampoo([always, between], betas=(0.0, 1.0), precondition_frequency=2)
+    computed = []
+    for step in range(1, 8):
+        always.grad = torch.ones(3)
+        between.grad = torch.eye(3)[step % 3] if step % 2 else None
+        root = optimizer.state[between]["block_0.inverse_root_0"]
+        before = root.clone()
+        optimizer.step()
+        computed.append(not torch.equal(before, root))
+        assert bool(optimizer.state[between]["block_0.overdue"]) == (step % 2 == 0)
+    assert computed == [False, False, True, False, True, False, True]
+    # (1, 1, 1) and (0, 0, 1): G·Gᵀ of the steps 1, 5 and 7, 3 are the three unit vectors
+    matrix = torch.diag(torch.tensor([1.0, 2.0, 1.0]))
+    torch.testing.assert_close(
+        optimizer.state[between]["block_0.inverse_root_0"], torch.linalg.inv(matrix).sqrt()
+    )
+
+
+def test_a_large_gradient_is_no_infinite_one() -> None:
+    """The square of 1e30 is not in float32."""
+    one = weights(3)
+    optimizer = DistributedShampoo([one], preconditioner_dtype=torch.float64)
+    one.grad = torch.full((3,), 1e30)
+    optimizer.step()
+    assert optimizer.refused_gradients == 0
 
 
 def test_a_state_of_other_settings_is_refused() -> None:
