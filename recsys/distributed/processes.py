@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import tempfile
 import time
 import traceback
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -44,6 +46,7 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
     Raises:
         RecsysError: that of the process that failed first.
         RuntimeError: a process failed otherwise.
+        KeyboardInterrupt, SystemExit: this process was sent SIGINT or another signal to end.
     """
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
@@ -64,6 +67,10 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
     with tempfile.TemporaryDirectory() as folder:
         try:
             results = elastic_launch(settings, _call)(folder, function, *args)
+        except SignalException as stop:  # torchelastic's form of Ctrl-C and of SIGTERM
+            if stop.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + stop.sigval) from None
         except ChildFailedError as error:
             notes = [pickle.loads(path.read_bytes()) for path in Path(folder).glob("*.error")]
             if notes:  # the ranks that fail later mostly miss the first

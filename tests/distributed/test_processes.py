@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 
 import pytest
 import torch.distributed as dist
@@ -40,6 +42,22 @@ def test_the_first_rank_s_result_comes_back() -> None:
 def test_an_error_of_one_rank_ends_the_others() -> None:
     with pytest.raises(DataError, match="row 7 of rank 1 is damaged"):
         on_processes(2, meet_and_fail, "one rank's data")
+
+
+def signal_the_parent(number: int) -> None:
+    """What Ctrl-C or SIGTERM does to the process that has started this one."""
+    os.kill(os.getppid(), number)
+    time.sleep(600)  # until the parent ends this process
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_ends_all_as_it_ends_one_process(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    with pytest.raises(raised):
+        on_processes(1, signal_the_parent, int(number))
 
 
 @pytest.mark.slow
