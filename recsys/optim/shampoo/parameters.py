@@ -7,8 +7,6 @@ from torch.distributed.tensor import DTensor, Replicate
 
 from recsys.optim.shampoo.blocks import Block
 
-from recsys.optim.shampoo.blocks import Block
-
 
 def whole(tensor: Tensor) -> Tensor:
     """A parameter or gradient as one tensor; a collective of the ranks that share it."""
