@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from recsys.optim.shampoo.blocks import Block
-from recsys.optim.shampoo.config import GroupSettings
+from recsys.optim.shampoo.settings import GroupSettings
 
 #: Multiplications of an eigendecomposition of width d over d³, about.
 _EIGENDECOMPOSITION = 10

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from recsys.errors import ArtifactError
-from recsys.optim.shampoo.config import TYPED
 from recsys.optim.shampoo.group import ParameterGroup
+from recsys.optim.shampoo.settings import TYPED
 
 #: Steps of the group; the rest of a parameter's state is ``block_<number>.<name>``.
 STEP = "step"

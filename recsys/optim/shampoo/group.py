@@ -11,10 +11,10 @@ from torch import Tensor
 from recsys.errors import ConfigError
 from recsys.optim.shampoo.assignment import RootSchedule, assign, block_cost
 from recsys.optim.shampoo.blocks import Block, blocks_of
-from recsys.optim.shampoo.config import GroupSettings
 from recsys.optim.shampoo.guards import Guards
 from recsys.optim.shampoo.overdue import Overdue
 from recsys.optim.shampoo.parameters import add_whole, can_be_viewed, whole
+from recsys.optim.shampoo.settings import GroupSettings
 from recsys.optim.shampoo.stacks import OVERDUE, BlockStack, new_set
 from recsys.optim.shampoo.update import search_directions
 

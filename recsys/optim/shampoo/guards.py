@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from recsys.errors import TrainingError
-from recsys.optim.shampoo.config import GroupSettings, QRTracking
+from recsys.optim.shampoo.config import QRTracking
 from recsys.optim.shampoo.roots import inverse_roots
+from recsys.optim.shampoo.settings import GroupSettings
 from recsys.optim.shampoo.stacks import EIGENVECTORS, FACTOR, ROOT, BlockStack
 
 

@@ -14,17 +14,15 @@ from recsys.errors import ConfigError, RecsysError
 from recsys.optim.shampoo.checkpoint import STEP, load, merged, plain, without_typed
 from recsys.optim.shampoo.checks import COUNT, counts, refuse_unless
 from recsys.optim.shampoo.config import (
-    DECOUPLED,
     DDPDistribution,
     Eigendecomposition,
     Grafting,
     Momentum,
     RootInverse,
-    refuse_unknown_keys,
-    settings_of,
 )
 from recsys.optim.shampoo.distribution import OneRank, Ranks, SharingRanks
 from recsys.optim.shampoo.group import ParameterGroup
+from recsys.optim.shampoo.settings import DECOUPLED, refuse_unknown_keys, settings_of
 
 
 class DistributedShampoo(torch.optim.Optimizer):

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from recsys.optim.shampoo.blocks import Block
-from recsys.optim.shampoo.config import GroupSettings, QRTracking
+from recsys.optim.shampoo.config import QRTracking
 from recsys.optim.shampoo.grafting import has_square
+from recsys.optim.shampoo.settings import GroupSettings
 
 FIRST_MOMENT = "first_moment"
 SQUARE = "grafting_square"

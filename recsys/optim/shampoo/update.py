@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recsys.optim.shampoo.config import DECOUPLED, L2, GroupSettings, Momentum
+from recsys.optim.shampoo.config import Momentum
 from recsys.optim.shampoo.factors import precondition, update_factors
 from recsys.optim.shampoo.grafting import grafted_direction, grafting_scales, update_square
 from recsys.optim.shampoo.guards import Guards
+from recsys.optim.shampoo.settings import DECOUPLED, L2, GroupSettings
 from recsys.optim.shampoo.stacks import FACTOR, FIRST_MOMENT, MOMENTUM, ROOT, SQUARE, BlockSet
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from recsys.optim.shampoo.assignment import RootSchedule, assign, block_cost
 from recsys.optim.shampoo.blocks import Block, blocks_of
-from recsys.optim.shampoo.config import GroupSettings
+from recsys.optim.shampoo.settings import GroupSettings
 
 
 def test_the_largest_first_to_who_has_least() -> None:
