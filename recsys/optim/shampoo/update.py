@@ -81,7 +81,7 @@ def _precondition(
         precondition(part, stack.per_dimension(ROOT))
         for stack, part in zip(blocks.stacks, blocks.by_stack(moment), strict=True)
     ]
-    scales = [torch.tensor(correction, dtype=torch.float64)] * len(found)
+    scales: Sequence[Tensor | float] = [correction] * len(found)
     if settings.grafting is not None:
         scales = grafting_scales(blocks.by_stack(grafted), found, correction)
     for direction, scale, target in zip(found, scales, blocks.directions, strict=True):
