@@ -5,7 +5,8 @@ last two items, in batches of the same number of users, with the same number of 
 their own Lightning trainer. Ours has the softmax over the whole catalogue, RecTools as many sampled
 negatives as configured. A step is reading the batch, forward, backward and update; every round
 starts each side once, in a process of its own, and leaves its first steps out. Threads of both
-wait without spinning, which on a machine that does other work too decides about both rates.
+wait as OMP_WAIT_POLICY says: spinning, its default, is fastest on a machine that does nothing else,
+`passive` on one that does.
 
 RecTools is installed by its name into an environment of its own below the user's cache folder.
 """
@@ -168,7 +169,6 @@ def _run(command: list[str], threads: int) -> Any:
     environment = os.environ | {
         "PYTHONPATH": str(_ROOT),
         "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "passive",  # a thread that spins takes the core the other waits for
         "PYTHONWARNINGS": "ignore",
     }
     finished = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -238,6 +238,7 @@ class _Clock(pl.Callback):
 def _our_steps(arguments: dict[str, Any]) -> list[float]:
     """The moments at which training steps ended."""
     torch.set_num_threads(arguments["threads"])
+    torch.utils.deterministic.fill_uninitialized_memory = False  # as `recsys train`
     config = compose("train_sequence", SequenceRunConfig, arguments["overrides"])
     dataset = PreparedDataset.open(config.data.out_folder)
     pl.seed_everything(config.seed, verbose=False)

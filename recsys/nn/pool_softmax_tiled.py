@@ -1,4 +1,4 @@
-"""The loss of `pool_softmax` in plain PyTorch: row blocks and column tiles that fit the cache."""
+"""The loss of `pool_softmax` in plain PyTorch: row blocks and column tiles."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from recsys.nn.pool_exclusions import Exclusions
 
-#: Columns of a tile, and logits of a tile: 2 MiB of float32, about what a core's L2 cache holds.
+#: Columns of a tile, and its logits per thread: 8 MiB of float32. Smaller tiles stay in a core's L2
+#: cache, but their operations end before a second thread has begun.
 TILE_COLUMNS = 4096
-TILE_LOGITS = 2**19
+TILE_LOGITS_PER_THREAD = 2**21
 
 #: Exponentials are taken relative to an upper bound of their row. A row whose sum stays below
 #: exp(-SLACK) may have lost terms to underflow, so its block is done again with the true maxima.
@@ -132,7 +133,8 @@ class _Tiles:
             slice(start, min(start + width, num_columns))
             for start in range(0, num_columns, max(width, 1))
         ]
-        self.num_rows = max(1, min(num_rows, TILE_LOGITS // max(width, 1)))
+        logits = TILE_LOGITS_PER_THREAD * torch.get_num_threads()
+        self.num_rows = max(1, min(num_rows, logits // max(width, 1)))
         self.memory = queries.new_empty(self.num_rows * width)
         # Cauchy-Schwarz: no logit of a row exceeds the product of the norms plus the bias.
         if num_columns:

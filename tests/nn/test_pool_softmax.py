@@ -73,12 +73,12 @@ def draw_case(
     return Case(normal(num_queries, width), normal(pool_size, width), target, options)
 
 
-@pytest.fixture(params=[(4096, 2**19), (3, 12), (8, 8)], ids=["one tile", "3 wide", "8 wide"])
+@pytest.fixture(params=[(4096, 2**21), (3, 12), (8, 8)], ids=["one tile", "3 wide", "8 wide"])
 def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles as large as they are, and so small that a test has many."""
     columns, logits = request.param
     monkeypatch.setattr(pool_softmax_tiled, "TILE_COLUMNS", columns)
-    monkeypatch.setattr(pool_softmax_tiled, "TILE_LOGITS", logits)
+    monkeypatch.setattr(pool_softmax_tiled, "TILE_LOGITS_PER_THREAD", logits)
 
 
 def assert_same(case: Case, **tolerance: float) -> None:
