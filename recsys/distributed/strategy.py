@@ -88,8 +88,11 @@ class TorchRecStrategy(DDPStrategy):
         """Average the dense gradients in a process group of their own.
 
         The backward of sharded tables and of pools over ranks communicates too, and with weights
-        that one rank does not use the order of both need not be the same on all ranks.
+        that one rank does not use the order of both need not be the same on all ranks. One process
+        has nothing to average, and is spared the copies.
         """
+        if dist.get_world_size() == 1:
+            return
         self._ddp_kwargs["process_group"] = dist.new_group(timeout=self._timeout)
         super().configure_ddp()
 
