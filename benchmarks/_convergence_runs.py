@@ -36,6 +36,7 @@ class Task:
         validate_every_n_steps: steps between two points of a curve; it divides ``steps``.
         learning_rates: each with each of ``second_betas`` is a trial.
         second_betas: decay of the running square and of Shampoo's factor matrices.
+        seeds: of the trainings with the best trial of each optimiser.
         overrides: of every run, as after `recsys train`; none for digits.
     """
 
@@ -45,6 +46,7 @@ class Task:
     validate_every_n_steps: int
     learning_rates: list[float]
     second_betas: list[float]
+    seeds: list[int]
     overrides: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -47,13 +47,11 @@ class Study:
     Attributes:
         precondition_frequency: Shampoo's steps between two computations of the inverse roots.
         tuning_seed: of every trial.
-        seeds: of the trainings with the best trial.
         tasks: by name.
     """
 
     precondition_frequency: int
     tuning_seed: int
-    seeds: list[int]
     tasks: dict[str, Task]
 
 
@@ -100,7 +98,7 @@ def measure(study: Study, config: Config) -> dict[str, object]:
         for optimizer, values in tuned.items()
     }
     curves: dict[str, list[list[Point]]] = {optimizer: [] for optimizer in OPTIMIZERS}
-    cases = list(product(study.seeds, OPTIMIZERS))
+    cases = list(product(task.seeds, OPTIMIZERS))
     for seed, optimizer in track(cases, f"{config.task}, best trials"):
         shampoo = _shampoo(study, optimizer)
         curves[optimizer].append(train(task, best[optimizer], shampoo, seed, config.overrides))
