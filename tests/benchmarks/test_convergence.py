@@ -68,7 +68,7 @@ def test_a_row_is_of_the_mean_over_seeds() -> None:
 
 def test_a_curve_that_would_not_end_with_the_training_is_refused() -> None:
     with pytest.raises(ConfigError, match="must divide the 10 steps"):
-        runs.Task("val/loss", False, 10, 4, [1e-3], [0.999])
+        runs.Task("val/loss", False, 10, 4, [1e-3], [0.999], [1])
 
 
 def test_an_unknown_task_is_refused() -> None:
