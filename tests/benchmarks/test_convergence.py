@@ -109,8 +109,9 @@ def test_a_study_of_digits_from_trials_to_the_plot(
         validate_every_n_steps=2,
         learning_rates=[1e-3, 1e-2],
         second_betas=[0.9],
+        seeds=[1, 2],
     )
-    study = convergence.Study(2, 0, [1, 2], {"digits": task})
+    study = convergence.Study(2, 0, {"digits": task})
     result = convergence.measure(study, convergence.Config("digits", out=str(tmp_path)))
     for optimizer in convergence.OPTIMIZERS:
         trials = result["trials"][optimizer]
