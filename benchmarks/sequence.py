@@ -238,7 +238,7 @@ class _Clock(pl.Callback):
 def _our_steps(arguments: dict[str, Any]) -> list[float]:
     """The moments at which training steps ended."""
     torch.set_num_threads(arguments["threads"])
-    torch.utils.deterministic.fill_uninitialized_memory = False  # as `recsys train`
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     config = compose("train_sequence", SequenceRunConfig, arguments["overrides"])
     dataset = PreparedDataset.open(config.data.out_folder)
     pl.seed_everything(config.seed, verbose=False)

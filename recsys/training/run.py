@@ -162,7 +162,7 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
 def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     settings = config.trainer
     # filling memory that is written next, for determinism, took 7 % of SASRec's step
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
