@@ -33,8 +33,11 @@ class PostTowerConfig:
         hashed_text: the n-grams of the text channel.
         pretrained_text: folder of a Hugging Face encoder that reads the text instead; the texts
             must then be split by its tokeniser.
+        post_id: whether each post of the fit period has an embedding of its own too: what its
+            engagements say beyond what is known of it. For posts that live on; a new one does
+            without.
         id_dropout: probability that an author or topic is read as unknown in training, so that
-            index 0 learns what to say about new ones.
+            index 0 learns what to say about new ones, and that a post is taken for a new one.
         dropout: of the fused channels.
     """
 
@@ -42,6 +45,7 @@ class PostTowerConfig:
     output_width: int = 64
     hashed_text: HashedTextConfig = field(default_factory=HashedTextConfig)
     pretrained_text: str | None = None
+    post_id: bool = False
     id_dropout: float = 0.05
     dropout: float = 0.1
 
@@ -49,7 +53,7 @@ class PostTowerConfig:
 class Metadata(nn.Module):
     """Categorical metadata: the looked-up values side by side, and an MLP.
 
-    The post's own id is not among them: a post must have an embedding the moment it appears.
+    The post's own id is not among them: see :class:`PostId`.
 
     Args:
         features: the categorical features, in column order, the post's id among them.
@@ -86,6 +90,39 @@ def metadata_columns(features: Sequence[Feature]) -> list[int]:
     return [c for c, feature in enumerate(features) if feature.name != Column.ITEM]
 
 
+class PostId(nn.Module):
+    """An embedding of its own for every post that can be told from others, none for a new one.
+
+    Args:
+        num_posts: indices, that of the unknown post among them.
+        width: D.
+        dropout: probability that a post is taken for a new one in training.
+    """
+
+    def __init__(self, num_posts: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_posts, width)
+        nn.init.zeros_(self.embedding.weight)  # of a post without pairs nothing is said
+        self.dropout = dropout
+
+    def forward(self, posts: Tensor) -> tuple[Tensor, Tensor]:
+        """[P] int64, 0 for a new post → [P, D], and [P] bool: whether it is known."""
+        known = posts > 0
+        if self.training:
+            known &= torch.rand(posts.shape, device=posts.device) >= self.dropout
+        return self.embedding(posts), known
+
+
+def _post_id_column(features: Sequence[Feature]) -> int:
+    for column, feature in enumerate(features):
+        if feature.name == Column.ITEM:
+            return column
+    raise ConfigError(
+        f"model.tower.post_id needs {Column.ITEM} among the data set's categorical features of "
+        "posts, and it is not; leave post_id=false."
+    )
+
+
 class PostTower(nn.Module):
     """Encodes what there is of a post, fuses it by learned weights (equation 5), projects to W.
 
@@ -97,7 +134,8 @@ class PostTower(nn.Module):
         num_dense: number of dense features.
 
     Raises:
-        ConfigError: the posts have nothing to encode, or the pretrained encoder cannot be loaded.
+        ConfigError: the posts have nothing to encode, the pretrained encoder cannot be loaded, or
+            the ids of the posts are not among their features.
         InstallationError: the pretrained encoder needs a package that is not installed.
     """
 
@@ -116,12 +154,18 @@ class PostTower(nn.Module):
         self.images = ImageSet(image_width, width) if image_width else None
         has_metadata = bool(metadata_columns(categorical))
         self.metadata = Metadata(categorical, width, config.id_dropout) if has_metadata else None
+        self.id_column = _post_id_column(categorical) if config.post_id else 0
+        self.post_id = (
+            PostId(categorical[self.id_column].cardinality, width, config.id_dropout)
+            if config.post_id
+            else None
+        )
         self.dense = (
             nn.Sequential(nn.Linear(num_dense, width), nn.ReLU(), nn.Linear(width, width))
             if num_dense
             else None
         )
-        channels = (self.text, self.images, self.metadata, self.dense)
+        channels = (self.text, self.images, self.metadata, self.post_id, self.dense)
         num_channels = sum(channel is not None for channel in channels)
         if num_channels == 0:
             raise ConfigError(
@@ -150,6 +194,10 @@ class PostTower(nn.Module):
             present.append(posts.image_lengths > 0)
         if self.metadata is not None:
             values, known = self.metadata(posts.categorical)
+            encoded.append(values)
+            present.append(known)
+        if self.post_id is not None:
+            values, known = self.post_id(posts.categorical[:, self.id_column])
             encoded.append(values)
             present.append(known)
         if self.dense is not None:

@@ -60,7 +60,7 @@ def posts() -> PostFeatures:
 
 def reference(tower: PostTower, post: PostFeatures) -> Tensor:
     """One post [W], one channel after the other, those it does not have left out."""
-    channels: list[Tensor | None] = [None] * 4
+    channels: list[Tensor | None] = [None] * len(tower.norms)
     if len(post.text):
         assert isinstance(tower.text, HashedText)
         channels[0] = tower.text.bag.weight[post.text].mean(dim=0)
@@ -68,7 +68,7 @@ def reference(tower: PostTower, post: PostFeatures) -> Tensor:
         assert tower.images is not None
         total = sum(tower.images.each(image) for image in post.images)
         channels[1] = tower.images.all(total)
-    _, author, media = post.categorical[0].tolist()
+    own, author, media = post.categorical[0].tolist()
     if author or media:
         assert tower.metadata is not None
         tables = tower.metadata.vectors.tables.state_dict()
@@ -77,9 +77,11 @@ def reference(tower: PostTower, post: PostFeatures) -> Tensor:
             tables["embedding_bags.media.weight"][media],
         ]
         channels[2] = tower.metadata.mlp(torch.cat(rows))
+    if own and tower.post_id is not None:
+        channels[3] = tower.post_id.embedding.weight[own]
     if post.has_dense:
         assert tower.dense is not None
-        channels[3] = tower.dense(post.dense[0])
+        channels[-1] = tower.dense(post.dense[0])
     normed = [
         torch.zeros(8) if channel is None else F.layer_norm(channel, [8], norm.weight, norm.bias)
         for channel, norm in zip(channels, tower.norms, strict=True)
@@ -93,8 +95,10 @@ def reference(tower: PostTower, post: PostFeatures) -> Tensor:
     return projected / projected.norm()
 
 
-def test_embeddings_agree_with_the_loop_over_posts() -> None:
-    tower, batch = build(), posts()
+@pytest.mark.parametrize("post_id", [False, True], ids=["content", "with ids"])
+def test_embeddings_agree_with_the_loop_over_posts(post_id: bool) -> None:
+    tower, batch = build(replace(CONFIG, post_id=post_id)), posts()
+    batch.categorical[3:, 0] = 0  # new posts
     embedding = tower(batch)
     assert embedding.shape == (5, 6)
     alone = [batch.select(torch.tensor([post])) for post in range(5)]
@@ -111,6 +115,20 @@ def test_the_posts_own_id_is_not_looked_at_and_a_new_author_is_unknown() -> None
     assert torch.equal(tower(replace(batch, categorical=renamed)), expected)
     renamed[0, 1], batch.categorical[0, 1] = 77, 0
     torch.testing.assert_close(tower(replace(batch, categorical=renamed))[0], tower(batch)[0])
+
+
+def test_a_post_is_at_times_taken_for_a_new_one_in_training() -> None:
+    config = replace(CONFIG, post_id=True, id_dropout=0.5)
+    tower = build(config, has_text=False, image_width=0, num_dense=0, categorical=FEATURES[:1])
+    known = posts().select(torch.zeros(400, dtype=torch.int64))
+    assert bool(tower(known).norm(dim=1).bool().all())
+    trained = tower.train()(known).norm(dim=1).bool()
+    assert 130 < int(trained.sum()) < 270
+
+
+def test_an_embedding_per_post_without_ids_of_posts_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs item_id among"):
+        build(replace(CONFIG, post_id=True), categorical=FEATURES[1:])
 
 
 def test_what_a_missing_channel_holds_is_not_looked_at() -> None:
