@@ -14,7 +14,7 @@ from recsys.distributed.checkpoint.offline import (
     SHARDING_TYPES,
     TABLE_WISE,
     is_table,
-    refuse_existing,
+    refuse_target,
     reshard,
     table_of_state,
     unshard,
@@ -167,10 +167,10 @@ def unshard_checkpoint(config: UnshardConfig) -> Path:
 
     Raises:
         ArtifactError: the checkpoint is not there, incomplete or damaged.
-        ConfigError: ``out`` is there already.
+        ConfigError: ``out`` is there already, or lies within the checkpoint.
     """
     stored, out = open_checkpoint(Path(config.path)), Path(config.out)
-    refuse_existing(out)
+    refuse_target(stored.path, out)
     stored.check()
     unshard(stored, out)
     return out
@@ -181,10 +181,10 @@ def reshard_checkpoint(config: ReshardConfig) -> Path:
 
     Raises:
         ArtifactError: the checkpoint is not there, incomplete or damaged.
-        ConfigError: ``out`` is there already.
+        ConfigError: ``out`` is there already, or lies within the checkpoint.
     """
     stored, out = open_checkpoint(Path(config.path)), Path(config.out)
-    refuse_existing(out)
+    refuse_target(stored.path, out)
     stored.check()
     reshard(stored, out, config.world_size, config.sharding_type)
     return out

@@ -84,6 +84,23 @@ def test_impossible_settings_are_refused(
     assert sentence in capsys.readouterr().err
 
 
+def test_out_within_the_checkpoint_is_refused(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, link = tmp_path / "two.ckpt", tmp_path / "last.ckpt"
+    invoke(["checkpoint", "reshard", f"path={file}", f"out={folder}", "world_size=2"])
+    link.symlink_to(folder.name)
+    there = sorted(path.name for path in folder.iterdir())
+    for path, place in ((folder, folder), (link, folder / "deeper"), (folder, link)):
+        for verb, settings in (("unshard", []), ("reshard", ["world_size=1"])):
+            given = [f"path={path}", f"out={place / 'x'}", *settings]
+            assert invoke(["checkpoint", verb, *given]) == 2
+            assert "lies within the checkpoint" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == there
+    beside = ["checkpoint", "unshard", f"path={folder}", f"out={tmp_path / 'two.ckpt.x'}"]
+    assert invoke(beside) == 0
+
+
 def test_every_verb_has_its_example(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("inspect", "unshard", "reshard"):
         assert invoke(["checkpoint", verb, "--help"]) == 0

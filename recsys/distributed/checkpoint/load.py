@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
+from recsys.distributed.checkpoint.consistency import refuse_contradictions
 from recsys.distributed.checkpoint.folder import (
     METADATA,
     DamagedCheckpointError,
@@ -101,12 +102,17 @@ class StoredCheckpoint(ABC):
         put_tensors(content, {place: one.whole() for place, one in self.tensors().items()})
         return content
 
+    def stored_weights(self) -> dict[str, StoredTensor | Tensor]:
+        """The model's weights, unread; those without an element are tensors."""
+        weights = dict(self.rest()[WEIGHTS])
+        stored = self.tensors().items()
+        return weights | {str(place[1]): one for place, one in stored if place[0] == WEIGHTS}
+
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole."""
-        weights = dict(self.rest()[WEIGHTS])  # the empty ones are in it
-        stored = self.tensors().items()
-        return weights | {
-            str(place[1]): tensor.whole() for place, tensor in stored if place[0] == WEIGHTS
+        return {
+            name: one.whole() if isinstance(one, StoredTensor) else one
+            for name, one in self.stored_weights().items()
         }
 
 
@@ -189,6 +195,7 @@ class CheckpointFolder(StoredCheckpoint):
         self._reader = FolderReader(path)
         try:
             self.metadata = self._reader.read_metadata()
+            refuse_contradictions(path, self.manifest, self.metadata)
         except _DAMAGE as error:
             raise DamagedCheckpointError(
                 f"{path / METADATA} is damaged ({_shortened(error)})"

@@ -205,11 +205,16 @@ def _write_as_ranks(ranks: Sequence[dict[str, Any]], folder: Path, step: int) ->
     FolderManifest(FORMAT_VERSION, step, len(ranks), files).save(folder)
 
 
-def refuse_existing(target: Path) -> None:
-    """Check that nothing would be overwritten.
+def refuse_target(checkpoint: Path, target: Path) -> None:
+    """Check that nothing would be overwritten, and the checkpoint that is read not be changed.
 
     Raises:
-        ConfigError: something is there.
+        ConfigError: something is there, or it would lie within the checkpoint.
     """
     if os.path.lexists(target):
         raise ConfigError(f"{target} is there already; give another `out=…`, or remove it.")
+    if target.resolve().is_relative_to(checkpoint.resolve()):
+        raise ConfigError(
+            f"out={target} lies within the checkpoint {checkpoint}, which is removed as a whole "
+            "some day; give an `out=…` beside it."
+        )

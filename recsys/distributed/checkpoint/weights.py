@@ -32,16 +32,30 @@ def load_weights(module: nn.Module, stored: Mapping[str, StoredTensor | Tensor])
         ArtifactError: they are of another model: other names, or other sizes.
     """
     held = held_weights(module)
-    refuse_other_names(held, stored)
+    refuse_other_weights(held, stored)
     for name, parts in held.items():
         value = stored[name]
         source = TensorInFile(value) if isinstance(value, Tensor) else value
-        if tuple(source.size) != parts.size:
+        source.copy_to(parts.shards)
+
+
+def refuse_other_weights(
+    held: Mapping[str, HeldTensor], stored: Mapping[str, StoredTensor | Tensor]
+) -> None:
+    """Check that both have the same names and sizes.
+
+    Raises:
+        ArtifactError: they have not.
+    """
+    refuse_other_names(held, stored)
+    for name, parts in held.items():
+        value = stored[name]
+        size = value.shape if isinstance(value, Tensor) else value.size
+        if tuple(size) != parts.size:
             raise ArtifactError(
-                f"The checkpoint's {name} is of size {list(source.size)}, the model's of "
+                f"The checkpoint's {name} is of size {list(size)}, the model's of "
                 f"{list(parts.size)}; go on with the configuration it was trained with."
             )
-        source.copy_to(parts.shards)
 
 
 def refuse_other_names(
