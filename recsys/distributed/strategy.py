@@ -17,7 +17,11 @@ from torch.optim import Optimizer
 
 from recsys.distributed.checkpoint.plugins import ShardedCheckpoints
 from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
-from recsys.distributed.checkpoint.weights import load_weights
+from recsys.distributed.checkpoint.weights import (
+    held_weights,
+    load_weights,
+    refuse_other_weights,
+)
 from recsys.distributed.config import TORCHREC, StrategyConfig
 from recsys.distributed.placement import Sharded
 from recsys.distributed.planning import Plan
@@ -115,6 +119,15 @@ class TorchRecStrategy(DDPStrategy):
     ) -> None:
         """Write what this process holds; every rank comes here."""
         self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options)
+
+    def load_checkpoint(
+        self, checkpoint_path: _PATH, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Open a checkpoint, and refuse that of another model before anything takes its state."""
+        checkpoint: dict[str, Any] = super().load_checkpoint(checkpoint_path, weights_only)
+        if self.lightning_module is not None:
+            refuse_other_weights(held_weights(self.lightning_module), checkpoint[WEIGHTS])
+        return checkpoint
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Take the weights; of sharded tables only what this process holds is read."""

@@ -17,6 +17,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from recsys.distributed.checkpoint.plugins import CheckpointPlugin
+from recsys.errors import RecsysError
 from recsys.training.systems.base import Monitor
 
 FOLDER = "checkpoints"
@@ -115,12 +116,16 @@ class Checkpoints(Checkpoint):
         """Save the last state, unless this step's validation does it; the last step has one."""
         if is_last_step(trainer):
             trainer.should_stop = True  # Lightning validates where a run is told to stop
-        elif (
+        elif self.is_due(trainer, batch_idx):
+            self.save(trainer)
+
+    def is_due(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+        """Whether the step of this batch is one of every few, and no validation saves it."""
+        return (
             trainer.global_step % self.every_n_steps == 0
             and not is_within_step(trainer, batch_idx)
             and not is_validated(trainer, batch_idx)
-        ):
-            self.save(trainer)
+        )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the state, as the last one and maybe as one of the best."""
@@ -171,7 +176,20 @@ def settle(folder: Path, last: int, best: list[int]) -> None:
         folder: of the checkpoints.
         last: the step that was saved last.
         best: the best steps, best first.
+
+    Raises:
+        RecsysError: the folder cannot be written to.
     """
+    try:
+        _settle(folder, last, best)
+    except OSError as error:
+        raise RecsysError(
+            f"The checkpoints in {folder} cannot be linked or removed ({error}); let the folder be "
+            "written to, and go on by resume=true."
+        ) from error
+
+
+def _settle(folder: Path, last: int, best: list[int]) -> None:
     for name, step in ((LAST, [last]), (BEST, best[:1])):
         for target in (_OF_STEP.format(one) for one in step):
             if (folder / target).exists():  # not where an earlier version has saved it

@@ -52,13 +52,15 @@ class Preemption(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save the step, unless its validation does."""
+        """Save the step, unless its validation does, or ``Checkpoints`` right after this."""
         if is_within_step(trainer, batch_idx):
             return
         if is_last_step(trainer) or is_validated(trainer, batch_idx):
             return
         if self._is_requested_anywhere(trainer):
-            self.checkpoints.save(trainer)
+            # twice would remove it first: none would be left if the time ran out in between
+            if not self.checkpoints.is_due(trainer, batch_idx):
+                self.checkpoints.save(trainer)
             self.saved = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

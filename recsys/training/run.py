@@ -16,7 +16,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.schema import Split
+from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
+from recsys.distributed.checkpoint.weights import held_weights, refuse_other_weights
 from recsys.distributed.config import SINGLE
 from recsys.distributed.processes import (
     first_rank_first,
@@ -125,6 +127,9 @@ def _fit(
     )
     trainer = build_trainer(config, run_dir, checkpoints)
     with nullcontext() if checkpoint is None else another_named(run_dir):
+        if checkpoint is not None and not sharded:  # the strategy of several processes does it
+            stored = open_checkpoint(checkpoint).stored_weights()
+            refuse_other_weights(held_weights(assembly.model), stored)
         trainer.fit(assembly.model, assembly.data, ckpt_path=checkpoint, weights_only=True)
     return checkpoints
 

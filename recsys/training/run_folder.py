@@ -8,15 +8,16 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TextIO
 
 from recsys.data.manifest import FILE_NAME as DATASET_FILE
 from recsys.data.manifest import DatasetManifest
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.errors import ConfigError
-from recsys.training.checkpoints import FOLDER
+from recsys.training.checkpoints import FOLDER, LAST
 from recsys.training.composition import save
 from recsys.training.config import RunConfig
 from recsys.training.environment import FILE_NAME as ENVIRONMENT_FILE
@@ -31,6 +32,8 @@ LOCK_FILE = ".lock"
 WANDB_FILE = "wandb_run_id"
 #: What the ranks print, where a launcher has started them.
 LOGS = "logs"
+#: What a run that goes on cannot change.
+_KEPT = ("slices", "optim")
 #: What may be in the folder of a run that has not begun, or died while it did.
 _BEFORE_A_RUN = (LOCK_FILE, LOGS, DATASET_FILE, ENVIRONMENT_FILE)
 
@@ -39,14 +42,14 @@ def run_folder(config: RunConfig) -> Path:
     """Where a run lies.
 
     Raises:
-        ConfigError: the run to go on with is not named, or a new one's folder holds something
-            else.
+        ConfigError: the run to go on with is not named or was another one, or a new one's folder
+            holds something else.
         ArtifactError: there is no such run to go on with.
     """
     if config.resume:
         if config.run_dir is None:
             raise ConfigError("resume=true needs run_dir=…, the folder of the run to go on with.")
-        load_config(Path(config.run_dir))  # refuses what is no run folder
+        _refuse_changes(Path(config.run_dir), config)
     time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     run_dir = Path(config.run_dir) if config.run_dir else RUNS / config.name / time
     if not config.resume and run_dir.is_dir() and not (run_dir / LOCK_FILE).exists():
@@ -54,15 +57,38 @@ def run_folder(config: RunConfig) -> Path:
     return run_dir
 
 
+def _refuse_changes(run_dir: Path, config: RunConfig) -> None:
+    """Check that a run goes on with what its checkpoint has the state of.
+
+    Lightning would take the optimiser's settings from the checkpoint, whatever is given.
+    """
+    kept = asdict(load_config(run_dir))  # refuses what is no run folder
+    changed = [key for part in _KEPT for key in _changed(part, kept, asdict(config))]
+    if changed:
+        raise ConfigError(
+            f"A run that goes on keeps its {' and '.join(_KEPT)}, but {', '.join(changed)} "
+            f"differ(s) from {run_dir / CONFIG_FILE}; leave that out, or begin a new run with the "
+            f"weights of this one by warm_start.checkpoint={run_dir / FOLDER / LAST}."
+        )
+
+
+def _changed(key: str, old: Any, new: Any) -> list[str]:
+    """Keys at or below this one whose values differ."""
+    name = key.rpartition(".")[2]
+    old, new = old.get(name), new.get(name)
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [one for child in old for one in _changed(f"{key}.{child}", old, new)]
+    return [] if old == new else [key]
+
+
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
     """Make the folder where it is absent, and keep other trainings out until the block ends.
 
     Raises:
-        ConfigError: another process is training there.
+        ConfigError: another process is training there, or the folder cannot be written to.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / LOCK_FILE).open("w") as lock:
+    with _lock_file(run_dir) as lock:
         try:
             # Not flock: the loader's workers would inherit that lock and survive a kill with it.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,6 +98,17 @@ def held(run_dir: Path) -> Iterator[None]:
                 "another run_dir."
             ) from error
         yield
+
+
+def _lock_file(run_dir: Path) -> TextIO:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return (run_dir / LOCK_FILE).open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"The run folder {run_dir} cannot be written to ({error.strerror}); let it be written "
+            "to, or copy it (`cp -a`) to where it can and give that run_dir."
+        ) from error
 
 
 def begin(run_dir: Path, config: RunConfig, manifest: DatasetManifest) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.errors import RecsysError
 from recsys.training.checkpoints import BEST, LAST, Checkpoints, Validated, settle
 from recsys.training.systems.base import Monitor
 
@@ -55,6 +56,13 @@ def test_a_run_killed_between_the_links_is_put_right(tmp_path: Path) -> None:
     (tmp_path / LAST).symlink_to("step-00000004.ckpt")
     settle(tmp_path, 4, [4])
     assert kept(tmp_path) == {BEST: "4", LAST: "4", "step-00000004.ckpt": "4"}
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    step(tmp_path, 2)
+    (tmp_path / f"{LAST}.tmp").mkdir()  # in the way of the new link
+    with pytest.raises(RecsysError, match=rf"in {tmp_path} cannot be linked or removed \(.*{LAST}"):
+        settle(tmp_path, 2, [2])
 
 
 def test_what_an_earlier_version_has_saved_stays_until_there_is_better(tmp_path: Path) -> None:

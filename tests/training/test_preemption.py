@@ -6,12 +6,14 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from recsys.cli.main import invoke
 from recsys.data.batch import RequestBatch
+from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
 from recsys.errors import PreemptedError
 from recsys.models.dv365 import DV365
 from recsys.training.checkpoints import FOLDER, LAST
@@ -55,6 +57,26 @@ def test_the_step_of_the_signal_is_saved_and_the_run_goes_on_exactly(
     assert torch.load(folder / FOLDER / LAST, weights_only=True)["global_step"] == step
     train(replace(load_config(folder), resume=True))
     assert_equal_runs(folder, whole)
+
+
+def test_a_step_that_is_due_anyway_is_written_once(
+    run_config: DV365RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second write would remove the first before it, and with it the only checkpoint."""
+    written: list[str] = []
+    write = OneFileCheckpoints.prepare
+
+    def noted(plugin: OneFileCheckpoints, checkpoint: dict[str, Any], path: Path) -> Any:
+        written.append(path.name)
+        return write(plugin, checkpoint, path)
+
+    monkeypatch.setattr(OneFileCheckpoints, "prepare", noted)
+    _signal_in_step(monkeypatch, 3)
+    with pytest.raises(PreemptedError, match=r"step 3 is saved in .*last\.ckpt"):
+        train(run_config)
+    assert written == ["step-00000003.ckpt"]
+    last = Path(str(run_config.run_dir)) / FOLDER / LAST
+    assert torch.load(last, weights_only=True)["global_step"] == 3
 
 
 def test_a_run_told_to_stop_in_its_last_step_finishes(

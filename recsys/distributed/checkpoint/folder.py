@@ -23,6 +23,9 @@ from typing import Any
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
 
 from recsys.data.durable import replace_file
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
@@ -116,8 +119,10 @@ class FolderManifest:
         )
 
     def _check_sizes(self, folder: Path) -> None:
-        if METADATA not in self.files or not isinstance(self.step, int):
-            raise ValueError(f"it names no {METADATA}, or its step is no number")
+        if METADATA not in self.files:
+            raise ValueError(f"it names no {METADATA}")
+        if not isinstance(self.step, int) or not isinstance(self.world_size, int):
+            raise ValueError("its step or its number of processes is no number")
         for name, entry in self.files.items():
             path = folder / name
             if not path.is_file():
@@ -168,6 +173,18 @@ class ChecksummingWriter(FileSystemWriter):
         self.written: dict[str, FileEntry] = {}
         self.fs = _ChecksummingFiles(self.written)
 
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """Write this process's file.
+
+        Raises:
+            OSError: it cannot be written. The other ranks are sent no more than the exception
+                itself, so that of torch, which has this one behind it, would not tell them why.
+        """
+        try:
+            return super().write_data(plan, planner)
+        except Exception as error:
+            raise reason(error) from error
+
 
 class _ChecksummingFiles(FileSystem):
     def __init__(self, written: dict[str, FileEntry]) -> None:
@@ -216,6 +233,14 @@ class FolderReader(FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Every tensor, its chunks, and where they lie."""
         return load_metadata(Path(self.path) / METADATA)
+
+
+def reason(error: BaseException) -> BaseException:
+    """What the system has said, of which torch's own errors say nothing, or the error itself."""
+    one: BaseException | None = error
+    while one is not None and not isinstance(one, OSError):
+        one = one.__cause__ or one.__context__
+    return one or error
 
 
 def files_written(folder: Path, written: Mapping[str, FileEntry]) -> dict[str, FileEntry]:

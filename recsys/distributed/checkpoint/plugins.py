@@ -19,6 +19,7 @@ from lightning.fabric.utilities.types import _PATH
 from torch.distributed.checkpoint.api import CheckpointException
 
 from recsys.data.durable import sync_folder
+from recsys.distributed.checkpoint.folder import reason
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.save import items_of, write_folder
 from recsys.errors import RecsysError
@@ -193,13 +194,10 @@ def named_if_unwritten(path: _PATH) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What the system has said, of which torch's own errors say nothing, or the error itself."""
+    """Why a rank could not write."""
     if isinstance(error, CheckpointException):
-        return _reason(next(iter(error.failures.values()))[0])
-    one: BaseException | None = error
-    while one is not None and not isinstance(one, OSError):
-        one = one.__cause__ or one.__context__
-    return one or error
+        return next(iter(error.failures.values()))[0]
+    return reason(error)
 
 
 def write_file(checkpoint: dict[str, Any], target: Path) -> None:
