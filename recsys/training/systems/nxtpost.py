@@ -30,7 +30,11 @@ from recsys.training.retrieval import (
     ChooseValidation,
     log_shares,
 )
-from recsys.training.retrieval_evaluation import evaluate_retrieval, with_popularity
+from recsys.training.retrieval_evaluation import (
+    RECENT_POPULARITY,
+    evaluate_retrieval,
+    with_popularity,
+)
 from recsys.training.systems.base import Assembly, Monitor
 from recsys.training.systems.retrieval import RetrievalRunConfig, RetrievalSystem
 
@@ -118,7 +122,8 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
         if protocol.config.cold_start:
             metrics |= cold_start_metrics(embedder, config, protocol)
         metrics |= stale_metrics(embedder, config, protocol)
-        if split is Split.REPORT and run.config.sequences.has_times:
+        recency = run.config.sequences.has_times and RECENT_POPULARITY in protocol.config.baselines
+        if split is Split.REPORT and recency:
             choose = self.protocol(run.config, run.dataset, Split.CHOOSE)
             chosen_on = DotProductScorer(embedder.embed(choose.queries), posts)
             metrics |= with_popularity(run, config, (choose, chosen_on), (protocol, scorer))
