@@ -63,6 +63,7 @@ class Checkpoints(Checkpoint):
 
     Attributes:
         best: of the steps validated so far the best ones, best first.
+        batches_per_epoch: of a process; in a checkpoint those of the processes that have saved it.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Checkpoints(Checkpoint):
         self.monitor = monitor
         self.keep_best = keep_best
         self.best: list[Validated] = []
+        self.batches_per_epoch: float | None = None
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save the last state; every rank must call it."""
@@ -91,9 +93,24 @@ class Checkpoints(Checkpoint):
         plugin.finish()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Clear up after a run that was killed."""
+        """Go on at the loaders' place in the epoch, and clear up after a run that was killed."""
+        self._count_batches_anew(trainer)
         if trainer.is_global_zero:
             settle(self.folder, trainer.global_step, [one.step for one in self.best])
+
+    def _count_batches_anew(self, trainer: pl.Trainer) -> None:
+        """Let Lightning's count of an epoch's batches be that of the loaders.
+
+        With batches of another size, or another number of processes, an epoch has more of them or
+        fewer; the loaders go on at the same share of it. Lightning would end the epoch too early.
+        """
+        saved, now = self.batches_per_epoch, trainer.num_training_batches
+        if saved is not None and saved != now:
+            current = trainer.fit_loop.epoch_loop.batch_progress.current
+            taken, uncounted = int(current.ready * now // saved), current.ready - current.completed
+            current.ready = current.started = current.processed = taken
+            current.completed = taken - uncounted
+        self.batches_per_epoch = now
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -152,10 +169,12 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know to choose the same checkpoints."""
-        return {"best": [asdict(one) for one in self.best]}
+        best = [asdict(one) for one in self.best]
+        return {"best": best, "batches_per_epoch": self.batches_per_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best of the run so far."""
+        self.batches_per_epoch = state_dict.get("batches_per_epoch")
         if "best" in state_dict:
             self.best = [Validated(**one) for one in state_dict["best"]]
         elif state_dict["best_value"] is not None:  # before several were kept

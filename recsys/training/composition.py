@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from recsys.data.durable import replace_file
 from recsys.errors import ConfigError
 from recsys.paths import conf_dir
 from recsys.training.schemas import instantiate, structured
@@ -88,8 +89,11 @@ def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
 
 
 def save(config: object, path: Path) -> None:
-    """Write a configuration dataclass as YAML."""
-    path.write_text(to_yaml(config))
+    """Write a configuration dataclass as YAML, whole or not at all.
+
+    Half of one can be read too: what is missing has its default.
+    """
+    replace_file(path, to_yaml(config).encode())
 
 
 def to_yaml(config: object) -> str:

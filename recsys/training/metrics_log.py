@@ -91,11 +91,11 @@ def read_metrics(run_dir: Path) -> pl.DataFrame:
             f"{run_dir} has no {FILE_NAME}: it is not the folder of a training run."
         )
     schema = {"step": pl.Int64, "epoch": pl.Int64, "metric": pl.String, "value": pl.Float64}
-    # A kill in the middle of a line leaves a last line without its end, of the first as well.
-    complete = path.read_text().rpartition("\n")[0]
-    if not complete:
-        return pl.DataFrame(schema=schema)
     try:
+        # A kill in the middle of a line leaves a last line without its end, of the first as well.
+        complete = path.read_text().rpartition("\n")[0]
+        if not complete:
+            return pl.DataFrame(schema=schema)
         return pl.read_csv(f"{complete}\n".encode(), schema=schema)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error

@@ -124,7 +124,9 @@ def begin(run_dir: Path, config: RunConfig, manifest: DatasetManifest) -> None:
 
 
 def _refuse_taken(run_dir: Path) -> None:
-    if any(path.name not in _BEFORE_A_RUN for path in run_dir.iterdir()):
+    names = [path.name for path in run_dir.iterdir()]
+    unfinished = f"{CONFIG_FILE}."  # of a process that died while it wrote that
+    if any(name not in _BEFORE_A_RUN and not name.startswith(unfinished) for name in names):
         raise ConfigError(
             f"The run folder {run_dir} is not empty; go on with that run by resume=true, or give "
             "another run_dir."

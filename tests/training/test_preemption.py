@@ -101,7 +101,9 @@ def test_the_command_says_how_to_go_on_and_ends_with_a_code_of_its_own(
     assert f"recsys train run_dir={folder} resume=true" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("left", ["dataset.json", "environment.json", "logs"])
+@pytest.mark.parametrize(
+    "left", ["dataset.json", "environment.json", "config.yaml.7.partial", "logs"]
+)
 def test_what_a_launcher_or_a_death_at_the_beginning_leaves_does_not_take_a_folder(
     run_config: DV365RunConfig, left: str
 ) -> None:

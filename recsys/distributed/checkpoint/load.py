@@ -132,6 +132,8 @@ def open_checkpoint(path: Path) -> StoredCheckpoint:
             f"{path} is not there: the run has not saved it yet, or it was moved; "
             "give `checkpoint=last` or the path of another one."
         )
+    if path.is_symlink():  # a training may let it lead elsewhere while this one is read
+        path = path.parent / path.readlink()
     return CheckpointFolder(path) if path.is_dir() else CheckpointFile(path)
 
 

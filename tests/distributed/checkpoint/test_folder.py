@@ -187,6 +187,22 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "last.ckpt")
 
 
+def test_a_link_may_lead_elsewhere_while_a_checkpoint_is_read(
+    file: Path, folder: Path, tmp_path: Path
+) -> None:
+    newer, last = tmp_path / "newer.ckpt", tmp_path / "last.ckpt"
+    changed = content()
+    changed["state_dict"][TABLE] += 1
+    write_file(changed, file)
+    reshard(open_checkpoint(file), newer, 2, "row_wise")
+    last.symlink_to(folder.name)
+    stored = open_checkpoint(last)
+    last.unlink()
+    last.symlink_to(newer.name)
+    stored.check()
+    assert_same(stored.weights(), content()["state_dict"])
+
+
 @pytest.mark.parametrize("key", [{"more": 1}, {"files": []}, {"files": {}}, {"step": "four"}])
 def test_a_foreign_manifest_is_named(folder: Path, key: dict[str, Any]) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
