@@ -35,8 +35,6 @@ class IndexKind(StrEnum):
 AUTO = "auto"
 #: Up to this many posts ``auto`` searches all of them: some milliseconds per user.
 LARGEST_FLAT = 100_000
-#: Up to this many posts ``auto`` keeps whole embeddings in memory, in a graph.
-LARGEST_HNSW = 5_000_000
 
 #: Centroids of a product quantiser's 8-bit code; FAISS needs as many posts to find them.
 _CENTROIDS = 256
@@ -55,7 +53,7 @@ class IndexConfig:
 
     Attributes:
         kind: ``flat``, ``scalar_quantised``, ``ivf_pq``, ``hnsw``, or ``auto``: flat up to 100,000
-            posts, HNSW up to 5 million, IVF-PQ above.
+            posts, IVF-PQ above.
         lists: IVF-PQ: lists the posts are divided into (FAISS: nlist); None takes 4 √posts, and
             no more than there are 39 posts for.
         probes: IVF-PQ: lists searched per user (nprobe); None takes a 32nd of them, at least 8.
@@ -174,9 +172,7 @@ def exhaustive(
 
 
 def _kind_for(posts: int) -> IndexKind:
-    if posts <= LARGEST_FLAT:
-        return IndexKind.FLAT
-    return IndexKind.HNSW if posts <= LARGEST_HNSW else IndexKind.IVF_PQ
+    return IndexKind.FLAT if posts <= LARGEST_FLAT else IndexKind.IVF_PQ
 
 
 def _ivf_pq(config: IndexConfig, width: int) -> faiss.IndexIVFPQ:
