@@ -265,6 +265,18 @@ class SimulatorConfig:
             )
         if self.users < 1:
             raise ConfigError(f"simulator.users={self.users}; simulate at least one user.")
+        topics = self.catalogue.topics
+        if self.catalogue.authors < topics:
+            raise ConfigError(
+                f"simulator.catalogue.authors={self.catalogue.authors} is fewer than "
+                f"simulator.catalogue.topics={topics}; every topic needs an author of its own."
+            )
+        if not 1 <= self.interests.topics_per_user < topics:
+            raise ConfigError(
+                f"simulator.interests.topics_per_user={self.interests.topics_per_user} is not "
+                f"between 1 and {topics - 1}; a user likes some of the "
+                f"simulator.catalogue.topics={topics} and never all."
+            )
         if self.gap_hours % self.interests.grid_hours:
             raise ConfigError(
                 f"simulator.interests.grid_hours={self.interests.grid_hours} must divide "

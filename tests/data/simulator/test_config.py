@@ -83,3 +83,20 @@ def test_wrong_configurations_are_named(small_config):
         dataclasses.replace(small_config, gap_hours=25)
     with pytest.raises(ConfigError, match="surface_offsets"):
         dataclasses.replace(small_config, surface_offsets={"feed": 0.0})
+    few_authors = dataclasses.replace(small_config.catalogue, authors=3, topics=4)
+    with pytest.raises(ConfigError, match=r"authors=3 is fewer than .*topics=4"):
+        dataclasses.replace(small_config, catalogue=few_authors)
+    topics = small_config.catalogue.topics
+    for count in (0, topics):
+        interests = dataclasses.replace(small_config.interests, topics_per_user=count)
+        with pytest.raises(ConfigError, match=rf"topics_per_user={count} is not between 1 and"):
+            dataclasses.replace(small_config, interests=interests)
+
+
+def test_as_many_authors_as_topics_are_enough(small_config):
+    topics = small_config.catalogue.topics
+    catalogue = dataclasses.replace(small_config.catalogue, authors=topics)
+    config = dataclasses.replace(small_config, catalogue=catalogue)
+    made = make_catalogue(config, np.random.default_rng(0))
+    block = simulate_block(config, made, 8, np.random.default_rng(0))
+    assert len(block.time)
