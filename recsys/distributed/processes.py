@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
+import threading
 import time
 import traceback
 import uuid
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +31,9 @@ from recsys.quiet import quieten
 
 Result = TypeVar("Result")
 
+#: What a launcher sends some time before the processes are killed: a run saves its state and ends.
+STOP_SIGNAL = signal.SIGUSR1
+
 
 def started_by_a_launcher() -> bool:
     """Whether torchrun (or ``on_processes``) or SLURM has started this process beside others."""
@@ -38,13 +44,13 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
     """Call ``function`` in ``count`` new processes of this machine, as torchrun would.
 
     Each finds its place where torchrun puts it, in its environment. If one fails the others are
-    ended.
+    ended. ``STOP_SIGNAL``, sent to this process, is handed on to them.
 
     Returns:
         What it returned on the first rank.
 
     Raises:
-        RecsysError: that of the process that failed first.
+        RecsysError: that of the process that failed first, or a process was killed.
         RuntimeError: a process failed otherwise.
         KeyboardInterrupt, SystemExit: this process was sent SIGINT or another signal to end.
     """
@@ -66,19 +72,44 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            results = elastic_launch(settings, _call)(folder, function, *args)
+            with _handing_on(STOP_SIGNAL):
+                results = elastic_launch(settings, _call)(folder, function, *args)
         except SignalException as stop:  # torchelastic's form of Ctrl-C and of SIGTERM
             if stop.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise SystemExit(128 + stop.sigval) from None
         except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            if failure.exitcode == -signal.SIGKILL:  # the others only say that they miss it
+                raise RecsysError(
+                    f"Process {rank} was killed by SIGKILL, as the system does where memory runs "
+                    "out; a run goes on from its last checkpoint by resume=true."
+                ) from None
             notes = [pickle.loads(path.read_bytes()) for path in Path(folder).glob("*.error")]
             if notes:  # the ranks that fail later mostly miss the first
                 raise min(notes, key=lambda note: note[0])[1] from None
-            rank, failure = error.get_first_failure()
             raise RuntimeError(f"process {rank} died: {failure.message}") from None
     first: Result = results[0]
     return first
+
+
+@contextmanager
+def _handing_on(number: signal.Signals) -> Iterator[None]:
+    """Send a signal that this process gets on to those it has started, until the block ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears of signals
+        return
+
+    def hand_on(received: int, frame: FrameType | None) -> None:
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                os.kill(process.pid, received)
+
+    before = signal.signal(number, hand_on)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _call(folder: str, function: Callable[..., Result], *args: Any) -> Result:
@@ -140,8 +171,12 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
     dist.destroy_process_group()
 
 
-def on_first_rank(function: Callable[[], Result]) -> Result:
+def on_first_rank(function: Callable[[], Result], group: dist.ProcessGroup | None = None) -> Result:
     """Call ``function`` in the first process alone; every process gets what it returned.
+
+    Args:
+        function: what to call.
+        group: of all processes, by which they hear of it; None for the default one.
 
     Raises:
         Exception: on every rank, what it raised on the first.
@@ -154,7 +189,7 @@ def on_first_rank(function: Callable[[], Result]) -> Result:
             outcome[0] = function()
         except Exception as error:
             outcome[1] = error
-    dist.broadcast_object_list(outcome)
+    dist.broadcast_object_list(outcome, group=group)
     if outcome[1] is not None:
         raise outcome[1]
     result: Result = outcome[0]

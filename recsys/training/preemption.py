@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from recsys.distributed.processes import STOP_SIGNAL
 from recsys.errors import PreemptedError
 from recsys.training.checkpoints import (
     LAST,
@@ -16,9 +17,6 @@ from recsys.training.checkpoints import (
     is_validated,
     is_within_step,
 )
-
-#: What a launcher sends to every rank some time before the processes are killed.
-SIGNAL = signal.SIGUSR1
 
 
 class Preemption(pl.Callback):
@@ -42,7 +40,7 @@ class Preemption(pl.Callback):
 
         Its own way under SLURM is another: a checkpoint of its own kind, saved at once.
         """
-        signal.signal(SIGNAL, self._request)
+        signal.signal(STOP_SIGNAL, self._request)
 
     def on_train_batch_end(
         self,
@@ -84,7 +82,7 @@ class Preemption(pl.Callback):
             if not trainer.is_global_zero:
                 raise SystemExit(0)
             raise PreemptedError(
-                f"Told to stop by {SIGNAL.name}: step {trainer.global_step} is saved in "
+                f"Told to stop by {STOP_SIGNAL.name}: step {trainer.global_step} is saved in "
                 f"{folder / LAST}; go on by `recsys train run_dir={folder.parent} "
                 "resume=true`."
             )

@@ -9,8 +9,13 @@ import time
 import pytest
 import torch.distributed as dist
 
-from recsys.distributed.processes import on_first_rank, on_processes, process_group
-from recsys.errors import ConfigError, DataError
+from recsys.distributed.processes import (
+    STOP_SIGNAL,
+    on_first_rank,
+    on_processes,
+    process_group,
+)
+from recsys.errors import ConfigError, DataError, RecsysError
 
 
 def meet_and_fail(how: str) -> str:
@@ -22,6 +27,8 @@ def meet_and_fail(how: str) -> str:
             raise DataError("row 7 of rank 1 is damaged")
         if how == "one rank's bug" and rank == 1:
             raise ZeroDivisionError("a bug of rank 1")
+        if how == "one rank is killed" and rank == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
         if how == "first rank's data":
             with pytest.raises(DataError, match="nothing there"):
                 on_first_rank(_nothing_there)
@@ -44,6 +51,11 @@ def test_an_error_of_one_rank_ends_the_others() -> None:
         on_processes(2, meet_and_fail, "one rank's data")
 
 
+def test_a_killed_rank_is_named_and_not_those_that_miss_it() -> None:
+    with pytest.raises(RecsysError, match="Process 0 was killed by SIGKILL"):
+        on_processes(2, meet_and_fail, "one rank is killed")
+
+
 def signal_the_parent(number: int) -> None:
     """What Ctrl-C or SIGTERM does to the process that has started this one."""
     os.kill(os.getppid(), number)
@@ -58,6 +70,23 @@ def test_a_signal_ends_all_as_it_ends_one_process(
 ) -> None:
     with pytest.raises(raised):
         on_processes(1, signal_the_parent, int(number))
+
+
+def be_told_to_stop() -> str:
+    """What happens to a process whose parent is told to stop."""
+    told: list[int] = []
+    signal.signal(STOP_SIGNAL, lambda number, frame: told.append(number))
+    os.kill(os.getppid(), STOP_SIGNAL)
+    deadline = time.monotonic() + 60
+    while not told and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return "told" if told else "not told"
+
+
+def test_the_signal_to_stop_is_handed_on() -> None:
+    before = signal.getsignal(STOP_SIGNAL)
+    assert on_processes(1, be_told_to_stop) == "told"
+    assert signal.getsignal(STOP_SIGNAL) is before
 
 
 @pytest.mark.slow

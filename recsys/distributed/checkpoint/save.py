@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.planner import (
 from recsys.distributed.checkpoint.folder import (
     FORMAT_VERSION,
     ChecksummingWriter,
+    FileEntry,
     FolderManifest,
     files_written,
 )
@@ -38,6 +39,7 @@ from recsys.distributed.checkpoint.tensors import (
     tensors_in,
     without_tensors,
 )
+from recsys.distributed.processes import on_first_rank
 
 #: Bytes of a chunk at most: what a reader must hold to take a few rows of it.
 CHUNK_BYTES = 2**25
@@ -77,20 +79,27 @@ def write_folder(items: dict[str, Any], folder: Path, step: int, group: dist.Pro
     The folder is a checkpoint when the first rank has written its manifest, and none before.
 
     Raises:
-        CheckpointException: a rank could not write.
+        CheckpointException: a rank could not write; on every rank.
+        OSError: the first could not make the folder or its manifest; on every rank.
     """
-    if dist.get_rank(group) == 0:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed while it wrote
-        folder.mkdir(parents=True)
-    dist.barrier(group)
+    on_first_rank(lambda: _make_empty(folder), group)
     writer = ChecksummingWriter(folder)
     dcp.save(items, storage_writer=writer, planner=ChunkPlanner(), process_group=group)
     written: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(written, writer.written, group=group)
-    if dist.get_rank(group) == 0:
-        files = {name: entry for one in written for name, entry in one.items()}
-        manifest = FolderManifest(FORMAT_VERSION, step, len(written), files_written(folder, files))
-        manifest.save(folder)
+    files = {name: entry for one in written for name, entry in one.items()}
+    on_first_rank(lambda: _commit(folder, step, len(written), files), group)
+
+
+def _make_empty(folder: Path) -> None:
+    """Make a folder, in place of one of a run that was killed while it wrote."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _commit(folder: Path, step: int, world_size: int, files: Mapping[str, FileEntry]) -> None:
+    manifest = FolderManifest(FORMAT_VERSION, step, world_size, files_written(folder, files))
+    manifest.save(folder)
 
 
 class ChunkPlanner(DefaultSavePlanner):
