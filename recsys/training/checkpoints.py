@@ -107,9 +107,9 @@ class Checkpoints(Checkpoint):
         saved, now = self.batches_per_epoch, trainer.num_training_batches
         if saved is not None and saved != now:
             current = trainer.fit_loop.epoch_loop.batch_progress.current
-            taken, uncounted = int(current.ready * now // saved), current.ready - current.completed
-            current.ready = current.started = current.processed = taken
-            current.completed = taken - uncounted
+            moved = int(current.ready * now // saved) - current.ready
+            counts = current.state_dict().items()  # of a batch's stages: ready, …, completed
+            current.load_state_dict({stage: count + moved for stage, count in counts})
         self.batches_per_epoch = now
 
     def on_train_batch_start(

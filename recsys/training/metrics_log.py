@@ -56,7 +56,7 @@ class MetricsCsv(Logger):
         epoch = int(metrics.pop("epoch", 0))
         new = not self.path.exists()
         with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")  # as Polars ends them on a resume
             if new:
                 writer.writerow(HEADER)
             writer.writerows(
