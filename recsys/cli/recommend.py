@@ -44,7 +44,7 @@ def _print(rows: pl.DataFrame) -> None:
 def _users_as_typed(override: str) -> str:
     """``user=42`` and ``user=[42,a b]`` as lists of text: 1e5 is an id and not 100000.0."""
     key, _, value = override.partition("=")
-    if key != "user" or not value or value == "null":
+    if key != "user" or value == "null":
         return override
     ids = value.removeprefix("[").removesuffix("]").split(",")
     quoted = (one.strip().replace("\\", "\\\\").replace("'", "\\'") for one in ids)

@@ -19,10 +19,19 @@ PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 CSV_SUFFIXES = frozenset({".csv", ".tsv"})
 
 _CSV_BLOCK_BYTES = 1 << 24
+#: Of a log alone; other files are where their key says.
+_LOOKED_FOR = (
+    " It is looked for from the current folder, then below data_dir=, else RECSYS_DATA_DIR, else "
+    "./data."
+)
 
 
-def data_files(path: Path) -> list[Path]:
+def data_files(path: Path, setting: str = "path") -> list[Path]:
     """The data files behind ``path``: the file itself, or those of a folder in name order.
+
+    Args:
+        path: a file or a folder.
+        setting: the key that has this value, for the sentence.
 
     Raises:
         DataError: there is nothing there, or nothing that is Parquet or CSV.
@@ -36,8 +45,8 @@ def data_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(
-            f"{path} does not exist; give path= a Parquet or CSV file or a folder. It is looked "
-            "for from the current folder, then below data_dir=, else RECSYS_DATA_DIR, else ./data."
+            f"{path} does not exist; give {setting}= a Parquet or CSV file or a folder."
+            + _LOOKED_FOR * (setting == "path")
         )
     files = sorted(
         file
@@ -45,7 +54,9 @@ def data_files(path: Path) -> list[Path]:
         if file.suffix.lower() in PARQUET_SUFFIXES | CSV_SUFFIXES and file.is_file()
     )
     if not files:
-        raise DataError(f"{path} holds no .parquet, .csv or .tsv file; give path= another folder.")
+        raise DataError(
+            f"{path} holds no .parquet, .csv or .tsv file; give {setting}= another folder."
+        )
     return files
 
 

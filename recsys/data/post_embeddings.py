@@ -154,7 +154,7 @@ def embeddings_file(path: Path | str) -> Path:
 
 
 def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
-    """Ids [N] and embeddings [N, W] of a file, as they stand in it.
+    """Ids [N], int64 or text, and embeddings [N, W] of a file, as they stand in it.
 
     Raises:
         DataError: the file is missing, damaged or of another layout.
@@ -176,9 +176,30 @@ def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
             f"{path} holds {len(ids)} ids and embeddings of shape {embeddings.shape}; expected "
             "one row of numbers per id."
         )
-    if not np.issubdtype(embeddings.dtype, np.number):
+    if not (np.issubdtype(embeddings.dtype, np.floating) or embeddings.dtype.kind in "iu"):
         raise DataError(f"{path}, {EMBEDDING}: expected numbers, found {embeddings.dtype}.")
-    return ids, embeddings
+    return _checked_ids(path, ids), embeddings
+
+
+def _checked_ids(path: Path, ids: pl.Series) -> pl.Series:
+    """The ids as int64 or text."""
+    if ids.dtype in (pl.Categorical, pl.Enum):
+        ids = ids.cast(pl.String)
+    if ids.dtype != pl.String and not ids.dtype.is_integer():
+        raise DataError(
+            f"{path} has ids of type {ids.dtype}; ids are whole numbers or text: convert the "
+            "column."
+        )
+    if ids.null_count():
+        raise DataError(
+            f"{path} has {ids.null_count()} rows without an id; give each its post's id, or leave "
+            "it out."
+        )
+    typed = ids if ids.dtype == pl.String else ids.cast(pl.Int64, strict=False)
+    if typed.null_count():
+        too_large = ids.filter(typed.is_null())[0]
+        raise DataError(f"{path} has the id {too_large}, more than 64 bits with a sign can hold.")
+    return typed
 
 
 def _read_npz(path: Path) -> tuple[pl.Series, NDArray]:

@@ -124,8 +124,11 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
 
     Raises:
         DataError: no post can be used, or a file cannot be read.
-        ConfigError: the kind cannot hold so few posts or their width.
+        ConfigError: ``out`` is a file, or the kind cannot hold so few posts or their width.
     """
+    folder = Path(config.out)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"out={config.out} is a file; give the folder the index is to lie in.")
     dataset = None if config.dataset is None else PreparedDataset.open(config.dataset)
     as_of = None if config.as_of is None else parse_moment("as_of", config.as_of)
     ids, embedding = read_embeddings(embeddings_file(config.embeddings))
@@ -140,7 +143,6 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
     )
     left_out = table.select(POST_ID).with_columns(reasons).filter(~kept)
     added = Added(added.added, added.replaced, pl.concat([left_out, added.rejected]))
-    folder = Path(config.out)
     with locked_folder(folder):
         _save(index, folder, added.rejected)
     return IndexChange(index, added)

@@ -76,7 +76,11 @@ class IndexManifest:
             )
         if set(content) != {field.name for field in fields(cls)}:
             raise ArtifactError(f"{path} is no manifest of an index of posts; {_MEND}")
-        content["config"] = IndexConfig(**content["config"])
+        try:
+            content["config"] = IndexConfig(**content["config"])
+            _, _ = content["files"]
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
         return cls(**content)
 
     def check_file(self, path: Path) -> None:

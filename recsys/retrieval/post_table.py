@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.files import cast_column, column_names, data_files, read_table
+from recsys.data.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.schema import Column, TimelineKind
 from recsys.data.vocabulary import INDEX, RAW, Vocabulary
 from recsys.errors import DataError
@@ -52,13 +53,15 @@ def read_post_file(path: str) -> pl.DataFrame:
     """``post_id`` and those of title, first_seen and last_seen that a file has.
 
     Raises:
-        DataError: the file cannot be read, lacks ``item_id``, or names a post twice.
+        DataError: the file cannot be read, lacks ``item_id``, names a post twice, or has times in
+            another unit than milliseconds.
     """
     tables = []
-    for file in data_files(Path(path)):
+    for file in data_files(Path(path), "posts"):
         present = set(column_names(file))
         columns = {name: dtype for name, dtype in OPTIONAL_COLUMNS.items() if name in present}
         table = read_table(file, {Column.ITEM: _id_type(file), **columns})
+        _check_times(file, table)
         tables.append(table.rename({Column.ITEM: POST_ID}))
     table = pl.concat(tables, how="diagonal")
     repeated = table[POST_ID].is_duplicated()
@@ -112,6 +115,18 @@ def _join(table: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(
         pl.coalesce(name, f"{name}_known").alias(name) for name in both
     ).drop(f"{name}_known" for name in both)
+
+
+def _check_times(file: Path, table: pl.DataFrame) -> None:
+    """Refuse seconds: posts of 1970 would all be too old."""
+    for name in (FIRST_SEEN, LAST_SEEN):
+        times = table[name] if name in table.columns else pl.Series(name, [], pl.Int64)
+        wrong = times.filter(~times.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1))
+        if len(wrong):
+            raise DataError(
+                f"{file}, column {name}: {wrong[0]} is not in milliseconds since 1970 (UTC); "
+                "multiply seconds by 1000, and leave empty what is not known."
+            )
 
 
 def _id_type(file: Path) -> pl.DataType:

@@ -71,6 +71,10 @@ class RecommendConfig:
         """Refuse what cannot work."""
         if (self.user is None) == (self.users is None):
             raise ConfigError("Give either user=… (one id or [several]) or users=…, a file.")
+        if self.user is not None and ("" in self.user or not self.user):
+            raise ConfigError("user= names nobody, or somebody by an empty id; give user=42.")
+        if self.out is not None and Path(self.out).is_dir():
+            raise ConfigError(f"out={self.out} is a folder; give the Parquet file to write.")
         if self.precision not in list(Precision):
             raise ConfigError(f"precision={self.precision} is not known; it is float or int8.")
         if self.batch_users < 1 or (self.max_age_hours is not None and self.max_age_hours <= 0):
@@ -99,7 +103,7 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
         RecsysError: artifact, index, data set or users cannot be used together.
     """
     artifact = load_sequence_artifact(config.artifact, config.precision)
-    dataset = PreparedDataset.open(config.dataset or artifact.manifest.dataset["path"])
+    dataset = _dataset(artifact, config.dataset)
     index = load_index(config.index)
     index.check_model(artifact.manifest.post_embeddings["model"], f"the artifact {config.artifact}")
     users = read_users(config)
@@ -135,13 +139,19 @@ def user_embedder(
         embeddings: of the posts in the histories; None takes those of the training.
 
     Raises:
-        ArtifactError: surfaces or user features are other ones than in training.
+        ArtifactError: surfaces or user features are other ones than in training, or its
+            embeddings have been moved.
         DataError: the embeddings cannot be read, or have another width.
     """
     manifest = artifact.manifest
     _check_codes(artifact, dataset)
     vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
     path = embeddings or manifest.post_embeddings["path"]
+    if embeddings is None and not Path(path).exists():
+        raise ArtifactError(
+            f"{artifact.folder} was trained with the post embeddings {path}, which are not there; "
+            "if they were moved, say where they lie now: embeddings=<their file or folder>."
+        )
     posts = PostEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
     engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), posts.known)
     reader = SequenceReader(dataset, engagements, manifest.max_length)
@@ -158,9 +168,15 @@ def read_users(config: RecommendConfig) -> pl.Series:
         return pl.Series(Column.USER, config.user, pl.String()).unique(maintain_order=True)
     chunks = [
         chunk[Column.USER]
-        for file in data_files(Path(config.users))
+        for file in data_files(Path(config.users), "users")
         for chunk in read_chunks(file, [Column.USER])
     ]
+    for chunk in chunks:
+        if chunk.dtype not in (pl.String, pl.Null) and not chunk.dtype.is_numeric():
+            raise DataError(
+                f"{config.users}, column {Column.USER}: expected ids, whole numbers or text, found "
+                f"{chunk.dtype}; convert the column."
+            )
     users = pl.concat(chunks).drop_nulls() if chunks else pl.Series(Column.USER, [], pl.String())
     if users.is_empty():
         raise DataError(f"{config.users} names no user; give a file with a row per user.")
@@ -182,6 +198,17 @@ def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _dataset(artifact: SequenceArtifact, folder: str | None) -> PreparedDataset:
+    """The data set in ``folder``, or that of the training where it still lies there."""
+    trained_on = Path(artifact.manifest.dataset["path"])
+    if folder is None and not trained_on.exists():
+        raise ArtifactError(
+            f"{artifact.folder} was trained on the prepared data set {trained_on}, which is not "
+            "there; if it was moved, say where it lies now: dataset=<its folder>."
+        )
+    return PreparedDataset.open(folder or trained_on)
 
 
 def _rules(config: RecommendConfig, dataset: PreparedDataset) -> RecommendRules:

@@ -43,6 +43,12 @@ def test_user_ids_are_taken_as_typed(text: str, ids: list[str]) -> None:
     assert recommend.configure(["artifact=a", "index=i", text]).user == ids
 
 
+@pytest.mark.parametrize("text", ["user=", "user=[]", "user=[42,]"])
+def test_an_empty_user_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="names nobody"):
+        recommend.configure(["artifact=a", "index=i", text])
+
+
 def test_from_building_to_recommending(
     dataset: PreparedDataset,
     embeddings: Path,

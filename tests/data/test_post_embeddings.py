@@ -140,6 +140,13 @@ def test_a_null_embedding_is_none(tmp_path: Path):
         ({"post_id": np.arange(2), "embedding": np.array(["a", "b"])}, "one row of numbers"),
         ({"post_id": np.arange(2), "embedding": np.array([["a"], ["b"]])}, "expected numbers"),
         ({"post_id": np.array([7, 8]), "embedding": np.eye(2)}, r"none of the 2 ids .* 7.* 1"),
+        ({"post_id": np.arange(2), "embedding": np.eye(2) * 1j}, "expected numbers"),
+        ({"post_id": np.eye(2), "embedding": np.eye(2)}, "ids are whole numbers or text"),
+        ({"post_id": np.array([1.0, 2.5]), "embedding": np.eye(2)}, "has ids of type Float64"),
+        (
+            {"post_id": np.array([1, 2**64 - 1], np.uint64), "embedding": np.eye(2)},
+            "the id 18446744073709551615, more than 64 bits with a sign",
+        ),
     ],
 )
 def test_files_that_cannot_be_used_are_sentences(tmp_path: Path, content, sentence):
@@ -170,6 +177,17 @@ def test_parquet_that_cannot_be_used_is_a_sentence(tmp_path: Path):
     )
     with pytest.raises(DataError, match="holds no embedding"):
         PostEmbeddings.load(path, vocabulary_of(1))
+    pl.DataFrame({"item_id": [1, None], "embedding": [[1.0], [2.0]]}).write_parquet(path)
+    with pytest.raises(DataError, match="has 1 rows without an id"):
+        PostEmbeddings.load(path, vocabulary_of(1))
+
+
+def test_text_ids_may_be_categories(tmp_path: Path):
+    path = tmp_path / POST_EMBEDDINGS_FILE
+    ids = pl.Series(["a", "b"], dtype=pl.Categorical)
+    pl.DataFrame({"item_id": ids, "embedding": [[1.0, 0.0], [0.0, 1.0]]}).write_parquet(path)
+    posts = PostEmbeddings.load(path, vocabulary_of("b"))
+    assert posts.matrix.tolist() == [[0, 0], [0, 1]]
 
 
 def test_another_width_is_a_sentence(tmp_path: Path):

@@ -122,9 +122,15 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     manifest.write_text(json.dumps(described | {"more": 1}))
     with pytest.raises(ArtifactError, match="no manifest of an index"):
         load_index(tmp_path)
-    manifest.write_text("{")
-    with pytest.raises(ArtifactError, match="is damaged"):
-        load_index(tmp_path)
+    settings = {name: value for name, value in described["config"].items() if name != "kind"}
+    for damaged in (
+        "{",
+        json.dumps(described | {"files": {}}),
+        json.dumps(described | {"config": settings | {"kinds": "flat"}}),
+    ):
+        manifest.write_text(damaged)
+        with pytest.raises(ArtifactError, match="is damaged"):
+            load_index(tmp_path)
 
 
 def test_other_peoples_files_are_not_overwritten(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from recsys.retrieval.maintain import (
     build_index,
     remove_posts,
 )
-from recsys.retrieval.post_table import last_seen
+from recsys.retrieval.post_table import last_seen, read_post_file
 from recsys.retrieval.posts import DUPLICATE, NOT_FINITE
 from tests.retrieval.conftest import START, WIDTH
 
@@ -54,14 +54,18 @@ def test_the_log_gives_times_and_titles(building: IndexBuildConfig) -> None:
 
 def test_a_file_goes_before_the_log(building: IndexBuildConfig, tmp_path: Path) -> None:
     file = tmp_path / "posts.csv"
-    file.write_text("item_id,title,last_seen\n1011,fresh,77\n1001,renamed,\n")
+    file.write_text(f"item_id,title,last_seen\n1011,fresh,{START + 77}\n1001,renamed,\n")
     build_index(replace(building, posts=str(file)))
     posts = load_index(building.out).posts
     known = {row[0]: row[1:] for row in posts.select("post_id", "title", "last_seen").rows()}
-    assert known[1011] == ("fresh", 77) and known[1001] == ("renamed", START + 25)
+    assert known[1011] == ("fresh", START + 77) and known[1001] == ("renamed", START + 25)
     file.write_text("item_id,title\n1,a\n1,b\n")
     with pytest.raises(DataError, match="names 1 posts more than once"):
         build_index(replace(building, posts=str(file)))
+    for moment in (START // 1000, START * 1000, 0):  # seconds, microseconds, none
+        file.write_text(f"item_id,last_seen\n1011,{moment}\n")
+        with pytest.raises(DataError, match=f"last_seen: {moment} is not in milliseconds"):
+            build_index(replace(building, posts=str(file)))
     file.write_text("title\na\n")
     with pytest.raises(DataError, match="no column item_id"):
         build_index(replace(building, posts=str(file)))
@@ -157,5 +161,10 @@ def test_settings_that_cannot_work(tmp_path: Path) -> None:
         remove_posts(IndexRemoveConfig(str(tmp_path / "none"), last_seen_before="2020-01-01"))
     with pytest.raises(DataError, match="is missing"):
         build_index(IndexBuildConfig(str(tmp_path / "none.npz"), str(tmp_path / "index")))
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file; give the folder"):
+        build_index(IndexBuildConfig(str(tmp_path / "none.npz"), str(tmp_path / "file")))
+    with pytest.raises(DataError, match=r"none\.csv does not exist; give posts= .* folder\.$"):
+        read_post_file(str(tmp_path / "none.csv"))
     with pytest.raises(ConfigError, match="last_seen_before=1600000000 is not in milliseconds"):
         parse_moment("last_seen_before", "1600000000")

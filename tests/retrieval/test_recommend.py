@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +184,30 @@ def test_what_does_not_belong_together_is_refused(
     empty.write_text("user_id\n")
     with pytest.raises(DataError, match="names no user"):
         recommend(config(folder, artifact, user=None, users=str(empty)))
+    with pytest.raises(DataError, match=r"does not exist; give users= .* folder\.$"):
+        recommend(config(folder, artifact, user=None, users=str(tmp_path / "none.csv")))
+    lists = tmp_path / "lists.parquet"
+    pl.DataFrame({"user_id": [[101], [102]]}).write_parquet(lists)
+    with pytest.raises(DataError, match=r"column user_id: expected ids, .* found List\(Int64\)"):
+        recommend(config(folder, artifact, user=None, users=str(lists)))
+
+
+def test_what_was_moved_since_the_training_can_be_named(
+    folder: Path, artifact: Path, dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    moved = tmp_path / "artifact"
+    shutil.copytree(artifact, moved)
+    manifest = json.loads((moved / "manifest.json").read_text())
+    manifest["dataset"]["path"] = str(tmp_path / "gone")
+    manifest["post_embeddings"]["path"] = str(tmp_path / "gone.npz")
+    (moved / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="where it lies now: dataset="):
+        recommend(config(folder, moved))
+    with pytest.raises(ArtifactError, match="where they lie now: embeddings="):
+        recommend(config(folder, moved, dataset=str(dataset.path)))
+    posts = str(dataset.path.parent / "posts.parquet")
+    _, rows = recommend(config(folder, moved, dataset=str(dataset.path), embeddings=posts))
+    assert rows.equals(recommend(config(folder, artifact))[1])
 
 
 @pytest.mark.parametrize(
@@ -190,6 +215,9 @@ def test_what_does_not_belong_together_is_refused(
     [
         ({"user": None}, "Give either user="),
         ({"users": "a.csv"}, "Give either user="),
+        ({"user": []}, "names nobody"),
+        ({"user": ["101", ""]}, "names nobody"),
+        ({"out": "."}, "out=. is a folder"),
         ({"precision": "int4"}, "it is float or int8"),
         ({"batch_users": 0}, "must be above 0"),
         ({"max_age_hours": 0.0}, "must be above 0"),
