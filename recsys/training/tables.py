@@ -138,7 +138,14 @@ def _find(metrics: Metrics, prefix: str, column: Column, task: str) -> Mapping[s
 
 def text_table(title: str, rows: list[list[str]]) -> Table:
     """Headings and rows as a table for the terminal; all but the first column to the right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    # narrow gaps, so that six metrics with their intervals fit 80 columns and no number is split
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for position, heading in enumerate(rows[0]):
         # in a narrow terminal an interval goes to the next line instead of being cut off
         table.add_column(
