@@ -186,10 +186,15 @@ def named_if_unwritten(path: _PATH) -> Iterator[None]:
     try:
         yield
     except (OSError, CheckpointException, RuntimeError) as error:
+        why = _reason(error)
+        mend = (
+            "make room or let the folder be written to"
+            if isinstance(why, OSError)
+            else "where another process has ended, it says why"
+        )
         raise RecsysError(
-            f"The checkpoint {path} could not be written: "
-            f"{' '.join(str(_reason(error)).split())[:300]}; make room or let the folder be "
-            "written to, and do the same again (a run: with resume=true)."
+            f"The checkpoint {path} could not be written: {' '.join(str(why).split())[:300]}; "
+            f"{mend}, and do the same again (a run: with resume=true)."
         ) from error
 
 

@@ -48,6 +48,13 @@ def test_a_folder_that_the_first_rank_cannot_make_ends_both(folder: Path, name: 
     assert f"{name}.ckpt could not be written: [Errno 17] File exists" in first
 
 
+def test_the_disk_is_not_blamed_where_another_rank_has_died(folder: Path) -> None:
+    said = (folder / "alone.1").read_text()
+    assert "alone.ckpt could not be written" in said
+    assert "where another process has ended, it says why, and do the same again" in said
+    assert "make room" not in said
+
+
 @pytest.mark.parametrize("shard", [0, 1])
 def test_a_damaged_shard_ends_both(folder: Path, shard: int) -> None:
     first, second = said(folder, f"damaged_{shard}")

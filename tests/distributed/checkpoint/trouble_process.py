@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import signal
 import sys
+import time
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -73,6 +75,15 @@ def save_in_the_way(plugin: ShardedCheckpoints, rank: int, path: Path) -> None:
     plugin.finish()
 
 
+def save_alone(plugin: ShardedCheckpoints, rank: int, path: Path) -> None:
+    """Write a second one after the first rank has ended without a word."""
+    save(plugin, rank, path.with_name("before.ckpt"))
+    if rank == 0:
+        time.sleep(1)  # the other may still be hearing that the first is whole
+        os._exit(0)
+    save(plugin, rank, path)
+
+
 def load(plugin: ShardedCheckpoints, rank: int, path: Path) -> None:
     """Read it as a run does that goes on."""
     plugin.load_checkpoint(path)
@@ -86,6 +97,7 @@ def main(folder: Path) -> None:
         write = partial(save_full, path=folder / f"full_{full}.ckpt", full=full)
         cases[f"full_{full}"] = (write, False)
         cases[f"full_{full}_background"] = (write, True)
+    cases["alone"] = (partial(save_alone, path=folder / "alone.ckpt"), False)
     for name, in_background in (("taken", False), ("taken_background", True)):
         cases[name] = (partial(save_in_the_way, path=folder / f"{name}.ckpt"), in_background)
     for name, (action, in_background) in cases.items():
