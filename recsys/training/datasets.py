@@ -8,6 +8,7 @@ from rich.console import Console
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.manifest import FILE_NAME
+from recsys.data.preparation import rejected_folder
 from recsys.data.prepare import PrepareConfig, prepare
 
 
@@ -23,7 +24,12 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
             prepared in another way or from other files.
     """
     folder = config.out_folder
-    if not (folder / FILE_NAME).is_file():
-        Console(stderr=True).print(f"Preparing {config.title} into {folder} (once).")
-    prepare(config)
+    console = Console(stderr=True)
+    absent = not (folder / FILE_NAME).is_file()
+    if absent:
+        console.print(f"Preparing {config.title} into {folder} (once).")
+    rejected = prepare(config).rejected
+    if absent and rejected:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
+        console.print(f"Rows left out ({reasons}); they are in {folder / rejected_folder(None)}.")
     return PreparedDataset.open(folder), replace(config, out=str(folder.resolve()))

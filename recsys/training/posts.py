@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+
 from recsys.data.dataset import PreparedDataset
 from recsys.data.location import find_path
-from recsys.data.post_embeddings import PostEmbeddings, embeddings_file
+from recsys.data.post_embeddings import EmbeddingReport, PostEmbeddings, embeddings_file
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ConfigError
 
@@ -48,6 +51,27 @@ def _read(
 ) -> PostEmbeddings:
     """The embeddings; model and protocol of a run want the same, ``written`` tells other files."""
     return PostEmbeddings.load(file, Vocabulary.load(vocabulary), width)
+
+
+@rank_zero_only
+def say_what_is_left_out(report: EmbeddingReport) -> None:
+    """Print how many posts of the log have no embedding that can be used, and why."""
+    console = Console(stderr=True)
+    reasons = {
+        "not in the file": report.without_embedding,
+        "with NaN or infinity": report.not_finite,
+        "of zero norm": report.zero_norm,
+    }
+    if report.known < report.posts:
+        counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items() if count)
+        console.print(
+            f"Posts without an embedding: {report.posts - report.known:,} of {report.posts:,} "
+            f"({counts}); engagements with them are skipped."
+        )
+    if report.duplicates:
+        console.print(
+            f"Embeddings of a post that was given before: {report.duplicates:,}; the first counts."
+        )
 
 
 def posts_path(config: PostsConfig) -> Path:

@@ -23,7 +23,7 @@ from recsys.training.evaluate import EvaluateConfig
 from recsys.training.load import LoadedRun
 from recsys.training.metrics_file import Metrics
 from recsys.training.other_histories import cold_start_metrics, stale_metrics
-from recsys.training.posts import PostsConfig, load_posts
+from recsys.training.posts import PostsConfig, load_posts, say_what_is_left_out
 from recsys.training.query_embedder import QueryEmbedder
 from recsys.training.retrieval import (
     BATCH,
@@ -78,6 +78,7 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
         self, config: NxtPostRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data; the choose split is ranked among the targets of a batch."""
+        say_what_is_left_out(load_posts(config.posts, dataset).report)
         model = self.restore(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
         if config.model.log_q:
