@@ -42,6 +42,7 @@ from recsys.training.preemption import Preemption
 from recsys.training.protocols import with_protocol
 from recsys.training.run_folder import (
     begin,
+    begun_unless_refused,
     go_back_to_checkpoint,
     held,
     run_folder,
@@ -119,7 +120,8 @@ def _fit(
     system = system_named(config.system)
     sharded = config.strategy.name != SINGLE
     # the first rank leaves what others need beside the data set
-    with first_rank_first(), tables_for_shards() if sharded else nullcontext():
+    refused = nullcontext() if config.resume else begun_unless_refused(run_dir)
+    with refused, first_rank_first(), tables_for_shards() if sharded else nullcontext():
         assembly = system.assemble(config, dataset, manifest)
     settings = config.trainer
     checkpoints = Checkpoints(

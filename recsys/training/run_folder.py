@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from recsys.data.manifest import FILE_NAME as DATASET_FILE
 from recsys.data.manifest import DatasetManifest
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RecsysError
 from recsys.training.checkpoints import FOLDER, LAST
 from recsys.training.composition import save
 from recsys.training.config import RunConfig
@@ -121,6 +121,16 @@ def begin(run_dir: Path, config: RunConfig, manifest: DatasetManifest) -> None:
     manifest.save(run_dir)
     write_environment(run_dir)
     save(replace(config, run_dir=str(run_dir)), run_dir / CONFIG_FILE)
+
+
+@contextmanager
+def begun_unless_refused(run_dir: Path) -> Iterator[None]:
+    """A run that is refused inside has not begun: the corrected command finds its folder free."""
+    try:
+        yield
+    except RecsysError:
+        (run_dir / CONFIG_FILE).unlink(missing_ok=True)
+        raise
 
 
 def _refuse_taken(run_dir: Path) -> None:

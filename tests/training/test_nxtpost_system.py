@@ -388,6 +388,10 @@ def test_the_wide_and_deep_baseline_is_measured_on_the_same_queries(
 def test_posts_are_asked_for(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"posts\.path=… is needed"):
         train(_run(folder, tmp_path / "run", "nxtpost"))
+    # the folder is not taken by a run that never began
+    missing = f"posts.path={tmp_path / 'none.npz'}"
+    with pytest.raises(DataError, match=r"none\.npz"):
+        train(_run(folder, tmp_path / "run", "nxtpost", missing))
 
 
 def test_an_unknown_system_is_a_sentence() -> None:
