@@ -20,7 +20,7 @@ def print_change(changed: IndexChange) -> None:
     else:
         console.print(f"Posts removed: {change.removed:,}; not in the index: {change.unknown:,}.")
     kind = index.manifest.config.kind
-    console.print(f"The {kind} index has {len(index):,} posts of width {index.manifest.width}.")
+    console.print(f"Posts in the {kind} index: {len(index):,}; width: {index.manifest.width}.")
     if index.rebuild_advised:
         console.print(
             f"{index.tombstone_share:.0%} of what its graph holds are removed posts, which "

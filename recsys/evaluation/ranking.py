@@ -130,6 +130,7 @@ def rank_targets(
     queries: EvaluationQueries,
     candidates: Mapping[str, CandidateSet],
     num_items: int,
+    progress: str = "Ranking",
 ) -> dict[str, Ranks]:
     """Rank every query's target in one pass over the scores, which are held a chunk at a time.
 
@@ -138,6 +139,7 @@ def rank_targets(
         queries: Q queries.
         candidates: candidate sets of these queries, by name.
         num_items: V.
+        progress: what the progress bar says.
 
     Returns:
         The ranks by name of the candidate set.
@@ -146,7 +148,7 @@ def rank_targets(
         DataError: a score is not finite, or the scores do not have V columns.
     """
     parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in candidates}
-    for rows in track(list(chunks(len(queries), num_items)), "Ranking"):
+    for rows in track(list(chunks(len(queries), num_items)), progress):
         scores = checked_scores(scorer, rows, num_items)
         for name, candidate_set in candidates.items():
             parts[name].append(candidate_set.ranks(rows, scores))

@@ -94,8 +94,8 @@ class PostIndex:
         usable = UsablePosts.of(posts, embedding)
         if not len(usable.table):
             raise DataError(
-                f"None of {len(posts)} posts has an embedding that can be used "
-                f"({_reasons(usable.rejected)}); give other post embeddings."
+                f"No post has an embedding that can be used (given: {len(posts)}; "
+                f"{_reasons(usable.rejected)}); give other post embeddings."
             )
         resolved = config.resolve(*usable.embedding.shape)
         now = _now()

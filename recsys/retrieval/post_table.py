@@ -67,7 +67,8 @@ def read_post_file(path: str) -> pl.DataFrame:
     repeated = table[POST_ID].is_duplicated()
     if repeated.any():
         raise DataError(
-            f"{path} names {table[POST_ID].filter(repeated).n_unique()} posts more than once, "
+            f"Posts that {path} names more than once: "
+            f"{table[POST_ID].filter(repeated).n_unique()}, "
             f"{table[POST_ID].filter(repeated)[0]} among them; keep one row per post."
         )
     return table

@@ -46,7 +46,7 @@ def cold_start_metrics(
     for name, stand_ins in _stand_ins(embedder, cold).items():
         users = embedder.with_histories(cold.queries, stand_ins=stand_ins)
         place = f"{PREFIXES[Split(config.split)]}/{COLD}/{name}"
-        ranks[place] = cold.rank(DotProductScorer(users, posts), candidates)
+        ranks[place] = cold.rank(DotProductScorer(users, posts), candidates, place)
     metrics = measured_ranks(embedder.run, config, cold, ranks)
     groups = history_groups(cold.queries)
     return metrics | measured_groups(embedder.run, config, cold, ranks, groups)
@@ -76,7 +76,7 @@ def stale_metrics(
         users = embedder.with_histories(known.queries.as_of(engagements, moment), moment)
         scorer = DotProductScorer(users, embedder.run.model.posts)
         place = f"{PREFIXES[Split(config.split)]}/stale/{day}_days"
-        ranks[place] = known.rank(scorer, candidates)
+        ranks[place] = known.rank(scorer, candidates, place)
     return measured_ranks(embedder.run, config, known, ranks)
 
 

@@ -176,9 +176,11 @@ class RetrievalProtocol:
         hours = self.config.alive_hours
         return alive_posts(self.events, self.queries, self.engagements, self.known, hours)
 
-    def rank(self, scorer: Scorer, candidates: dict[str, CandidateSet]) -> dict[str, Ranks]:
-        """The rank of every target, by candidate set."""
-        return rank_targets(scorer, self.queries, candidates, self.num_items)
+    def rank(
+        self, scorer: Scorer, candidates: dict[str, CandidateSet], place: str = "targets"
+    ) -> dict[str, Ranks]:
+        """The rank of every target, by candidate set; the progress bar names ``place``."""
+        return rank_targets(scorer, self.queries, candidates, self.num_items, f"Ranking {place}")
 
     def values(self, ranks: dict[str, Ranks]) -> dict[str, float]:
         """``hits@10/batch`` and so on."""
@@ -228,7 +230,9 @@ class ChooseValidation:
     @torch.no_grad()
     def __call__(self, embeddings: Tensor) -> dict[str, float]:
         """Metrics of what the model gave."""
-        return self.protocol.values(self.protocol.rank(self.scorer(embeddings), self.candidates))
+        return self.protocol.values(
+            self.protocol.rank(self.scorer(embeddings), self.candidates, "validation")
+        )
 
 
 def log_shares(engagements: EngagementStore, fit_end: int, num_items: int) -> Tensor:

@@ -78,8 +78,8 @@ def evaluate_retrieval(
     prefix = PREFIXES[split]
     candidates = protocol.candidates()
     baselines = {name: protocol.baseline(name, posts) for name in protocol.config.baselines}
-    ranks = {prefix: protocol.rank(scorer, candidates)} | {
-        f"{prefix}/{name}": protocol.rank(baseline, candidates)
+    ranks = {prefix: protocol.rank(scorer, candidates, prefix)} | {
+        f"{prefix}/{name}": protocol.rank(baseline, candidates, f"{prefix}/{name}")
         for name, baseline in baselines.items()
         if baseline is not None
     }
@@ -128,8 +128,8 @@ def with_popularity(
     alone = f"{place}/{RECENT_POPULARITY}"
     candidates = protocol.candidates()
     ranks = {
-        place: protocol.rank(combined, candidates),
-        alone: protocol.rank(_recent(protocol), candidates),
+        place: protocol.rank(combined, candidates, place),
+        alone: protocol.rank(_recent(protocol), candidates, alone),
     }
     metrics = measured_ranks(run, config, protocol, ranks, differences=True)
     metrics |= measured_groups(run, config, protocol, {place: ranks[place]}, protocol.groups())
