@@ -128,7 +128,8 @@ def test_views_show_the_runs_of_table_1(tmp_path: Path) -> None:
     ],
 )
 def test_points_of_an_axis_are_what_is_trained(view: str, varied: list[int]) -> None:
-    config = configure(["study=nxtpost_simulated", f"view=nxtpost_{view}"])
+    given = ["study=nxtpost_simulated", f"view=nxtpost_{view}", *_one_seed("two_tower")]
+    config = configure(given)
     runs = plan(config)
     assert [config.variants[run.variant].at for run in runs] == varied
     found = []
@@ -136,7 +137,10 @@ def test_points_of_an_axis_are_what_is_trained(view: str, varied: list[int]) -> 
         assert isinstance(run.config, NxtPostRunConfig)
         tower = run.config.model.tower
         assert _settings(run) == (False, False, "mean", 1, 0.0, False)
-        assert not run.config.evaluation.stale_days and not run.config.evaluation.cold_start
+        if run.variant != "two_tower":  # of table 1, measured as its other rows
+            evaluation = run.config.evaluation
+            assert not evaluation.stale_days and not evaluation.cold_start
+            assert evaluation.baselines == config.scorers
         found.append(tower.layers if view == "layers" else tower.max_length)
     assert found == varied
 
