@@ -19,11 +19,6 @@ PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 CSV_SUFFIXES = frozenset({".csv", ".tsv"})
 
 _CSV_BLOCK_BYTES = 1 << 24
-#: Of a log alone; other files are where their key says.
-_LOOKED_FOR = (
-    " It is looked for from the current folder, then below data_dir=, else RECSYS_DATA_DIR, else "
-    "./data."
-)
 
 
 def data_files(path: Path, setting: str = "path") -> list[Path]:
@@ -44,9 +39,14 @@ def data_files(path: Path, setting: str = "path") -> list[Path]:
             )
         return [path]
     if not path.is_dir():
+        looked_for = ""
+        if setting == "path":  # of a log alone: other files are where their key says
+            looked_for = (
+                " It is looked for from the current folder, then below data_dir=, else "
+                "RECSYS_DATA_DIR, else ./data."
+            )
         raise DataError(
-            f"{path} does not exist; give {setting}= a Parquet or CSV file or a folder."
-            + _LOOKED_FOR * (setting == "path")
+            f"{path} does not exist; give {setting}= a Parquet or CSV file or a folder.{looked_for}"
         )
     files = sorted(
         file

@@ -63,7 +63,8 @@ def _refuse_changes(run_dir: Path, config: RunConfig) -> None:
     Lightning would take the optimiser's settings from the checkpoint, whatever is given.
     """
     kept = asdict(load_config(run_dir))  # refuses what is no run folder
-    changed = [key for part in _KEPT for key in _changed(part, kept, asdict(config))]
+    given = asdict(config)
+    changed = [key for part in _KEPT for key in _changed(part, kept, given)]
     if changed:
         raise ConfigError(
             f"A run that goes on keeps its {' and '.join(_KEPT)}, but {', '.join(changed)} "

@@ -94,33 +94,34 @@ class PostId(nn.Module):
     """An embedding of its own for every post that can be told from others, none for a new one.
 
     Args:
-        num_posts: indices, that of the unknown post among them.
+        features: the categorical features, in column order, the post's id among them.
         width: D.
         dropout: probability that a post is taken for a new one in training.
+
+    Raises:
+        ConfigError: the post's id is not among the features.
     """
 
-    def __init__(self, num_posts: int, width: int, dropout: float) -> None:
+    def __init__(self, features: Sequence[Feature], width: int, dropout: float) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_posts, width)
+        names = [feature.name for feature in features]
+        if Column.ITEM not in names:
+            raise ConfigError(
+                f"model.tower.post_id needs {Column.ITEM} among the data set's categorical "
+                "features of posts, and it is not; leave post_id=false."
+            )
+        self.column = names.index(Column.ITEM)
+        self.embedding = nn.Embedding(features[self.column].cardinality, width)
         nn.init.zeros_(self.embedding.weight)  # of a post without pairs nothing is said
         self.dropout = dropout
 
-    def forward(self, posts: Tensor) -> tuple[Tensor, Tensor]:
-        """[P] int64, 0 for a new post → [P, D], and [P] bool: whether it is known."""
+    def forward(self, categorical: Tensor) -> tuple[Tensor, Tensor]:
+        """[P, F] → [P, D], and [P] bool: whether a post is known, which a new one, 0, is not."""
+        posts = categorical[:, self.column]
         known = posts > 0
         if self.training:
             known &= torch.rand(posts.shape, device=posts.device) >= self.dropout
         return self.embedding(posts), known
-
-
-def _post_id_column(features: Sequence[Feature]) -> int:
-    for column, feature in enumerate(features):
-        if feature.name == Column.ITEM:
-            return column
-    raise ConfigError(
-        f"model.tower.post_id needs {Column.ITEM} among the data set's categorical features of "
-        "posts, and it is not; leave post_id=false."
-    )
 
 
 class PostTower(nn.Module):
@@ -154,12 +155,7 @@ class PostTower(nn.Module):
         self.images = ImageSet(image_width, width) if image_width else None
         has_metadata = bool(metadata_columns(categorical))
         self.metadata = Metadata(categorical, width, config.id_dropout) if has_metadata else None
-        self.id_column = _post_id_column(categorical) if config.post_id else 0
-        self.post_id = (
-            PostId(categorical[self.id_column].cardinality, width, config.id_dropout)
-            if config.post_id
-            else None
-        )
+        self.post_id = PostId(categorical, width, config.id_dropout) if config.post_id else None
         self.dense = (
             nn.Sequential(nn.Linear(num_dense, width), nn.ReLU(), nn.Linear(width, width))
             if num_dense
@@ -197,7 +193,7 @@ class PostTower(nn.Module):
             encoded.append(values)
             present.append(known)
         if self.post_id is not None:
-            values, known = self.post_id(posts.categorical[:, self.id_column])
+            values, known = self.post_id(posts.categorical)
             encoded.append(values)
             present.append(known)
         if self.dense is not None:
