@@ -64,8 +64,8 @@ class Config:
         loss: of RecTools: ``sampled_softmax``, ``gBCE``, ``BCE`` or ``softmax``.
         negatives: sampled negatives of RecTools.
         run_dir: a finished run of `experiment=sasrec_ml1m`, whose Hits@10 is printed beside.
-        rectools_epochs: train RecTools for so many epochs (hours), and keep its Hits@10 to print
-            beside from then on; 0 to print what was kept.
+        rectools_epochs: train RecTools for so many epochs in all (hours; it goes on from what was
+            kept), and keep its Hits@10 to print beside from then on; 0 to print what was kept.
     """
 
     data_dir: str | None = None
@@ -179,14 +179,24 @@ def _run(command: list[str], threads: int) -> Any:
 
 def _train_rectools(config: Config, python: Path, arguments: dict[str, Any]) -> None:
     """Train RecTools for whole epochs and keep what its recommendations are worth."""
-    given = arguments | {"epochs": config.rectools_epochs}
-    command = [str(python), str(_RECTOOLS_SIDE), "quality", json.dumps(given)]
-    kept = _run(command, config.threads) | {"epochs": config.rectools_epochs, "loss": config.loss}
-    _kept_quality().write_text(json.dumps(kept))
+    kept = _kept_rectools(config)
+    given = arguments | {"epochs": config.rectools_epochs, "kept": str(kept)}
+    _run([str(python), str(_RECTOOLS_SIDE), "quality", json.dumps(given)], config.threads)
 
 
-def _kept_quality() -> Path:
-    return _cache() / "rectools_ml1m.json"
+def _kept_rectools(config: Config) -> Path:
+    """The folder of RecTools' full run with these settings."""
+    settings = f"{config.loss}_{config.negatives}_batch_{config.batch_size}"
+    return _cache() / f"rectools_ml1m_{settings}"
+
+
+def _quality_of_rectools(config: Config) -> tuple[int, float] | None:
+    """How many epochs the run that was kept has, and its Hits@10."""
+    file = _kept_rectools(config) / "quality.json"
+    if not file.is_file():
+        return None
+    by_epoch = {int(done): values for done, values in json.loads(file.read_text()).items()}
+    return max(by_epoch), by_epoch[max(by_epoch)]["hits@10"]
 
 
 def _figures(config: Config, seconds: dict[str, list[float]]) -> dict[str, Any]:
@@ -207,20 +217,22 @@ def _figures(config: Config, seconds: dict[str, list[float]]) -> dict[str, Any]:
         metrics = json.loads(measured.read_text())
         if "report/hits@10/all" in metrics:
             figures[f"hits@10_{_OURS}"] = metrics["report/hits@10/all"]["value"]
-    if _kept_quality().is_file():
-        figures[f"hits@10_{_THEIRS}"] = json.loads(_kept_quality().read_text())["hits@10"]
+    kept = _quality_of_rectools(config)
+    if kept is not None:
+        figures[f"epochs_{_THEIRS}"], figures[f"hits@10_{_THEIRS}"] = kept
     return figures
 
 
 def _print(config: Config, figures: dict[str, Any]) -> None:
     table = Table("SASRec on MovieLens-1M", "users / s", "s / batch", "Hits@10 of a full run")
     for side in (_OURS, _THEIRS):
-        hits = figures[f"hits@10_{side}"]
+        hits, epochs = figures[f"hits@10_{side}"], figures.get(f"epochs_{side}")
+        after = f" after {epochs} epochs" if epochs else ""
         table.add_row(
             f"{side}, {'softmax' if side == _OURS else config.loss}",
             f"{figures[f'users_per_second_{side}']:,.0f}",
             f"{figures[f'seconds_per_step_{side}']:.2f}",
-            "no run" if hits is None else f"{hits:.4f}",
+            "no run" if hits is None else f"{hits:.4f}{after}",
         )
     spread = f"{figures['ratio_lowest']:.1f} to {figures['ratio_highest']:.1f}"
     table.add_row("ratio", f"{figures['ratio']:.1f} ({spread})", "", "")

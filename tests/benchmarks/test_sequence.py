@@ -61,7 +61,9 @@ def test_ratio_and_its_spread_by_hand(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "run").mkdir()
     metrics = {"report/hits@10/all": {"value": 0.31, "protocol": "…"}}
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
-    sequence._kept_quality().parent.mkdir(parents=True)
-    sequence._kept_quality().write_text(json.dumps({"hits@10": 0.29}))
+    sequence._kept_rectools(config).mkdir(parents=True)
+    by_epoch = {"90": {"hits@10": 0.28}, "100": {"hits@10": 0.29}}
+    (sequence._kept_rectools(config) / "quality.json").write_text(json.dumps(by_epoch))
     figures = sequence._figures(config, {"recsys": [0.5], "rectools": [2.0]})
     assert (figures["hits@10_recsys"], figures["hits@10_rectools"]) == (0.31, 0.29)
+    assert figures["epochs_rectools"] == 100
