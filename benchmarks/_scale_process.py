@@ -54,7 +54,8 @@ class Task:
     Attributes:
         system: ``dv365`` or ``nxtpost``.
         processes: number of ranks.
-        plain: a loop over the same modules without Lightning, for one process.
+        plain: a loop over the same modules without Lightning; its processes know nothing of each
+            other.
         requests: requests or users per process and step.
         steps: measured ones.
         run: configuration of DV365 and of its data; NxtPost takes features and surfaces from it.
@@ -70,7 +71,8 @@ class Task:
 
 def train(task: Task) -> dict[str, float]:
     """Median seconds of a step, and bytes that a step sends over the loopback interface."""
-    with _pinned(task.processes):
+    _pin()
+    with _alone() if task.plain else process_group(task.processes, "gloo", _MINUTES):
         dataset = PreparedDataset.open(task.run.data.out_folder)
         build = {"dv365": _dv365, "nxtpost": _nxtpost}[task.system]
         model, batches = build(task, dataset)
@@ -84,7 +86,8 @@ def train(task: Task) -> dict[str, float]:
 
 def checkpoint(folder: str, mebibytes: int, processes: int) -> dict[str, float]:
     """Seconds to write and to read a table of this size, of which every process has a share."""
-    with _pinned(processes):
+    _pin()
+    with process_group(processes, "gloo", _MINUTES):
         rank = dist.get_rank()
         rows = mebibytes * 2**20 // 4 // _TABLE_WIDTH // processes
         shard = ((rank * rows, 0), torch.rand(rows, _TABLE_WIDTH))
@@ -105,15 +108,19 @@ def checkpoint(folder: str, mebibytes: int, processes: int) -> dict[str, float]:
         }
 
 
-@contextmanager
-def _pinned(processes: int) -> Iterator[None]:
-    """Meet the other processes, each on a core of its own."""
+def _pin() -> None:
+    """To a core of its own, with one thread."""
     cores = sorted(os.sched_getaffinity(0))
-    rank = int(os.environ["RANK"])
-    os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    os.sched_setaffinity(0, {cores[int(os.environ["RANK"]) % len(cores)]})
     torch.set_num_threads(1)
-    with process_group(processes, "gloo", _MINUTES):
-        yield
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """A group of this process, whatever others were started beside it."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 def _seconds(work: Callable[[], None]) -> float:
