@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from recsys.data.durable import sync_folder
+from recsys.data.input_files import InputFile
 
 
-def fingerprint(configuration: dict[str, Any], files: Sequence[Path]) -> str:
-    """A hash of the configuration and of every input file's name, size and time of change."""
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    content = json.dumps([configuration, stats], sort_keys=True, default=str)
+def fingerprint(configuration: dict[str, Any], files: Sequence[InputFile]) -> str:
+    """A hash of the configuration and of every input file's name and content."""
+    contents = [(file.name, file.digest) for file in files]
+    content = json.dumps([configuration, contents], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from recsys.data.folder import fingerprint, locked_folder, replaced_folder, was_ever_locked
+from recsys.data.input_files import (
+    InputFile,
+    describe_files,
+    load_input_files,
+    save_input_files,
+)
 from recsys.data.location import find_data_dir, find_path
 from recsys.data.manifest import FILE_NAME, DatasetManifest
 from recsys.data.preparation import Preparation
@@ -85,16 +92,21 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
         "hash_buckets": config.hash_buckets if mode is IdMode.HASHED else 0,
         "options": complete_options(config.source, dict(config.options)),
     }
-    mark = fingerprint(description, source.files())
     folder = config.out_folder
     if not was_ever_locked(folder):
         _existing(folder)  # a folder of something else is refused before a lock lies beside it
     with locked_folder(folder):
         existing = _existing(folder)
+        known = load_input_files(folder)
+        files = describe_files(source.files(), known)
+        mark = fingerprint(description, files)
         if existing is not None and existing.fingerprint == mark:
+            if files != known:  # the same content, copied or touched since
+                save_input_files(files, folder)
             return existing
         if config.append:
-            return _append(source, folder, _appendable(folder, existing, source), config, mark)
+            appendable = _appendable(folder, existing, source)
+            return _append(source, folder, appendable, config, mark, files)
         if existing is not None and not config.overwrite:
             raise DataError(
                 f"{folder} was prepared with another configuration or from other files; give "
@@ -112,6 +124,7 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
                 preparation={**description, "standardisation": preparation.encoding.dense},
             )
             manifest.save(partial)
+            save_input_files(files, partial)
         return DatasetManifest.load(folder)
 
 
@@ -130,7 +143,12 @@ def _appendable(folder: Path, existing: DatasetManifest | None, source: Source) 
 
 
 def _append(
-    source: Source, folder: Path, existing: DatasetManifest, config: PrepareConfig, mark: str
+    source: Source,
+    folder: Path,
+    existing: DatasetManifest,
+    config: PrepareConfig,
+    mark: str,
+    files: Sequence[InputFile],
 ) -> DatasetManifest:
     with (
         replaced_folder(folder, start_from=folder) as partial,
@@ -145,6 +163,7 @@ def _append(
         )
         (partial / FILE_NAME).unlink()
         manifest.save(partial)
+        save_input_files(files, partial)
     return DatasetManifest.load(folder)
 
 

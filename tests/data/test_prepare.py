@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.describe import summarise_splits, summarise_timelines
+from recsys.data.input_files import load_input_files
 from recsys.data.location import find_data_dir, find_path
 from recsys.data.prepare import PrepareConfig, prepare
 from recsys.data.schema import ACTION_TYPES, TimelineKind
@@ -206,6 +209,30 @@ def test_preparing_again_finds_the_same_and_refuses_what_differs(
     make_log(seed=5).write_parquet(tmp_path / "log" / "2.parquet")
     with pytest.raises(DataError, match="overwrite=true"):
         prepare(other)
+
+
+def test_a_copy_of_the_log_is_the_same_data_set(tmp_path: Path, config: PrepareConfig) -> None:
+    first = prepare(config)
+    made = (config.out_folder / "dataset.json").stat().st_mtime_ns
+    file = tmp_path / "log" / "1.parquet"
+    os.utime(file, ns=(0, 0))
+    assert prepare(config).fingerprint == first.fingerprint
+    assert (config.out_folder / "dataset.json").stat().st_mtime_ns == made
+    assert [one.modified for one in load_input_files(config.out_folder)] == [0]
+
+    copied = changed(config, path=str(tmp_path / "copied"), out=str(tmp_path / "elsewhere"))
+    shutil.copytree(tmp_path / "log", tmp_path / "copied")
+    assert prepare(copied).fingerprint == first.fingerprint
+
+
+def test_a_changed_log_of_the_same_size_is_another(tmp_path: Path, config: PrepareConfig) -> None:
+    csv = tmp_path / "log" / "1.csv"
+    (tmp_path / "log" / "1.parquet").unlink()
+    make_log().write_csv(csv)
+    prepare(config)
+    csv.write_text(csv.read_text().replace("feed", "mail"))
+    with pytest.raises(DataError, match="from other files"):
+        prepare(config)
 
 
 def test_an_interrupted_preparation_changes_nothing(
