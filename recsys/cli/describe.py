@@ -36,12 +36,12 @@ class DescribeConfig:
     """What to describe.
 
     Attributes:
-        path: the prepared data set.
+        dataset: folder of the prepared data set.
         slices: the slices that are counted.
         users: slices are counted over the whole history of this many users.
     """
 
-    path: str = MISSING
+    dataset: str = MISSING
     slices: SliceConfig = field(default_factory=SliceConfig)
     users: int = 1000
 
@@ -59,7 +59,7 @@ def configure(overrides: Sequence[str]) -> DescribeConfig:
 def run(overrides: Sequence[str]) -> None:
     """Print the data set's tables and one line per slice."""
     config = configure(overrides)
-    dataset = PreparedDataset.open(Path(config.path))
+    dataset = PreparedDataset.open(Path(config.dataset))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(describe(dataset))
     manifest = dataset.manifest

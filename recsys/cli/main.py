@@ -62,7 +62,7 @@ DATA_VERBS = (
         "describe",
         "describe",
         "Print what a prepared data set holds: counts, tasks, features, and every slice.",
-        ("recsys data describe path=prepared/kuairand_pure slices=full",),
+        ("recsys data describe dataset=prepared/kuairand_pure slices=full",),
     ),
     Verb(
         "compact",

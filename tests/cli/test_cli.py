@@ -103,7 +103,7 @@ def test_bench_examples_fit_the_benchmark() -> None:
         (["report", "run_dir=nowhere"], "nowhere is not a run folder"),
         (["publish"], "Give either run_dir=… or artifact=…"),
         (["data", "prepare", "source=nothing"], "source=nothing is not known"),
-        (["data", "describe", "path=nowhere"], "data set (the folder does not exist)"),
+        (["data", "describe", "dataset=nowhere"], "data set (the folder does not exist)"),
         (["bench", "nothing"], "there is no benchmark 'nothing'"),
         (["nothing"], "No such command 'nothing'"),
     ],
@@ -167,7 +167,7 @@ def test_from_a_simulated_log_to_a_report(tmp_path: Path) -> None:
     for words in (
         ("data", "simulate", *SIMULATION, "out=log"),
         ("data", "prepare", "data=simulated", "name=tiny", "path=log"),
-        ("data", "describe", "path=prepared/tiny", "users=20"),
+        ("data", "describe", "dataset=prepared/tiny", "users=20"),
         ("train", "experiment=demo", "run_dir=with", "loader.num_workers=1", *data, *RUN),
         ("train", "run_dir=with", "resume=true", "trainer.max_steps=8"),
         ("train", "experiment=demo_without_timelines", "run_dir=without", *data, *RUN),

@@ -20,7 +20,7 @@ from recsys.cli.main import invoke
         (["train", "model.dimension=30"], "model.dimension is 30"),
         (["data", "simulate", "simulator.users=0", "out=log"], "at least one user"),
         (["data", "simulate", "simulator=demo", "out=/dev/null/log"], "Not a directory"),
-        (["data", "describe", "path=data", "users=0"], "users is 0"),
+        (["data", "describe", "dataset=data", "users=0"], "users is 0"),
         (["data", "prepare", "data=simulated", "path=log", "partitions=0"], "partitions=0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -84,7 +84,7 @@ def test_an_append_prints_its_own_counts_and_where_its_rows_lie(
     assert [path.name for path in Path(aside).iterdir()] == ["action_type_is_unknown.parquet"]
     assert pl.read_parquet(f"{aside}/action_type_is_unknown.parquet").height == 2
     assert DatasetManifest.load(folder / "mine").rejected["action_type is unknown"] == 7
-    assert invoke(["data", "describe", "path=mine"]) == 0
+    assert invoke(["data", "describe", "dataset=mine"]) == 0
     described = capsys.readouterr().out
     assert re.search(r"action_type is unknown +│ +7 │ rejected/ ", described)
     assert re.search(rf"last event of the data set +│ +{old} │ counted only", described)
