@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -48,7 +47,7 @@ from recsys.training.run_folder import (
     run_folder,
     wandb_run_id,
 )
-from recsys.training.sharding_plan import show_and_write
+from recsys.training.sharding_plan import PlanFiles
 from recsys.training.systems import system_named
 from recsys.training.warm_start_callback import WarmStart
 from recsys.training.whole_checkpoints import another_named
@@ -151,22 +150,26 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
         ConfigError: a device or precision that this machine does not have.
     """
     settings = config.trainer
+    plan_files = PlanFiles(run_dir)
     callbacks: list[pl.Callback] = [
         StepSeed(config.seed),
         checkpoints,
         Preemption(checkpoints),
+        plan_files,
     ]
     if config.warm_start.checkpoint is not None and not config.resume:
         callbacks.append(WarmStart(config.warm_start, run_dir))
     if settings.progress_bar:
         callbacks.append(ProgressBar())
     try:
-        return _trainer(config, run_dir, callbacks)
+        return _trainer(config, run_dir, callbacks, _strategy(config, plan_files))
     except (ValueError, MisconfigurationException) as error:
         raise ConfigError(f"The trainer cannot be built: {' '.join(str(error).split())}") from error
 
 
-def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(
+    config: RunConfig, run_dir: Path, callbacks: list[pl.Callback], strategy: Strategy | str
+) -> pl.Trainer:
     settings = config.trainer
     # filling memory that is written next, for determinism, took 7 % of SASRec's step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -174,7 +177,7 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> 
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
-        strategy=_strategy(config, run_dir),
+        strategy=strategy,
         use_distributed_sampler=False,  # the batches are divided among the processes already
         inference_mode=config.strategy.name == SINGLE,  # sharded lookups communicate
         precision=settings.precision,  # type: ignore[arg-type]
@@ -197,12 +200,12 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[pl.Callback]) -> 
     )
 
 
-def _strategy(config: RunConfig, run_dir: Path) -> Strategy | str:
+def _strategy(config: RunConfig, plan_files: PlanFiles) -> Strategy | str:
     if config.strategy.name == SINGLE:
         return "auto"
     return TorchRecStrategy(
         config.strategy,
-        on_plan=partial(show_and_write, folder=run_dir),
+        on_plan=plan_files.show,
         write_in_background=config.trainer.checkpoint_in_background,
     )
 

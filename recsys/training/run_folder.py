@@ -67,8 +67,8 @@ def _refuse_changes(run_dir: Path, config: RunConfig) -> None:
     changed = [key for part in _KEPT for key in _changed(part, kept, given)]
     if changed:
         raise ConfigError(
-            f"A run that goes on keeps its {' and '.join(_KEPT)}, but {', '.join(changed)} "
-            f"differ(s) from {run_dir / CONFIG_FILE}; leave that out, or begin a new run with the "
+            f"A run that goes on keeps its {' and '.join(_KEPT)}, but {run_dir / CONFIG_FILE} has "
+            f"another {' and another '.join(changed)}; leave that out, or begin a new run with the "
             f"weights of this one by warm_start.checkpoint={run_dir / FOLDER / LAST}."
         )
 

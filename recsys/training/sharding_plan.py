@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import lightning.pytorch as pl
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
@@ -20,13 +21,29 @@ WIDTH = 132
 _LISTED = 4
 
 
-def show_and_write(plan: Plan, folder: Path) -> None:
-    """Print a plan on standard error, and write it into the folder of its run."""
-    report = plan_report(plan)
-    Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH).print(report)
-    (folder / JSON_FILE).write_text(json.dumps(plan.to_dict(), indent=2) + "\n")
-    with (folder / TEXT_FILE).open("w") as file:
-        Console(file=file, width=WIDTH).print(report)
+class PlanFiles(pl.Callback):
+    """Prints the plan when it is made, and writes it into the folder once the training starts.
+
+    A run that is gone on with and refused before that keeps the plan it had.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plan: Plan | None = None
+
+    def show(self, plan: Plan) -> None:
+        """Print a plan on standard error."""
+        self.plan = plan
+        width = None if sys.stderr.isatty() else WIDTH
+        Console(stderr=True, width=width).print(plan_report(plan))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what this process has shown, which the first rank does."""
+        if self.plan is None:
+            return
+        (self.folder / JSON_FILE).write_text(json.dumps(self.plan.to_dict(), indent=2) + "\n")
+        with (self.folder / TEXT_FILE).open("w") as file:
+            Console(file=file, width=WIDTH).print(plan_report(self.plan))
 
 
 def plan_report(plan: Plan) -> RenderableType:

@@ -57,9 +57,9 @@ def ids_differ(checkpoint: Path, run_dir: Path) -> bool:
 def report(taken: Taken, checkpoint: str) -> Iterator[str]:
     """What was taken, in lines."""
     yield (
-        f"Warm start from {checkpoint}: {len(taken.same)} weights taken, {len(taken.renamed)} "
-        f"under another name, {len(taken.grown)} of all grown, {len(taken.ignored)} ignored, "
-        f"state of {len(taken.states)} tables taken."
+        f"Warm start from {checkpoint}: {len(taken.same) + len(taken.renamed)} weights taken, "
+        f"{len(taken.renamed)} of them under another name and {len(taken.grown)} grown; "
+        f"{len(taken.ignored)} ignored; state of {len(taken.states)} tables taken."
     )
     for new, old in taken.renamed.items():
         yield f"  renamed: {old} is {new}"

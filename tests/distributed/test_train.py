@@ -85,6 +85,16 @@ def test_one_rank_writes_the_run_folder(run_dir: Path) -> None:
     assert "backbone/item_id" in (run_dir / "plan.txt").read_text()
 
 
+def test_a_refused_resume_leaves_the_plan(run_dir: Path) -> None:
+    files = [run_dir / "plan.json", run_dir / "plan.txt"]
+    before = [file.read_text() for file in files]
+    other = ["trainer.devices=1", "trainer.max_steps=5", "model.dimension=4"]
+    refused = recsys(["train", f"run_dir={run_dir}", "resume=true", *other])
+    assert refused.returncode == 2
+    assert "go on with the configuration it was trained with" in refused.stderr
+    assert [file.read_text() for file in files] == before
+
+
 def test_one_process_measures_what_the_two_have_validated(run_dir: Path) -> None:
     """Every row of the choose split once: with one lost or counted twice, sums would differ."""
     validated = json.loads((run_dir / "metrics.json").read_text())

@@ -39,8 +39,8 @@ def test_a_run_goes_on_only_with_what_its_checkpoint_has_the_state_of(
     dense = replace(begun.optim.dense, learning_rate=0.5)
     tables = replace(begun.optim.slice_tables, optimizer="sgd")
     other = replace(begun, optim=replace(begun.optim, dense=dense, slice_tables=tables))
-    names = r"optim\.dense\.learning_rate, optim\.slice_tables\.optimizer"
-    with pytest.raises(ConfigError, match=rf"but {names} differ.*warm_start\.checkpoint="):
+    names = r"another optim\.dense\.learning_rate and another optim\.slice_tables\.optimizer"
+    with pytest.raises(ConfigError, match=rf"has {names};.*warm_start\.checkpoint="):
         train(other)
     wider = replace(begun, model=replace(begun.model, dimension=16))
     with pytest.raises(ArtifactError, match=r"is of size \[\d+, 8\], the model's of \[\d+, 16\]"):

@@ -150,7 +150,7 @@ def test_a_renamed_table_grows_with_its_state(
     assert torch.equal(model.layer.weight, old.layer.weight)
     assert torch.equal(model.layer.bias, fresh.layer.bias)
     lines = "\n".join(report(taken, "old.ckpt"))
-    assert "1 weights taken, 2 under another name, 1 of all grown, 1 ignored" in lines
+    assert "3 weights taken, 2 of them under another name and 1 grown; 1 ignored" in lines
     assert "grown: tower.tables.embedding_bags.post.weight, 7 to 9 rows" in lines
     assert "renamed: part.scale is tower.scale" in lines
     assert "ignored: layer.bias" in lines
