@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from recsys.distributed.processes import is_first_rank
 from recsys.errors import ConfigError
 from recsys.paths import conf_dir
 from recsys.training.composition import load, merge
@@ -52,6 +53,8 @@ def configure(overrides: Sequence[str]) -> RunConfig:
 def run(overrides: Sequence[str]) -> None:
     """Train, and say how good the best checkpoint is and where the run folder lies."""
     run_dir = train(configure(overrides))
+    if not is_first_rank():
+        return
     console = Console(stderr=True, soft_wrap=True)
     console.print(best_line(run_dir), highlight=False)
     console.print(f"Run folder: {run_dir}")

@@ -21,7 +21,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -38,6 +42,15 @@ STOP_SIGNAL = signal.SIGUSR1
 def started_by_a_launcher() -> bool:
     """Whether torchrun (or ``on_processes``) or SLURM has started this process beside others."""
     return TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the first of those that a launcher has started, or started alone."""
+    return not started_by_a_launcher() or _launcher().global_rank() == 0
+
+
+def _launcher() -> ClusterEnvironment:
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
 
 
 def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Result:
@@ -143,9 +156,7 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
     """
     timeout = timedelta(minutes=timeout_minutes)
     if started_by_a_launcher():
-        environment = (
-            TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
-        )
+        environment = _launcher()
         world_size = environment.world_size()
         if world_size != num_processes:
             raise ConfigError(

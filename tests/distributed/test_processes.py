@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from recsys.distributed.processes import (
     STOP_SIGNAL,
+    is_first_rank,
     on_first_rank,
     on_processes,
     process_group,
@@ -54,6 +55,15 @@ def test_an_error_of_one_rank_ends_the_others() -> None:
 def test_a_killed_rank_is_named_and_not_those_that_miss_it() -> None:
     with pytest.raises(RecsysError, match="Process 0 was killed by SIGKILL"):
         on_processes(2, meet_and_fail, "one rank is killed")
+
+
+def test_the_first_rank_is_known_from_what_a_launcher_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_first_rank()
+    # torchrun's, by which Lightning knows it
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert is_first_rank() == (rank == "0")
 
 
 def signal_the_parent(number: int) -> None:

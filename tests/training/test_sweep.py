@@ -349,6 +349,9 @@ def test_places_on_the_axes() -> None:
     ]
     assert Axis.of("kind", ["b"], choices=["b", "a"]).place("b") == 0.25
     assert Axis.of("same", [0.3, 0.3]).place(0.3) == 0.5
+    close = Axis.of("val/ne/mean", [0.99881, 0.99884])
+    assert [label for _, label in close.ticks()][::4] == ["0.99881", "0.99884"]
+    assert len({label for _, label in close.ticks()}) == 5
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:

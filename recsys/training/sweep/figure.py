@@ -11,7 +11,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -23,6 +22,8 @@ _COLOURS = "viridis_r"
 #: From this ratio of the largest to the smallest value on, an axis is logarithmic.
 _WIDE = 20
 _TICKS = 5
+#: Of a tick's label, where values lie so close together that fewer would not tell them apart.
+_MOST_DIGITS = 9
 #: An axis of fewer integers has a tick for each.
 _FEW = 12
 
@@ -72,9 +73,13 @@ class Axis:
         if self.low == self.high:
             return [(0.5, _label(self.low))]
         space = np.geomspace if self.is_logarithmic else np.linspace
-        values = space(self.low, self.high, _TICKS).clip(self.low, self.high)
+        values = [
+            float(one) for one in space(self.low, self.high, _TICKS).clip(self.low, self.high)
+        ]
         digits = 2 if self.is_logarithmic else 4
-        return [(self.place(float(one)), _label(float(one), digits)) for one in values]
+        while len({_label(one, digits) for one in values}) < _TICKS and digits < _MOST_DIGITS:
+            digits += 1
+        return [(self.place(one), _label(one, digits)) for one in values]
 
 
 def save_figure(file: SweepFile, trials: Sequence[Trial], path: Path) -> None:
@@ -100,7 +105,6 @@ def save_figure(file: SweepFile, trials: Sequence[Trial], path: Path) -> None:
                 linestyle="--" if trial.state is TrialState.STOPPED else "-",
                 alpha=1.0 if value == best else 0.75,
             )
-        figure.colorbar(ScalarMappable(shades, colours), ax=axes, label=file.metric, pad=0.02)
         if any(trial.state is TrialState.STOPPED for trial in shown):
             axes.set_xlabel(f"dashed: {TrialState.STOPPED}", fontsize=8, loc="left")
         figure.savefig(path, bbox_inches="tight")

@@ -76,6 +76,7 @@ def test_two_processes_of_one_host_train_and_log_into_the_run_folder(tmp_path: P
         [RUN, *settings], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.stdout + done.stderr).count("Run folder: run") == 1
     run_dir = tmp_path / "run"
     assert read_metrics(run_dir).filter(metric="train/loss")["step"].to_list() == [1, 2]
     logs = sorted(path.parent.name for path in run_dir.glob("logs/**/stderr.log"))
