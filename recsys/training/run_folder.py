@@ -50,11 +50,15 @@ def run_folder(config: RunConfig) -> Path:
         if config.run_dir is None:
             raise ConfigError("resume=true needs run_dir=…, the folder of the run to go on with.")
         _refuse_changes(Path(config.run_dir), config)
-    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    run_dir = Path(config.run_dir) if config.run_dir else RUNS / config.name / time
+    run_dir = Path(config.run_dir) if config.run_dir else RUNS / config.name / time_stamp()
     if not config.resume and run_dir.is_dir() and not (run_dir / LOCK_FILE).exists():
         _refuse_taken(run_dir)  # before a lock is left in it; a run's own folder has one
     return run_dir
+
+
+def time_stamp() -> str:
+    """The time as the name of a folder."""
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def _refuse_changes(run_dir: Path, config: RunConfig) -> None:

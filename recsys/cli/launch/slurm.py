@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,6 @@ from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import job_script, world_of
 from recsys.cli.launch.tasks import (
     TRAIN,
-    Task,
     plan_trainings,
     plan_verb,
     separate,
@@ -26,7 +24,7 @@ from recsys.cli.launch.tasks import (
 from recsys.cli.main import invoke
 from recsys.errors import ConfigError
 from recsys.training.composition import compose
-from recsys.training.run_folder import LOGS, RUNS
+from recsys.training.run_folder import LOGS, RUNS, time_stamp
 
 SCRIPT = "job.sh"
 EXAMPLES = """Examples:
@@ -50,13 +48,16 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
     verb, overrides = verb_and_overrides(arguments)
     own, others = separate(overrides, [field.name for field in fields(SubmitConfig)])
     config = compose("submit", SubmitConfig, own)
+    stamp = time_stamp()
     if verb == TRAIN:
-        name, tasks = plan_trainings(others, world_of(config))
+        name, tasks = plan_trainings(others, world_of(config), stamp)
     else:
         if config.nodes > 1:
             raise ConfigError(f"`{verb}` runs in one process; leave nodes={config.nodes} out.")
         name, tasks = plan_verb(verb, others)
-    folder = _folder(verb, name, tasks)
+    # of one run in its folder, of an array in one of its own
+    array = RUNS / "jobs" / f"{verb}-{name}-{stamp}"
+    folder = tasks[0].run_dir / LOGS if len(tasks) == 1 else array
     return job_script(verb, name, tasks, config, folder), folder, config
 
 
@@ -145,14 +146,6 @@ def submit(
 def main() -> None:
     """Entry point of `launchers/slurm/submit`."""
     sys.exit(invoke(sys.argv[1:], app, "launchers/slurm/submit"))
-
-
-def _folder(verb: str, name: str, tasks: Sequence[Task]) -> Path:
-    """Where script and log lie: in the run folder, or for an array in a folder of its own."""
-    if len(tasks) == 1:
-        return tasks[0].run_dir / LOGS
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return RUNS / "jobs" / f"{verb}-{name}-{stamp}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import importlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,13 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return [list(choice) for choice in itertools.product(*map(_choices, overrides))]
 
 
-def plan_trainings(overrides: Sequence[str], world: World) -> tuple[str, list[Task]]:
+def plan_trainings(overrides: Sequence[str], world: World, stamp: str) -> tuple[str, list[Task]]:
     """The name of a training and its runs, one for each combination of settings.
+
+    Args:
+        overrides: of `recsys train`.
+        world: the processes of each run.
+        stamp: name for the folder of the runs where none is given.
 
     Raises:
         RecsysError: settings that do not fit, or a run folder that several runs would share or
@@ -120,7 +124,6 @@ def plan_trainings(overrides: Sequence[str], world: World) -> tuple[str, list[Ta
             )
     combinations = expand(overrides)
     tasks: list[Task] = []
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     name = ""
     for index, settings in enumerate(combinations):
         config = configure_training(settings)

@@ -16,7 +16,7 @@ from recsys.cli.launch.tasks import TRAIN, World, plan_trainings, separate
 from recsys.cli.main import invoke
 from recsys.errors import ConfigError
 from recsys.training.composition import compose
-from recsys.training.run_folder import LOGS
+from recsys.training.run_folder import LOGS, time_stamp
 
 EXAMPLES = """Examples:
 
@@ -42,7 +42,8 @@ def command_of(overrides: Sequence[str]) -> list[str]:
             f"nodes={config.nodes} hosts must write one run folder: add run_dir=…, the same on all "
             "of them."
         )
-    name, tasks = plan_trainings(others, World(config.nodes, config.processes_per_node))
+    world = World(config.nodes, config.processes_per_node)
+    name, tasks = plan_trainings(others, world, time_stamp())
     if len(tasks) > 1:
         raise ConfigError(
             f"{len(tasks)} trainings are given; torchrun starts one, recsys study or an array of "

@@ -85,6 +85,12 @@ def test_other_verbs_run_in_one_process_without_signal_and_gpu() -> None:
         script_of([*arguments, "nodes=2"])
 
 
+def test_an_array_s_script_and_its_runs_have_one_time_in_their_names() -> None:
+    script, folder, _ = script_of(["experiment=demo", "seed=1,2"])
+    stamp = folder.name.removeprefix("train-demo-")
+    assert f"run_dir=runs/demo/{stamp}/1\n" in script
+
+
 def test_settings_with_special_characters_reach_the_command_as_they_were_given() -> None:
     given = "data.path='/a b/$HOME;\"x\"'"
     script, _, _ = script_of(["experiment=demo", "run_dir=runs/mine", given])

@@ -46,37 +46,37 @@ def test_a_verb_may_stand_before_the_settings() -> None:
 
 def test_a_training_on_several_processes_is_sharded_and_one_on_a_single_process_is_not() -> None:
     given = ["experiment=demo", "run_dir=runs/mine"]
-    name, [task] = plan_trainings(given, World(nodes=2, processes_per_node=4))
+    name, [task] = plan_trainings(given, World(nodes=2, processes_per_node=4), "now")
     assert (name, task.run_dir) == ("demo", Path("runs/mine"))
     world = ("trainer.num_nodes=2", "trainer.devices=4")
     assert task.settings == ("run_dir=runs/mine", "experiment=demo", "strategy=torchrec", *world)
     assert task.resume == ("run_dir=runs/mine", "resume=true", *world)
     quoted = "run_dir='runs/my (first) run'"
-    [spaced] = plan_trainings(["experiment=demo", quoted], World())[1]
+    [spaced] = plan_trainings(["experiment=demo", quoted], World(), "now")[1]
     assert (spaced.run_dir, spaced.settings[0]) == (Path("runs/my (first) run"), quoted)
-    [alone] = plan_trainings(given, World())[1]
+    [alone] = plan_trainings(given, World(), "now")[1]
     assert not any(setting.startswith("strategy") for setting in alone.settings)
-    [chosen] = plan_trainings([*given, "strategy=torchrec"], World(nodes=2))[1]
+    [chosen] = plan_trainings([*given, "strategy=torchrec"], World(nodes=2), "now")[1]
     assert chosen.settings.count("strategy=torchrec") == 1
 
 
 def test_runs_of_an_array_have_folders_of_their_own() -> None:
-    name, tasks = plan_trainings(["experiment=demo", "seed=3,4"], World())
+    name, tasks = plan_trainings(["experiment=demo", "seed=3,4"], World(), "now")
     folders = [task.run_dir for task in tasks]
     assert [folder.name for folder in folders] == ["0", "1"]
     assert folders[0].parent == folders[1].parent and folders[0].parent.parent.name == name
     assert ["seed=3" in tasks[0].settings, "seed=4" in tasks[1].settings] == [True, True]
     with pytest.raises(ConfigError, match="2 runs cannot share run_dir=one"):
-        plan_trainings(["experiment=demo", "seed=3,4", "run_dir=one"], World())
+        plan_trainings(["experiment=demo", "seed=3,4", "run_dir=one"], World(), "now")
 
 
 def test_a_run_that_is_there_is_gone_on_with_only_if_one_says_so(tmp_path: Path) -> None:
     save(compose("train", DV365RunConfig, ["experiment=demo"]), tmp_path / CONFIG_FILE)
     place = f"run_dir={tmp_path}"
     with pytest.raises(ConfigError, match=f"{tmp_path} holds a run already; .* resume=true"):
-        plan_trainings(["experiment=demo", place], World())
+        plan_trainings(["experiment=demo", place], World(), "now")
     world = World(nodes=2)
-    [task] = plan_trainings([place, "resume=true", "trainer.max_epochs=3"], world)[1]
+    [task] = plan_trainings([place, "resume=true", "trainer.max_epochs=3"], world, "now")[1]
     assert task.resume is None
     assert task.settings == (
         *(place, "resume=true", "trainer.max_epochs=3", "strategy.name=torchrec"),
@@ -97,7 +97,7 @@ def test_what_cannot_work_is_refused_before_it_is_queued(
     overrides: list[str], world: World, sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        plan_trainings(["experiment=demo", *overrides], world)
+        plan_trainings(["experiment=demo", *overrides], world, "now")
 
 
 def test_other_verbs_have_a_task_per_run_folder() -> None:
