@@ -133,8 +133,10 @@ def _call(folder: str, function: Callable[..., Result], *args: Any) -> Result:
     except Exception as error:
         rank = os.environ["RANK"]
         note: Exception = error
-        if not isinstance(error, RecsysError):  # others may not survive pickling
-            note = RuntimeError(f"process {rank} failed: {type(error).__name__}: {error}")
+        if not isinstance(error, RecsysError):
+            if not (isinstance(error, OSError) and type(error).__module__ == "builtins"):
+                # of a class of its own it may not survive pickling
+                note = RuntimeError(f"process {rank} failed: {type(error).__name__}: {error}")
             note.add_note(traceback.format_exc())
         part = Path(folder) / f"{rank}.part"
         part.write_bytes(pickle.dumps((time.time(), note)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
@@ -28,6 +29,8 @@ def meet_and_fail(how: str) -> str:
             raise DataError("row 7 of rank 1 is damaged")
         if how == "one rank's bug" and rank == 1:
             raise ZeroDivisionError("a bug of rank 1")
+        if how == "one rank's disk" and rank == 1:
+            (Path(__file__) / "below a file").mkdir()
         if how == "one rank is killed" and rank == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "first rank's data":
@@ -50,6 +53,13 @@ def test_the_first_rank_s_result_comes_back() -> None:
 def test_an_error_of_one_rank_ends_the_others() -> None:
     with pytest.raises(DataError, match="row 7 of rank 1 is damaged"):
         on_processes(2, meet_and_fail, "one rank's data")
+
+
+def test_what_the_system_refuses_one_rank_stays_what_it_is() -> None:
+    with pytest.raises(NotADirectoryError) as refused:
+        on_processes(2, meet_and_fail, "one rank's disk")
+    assert refused.value.filename == str(Path(__file__) / "below a file")
+    assert "in meet_and_fail" in refused.value.__notes__[0]
 
 
 def test_a_killed_rank_is_named_and_not_those_that_miss_it() -> None:
