@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import itertools
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from recsys.training.run_folder import RUNS
 TRAIN = "train"
 #: Verbs of `recsys` that a launcher starts; all but the training run in one process.
 VERBS = (TRAIN, "evaluate", "export", "publish")
+#: From this likeness on a word is taken for a mistyped one.
+_NEAR = 0.8
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,14 @@ def separate(overrides: Sequence[str], own: Sequence[str]) -> tuple[list[str], l
     """Settings of the launcher, whose first words are ``own``, and those of the verb.
 
     Folders with further configuration are told to both.
+
+    Raises:
+        ConfigError: a first word that is nearly one of the launcher's; no verb has such a key.
     """
+    for override in overrides:
+        near = difflib.get_close_matches(_first_word(override), own, n=1, cutoff=_NEAR)
+        if near and _first_word(override) not in own:
+            raise ConfigError(f"unknown key `{override}`; did you mean `{near[0]}`?")
     mine = [o for o in overrides if _first_word(o) in own or o.startswith(SEARCH_PATH)]
     others = [o for o in overrides if _first_word(o) not in own]
     return mine, others

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from recsys.cli.launch.tasks import (
+    VERBS,
     World,
     expand,
     plan_trainings,
@@ -17,6 +20,7 @@ from recsys.cli.launch.tasks import (
 from recsys.errors import ConfigError
 from recsys.training.composition import compose, save
 from recsys.training.load import CONFIG_FILE
+from recsys.training.systems import SYSTEMS, system_named
 from recsys.training.systems.dv365 import DV365RunConfig
 
 
@@ -25,6 +29,19 @@ def test_settings_of_the_launcher_are_told_from_those_of_the_verb() -> None:
     own, others = separate(given, ["nodes", "launcher"])
     assert own == ["nodes=2", "launcher.partition=x", "hydra.searchpath=[mine]", "launcher=gpu"]
     assert others == ["seed=1", "hydra.searchpath=[mine]"]
+
+
+def test_a_mistyped_key_of_the_launcher_is_told_and_no_key_of_a_verb_is_taken_for_one() -> None:
+    own = ["nodes", "processes_per_node", "rendezvous", "after", "at_once", "launcher"]
+    with pytest.raises(ConfigError, match="unknown key `nods=2`; did you mean `nodes`"):
+        separate(["nods=2"], own)
+    schemas = [system_named(name).config for name in SYSTEMS]
+    keys = {field.name for schema in schemas for field in fields(schema)}
+    for verb in VERBS[1:]:
+        keys |= set(vars(import_module(f"recsys.cli.{verb}").configure(["run_dir=a"])))
+    assert len(keys) > 30
+    settings = [f"{key}=1" for key in keys]
+    assert separate(settings, own) == ([], settings)
 
 
 def test_every_combination_of_values_is_a_task() -> None:
