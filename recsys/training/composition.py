@@ -155,7 +155,9 @@ def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> s
             return _unknown_key(str(link.full_key or unknown[1]), schema, place)
     for link in reversed(chain):
         if isinstance(link, OmegaConfBaseException):
-            problem = (link.msg or str(link)).splitlines()[0]
+            problem = (link.msg or str(link)).splitlines()[0].rstrip(".")
+            if "is not a ListConfig" in problem:
+                problem = f"it takes a list; write `{link.full_key}=[value]`"
             return f"`{link.full_key}`{place}: {problem}."
     problem = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return f"{problem}{place}"

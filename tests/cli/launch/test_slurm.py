@@ -139,6 +139,7 @@ def test_a_container_runs_the_command_of_its_image(settings: list[str], words: s
         ("launcher.container.runtime=docker", "choose apptainer or pyxis"),
         ("launcher.container.image=x.sif", "runtime and image together"),
         ("nodes=0", "nodes is 0"),
+        ("after=4711", r"`after=4711`\): it takes a list; write `after=\[value\]`\.$"),
     ],
 )
 def test_a_launcher_that_cannot_work_is_a_sentence(setting: str, sentence: str) -> None:
