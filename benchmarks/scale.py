@@ -14,6 +14,7 @@ read into its shards, checksums included; what was just written lies in the page
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 from dataclasses import asdict, dataclass
@@ -59,6 +60,7 @@ class Config:
 
 def run(config: Config) -> dict[str, object]:
     """Measure, print a table, and return the figures."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes: some libraries go by it alone
     with tempfile.TemporaryDirectory() as folder:
         run_config = _prepared(config, Path(folder))
         figures = {name: _measured(name, config, run_config) for name in _SYSTEMS}
