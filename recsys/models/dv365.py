@@ -18,6 +18,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation.metrics import LossOverRows
 from recsys.evaluation.task_metrics import TaskMetrics
 from recsys.models.table_module import TableModule
+from recsys.models.training_log import log_losses
 from recsys.nn.backbone import Backbone, BackboneConfig
 from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.encoders import NO_TIMELINES, EncoderConfig, build_encoder
@@ -210,7 +211,7 @@ class DV365(TableModule):
         """
         rows = mean_over_ranks((~batch.labels.isnan()).sum(dim=0).double())
         loss: Tensor = self.loss(self(batch), batch.labels, rows)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.row_id), sync_dist=True)
+        log_losses(self, {"loss": loss}, len(batch.row_id))
         return loss
 
     def validation_step(self, batch: RequestBatch, _: int) -> None:

@@ -13,6 +13,7 @@ from recsys.data.sequences import SequenceBatch
 from recsys.distributed.gather import pool_softmax_loss_over_ranks
 from recsys.errors import ConfigError
 from recsys.models.retrieval import RetrievalModule
+from recsys.models.training_log import log_losses
 from recsys.nn.sequence.base import user_of_step
 from recsys.nn.sequence_tower import EncodedHistory, SequenceTower, SequenceTowerConfig
 from recsys.optim.dense import DenseOptimConfig, scheduled_optimizer
@@ -170,10 +171,7 @@ class NxtPost(RetrievalModule):
         """Weighted sum of the losses of a batch."""
         losses = self.losses(batch)
         loss = self._total(losses)
-        size = len(batch.user)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
-        each = {f"train/{name}": value for name, value in losses.items()}
-        self.log_dict(each, batch_size=size, sync_dist=True)
+        log_losses(self, {"loss": loss, **losses}, len(batch.user))
         return loss
 
     def label_loss(self, users: Tensor, batch: SequenceBatch) -> Tensor:

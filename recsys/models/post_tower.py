@@ -16,6 +16,7 @@ from recsys.data.schema import Feature
 from recsys.distributed.gather import mean_over_ranks, pool_softmax_loss_over_ranks
 from recsys.distributed.processes import on_first_rank
 from recsys.errors import ConfigError
+from recsys.models.training_log import log_losses
 from recsys.nn.pool import unique_pool
 from recsys.nn.post_tower import PostTower, PostTowerConfig
 from recsys.optim.dense import DenseOptimConfig, scheduled_optimizer
@@ -133,8 +134,7 @@ class PostSimilarity(lightning.LightningModule):
     def training_step(self, batch: PostPairBatch, _: int) -> Tensor:
         """Loss of a batch of pairs."""
         loss = self.loss(batch)
-        size = len(batch.later)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
+        log_losses(self, {"loss": loss}, len(batch.later))
         return loss
 
     def validation_step(self, batch: PostPairBatch, _: int) -> None:

@@ -14,6 +14,7 @@ from recsys.data.sequences import SequenceBatch
 from recsys.distributed.gather import relative_share
 from recsys.errors import ConfigError
 from recsys.models.retrieval import RetrievalModule
+from recsys.models.training_log import log_losses
 from recsys.nn.dropout import FastDropout
 from recsys.nn.pool_softmax import pool_softmax_loss
 from recsys.nn.sequence.base import SequenceEncoder, step_number
@@ -137,7 +138,7 @@ class SequenceRecommender(RetrievalModule):
         queries = torch.cat([self.states(batch), self.no_history.expand(users, -1)])  # [E + B, D]
         targets = self._known(torch.cat(next_items(batch)))
         loss = self._loss(self._normalised(queries), targets)
-        self.log("train/loss", loss, prog_bar=True, batch_size=users, sync_dist=True)
+        log_losses(self, {"loss": loss}, users)
         return loss
 
     def label_loss(self, users: Tensor, batch: SequenceBatch) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from recsys.data.manifest import DatasetManifest
 from recsys.data.sequences import SequenceBatch
 from recsys.distributed.gather import gather_rows, mean_over_ranks, relative_share
+from recsys.models.training_log import log_losses
 from recsys.nn.pool_exclusions import Owned
 from recsys.nn.sequence.base import user_of_step
 from recsys.nn.wide_and_deep import WideAndDeep, WideAndDeepConfig
@@ -78,7 +79,7 @@ class WideAndDeepRecommender(lightning.LightningModule):
     def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
         """Loss of a batch."""
         loss = self.loss(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.user), sync_dist=True)
+        log_losses(self, {"loss": loss}, len(batch.user))
         return loss
 
     def validation_step(self, batch: SequenceBatch, _: int) -> None:
