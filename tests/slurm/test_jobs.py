@@ -144,6 +144,8 @@ def test_export_publication_and_evaluation_follow_a_training(
 def test_an_array_runs_each_task_with_its_settings_in_its_folder(
     cluster: Cluster, tmp_path: Path
 ) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
     settings = ("run_dir=a,b", "split=choose", "launcher.command=echo")
     command = [SUBMIT, "evaluate", *settings, *JOB]
     submitted = subprocess.run(command, capture_output=True, text=True, timeout=300)

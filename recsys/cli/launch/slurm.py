@@ -55,6 +55,12 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
         if config.nodes > 1:
             raise ConfigError(f"`{verb}` runs in one process; leave nodes={config.nodes} out.")
         name, tasks = plan_verb(verb, others)
+        missing = [task.run_dir for task in tasks if not task.run_dir.is_dir()]
+        if missing and not config.after:
+            raise ConfigError(
+                f"{missing[0]} is not there; give another run folder, or after=[…], the job that "
+                "makes it."
+            )
     # of one run in its folder, of an array in one of its own
     array = RUNS / "jobs" / f"{verb}-{name}-{stamp}"
     folder = tasks[0].run_dir / LOGS if len(tasks) == 1 else array

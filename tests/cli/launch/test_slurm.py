@@ -75,6 +75,9 @@ def test_a_training_asks_for_a_task_per_gpu_and_is_told_before_its_limit() -> No
 
 def test_other_verbs_run_in_one_process_without_signal_and_gpu() -> None:
     arguments = ["evaluate", "run_dir=runs/a,runs/b", "launcher=gpu", "at_once=1"]
+    with pytest.raises(ConfigError, match=r"runs/a is not there; .* after=\[…\]"):
+        script_of(arguments)
+    arguments.append("after=[7]")
     script, folder, _ = script_of(arguments)
     asked = directives(checked(script))
     assert "--ntasks-per-node=1" in asked and "--array=0-1%1" in asked
