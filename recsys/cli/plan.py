@@ -32,7 +32,7 @@ def run(overrides: Sequence[str]) -> None:
     """
     priced = price(*configure(overrides))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(plan_report(priced.plan))
+    console.print(plan_report(priced.plan, console.width))
     console.print(dominating(priced.plan), highlight=False)
     if priced.problem is not None:
         raise PlanDoesNotFitError(f"With unlimited memory: {_need(priced)} {priced.problem}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 
 from recsys.distributed.planning import Plan, TablePlan
@@ -34,8 +35,8 @@ class PlanFiles(pl.Callback):
     def show(self, plan: Plan) -> None:
         """Print a plan on standard error."""
         self.plan = plan
-        width = None if sys.stderr.isatty() else WIDTH
-        Console(stderr=True, width=width).print(plan_report(plan))
+        console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
+        console.print(plan_report(plan, console.width))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what this process has shown, which the first rank does."""
@@ -46,25 +47,20 @@ class PlanFiles(pl.Callback):
             Console(file=file, width=WIDTH).print(plan_report(self.plan))
 
 
-def plan_report(plan: Plan) -> RenderableType:
-    """A row per table, largest first, and the memory of the ranks."""
+def plan_report(plan: Plan, width: int = WIDTH) -> RenderableType:
+    """A row per table, largest first, and the memory of the ranks.
+
+    On fewer than ``WIDTH`` characters a table's kernel and sizes are left out, not its name broken.
+    """
     title = f"{len(plan.tables)} tables on {plan.world_size} {plan.device} process(es)"
-    table = Table(title=title)
-    for heading in ("table", "sharding type", "kernel", "ranks"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("rows x width", "shards", "MiB in all"):
-        table.add_column(heading, justify="right")
+    wide = width >= WIDTH
+    table = Table(title=title) if wide else Table(title=title, box=None, padding=(0, 1, 0, 0))
+    shown = [column for column in _COLUMNS if wide or column[0] in _NARROW]
+    for heading, justify, _ in shown:
+        whole = not wide and heading != "ranks"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=whole)
     for one in plan.tables:
-        memory = sum(shard.device_bytes + shard.host_bytes for shard in one.shards)
-        table.add_row(
-            short_name(one),
-            one.sharding_type,
-            one.compute_kernel,
-            _ranks(one),
-            f"{one.rows:,} x {one.width}",
-            _shards(one),
-            f"{memory / 2**20:,.1f}",
-        )
+        table.add_row(*(cell(one) for _, _, cell in shown))
     return Group(table, memory_line(plan))
 
 
@@ -110,13 +106,26 @@ def _shards(table: TablePlan) -> str:
     return ", ".join(parts[:_LISTED]) + (", …" if len(parts) > _LISTED else "")
 
 
+def _memory(table: TablePlan) -> int:
+    return sum(shard.device_bytes + shard.host_bytes for shard in table.shards)
+
+
 def dominating(plan: Plan) -> str:
     """The largest tables, and their share of the memory of all."""
-    memory = {
-        short_name(table): sum(shard.device_bytes + shard.host_bytes for shard in table.shards)
-        for table in plan.tables
-    }
+    memory = {short_name(table): _memory(table) for table in plan.tables}
     total = sum(memory.values())
     largest = sorted(memory, key=lambda name: -memory[name])[:_LISTED]
     parts = [f"{name} {memory[name] / total:.0%}" for name in largest]
     return f"Of the tables' {_mib(total)}: {', '.join(parts)}."
+
+
+_COLUMNS: tuple[tuple[str, JustifyMethod, Callable[[TablePlan], str]], ...] = (
+    ("table", "left", short_name),
+    ("sharding type", "left", lambda table: table.sharding_type),
+    ("kernel", "left", lambda table: table.compute_kernel),
+    ("ranks", "left", _ranks),
+    ("rows x width", "right", lambda table: f"{table.rows:,} x {table.width}"),
+    ("shards", "right", _shards),
+    ("MiB in all", "right", lambda table: f"{_memory(table) / 2**20:,.1f}"),
+)
+_NARROW = ("table", "sharding type", "ranks", "MiB in all")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from recsys.cli.main import USER_ERROR, invoke
 from recsys.errors import ConfigError, DataError
 from recsys.training.datasets import open_or_prepare
 from recsys.training.pricing import PlanConfig, RowsConfig, price
+from recsys.training.sharding_plan import plan_report, short_name
 from recsys.training.systems.dv365 import DV365RunConfig
 
 
@@ -28,6 +31,16 @@ def test_every_table_of_the_model_is_in_the_plan(prepared: DV365RunConfig) -> No
     items = next(table for table in priced.plan.tables if table.name.endswith("item_id"))
     dataset = open_or_prepare(prepared.data)[0]
     assert items.rows == dataset.manifest.vocabulary_sizes["item"]
+
+
+def test_a_narrow_terminal_gets_whole_names(prepared: DV365RunConfig) -> None:
+    plan = price(PlanConfig(world_size=16), prepared).plan
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(plan_report(plan, console.width))
+    lines = console.export_text().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    for table in plan.tables:
+        assert any(line.startswith(f"{short_name(table)} ") for line in lines)
 
 
 def test_rows_of_a_vocabulary_that_is_not_there_yet(prepared: DV365RunConfig) -> None:
