@@ -97,9 +97,12 @@ def separate(overrides: Sequence[str], own: Sequence[str]) -> tuple[list[str], l
         ConfigError: a first word that is nearly one of the launcher's; no verb has such a key.
     """
     for override in overrides:
-        near = difflib.get_close_matches(_first_word(override), own, n=1, cutoff=_NEAR)
-        if near and _first_word(override) not in own:
-            raise ConfigError(f"unknown key `{override}`; did you mean `{near[0]}`?")
+        word = _first_word(override)
+        near = difflib.get_close_matches(word, own, n=1, cutoff=_NEAR)
+        if near and word not in own:
+            raise ConfigError(
+                f"unknown key `{word}` (given as `{override}`); did you mean `{near[0]}`?"
+            )
     mine = [o for o in overrides if _first_word(o) in own or o.startswith(SEARCH_PATH)]
     others = [o for o in overrides if _first_word(o) not in own]
     return mine, others

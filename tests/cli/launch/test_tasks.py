@@ -33,7 +33,9 @@ def test_settings_of_the_launcher_are_told_from_those_of_the_verb() -> None:
 
 def test_a_mistyped_key_of_the_launcher_is_told_and_no_key_of_a_verb_is_taken_for_one() -> None:
     own = ["nodes", "processes_per_node", "rendezvous", "after", "at_once", "launcher"]
-    with pytest.raises(ConfigError, match="unknown key `nods=2`; did you mean `nodes`"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key `nods` \(given as `nods=2`\); did you mean `nodes`"
+    ):
         separate(["nods=2"], own)
     schemas = [system_named(name).config for name in SYSTEMS]
     keys = {field.name for schema in schemas for field in fields(schema)}
