@@ -30,7 +30,7 @@ from recsys.distributed.checkpoint.save import items_of, write_folder
 from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
 from recsys.distributed.config import TORCHREC, StrategyConfig
 from recsys.distributed.placement import Sharded
-from recsys.distributed.processes import process_group
+from recsys.distributed.processes import process_group, start_group_of_one
 from recsys.distributed.strategy import TorchRecStrategy
 from recsys.models.dv365 import DV365
 from recsys.models.nxtpost import NxtPost, NxtPostConfig
@@ -117,8 +117,8 @@ def _pin() -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """A group of this process, whatever others were started beside it."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    """In a group of this process, until the block ends."""
+    start_group_of_one("gloo")
     yield
     dist.destroy_process_group()
 

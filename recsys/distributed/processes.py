@@ -173,7 +173,7 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
             backend, rank=environment.global_rank(), world_size=world_size, timeout=timeout
         )
     else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        start_group_of_one(backend)
     try:
         yield
     except BaseException:
@@ -182,6 +182,11 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def start_group_of_one(backend: str) -> None:
+    """Make a group of this process alone, whatever others were started beside it."""
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
 
 
 def on_first_rank(function: Callable[[], Result], group: dist.ProcessGroup | None = None) -> Result:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from recsys.data.batch import RequestBatch
 from recsys.distributed.config import StrategyConfig, TableConstraint
+from recsys.distributed.processes import start_group_of_one
 from recsys.distributed.strategy import TorchRecStrategy
 from recsys.models.dv365 import DV365, OptimConfig
 from recsys.optim.fused import FusedOptimizerConfig
@@ -146,7 +147,7 @@ def in_one_process(name: str, folder: Path) -> dict[str, Any]:
     strategy: Any = "auto"
     if name == "column_wise_by_row":
         strategy = TorchRecStrategy(StrategyConfig(name="torchrec", tables=constraints))
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        start_group_of_one("gloo")
     try:
         return train(folder / name, make_model(optimizer), batches, strategy=strategy, devices=1)
     finally:
