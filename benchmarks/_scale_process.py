@@ -18,13 +18,13 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from benchmarks._training import build_model
 from recsys.data.datamodule import RequestDataModule
 from recsys.data.dataset import PreparedDataset
 from recsys.data.schema import Split
 from recsys.data.sequences import SequenceBatch
+from recsys.data.split_datamodule import BatchLoader
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.save import items_of, write_folder
 from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
@@ -48,22 +48,35 @@ _MINUTES = 10.0
 
 
 @dataclass(frozen=True)
+class Way:
+    """How a system is trained.
+
+    Attributes:
+        processes: number of ranks.
+        plain: a loop over the same modules without Lightning; its processes know nothing of each
+            other.
+        overlap: whether the inputs of the tables travel while the batch before is computed.
+    """
+
+    processes: int
+    plain: bool = False
+    overlap: bool = True
+
+
+@dataclass(frozen=True)
 class Task:
     """What is measured.
 
     Attributes:
         system: ``dv365`` or ``nxtpost``.
-        processes: number of ranks.
-        plain: a loop over the same modules without Lightning; its processes know nothing of each
-            other.
+        way: how it is trained.
         requests: requests or users per process and step.
         steps: measured ones.
         run: configuration of DV365 and of its data; NxtPost takes features and surfaces from it.
     """
 
     system: str
-    processes: int
-    plain: bool
+    way: Way
     requests: int
     steps: int
     run: DV365RunConfig
@@ -72,15 +85,15 @@ class Task:
 def train(task: Task) -> dict[str, float]:
     """Median seconds of a step, and bytes that a step sends over the loopback interface."""
     _pin()
-    with _alone() if task.plain else process_group(task.processes, "gloo", _MINUTES):
+    with _alone() if task.way.plain else process_group(task.way.processes, "gloo", _MINUTES):
         dataset = PreparedDataset.open(task.run.data.out_folder)
         build = {"dv365": _dv365, "nxtpost": _nxtpost}[task.system]
         model, batches = build(task, dataset)
         meter = _Meter()
-        if task.plain:
+        if task.way.plain:
             _plain_loop(model, batches, task.steps, meter)
         else:
-            _under_strategy(model, batches, task.steps, meter)
+            _under_strategy(model, batches, task, meter)
         return meter.figures()
 
 
@@ -199,12 +212,13 @@ def _histories(users: int, dataset: PreparedDataset) -> SequenceBatch:
     )
 
 
-def _under_strategy(model: Any, batches: list[Any], steps: int, meter: _Meter) -> None:
-    total = WARM_UP + steps + 1
+def _under_strategy(model: Any, batches: list[Any], task: Task, meter: _Meter) -> None:
+    total = WARM_UP + task.steps + 1
+    config = StrategyConfig(name=TORCHREC, overlap_inputs=task.way.overlap)
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=int(os.environ["LOCAL_WORLD_SIZE"]),
-        strategy=TorchRecStrategy(StrategyConfig(name=TORCHREC)),
+        strategy=TorchRecStrategy(config),
         max_steps=total,
         use_distributed_sampler=False,
         inference_mode=False,
@@ -216,7 +230,7 @@ def _under_strategy(model: Any, batches: list[Any], steps: int, meter: _Meter) -
         callbacks=[meter],
     )
     repeated = [batches[step % len(batches)] for step in range(total)]
-    trainer.fit(model, DataLoader(repeated, batch_size=None))  # type: ignore[arg-type]
+    trainer.fit(model, BatchLoader(repeated, batch_size=None))
 
 
 def _plain_loop(model: Any, batches: list[Any], steps: int, meter: _Meter) -> None:

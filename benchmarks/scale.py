@@ -4,7 +4,8 @@ DV365 as in `experiment=demo` on a simulated log, and NxtPost over random posts 
 trained under ``strategy=torchrec`` on one process and on two, each pinned to a core and with one
 thread, and by a plain PyTorch loop over the same TorchRec modules: once alone, and twice at the
 same time in processes that know nothing of each other, which is what two cores of this machine can
-give. Batches are made before. All four alternate; overhead and speed-ups are medians of the rounds'
+give. On two processes DV365 is trained without ``overlap_inputs`` too. Batches are made before. All
+ways alternate; overhead and speed-ups are medians of the rounds'
 ratios.
 
 Bytes are those that the loopback interface sends within a step, of whatever runs on the machine. A
@@ -24,7 +25,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks._scale_process import Task, checkpoint, train
+from benchmarks._scale_process import Task, Way, checkpoint, train
 from recsys.cli.simulate import configure as configure_simulation
 from recsys.data.prepare import prepare
 from recsys.data.simulator.simulate import simulate
@@ -37,6 +38,15 @@ DESCRIPTION = "samples per second on 1 and 2 processes, overhead of the strategy
 #: What the strategy should cost at most beside a plain loop.
 AIM = 0.05
 _SYSTEMS = ("dv365", "nxtpost")
+
+
+_ONE, _PLAIN, _TWO, _TWO_PLAIN = Way(1), Way(1, plain=True), Way(2), Way(2, plain=True)
+_TWO_IN_TURN = Way(2, overlap=False)
+
+
+def _ways(system: str) -> list[Way]:
+    """All that differ: NxtPost has no tables whose inputs could travel."""
+    return [_ONE, _PLAIN, _TWO, _TWO_PLAIN, *([_TWO_IN_TURN] if system == "dv365" else [])]
 
 
 @dataclass(frozen=True)
@@ -95,34 +105,37 @@ def _prepared(config: Config, folder: Path) -> DV365RunConfig:
 
 
 def _measured(system: str, config: Config, run_config: DV365RunConfig) -> dict[str, float]:
-    def step(processes: int, plain: bool) -> dict[str, float]:
-        task = Task(system, processes, plain, config.requests, config.steps, run_config)
-        return on_processes(processes, train, task)
+    def step(way: Way) -> dict[str, float]:
+        task = Task(system, way, config.requests, config.steps, run_config)
+        return on_processes(way.processes, train, task)
 
-    ways = [(1, False), (1, True), (2, False), (2, True)]
-    rounds = [{way: step(*way) for way in ways} for _ in range(config.rounds)]
+    rounds = [{way: step(way) for way in _ways(system)} for _ in range(config.rounds)]
     seconds = [{way: one["seconds"] for way, one in measured.items()} for measured in rounds]
 
-    def rate(processes: int, plain: bool) -> float:
-        step = statistics.median(one[processes, plain] for one in seconds)
-        return processes * config.requests / step
+    def rate(way: Way) -> float:
+        return way.processes * config.requests / statistics.median(one[way] for one in seconds)
 
-    def speed_up(plain: bool) -> float:
-        return statistics.median(2 * one[1, plain] / one[2, plain] for one in seconds)
+    def speed_up(fast: Way, slow: Way) -> float:
+        samples = fast.processes / slow.processes
+        return statistics.median(samples * one[slow] / one[fast] for one in seconds)
 
-    overheads = [one[1, False] / one[1, True] - 1 for one in seconds]
-    return {
-        "samples_per_second_1": rate(1, False),
-        "samples_per_second_2": rate(2, False),
-        "samples_per_second_plain": rate(1, True),
-        "samples_per_second_two_plain": rate(2, True),
+    overheads = [one[_ONE] / one[_PLAIN] - 1 for one in seconds]
+    figures = {
+        "samples_per_second_1": rate(_ONE),
+        "samples_per_second_2": rate(_TWO),
+        "samples_per_second_plain": rate(_PLAIN),
+        "samples_per_second_two_plain": rate(_TWO_PLAIN),
         "overhead": statistics.median(overheads),
         "overhead_lowest": min(overheads),
         "overhead_highest": max(overheads),
-        "speed_up": speed_up(False),
-        "speed_up_plain": speed_up(True),
-        "bytes_per_step_2": statistics.median(one[2, False]["bytes"] for one in rounds),
+        "speed_up": speed_up(_TWO, _ONE),
+        "speed_up_plain": speed_up(_TWO_PLAIN, _PLAIN),
+        "bytes_per_step_2": statistics.median(one[_TWO]["bytes"] for one in rounds),
     }
+    if _TWO_IN_TURN in seconds[0]:
+        figures["samples_per_second_two_in_turn"] = rate(_TWO_IN_TURN)
+        figures["speed_up_overlap"] = speed_up(_TWO, _TWO_IN_TURN)
+    return figures
 
 
 def _print(figures: dict[str, dict[str, float]], checkpoints: dict[str, dict[str, float]]) -> None:
@@ -130,16 +143,19 @@ def _print(figures: dict[str, dict[str, float]], checkpoints: dict[str, dict[str
     for label, key, form in (
         ("1 process", "samples_per_second_1", ",.0f"),
         ("2 processes", "samples_per_second_2", ",.0f"),
+        ("2 processes, inputs in turn", "samples_per_second_two_in_turn", ",.0f"),
         ("plain loop", "samples_per_second_plain", ",.0f"),
         ("two plain loops at once", "samples_per_second_two_plain", ",.0f"),
         ("2 processes / 1", "speed_up", ".2f"),
+        ("overlapped / in turn", "speed_up_overlap", ".2f"),
         ("two plain loops / one", "speed_up_plain", ".2f"),
         (f"overhead (aim: under {AIM:.0%})", "overhead", ".1%"),
         ("least of the rounds", "overhead_lowest", ".1%"),
         ("most of the rounds", "overhead_highest", ".1%"),
         ("bytes per step, 2 processes", "bytes_per_step_2", ",.0f"),
     ):
-        table.add_row(label, *(format(one[key], form) for one in figures.values()))
+        cells = (format(one[key], form) if key in one else "" for one in figures.values())
+        table.add_row(label, *cells)
     Console().print(table)
     table = Table("checkpoint", "write, s / GiB", "read, s / GiB")
     for processes, one in checkpoints.items():

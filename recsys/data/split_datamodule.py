@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning
@@ -14,7 +15,40 @@ from recsys.errors import ConfigError
 
 
 class BatchLoader(StatefulDataLoader):
-    """A torchdata loader of whole batches; its state can be loaded in the middle of an epoch."""
+    """A torchdata loader of whole batches; its state can be loaded in the middle of an epoch.
+
+    Attributes:
+        following: while a batch is in use, the one after it, where ``read_ahead`` asked for it and
+            there is one.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.following: Any = None
+        self._prepare: Callable[[Any], Any] | None = None
+        self._state_of_given: dict[str, Any] | None = None
+
+    def read_ahead(self, prepare: Callable[[Any], Any]) -> None:
+        """From the next epoch on, read every batch while the one before it is in use.
+
+        Args:
+            prepare: makes what is given out of a batch that was read, for example a copy on the
+                device.
+        """
+        self._prepare = prepare
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches from where the state says."""
+        self._state_of_given = None
+        batches = super().__iter__()
+        return batches if self._prepare is None else self._one_ahead(batches, self._prepare)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the batches that were given out end, whatever has been read ahead of them."""
+        if self._state_of_given is not None:
+            return self._state_of_given
+        state: dict[str, Any] = super().state_dict()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where ``state_dict`` was taken.
@@ -28,7 +62,24 @@ class BatchLoader(StatefulDataLoader):
                 f"the checkpoint was made with {saved} loader worker(s), this run has "
                 f"{self.num_workers}; resume with num_workers={saved}."
             )
+        self._state_of_given = None
         super().load_state_dict(state_dict)
+
+    def _one_ahead(self, batches: Iterator[Any], prepare: Callable[[Any], Any]) -> Iterator[Any]:
+        self.following = _read(batches, prepare)
+        while self.following is not None:
+            given = self.following
+            self._state_of_given = super().state_dict()
+            self.following = _read(batches, prepare)
+            yield given
+
+
+def _read(batches: Iterator[Any], prepare: Callable[[Any], Any]) -> Any:
+    """The next batch, prepared, or ``None`` after the last."""
+    try:
+        return prepare(next(batches))
+    except StopIteration:
+        return None
 
 
 class SplitDataModule(lightning.LightningDataModule):

@@ -111,6 +111,8 @@ class StrategyConfig:
         topology: what a process has.
         batch_size: examples per process and step that the plan's estimates assume.
         timeout_minutes: how long a process waits for the others before it gives up.
+        overlap_inputs: whether the inputs of the tables travel to the processes that hold them
+            while the batch before theirs is computed.
     """
 
     name: str = SINGLE
@@ -118,6 +120,7 @@ class StrategyConfig:
     topology: TopologyConfig = field(default_factory=TopologyConfig)
     batch_size: int = 512
     timeout_minutes: float = 30.0
+    overlap_inputs: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""

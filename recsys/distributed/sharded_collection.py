@@ -6,13 +6,14 @@ Legend: B requests, C features, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from fbgemm_gpu.permute_pooled_embedding_modules import PermutePooledEmbeddings
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
 from torch import Tensor
-from torchrec import EmbeddingBagCollection, KeyedTensor
+from torchrec import EmbeddingBagCollection, KeyedJaggedTensor, KeyedTensor
 from torchrec.distributed.embedding_types import KJTList
 from torchrec.distributed.embeddingbag import (
     EmbeddingBagCollectionSharder,
@@ -22,6 +23,19 @@ from torchrec.distributed.types import LazyAwaitable, ParameterSharding, Shardin
 
 from recsys.distributed.checkpoint.tensors import HeldTensor, Shard
 from recsys.nn.first_rows import first_rows_of
+
+
+@dataclass(frozen=True)
+class SentFeatures:
+    """Features that have been sent to the processes that hold their tables.
+
+    Attributes:
+        context: what TorchRec noted of them on the way.
+        here: those that came here.
+    """
+
+    context: Any
+    here: KJTList
 
 
 class ShardedCollection(ShardedEmbeddingBagCollection):
@@ -49,6 +63,12 @@ class ShardedCollection(ShardedEmbeddingBagCollection):
 
     def reset_parameters(self) -> None:
         """Nothing: the weights come from the collection that is sharded."""
+
+    def forward(self, features: KeyedJaggedTensor | SentFeatures) -> LazyAwaitable[KeyedTensor]:
+        """Look up features, [B, C · D]; they are sent first where they have not been."""
+        if isinstance(features, SentFeatures):
+            return self.compute_and_output_dist(features.context, features.here)
+        return super().forward(features)
 
     def compute_and_output_dist(
         self,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from recsys.data.split_datamodule import BatchLoader
 from recsys.distributed.checkpoint.plugins import ShardedCheckpoints
 from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
 from recsys.distributed.checkpoint.weights import (
@@ -23,6 +27,7 @@ from recsys.distributed.checkpoint.weights import (
     refuse_other_weights,
 )
 from recsys.distributed.config import TORCHREC, StrategyConfig
+from recsys.distributed.input_overlap import HasTableInputs, InputOverlap
 from recsys.distributed.placement import Sharded
 from recsys.distributed.planning import Plan
 from recsys.distributed.sharded_tables import sharded_parameter_names
@@ -44,6 +49,7 @@ class TorchRecStrategy(DDPStrategy):
         config: constraints of the plan.
         on_plan: told the plan on the first rank.
         write_in_background: whether checkpoints are written beside the training.
+        seed: of the run; with ``overlap_inputs`` it decides what a step draws for its tables.
         settings: as of ``DDPStrategy``.
     """
 
@@ -54,6 +60,7 @@ class TorchRecStrategy(DDPStrategy):
         config: StrategyConfig | None = None,
         on_plan: Callable[[Plan], None] | None = None,
         write_in_background: bool = False,
+        seed: int = 0,
         **settings: Any,
     ) -> None:
         self.config = config or StrategyConfig(name=TORCHREC)
@@ -66,6 +73,9 @@ class TorchRecStrategy(DDPStrategy):
             **settings,
         )
         self.on_plan = on_plan
+        self.seed = seed
+        self._overlap: InputOverlap | None = None
+        self._loader: BatchLoader | None = None
 
     def _configure_launcher(self) -> None:
         """Start no further processes where they have met already."""
@@ -87,6 +97,39 @@ class TorchRecStrategy(DDPStrategy):
             self.model, sharded_parameter_names(self.model)
         )
         super().setup(trainer)
+        # another process is waited for, or a copy to a GPU
+        waits = dist.get_world_size() > 1 or self.root_device.type == "cuda"
+        module = self.lightning_module
+        if self.config.overlap_inputs and waits and isinstance(module, HasTableInputs):
+            self._overlap = InputOverlap(module, self.root_device, self.seed)
+
+    def process_dataloader(self, dataloader: object) -> object:
+        """Have the batches of the training read one ahead, where their inputs are sent ahead."""
+        assert self.lightning_module is not None
+        training = self.lightning_module.trainer.training
+        if self._overlap is not None and training and isinstance(dataloader, BatchLoader):
+            dataloader.read_ahead(self._overlap.copy)
+            self._loader = dataloader
+        return dataloader
+
+    def batch_to_device(
+        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
+    ) -> Any:
+        """Move a batch that has not been copied ahead."""
+        assert self.lightning_module is not None
+        if self._loader is not None and self.lightning_module.trainer.training:
+            return batch
+        return super().batch_to_device(batch, device, dataloader_idx)
+
+    def training_step(self, batch: Any, *args: Any, **settings: Any) -> STEP_OUTPUT:
+        """The loss of a batch; the next batch's table inputs travel meanwhile."""
+        assert self.lightning_module is not None
+        beside: AbstractContextManager[None] = nullcontext()
+        if self._overlap is not None and self._loader is not None:
+            number = self.lightning_module.trainer.fit_loop.epoch_loop.total_batch_idx
+            beside = self._overlap.around_step(batch, self._loader.following, number)
+        with beside:
+            return super().training_step(batch, *args, **settings)
 
     def configure_ddp(self) -> None:
         """Average the dense gradients in a process group of their own.

@@ -24,6 +24,7 @@ from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.encoders import NO_TIMELINES, EncoderConfig, build_encoder
 from recsys.nn.losses import LabelStatistics, MultiTaskLoss, task_positions
 from recsys.nn.slice_pooling import SlicePooling
+from recsys.nn.table_inputs import TableInputs
 from recsys.nn.tables import IdSpread
 from recsys.nn.user_tower import UserTower
 from recsys.optim.dense import (
@@ -33,6 +34,12 @@ from recsys.optim.dense import (
     scheduled_optimizer,
 )
 from recsys.optim.fused import FusedOptimizerConfig
+
+# Paths of the table collections in the model.
+_USERS = "backbone.user_features.tables"
+_ITEMS = "backbone.item_features.tables"
+_PLAIN_SLICES = "tower.pooling.plain_tables"
+_WEIGHTED_SLICES = "tower.pooling.weighted_tables"
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,10 @@ def build_user_tower(
     """
     if encoder.name == NO_TIMELINES:
         return None
-    poolings = {"cells": CellPooling, "slices": SlicePooling}
+    poolings: dict[str, type[CellPooling | SlicePooling]] = {
+        "cells": CellPooling,
+        "slices": SlicePooling,
+    }
     if config.pooling not in poolings:
         raise ConfigError(
             f"model.pooling={config.pooling} is unknown; choose one of {list(poolings)}."
@@ -175,27 +185,46 @@ class DV365(TableModule):
         if self.tower is None:
             return
         pooling = self.tower.pooling
-        assert isinstance(pooling, CellPooling | SlicePooling)
         if pooling.means.count_vectors is None:
             return
         weights = [pooling.slice_weights(b.explicit, b.implicit, b.request_time) for b in batches]
         if weights:
             pooling.means.measure(torch.cat(weights))
 
+    def table_inputs(self, batch: RequestBatch) -> TableInputs:
+        """What the slices look up, and the features of users and items."""
+        features = {
+            _USERS: self.backbone.user_features.lookups(batch.user_categorical),
+            _ITEMS: self.backbone.item_features.lookups(batch.item_categorical),
+        }
+        if self.tower is None:
+            return TableInputs(features)
+        plain, weighted, slice_weights = self.tower.pooling.lookups(
+            batch.explicit, batch.implicit, batch.request_time
+        )
+        slices = {_PLAIN_SLICES: plain, _WEIGHTED_SLICES: weighted}
+        features |= {path: lookups for path, lookups in slices.items() if lookups is not None}
+        return TableInputs(features, slice_weights)
+
     def forward(self, batch: RequestBatch) -> Tensor:
         """[R, K]: logits of binary tasks, seconds of regression tasks."""
+        inputs = self.inputs_of(batch)
         user_embedding = None
-        if self.tower is not None:
-            user_embedding = self.tower(batch.explicit, batch.implicit, batch.request_time)
-        outputs: Tensor = self.backbone(
+        if self.tower is not None and inputs.slice_weights is not None:
+            pooled = self.tower.pooling.pool(
+                inputs.features.get(_PLAIN_SLICES),
+                inputs.features.get(_WEIGHTED_SLICES),
+                inputs.slice_weights,
+            )
+            user_embedding = self.tower.encoder(pooled)
+        return self.backbone.score(
             user_embedding,
-            batch.user_categorical,
+            inputs.features[_USERS],
             batch.user_dense,
-            batch.item_categorical,
+            inputs.features[_ITEMS],
             batch.item_dense,
             batch.request_index,
         )
-        return outputs
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Logits to probabilities, seconds as they are: [R, K] float64."""

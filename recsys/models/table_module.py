@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 
+from recsys.nn.table_inputs import TableInputs
 from recsys.optim.dense import ScheduleConfig, schedule_of
 from recsys.optim.fused import FusedOptimizerConfig, PlacedTables
 from recsys.optim.placement import OneProcess, TablePlacement
@@ -25,12 +26,15 @@ class TableModule(lightning.LightningModule):
     Attributes:
         placement: puts the tables in their place; a strategy that shards them sets its own.
         tables: placed, by the child they are in; empty before ``configure_model``.
+        ready_inputs: inputs of the tables for the next batch of :meth:`inputs_of`, where a
+            strategy has them already.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.placement: TablePlacement = OneProcess()
         self.tables: Mapping[str, PlacedTables] = {}
+        self.ready_inputs: TableInputs | None = None
 
     @abstractmethod
     def table_optimizers(self) -> dict[str, FusedOptimizerConfig]:
@@ -39,6 +43,15 @@ class TableModule(lightning.LightningModule):
     @abstractmethod
     def table_schedule(self) -> ScheduleConfig:
         """The curve of their learning rate."""
+
+    @abstractmethod
+    def table_inputs(self, batch: Any) -> TableInputs:
+        """What the tables are asked for a batch."""
+
+    def inputs_of(self, batch: Any) -> TableInputs:
+        """``table_inputs``, or what a strategy had ready of it."""
+        ready, self.ready_inputs = self.ready_inputs, None
+        return self.table_inputs(batch) if ready is None else ready
 
     def configure_model(self) -> None:
         """Place the tables; Lightning calls it before a run."""

@@ -111,17 +111,22 @@ class FeatureVectors(nn.Module):
         Returns:
             [n, F (+ 1 where there are dense features), D].
         """
+        return self.vectors(self.lookups(categorical), dense)
+
+    def lookups(self, categorical: Tensor) -> KeyedJaggedTensor:
+        """What is looked up for [n, F]; ids are dropped here."""
         if self.training and self.id_dropout > 0:
             dropped = torch.rand(categorical.shape, device=categorical.device) < self.id_dropout
             categorical = categorical.masked_fill(dropped & self.droppable, 0)
         categorical = categorical.masked_fill(categorical >= self.cardinalities, 0)
         ids = categorical.t().reshape(-1)
-        looked_up = self.tables(
-            KeyedJaggedTensor(
-                self.names, ids, offsets=torch.arange(len(ids) + 1, device=ids.device)
-            )
-        ).values()
-        vectors: Tensor = looked_up.reshape(len(categorical), len(self.names), self.dimension)
+        offsets = torch.arange(len(ids) + 1, device=ids.device)
+        return KeyedJaggedTensor(self.names, ids, offsets=offsets)
+
+    def vectors(self, lookups: KeyedJaggedTensor, dense: Tensor) -> Tensor:
+        """Look up what :meth:`lookups` says, and put the dense features beside it."""
+        looked_up = self.tables(lookups).values()  # [n, F · D]
+        vectors: Tensor = looked_up.reshape(len(looked_up), len(self.names), self.dimension)
         if self.dense is None:
             return vectors
         return torch.cat([vectors, self.dense(dense).unsqueeze(1)], dim=1)
@@ -271,7 +276,26 @@ class Backbone(nn.Module):
         Returns:
             [R, K]: logits of binary tasks, seconds of regression tasks.
         """
-        user = self.user_features(user_categorical, user_dense)  # [B, V_u, D]
+        return self.score(
+            user_embedding,
+            self.user_features.lookups(user_categorical),
+            user_dense,
+            self.item_features.lookups(item_categorical),
+            item_dense,
+            request_index,
+        )
+
+    def score(
+        self,
+        user_embedding: Tensor | None,
+        user_lookups: KeyedJaggedTensor,
+        user_dense: Tensor,
+        item_lookups: KeyedJaggedTensor,
+        item_dense: Tensor,
+        request_index: Tensor,
+    ) -> Tensor:
+        """:meth:`forward` from what is looked up for users and items (``FeatureVectors``)."""
+        user = self.user_features.vectors(user_lookups, user_dense)  # [B, V_u, D]
         user_inputs = [user.flatten(1)]
         if self.user_projection is not None and user_embedding is not None:
             user_inputs.append(user_embedding.flatten(1))
@@ -280,7 +304,7 @@ class Backbone(nn.Module):
         user_inputs.append(pairwise_products(user))
         from_user = self.over_user(torch.cat(user_inputs, dim=1))  # [B, H]
 
-        item = self.item_features(item_categorical, item_dense)  # [R, V_i, D]
+        item = self.item_features.vectors(item_lookups, item_dense)  # [R, V_i, D]
         crossed = torch.bmm(item, user.index_select(0, request_index).transpose(1, 2))
         row_inputs = [item.flatten(1), pairwise_products(item), crossed.flatten(1)]
         from_row = self.over_row(torch.cat(row_inputs, dim=1))  # [R, H]

@@ -182,6 +182,16 @@ class CellPooling(nn.Module):
         Returns:
             [B, S, D]: the (weighted) mean of each slice's rows (``SliceMeans``).
         """
+        plain, weighted, slice_weights = self.lookups(explicit, implicit, request_time)
+        return self.pool(plain, weighted, slice_weights)
+
+    def lookups(
+        self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
+    ) -> tuple[KeyedJaggedTensor | None, KeyedJaggedTensor | None, Tensor]:
+        """What is looked up in the plain and in the weighted tables, and [B, S] how much.
+
+        The arguments are those of :meth:`forward`; no weight of the model matters here.
+        """
         orders, lengths, weights = self._partitioned(explicit, implicit, request_time)
         columns: list[Tensor] = []  # id types of the explicit timeline, then of the implicit one
         for events in (explicit, implicit):
@@ -198,25 +208,37 @@ class CellPooling(nn.Module):
             lookup_weights.append(weights[partition])
 
         split = self.num_plain
-        sums: list[Tensor] = []  # [B, C, D] each
+        plain: KeyedJaggedTensor | None = None
+        weighted: KeyedJaggedTensor | None = None
         if self.plain_tables is not None:
-            features = KeyedJaggedTensor(
+            plain = KeyedJaggedTensor(
                 keys=self.plain_keys,
                 values=torch.cat(values[:split]),
                 lengths=torch.cat(lookup_lengths[:split]),
             )
-            sums.append(self._cell_sums(self.plain_tables(features).values()))
         if self.weighted_tables is not None:
-            features = KeyedJaggedTensor(
+            weighted = KeyedJaggedTensor(
                 keys=self.weighted_keys,
                 values=torch.cat(values[split:]),
                 weights=torch.cat(lookup_weights[split:]),
                 lengths=torch.cat(lookup_lengths[split:]),
             )
-            sums.append(self._cell_sums(self.weighted_tables(features).values()))
+        return plain, weighted, self._slice_weights(lengths, weights)
 
+    def pool(
+        self,
+        plain: KeyedJaggedTensor | None,
+        weighted: KeyedJaggedTensor | None,
+        slice_weights: Tensor,
+    ) -> Tensor:
+        """Look up what :meth:`lookups` says, and pool it: [B, S, D]."""
+        sums: list[Tensor] = []  # [B, C, D] each
+        if self.plain_tables is not None and plain is not None:
+            sums.append(self._cell_sums(self.plain_tables(plain).values()))
+        if self.weighted_tables is not None and weighted is not None:
+            sums.append(self._cell_sums(self.weighted_tables(weighted).values()))
         slice_sum = torch.matmul(self.incidence, torch.cat(sums, dim=1))  # [B, S, D]
-        return self.means(slice_sum, self._slice_weights(lengths, weights))
+        return self.means(slice_sum, slice_weights)
 
     def slice_weights(
         self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
@@ -242,10 +264,12 @@ class CellPooling(nn.Module):
         cell_weights: list[Tensor] = []  # [C, B] each
         for partition, length in enumerate(lengths):
             if weights[partition].numel() == 0:  # plain, or without events
-                cell_weights.append(length.to(torch.float32))
+                cell_weights.append(length.to(torch.float64))
             else:
-                cell_weights.append(segment_sums(weights[partition], length))
-        return torch.matmul(self.weight_incidence, torch.cat(cell_weights)).t()  # [B, S]
+                cell_weights.append(segment_sums(weights[partition], length).to(torch.float64))
+        # float64 is what autocast leaves alone: bfloat16 cannot count beyond 256
+        slice_weights = torch.matmul(self.weight_incidence, torch.cat(cell_weights))  # [S, B]
+        return slice_weights.t().to(torch.float32)
 
     def _cell_sums(self, pooled: Tensor) -> Tensor:
         """[B, C * D] -> [B, C, D]."""
@@ -277,7 +301,7 @@ def _incidences(
     """
     starts = np.cumsum([0, *(partition.cells for partition in partitions)])
     sums = []
-    weights = np.zeros((num_slices, starts[-1]), np.float32)
+    weights = np.zeros((num_slices, starts[-1]), np.float64)
     for one in lookups:
         partition = partitions[one.partition]
         block = np.zeros((num_slices, partition.cells), np.float32)

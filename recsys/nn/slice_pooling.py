@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchrec import EmbeddingBagCollection, KeyedJaggedTensor
+from torchrec import KeyedJaggedTensor
 
 from recsys.data.schema import TimelineKind
 from recsys.data.slice_families import IdType
@@ -126,29 +126,50 @@ class SlicePooling(nn.Module):
         self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
     ) -> Tensor:
         """[B, S, D]; arguments and result are ``CellPooling``'s."""
+        plain, weighted, slice_weights = self.lookups(explicit, implicit, request_time)
+        return self.pool(plain, weighted, slice_weights)
+
+    def lookups(
+        self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
+    ) -> tuple[KeyedJaggedTensor | None, KeyedJaggedTensor | None, Tensor]:
+        """``CellPooling``'s."""
         timelines = self._timelines(explicit, implicit, request_time)
-        sums, slice_weights = [], []
-        for tables, slices in (
-            (self.plain_tables, self.plain_slices),
-            (self.weighted_tables, self.weighted_slices),
+        plain, weighted = (
+            self._features(slices, timelines) if tables is not None else None
+            for tables, slices in (
+                (self.plain_tables, self.plain_slices),
+                (self.weighted_tables, self.weighted_slices),
+            )
+        )
+        return plain, weighted, self._slice_weights(timelines)
+
+    def pool(
+        self,
+        plain: KeyedJaggedTensor | None,
+        weighted: KeyedJaggedTensor | None,
+        slice_weights: Tensor,
+    ) -> Tensor:
+        """``CellPooling``'s."""
+        sums = []
+        for tables, features in (
+            (self.plain_tables, plain),
+            (self.weighted_tables, weighted),
         ):
             if tables is not None:
-                slice_sum, slice_weight = self._pool(tables, slices, timelines)
-                sums.append(slice_sum)
-                slice_weights.append(slice_weight)
-        requests, device = len(request_time), request_time.device
-        sums.append(torch.zeros(requests, self.num_empty, self.dimension, device=device))
-        slice_weights.append(torch.zeros(requests, self.num_empty, device=device))
-        position = self.position.to(device)
-        return self.means(
-            torch.cat(sums, dim=1)[:, position], torch.cat(slice_weights, dim=1)[:, position]
-        )
+                looked_up = tables(features).values()  # [B, S · D] of the plain or weighted slices
+                sums.append(looked_up.view(looked_up.shape[0], -1, self.dimension))
+        sums.append(slice_weights.new_zeros(len(slice_weights), self.num_empty, self.dimension))
+        position = self.position.to(slice_weights.device)
+        return self.means(torch.cat(sums, dim=1)[:, position], slice_weights)
 
     def slice_weights(
         self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
     ) -> Tensor:
         """[B, S]: ``CellPooling``'s."""
         timelines = self._timelines(explicit, implicit, request_time)
+        return self._slice_weights(timelines)
+
+    def _slice_weights(self, timelines: Mapping[TimelineKind, _TimelineEvents]) -> Tensor:
         return torch.stack([timelines[one.timeline].weights(one)[0] for one in self.slices], dim=1)
 
     def _timelines(
@@ -166,29 +187,22 @@ class SlicePooling(nn.Module):
             for condition in self.slices[position].conditions
         )
 
-    def _pool(
-        self,
-        tables: EmbeddingBagCollection,
-        slices: Sequence[Slice],
-        timelines: Mapping[TimelineKind, _TimelineEvents],
-    ) -> tuple[Tensor, Tensor]:
-        """Sums [B, S, D] and weights [B, S] of the plain or of the weighted slices."""
-        values, lengths, weights, slice_weights = [], [], [], []
+    def _features(
+        self, slices: Sequence[Slice], timelines: Mapping[TimelineKind, _TimelineEvents]
+    ) -> KeyedJaggedTensor:
+        """What the plain or the weighted slices look up."""
+        values, lengths, weights = [], [], []
         for one in slices:
             timeline = timelines[one.timeline]
             position, length = timeline.members(one.conditions)
             values.append(timeline.ids[one.id_type.value].index_select(0, position))
             lengths.append(length)
-            slice_weight, event_weights = timeline.weights(one)
-            slice_weights.append(slice_weight)
+            _, event_weights = timeline.weights(one)
             if event_weights is not None:
                 weights.append(event_weights)
-        features = KeyedJaggedTensor(
+        return KeyedJaggedTensor(
             keys=[one.name for one in slices],
             values=torch.cat(values),
             weights=torch.cat(weights) if weights else None,
             lengths=torch.cat(lengths).to(torch.int32),
         )
-        slice_sum = tables(features).values()
-        slice_sum = slice_sum.view(slice_sum.shape[0], -1, self.dimension)
-        return slice_sum, torch.stack(slice_weights, dim=1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from recsys.nn.cell_pooling import CellPooling
 from recsys.nn.encoders.base import UserEncoder
+from recsys.nn.slice_pooling import SlicePooling
 
 
 class UserTower(nn.Module):
@@ -15,7 +17,7 @@ class UserTower(nn.Module):
         encoder: pooled slices → user embedding [B, N_out, D].
     """
 
-    def __init__(self, pooling: nn.Module, encoder: UserEncoder) -> None:
+    def __init__(self, pooling: CellPooling | SlicePooling, encoder: UserEncoder) -> None:
         super().__init__()
         self.pooling = pooling
         self.encoder = encoder

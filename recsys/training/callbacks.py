@@ -8,11 +8,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
-#: A prime that keeps the seeds of (seed, step) pairs apart.
-SEED_STRIDE = 1_000_003
-#: 2^32 over the golden ratio. Torch's CPU generator takes the lower 32 bits of a seed; there the
-#: multiples of this, up to a thousand of them, are more than a million steps apart.
-PLACE_STRIDE = 2_654_435_761
+from recsys.distributed.randomness import seed_of_step
 
 
 class StepSeed(pl.Callback):
@@ -31,7 +27,7 @@ class StepSeed(pl.Callback):
         """Seed the generators of the CPU and of every GPU."""
         batches = trainer.accumulate_grad_batches
         place = trainer.global_rank * batches + batch_idx % batches
-        torch.manual_seed(self.seed * SEED_STRIDE + trainer.global_step + place * PLACE_STRIDE)
+        torch.manual_seed(seed_of_step(self.seed, trainer.global_step, place))
 
 
 class ProgressBar(RichProgressBar):

@@ -207,6 +207,7 @@ def _strategy(config: RunConfig, plan_files: PlanFiles) -> Strategy | str:
         config.strategy,
         on_plan=plan_files.show,
         write_in_background=config.trainer.checkpoint_in_background,
+        seed=config.seed,
     )
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from recsys.data.batch import RequestBatch
 from recsys.data.datamodule import LoaderConfig, RequestDataModule
 from recsys.data.dataset import PreparedDataset
+from recsys.data.split_datamodule import BatchLoader
 from recsys.errors import ConfigError
 
 
@@ -60,8 +61,19 @@ class SaveAtEpochEnd(Callback):
         trainer.should_stop = True
 
 
-def datamodule(prepared: PreparedDataset, num_workers: int = 0, **options) -> RequestDataModule:
-    return RequestDataModule(
+class Ahead(RequestDataModule):
+    """Its training batches are read while the one before is in use."""
+
+    def train_dataloader(self) -> BatchLoader:
+        loader = super().train_dataloader()
+        loader.read_ahead(lambda batch: batch)
+        return loader
+
+
+def datamodule(
+    prepared: PreparedDataset, num_workers: int = 0, ahead: bool = False, **options
+) -> RequestDataModule:
+    return (Ahead if ahead else RequestDataModule)(
         LoaderConfig(batch_requests=16, shuffle_window=64, num_workers=num_workers, **options),
         prepared,
     )
@@ -99,27 +111,38 @@ def test_every_epoch_sees_every_row_in_another_order(prepared, uninterrupted: Re
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_resume_in_the_middle_of_an_epoch_is_exact(
-    prepared, uninterrupted: Recorder, tmp_path: Path, num_workers: int, epoch: int
+    prepared, uninterrupted: Recorder, tmp_path: Path, num_workers: int, ahead: bool, epoch: int
 ):
     step = epoch * len(datamodule(prepared).train_dataloader()) + 3
     path = tmp_path / "middle.ckpt"
-    before = fit(datamodule(prepared, num_workers), SaveAt(step, path))
-    after = fit(datamodule(prepared, num_workers), resume_from=path)
+    before = fit(datamodule(prepared, num_workers, ahead), SaveAt(step, path))
+    after = fit(datamodule(prepared, num_workers, ahead), resume_from=path)
     assert before.seen == uninterrupted.seen[:step]
     assert after.seen == uninterrupted.seen[step:]
     assert after.weight.item() == uninterrupted.weight.item()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("ahead", [False, True])
 def test_resume_at_the_end_of_an_epoch_is_exact(
-    prepared, uninterrupted: Recorder, tmp_path: Path, num_workers: int
+    prepared, uninterrupted: Recorder, tmp_path: Path, num_workers: int, ahead: bool
 ):
     path = tmp_path / "end.ckpt"
-    before = fit(datamodule(prepared, num_workers), SaveAtEpochEnd(path))
-    after = fit(datamodule(prepared, num_workers), resume_from=path)
+    before = fit(datamodule(prepared, num_workers, ahead), SaveAtEpochEnd(path))
+    after = fit(datamodule(prepared, num_workers, ahead), resume_from=path)
     assert before.seen + after.seen == uninterrupted.seen
+
+
+def test_the_batch_after_the_one_in_use_is_at_hand(prepared: PreparedDataset):
+    loader = datamodule(prepared, ahead=True).train_dataloader()
+    following = None
+    for count, batch in enumerate(loader):
+        assert following is (batch if count else None)
+        following = loader.following
+    assert count + 1 == len(loader) and following is None
 
 
 def test_resume_with_another_number_of_workers_is_one_sentence(prepared, tmp_path: Path):

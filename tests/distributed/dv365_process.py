@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from recsys.data.batch import RequestBatch
+from recsys.data.split_datamodule import BatchLoader
 from recsys.distributed.config import StrategyConfig, TableConstraint
 from recsys.distributed.processes import start_group_of_one
 from recsys.distributed.strategy import TorchRecStrategy
@@ -41,6 +42,7 @@ RUNS: dict[str, tuple[list[TableConstraint], str]] = {
         "rowwise_adagrad",
     ),
     "data_parallel": ([TableConstraint(sharding_types=["data_parallel"])], "rowwise_adagrad"),
+    "in_turn": ([TableConstraint(sharding_types=["table_wise"])], "rowwise_adagrad"),
     "mixed": (
         [
             TableConstraint("user_id", sharding_types=["data_parallel"]),
@@ -89,6 +91,11 @@ def make_model(optimizer: str) -> DV365:
     )
 
 
+def loader(batches: list[RequestBatch]) -> BatchLoader:
+    """The batches in their order."""
+    return BatchLoader(batches, batch_size=None)
+
+
 class Logged(lightning.Callback):
     """The losses that would be logged."""
 
@@ -118,7 +125,7 @@ def train(
         callbacks=[logged],
         **{"accelerator": "cpu"} | settings,
     )
-    trainer.fit(model, samples.loader(batches), samples.loader(batches[:2]))
+    trainer.fit(model, loader(batches), loader(batches[:2]))
     path = folder / "checkpoint.ckpt"
     trainer.save_checkpoint(path)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -129,11 +136,26 @@ def under_strategy(name: str, folder: Path, rank: int) -> dict[str, Any]:
     """One of ``RUNS`` on this rank's parts."""
     constraints, optimizer = RUNS[name]
     plans: list[Any] = []
-    config = StrategyConfig(name="torchrec", tables=constraints)
+    config = StrategyConfig(name="torchrec", tables=constraints, overlap_inputs=name != "in_turn")
     strategy = TorchRecStrategy(config, on_plan=plans.append)
     batches = [parts(step)[rank] for step in range(STEPS)]
-    result = train(folder / name, make_model(optimizer), batches, devices=2, strategy=strategy)
-    return result | {"plan": plans}
+    model, order = make_model(optimizer), []
+    noted(model, "table_inputs", order)
+    noted(model, "training_step", order)
+    result = train(folder / name, model, batches, devices=2, strategy=strategy)
+    return result | {"plan": plans, "order": order}
+
+
+def noted(model: DV365, method: str, order: list[tuple[str, int]]) -> None:
+    """Have calls of a method during the training noted, with the step whose batch they get."""
+    called = getattr(model, method)
+
+    def noting(batch: RequestBatch, *others: Any) -> Any:
+        if model.training:
+            order.append((method, int(batch.row_id[0]) // 2000))
+        return called(batch, *others)
+
+    setattr(model, method, noting)
 
 
 def in_one_process(name: str, folder: Path) -> dict[str, Any]:

@@ -86,6 +86,21 @@ def test_tables_are_sharded_as_the_constraints_say(ranks: list[dict[str, Any]]) 
     assert {type for name, type in types.items() if "explicit" in name} == {"table_wise"}
 
 
+def test_inputs_of_the_next_step_are_on_their_way_before_a_step(
+    ranks: list[dict[str, Any]],
+) -> None:
+    steps = range(dv365.STEPS)
+    ahead = [("table_inputs", 0)]
+    for step in steps:
+        ahead += [("table_inputs", step + 1)] if step + 1 in steps else []
+        ahead += [("training_step", step)]
+    in_turn = [(call, step) for step in steps for call in ("training_step", "table_inputs")]
+    for rank in ranks:
+        assert rank["table_wise"]["order"] == ahead
+        assert rank["in_turn"]["order"] == in_turn
+        assert rank["in_turn"]["losses"] == rank["table_wise"]["losses"]
+
+
 def test_a_step_without_any_row_of_a_task_on_one_rank() -> None:
     """In ``RUNS`` the second rank has no watch time in the first step."""
     first, second = dv365.parts(0)

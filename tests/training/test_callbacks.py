@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from recsys.training.callbacks import PLACE_STRIDE, SEED_STRIDE, StepSeed
+from recsys.distributed.randomness import seed_of_step
+from recsys.training.callbacks import StepSeed
 
 
 def draw(
@@ -30,13 +31,14 @@ def test_every_step_rank_and_batch_of_a_step_draws_something_else() -> None:
 
 
 def test_the_first_rank_draws_what_one_process_draws() -> None:
-    torch.manual_seed(3 * SEED_STRIDE + 5)
+    torch.manual_seed(seed_of_step(3, 5, 0))
     expected = float(torch.rand(()))
     assert draw() == expected
 
 
 def test_ranks_do_not_meet_within_a_million_steps() -> None:
-    places = (torch.arange(1000) * PLACE_STRIDE % 2**32).sort()[0]
+    seeds = [seed_of_step(0, 0, place) for place in range(-500, 500)]
+    places = (torch.tensor(seeds) % 2**32).sort()[0]
     assert places.diff().min() > 10**6
     assert places[0] + 2**32 - places[-1] > 10**6
 
