@@ -73,4 +73,6 @@ class RequestBatch(TensorBatch):
     def request_index(self) -> Tensor:
         """[R] int64: the request each row belongs to."""
         positions = torch.arange(len(self.rows_per_request), device=self.rows_per_request.device)
-        return torch.repeat_interleave(positions, self.rows_per_request)
+        return torch.repeat_interleave(
+            positions, self.rows_per_request, output_size=len(self.row_id)
+        )

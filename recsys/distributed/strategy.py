@@ -74,6 +74,7 @@ class TorchRecStrategy(DDPStrategy):
         )
         self.on_plan = on_plan
         self.seed = seed
+        self._hosts: dist.ProcessGroup | None = None  # all processes
         self._overlap: InputOverlap | None = None
         self._loader: BatchLoader | None = None
 
@@ -81,6 +82,12 @@ class TorchRecStrategy(DDPStrategy):
         """Start no further processes where they have met already."""
         if not dist.is_initialized():
             super()._configure_launcher()
+
+    def setup_environment(self) -> None:
+        """Meet the other processes."""
+        super().setup_environment()
+        if dist.get_backend() != "gloo":
+            self._hosts = dist.new_group(backend="gloo", timeout=self._timeout)
 
     def connect(self, model: pl.LightningModule) -> None:
         """Take a model, and let it place its tables here when Lightning configures it."""
@@ -97,6 +104,9 @@ class TorchRecStrategy(DDPStrategy):
             self.model, sharded_parameter_names(self.model)
         )
         super().setup(trainer)
+        # With it Lightning has all ranks and the device waited for in every step, to end all ranks
+        # where the first gets SIGTERM. Here who has started the ranks ends them all.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         # another process is waited for, or a copy to a GPU
         waits = dist.get_world_size() > 1 or self.root_device.type == "cuda"
         module = self.lightning_module
@@ -142,6 +152,16 @@ class TorchRecStrategy(DDPStrategy):
             return
         self._ddp_kwargs["process_group"] = dist.new_group(timeout=self._timeout)
         super().configure_ddp()
+
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
+        """Whether all ranks decide so, or any of them.
+
+        The hosts agree: on the device the answer would come after everything it has been given to
+        do, and a run asks in every step whether it was told to stop.
+        """
+        decided = torch.tensor(int(decision))
+        dist.all_reduce(decided, dist.ReduceOp.MIN if all else dist.ReduceOp.MAX, group=self._hosts)
+        return bool(decided)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """The model's state: of sharded tables what this process holds."""

@@ -61,7 +61,10 @@ class TimelineCells(nn.Module):
         """
         requests = request_time.shape[0]
         positions = torch.arange(requests, dtype=torch.int32, device=request_time.device)
-        request = torch.repeat_interleave(positions, events["lengths"])
+        # with the size given no device has to be asked for it
+        request = torch.repeat_interleave(
+            positions, events["lengths"], output_size=events["timestamp"].shape[0]
+        )
         moments = request_time.index_select(0, request)
         values: list[Tensor] = []
         bins: list[Tensor] = []

@@ -279,6 +279,15 @@ def test_resuming_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     assert resumed.values == straight.values[len(FIT) :]
 
 
+def test_inputs_that_are_ready_are_used_once() -> None:
+    model = make_model().eval()
+    first, second = FIT[0], replace(FIT[1], item_dense=FIT[0].item_dense)
+    expected = model(first), model(second)
+    model.ready_inputs = model.table_inputs(first)
+    torch.testing.assert_close(model(second), expected[0])
+    torch.testing.assert_close(model(second), expected[1])
+
+
 def test_predictions_are_probabilities_and_seconds(tmp_path: Path) -> None:
     model = make_model()
     predicted = make_trainer(tmp_path, 1).predict(model, loader(CHOOSE))

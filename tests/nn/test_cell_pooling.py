@@ -168,6 +168,18 @@ def test_slice_weights_are_the_members_weights_summed(config: SliceConfig, seed:
         np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_events_are_counted_exactly_under_bfloat16():
+    """257 is no number of bfloat16."""
+    slice_set = expand(SMALL)
+    batch = timelines([257, 0, 513], seed=0)
+    for pooling in both(slice_set):
+        expected = pooling.slice_weights(*batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            _, _, counted = pooling.lookups(*batch)
+        assert expected.max() > 256
+        assert torch.equal(counted, expected)
+
+
 def test_segment_sums_by_hand():
     values = torch.tensor([1.0, 2.0, 3.0, 4.0])
     lengths = torch.tensor([[2, 0], [1, 1]], dtype=torch.int32)
