@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks._training import build_model
 from recsys.data.datamodule import RequestDataModule
 from recsys.data.dataset import PreparedDataset
+from recsys.data.sampling import BatchBounds, RequestBatchSampler
 from recsys.data.schema import Split
 from recsys.data.sequences import SequenceBatch
 from recsys.data.split_datamodule import BatchLoader
@@ -171,13 +172,23 @@ class _Meter(lightning.Callback):
 
 
 def _dv365(task: Task, dataset: PreparedDataset) -> tuple[DV365, list[Any]]:
-    """The model of `recsys train`, and batches of the fit split."""
+    """The model of `recsys train`, and batches of the fit split.
+
+    Those that two ranks would have: in a step both have histories of about the same length.
+    """
     data = RequestDataModule(task.run.loader, dataset)
     sample = data._requests(Split.FIT)
-    first = dist.get_rank() * _BATCHES * task.requests
-    positions = torch.arange(first, first + _BATCHES * task.requests) % len(sample)
-    parts = positions.view(_BATCHES, task.requests).numpy()
-    return build_model(task.run, dataset), [sample[part] for part in parts]
+    sampler = RequestBatchSampler(
+        sample.num_events(),
+        BatchBounds(task.requests, task.run.loader.batch_events),
+        shuffle=True,
+        window=task.run.loader.shuffle_window,
+        seed=0,
+        rank=dist.get_rank(),
+        num_ranks=2,
+    )
+    batches = [sample[positions] for positions in itertools.islice(sampler, _BATCHES)]
+    return build_model(task.run, dataset), batches
 
 
 def _nxtpost(task: Task, dataset: PreparedDataset) -> tuple[NxtPost, list[Any]]:

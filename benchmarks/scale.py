@@ -5,8 +5,7 @@ trained under ``strategy=torchrec`` on one process and on two, each pinned to a 
 thread, and by a plain PyTorch loop over the same TorchRec modules: once alone, and twice at the
 same time in processes that know nothing of each other, which is what two cores of this machine can
 give. On two processes DV365 is trained without ``overlap_inputs`` too. Batches are made before. All
-ways alternate; overhead and speed-ups are medians of the rounds'
-ratios.
+ways alternate; overhead and speed-ups are medians of the rounds' ratios.
 
 Bytes are those that the loopback interface sends within a step, of whatever runs on the machine. A
 checkpoint is a table that all processes hold a share of: written with fsync by every process, then
@@ -20,6 +19,7 @@ import statistics
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -41,12 +41,17 @@ _SYSTEMS = ("dv365", "nxtpost")
 
 
 _ONE, _PLAIN, _TWO, _TWO_PLAIN = Way(1), Way(1, plain=True), Way(2), Way(2, plain=True)
-_TWO_IN_TURN = Way(2, overlap=False)
+_IN_TURN = Way(2, overlap=False)
+_WAYS = {
+    "1 process": _ONE,
+    "2 processes": _TWO,
+    "2 processes, inputs in turn": _IN_TURN,
+    "plain loop": _PLAIN,
+    "two plain loops at once": _TWO_PLAIN,
+}
 
-
-def _ways(system: str) -> list[Way]:
-    """All that differ: NxtPost has no tables whose inputs could travel."""
-    return [_ONE, _PLAIN, _TWO, _TWO_PLAIN, *([_TWO_IN_TURN] if system == "dv365" else [])]
+#: ``median``, ``lowest`` and ``highest`` of the rounds.
+Spread = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -104,60 +109,61 @@ def _prepared(config: Config, folder: Path) -> DV365RunConfig:
     return run_config
 
 
-def _measured(system: str, config: Config, run_config: DV365RunConfig) -> dict[str, float]:
+def _measured(system: str, config: Config, run_config: DV365RunConfig) -> dict[str, Any]:
     def step(way: Way) -> dict[str, float]:
         task = Task(system, way, config.requests, config.steps, run_config)
         return on_processes(way.processes, train, task)
 
-    rounds = [{way: step(way) for way in _ways(system)} for _ in range(config.rounds)]
+    # NxtPost has no tables whose inputs could travel
+    ways = [way for way in _WAYS.values() if system == "dv365" or way != _IN_TURN]
+    rounds = [{way: step(way) for way in ways} for _ in range(config.rounds)]
     seconds = [{way: one["seconds"] for way, one in measured.items()} for measured in rounds]
 
     def rate(way: Way) -> float:
         return way.processes * config.requests / statistics.median(one[way] for one in seconds)
 
-    def speed_up(fast: Way, slow: Way) -> float:
+    def speed_up(fast: Way, slow: Way) -> Spread:
         samples = fast.processes / slow.processes
-        return statistics.median(samples * one[slow] / one[fast] for one in seconds)
+        return _spread([samples * one[slow] / one[fast] for one in seconds])
 
-    overheads = [one[_ONE] / one[_PLAIN] - 1 for one in seconds]
-    figures = {
-        "samples_per_second_1": rate(_ONE),
-        "samples_per_second_2": rate(_TWO),
-        "samples_per_second_plain": rate(_PLAIN),
-        "samples_per_second_two_plain": rate(_TWO_PLAIN),
-        "overhead": statistics.median(overheads),
-        "overhead_lowest": min(overheads),
-        "overhead_highest": max(overheads),
+    return {
+        "samples_per_second": {name: rate(way) for name, way in _WAYS.items() if way in seconds[0]},
+        "overhead": _spread([one[_ONE] / one[_PLAIN] - 1 for one in seconds]),
         "speed_up": speed_up(_TWO, _ONE),
         "speed_up_plain": speed_up(_TWO_PLAIN, _PLAIN),
+        "speed_up_overlap": speed_up(_TWO, _IN_TURN) if _IN_TURN in seconds[0] else None,
         "bytes_per_step_2": statistics.median(one[_TWO]["bytes"] for one in rounds),
     }
-    if _TWO_IN_TURN in seconds[0]:
-        figures["samples_per_second_two_in_turn"] = rate(_TWO_IN_TURN)
-        figures["speed_up_overlap"] = speed_up(_TWO, _TWO_IN_TURN)
-    return figures
 
 
-def _print(figures: dict[str, dict[str, float]], checkpoints: dict[str, dict[str, float]]) -> None:
+def _spread(values: list[float]) -> Spread:
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+
+
+def _print(figures: dict[str, dict[str, Any]], checkpoints: dict[str, dict[str, float]]) -> None:
     table = Table("", *figures, title="samples per second")
+    for name in _WAYS:
+        rates = (one["samples_per_second"].get(name) for one in figures.values())
+        table.add_row(name, *("" if rate is None else f"{rate:,.0f}" for rate in rates))
     for label, key, form in (
-        ("1 process", "samples_per_second_1", ",.0f"),
-        ("2 processes", "samples_per_second_2", ",.0f"),
-        ("2 processes, inputs in turn", "samples_per_second_two_in_turn", ",.0f"),
-        ("plain loop", "samples_per_second_plain", ",.0f"),
-        ("two plain loops at once", "samples_per_second_two_plain", ",.0f"),
         ("2 processes / 1", "speed_up", ".2f"),
         ("overlapped / in turn", "speed_up_overlap", ".2f"),
         ("two plain loops / one", "speed_up_plain", ".2f"),
         (f"overhead (aim: under {AIM:.0%})", "overhead", ".1%"),
-        ("least of the rounds", "overhead_lowest", ".1%"),
-        ("most of the rounds", "overhead_highest", ".1%"),
-        ("bytes per step, 2 processes", "bytes_per_step_2", ",.0f"),
     ):
-        cells = (format(one[key], form) if key in one else "" for one in figures.values())
-        table.add_row(label, *cells)
+        table.add_row(label, *(_formatted(one[key], form) for one in figures.values()))
+    sent = (f"{one['bytes_per_step_2']:,.0f}" for one in figures.values())
+    table.add_row("bytes per step, 2 processes", *sent)
     Console().print(table)
     table = Table("checkpoint", "write, s / GiB", "read, s / GiB")
     for processes, one in checkpoints.items():
         table.add_row(f"{processes} process(es)", f"{one['write']:.2f}", f"{one['read']:.2f}")
     Console().print(table)
+
+
+def _formatted(spread: Spread | None, form: str) -> str:
+    """The median, and the least and the most of the rounds."""
+    if spread is None:
+        return ""
+    median, lowest, highest = (format(spread[key], form) for key in spread)
+    return f"{median} ({lowest} to {highest})"

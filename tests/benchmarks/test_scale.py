@@ -15,11 +15,17 @@ def test_every_figure_is_there() -> None:
     figures = scale.run(TINY)
     for system in ("dv365", "nxtpost"):
         measured = figures["systems"][system]
-        plain, one = measured["samples_per_second_plain"], measured["samples_per_second_1"]
-        assert measured["overhead"] == pytest.approx(plain / one - 1)
-        two, two_plain = measured["samples_per_second_2"], measured["samples_per_second_two_plain"]
-        assert measured["speed_up"] == pytest.approx(two / one)
-        assert measured["speed_up_plain"] == pytest.approx(two_plain / plain)
+        rates = measured["samples_per_second"]
+        plain, one = rates["plain loop"], rates["1 process"]
+        assert measured["overhead"]["median"] == pytest.approx(plain / one - 1)
+        speed_up = rates["2 processes"] / one
+        assert measured["speed_up"]["median"] == pytest.approx(speed_up)
+        speed_up = rates["two plain loops at once"] / plain
+        assert measured["speed_up_plain"]["median"] == pytest.approx(speed_up)
         assert measured["bytes_per_step_2"] > 1000  # gradients of the dense part at least
+    rates = figures["systems"]["dv365"]["samples_per_second"]
+    overlapped = figures["systems"]["dv365"]["speed_up_overlap"]["median"]
+    in_turn = rates["2 processes, inputs in turn"]
+    assert overlapped == pytest.approx(rates["2 processes"] / in_turn)
     for seconds in figures["checkpoint_seconds_per_gib"].values():
         assert seconds["write"] > 0 and seconds["read"] > 0
