@@ -28,7 +28,7 @@ class TensorBatch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keep the memory until ``stream`` is done; TorchRec's pipelines call it."""
+        """Keep the memory until ``stream``, which did not make the tensors, is done with them."""
 
         def record(tensor: Tensor) -> Tensor:
             tensor.record_stream(stream)

@@ -107,6 +107,7 @@ class TorchRecStrategy(DDPStrategy):
         # With it Lightning has all ranks and the device waited for in every step, to end all ranks
         # where the first gets SIGTERM. Here who has started the ranks ends them all.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        self._overlap = self._loader = None
         # another process is waited for, or a copy to a GPU
         waits = dist.get_world_size() > 1 or self.root_device.type == "cuda"
         module = self.lightning_module
