@@ -337,9 +337,9 @@ def _exit_code(command: Callable[[], object]) -> int:
         typer.echo("recsys: interrupted.", err=True)
         return INTERRUPTED
     except SystemExit as end:
-        if end.code is not None:
+        # Lightning leaves a training that is sent SIGTERM without a code, as if it had finished
+        if end.code not in (None, TERMINATED):
             raise
-        # so Lightning leaves a training that is sent SIGTERM, which must not count as finished
         typer.echo("recsys: terminated.", err=True)
         return TERMINATED
     except TyperException as error:

@@ -65,7 +65,8 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
     Raises:
         RecsysError: that of the process that failed first, or a process was killed.
         RuntimeError: a process failed otherwise.
-        KeyboardInterrupt, SystemExit: this process was sent SIGINT or another signal to end.
+        KeyboardInterrupt, SystemExit: this process was sent SIGINT or another signal to end, or one
+            that it has started was sent SIGTERM.
     """
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
@@ -92,6 +93,8 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
                 raise KeyboardInterrupt from None
             raise SystemExit(128 + stop.sigval) from None
         except ChildFailedError as error:
+            if any(one.exitcode == 128 + signal.SIGTERM for one in error.failures.values()):
+                raise SystemExit(128 + signal.SIGTERM) from None  # the others miss that rank
             rank, failure = error.get_first_failure()
             if failure.exitcode == -signal.SIGKILL:  # the others only say that they miss it
                 raise RecsysError(

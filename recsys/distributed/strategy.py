@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -104,9 +105,7 @@ class TorchRecStrategy(DDPStrategy):
             self.model, sharded_parameter_names(self.model)
         )
         super().setup(trainer)
-        # With it Lightning has all ranks and the device waited for in every step, to end all ranks
-        # where the first gets SIGTERM. Here who has started the ranks ends them all.
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        _end_at_sigterm(trainer)
         self._overlap = self._loader = None
         # another process is waited for, or a copy to a GPU
         waits = dist.get_world_size() > 1 or self.root_device.type == "cuda"
@@ -197,6 +196,21 @@ class TorchRecStrategy(DDPStrategy):
         """Take the weights; of sharded tables only what this process holds is read."""
         assert self.lightning_module is not None
         load_weights(self.lightning_module, checkpoint[WEIGHTS])
+
+
+def _end_at_sigterm(trainer: pl.Trainer) -> None:
+    """A rank that gets SIGTERM ends; who has started the ranks ends the others.
+
+    Lightning has the ranks broadcast that they got it, from the signal's handler, in the middle of
+    whatever else they exchange: they wait for each other for ever. And in every step it has them
+    and the device waited for, to hear of it.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    trainer._signal_connector._sigterm_notifier_fn = end  # type: ignore[method-assign, assignment]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 if TORCHREC not in StrategyRegistry:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.tensors import TensorInFile, state_part
+from recsys.distributed.processes import on_processes
 from recsys.distributed.strategy import TorchRecStrategy
 
 from .ranks import module_of, run_ranks
@@ -117,6 +120,25 @@ def test_column_shards_keep_a_state_of_their_own() -> None:
     assert state_part(merged, rows=2, count=2, begin=(2,), size=(2,)).tolist() == [2.0, 4.0]
     whole = TensorInFile(torch.arange(16.0).view(2, 8))  # of each weight: cut as the table is
     assert state_part(whole, rows=2, count=2, begin=(0, 4), size=(1, 2)).tolist() == [[4.0, 5.0]]
+
+
+def train_and_end_the_first_rank(folder: Path) -> None:
+    signal.alarm(100)  # ends a rank that waits for the other, with another code
+    model, first = dv365.make_model("sgd"), os.environ["RANK"] == "0"
+
+    def end_once(optimizer: torch.optim.Optimizer) -> None:
+        if first and model.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    model.on_before_zero_grad = end_once
+    batches = [dv365.parts(step)[0] for step in range(dv365.STEPS)]
+    dv365.train(folder, model, batches, devices=2, strategy=TorchRecStrategy())
+
+
+def test_sigterm_to_one_rank_ends_all(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        on_processes(2, train_and_end_the_first_rank, tmp_path)
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_lightning_knows_the_strategy_by_name() -> None:
