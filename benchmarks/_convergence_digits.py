@@ -10,7 +10,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from recsys.optim.dense import DenseOptimConfig, scheduled_optimizer
+from recsys.distributed.schedules import scheduled_optimizer
+from recsys.optim.dense import DenseOptimConfig
 
 _BATCH = 128
 _CHOOSE = 0.25

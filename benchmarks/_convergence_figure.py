@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from recsys.training.report.figures import COLOURS, GREY, STYLE
+from recsys.reports.figures import COLOURS, GREY, STYLE
 
 _AXES = ("steps", "CPU seconds", "wall seconds")
 

@@ -12,15 +12,15 @@ from typing import Any
 import lightning.pytorch as pl
 
 from benchmarks._convergence_digits import Digits, DigitsData
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
+from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
 from recsys.optim.shampoo.run_config import ShampooConfig
-from recsys.training.checkpoints import FOLDER, Checkpoints
-from recsys.training.config import RunConfig
-from recsys.training.datasets import open_or_prepare
-from recsys.training.run import build_trainer
-from recsys.training.systems import system_named
-from recsys.training.systems.choice import compose_run
+from recsys.runs.checkpoints import FOLDER, Checkpoints
+from recsys.runs.config import RunConfig
+from recsys.runs.train import build_trainer
+from recsys.systems.choice import compose_run
+from recsys.systems.registry import system_named
 
 DIGITS = "digits"
 

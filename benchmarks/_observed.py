@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks._beliefs import Beliefs, Recommender, inferred_beliefs, told_beliefs
 from benchmarks._observer import Observer, Shown
-from recsys.data.progress import track
-from recsys.data.schema import MILLISECONDS_PER_HOUR, Split
+from recsys.core.progress import track
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
 from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
 from recsys.data.simulator.config import LOGIT_TASKS, TASKS, SimulatorConfig

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks._training import build_model
-from recsys.data.datamodule import RequestDataModule
-from recsys.data.dataset import PreparedDataset
-from recsys.data.sampling import BatchBounds, RequestBatchSampler
-from recsys.data.schema import Split
-from recsys.data.sequences import SequenceBatch
-from recsys.data.split_datamodule import BatchLoader
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.contract.schema import Split
+from recsys.data.loaders.requests import RequestDataModule
+from recsys.data.loaders.sampling import BatchBounds, RequestBatchSampler
+from recsys.data.loaders.split import BatchLoader
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.save import items_of, write_folder
 from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
@@ -33,10 +33,10 @@ from recsys.distributed.config import TORCHREC, StrategyConfig
 from recsys.distributed.placement import Sharded
 from recsys.distributed.processes import process_group, start_group_of_one
 from recsys.distributed.strategy import TorchRecStrategy
-from recsys.models.dv365 import DV365
-from recsys.models.nxtpost import NxtPost, NxtPostConfig
 from recsys.optim.dense import DenseOptimConfig
-from recsys.training.systems.dv365 import DV365RunConfig
+from recsys.systems.dv365.module import DV365
+from recsys.systems.dv365.system import DV365RunConfig
+from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
 
 #: Steps that are not measured.
 WARM_UP = 3

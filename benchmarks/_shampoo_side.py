@@ -46,11 +46,11 @@ class Workload:
 def dv365(sizes: dict[str, int], overrides: list[str]) -> Workload:
     """DV365's dense part; its tables are updated within the backward."""
     from benchmarks._training import build_model
-    from recsys.data.datamodule import RequestDataModule
-    from recsys.data.dataset import PreparedDataset
+    from recsys.core.composition import compose
+    from recsys.data.loaders.requests import RequestDataModule
+    from recsys.data.stores.dataset import PreparedDataset
     from recsys.optim.dense import dense_parameters
-    from recsys.training.composition import compose
-    from recsys.training.systems.dv365 import DV365RunConfig
+    from recsys.systems.dv365.system import DV365RunConfig
 
     config = compose("train", DV365RunConfig, overrides)
     dataset = PreparedDataset.open(config.data.out_folder)

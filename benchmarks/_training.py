@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from recsys.data.batch import RequestBatch
-from recsys.data.dataset import PreparedDataset
-from recsys.data.schema import Split
-from recsys.data.slices import SliceSet
-from recsys.models.dv365 import DV365
+from recsys.data.batches.requests import RequestBatch
+from recsys.data.contract.schema import Split
+from recsys.data.slices.slice_set import SliceSet
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.nn.losses import LabelStatistics
-from recsys.training.systems.dv365 import DV365RunConfig
+from recsys.systems.dv365.module import DV365
+from recsys.systems.dv365.system import DV365RunConfig
 
 _SEED = 0
 

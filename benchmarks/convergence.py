@@ -28,11 +28,11 @@ from rich.table import Table
 
 from benchmarks._convergence_figure import save_figure
 from benchmarks._convergence_runs import Point, Task, Trial, train
-from recsys.data.progress import track
-from recsys.errors import ConfigError, TrainingError
+from recsys.core.composition import load
+from recsys.core.errors import ConfigError, TrainingError
+from recsys.core.paths import conf_dir
+from recsys.core.progress import track
 from recsys.optim.shampoo.run_config import ShampooConfig
-from recsys.paths import conf_dir
-from recsys.training.composition import load
 
 DESCRIPTION = "Steps and seconds of Shampoo to the quality of tuned AdamW, on three tasks"
 

@@ -28,14 +28,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks._training import Training, build_model
-from recsys.data.batch import LENGTHS
-from recsys.data.datamodule import LoaderConfig, RequestDataModule
-from recsys.data.dataset import FEATURES, REQUESTS, TIMELINES, PreparedDataset
-from recsys.data.manifest import DatasetManifest
-from recsys.data.progress import track
-from recsys.data.request_writer import write_requests
-from recsys.data.schema import (
+from recsys.core.composition import compose
+from recsys.core.progress import track
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import (
     ACTION_TYPES,
+    LENGTHS,
     MILLISECONDS_PER_DAY,
     Feature,
     FeatureKind,
@@ -44,9 +42,11 @@ from recsys.data.schema import (
     Task,
     TimelineKind,
 )
-from recsys.data.timelines import EVENT_SCHEMA, TimelineStore, TimelineWriter
-from recsys.training.composition import compose
-from recsys.training.systems.dv365 import DV365RunConfig
+from recsys.data.loaders.requests import LoaderConfig, RequestDataModule
+from recsys.data.prepare.request_writer import write_requests
+from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES, PreparedDataset
+from recsys.data.stores.timelines import EVENT_SCHEMA, TimelineStore, TimelineWriter
+from recsys.systems.dv365.system import DV365RunConfig
 
 DESCRIPTION = "timeline building against a plain Polars group-by, and the loader's speed"
 

@@ -22,17 +22,17 @@ from torch import Tensor
 
 from benchmarks._training import Training, build_model
 from recsys.cli.simulate import configure as configure_simulation
-from recsys.data.batch import RequestBatch
-from recsys.data.dataset import PreparedDataset
-from recsys.data.loading import RequestDataset
-from recsys.data.prepare import prepare
-from recsys.data.progress import track
-from recsys.data.schema import Split
+from recsys.core.composition import compose
+from recsys.core.progress import track
+from recsys.data.batches.request_reader import RequestDataset
+from recsys.data.batches.requests import RequestBatch
+from recsys.data.contract.schema import Split
+from recsys.data.prepare.prepare import prepare
 from recsys.data.simulator.simulate import simulate
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.row_losses import cross_entropy
-from recsys.models.dv365 import DV365
-from recsys.training.composition import compose
-from recsys.training.systems.dv365 import DV365RunConfig
+from recsys.systems.dv365.module import DV365
+from recsys.systems.dv365.system import DV365RunConfig
 
 DESCRIPTION = "rows per second of training with and without request grouping, same loss"
 

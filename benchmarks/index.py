@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.post_embeddings import read_embeddings
-from recsys.data.progress import track
-from recsys.retrieval.kinds import IndexConfig, IndexKind
-from recsys.retrieval.post_index import PostIndex
-from recsys.retrieval.search import NONE
+from recsys.core.progress import track
+from recsys.data.content.item_embeddings import read_embeddings
+from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.kinds import IndexConfig, IndexKind
+from recsys.index.faiss.search import NONE
 
 DESCRIPTION = "Hits@K kept and queries per second of flat and approximate indexes of posts"
 

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from recsys.data.progress import track
-from recsys.nn.pool_exclusions import Owned
-from recsys.nn.pool_softmax import pool_softmax_loss
-from recsys.nn.pool_softmax_reference import materialised_loss
+from recsys.core.progress import track
+from recsys.nn.softmax.exclusions import Owned
+from recsys.nn.softmax.pool_softmax import pool_softmax_loss
+from recsys.nn.softmax.reference import materialised_loss
 
 DESCRIPTION = "tiled pool softmax against the materialised one: seconds and memory by pool size"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.manifest import DatasetManifest
+from recsys.data.contract.manifest import DatasetManifest
 
 DESCRIPTION = "peak memory of simulating and preparing a log of 50 million events, under 4 GiB"
 
@@ -65,7 +65,7 @@ def run(config: Config) -> dict[str, object]:
             "prepare": ["prepare", "data=simulated", f"path={log}", f"out={prepared}"],
         }
         for name, words in commands.items():
-            seconds, peak_bytes = measure([sys.executable, "-m", "recsys.cli.main", "data", *words])
+            seconds, peak_bytes = measure([sys.executable, "-m", "recsys", "data", *words])
             figures |= {f"{name}_seconds": seconds, f"{name}_peak_gib": peak_bytes / _GIB}
         counts = DatasetManifest.load(prepared).counts
     figures["events"] = counts["events"]

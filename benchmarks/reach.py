@@ -31,12 +31,12 @@ from rich.table import Table
 
 from benchmarks._observed import OBSERVERS, observe
 from recsys.cli.simulate import configure as configure_simulation
-from recsys.data.schema import Split, Task, TaskKind
+from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.schema import Split, Task, TaskKind
 from recsys.data.simulator.config import TASKS
-from recsys.errors import ConfigError, DataError
 from recsys.evaluation.paired import TaskPredictions, captured_gain
+from recsys.evaluation.predictions import read_predictions
 from recsys.evaluation.row_losses import cross_entropy, entropy, squared_error
-from recsys.training.predict import read_predictions
 
 DESCRIPTION = "what part of the gain within reach a finite history leaves, on simulated logs"
 

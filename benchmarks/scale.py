@@ -27,11 +27,11 @@ from rich.table import Table
 
 from benchmarks._scale_process import Task, Way, checkpoint, train
 from recsys.cli.simulate import configure as configure_simulation
-from recsys.data.prepare import prepare
+from recsys.core.composition import compose
+from recsys.data.prepare.prepare import prepare
 from recsys.data.simulator.simulate import simulate
 from recsys.distributed.processes import on_processes
-from recsys.training.composition import compose
-from recsys.training.systems.dv365 import DV365RunConfig
+from recsys.systems.dv365.system import DV365RunConfig
 
 DESCRIPTION = "samples per second on 1 and 2 processes, overhead of the strategy, checkpoints"
 

@@ -31,13 +31,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.dataset import PreparedDataset
-from recsys.data.progress import track
-from recsys.data.sequences import EngagementStore
-from recsys.training.composition import compose
-from recsys.training.datasets import open_or_prepare
-from recsys.training.metrics_file import FILE_NAME as METRICS_FILE
-from recsys.training.systems.sequence import SequenceRunConfig, SequenceSystem
+from recsys.core.composition import compose
+from recsys.core.progress import track
+from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
+from recsys.evaluation.metrics_file import FILE_NAME as METRICS_FILE
+from recsys.systems.sequence.system import SequenceRunConfig, SequenceSystem
 
 DESCRIPTION = "training users per second of SASRec, beside RecTools' SASRecModel"
 

@@ -13,16 +13,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.dataset import PreparedDataset
-from recsys.data.schema import Split
-from recsys.data.sequences import (
-    EngagementStore,
-    SequenceConfig,
-    SequenceDataModule,
-    SequenceLoaderConfig,
-)
-from recsys.data.sequences.build import forget_engagements
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
+from recsys.data.batches.sequences.config import SequenceLoaderConfig
+from recsys.data.contract.schema import Split
+from recsys.data.loaders.sequences import SequenceDataModule
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.build import forget_engagements
+from recsys.data.stores.engagements.config import SequenceConfig
+from recsys.data.stores.engagements.store import EngagementStore
 
 DESCRIPTION = "building the engagement store of a data set, and the loader's speed on it"
 

@@ -30,12 +30,12 @@ from rich.table import Table
 
 from benchmarks._shampoo_side import WORKLOADS
 from recsys.cli.simulate import configure
-from recsys.data.progress import track
+from recsys.core.composition import compose, load
+from recsys.core.paths import conf_dir
+from recsys.core.progress import track
+from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.data.simulator.simulate import simulate
-from recsys.paths import conf_dir
-from recsys.training.composition import compose, load
-from recsys.training.datasets import open_or_prepare
-from recsys.training.systems.dv365 import DV365RunConfig
+from recsys.systems.dv365.system import DV365RunConfig
 
 DESCRIPTION = "Shampoo's steps beside AdamW's, on one rank and more, and pytorch-optimizer's"
 

@@ -28,14 +28,14 @@ from rich.table import Table
 from torch import Tensor, nn
 from torchrec import KeyedJaggedTensor
 
-from recsys.data.batch import JaggedTimeline
-from recsys.data.progress import track
-from recsys.data.schema import ACTION_TYPES, MILLISECONDS_PER_DAY, TimelineKind
-from recsys.data.slice_families import SliceConfig
-from recsys.data.slices import SliceSet
-from recsys.nn.cell_pooling import CellPooling
-from recsys.nn.cells import partition_cells
-from recsys.nn.slice_pooling import SlicePooling
+from recsys.core.progress import track
+from recsys.data.batches.requests import JaggedTimeline
+from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_DAY, TimelineKind
+from recsys.data.slices.families import SliceConfig
+from recsys.data.slices.slice_set import SliceSet
+from recsys.nn.pooling.cell_pooling import CellPooling
+from recsys.nn.pooling.cells import partition_cells
+from recsys.nn.pooling.slice_pooling import SlicePooling
 from recsys.optim.fused import FusedOptimizerConfig, fuse_tables
 
 DESCRIPTION = "cell pooling against one TorchRec bag per slice: forward, backward and update"

@@ -26,8 +26,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from recsys.errors import InstallationError
-from recsys.installation import (
+from recsys.core.errors import InstallationError
+from recsys.core.installation import (
     FBGEMM_CPU,
     FBGEMM_CUDA,
     PYTHON_MINORS,
@@ -39,7 +39,7 @@ from recsys.installation import (
     read_environment,
     supported_set,
 )
-from recsys.paths import PACKAGE, requirements_dir
+from recsys.core.paths import PACKAGE, requirements_dir
 
 DEFAULT_TORCH = "2.13"
 TORCH_INDEX_URL = "RECSYS_TORCH_INDEX_URL"

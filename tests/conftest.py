@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+#: Fixtures that several folders of tests use.
+pytest_plugins = ["tests.small_runs", "tests.data.sequence_data"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests that need a GPU where torch sees none."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.installation import PYTHON_MINORS
+from recsys.core.installation import PYTHON_MINORS
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Commands of the system itself, which only an engine can run.
@@ -145,7 +145,7 @@ def test_the_installer_finds_all_it_reads_among_what_is_copied_for_it(tmp_path: 
     run(stages()["installer"], tmp_path, tmp_path, dict(os.environ))
     program = (
         "from recsys.install import fingerprint, pins; import recsys.cli.doctor\n"
-        "from recsys.installation import SUPPORTED_SETS\n"
+        "from recsys.core.installation import SUPPORTED_SETS\n"
         "print(len(pins(SUPPORTED_SETS[-1], 'fbgemm-gpu', dev=False)))"
     )
     shown = subprocess.run(

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 import recsys
-from recsys.errors import ConfigError
-from recsys.training.composition import merge
+from recsys.core.composition import merge
+from recsys.core.errors import ConfigError
 
 #: The benchmarks lie beside the package; they are not installed with it.
 DIRECTORY = Path(recsys.__file__).resolve().parent.parent / "benchmarks"

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from recsys.training.checkpoint_tools import InspectConfig, Inspected, TensorLine, inspect
-from recsys.training.composition import compose
-from recsys.training.sharding_plan import WIDTH
+from recsys.core.composition import compose
+from recsys.runs.checkpoint_tools import InspectConfig, Inspected, TensorLine, inspect
+from recsys.runs.sharding_plan import WIDTH
 
 
 def configure(overrides: Sequence[str]) -> InspectConfig:

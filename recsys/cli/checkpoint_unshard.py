@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from recsys.training.checkpoint_tools import UnshardConfig, unshard_checkpoint
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.runs.checkpoint_tools import UnshardConfig, unshard_checkpoint
 
 
 def configure(overrides: Sequence[str]) -> UnshardConfig:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 from rich.console import Console
 
-from recsys.data.dataset import TIMELINES, PreparedDataset
-from recsys.data.timelines import TimelineWriter
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.data.stores.dataset import TIMELINES, PreparedDataset
+from recsys.data.stores.timelines import TimelineWriter
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from recsys.export.deletion import DeleteConfig, delete_user
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.embeddings.deletion import DeleteConfig, delete_user
 
 
 def configure(overrides: Sequence[str]) -> DeleteConfig:

@@ -13,16 +13,15 @@ from omegaconf import MISSING
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.batch import LENGTHS
-from recsys.data.dataset import PreparedDataset
-from recsys.data.describe import describe
-from recsys.data.progress import track
-from recsys.data.schema import TimelineKind
-from recsys.data.slice_families import SliceConfig
-from recsys.data.slices import SliceSet
-from recsys.data.timelines import DEFAULT_MAX_EVENTS
-from recsys.errors import ConfigError
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.core.errors import ConfigError
+from recsys.core.progress import track
+from recsys.data.contract.schema import LENGTHS, TimelineKind
+from recsys.data.prepare.describe import describe
+from recsys.data.slices.families import SliceConfig
+from recsys.data.slices.slice_set import SliceSet
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.timelines import DEFAULT_MAX_EVENTS
 
 #: Users whose histories are in memory at a time.
 USERS_PER_CHUNK = 64

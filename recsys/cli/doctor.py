@@ -18,12 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from recsys.installation import (
-    MEND,
-    Environment,
-    problems,
-    read_environment,
-)
+from recsys.core.installation import MEND, Environment, problems, read_environment
 
 #: Checks without which the later ones cannot run.
 NEEDED = ("versions", "imports")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from recsys.training.composition import compose
-from recsys.training.evaluate import EvaluateConfig, evaluate
-from recsys.training.load import load_config
-from recsys.training.systems import system_named
+from recsys.core.composition import compose
+from recsys.evaluation.config import EvaluateConfig
+from recsys.systems.choice import system_of_run
+from recsys.systems.evaluate import evaluate
 
 
 def configure(overrides: Sequence[str]) -> EvaluateConfig:
@@ -20,4 +19,4 @@ def run(overrides: Sequence[str]) -> None:
     """Measure the run, write its metrics and print them."""
     config = configure(overrides)
     metrics = evaluate(config)
-    system_named(load_config(Path(config.run_dir)).system).show(metrics, config)
+    system_of_run(config.run_dir).show(metrics, config)

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 
-from recsys.errors import ConfigError
-from recsys.export.artifact import ExportConfig, export_run
-from recsys.export.nxtpost_run import export_nxtpost
-from recsys.training.composition import compose
-from recsys.training.load import load_run
-
-#: How the user tower of a system is exported.
-EXPORTS: dict[str, Callable[[Any, ExportConfig], Path]] = {
-    "dv365": export_run,
-    "nxtpost": export_nxtpost,
-}
+from recsys.core.composition import compose
+from recsys.systems.base import ExportConfig
+from recsys.systems.registry import system_named
+from recsys.systems.runs import load_run
 
 
 def configure(overrides: Sequence[str]) -> ExportConfig:
@@ -30,10 +21,5 @@ def run(overrides: Sequence[str]) -> None:
     """Export the run's user tower and say where the artifact is."""
     config = configure(overrides)
     trained = load_run(config.run_dir, config.checkpoint, config.dataset)
-    if trained.config.system not in EXPORTS:
-        raise ConfigError(
-            f"{config.run_dir} is a run of {trained.config.system}; user towers of "
-            f"{' and '.join(EXPORTS)} can be exported."
-        )
-    folder = EXPORTS[trained.config.system](trained, config)
+    folder = system_named(trained.config.system).export(trained, config)
     Console(stderr=True).print(f"Artifact: {folder}")

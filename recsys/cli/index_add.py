@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recsys.cli.index_report import print_change
-from recsys.retrieval.maintain import IndexAddConfig, add_posts
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.index.maintain import IndexAddConfig, add_posts
 
 
 def configure(overrides: Sequence[str]) -> IndexAddConfig:

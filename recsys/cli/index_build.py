@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from recsys.cli.index_report import print_change
-from recsys.retrieval.maintain import IndexBuildConfig, build_index
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.index.maintain import IndexBuildConfig, build_index
 
 
 def configure(overrides: Sequence[str]) -> IndexBuildConfig:

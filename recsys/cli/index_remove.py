@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recsys.cli.index_report import print_change
-from recsys.retrieval.maintain import IndexRemoveConfig, remove_posts
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.index.maintain import IndexRemoveConfig, remove_posts
 
 
 def configure(overrides: Sequence[str]) -> IndexRemoveConfig:

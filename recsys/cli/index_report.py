@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from recsys.retrieval.maintain import REJECTED_FILE, IndexChange
-from recsys.retrieval.post_index import Added
-from recsys.retrieval.posts import REASON
+from recsys.index.faiss.item_index import Added
+from recsys.index.maintain import REJECTED_FILE, IndexChange
+from recsys.index.usable_items import REASON
 
 
 def print_change(changed: IndexChange) -> None:

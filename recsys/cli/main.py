@@ -14,8 +14,8 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 import recsys
-from recsys.errors import PreemptedError, RecsysError
-from recsys.quiet import quieten
+from recsys.core.errors import PreemptedError, RecsysError
+from recsys.core.quiet import quieten
 
 USER_ERROR = 2
 UNEXPECTED_ERROR = 1

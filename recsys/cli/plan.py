@@ -8,12 +8,13 @@ from dataclasses import fields
 
 from rich.console import Console
 
+from recsys.core.composition import compose
 from recsys.distributed.planning import PlanDoesNotFitError
-from recsys.training.composition import compose
-from recsys.training.config import RunConfig
-from recsys.training.pricing import PlanConfig, Priced, price
-from recsys.training.sharding_plan import WIDTH, dominating, plan_report
-from recsys.training.systems.choice import compose_run
+from recsys.runs.config import RunConfig
+from recsys.runs.pricing import PlanConfig, Priced, price
+from recsys.runs.sharding_plan import WIDTH, dominating, plan_report
+from recsys.systems.choice import compose_run
+from recsys.systems.registry import system_named
 
 
 def configure(overrides: Sequence[str]) -> tuple[PlanConfig, RunConfig]:
@@ -30,7 +31,8 @@ def run(overrides: Sequence[str]) -> None:
     Raises:
         PlanDoesNotFitError: it does not.
     """
-    priced = price(*configure(overrides))
+    config, planned = configure(overrides)
+    priced = price(config, system_named(planned.system), planned)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(plan_report(priced.plan, console.width))
     console.print(dominating(priced.plan), highlight=False)

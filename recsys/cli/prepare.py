@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.describe import rejected_table
-from recsys.data.manifest import FILE_NAME, DatasetManifest
-from recsys.data.moments import to_text
-from recsys.data.preparation import rejected_folder
-from recsys.data.prepare import PrepareConfig, prepare
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.data.contract.manifest import FILE_NAME, DatasetManifest
+from recsys.data.contract.moments import to_text
+from recsys.data.prepare.describe import rejected_table
+from recsys.data.prepare.preparation import rejected_folder
+from recsys.data.prepare.prepare import PrepareConfig, prepare
 
 
 def configure(overrides: Sequence[str]) -> PrepareConfig:

@@ -10,10 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.moments import to_text
-from recsys.export.publish import PublishConfig, publish
-from recsys.training.composition import compose
-from recsys.training.report.outcome import PUBLICATION_FILE
+from recsys.artifacts.timeline_tower import TimelineTowerManifest
+from recsys.core.composition import compose
+from recsys.core.errors import ConfigError
+from recsys.data.contract.moments import to_text
+from recsys.embeddings.publish import PublishConfig, publish
+from recsys.runs.files import PUBLICATION_FILE
+from recsys.runs.load import check_run_folder
+from recsys.systems.choice import system_of_run
 
 
 def configure(overrides: Sequence[str]) -> PublishConfig:
@@ -24,6 +28,8 @@ def configure(overrides: Sequence[str]) -> PublishConfig:
 def run(overrides: Sequence[str]) -> None:
     """Publish, note the outcome in the run folder, and print it."""
     config = configure(overrides)
+    if config.run_dir is not None:
+        _refuse_other_systems(Path(config.run_dir))
     outcome = asdict(publish(config))
     if config.run_dir is not None:
         text = json.dumps(outcome, indent=2) + "\n"
@@ -32,6 +38,16 @@ def run(overrides: Sequence[str]) -> None:
     for name, value in outcome.items():
         table.add_row(name.replace("_", " "), _text(name, value))
     Console().print(table)
+
+
+def _refuse_other_systems(run_dir: Path) -> None:
+    check_run_folder(run_dir)
+    system, wanted = system_of_run(run_dir).name, TimelineTowerManifest.system
+    if system != wanted:
+        raise ConfigError(
+            f"{run_dir} is a run of {system}, which has no user embeddings to publish; give the "
+            f"folder of a {wanted} run."
+        )
 
 
 def _text(name: str, value: object) -> str:

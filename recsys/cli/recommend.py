@@ -8,9 +8,9 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.moments import to_text
-from recsys.retrieval.recommend_users import RecommendConfig, recommend
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.data.contract.moments import to_text
+from recsys.serving.recommend_users import RecommendConfig, recommend
 
 
 def configure(overrides: Sequence[str]) -> RecommendConfig:

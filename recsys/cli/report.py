@@ -9,10 +9,10 @@ from pathlib import Path
 from omegaconf import MISSING
 from rich.console import Console
 
-from recsys.training.composition import compose
-from recsys.training.load import load_config
-from recsys.training.report.page import write_page
-from recsys.training.systems import system_named
+from recsys.core.composition import compose
+from recsys.reports.page import write_page
+from recsys.runs.load import check_run_folder
+from recsys.systems.choice import system_of_run
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def run(overrides: Sequence[str]) -> None:
     folder = Path(config.run_dir)
     against = Path(config.against) if config.against is not None else None
     with Console(stderr=True).status("Writing the report"):
-        system = system_named(load_config(folder).system)
-        page = system.report(folder, against, config.dataset)
+        check_run_folder(folder)
+        page = system_of_run(folder).report(folder, against, config.dataset)
         write_page(page)
     Console().print(page.closing)

@@ -9,9 +9,9 @@ from pathlib import Path
 from omegaconf import MISSING
 from rich.console import Console
 
+from recsys.core.composition import compose
 from recsys.data.simulator.config import SimulatorConfig
 from recsys.data.simulator.simulate import simulate
-from recsys.training.composition import compose
 
 
 @dataclass(frozen=True)

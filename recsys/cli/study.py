@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
-from recsys.training.composition import compose
-from recsys.training.study.plan import StudyConfig
-from recsys.training.study.run import run_study
+from recsys.core.composition import compose
+from recsys.studies.plan import StudyConfig
+from recsys.studies.run import run_study
 
 _STUDY_KEYS = {"study", "view", *(field.name for field in fields(StudyConfig))}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recsys.training.composition import compose
-from recsys.training.sweep.file import SweepFile, check_settings, read_sweep
-from recsys.training.sweep.run import SweepConfig, run_sweep
+from recsys.core.composition import compose
+from recsys.studies.sweep.file import SweepFile, check_settings, read_sweep
+from recsys.studies.sweep.run import SweepConfig, run_sweep
 
 _SWEEP_KEYS = {field.name for field in fields(SweepConfig)}
 

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from recsys.core.composition import load, merge
+from recsys.core.errors import ConfigError
+from recsys.core.paths import conf_dir
 from recsys.distributed.processes import is_first_rank
-from recsys.errors import ConfigError
-from recsys.paths import conf_dir
-from recsys.training.composition import load, merge
-from recsys.training.config import RunConfig
-from recsys.training.load import CONFIG_FILE, checkpoint_of, load_config
-from recsys.training.metrics_file import read_metrics_file
-from recsys.training.run import train
-from recsys.training.systems import system_named
-from recsys.training.systems.choice import compose_run, system_of_file
+from recsys.evaluation.metrics_file import read_metrics_file
+from recsys.runs.config import RunConfig
+from recsys.runs.files import CONFIG_FILE
+from recsys.runs.load import check_run_folder
+from recsys.systems.choice import compose_run, system_of_run
+from recsys.systems.registry import system_named
+from recsys.systems.runs import checkpoint_of, load_config, train
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ def configure(overrides: Sequence[str]) -> RunConfig:
     if not chosen.resume or chosen.run_dir is None:
         return compose_run(overrides)
     path = Path(chosen.run_dir) / CONFIG_FILE
-    load_config(path.parent)
+    check_run_folder(path.parent)
     for override in overrides:
         if (conf_dir() / override.partition("=")[0]).is_dir():
             raise ConfigError(
                 f"`{override}` chooses a file of conf/, but a resumed run takes its "
                 f"configuration from {path}; leave it out, and give single settings to change."
             )
-    return load(path, system_of_file(path).config, overrides)
+    return load(path, system_of_run(path.parent).config, overrides)
 
 
 def run(overrides: Sequence[str]) -> None:

@@ -1,5 +1,1 @@
-"""Interaction logs, the simulator, timelines, slices, requests, batches and DataModules."""
-
-from recsys.installation import require_supported_set
-
-require_supported_set()
+"""Interaction logs, from the owner's files to batches and the DataModules."""

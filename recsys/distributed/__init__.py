@@ -1,5 +1,5 @@
 """What several processes do together: sharded tables, negatives gathered from all ranks."""
 
-from recsys.installation import require_supported_set
+from recsys.core.installation import require_supported_set
 
 require_supported_set()

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.types import ShardingType
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 
 SINGLE = "single"
 TORCHREC = "torchrec"

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
-from recsys.nn.pool import sample_pool
-from recsys.nn.pool_exclusions import Owned
-from recsys.nn.pool_softmax import pool_softmax_loss
+from recsys.nn.softmax.exclusions import Owned
+from recsys.nn.softmax.pool import sample_pool
+from recsys.nn.softmax.pool_softmax import pool_softmax_loss
 
 
 def pool_softmax_loss_over_ranks(

@@ -21,10 +21,10 @@ from torchrec.distributed.embedding_sharding import FusedKJTListSplitsAwaitable,
 from torchrec.distributed.train_pipeline.runtime_forwards import KJTAllToAllForward
 from torchrec.distributed.types import Awaitable
 
-from recsys.data.tensor_batch import TensorBatch
+from recsys.data.batches.tensor_batch import TensorBatch
 from recsys.distributed.randomness import seed_of_step
 from recsys.distributed.sharded_collection import SentFeatures, ShardedCollection
-from recsys.nn.table_inputs import TableInputs
+from recsys.nn.tables.inputs import TableInputs
 
 
 @runtime_checkable

@@ -22,15 +22,10 @@ from torchrec.distributed.planner.types import (
 )
 from torchrec.distributed.types import CacheParams, ShardingPlan
 
+from recsys.core.errors import ConfigError
 from recsys.distributed.config import StrategyConfig
 from recsys.distributed.sharded_collection import CollectionSharder
-from recsys.errors import ConfigError
-from recsys.optim.fused import (
-    OPTIMIZERS,
-    FusedOptimizerConfig,
-    check_optimizer,
-    optimizer_options,
-)
+from recsys.optim.fused import OPTIMIZERS, FusedOptimizerConfig, check_optimizer, optimizer_options
 
 #: Weights, gradients, and two states of Adam with their copies: TorchRec's rule of thumb.
 DENSE_COPIES = 6

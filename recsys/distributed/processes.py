@@ -30,8 +30,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from recsys.errors import ConfigError, RecsysError
-from recsys.quiet import quieten
+from recsys.core.errors import ConfigError, RecsysError
+from recsys.core.quiet import quieten
 
 Result = TypeVar("Result")
 

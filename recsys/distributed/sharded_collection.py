@@ -22,7 +22,7 @@ from torchrec.distributed.embeddingbag import (
 from torchrec.distributed.types import LazyAwaitable, ParameterSharding, ShardingEnv
 
 from recsys.distributed.checkpoint.tensors import HeldTensor, Shard
-from recsys.nn.first_rows import first_rows_of
+from recsys.nn.tables.first_rows import first_rows_of
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,7 @@ import torch
 from torch import nn
 from torchrec.distributed.types import ShardedModule, ShardingType
 
-from recsys.distributed.checkpoint.tensors import (
-    HeldTensor,
-    StoredTensor,
-    TensorInFile,
-    state_part,
-)
+from recsys.distributed.checkpoint.tensors import HeldTensor, StoredTensor, TensorInFile, state_part
 from recsys.distributed.sharded_collection import ShardedCollection
 from recsys.optim.fused import (
     OPTIMIZERS,

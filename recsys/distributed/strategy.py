@@ -19,14 +19,10 @@ from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from recsys.data.split_datamodule import BatchLoader
+from recsys.data.loaders.split import BatchLoader
 from recsys.distributed.checkpoint.plugins import ShardedCheckpoints
 from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
-from recsys.distributed.checkpoint.weights import (
-    held_weights,
-    load_weights,
-    refuse_other_weights,
-)
+from recsys.distributed.checkpoint.weights import held_weights, load_weights, refuse_other_weights
 from recsys.distributed.config import TORCHREC, StrategyConfig
 from recsys.distributed.input_overlap import HasTableInputs, InputOverlap
 from recsys.distributed.placement import Sharded

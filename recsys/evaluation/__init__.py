@@ -1,5 +1,5 @@
 """Metrics and the protocols under which they are reported."""
 
-from recsys.installation import require_supported_set
+from recsys.core.installation import require_supported_set
 
 require_supported_set()

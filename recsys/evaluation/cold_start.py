@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.schema import MILLISECONDS_PER_HOUR
-from recsys.data.sequences import EngagementStore, SequenceBatch
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.groups import MARGINAL_EVENTS
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime, flat_ranges
 

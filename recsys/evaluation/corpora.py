@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.schema import MILLISECONDS_PER_HOUR
-from recsys.data.sequences import EngagementStore
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
 from recsys.evaluation.ranking import OUTSIDE_CORPUS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.schema import MILLISECONDS_PER_DAY
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY
 from recsys.evaluation.queries import EvaluationQueries
 
 #: A marginal user has at most this many engagements before the query (NxtPost §4.4).

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys.data.schema import TaskKind
-from recsys.errors import DataError
+from recsys.core.errors import DataError
+from recsys.data.contract.schema import TaskKind
 from recsys.evaluation.row_losses import cross_entropy, squared_error
 
 #: Memory for how often each unit was drawn, in several draws at a time.

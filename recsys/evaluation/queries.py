@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.sequences import EngagementStore
+from recsys.data.batches.sequences.queries import PeriodQueries
+from recsys.data.stores.engagements.store import EngagementStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +34,12 @@ class EvaluationQueries:
 
     @classmethod
     def of_period(cls, engagements: EngagementStore, first_ms: int, last_ms: int) -> Self:
-        """One query per engagement of ``[first_ms, last_ms)``, in the order of the data module."""
-        positions = engagements.events_between(first_ms, last_ms)
-        user = engagements.user[positions].astype(np.int64)
+        """One query per engagement of ``[first_ms, last_ms)``.
+
+        They are the loader's of that period: ``query_id`` of its batches is a position here.
+        """
+        queries = PeriodQueries(engagements, first_ms, last_ms)
+        positions, user = queries.first_label(0), queries.user
         return cls(
             user,
             np.asarray(engagements.timestamp[positions]),

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.progress import track
-from recsys.errors import DataError
+from recsys.core.errors import DataError
+from recsys.core.progress import track
 from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.queries import EvaluationQueries
 

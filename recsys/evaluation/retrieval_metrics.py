@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import ConfigError, DataError
+from recsys.core.errors import ConfigError, DataError
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.schema import MILLISECONDS_PER_HOUR
-from recsys.data.sequences import EngagementStore
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.baselines.similarity import mean_history_embeddings
 from recsys.evaluation.cold_start import (
     StandInCandidates,

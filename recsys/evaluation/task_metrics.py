@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from recsys.data.schema import Task, TaskKind
+from recsys.data.contract.schema import Task, TaskKind
 from recsys.evaluation.metrics import (
     AreaUnderCurve,
     Calibration,

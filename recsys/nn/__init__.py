@@ -1,5 +1,5 @@
 """Layers and losses that know nothing of Lightning, Hydra or files."""
 
-from recsys.installation import require_supported_set
+from recsys.core.installation import require_supported_set
 
 require_supported_set()

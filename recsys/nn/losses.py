@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.data.schema import Task, TaskKind
+from recsys.data.contract.schema import Task, TaskKind
 
 
 @dataclass(frozen=True)

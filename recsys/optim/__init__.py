@@ -1,6 +1,6 @@
 """Optimisers: dense ones, Shampoo among them, and those fused into the tables' backward."""
 
-from recsys.installation import require_supported_set
+from recsys.core.installation import require_supported_set
 
 require_supported_set()
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torchrec.distributed.types import ShardedModule
 from torchrec.modules.embedding_modules import EmbeddingBagCollectionInterface
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.optim.shampoo.run_config import ShampooConfig, build_shampoo
 
 
@@ -118,32 +115,3 @@ def build_dense_optimizer(module: nn.Module, config: DenseOptimizerConfig) -> to
         if some
     ]
     return build_shampoo(groups, config.learning_rate, config.betas, config.shampoo)
-
-
-def schedule_of(
-    module: lightning.LightningModule, config: ScheduleConfig
-) -> Callable[[int], float]:
-    """The curve of a module's run: steps done → learning rate over its peak."""
-
-    def fraction(step: int) -> float:
-        # To count the steps Lightning builds the loader of the fit split. Asked while optimisers
-        # are made, before a resumed run has its loader's state, the epoch would start anew; up
-        # to the peak nobody needs the number.
-        past_peak = step > config.warmup_steps
-        total_steps = module.trainer.estimated_stepping_batches if past_peak else math.inf
-        return learning_rate_fraction(step, total_steps, config)
-
-    return fraction
-
-
-def scheduled_optimizer(
-    module: lightning.LightningModule, config: DenseOptimConfig
-) -> OptimizerLRSchedulerConfig:
-    """What ``configure_optimizers`` of a module returns: the optimiser and its curve by step."""
-    optimizer = build_dense_optimizer(module, config.dense)
-    curve = schedule_of(module, config.schedule)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
-    return {
-        "optimizer": optimizer,
-        "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-    }

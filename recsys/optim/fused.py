@@ -14,7 +14,7 @@ from torchrec import EmbeddingBagCollection, KeyedJaggedTensor, KeyedTensor
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 
 #: What FBGEMM fuses on CPU and GPU alike (fbgemm-gpu 1.8: on CPU these are all there are).
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {

@@ -11,11 +11,11 @@ import torch
 
 from recsys.cli import bench
 from recsys.cli.simulate import configure
+from recsys.core.composition import load
+from recsys.core.errors import ConfigError
+from recsys.core.paths import conf_dir
 from recsys.data.simulator.simulate import simulate
-from recsys.errors import ConfigError
 from recsys.optim.shampoo.run_config import ShampooConfig
-from recsys.paths import conf_dir
-from recsys.training.composition import load
 
 convergence = bench._load("convergence")
 from benchmarks import _convergence_runs as runs  # noqa: E402  (bench makes it importable)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from recsys.cli import bench
-from recsys.data.loading import RequestDataset
-from recsys.data.schema import Split
+from recsys.data.batches.request_reader import RequestDataset
+from recsys.data.contract.schema import Split
 
 grouping = bench._load("grouping")
 TINY = grouping.Config(users=40, requests=8, steps=2)

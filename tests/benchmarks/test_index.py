@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.index import Config, globo, run
-from recsys.retrieval.kinds import IndexKind
+from recsys.index.faiss.kinds import IndexKind
 
 
 def test_figures_of_a_small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from recsys.cli import bench
 from recsys.cli.simulate import configure
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.simulator.config import LOGIT_TASKS, TASKS, ResponseConfig, SimulatorConfig
 from recsys.data.simulator.population import survival
-from recsys.errors import ConfigError, DataError
 
 reach = bench._load("reach")
 beliefs_module = importlib.import_module("benchmarks._beliefs")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from recsys.cli import bench
-from recsys.data.sequences import EngagementStore
-from recsys.training.composition import compose
-from recsys.training.datasets import open_or_prepare
-from recsys.training.systems.sequence import SequenceRunConfig
+from recsys.core.composition import compose
+from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.data.stores.engagements.store import EngagementStore
+from recsys.systems.sequence.system import SequenceRunConfig
 
 sequence = bench._load("sequence")
 

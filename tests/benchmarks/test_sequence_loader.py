@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 
 from recsys.cli import bench
-from recsys.data.dataset import PreparedDataset
-from recsys.data.prepare import PrepareConfig, prepare
-from recsys.data.sequences import EngagementStore, SequenceConfig
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
+from recsys.data.prepare.prepare import PrepareConfig, prepare
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.config import SequenceConfig
+from recsys.data.stores.engagements.store import EngagementStore
 
 START, HOUR = 1_700_000_000_000, 3_600_000
 

@@ -14,9 +14,9 @@ import pytest
 
 import recsys
 from recsys.cli.main import DATA_VERBS, VERBS, invoke
-from recsys.training.composition import merge
+from recsys.core.composition import merge
 
-COMMAND = [sys.executable, "-m", "recsys.cli.main"]
+COMMAND = [sys.executable, "-m", "recsys"]
 SIMULATION = (
     "simulator=demo",
     "simulator.users=60",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recsys.cli import doctor
-from recsys.installation import Environment, read_environment
+from recsys.core.installation import Environment, read_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = Environment(python=(3, 11), torch="2.13.0+cpu", fbgemm_cpu="1.8.0", torchrec="1.8.0")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from recsys.cli import index_add, index_build, index_remove, recommend
-from recsys.data.dataset import PreparedDataset
-from recsys.errors import ConfigError
-from recsys.retrieval.index_folder import load_index
-from recsys.retrieval.kinds import IndexConfig
-from tests.retrieval.conftest import START, artifact, dataset, embeddings
+from recsys.core.errors import ConfigError
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.index.faiss.folder import load_index
+from recsys.index.faiss.kinds import IndexConfig
+from tests.index.conftest import START, artifact, dataset, embeddings
 
 __all__ = ["artifact", "dataset", "embeddings"]
 

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from recsys.cli.main import invoke
-from recsys.data.dataset import PreparedDataset
-from recsys.data.manifest import DatasetManifest
-from recsys.data.schema import MILLISECONDS_PER_DAY as DAY
-from recsys.data.schema import TimelineKind
-from recsys.data.vocabulary import Vocabulary
-from recsys.export.embedding_store import open_store
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY as DAY
+from recsys.data.contract.schema import TimelineKind
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import Vocabulary
+from recsys.embeddings.stores import open_store
 
 START = 19_000 * DAY
 FOREVER = 1 << 60

@@ -16,7 +16,7 @@ import yaml
 
 from recsys.cli.main import TERMINATED, invoke
 
-COMMAND = [sys.executable, "-m", "recsys.cli.main"]
+COMMAND = [sys.executable, "-m", "recsys"]
 SIMULATION = (
     "simulator=demo",
     "simulator.users=60",

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from recsys.cli.train import configure
-from recsys.errors import ConfigError
-from recsys.training.composition import compose, save
-from recsys.training.load import CONFIG_FILE
-from recsys.training.systems.choice import compose_run
-from recsys.training.systems.dv365 import DV365RunConfig
+from recsys.core.composition import compose, save
+from recsys.core.errors import ConfigError
+from recsys.runs.files import CONFIG_FILE
+from recsys.systems.choice import compose_run
+from recsys.systems.dv365.system import DV365RunConfig
 
 
 @pytest.mark.parametrize("choice", ["experiment=demo", "trainer=debug"])

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.data.dataset import PreparedDataset
-from recsys.data.manifest import DatasetManifest
-from recsys.data.request_writer import write_requests
-from recsys.data.schema import MILLISECONDS_PER_DAY as DAY
-from recsys.data.schema import Feature, FeatureKind, FeatureSide, Split, Task
-from recsys.data.timelines import EVENT_SCHEMA, TimelineWriter
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY as DAY
+from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Split, Task
+from recsys.data.prepare.request_writer import write_requests
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.timelines import EVENT_SCHEMA, TimelineWriter
 
 NUM_USERS, NUM_ITEMS, NUM_EVENTS, NUM_ROWS = 30, 60, 3_000, 300
 FIT_ITEMS = 50

@@ -12,18 +12,18 @@ import lightning
 import torch
 import torch.distributed as dist
 
-from recsys.data.batch import RequestBatch
-from recsys.data.split_datamodule import BatchLoader
+from recsys.data.batches.requests import RequestBatch
+from recsys.data.loaders.split import BatchLoader
 from recsys.distributed.config import StrategyConfig, TableConstraint
 from recsys.distributed.processes import start_group_of_one
 from recsys.distributed.strategy import TorchRecStrategy
-from recsys.models.dv365 import DV365, OptimConfig
 from recsys.optim.fused import FusedOptimizerConfig
+from recsys.systems.dv365.module import DV365, OptimConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import module_of
 
-samples = module_of(Path(__file__).resolve().parents[1] / "models" / "test_dv365.py")
+samples = module_of(Path(__file__).resolve().parents[1] / "systems" / "dv365" / "test_module.py")
 
 STEPS = 6
 #: Requests of each rank in every step; the ranks differ in rows too.

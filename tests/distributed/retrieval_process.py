@@ -12,20 +12,20 @@ import lightning
 import torch
 import torch.nn.functional as F
 
-from recsys.data.manifest import DatasetManifest
-from recsys.data.post_features import PostFeatures
-from recsys.data.post_pairs import PostPairBatch
-from recsys.data.schema import Feature, FeatureKind, FeatureSide
-from recsys.data.sequences import SequenceBatch
+from recsys.data.batches.item_features import PostFeatures
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
+from recsys.data.loaders.item_pairs import PostPairBatch
 from recsys.distributed.strategy import TorchRecStrategy
-from recsys.models.nxtpost import NxtPost, NxtPostConfig
-from recsys.models.post_tower import PostSimilarity, PostSimilarityConfig
-from recsys.models.sequence_recommender import SequenceRecommender, SequenceRecommenderConfig
-from recsys.models.wide_and_deep import WideAndDeepRecommender
-from recsys.nn.post_tower import PostTowerConfig
-from recsys.nn.sequence_tower import SequenceTowerConfig
-from recsys.nn.wide_and_deep import WideAndDeepConfig
 from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
+from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
+from recsys.systems.nxtpost.net import SequenceTowerConfig
+from recsys.systems.post_tower.module import PostSimilarity, PostSimilarityConfig
+from recsys.systems.post_tower.net import PostTowerConfig
+from recsys.systems.sequence.module import SequenceRecommender, SequenceRecommenderConfig
+from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
+from recsys.systems.wide_and_deep.net import WideAndDeepConfig
 
 STEPS, POSTS = 5, 15
 #: Users (or pairs of posts) of each rank in every step.

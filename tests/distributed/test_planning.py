@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torchrec import EmbeddingBagConfig
 
+from recsys.core.errors import ConfigError
 from recsys.distributed.config import StrategyConfig, TableConstraint, TopologyConfig
 from recsys.distributed.planning import (
     DENSE_COPIES,
@@ -16,8 +17,7 @@ from recsys.distributed.planning import (
     make_plan,
     mark_optimizers,
 )
-from recsys.errors import ConfigError
-from recsys.nn.tables import bag_collection, tables_without_memory
+from recsys.nn.tables.collection import bag_collection, tables_without_memory
 from recsys.optim.fused import FusedOptimizerConfig
 
 WIDTH = 256

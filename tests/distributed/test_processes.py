@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
+from recsys.core.errors import ConfigError, DataError, RecsysError
 from recsys.distributed.processes import (
     STOP_SIGNAL,
     is_first_rank,
@@ -17,7 +18,6 @@ from recsys.distributed.processes import (
     on_processes,
     process_group,
 )
-from recsys.errors import ConfigError, DataError, RecsysError
 
 
 def meet_and_fail(how: str) -> str:

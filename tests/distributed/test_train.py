@@ -15,12 +15,13 @@ import torch
 from recsys.cli.simulate import configure
 from recsys.data.simulator.simulate import simulate
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.training.checkpoints import FOLDER, LAST
-from recsys.training.evaluate import EvaluateConfig, evaluate
-from recsys.training.load import load_run
-from recsys.training.metrics_log import read_metrics
-from recsys.training.run import train as train_here
-from recsys.training.systems.choice import compose_run
+from recsys.evaluation.config import EvaluateConfig
+from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.metrics_log import read_metrics
+from recsys.systems.choice import compose_run
+from recsys.systems.evaluate import evaluate
+from recsys.systems.runs import load_run
+from recsys.systems.runs import train as train_here
 
 SIMULATION = (
     "simulator=demo",
@@ -54,7 +55,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recsys(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "recsys.cli.main", *arguments]
+    command = [sys.executable, "-m", "recsys", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
@@ -100,7 +101,8 @@ def test_one_process_measures_what_the_two_have_validated(run_dir: Path) -> None
     validated = json.loads((run_dir / "metrics.json").read_text())
     run = load_run(run_dir)
     assert validated["val/ne/mean"]["value"] == pytest.approx(
-        read_metrics(run_dir).filter(metric="val/ne/mean", step=run.step)["value"][0], rel=1e-12
+        read_metrics(run_dir).filter(metric="val/ne/mean", step=run.checkpoint.step)["value"][0],
+        rel=1e-12,
     )
     measured = evaluate(EvaluateConfig(run_dir=str(run_dir), split="choose"))
     for name in ("val/ne/liked", "val/auc/liked", "val/calibration/liked", "val/mse/watch_time"):
@@ -121,7 +123,7 @@ def test_a_run_goes_on_exactly_on_two_processes_and_goes_on_on_one(
         torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
     one = ["strategy.name=single", "trainer.devices=1"]
     assert recsys(["train", f"run_dir={alone}", *further, *one]).returncode == 0
-    assert load_run(alone, "last").step == 4
+    assert load_run(alone, "last").checkpoint.step == 4
 
 
 @pytest.mark.slow
@@ -130,7 +132,7 @@ def test_bfloat16_and_accumulation_under_several_processes(workspace: Path) -> N
     run_dir = train(workspace, "mixed", *TWO, *settings, "trainer.max_steps=3")
     losses = read_metrics(run_dir).filter(metric="train/loss")["value"]
     assert len(losses) >= 3 and losses.is_finite().all()
-    assert load_run(run_dir, "last").step == 3
+    assert load_run(run_dir, "last").checkpoint.step == 3
 
 
 def test_the_strategy_with_one_process_trains_as_no_strategy_does(workspace: Path) -> None:

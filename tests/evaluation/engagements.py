@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.data.sequences import EngagementStore
-from recsys.data.sequences.build import COLUMNS, DESCRIPTION, OFFSETS, Description
+from recsys.data.stores.engagements.build import COLUMNS, DESCRIPTION, OFFSETS, Description
+from recsys.data.stores.engagements.store import EngagementStore
 
 HOUR = 3_600_000
 DAY = 24 * HOUR

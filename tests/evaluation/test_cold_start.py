@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.data.sequences import EngagementStore, SequenceBatch
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.cold_start import (
     StandInConfig,
     StandInHistories,

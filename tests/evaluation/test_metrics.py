@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.data.schema import Task, TaskKind
+from recsys.data.contract.schema import Task, TaskKind
 from recsys.evaluation.metrics import (
     AreaUnderCurve,
     Calibration,

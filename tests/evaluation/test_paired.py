@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.data.schema import TaskKind
-from recsys.errors import DataError
+from recsys.core.errors import DataError
+from recsys.data.contract.schema import TaskKind
 from recsys.evaluation import paired
 from recsys.evaluation.metrics import NormalizedEntropy
 from recsys.evaluation.paired import Bootstrap, TaskPredictions, captured_gain, relative_delta

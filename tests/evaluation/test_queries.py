@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.data.sequences import (
-    EngagementStore,
-    SequenceBatch,
-    SequenceConfig,
-    SequenceDataModule,
-    SequenceLoaderConfig,
-)
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.batches.sequences.config import SequenceLoaderConfig
+from recsys.data.loaders.sequences import SequenceDataModule
+from recsys.data.stores.engagements.config import SequenceConfig
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.cold_start import StandInConfig, popular_stand_ins
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
-from tests.data.sequences.conftest import MakeDataset, make_dataset  # noqa: F401 (a fixture)
+from tests.data.sequence_data import MakeDataset
 from tests.evaluation.engagements import HOUR
 
 #: The report period is [200, 300) ms; users 1 and 2 have ties at 210.
@@ -24,7 +22,7 @@ def batches_of(data: SequenceDataModule) -> list[SequenceBatch]:
     return list(data.loader("report", shuffle=False))
 
 
-def test_queries_are_those_of_the_data_module(make_dataset: MakeDataset) -> None:  # noqa: F811
+def test_queries_are_those_of_the_data_module(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(EVENTS)
     store = EngagementStore.open(dataset, SequenceConfig())
     data = SequenceDataModule(SequenceLoaderConfig(batch_size=2), dataset, store)
@@ -45,7 +43,7 @@ def test_queries_are_those_of_the_data_module(make_dataset: MakeDataset) -> None
     assert items.tolist() == store.item[position].tolist()
 
 
-def test_stand_ins_fill_the_batches_of_the_data_module(make_dataset: MakeDataset) -> None:  # noqa: F811
+def test_stand_ins_fill_the_batches_of_the_data_module(make_dataset: MakeDataset) -> None:
     """The same log an hour later: its first events are popular by the time of the queries."""
     early = [(4, 1, 20), (5, 1, 30), (6, 2, 40)]
     dataset = make_dataset([*early, (1, 3, HOUR + 5), (7, 4, HOUR + 7)])

@@ -12,17 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys.errors import DataError
+from recsys.core.errors import DataError
 from recsys.evaluation import ranking
 from recsys.evaluation.batch_hits import batch_pools
 from recsys.evaluation.corpora import alive_posts, all_posts
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime, flat_ranges
-from recsys.evaluation.ranking import (
-    OUTSIDE_CORPUS,
-    DotProductScorer,
-    rank_table,
-    rank_targets,
-)
+from recsys.evaluation.ranking import OUTSIDE_CORPUS, DotProductScorer, rank_table, rank_targets
 from tests.evaluation.engagements import DAY, HOUR, random_events, store_of
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.errors import ConfigError, DataError
+from recsys.core.errors import ConfigError, DataError
 from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
 from recsys.evaluation.retrieval_metrics import (

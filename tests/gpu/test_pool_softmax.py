@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys.nn.pool import sample_pool
-from recsys.nn.pool_exclusions import Owned
-from recsys.nn.pool_softmax import _has_kernel, pool_softmax_loss
-from recsys.nn.pool_softmax_reference import materialised_loss
+from recsys.nn.softmax.exclusions import Owned
+from recsys.nn.softmax.pool import sample_pool
+from recsys.nn.softmax.pool_softmax import _has_kernel, pool_softmax_loss
+from recsys.nn.softmax.reference import materialised_loss
 
 pytestmark = pytest.mark.gpu
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from recsys.data.schema import Task, TaskKind
+from recsys.data.contract.schema import Task, TaskKind
 from recsys.nn.losses import LabelStatistics, MultiTaskLoss
 
 TASKS = (Task("liked"), Task("watch_time", TaskKind.REGRESSION), Task("skip"))

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.optim.dense import (
     DenseOptimizerConfig,
     ScheduleConfig,

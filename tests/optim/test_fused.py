@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.optim.fused import FusedOptimizerConfig, fuse_tables
 
 ROWS, WIDTH, REQUESTS = 40, 8, 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from recsys.cli.main import main
-from recsys.models.dv365 import DV365
+from recsys.systems.dv365.module import DV365
 
 step = DV365.training_step
 

@@ -15,10 +15,10 @@ from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import agents_script
 from recsys.cli.launch.slurm import script_of, send
 from recsys.cli.main import invoke
-from recsys.errors import ConfigError
-from recsys.training.composition import compose
-from recsys.training.metrics_log import FILE_NAME, read_metrics
-from tests.training.conftest import TINY_SIMULATION
+from recsys.core.composition import compose
+from recsys.core.errors import ConfigError
+from recsys.runs.metrics_log import FILE_NAME, read_metrics
+from tests.small_runs import TINY_SIMULATION
 
 from .conftest import PARTITION, Cluster
 

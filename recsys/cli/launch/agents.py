@@ -11,8 +11,8 @@ from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import agents_script
 from recsys.cli.launch.slurm import send_or_show
 from recsys.cli.main import invoke
-from recsys.training.composition import compose
-from recsys.training.sweep.run import SWEEPS
+from recsys.core.composition import compose
+from recsys.studies.sweep.run import SWEEPS
 
 EXAMPLES = """Examples:
 

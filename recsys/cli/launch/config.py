@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 
 APPTAINER = "apptainer"
 PYXIS = "pyxis"

@@ -12,7 +12,7 @@ import jinja2
 
 from recsys.cli.launch.config import APPTAINER, PYXIS, SECONDS_TO_REQUEUE, SlurmConfig, SubmitConfig
 from recsys.cli.launch.tasks import TRAIN, Task, World
-from recsys.errors import PreemptedError
+from recsys.core.errors import PreemptedError
 
 #: In both kinds of container and outside: one rank that fails ends the others, which would wait.
 _SRUN = "srun --kill-on-bad-exit=1"

@@ -14,17 +14,12 @@ import typer
 
 from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import job_script, world_of
-from recsys.cli.launch.tasks import (
-    TRAIN,
-    plan_trainings,
-    plan_verb,
-    separate,
-    verb_and_overrides,
-)
+from recsys.cli.launch.tasks import TRAIN, plan_trainings, plan_verb, separate, verb_and_overrides
 from recsys.cli.main import invoke
-from recsys.errors import ConfigError
-from recsys.training.composition import compose
-from recsys.training.run_folder import LOGS, RUNS, time_stamp
+from recsys.core.composition import compose
+from recsys.core.errors import ConfigError
+from recsys.runs.files import LOGS
+from recsys.runs.folder import RUNS, time_stamp
 
 SCRIPT = "job.sh"
 EXAMPLES = """Examples:

@@ -14,12 +14,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from recsys.cli.train import configure as configure_training
+from recsys.core.composition import SEARCH_PATH
+from recsys.core.errors import ConfigError
 from recsys.distributed.config import SINGLE, TORCHREC
-from recsys.errors import ConfigError
-from recsys.training.composition import SEARCH_PATH
-from recsys.training.config import RunConfig
-from recsys.training.load import CONFIG_FILE
-from recsys.training.run_folder import RUNS
+from recsys.runs.config import RunConfig
+from recsys.runs.folder import CONFIG_FILE, RUNS
 
 TRAIN = "train"
 #: Verbs of `recsys` that a launcher starts; all but the training run in one process.

@@ -14,9 +14,10 @@ import typer
 from recsys.cli.launch.config import TorchrunConfig
 from recsys.cli.launch.tasks import TRAIN, World, plan_trainings, separate
 from recsys.cli.main import invoke
-from recsys.errors import ConfigError
-from recsys.training.composition import compose
-from recsys.training.run_folder import LOGS, time_stamp
+from recsys.core.composition import compose
+from recsys.core.errors import ConfigError
+from recsys.runs.files import LOGS
+from recsys.runs.folder import time_stamp
 
 EXAMPLES = """Examples:
 
@@ -56,7 +57,7 @@ def command_of(overrides: Sequence[str]) -> list[str]:
         f"--nproc-per-node={config.processes_per_node}",
         # each rank's lines to a file in the run folder and, with its number, to the terminal
         *(f"--log-dir={task.run_dir / LOGS}", "--redirects=3", "--tee=3"),
-        *("-m", "recsys.cli.main", TRAIN, *task.settings),
+        *("-m", "recsys", TRAIN, *task.settings),
     ]
 
 

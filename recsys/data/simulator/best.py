@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.schema import TaskKind
+from recsys.data.contract.schema import TaskKind
 from recsys.data.simulator.config import TASKS
 
 #: Sums kept per task: rows, labels, squared labels, loss of the absolute truth, loss within reach.

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.schema import (
-    ACTION_TYPES,
-    MILLISECONDS_PER_SECOND,
-    Split,
-)
+from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_SECOND, Split
 from recsys.data.simulator.catalogue import Catalogue
 from recsys.data.simulator.config import SimulatorConfig
 from recsys.data.simulator.latents import Impressions, Integers, Latents, within_reach

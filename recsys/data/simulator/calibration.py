@@ -20,14 +20,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from recsys.data.schema import IMPRESSION, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
-from recsys.data.simulator.simulate import (
-    ITEMS_FILE,
-    LOG_FOLDER,
-    REQUESTS_FOLDER,
-    SIMULATION_FILE,
-)
-from recsys.errors import DataError
+from recsys.core.errors import DataError
+from recsys.data.contract.schema import IMPRESSION, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from recsys.data.simulator.simulate import ITEMS_FILE, LOG_FOLDER, REQUESTS_FOLDER, SIMULATION_FILE
 
 LABELS = ("liked", "follow", "comment", "reshare", "profile_visit", "skip", "video_complete")
 #: Labels frequent enough in KuaiRand-Pure for statistics of pairs.

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.data.schema import MILLISECONDS_PER_DAY, Column
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY, Column
 from recsys.data.simulator.config import SimulatorConfig
 
 #: Entries of a table that turns a uniform number into an author; its resolution is 1/size.

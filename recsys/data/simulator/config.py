@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from recsys.data.schema import MILLISECONDS_PER_DAY, Split, Task, TaskKind
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY, Split, Task, TaskKind
 
 #: The ten tasks of DV365, table 2, in its order.
 TASKS: tuple[Task, ...] = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.post_embeddings import write_post_embeddings
+from recsys.data.content.item_embeddings import write_post_embeddings
 from recsys.data.simulator.catalogue import Catalogue
 from recsys.data.simulator.config import SimulatorConfig
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.schema import MILLISECONDS_PER_HOUR
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.simulator.catalogue import Catalogue
 from recsys.data.simulator.config import LOGIT_TASKS, SimulatorConfig
 from recsys.data.simulator.outcomes import (

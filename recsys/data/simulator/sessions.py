@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.simulator.catalogue import TOPIC_TABLE_SIZE, Catalogue
 from recsys.data.simulator.config import HOURS_PER_DAY, SimulatorConfig
 from recsys.data.simulator.population import Population, cell_of, gap_cells

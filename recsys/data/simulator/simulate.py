@@ -12,14 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE
-from recsys.data.progress import track
-from recsys.data.schema import (
-    ACTION_TYPES,
-    IMPRESSION,
-    MILLISECONDS_PER_HOUR,
-    Column,
-)
+from recsys.core.progress import track
+from recsys.data.content.item_embeddings import POST_EMBEDDINGS_FILE
+from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, MILLISECONDS_PER_HOUR, Column
 from recsys.data.simulator.best import SUMS, best_metrics, loss_sums
 from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
@@ -174,7 +169,7 @@ class _Writer:
         action: NDArray[np.int8],
         dwell: pa.Array,
     ) -> pa.Table:
-        """Events in the contract of ``recsys.data.schema``, one per given impression."""
+        """Events in the contract of ``recsys.data.contract.schema``, one per given impression."""
         shown, catalogue = block.impressions, self.catalogue
         item = shown.item[impression]
         return pa.table(

@@ -11,8 +11,8 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recsys.core.errors import ConfigError
 from recsys.data.sources.base import Source
-from recsys.errors import ConfigError
 
 __all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source"]
 

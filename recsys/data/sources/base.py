@@ -8,11 +8,11 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.data.schema import Feature, Task
+from recsys.data.contract.schema import Feature, Task
 
 
 class Source(ABC):
-    """Reads one log layout and yields frames in the contract of ``recsys.data.schema``.
+    """Reads one log layout and yields frames in the contract of ``recsys.data.contract.schema``.
 
     ``features`` name the backbone inputs beside the ids of user, item, author and topic, which
     every data set has; cardinalities are counted during preparation and are 0 here.

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
-from recsys.data.moments import to_milliseconds
-from recsys.data.schema import Split
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
+from recsys.data.contract.moments import to_milliseconds
+from recsys.data.contract.schema import Split
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

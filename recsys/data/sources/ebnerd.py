@@ -18,8 +18,9 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.data.files import column_names
-from recsys.data.schema import (
+from recsys.core.errors import DataError
+from recsys.data.contract.files import column_names
+from recsys.data.contract.schema import (
     IMPRESSION,
     LOG_SCHEMA,
     MILLISECONDS_PER_DAY,
@@ -33,7 +34,6 @@ from recsys.data.schema import (
 )
 from recsys.data.sources.base import Source
 from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
-from recsys.errors import DataError
 
 CLICK = Task("click")
 PARTS = ("train", "validation")

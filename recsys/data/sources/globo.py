@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from recsys.data.files import column_names, read_chunks, read_table
-from recsys.data.rejected import DETAIL, REASON
-from recsys.data.schema import LOG_SCHEMA, Column, Feature, FeatureKind, FeatureSide
+from recsys.core.errors import DataError
+from recsys.data.contract.files import column_names, read_chunks, read_table
+from recsys.data.contract.rejected import DETAIL, REASON
+from recsys.data.contract.schema import LOG_SCHEMA, Column, Feature, FeatureKind, FeatureSide
 from recsys.data.sources.base import Source
 from recsys.data.sources.days import split_days
 from recsys.data.sources.typed import typed_columns
-from recsys.errors import DataError
 
 TIME_ZONE = "America/Sao_Paulo"
 ACTION = "click"

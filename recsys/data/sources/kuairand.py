@@ -20,14 +20,10 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from recsys.data.files import (
-    CSV_SUFFIXES,
-    PARQUET_SUFFIXES,
-    read_chunks,
-    read_table,
-)
-from recsys.data.rejected import DETAIL, REASON
-from recsys.data.schema import (
+from recsys.core.errors import DataError
+from recsys.data.contract.files import CSV_SUFFIXES, PARQUET_SUFFIXES, read_chunks, read_table
+from recsys.data.contract.rejected import DETAIL, REASON
+from recsys.data.contract.schema import (
     IMPRESSION,
     LOG_SCHEMA,
     Column,
@@ -40,7 +36,6 @@ from recsys.data.sources.base import Source
 from recsys.data.sources.days import split_days
 from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
 from recsys.data.sources.typed import typed_columns
-from recsys.errors import DataError
 
 TIME_ZONE = "Asia/Shanghai"
 MILLISECONDS = 1_000

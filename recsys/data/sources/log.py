@@ -8,10 +8,11 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.data.files import DEFAULT_CHUNK_ROWS, data_files
-from recsys.data.log import LogReader, split_rows
-from recsys.data.moments import to_milliseconds, to_text
-from recsys.data.schema import (
+from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
+from recsys.data.contract.log import LogReader, split_rows
+from recsys.data.contract.moments import to_milliseconds, to_text
+from recsys.data.contract.schema import (
     ACTION_TYPES,
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
@@ -24,7 +25,6 @@ from recsys.data.schema import (
     TaskKind,
 )
 from recsys.data.sources.base import Source
-from recsys.errors import ConfigError, DataError
 
 WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
 HOUR_OF_DAY = Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.data.files import describe_type
-from recsys.data.schema import (
+from recsys.core.errors import DataError
+from recsys.data.contract.files import describe_type
+from recsys.data.contract.schema import (
     LOG_SCHEMA,
     MILLISECONDS_PER_DAY,
     MILLISECONDS_PER_SECOND,
@@ -30,7 +31,6 @@ from recsys.data.schema import (
     Split,
 )
 from recsys.data.sources.base import Source
-from recsys.errors import DataError
 
 ACTION = "click"
 #: 1 January 2000, UTC: the pseudo time of everybody's first film.

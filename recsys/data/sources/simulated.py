@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from recsys.data.schema import Column, Feature, FeatureKind, FeatureSide
+from recsys.core.errors import DataError
+from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
 from recsys.data.simulator.config import TASKS
 from recsys.data.simulator.simulate import (
     ITEMS_FILE,
@@ -20,7 +21,6 @@ from recsys.data.simulator.simulate import (
     USERS_FILE,
 )
 from recsys.data.sources.base import Source
-from recsys.errors import DataError
 
 #: Rows of a chunk: what is in memory at a time.
 CHUNK_ROWS = 1_000_000

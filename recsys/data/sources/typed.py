@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.data.files import cast_or_refuse
-from recsys.data.rejected import Misfits
+from recsys.data.contract.files import cast_or_refuse
+from recsys.data.contract.rejected import Misfits
 
 
 def typed_columns(path: Path, chunk: pl.DataFrame, types: dict[str, pl.DataType]) -> pl.DataFrame:

@@ -27,9 +27,9 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from recsys.data.durable import replace_file
+from recsys.core.durable import replace_file
+from recsys.core.errors import ArtifactError
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
-from recsys.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 METADATA = ".metadata"

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
+from recsys.core.errors import ArtifactError
 from recsys.distributed.checkpoint.consistency import refuse_contradictions
 from recsys.distributed.checkpoint.folder import (
     METADATA,
@@ -40,7 +41,6 @@ from recsys.distributed.checkpoint.tensors import (
     put_tensors,
     tensors_in,
 )
-from recsys.errors import ArtifactError
 
 #: What a file or folder can raise that is damaged where no checksum is looked at.
 _DAMAGE = (

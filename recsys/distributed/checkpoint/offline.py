@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recsys.core.errors import ConfigError
 from recsys.distributed.checkpoint.folder import (
     FORMAT_VERSION,
     ChecksummingWriter,
@@ -30,7 +31,6 @@ from recsys.distributed.checkpoint.tensors import (
     StoredTensor,
     state_part,
 )
-from recsys.errors import ConfigError
 
 TABLE_WISE = "table_wise"
 COLUMN_WISE = "column_wise"

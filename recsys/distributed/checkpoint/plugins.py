@@ -18,11 +18,11 @@ from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.fabric.utilities.types import _PATH
 from torch.distributed.checkpoint.api import CheckpointException
 
-from recsys.data.durable import sync_folder
+from recsys.core.durable import sync_folder
+from recsys.core.errors import RecsysError
 from recsys.distributed.checkpoint.folder import reason
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.save import items_of, write_folder
-from recsys.errors import RecsysError
 
 #: Called on the first rank when a checkpoint is whole.
 Then = Callable[[], None]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from recsys.core.errors import ArtifactError
 from recsys.distributed.checkpoint.tensors import HeldTensor, StoredTensor, TensorInFile
-from recsys.errors import ArtifactError
 
 #: Names that a message lists.
 _LISTED = 5

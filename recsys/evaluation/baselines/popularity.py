@@ -10,16 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.progress import track
-from recsys.data.sequences import EngagementStore
+from recsys.core.progress import track
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
-from recsys.evaluation.ranking import (
-    CandidateSet,
-    Scorer,
-    checked_scores,
-    chunks,
-    gather_ranks,
-)
+from recsys.evaluation.ranking import CandidateSet, Scorer, checked_scores, chunks, gather_ranks
 from recsys.evaluation.retrieval_metrics import RetrievalMetric
 
 #: λ of :class:`WithPopularity` that :func:`choose_weight` tries.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
-from recsys.data.sequences import EngagementStore
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.queries import EvaluationQueries
 from recsys.evaluation.ranking import MOST_QUERIES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.encoders.base import EncoderConfig, UserEncoder
 from recsys.nn.encoders.compression import LinearCompression, PassThrough
 from recsys.nn.encoders.funnel import FunnelSummarization

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.encoders.base import UserEncoder
 from recsys.nn.encoders.compression import LinearCompression
 from recsys.nn.encoders.mlp import feed_forward

@@ -25,7 +25,7 @@ from recsys.nn.kernels.pool_softmax_kernels import (
     forward_kernel,
     queries_kernel,
 )
-from recsys.nn.pool_exclusions import Exclusions, expand_ranges
+from recsys.nn.softmax.exclusions import Exclusions, expand_ranges
 
 
 def logsumexp_of_negatives(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys.nn.dropout import FastDropout
-from recsys.nn.relative_time import PreviousGap, RequestGap
 from recsys.nn.sequence.base import SequenceEncoder, step_number, user_of_step
 from recsys.nn.sequence.pooling import build_pooling
+from recsys.nn.sequence.relative_time import PreviousGap, RequestGap
 
 #: Standard deviation at the start of what is added to the post's projection, small beside it.
 EMBEDDING_SPREAD = 0.02

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.sequence.base import longest, padded_slots, to_padded, user_of_step
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.sequence.base import SequenceEncoder, padded_slots, to_jagged, to_padded
 
 #: Scores of a tile over all heads on a CPU: 1.25 MiB of float32, within a server core's own cache.

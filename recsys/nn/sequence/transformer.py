@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.dropout import FastDropout
 from recsys.nn.sequence.base import SequenceEncoder, longest, padded_slots, to_jagged, to_padded
 

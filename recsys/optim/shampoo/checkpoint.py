@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from recsys.errors import ArtifactError
+from recsys.core.errors import ArtifactError
 from recsys.optim.shampoo.group import ParameterGroup
 from recsys.optim.shampoo.settings import TYPED
 

@@ -6,7 +6,7 @@ import math
 from numbers import Real
 from typing import Any
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 
 #: What a number that counts something must be.
 COUNT = "a whole number of at least 1"

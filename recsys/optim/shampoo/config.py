@@ -6,14 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from recsys.optim.shampoo.checks import (
-    COUNT,
-    above_zero,
-    counts,
-    decays,
-    is_share,
-    refuse_unless,
-)
+from recsys.optim.shampoo.checks import COUNT, above_zero, counts, decays, is_share, refuse_unless
 
 COMMUNICATION_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate
 
-from recsys.errors import ConfigError, RecsysError, TrainingError
+from recsys.core.errors import ConfigError, RecsysError, TrainingError
 from recsys.optim.shampoo.config import DDPDistribution
 
 #: Powers of two beyond it would leave float32 when a block is scaled by them.

@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.optim.shampoo.assignment import RootSchedule, assign, block_cost
 from recsys.optim.shampoo.blocks import Block, blocks_of
 from recsys.optim.shampoo.guards import Guards

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recsys.errors import TrainingError
+from recsys.core.errors import TrainingError
 from recsys.optim.shampoo.config import QRTracking
 from recsys.optim.shampoo.roots import inverse_roots
 from recsys.optim.shampoo.settings import GroupSettings

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from recsys.errors import ConfigError, RecsysError
+from recsys.core.errors import ConfigError, RecsysError
 from recsys.optim.shampoo.checkpoint import STEP, load, merged, plain, without_typed
 from recsys.optim.shampoo.checks import COUNT, counts, refuse_unless
 from recsys.optim.shampoo.config import (

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.optim.shampoo.config import (
     AdaGradGrafting,
     AdamGrafting,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.optim.shampoo.checks import (
     COUNT,
     above_zero,

@@ -13,8 +13,8 @@ from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import agents_script
 from recsys.cli.launch.slurm import check_cluster, script_of
 from recsys.cli.main import invoke
-from recsys.errors import ConfigError
-from recsys.training.composition import compose
+from recsys.core.composition import compose
+from recsys.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
 

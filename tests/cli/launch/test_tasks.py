@@ -17,11 +17,11 @@ from recsys.cli.launch.tasks import (
     separate,
     verb_and_overrides,
 )
-from recsys.errors import ConfigError
-from recsys.training.composition import compose, save
-from recsys.training.load import CONFIG_FILE
-from recsys.training.systems import SYSTEMS, system_named
-from recsys.training.systems.dv365 import DV365RunConfig
+from recsys.core.composition import compose, save
+from recsys.core.errors import ConfigError
+from recsys.runs.files import CONFIG_FILE
+from recsys.systems.dv365.system import DV365RunConfig
+from recsys.systems.registry import SYSTEMS, system_named
 
 
 def test_settings_of_the_launcher_are_told_from_those_of_the_verb() -> None:

@@ -13,9 +13,9 @@ import pytest
 from recsys.cli.launch import torchrun
 from recsys.cli.launch.torchrun import command_of
 from recsys.cli.main import invoke
-from recsys.errors import ConfigError
-from recsys.training.metrics_log import read_metrics
-from tests.training.conftest import TINY_SIMULATION
+from recsys.core.errors import ConfigError
+from recsys.runs.metrics_log import read_metrics
+from tests.small_runs import TINY_SIMULATION
 
 ROOT = Path(__file__).resolve().parents[3]
 RUN = ROOT / "launchers" / "torchrun" / "run"
@@ -59,7 +59,7 @@ def test_help_has_examples_that_compose(capsys: pytest.CaptureFixture[str]) -> N
         program, *words = shlex.split(example)
         assert (ROOT / program).is_file()
         assert invoke([*words, "--dry-run"], torchrun.app, program) == 0
-        assert "recsys.cli.main train" in capsys.readouterr().out
+        assert "-m recsys train" in capsys.readouterr().out
 
 
 @pytest.mark.slow

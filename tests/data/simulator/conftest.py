@@ -8,10 +8,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from recsys.core.schemas import instantiate, structured
 from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
 from recsys.data.simulator.config import SimulatorConfig
-from recsys.training.schemas import instantiate, structured
 
 CONF = Path(__file__).parents[3] / "conf"
 

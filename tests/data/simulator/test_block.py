@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from recsys.data.schema import ACTION_TYPES, MILLISECONDS_PER_HOUR
+from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_HOUR
 from recsys.data.simulator.block import USERS_PER_BLOCK, simulate_block
 from recsys.data.simulator.config import TASKS
 from recsys.data.simulator.latents import Latents, within_reach

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.core.errors import DataError
 from recsys.data.simulator.calibration import likeness, measure_kuairand, repeats, rhythm
-from recsys.errors import DataError
 
 
 def test_rhythm_on_hand_made_gaps():

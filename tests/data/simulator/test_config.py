@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from recsys.data.schema import MILLISECONDS_PER_DAY
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY
 from recsys.data.simulator.block import USERS_PER_BLOCK, simulate_block
 from recsys.data.simulator.catalogue import make_catalogue
 from recsys.data.simulator.config import DWELL_TASKS, LOGIT_TASKS, TASKS
 from recsys.data.simulator.population import draw_impressions
-from recsys.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", ["default", "demo", "long", "nxtpost", "paper"])

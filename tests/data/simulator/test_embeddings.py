@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from recsys.data.post_embeddings import POST_EMBEDDINGS_FILE, PostEmbeddings
+from recsys.core.errors import ConfigError
+from recsys.data.content.item_embeddings import POST_EMBEDDINGS_FILE, PostEmbeddings
 from recsys.data.simulator import simulate
 from recsys.data.simulator.config import PostEmbeddingConfig
 from recsys.data.simulator.embeddings import make_embeddings
-from recsys.data.vocabulary import Vocabulary
-from recsys.errors import ConfigError
+from recsys.data.stores.vocabulary import Vocabulary
 
 
 def with_embeddings(config, **settings):

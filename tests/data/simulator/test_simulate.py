@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from recsys.data.schema import ACTION_TYPES, LOG_SCHEMA, Split
+from recsys.core.errors import DataError
+from recsys.data.contract.schema import ACTION_TYPES, LOG_SCHEMA, Split
 from recsys.data.simulator import simulate
 from recsys.data.simulator.config import TASKS
 from recsys.data.sources.simulated import SimulatedSource
-from recsys.errors import DataError
 
 
 @pytest.fixture(scope="module")

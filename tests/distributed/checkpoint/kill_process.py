@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from recsys.cli.simulate import configure
-from recsys.data.prepare import prepare
+from recsys.data.prepare.prepare import prepare
 from recsys.data.simulator.simulate import simulate
-from recsys.training.checkpoints import FOLDER, LAST
-from recsys.training.config import RunConfig
-from recsys.training.load import CONFIG_FILE, load_config
-from recsys.training.run import train
-from recsys.training.systems.choice import compose_run
+from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.config import RunConfig
+from recsys.runs.files import CONFIG_FILE
+from recsys.systems.choice import compose_run
+from recsys.systems.runs import load_config, train
 
 sys.path.insert(0, str(Path(__file__).parent))
 import forked

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
+from recsys.core.errors import ArtifactError, RecsysError
 from recsys.distributed.checkpoint import save
 from recsys.distributed.checkpoint.folder import MANIFEST, METADATA
 from recsys.distributed.checkpoint.load import CheckpointFolder, open_checkpoint
@@ -26,7 +27,6 @@ from recsys.distributed.checkpoint.plugins import write_file
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
 from recsys.distributed.checkpoint.save import chunks
 from recsys.distributed.checkpoint.tensors import tensors_in
-from recsys.errors import ArtifactError, RecsysError
 
 TABLE = "tower.tables.embedding_bags.item.weight"
 OTHER = "tower.tables.embedding_bags.topic.weight"

@@ -9,9 +9,9 @@ import torch
 from polars.testing import assert_frame_equal
 
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.training.checkpoints import BEST, FOLDER, LAST
-from recsys.training.load import load_run
-from recsys.training.metrics_log import read_metrics
+from recsys.runs.checkpoints import BEST, FOLDER, LAST
+from recsys.runs.metrics_log import read_metrics
+from recsys.systems.runs import load_run
 
 from ..ranks import run_script
 
@@ -45,4 +45,4 @@ def test_a_killed_run_ends_as_the_one_that_was_not(runs: Path, name: str) -> Non
                 second.whole()[part], first.whole()[part], rtol=0, atol=0, equal_nan=True
             )
     assert {BEST, LAST} < set(listed[0])
-    assert load_run(killed).step == load_run(whole).step
+    assert load_run(killed).checkpoint.step == load_run(whole).checkpoint.step

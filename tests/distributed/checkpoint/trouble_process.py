@@ -16,8 +16,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from recsys.core.errors import RecsysError
 from recsys.distributed.checkpoint.plugins import ShardedCheckpoints
-from recsys.errors import RecsysError
 
 sys.path.insert(0, str(Path(__file__).parent))
 import forked

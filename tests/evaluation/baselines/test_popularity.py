@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys.data.sequences import EngagementStore
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.baselines.popularity import (
     FitPopularity,
     RecentPopularity,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.encoders import EncoderConfig, UserEncoder, build_encoder
 from recsys.nn.encoders.compression import LinearCompression
 from recsys.nn.encoders.funnel import FunnelSummarization, funnel_widths

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recsys.nn.kernels.pool_softmax_triton import logsumexp_of_negatives
-from recsys.nn.pool_exclusions import Exclusions, Owned
+from recsys.nn.softmax.exclusions import Exclusions, Owned
 
 SCALE = 0.7
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.sequence.pooling import AttentionPooling, build_pooling
 
 NAMES = ["mean", "sum", "attention", "last"]

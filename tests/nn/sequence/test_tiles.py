@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.sequence.tiles import TiledAttention, cut_tiles, length_order
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError
+from recsys.core.errors import ConfigError
 from recsys.nn.sequence.transformer import TransformerLayer, TransformerSequenceEncoder
 
 WIDTH, HEADS = 8, 2

@@ -22,14 +22,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from recsys.errors import TrainingError
-from recsys.optim import (
-    AdamGrafting,
-    DDPDistribution,
-    DistributedShampoo,
-    Momentum,
-    SGDGrafting,
-)
+from recsys.core.errors import TrainingError
+from recsys.optim import AdamGrafting, DDPDistribution, DistributedShampoo, Momentum, SGDGrafting
 
 STEPS = 6
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from recsys.errors import ArtifactError, ConfigError, TrainingError
+from recsys.core.errors import ArtifactError, ConfigError, TrainingError
 from recsys.optim import (
     AdaGradGrafting,
     AdamGrafting,

@@ -1,0 +1,1 @@
+"""Exported models: manifest, TorchScript, quantisation; needs neither trainer nor TorchRec."""

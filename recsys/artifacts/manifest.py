@@ -1,0 +1,135 @@
+"""``manifest.json`` of an artifact: what it is, what it eats, and the checksum of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from recsys.core.errors import ArtifactError
+
+FORMAT_VERSION = 1
+FILE_NAME = "manifest.json"
+#: Where `recsys export` puts an artifact inside a run folder.
+ARTIFACT = "artifact"
+
+_MEND = "export the run again with `recsys export`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What the manifests of all exported user towers say.
+
+    Attributes:
+        model: name of the system.
+        created: moment of the export, ISO 8601, UTC.
+        environment: git revision, package versions and hardware of the export.
+        training: run, checkpoint, step, rule of choice and seed.
+        dataset: name, fingerprint and path of the prepared data set.
+        inputs: dtypes of what the tower takes.
+        output: dtype and shape of the user embedding.
+        codes: names that codes among the inputs stand for.
+        sizes: bytes before and after quantisation.
+        metrics: of the exported tower on the choose split, each with its protocol.
+        files: per file of the folder its size in bytes and its SHA-256.
+    """
+
+    system: ClassVar[str]
+
+    model: str
+    created: str
+    environment: dict[str, Any]
+    training: dict[str, Any]
+    dataset: dict[str, str]
+    inputs: dict[str, Any]
+    output: dict[str, Any]
+    codes: dict[str, list[str]]
+    sizes: dict[str, float]
+    metrics: dict[str, dict[str, Any]]
+    files: dict[str, dict[str, Any]]
+    format_version: int = FORMAT_VERSION
+
+    def save(self, folder: Path) -> None:
+        """Write ``manifest.json`` into ``folder``."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / FILE_NAME).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``manifest.json`` from ``folder``.
+
+        Raises:
+            ArtifactError: there is none, it is damaged, or of another format version or system.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            why = f"no {FILE_NAME} in it" if folder.is_dir() else "the folder does not exist"
+            raise ArtifactError(f"{folder} is no artifact ({why}); {_MEND}")
+        try:
+            content = json.loads(path.read_text())
+            version = content.pop("format_version")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path} has format version {version}, this release reads version "
+                f"{FORMAT_VERSION}; {_MEND}"
+            )
+        known = {field.name for field in fields(cls)} - {"format_version"}
+        if content.get("model") != cls.system:
+            raise ArtifactError(
+                f"{folder} is an artifact of the system {content.get('model')}, expected one of "
+                f"{cls.system}; give the folder of another artifact."
+            )
+        if set(content) != known:
+            different = ", ".join(sorted(set(content) ^ known))
+            raise ArtifactError(f"{path} is damaged (fields: {different}); {_MEND}")
+        return cls(**content)
+
+    def check_files(self, folder: Path) -> None:
+        """Compare every file's size and checksum.
+
+        Raises:
+            ArtifactError: a file is missing, differs, or is not named in the manifest.
+        """
+        present = {str(path.relative_to(folder)) for path in _files(folder)}
+        for name, expected in self.files.items():
+            path = folder / name
+            if name not in present:
+                raise ArtifactError(f"{path} is missing though the manifest names it; {_MEND}")
+            if path.stat().st_size != expected["bytes"]:
+                raise ArtifactError(
+                    f"{path} has {path.stat().st_size} bytes, the manifest says "
+                    f"{expected['bytes']}; {_MEND}"
+                )
+            if sha256(path) != expected["sha256"]:
+                raise ArtifactError(
+                    f"{path} is not the file that was exported (another SHA-256); {_MEND}"
+                )
+        if unknown := sorted(present - set(self.files)):
+            raise ArtifactError(
+                f"{folder} holds {unknown[0]}, which the manifest does not name; remove it, or "
+                f"{_MEND}"
+            )
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file of an artifact but the manifest."""
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in _files(folder)
+    }
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.rglob("*") if path.is_file() and path != folder / FILE_NAME
+    )

@@ -1,0 +1,148 @@
+"""The artifact of a sequence model's user tower: a history of posts → a user embedding.
+
+```
+manifest.json           what it is, what it eats, how near int8 is to float, checksums
+config.yaml             the run's resolved configuration
+user_tower.pt           TorchScript, float32
+user_tower_int8.pt      TorchScript, 8-bit weights
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from recsys.artifacts.manifest import Manifest, sha256
+from recsys.artifacts.torchscript import load_tower
+from recsys.core.errors import DataError
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.content.item_embeddings import embeddings_file
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import FeatureKind, FeatureSide
+
+#: A batch and the embeddings of its posts [E, W] → user embeddings [B, W].
+Embed = Callable[[SequenceBatch, Tensor], Tensor]
+
+
+class Precision(StrEnum):
+    """The two forms of an exported tower."""
+
+    FLOAT = "float"
+    INT8 = "int8"
+
+
+TOWER_FILES = {Precision.FLOAT: "user_tower.pt", Precision.INT8: "user_tower_int8.pt"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceTowerManifest(Manifest):
+    """The description of NxtPost's exported user tower.
+
+    Attributes:
+        post_embeddings: those it was trained on: ``model``, the identity of what made them, and
+            ``width``, which an index it searches must have too; and ``path``.
+        sequences: what counts as an engagement (``SequenceConfig``).
+        max_length: newest events it looks at.
+        features: names of the columns of ``user_categorical`` and ``user_dense``.
+        agreement: of the int8 tower's embeddings with the float tower's on some histories.
+    """
+
+    system: ClassVar[str] = "nxtpost"
+
+    post_embeddings: dict[str, Any]
+    sequences: dict[str, Any]
+    max_length: int
+    features: dict[str, list[str]]
+    agreement: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SequenceTowerArtifact:
+    """An exported user tower.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it is.
+        precision: which of its two forms ``embed`` calls.
+        tower: the TorchScript module.
+    """
+
+    folder: Path
+    manifest: SequenceTowerManifest
+    precision: Precision
+    tower: torch.jit.ScriptModule
+
+    @torch.inference_mode()
+    def embed(self, batch: SequenceBatch, post_embedding: Tensor) -> Tensor:
+        """User embeddings [B, W], L2-normalised, of a batch with the embeddings of its posts.
+
+        As in ``Artifact.embed`` the graph is run as it was exported.
+        """
+        with torch.jit.optimized_execution(False):
+            return embed_with(self.tower, batch, post_embedding)
+
+
+def load_sequence_tower(
+    path: Path | str, precision: str = Precision.FLOAT
+) -> SequenceTowerArtifact:
+    """Open an artifact after checking its format version, system and every checksum.
+
+    Raises:
+        ArtifactError: the folder is no such artifact, or a file of it is not what was exported.
+    """
+    folder = Path(path)
+    manifest = SequenceTowerManifest.load(folder)
+    manifest.check_files(folder)
+    return open_tower(folder, manifest, Precision(precision))
+
+
+def embeddings_model(path: Path | str) -> str:
+    """The identity of what made post embeddings, told from their file: its SHA-256.
+
+    A file that grew has another one; ``same_model`` says that its maker is the same.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    file = embeddings_file(path)
+    if not file.is_file():
+        raise DataError(f"{file} is missing; give a file of post embeddings.")
+    return sha256(file)
+
+
+def user_features(dataset: DatasetManifest) -> dict[str, list[str]]:
+    """Names of the columns of ``user_categorical`` and ``user_dense``."""
+    return {
+        f"user_{kind}": [feature.name for feature in dataset.select(FeatureSide.USER, kind)]
+        for kind in FeatureKind
+    }
+
+
+def open_tower(
+    folder: Path, manifest: SequenceTowerManifest, precision: Precision
+) -> SequenceTowerArtifact:
+    """The tower of a folder whose manifest was read and checked, or is being written."""
+    tower = load_tower(folder / TOWER_FILES[precision], manifest)
+    return SequenceTowerArtifact(folder, manifest, precision, tower)
+
+
+def embed_with(tower: Callable[..., Any], batch: SequenceBatch, post_embedding: Tensor) -> Tensor:
+    """User embeddings [B, W] of a batch with the embeddings of its posts [E, W]."""
+    embedding = tower(
+        post_embedding,
+        batch.action_type,
+        batch.surface,
+        batch.timestamp,
+        batch.lengths,
+        batch.request_time,
+        batch.user_categorical,
+        batch.user_dense,
+    )
+    return cast(Tensor, embedding)

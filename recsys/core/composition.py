@@ -1,0 +1,208 @@
+"""From conf/ and command-line overrides to a frozen dataclass, by Hydra's compose API.
+
+Strict: an unknown key, a wrong type or an unknown choice is one sentence that names it and, where
+there is one, the nearest key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from recsys.core.durable import replace_file
+from recsys.core.errors import ConfigError
+from recsys.core.paths import conf_dir
+from recsys.core.schemas import instantiate, structured
+
+#: The one setting of Hydra itself a user may give: further folders with configuration groups.
+SEARCH_PATH = "hydra.searchpath="
+
+Schema = TypeVar("Schema")
+
+
+def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema:
+    """Compose ``conf/<name>.yaml`` with ``overrides`` into an instance of ``schema``.
+
+    The file's defaults list begins with ``<name>_schema``, which stands for ``schema``. Keys below
+    a field of type ``dict[str, Any]`` are free here; whoever reads the field checks them.
+
+    Raises:
+        ConfigError: an override or a file does not fit ``schema``.
+    """
+    for override in overrides:
+        _check_form(override)
+    ConfigStore.instance().store(f"{name}_schema", structured(schema))
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = hydra_compose(name, overrides=[_opened(o, schema) for o in overrides])
+        return _to_dataclass(config, schema)
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        raise ConfigError(_sentence(error, schema, overrides)) from error
+
+
+def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
+    """Read a resolved configuration written by :func:`save`, changed by ``key=value`` overrides.
+
+    Raises:
+        ConfigError: the file is no configuration of this kind, or an override does not fit it.
+    """
+    for override in overrides:
+        _check_form(override)
+    try:
+        config = OmegaConf.merge(
+            structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+        )
+        return _to_dataclass(config, schema)
+    except YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{path} is damaged: it is no YAML ({problem}).") from error
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {_sentence(error, schema, overrides)}") from error
+
+
+def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
+    """The defaults of ``schema`` changed by ``key=value`` overrides; no file is read.
+
+    Raises:
+        ConfigError: an override does not fit ``schema``.
+    """
+    for override in overrides:
+        _check_form(override)
+    try:
+        config = OmegaConf.merge(structured(schema), OmegaConf.from_dotlist(list(overrides)))
+        return _to_dataclass(config, schema)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_sentence(error, schema, overrides)) from error
+
+
+def save(config: object, path: Path) -> None:
+    """Write a configuration dataclass as YAML, whole or not at all.
+
+    Half of one can be read too: what is missing has its default.
+    """
+    replace_file(path, to_yaml(config).encode())
+
+
+def to_yaml(config: object) -> str:
+    """A configuration dataclass as YAML text."""
+    return OmegaConf.to_yaml(structured(config))
+
+
+def _to_dataclass(config: Any, schema: type[Schema]) -> Schema:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"`{missing[0]}=…` is needed and has no default; add it to the command.")
+    return instantiate(schema, config)
+
+
+def _opened(override: str, schema: type) -> str:
+    """Let Hydra take a key that no file names where ``schema`` leaves the keys open."""
+    key = override.partition("=")[0]
+    hint: Any = schema
+    for part in key.split("."):
+        if hint == dict[str, Any]:
+            return f"++{override}"
+        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        hint = hints.get(part)
+    return override
+
+
+def _check_form(override: str) -> None:
+    if override.startswith(("+", "~")):
+        raise ConfigError(
+            f"`{override}`: keys are fixed, they can be neither added (+) nor removed (~); "
+            "write `key=value`."
+        )
+    if override.startswith("hydra.") and not override.startswith(SEARCH_PATH):
+        raise ConfigError(
+            f"`{override}`: of Hydra's own settings only `{SEARCH_PATH}[folder]` can be given."
+        )
+    if "=" not in override:
+        raise ConfigError(f"`{override}` is not of the form `key=value`.")
+
+
+def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> str:
+    """What is wrong, in one sentence: the key, where it was given, and the nearest known key."""
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.options is not None:
+            group, _, choice = str(link.missing_cfg_file).rpartition("/")
+            options = ", ".join(link.options)
+            return f"there is no choice '{choice}' for `{group}`; choose one of {options}."
+    if isinstance(error, OverrideParseException):
+        key, _, value = str(error.override).partition("=")
+        return (
+            f"`{error.override}` cannot be read; a value with special characters goes in quotes: "
+            f"\"{key}='{value}'\"."
+        )
+    place = _place(chain, overrides)
+    for link in reversed(chain):
+        unknown = re.match(r"Key '([^']+)' (?:not in|is not in)", str(link))
+        if unknown and isinstance(link, OmegaConfBaseException):
+            return _unknown_key(str(link.full_key or unknown[1]), schema, place)
+    for link in reversed(chain):
+        if isinstance(link, OmegaConfBaseException):
+            problem = (link.msg or str(link)).splitlines()[0].rstrip(".")
+            if "is not a ListConfig" in problem:
+                problem = f"it takes a list; write `{link.full_key}=[value]`"
+            return f"`{link.full_key}`{place}: {problem}."
+    problem = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return f"{problem}{place}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _place(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
+    """Where the offending value was given: an override or a file of conf/."""
+    text = str(chain[0])
+    for override in overrides:
+        key = override.split("=", 1)[0]
+        if override in text or f"'{key}'" in text:
+            return f" (given as `{override}`)"
+    file = re.match(r"In '([^']+)'", text)
+    return f" (in conf/{file[1]}.yaml)" if file else ""
+
+
+def _unknown_key(key: str, schema: type, place: str) -> str:
+    near = _nearest(key, list(_known_keys(schema)))
+    hint = f"; did you mean `{near}`?" if near else "."
+    return f"unknown key `{key}`{place}{hint}"
+
+
+def _nearest(key: str, known: Sequence[str]) -> str | None:
+    """The key the user may have meant: first among its siblings, then anywhere."""
+    group, _, leaf = key.rpartition(".")
+    siblings = [name for name in known if name.rpartition(".")[0] == group]
+    for names, cutoff in ((siblings, 0.6), (known, 0.8)):
+        by_leaf = {name.rpartition(".")[2]: name for name in reversed(names)}
+        matches = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=cutoff)
+        if matches:
+            return by_leaf[matches[0]]
+    return None
+
+
+def _known_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    """Every key of a schema, outermost first."""
+    hints = typing.get_type_hints(schema)
+    for name in hints:
+        yield f"{prefix}{name}"
+    for name, hint in hints.items():
+        if dataclasses.is_dataclass(hint):
+            yield from _known_keys(hint, f"{prefix}{name}.")  # type: ignore[arg-type]

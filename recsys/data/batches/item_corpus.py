@@ -1,0 +1,111 @@
+"""What is known of every post of a prepared data set, as tensors.
+
+Legend: V item indices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from recsys.core.location import find_path
+from recsys.data.batches.item_features import PostFeatures
+from recsys.data.content.item_embeddings import read_embeddings
+from recsys.data.content.text import HashedTextConfig, hashed_ngrams, pretrained_tokens
+from recsys.data.contract.schema import FeatureKind, FeatureSide
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.fit_vocabulary import FitVocabulary
+from recsys.data.stores.vocabulary import INDEX, Vocabulary
+
+
+@dataclass(frozen=True)
+class PostCorpusConfig:
+    """What of a post is looked at beside its features in the data set.
+
+    Attributes:
+        max_tokens: of a title, where a pretrained model's tokeniser splits it.
+        images: .npz or Parquet file of image embeddings, one row per image under the id of its
+            post; None where there are none.
+        data_dir: where ``images`` is looked for, before RECSYS_DATA_DIR and ./data.
+    """
+
+    max_tokens: int = 128
+    images: str | None = None
+    data_dir: str | None = None
+
+
+def read_post_corpus(
+    dataset: PreparedDataset,
+    config: PostCorpusConfig,
+    hashed_text: HashedTextConfig,
+    pretrained_text: str | None = None,
+) -> PostFeatures:
+    """The features of every post, a row per item index.
+
+    Authors and topics first seen after the fit period are unknown, as they are to a model.
+
+    Args:
+        dataset: the prepared data set.
+        config: what is looked at beside it.
+        hashed_text: how texts become n-grams.
+        pretrained_text: folder of a Hugging Face model whose tokeniser splits the texts instead.
+
+    Raises:
+        DataError: the file of image embeddings cannot be used.
+    """
+    features = dataset.item_features
+    fit_vocabulary = FitVocabulary.of(dataset.manifest)
+    columns = dataset.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
+    categorical = fit_vocabulary.hide_unseen_features(np.asarray(features.categorical), columns)
+    texts = _texts(dataset)
+    if texts is None:
+        text, text_lengths = np.zeros(0, np.int64), np.zeros(len(categorical), np.int64)
+    elif pretrained_text is not None:
+        text, text_lengths = pretrained_tokens(texts, pretrained_text, config.max_tokens)
+    else:
+        text, text_lengths = hashed_ngrams(texts, hashed_text)
+    images, image_lengths = _images(dataset, config)
+    num_items = len(categorical)
+    return PostFeatures(
+        text=torch.from_numpy(text),
+        text_lengths=torch.from_numpy(text_lengths),
+        images=torch.from_numpy(images),
+        image_lengths=torch.from_numpy(image_lengths),
+        categorical=torch.from_numpy(categorical.astype(np.int64)),
+        dense=torch.from_numpy(np.array(features.dense)),
+        has_dense=torch.arange(num_items) > 0,
+    )
+
+
+def _texts(dataset: PreparedDataset) -> list[str | None] | None:
+    """All texts of a post as one, by item index; None where the data set has no texts."""
+    num_items = dataset.manifest.vocabulary_sizes[FeatureSide.ITEM]
+    stored = dataset.item_text
+    names = [name for name in stored.columns if name != INDEX]
+    if not names:
+        return None
+    joined = stored.select(INDEX, pl.concat_str(names, separator=" ", ignore_nulls=True))
+    every = pl.DataFrame({INDEX: np.arange(num_items)}).with_columns(
+        pl.col(INDEX).cast(joined.schema[INDEX])
+    )
+    return every.join(joined, on=INDEX, how="left", maintain_order="left")[names[0]].to_list()
+
+
+def _images(
+    dataset: PreparedDataset, config: PostCorpusConfig
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Image embeddings in order of their posts' indices, and how many each post has [V]."""
+    num_items = dataset.manifest.vocabulary_sizes[FeatureSide.ITEM]
+    if config.images is None:
+        return np.zeros((0, 0), np.float32), np.zeros(num_items, np.int64)
+    ids, embeddings = read_embeddings(find_path(config.data_dir, config.images))
+    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
+    index = vocabulary.indices(ids).to_numpy()
+    order = np.argsort(index, kind="stable")
+    order = order[index[order] > 0]
+    counts = np.bincount(index[order], minlength=num_items).astype(np.int64)
+    return embeddings[order].astype(np.float32), counts

@@ -1,0 +1,61 @@
+"""What a post is made of, as tensors.
+
+Legend: P posts, n tokens and I images over all posts (jagged), F and D_p features, W_i width of a
+given image embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from recsys.data.batches.tensor_batch import TensorBatch
+
+
+@dataclass
+class PostFeatures(TensorBatch):
+    """Features of P posts: a batch, or, a row per item index, the whole corpus.
+
+    Attributes:
+        text: [n] int64, tokens or hashed n-grams of ``recsys.data.content.text``.
+        text_lengths: [P] int64; 0 for a post without text.
+        images: [I, W_i] float32, embeddings of the posts' images.
+        image_lengths: [P] int64; 0 for a post without images.
+        categorical: [P, F] int64, 0 where unknown.
+        dense: [P, D_p] float32, standardised.
+        has_dense: [P] bool, whether a post's dense features are known.
+    """
+
+    text: Tensor
+    text_lengths: Tensor
+    images: Tensor
+    image_lengths: Tensor
+    categorical: Tensor
+    dense: Tensor
+    has_dense: Tensor
+
+    def select(self, posts: Tensor) -> Self:
+        """The features of some posts [Q] int64, in their order, repetitions allowed."""
+        text, text_lengths = _select_jagged(self.text, self.text_lengths, posts)
+        images, image_lengths = _select_jagged(self.images, self.image_lengths, posts)
+        return type(self)(
+            text=text,
+            text_lengths=text_lengths,
+            images=images,
+            image_lengths=image_lengths,
+            categorical=self.categorical[posts],
+            dense=self.dense[posts],
+            has_dense=self.has_dense[posts],
+        )
+
+
+def _select_jagged(values: Tensor, lengths: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The values of some rows of a jagged tensor, and their lengths."""
+    starts = torch.cumsum(lengths, dim=0) - lengths
+    chosen = lengths[rows]
+    begin = torch.cumsum(chosen, dim=0) - chosen
+    shift = torch.repeat_interleave(starts[rows] - begin, chosen)
+    return values[torch.arange(len(shift), device=values.device) + shift], chosen

@@ -1,0 +1,55 @@
+"""What the loader hands to a request-level model: timelines once per request, rows per item.
+
+Legend: B requests, R rows (items over all requests), E events over all requests, K tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recsys.data.batches.tensor_batch import TensorBatch
+
+#: A jagged timeline: ``lengths`` [B] int64 and one flat tensor [E] per column of
+#: ``EXPLICIT_COLUMNS`` or ``IMPLICIT_COLUMNS``, events of a request side by side, oldest first.
+#: A plain dictionary, because TorchScript passes it through an exported tower.
+JaggedTimeline = dict[str, Tensor]
+
+
+@dataclass
+class RequestBatch(TensorBatch):
+    """Requests with their timelines and rows.
+
+    Attributes:
+        request_time: [B] int64, ms.
+        explicit: jagged explicit timeline, every event strictly before ``request_time - gap``.
+        implicit: jagged implicit timeline, likewise.
+        user_categorical: [B, F_u] int64, columns in the order of the manifest's features.
+        user_dense: [B, D_u] float32, standardised.
+        rows_per_request: [B] int64, sums to R.
+        item_categorical: [R, F_i] int64: item features, then context features.
+        item_dense: [R, D_i] float32: item features, then context features.
+        labels: [R, K] float32, NaN where a label was not observed.
+        row_id: [R] int64, position of the row in its split: pairs predictions of two runs.
+    """
+
+    request_time: Tensor
+    explicit: JaggedTimeline
+    implicit: JaggedTimeline
+    user_categorical: Tensor
+    user_dense: Tensor
+    rows_per_request: Tensor
+    item_categorical: Tensor
+    item_dense: Tensor
+    labels: Tensor
+    row_id: Tensor
+
+    @property
+    def request_index(self) -> Tensor:
+        """[R] int64: the request each row belongs to."""
+        positions = torch.arange(len(self.rows_per_request), device=self.rows_per_request.device)
+        return torch.repeat_interleave(
+            positions, self.rows_per_request, output_size=len(self.row_id)
+        )

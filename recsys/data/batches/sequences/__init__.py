@@ -1,0 +1,1 @@
+"""Histories of engagements cut where a query may look, as one batch."""

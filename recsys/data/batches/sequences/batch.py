@@ -1,0 +1,50 @@
+"""What the loader hands to a sequence model.
+
+Legend: B queries, E events over all histories, L labels, F and D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from recsys.data.batches.tensor_batch import TensorBatch
+
+
+@dataclass
+class SequenceBatch(TensorBatch):
+    """Histories of B queries side by side, each oldest event first, and what came next.
+
+    Every event of a history is strictly before its query's ``request_time``, and no label is ever
+    in it. Items first seen after the fit period keep their index: models with learned item ids
+    must treat indices from ``counts.fit_vocabulary_item`` of the manifest on as unknown.
+
+    Attributes:
+        user: [B] int64 user index.
+        request_time: [B] int64, ms: the moment of the first label.
+        lengths: [B] int64 events of each history, possibly 0; sums to E.
+        item: [E] int64 item index.
+        action_type: [E] int64 position in ``schema.ACTION_TYPES``.
+        surface: [E] int64 position in the manifest's ``surfaces``.
+        timestamp: [E] int64, ms.
+        label_lengths: [B] int64 labels of each query; sums to L.
+        label_item: [L] int64 items of the next events, in their order.
+        user_categorical: [B, F_u] int64, columns in the order of the manifest's features; ids
+            first seen after the fit period are 0.
+        user_dense: [B, D_u] float32, standardised.
+        query_id: [B] int64: position of the query in its split; in training the user index.
+    """
+
+    user: Tensor
+    request_time: Tensor
+    lengths: Tensor
+    item: Tensor
+    action_type: Tensor
+    surface: Tensor
+    timestamp: Tensor
+    label_lengths: Tensor
+    label_item: Tensor
+    user_categorical: Tensor
+    user_dense: Tensor
+    query_id: Tensor

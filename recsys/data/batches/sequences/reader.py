@@ -1,0 +1,152 @@
+"""Building batches of sequences from ranges of engagements.
+
+Legend: B queries, E events over all histories, L labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.batches.sequences.config import SequenceLoaderConfig
+from recsys.data.batches.sequences.queries import Queries
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, FeatureKind, FeatureSide
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.fit_vocabulary import FitVocabulary
+
+
+class SequenceReader:
+    """Reads histories, labels and user features of given queries.
+
+    Args:
+        dataset: the prepared data set.
+        engagements: its sequences.
+        max_length: newest events of a history that are kept.
+    """
+
+    def __init__(
+        self, dataset: PreparedDataset, engagements: EngagementStore, max_length: int
+    ) -> None:
+        self.engagements = engagements
+        self._features = dataset.user_features
+        self._fit_vocabulary = FitVocabulary.of(dataset.manifest)
+        self._user_ids = dataset.manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL)
+        self._max_length = max_length
+
+    def before(self, user: ArrayLike, moment: ArrayLike) -> SequenceBatch:
+        """Histories strictly before some moments, without labels: what a recommendation sees.
+
+        Args:
+            user: [B] user indices; 0 and users without engagements have an empty history.
+            moment: [B] ms, or one for all.
+        """
+        user = np.asarray(user, np.int64)
+        time = np.broadcast_to(np.asarray(moment, np.int64), user.shape)
+        stop = self.engagements.ends_before(user, time)
+        none = np.zeros(len(user), np.int64)
+        return self.read(user, time, stop, label_start=none, label_stop=none, query_id=user)
+
+    def read(
+        self,
+        user: NDArray[np.int64],
+        request_time: NDArray[np.int64],
+        stop: NDArray[np.int64],
+        label_start: NDArray[np.int64],
+        label_stop: NDArray[np.int64],
+        query_id: NDArray[np.int64],
+    ) -> SequenceBatch:
+        """The batch of some queries.
+
+        Args:
+            user: [B] user indices.
+            request_time: [B] ms.
+            stop: [B] position in the store where each history ends.
+            label_start: [B] first label of each query; ``label_stop`` one past its last.
+            label_stop: [B].
+            query_id: [B].
+        """
+        store = self.engagements
+        start = np.maximum(store.offsets[user], stop - self._max_length)
+        events = _ranges(start, stop)  # [E]
+        labels = _ranges(label_start, label_stop)  # [L]
+        categorical = self._fit_vocabulary.hide_unseen_features(
+            self._features.categorical[user], self._user_ids
+        )
+        return SequenceBatch(
+            user=torch.from_numpy(user.copy()),
+            request_time=torch.from_numpy(request_time.copy()),
+            lengths=torch.from_numpy(stop - start),
+            item=_indices(store.item[events]),
+            action_type=_indices(store.action_type[events]),
+            surface=_indices(store.surface[events]),
+            timestamp=torch.from_numpy(store.timestamp[events]),
+            label_lengths=torch.from_numpy(label_stop - label_start),
+            label_item=_indices(store.item[labels]),
+            user_categorical=_indices(categorical),
+            user_dense=torch.from_numpy(self._features.dense[user]),
+            query_id=torch.from_numpy(query_id.copy()),
+        )
+
+
+class SequenceDataset(Dataset[SequenceBatch]):
+    """The queries of one split as a map from (query, first label) pairs to a whole batch.
+
+    Args:
+        reader: reads the batches.
+        queries: of the split.
+        config: how many labels, and how long before them histories end.
+    """
+
+    def __init__(
+        self, reader: SequenceReader, queries: Queries, config: SequenceLoaderConfig
+    ) -> None:
+        self.queries = queries
+        self._reader = reader
+        self._max_length = config.max_length
+        self._labels = config.labels
+        self._gap = round(config.gap_hours * MILLISECONDS_PER_HOUR)
+
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.queries)
+
+    def lengths(self, epoch: int) -> NDArray[np.int64]:
+        """[Q] length of each query's history in an epoch."""
+        store = self._reader.engagements
+        user = self.queries.user
+        stop = store.history_end(user, self.queries.first_label(epoch), self._gap)
+        return np.minimum(stop - store.offsets[user], self._max_length)
+
+    def __getitem__(self, pairs: NDArray[np.int64]) -> SequenceBatch:
+        """The batch of some queries.
+
+        Args:
+            pairs: [B, 2] position of the query, position in the store of its first label.
+        """
+        query, label = pairs.T
+        store = self._reader.engagements
+        user = self.queries.user[query]
+        return self._reader.read(
+            user,
+            store.timestamp[label],
+            store.history_end(user, label, self._gap),
+            label_start=label,
+            label_stop=np.minimum(label + self._labels, self.queries.label_stop[query]),
+            query_id=self.queries.query_id[query],
+        )
+
+
+def _ranges(start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers of every range ``[start, stop)``, side by side."""
+    lengths = stop - start
+    shift = start - (np.cumsum(lengths) - lengths)
+    return np.repeat(shift, lengths) + np.arange(int(lengths.sum()))
+
+
+def _indices(array: NDArray) -> Tensor:
+    return torch.from_numpy(array.astype(np.int64))

@@ -1,0 +1,245 @@
+"""Embeddings of posts given from outside: read, checked, and aligned to item indices.
+
+Legend: V item indices, N rows of the file, W width of an embedding.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.core.errors import DataError
+from recsys.data.contract.schema import Column
+from recsys.data.stores.vocabulary import RAW, Vocabulary
+
+#: What a folder of embeddings holds: the post tower and the simulator write it.
+POST_EMBEDDINGS_FILE = "post_embeddings.parquet"
+EMBEDDING = "embedding"
+
+_ID_SUFFIX = "_id"
+_NEEDED = f"one id column (`item_id`, or another that ends with `{_ID_SUFFIX}`) and `{EMBEDDING}`"
+
+
+@dataclass(frozen=True)
+class EmbeddingReport:
+    """What became of the posts of a log and of the rows of a file.
+
+    Attributes:
+        posts: posts of the log.
+        known: of them those that have an embedding.
+        without_embedding: of them those the file has no embedding for.
+        not_finite: of them those whose embedding has NaN or infinite numbers.
+        zero_norm: of them those whose embedding has no direction.
+        duplicates: rows of the file left out since their id came before.
+        not_in_log: rows of the file left out since the log does not have their post.
+    """
+
+    posts: int
+    known: int
+    without_embedding: int
+    not_finite: int
+    zero_norm: int
+    duplicates: int
+    not_in_log: int
+
+
+@dataclass(frozen=True, eq=False)
+class PostEmbeddings:
+    """One embedding per item index.
+
+    Attributes:
+        matrix: [V, W] float32, rows of length 1; zeros where there is none, as for index 0.
+        known: [V] bool, whether the post has an embedding.
+        report: counts of what was left out, and why.
+    """
+
+    matrix: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    report: EmbeddingReport
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.matrix.shape[1]
+
+    @classmethod
+    def load(cls, path: Path | str, vocabulary: Vocabulary, width: int | None = None) -> Self:
+        """Read the embeddings of a log's posts.
+
+        Args:
+            path: an ``.npz`` file or a Parquet file with one id column, whose name ends with
+                ``_id``, and ``embedding`` ([N, W], or lists of W numbers); or a folder with a
+                ``post_embeddings.parquet``.
+            vocabulary: of the log's items. Of posts that share a hashed index the last one's
+                embedding is taken.
+            width: what W must be; None for any.
+
+        Raises:
+            DataError: the file is missing, damaged or of another layout or width, or none of its
+                ids is in the log.
+        """
+        file = embeddings_file(path)
+        ids, embeddings = read_embeddings(file)
+        if width is not None and embeddings.shape[1] != width:
+            raise DataError(
+                f"{file} has embeddings of width {embeddings.shape[1]}, expected {width}; give "
+                "the file the model was trained with, or train a model on this one."
+            )
+        first = ids.is_first_distinct().to_numpy()
+        raw = ids.cast(vocabulary.table.schema[RAW], strict=False)  # null where it does not fit
+        index = vocabulary.indices(raw).to_numpy()
+        in_log = first & (index > 0)
+        if not in_log.any():
+            raise DataError(
+                f"none of the {len(ids)} ids of {file} (such as {ids[0]!r}) is a post of the log "
+                f"(such as {_example(vocabulary)!r}); give the embeddings of this log's posts."
+            )
+        rows = np.flatnonzero(in_log)
+        vectors = embeddings[rows].astype(np.float32)
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))
+        norm = np.linalg.norm(np.where(finite[:, None], vectors, 0).astype(np.float64), axis=1)
+        usable = norm > 0
+        matrix = np.zeros((vocabulary.size, embeddings.shape[1]), np.float32)
+        matrix[index[rows[usable]]] = vectors[usable] / norm[usable, None]
+        known = np.zeros(vocabulary.size, bool)
+        known[index[rows[usable]]] = True
+        posts = vocabulary.table.height
+        report = EmbeddingReport(
+            posts=posts,
+            known=int(usable.sum()),
+            without_embedding=posts - len(rows),
+            not_finite=int((~finite).sum()),
+            zero_norm=int((finite & ~usable).sum()),
+            duplicates=int((~first).sum()),
+            not_in_log=int((first & (index == 0)).sum()),
+        )
+        return cls(matrix, known, report)
+
+
+def write_post_embeddings(
+    path: Path, ids: pl.Series | NDArray, embeddings: NDArray[np.floating]
+) -> None:
+    """Write embeddings as Parquet: ``item_id`` and ``embedding``.
+
+    Args:
+        path: file to write.
+        ids: [N] raw ids, as in the log.
+        embeddings: [N, W], written in their own type.
+    """
+    count, width = embeddings.shape
+    flat = pa.array(np.ascontiguousarray(embeddings).reshape(-1))
+    table = pa.table(
+        {
+            Column.ITEM: pl.Series(ids).to_arrow(),
+            EMBEDDING: pa.FixedSizeListArray.from_arrays(flat, width),
+        }
+    )
+    assert table.num_rows == count
+    pq.write_table(table, path, compression="zstd")
+
+
+def embeddings_file(path: Path | str) -> Path:
+    """The file behind a path: the file itself, or the one a folder of embeddings holds."""
+    file = Path(path)
+    return file / POST_EMBEDDINGS_FILE if file.is_dir() else file
+
+
+def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
+    """Ids [N], int64 or text, and embeddings [N, W] of a file, as they stand in it.
+
+    Raises:
+        DataError: the file is missing, damaged or of another layout.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"{path} is missing; give an .npz or Parquet file of post embeddings, or a folder "
+            f"with a {POST_EMBEDDINGS_FILE}."
+        )
+    try:
+        ids, embeddings = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} is no readable .npz or Parquet file ({str(error).splitlines()[0]}); write it "
+            "again."
+        ) from error
+    if embeddings.ndim != 2 or len(ids) != len(embeddings) or not embeddings.size:
+        raise DataError(
+            f"{path} holds {len(ids)} ids and embeddings of shape {embeddings.shape}; expected "
+            "one row of numbers per id."
+        )
+    if not (np.issubdtype(embeddings.dtype, np.floating) or embeddings.dtype.kind in "iu"):
+        raise DataError(f"{path}, {EMBEDDING}: expected numbers, found {embeddings.dtype}.")
+    return _checked_ids(path, ids), embeddings
+
+
+def _checked_ids(path: Path, ids: pl.Series) -> pl.Series:
+    """The ids as int64 or text."""
+    if ids.dtype in (pl.Categorical, pl.Enum):
+        ids = ids.cast(pl.String)
+    if ids.dtype != pl.String and not ids.dtype.is_integer():
+        raise DataError(
+            f"{path} has ids of type {ids.dtype}; ids are whole numbers or text: convert the "
+            "column."
+        )
+    if ids.null_count():
+        raise DataError(
+            f"{path} has {ids.null_count()} rows without an id; give each its post's id, or leave "
+            "it out."
+        )
+    typed = ids if ids.dtype == pl.String else ids.cast(pl.Int64, strict=False)
+    if typed.null_count():
+        too_large = ids.filter(typed.is_null())[0]
+        raise DataError(f"{path} has the id {too_large}, more than 64 bits with a sign can hold.")
+    return typed
+
+
+def _read_npz(path: Path) -> tuple[pl.Series, NDArray]:
+    with np.load(path) as arrays:
+        id_name = _id_name(path, list(arrays))
+        return pl.Series(arrays[id_name]), arrays[EMBEDDING]
+
+
+def _read_parquet(path: Path) -> tuple[pl.Series, NDArray]:
+    with pq.ParquetFile(path) as file:
+        id_name = _id_name(path, file.schema_arrow.names)
+        table = file.read([id_name, EMBEDDING])
+    kind = table.schema.field(EMBEDDING).type
+    is_lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(is_kind(kind) for is_kind in is_lists):
+        raise DataError(f"{path}, {EMBEDDING}: expected lists of numbers, found {kind}.")
+    table = table.filter(pc.is_valid(table[EMBEDDING]))  # null: no embedding
+    lengths = pc.list_value_length(table[EMBEDDING]).to_numpy()
+    if not len(lengths):
+        raise DataError(f"{path} holds no embedding; write it again.")
+    other = np.flatnonzero(lengths != lengths[0])
+    if len(other):
+        raise DataError(
+            f"{path}, row {other[0]}: an embedding of width {lengths[other[0]]} among those of "
+            f"width {lengths[0]}; all must have the same."
+        )
+    values = pc.list_flatten(table[EMBEDDING]).to_numpy()
+    ids = pl.from_arrow(table[id_name])
+    assert isinstance(ids, pl.Series)
+    return ids, values.reshape(len(lengths), -1)
+
+
+def _id_name(path: Path, names: list[str]) -> str:
+    """The name of the ids; ``item_id`` where several could be meant."""
+    ids = [name for name in names if name.endswith(_ID_SUFFIX)]
+    ids = [Column.ITEM] if Column.ITEM in ids else ids
+    if len(ids) != 1 or EMBEDDING not in names:
+        raise DataError(f"{path} has {', '.join(names) or 'nothing'}; expected {_NEEDED}.")
+    return ids[0]
+
+
+def _example(vocabulary: Vocabulary) -> object:
+    return vocabulary.table[RAW].head(1).to_list()[0]

@@ -1,0 +1,249 @@
+"""Reading Parquet and CSV files in chunks; a file that cannot be read is one sentence."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from recsys.core.errors import DataError
+
+DEFAULT_CHUNK_ROWS = 500_000
+PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
+CSV_SUFFIXES = frozenset({".csv", ".tsv"})
+
+_CSV_BLOCK_BYTES = 1 << 24
+
+
+def data_files(path: Path, setting: str = "path") -> list[Path]:
+    """The data files behind ``path``: the file itself, or those of a folder in name order.
+
+    Args:
+        path: a file or a folder.
+        setting: the key that has this value, for the sentence.
+
+    Raises:
+        DataError: there is nothing there, or nothing that is Parquet or CSV.
+    """
+    if path.is_file():
+        if path.suffix.lower() not in PARQUET_SUFFIXES | CSV_SUFFIXES:
+            raise DataError(
+                f"{path} is neither Parquet (.parquet) nor CSV (.csv, .tsv); "
+                "give a file with one of these endings."
+            )
+        return [path]
+    if not path.is_dir():
+        looked_for = ""
+        if setting == "path":  # of a log alone: other files are where their key says
+            looked_for = (
+                " It is looked for from the current folder, then below data_dir=, else "
+                "RECSYS_DATA_DIR, else ./data."
+            )
+        raise DataError(
+            f"{path} does not exist; give {setting}= a Parquet or CSV file or a folder.{looked_for}"
+        )
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in PARQUET_SUFFIXES | CSV_SUFFIXES and file.is_file()
+    )
+    if not files:
+        raise DataError(
+            f"{path} holds no .parquet, .csv or .tsv file; give {setting}= another folder."
+        )
+    return files
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns a file has.
+
+    Raises:
+        DataError: the file is empty or damaged.
+    """
+    if path.suffix.lower() in PARQUET_SUFFIXES:
+        return list(_open_parquet(path).schema_arrow.names)
+    return _csv_header(path)
+
+
+def read_chunks(
+    path: Path, columns: Iterable[str] | None = None, chunk_rows: int = DEFAULT_CHUNK_ROWS
+) -> Iterator[pl.DataFrame]:
+    """Read a file piece by piece.
+
+    Args:
+        path: a Parquet file, whose types are kept, or a CSV file, whose columns all come as
+            strings (an empty field is null): what a column should be, the caller knows.
+        columns: columns to read; all of them where ``None``.
+        chunk_rows: rows per piece of a Parquet file; CSV comes in pieces of 16 MB.
+
+    Raises:
+        DataError: the file is empty, damaged, not UTF-8, or lacks a column.
+    """
+    wanted = None if columns is None else list(columns)
+    present = column_names(path)
+    for name in wanted or ():
+        if name not in present:
+            raise DataError(
+                f"{path} has no column {name} (it has {', '.join(present)}); "
+                "add the column or name the one that holds it."
+            )
+    if path.suffix.lower() in PARQUET_SUFFIXES:
+        yield from _read_parquet(path, wanted, chunk_rows)
+    else:
+        yield from _read_csv(path, wanted or present, present)
+
+
+def read_table(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Read columns of a whole file that fits into memory, in the given types.
+
+    Raises:
+        DataError: as ``read_chunks``, and where a value does not fit its type.
+    """
+    chunks = list(read_chunks(path, schema))
+    if not chunks:
+        return pl.DataFrame(schema=schema)
+    table = pl.concat(chunks)
+    for name, dtype in schema.items():
+        typed = cast_column(table[name], dtype)
+        if typed.null_count() > table[name].null_count():
+            bad = table[name].filter(typed.is_null() & table[name].is_not_null())[0]
+            raise DataError(
+                f"{path}, column {name}: {bad!r} is not {describe_type(dtype)}; correct the file "
+                "or fetch it again from its owners."
+            )
+        table = table.with_columns(typed)
+    return table
+
+
+def cast_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Cast, with null where a value does not fit; text like ``12.0`` is a whole number."""
+    if column.dtype == pl.String() and dtype.is_integer():
+        whole = column.cast(dtype, strict=False)
+        if whole.null_count() == column.null_count():
+            return whole
+        number = column.cast(pl.Float64(), strict=False)
+        floored = pl.select(pl.when(number == number.floor()).then(number)).to_series()
+        return whole.fill_null(floored.cast(dtype, strict=False)).alias(column.name)
+    return column.cast(dtype, strict=False)
+
+
+def cast_or_refuse(where: str, column: pl.Series, dtype: pl.DataType, unit: str = "") -> pl.Series:
+    """Cast like ``cast_column``, but a column of another kind altogether is one sentence.
+
+    Args:
+        where: the file, for the sentence.
+        column: of text, numbers or nulls.
+        dtype: what it should be.
+        unit: of its values, for the sentence, for example ``" of seconds"``.
+
+    Raises:
+        DataError: more than half of the values do not fit.
+    """
+    castable = column.dtype.is_numeric() or column.dtype in (pl.String(), pl.Null())
+    castable |= dtype == pl.String() and column.dtype in (pl.Categorical, pl.Enum)
+    typed = (
+        cast_column(column, dtype)
+        if castable
+        else pl.repeat(None, len(column), dtype=dtype, eager=True).alias(column.name)
+    )
+    misfits = typed.null_count() - column.null_count()
+    if 2 * misfits > len(column) - column.null_count():
+        example = column.filter(typed.is_null() & column.is_not_null())[0]
+        raise DataError(
+            f"{where}, column {column.name}: expected {describe_type(dtype)}{unit}, found "
+            f"{column.dtype} values such as {example!r}; convert the column."
+        )
+    return typed
+
+
+def describe_type(dtype: pl.DataType) -> str:
+    """A type in words."""
+    if dtype.is_integer():
+        return "a whole number"
+    return "a number" if dtype.is_numeric() else f"of type {dtype}"
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes); write the file again or remove it.")
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _damaged_parquet(path, error) from error
+
+
+def _damaged_parquet(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is not a complete Parquet file ({str(error).splitlines()[0].rstrip('.')}); "
+        "it was cut off or damaged: copy or write it again."
+    )
+
+
+def _read_parquet(path: Path, columns: list[str] | None, chunk_rows: int) -> Iterator[pl.DataFrame]:
+    with _open_parquet(path) as file:
+        batches = file.iter_batches(batch_size=chunk_rows, columns=columns)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise _damaged_parquet(path, error) from error
+            if batch is None:
+                return
+            frame = pl.from_arrow(pa.Table.from_batches([batch]))
+            assert isinstance(frame, pl.DataFrame)
+            yield frame
+
+
+def _csv_delimiter(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def _csv_header(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        line = file.readline().removeprefix(codecs.BOM_UTF8)
+    if not line.strip():
+        raise DataError(f"{path} is empty; its first line should name the columns.")
+    try:
+        return next(csv.reader([line.decode()], delimiter=_csv_delimiter(path)))
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
+
+
+def _not_utf8(path: Path) -> DataError:
+    return DataError(
+        f"{path} is not UTF-8 text; convert it, for example with "
+        f"`iconv -f latin1 -t utf-8 {path.name} > utf8_{path.name}`."
+    )
+
+
+def _read_csv(path: Path, columns: list[str], present: list[str]) -> Iterator[pl.DataFrame]:
+    convert = pa.csv.ConvertOptions(
+        column_types={name: pa.string() for name in present},
+        include_columns=columns,
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    try:
+        with pa.csv.open_csv(
+            path,
+            read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
+            parse_options=pa.csv.ParseOptions(delimiter=_csv_delimiter(path)),
+            convert_options=convert,
+        ) as reader:
+            for batch in reader:
+                frame = pl.from_arrow(pa.Table.from_batches([batch]))
+                assert isinstance(frame, pl.DataFrame)
+                yield frame
+    except pa.ArrowInvalid as error:
+        if "UTF8" in str(error) or "UTF-8" in str(error):
+            raise _not_utf8(path) from error
+        raise DataError(
+            f"{path} is not a table of comma-separated values ({str(error).splitlines()[0]}); "
+            "correct the line or write the file again."
+        ) from error

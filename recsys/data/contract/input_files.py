@@ -1,0 +1,76 @@
+"""The files a data set was prepared from, known by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from recsys.core.durable import replace_file
+from recsys.core.errors import DataError
+from recsys.core.progress import track
+
+FILE_NAME = "inputs.json"
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file as it was read.
+
+    Attributes:
+        name: path below the folder that all files share, which may be another on another machine.
+        size: in bytes.
+        modified: time of its last change, in ns.
+        digest: BLAKE2b of its content, 16 bytes in hexadecimal.
+    """
+
+    name: str
+    size: int
+    modified: int
+    digest: str
+
+
+def describe_files(paths: Sequence[Path], known: Iterable[InputFile]) -> tuple[InputFile, ...]:
+    """Describe files, reading those that are not ``known`` by name, size and time of change.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    if not paths:  # a frame that is in memory
+        return ()
+    digests = {(file.name, file.size, file.modified): file.digest for file in known}
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    marks = {path: _mark(path, shared) for path in paths}
+    unknown = [path for path in paths if marks[path] not in digests]
+    if unknown:
+        for path in track(unknown, "Reading input files"):
+            digests[marks[path]] = _digest(path)
+    return tuple(InputFile(*marks[path], digests[marks[path]]) for path in paths)
+
+
+def load_input_files(folder: Path) -> tuple[InputFile, ...]:
+    """What ``save_input_files`` has written to ``folder``; nothing where it was never."""
+    file = folder / FILE_NAME
+    return tuple(InputFile(**one) for one in json.loads(file.read_text())) if file.is_file() else ()
+
+
+def save_input_files(files: Sequence[InputFile], folder: Path) -> None:
+    """Write ``inputs.json`` into ``folder``, in one step."""
+    content = json.dumps([asdict(file) for file in files], indent=1) + "\n"
+    replace_file(folder / FILE_NAME, content.encode())
+
+
+def _mark(path: Path, shared: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return path.relative_to(shared).as_posix(), stat.st_size, stat.st_mtime_ns
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,95 @@
+"""The description of a prepared data set, written as ``dataset.json`` beside its stores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recsys.core.errors import DataError
+from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
+
+FORMAT_VERSION = 1
+FILE_NAME = "dataset.json"
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """What a prepared data set holds and how it was made.
+
+    Attributes:
+        name: name of the data set, part of every metric's protocol.
+        source: adapter that read it.
+        tasks: labels of the request rows, in the order of the label columns.
+        features: backbone inputs; per side and kind their order is the column order of the
+            feature arrays. The ids of user, item, author and topic are categorical features too.
+        vocabulary_sizes: per id column (``user``, ``item``, ``author``, ``topic``) the number of
+            indices, the unknown id 0 included.
+        surfaces: names of the ``surface`` codes; media_types likewise.
+        split_bounds: per split ``[first, last)`` request time in ms.
+        counts: events, requests and rows, by name.
+        rejected: rows that could not be used, by reason.
+        fingerprint: hash of the preparation's configuration and input files.
+        preparation: the configuration the data set was prepared with.
+    """
+
+    name: str
+    source: str
+    tasks: tuple[Task, ...]
+    features: tuple[Feature, ...]
+    vocabulary_sizes: dict[str, int]
+    surfaces: tuple[str, ...]
+    media_types: tuple[str, ...]
+    split_bounds: dict[str, tuple[int, int]]
+    counts: dict[str, int]
+    rejected: dict[str, int]
+    fingerprint: str
+    preparation: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def select(self, side: FeatureSide, kind: FeatureKind) -> tuple[Feature, ...]:
+        """The features of one side and kind, in column order."""
+        return tuple(f for f in self.features if f.side == side and f.kind == kind)
+
+    def save(self, folder: Path) -> None:
+        """Write ``dataset.json`` into ``folder``."""
+        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> DatasetManifest:
+        """Read ``dataset.json`` from ``folder``.
+
+        Raises:
+            DataError: the folder is no prepared data set or was written by another format version.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            why = f"no {FILE_NAME} in it" if folder.is_dir() else "the folder does not exist"
+            raise DataError(
+                f"{folder} is not a prepared data set ({why}); make one with `recsys data prepare`."
+            )
+        try:
+            content = json.loads(path.read_text())
+            version = content.get("format_version")
+        except (ValueError, AttributeError) as error:
+            raise DataError(
+                f"{path} is damaged ({error}); prepare the data set again with "
+                "`recsys data prepare`."
+            ) from error
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{path} has format version {version}, this release reads "
+                f"version {FORMAT_VERSION}; prepare the data set again with `recsys data prepare`."
+            )
+        content["tasks"] = tuple(
+            Task(task["name"], TaskKind(task["kind"])) for task in content["tasks"]
+        )
+        content["features"] = tuple(
+            Feature(f["name"], FeatureSide(f["side"]), FeatureKind(f["kind"]), f["cardinality"])
+            for f in content["features"]
+        )
+        content["surfaces"] = tuple(content["surfaces"])
+        content["media_types"] = tuple(content["media_types"])
+        content["split_bounds"] = {k: tuple(v) for k, v in content["split_bounds"].items()}
+        return cls(**content)

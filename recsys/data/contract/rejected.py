@@ -1,0 +1,107 @@
+"""Rows that cannot be used: counted by reason and written aside."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.data.contract.files import describe_type
+
+REASON = "rejection_reason"
+DETAIL = "rejection_detail"
+
+
+class Misfits:
+    """Notes, per row of a chunk, the first value that does not fit its column's type.
+
+    Args:
+        rows: number of rows.
+    """
+
+    def __init__(self, rows: int) -> None:
+        nothing = pl.repeat(None, rows, dtype=pl.String, eager=True)
+        self._notes = pl.DataFrame({REASON: nothing, DETAIL: nothing})
+
+    def note(self, name: str, raw: pl.Series, typed: pl.Series) -> None:
+        """Note where ``typed`` has lost a value of ``raw``.
+
+        Args:
+            name: of the column, as it stands in the reason.
+            raw: the column as it was read.
+            typed: the same after a cast that makes misfits null.
+        """
+        if typed.null_count() == raw.null_count():
+            return
+        misfit = typed.is_null() & raw.is_not_null()
+        first = misfit & self._notes[REASON].is_null()
+        reason = pl.lit(f"{name} is not {describe_type(typed.dtype)}")
+        self._notes = self._notes.select(
+            pl.when(first).then(reason).otherwise(REASON).alias(REASON),
+            pl.when(first).then(raw.cast(pl.String)).otherwise(DETAIL).alias(DETAIL),
+        )
+
+    @property
+    def columns(self) -> list[pl.Series]:
+        """``rejection_reason`` and ``rejection_detail``, null where everything fits."""
+        return self._notes.get_columns()
+
+
+class RejectedRows:
+    """Collects rejected rows in ``folder``, one Parquet file per reason, every value as text.
+
+    Args:
+        folder: where the files go; made when the first row comes.
+
+    Attributes:
+        counts: rejected rows by reason.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts: dict[str, int] = {}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def add(self, rows: pl.DataFrame, reason: str | None = None) -> None:
+        """Write rows aside.
+
+        Args:
+            rows: the rows, with their reason in the column ``rejection_reason`` unless given.
+            reason: one reason for all of them.
+        """
+        if rows.is_empty():
+            return
+        if reason is not None:
+            rows = rows.with_columns(pl.lit(reason).alias(REASON))
+        if DETAIL not in rows.columns:
+            rows = rows.with_columns(pl.lit(None, pl.String).alias(DETAIL))
+        for part in rows.partition_by(REASON):
+            self.count(part[REASON][0], part.height)
+            self._write(part[REASON][0], part)
+
+    def count(self, reason: str, rows: int) -> None:
+        """Count rows that need not be written aside."""
+        if rows:
+            self.counts[reason] = self.counts.get(reason, 0) + rows
+
+    def close(self) -> None:
+        """Finish the files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _write(self, reason: str, rows: pl.DataFrame) -> None:
+        table = rows.select(pl.all().cast(pl.String)).to_arrow()
+        writer = self._writers.get(reason)
+        if writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            name = re.sub(r"[^a-z0-9]+", "_", reason.lower()).strip("_")
+            writer = pq.ParquetWriter(self.folder / f"{name}.parquet", table.schema)
+            self._writers[reason] = writer
+        missing = [name for name in writer.schema.names if name not in table.schema.names]
+        for name in missing:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.large_string()))
+        writer.write_table(table.select(writer.schema.names).cast(writer.schema))

@@ -1,0 +1,115 @@
+"""The Lightning DataModule of request-level models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.core.errors import ConfigError
+from recsys.core.progress import track
+from recsys.data.batches.request_reader import RequestDataset
+from recsys.data.batches.requests import RequestBatch
+from recsys.data.loaders.sampling import BatchBounds, RequestBatchSampler
+from recsys.data.loaders.split import BatchLoader, SplitDataModule, use_one_thread
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.timelines import DEFAULT_MAX_EVENTS
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How requests are read and put into batches.
+
+    Attributes:
+        gap_hours: time between a history's cutoff and the request (DV365 §2.3.1).
+        max_events: newest events read per timeline (DV365 §3.1).
+        batch_requests: requests per batch, one more at most.
+        batch_events: events per batch, both timelines; one history more at most.
+        shuffle_window: requests among which those of similar history length form batches.
+        seed: with the epoch it decides the order of training.
+        num_workers: processes that build batches beside the training; 0 builds them in between.
+        request_grouping: rows of a request share one history; with False each row has its own.
+        without_timelines: every history is empty, for baselines without timelines.
+        pin_memory: batches lie in page-locked memory, for copies to a GPU.
+    """
+
+    gap_hours: float = 24.0
+    max_events: int = DEFAULT_MAX_EVENTS
+    batch_requests: int = 64
+    batch_events: int = 2_000_000
+    shuffle_window: int = 16_384
+    seed: int = 0
+    num_workers: int = 0
+    request_grouping: bool = True
+    without_timelines: bool = False
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        for name in ("batch_requests", "batch_events", "shuffle_window"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least 1.")
+        for name in ("gap_hours", "max_events", "num_workers"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}, it must not be negative.")
+
+
+class RequestDataModule(SplitDataModule):
+    """Yields ``RequestBatch``: fit to train, choose to validate, report to test."""
+
+    def __init__(self, config: LoaderConfig, dataset: PreparedDataset) -> None:
+        super().__init__()
+        self.config = config
+        self.dataset = dataset
+
+    def loader(self, split: str, *, shuffle: bool) -> BatchLoader:
+        """Batches of one split, this rank's share of them.
+
+        Raises:
+            ConfigError: the trainer would shard the batches once more.
+        """
+        config = self.config
+        requests = self._requests(split)
+        rank, num_ranks = self._place()
+        sampler = RequestBatchSampler(
+            requests.num_events(),
+            BatchBounds(config.batch_requests, config.batch_events),
+            shuffle=shuffle,
+            window=config.shuffle_window,
+            seed=config.seed,
+            rank=rank,
+            num_ranks=num_ranks,
+        )
+        return BatchLoader(
+            requests,
+            batch_size=None,  # the sampler gives whole batches
+            sampler=sampler,
+            num_workers=config.num_workers,
+            pin_memory=config.pin_memory,
+            worker_init_fn=use_one_thread,
+        )
+
+    def sample(self, split: str, count: int) -> Iterator[RequestBatch]:
+        """Batches of at most ``count`` requests spread evenly over a split, the same on all ranks.
+
+        (Of rows, where rows are not grouped.)
+        """
+        requests = self._requests(split)
+        count = min(count, len(requests))
+        positions = np.arange(count) * len(requests) // max(count, 1)
+        batches = range(0, count, self.config.batch_requests)
+        for first in track(batches, f"Sampling requests of {split}"):
+            yield requests[positions[first : first + self.config.batch_requests]]
+
+    def _requests(self, split: str) -> RequestDataset:
+        config = self.config
+        return RequestDataset(
+            self.dataset,
+            split,
+            gap_hours=config.gap_hours,
+            max_events=config.max_events,
+            request_grouping=config.request_grouping,
+            without_timelines=config.without_timelines,
+        )

@@ -1,0 +1,154 @@
+"""Feature columns to arrays: categories to indices, numbers standardised.
+
+Everything that is learned from the data (which categories there are, mean and standard deviation)
+is learned from what is known by the end of the fit period.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.data.contract.schema import Feature, FeatureKind
+
+ENCODING_FILE = "encoding.json"
+
+
+@dataclass
+class Moments:
+    """Count, sum and sum of squares of a number, gathered chunk by chunk."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, values: pl.Series) -> None:
+        """Take in values; nulls and non-finite values are left out."""
+        numbers = values.cast(pl.Float64).drop_nulls()
+        numbers = numbers.filter(numbers.is_finite())
+        self.count += len(numbers)
+        self.total += float(numbers.sum())
+        self.squares += float((numbers * numbers).sum())
+
+    @property
+    def mean_and_std(self) -> tuple[float, float]:
+        """Mean and population standard deviation; 0 and 1 without values, 1 for a constant."""
+        if self.count == 0:
+            return 0.0, 1.0
+        mean = self.total / self.count
+        variance = max(self.squares / self.count - mean * mean, 0.0)
+        std = math.sqrt(variance)
+        return mean, std if std > 1e-6 * max(1.0, abs(mean)) else 1.0
+
+
+@dataclass
+class FeatureEncoding:
+    """How the features of a data set become arrays; written beside them.
+
+    Attributes:
+        categories: per categorical feature its values in the order of their indices, from 1.
+        dense: per dense feature the mean and standard deviation it is standardised with.
+    """
+
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    dense: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def fit(self, features: Sequence[Feature], frames: Iterable[pl.DataFrame]) -> None:
+        """Learn categories and moments from frames that hold the features' columns."""
+        values: dict[str, set[str]] = {}
+        moments: dict[str, Moments] = {}
+        for feature in features:
+            if feature.kind is FeatureKind.CATEGORICAL:
+                values[feature.name] = set()
+            else:
+                moments[feature.name] = Moments()
+        for frame in frames:
+            for name, seen in values.items():
+                seen.update(frame[name].unique().drop_nulls().cast(pl.String))
+            for name, moment in moments.items():
+                moment.add(frame[name])
+        for name, seen in values.items():
+            self.categories[name] = sorted(seen, key=_natural_order)
+        for name, moment in moments.items():
+            self.dense[name] = moment.mean_and_std
+
+    def cardinality(self, name: str) -> int:
+        """The number of indices of a categorical feature, 0 for unknown included."""
+        return len(self.categories[name]) + 1
+
+    def encode(self, column: pl.Series, feature: Feature) -> pl.Series:
+        """Indices (int32, 0 for null and for what the fit period does not have), or numbers.
+
+        Numbers are standardised float32; null and non-finite values become 0, the mean.
+        """
+        if feature.kind is FeatureKind.CATEGORICAL:
+            values = self.categories[feature.name]
+            return column.cast(pl.String).replace_strict(
+                values, range(1, len(values) + 1), default=0, return_dtype=pl.Int32
+            )
+        mean, std = self.dense[feature.name]
+        numbers = column.cast(pl.Float64)
+        standardised = (numbers - mean) / std
+        known = pl.Series(standardised).is_finite().fill_null(False)
+        return (
+            pl.select(pl.when(known).then(standardised).otherwise(0.0).cast(pl.Float32))
+            .to_series()
+            .alias(column.name)
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write ``encoding.json`` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ENCODING_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> FeatureEncoding:
+        """Read ``encoding.json`` from ``folder``."""
+        content = json.loads((folder / ENCODING_FILE).read_text())
+        dense = {name: (mean, std) for name, (mean, std) in content["dense"].items()}
+        return cls(content["categories"], dense)
+
+
+def side_arrays(
+    table: pl.DataFrame,
+    size: int,
+    ids: Sequence[tuple[Feature, pl.Series]],
+    features: Sequence[Feature],
+    encoding: FeatureEncoding,
+) -> dict[FeatureKind, NDArray]:
+    """The arrays of one side, one row per index; ids without a row in ``table`` get zeros.
+
+    Args:
+        table: ``index`` and the columns of ``features``, one row per known id.
+        size: number of indices.
+        ids: id features and their index for each row of ``table``, the first columns.
+        features: the other features, in column order.
+        encoding: learned from the fit period.
+
+    Returns:
+        ``categorical`` [size, F] int32 and ``dense`` [size, D] float32.
+    """
+    by_kind: dict[FeatureKind, list[pl.Series]] = {kind: [] for kind in FeatureKind}
+    by_kind[FeatureKind.CATEGORICAL] += [column for _, column in ids]
+    for feature in features:
+        by_kind[feature.kind].append(encoding.encode(table[feature.name], feature))
+    rows = table["index"].to_numpy()
+    arrays = {}
+    for kind, dtype in ((FeatureKind.CATEGORICAL, np.int32), (FeatureKind.DENSE, np.float32)):
+        array = np.zeros((size, len(by_kind[kind])), dtype)
+        for position, column in enumerate(by_kind[kind]):
+            array[rows, position] = column.to_numpy()
+        arrays[kind] = array
+    return arrays
+
+
+def _natural_order(value: str) -> tuple[bool, int, str]:
+    """Numbers by value before words, so that 2 comes before 10."""
+    return (False, int(value), value) if value.lstrip("-").isdecimal() else (True, 0, value)

@@ -1,0 +1,224 @@
+"""The first pass over a source: bad rows set apart, good ones set down by user, ids collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+
+from recsys.core.errors import DataError
+from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP, split_rows
+from recsys.data.contract.rejected import REASON, RejectedRows
+from recsys.data.contract.schema import ACTION_TYPES, ID_COLUMNS, LOG_SCHEMA, Column
+from recsys.data.prepare.spill import PartitionSpill
+from recsys.data.stores.vocabulary import FirstSeen
+
+UNKNOWN_NAME = "unknown"
+DUPLICATE = "duplicated row"
+#: Rows with this reason are counted, not written aside.
+NOT_LATER = "not after the last event of the data set"
+
+_MAX_NAMES = 127  # codes are int8; one of them is unknown
+_EVENTS = "events"
+_REQUESTS = "requests"
+
+
+class CodeBook:
+    """Names to codes in order of appearance; code 0 is ``unknown``.
+
+    Args:
+        column: whose names they are.
+        names: names that have their code already.
+    """
+
+    def __init__(self, column: str, names: Iterable[str] = (UNKNOWN_NAME,)) -> None:
+        self.column = column
+        self.names = list(names)
+
+    def encode(self, values: pl.Series) -> pl.Series:
+        """The code of each value, int8; new names get the next codes.
+
+        Raises:
+            DataError: there are more than 127 names.
+        """
+        new = values.drop_nulls().unique(maintain_order=True)
+        self.names += [name for name in new if name not in self.names]
+        if len(self.names) > _MAX_NAMES:
+            raise DataError(
+                f"column {self.column} has more than {_MAX_NAMES} different values "
+                f"(such as {self.names[-1]!r}); merge rare ones before preparing the log."
+            )
+        codes = range(len(self.names))
+        return values.replace_strict(self.names, codes, default=0, return_dtype=pl.Int8)
+
+    def decode(self, codes: pl.Series) -> pl.Series:
+        """The name of each code; null for unknown."""
+        names = [None if name == UNKNOWN_NAME else name for name in self.names]
+        return codes.replace_strict(range(len(names)), names, return_dtype=pl.String)
+
+
+class Intake:
+    """Takes in events and request rows and sets them down by user.
+
+    Args:
+        folder: for temporary files.
+        num_partitions: number of user partitions.
+        rejected: where bad rows go.
+        surfaces: names that have their code already; media_types likewise.
+        after: only events after this moment (ms) are taken in; the others, good and bad,
+            are counted as rejected.
+
+    Attributes:
+        seen: per id column the ids and when each was first seen.
+        num_events: rows set down, duplicates included.
+        last_timestamp: of any event taken in, ms.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        num_partitions: int,
+        rejected: RejectedRows,
+        surfaces: Iterable[str] = (UNKNOWN_NAME,),
+        media_types: Iterable[str] = (UNKNOWN_NAME,),
+        after: int | None = None,
+    ) -> None:
+        self.num_partitions = num_partitions
+        self.rejected = rejected
+        self.surfaces = CodeBook(Column.SURFACE, surfaces)
+        self.media_types = CodeBook(Column.MEDIA_TYPE, media_types)
+        self.after = after
+        self.seen = {name: FirstSeen() for name in ID_COLUMNS}
+        self.num_events = 0
+        self.last_timestamp = 0
+        self._actions = CodeBook(Column.ACTION_TYPE, ACTION_TYPES)
+        self._events = PartitionSpill(folder / _EVENTS, Column.USER, num_partitions)
+        self._requests = PartitionSpill(folder / _REQUESTS, Column.USER, num_partitions)
+        self._attributes: list[pl.DataFrame] = []
+
+    def add_events(self, frame: pl.DataFrame) -> None:
+        """Take in a chunk of the interaction log."""
+        if self.after is not None:
+            # most of them are in the data set or were rejected when it was made, so they are
+            # neither checked nor written again: the log they stand in is copy enough
+            is_old = pl.col(Column.TIMESTAMP).is_between(FIRST_TIMESTAMP, self.after)
+            later = frame.filter(is_old.not_() | is_old.is_null())
+            self.rejected.count(NOT_LATER, frame.height - later.height)
+            frame = later
+        good, bad = split_rows(frame)
+        self.rejected.add(bad)
+        if good.is_empty():
+            return
+        for name in ID_COLUMNS:
+            self.seen[name].add(good[name], good[Column.TIMESTAMP])
+        self._note_attributes(good)
+        self.num_events += good.height
+        self.last_timestamp = max(self.last_timestamp, int(good[Column.TIMESTAMP].max()))  # type: ignore[arg-type]
+        self._events.add(
+            good.with_columns(book.encode(good[book.column]) for book in self._code_books())
+        )
+
+    def add_requests(self, frame: pl.DataFrame) -> None:
+        """Take in request rows as a source gives them."""
+        time = pl.col(Column.REQUEST_TIME)
+        reason = pl.coalesce(
+            *(
+                pl.when(pl.col(name).is_null()).then(pl.lit(f"request row: {name} is null"))
+                for name in (Column.USER, Column.ITEM, Column.REQUEST_TIME)
+            ),
+            pl.when(~time.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1)).then(
+                pl.lit("request row: request_time is out of range")
+            ),
+        )
+        frame = frame.with_columns(reason.alias(REASON))
+        self.rejected.add(frame.filter(pl.col(REASON).is_not_null()))
+        good = frame.filter(pl.col(REASON).is_null()).drop(REASON)
+        for name in (Column.USER, Column.ITEM):
+            self.seen[name].add(good[name], good[Column.REQUEST_TIME])
+        self._requests.add(good)
+
+    def finish_events(self) -> None:
+        """All events are in."""
+        self._events.finish()
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether any request row was taken in."""
+        return self._requests.schema is not None
+
+    def finish_requests(self) -> None:
+        """All request rows are in."""
+        self._requests.finish()
+
+    def read_events(self, partition: int) -> pl.DataFrame | None:
+        """The events of a partition's users in log order, names as strings, duplicates dropped.
+
+        They are written aside the first time; the events stay on the disk until ``drop_events``.
+        """
+        frame = self._events.read(partition)
+        if frame is None:
+            return None
+        unique, again = _parted(frame)
+        self.rejected.add(self._decoded(again), f"event: {DUPLICATE}")
+        return self._decoded(unique)
+
+    def drop_events(self, partition: int) -> None:
+        """Free the disk space of a partition's events."""
+        self._events.remove(partition)
+
+    def read_requests(self, partition: int) -> pl.DataFrame | None:
+        """The request rows of a partition's users in the order they came."""
+        return self._requests.read(partition)
+
+    def remove_duplicated_requests(self) -> None:
+        """Write request rows aside that are in there twice."""
+        for partition in range(self.num_partitions):
+            frame = self._requests.read(partition)
+            if frame is None:
+                continue
+            unique, again = _parted(frame)
+            if not again.is_empty():
+                self.rejected.add(again, f"request row: {DUPLICATE}")
+                self._requests.remove(partition)
+                self._requests.add(unique)
+        self._requests.finish()
+
+    def attributes(self) -> pl.DataFrame:
+        """``item_id``, ``author_id``, ``topic_id``: what the events say about each item first."""
+        if not self._attributes:
+            names = (Column.ITEM, Column.AUTHOR, Column.TOPIC)
+            return pl.DataFrame(schema={name: LOG_SCHEMA[name] for name in names})
+        return _first_known(pl.concat(self._attributes, how="vertical_relaxed"))
+
+    def _note_attributes(self, events: pl.DataFrame) -> None:
+        names = (Column.ITEM, Column.AUTHOR, Column.TOPIC)
+        known = events.select(names).filter(
+            pl.col(Column.AUTHOR).is_not_null() | pl.col(Column.TOPIC).is_not_null()
+        )
+        if known.is_empty():
+            return
+        self._attributes.append(_first_known(known))
+        if len(self._attributes) >= 16:
+            self._attributes = [self.attributes()]
+
+    def _decoded(self, events: pl.DataFrame) -> pl.DataFrame:
+        return events.with_columns(book.decode(events[book.column]) for book in self._code_books())
+
+    def _code_books(self) -> tuple[CodeBook, CodeBook, CodeBook]:
+        return self.surfaces, self.media_types, self._actions
+
+
+def _parted(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first of equal rows, and the others."""
+    if frame.n_unique() == frame.height:
+        return frame, frame.clear()
+    first = frame.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    return frame.filter(first), frame.filter(~first)
+
+
+def _first_known(frame: pl.DataFrame) -> pl.DataFrame:
+    names = (Column.AUTHOR, Column.TOPIC)
+    return frame.group_by(Column.ITEM, maintain_order=True).agg(
+        pl.col(name).drop_nulls().first() for name in names
+    )

@@ -1,0 +1,35 @@
+"""The data set a run is trained on: prepared now if it is not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.console import Console
+
+from recsys.data.contract.manifest import FILE_NAME
+from recsys.data.prepare.preparation import rejected_folder
+from recsys.data.prepare.prepare import PrepareConfig, prepare
+from recsys.data.stores.dataset import PreparedDataset
+
+
+def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConfig]:
+    """Open the prepared data set, preparing it first where it is absent.
+
+    Returns:
+        The data set, and ``config`` with the absolute path of its folder, so that a run folder
+        finds it from wherever it is read.
+
+    Raises:
+        DataError: the owner's files are missing, or the folder holds a data set that was
+            prepared in another way or from other files.
+    """
+    folder = config.out_folder
+    console = Console(stderr=True)
+    absent = not (folder / FILE_NAME).is_file()
+    if absent:
+        console.print(f"Preparing {config.title} into {folder} (once).")
+    rejected = prepare(config).rejected
+    if absent and rejected:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
+        console.print(f"Rows left out ({reasons}); they are in {folder / rejected_folder(None)}.")
+    return PreparedDataset.open(folder), replace(config, out=str(folder.resolve()))

@@ -1,0 +1,292 @@
+"""The steps from a source to the stores of a prepared data set, in two passes.
+
+The first pass sets the rows down on the disk by user and collects the ids; the second reads the
+users of one partition at a time, maps their ids and hands them to the stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.core.errors import DataError
+from recsys.core.progress import track
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.rejected import RejectedRows
+from recsys.data.contract.schema import (
+    ACTION_TYPES,
+    ID_COLUMNS,
+    IMPRESSION,
+    Column,
+    Feature,
+    FeatureSide,
+    Split,
+)
+from recsys.data.prepare.encoding import FeatureEncoding
+from recsys.data.prepare.intake import Intake
+from recsys.data.prepare.side_features import write_side
+from recsys.data.prepare.split_requests import write_splits
+from recsys.data.sources import Source
+from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES
+from recsys.data.stores.timelines import TimelineWriter
+from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary
+
+VOCABULARY = "vocabulary"
+REJECTED = "rejected"
+
+
+class Preparation:
+    """One preparation on its way; the methods are its steps, in order.
+
+    Args:
+        source: what is prepared.
+        folder: where the stores go: an empty folder, or a copy of the data set appended to.
+        spill: an empty folder for temporary files.
+        num_partitions: number of user partitions.
+        existing: the data set that is appended to.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        folder: Path,
+        spill: Path,
+        num_partitions: int,
+        existing: DatasetManifest | None = None,
+    ) -> None:
+        self.source = source
+        self.folder = folder
+        self.rejected = RejectedRows(folder / rejected_folder(existing))
+        if existing is None:
+            self.intake = Intake(spill, num_partitions, self.rejected)
+        else:
+            after = existing.counts["last_timestamp"]
+            names = (existing.surfaces, existing.media_types)
+            self.intake = Intake(spill, num_partitions, self.rejected, *names, after)
+        self.vocabularies: dict[str, Vocabulary] = {}
+        self.encoding = FeatureEncoding()
+        self.features: list[Feature] = []
+        self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
+        self.counts: dict[str, int] = {}
+
+    def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
+        """Everything from the source's files to the manifest."""
+        self._take_in_events()
+        bounds = dict(self.source.split_bounds)
+        for frame in track(self.source.requests(), "Reading requests"):
+            self.intake.add_requests(frame)
+        items = self._items()
+        seen = self._first_seen(items)
+        self.vocabularies = {
+            name: Vocabulary.build(seen[name].table(), mode, hash_buckets) for name in ID_COLUMNS
+        }
+        fit_end = bounds[Split.FIT][1]
+        self._write_vocabularies(fit_end)
+        self._write_features(items, fit_end)
+        self._write_timelines(derive_requests=True)
+        tasks = self.source.tasks if self.intake.has_requests else ()
+        if not tasks and not self.counts["explicit_events"]:
+            raise DataError(
+                "the log has no action and no dwell_time, so there is nothing to predict; give a "
+                "log with other events than impressions, or with dwell times."
+            )
+        if tasks:
+            written = write_splits(
+                self.folder / REQUESTS,
+                self.source,
+                self.intake,
+                self.vocabularies,
+                self.encoding,
+                bounds,
+            )
+            self.features += written.features
+            self.counts |= written.counts
+        self.encoding.save(self.folder / FEATURES)
+        self.rejected.close()
+        return DatasetManifest(
+            name=self.source.name,
+            source=self.source.name,
+            tasks=tasks,
+            features=tuple(self.features),
+            vocabulary_sizes=self._sizes(),
+            surfaces=tuple(self.intake.surfaces.names),
+            media_types=tuple(self.intake.media_types.names),
+            split_bounds={str(split): bound for split, bound in bounds.items()},
+            counts=self.counts,
+            rejected=dict(sorted(self.rejected.counts.items())),
+            fingerprint="",
+        )
+
+    def run_append(self, existing: DatasetManifest) -> DatasetManifest:
+        """New events, ids and feature rows behind what ``existing`` describes."""
+        self._take_in_events()
+        items = self._items()
+        seen = self._first_seen(items)
+        for name in ID_COLUMNS:
+            path = self._vocabulary_path(name)
+            self.vocabularies[name] = Vocabulary.load(path).grow(seen[name].table())
+            path.unlink()
+        fit_end = existing.split_bounds[Split.FIT][1]
+        self._write_vocabularies(fit_end)
+        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
+        self._write_features(items, None)
+        self._write_timelines(derive_requests=False)
+        self.rejected.close()
+        counts = dict(existing.counts)
+        for name, count in self.counts.items():
+            is_sum = name in ("events", "explicit_events", "implicit_events")
+            counts[name] = counts[name] + count if is_sum else count
+        total = {
+            reason: existing.rejected.get(reason, 0) + self.rejected.counts.get(reason, 0)
+            for reason in sorted(existing.rejected.keys() | self.rejected.counts.keys())
+        }
+        sizes = self._sizes()
+        features = tuple(
+            replace(f, cardinality=sizes[_short(f.name)]) if f.name in ID_COLUMNS else f
+            for f in existing.features
+        )
+        return replace(
+            existing,
+            features=features,
+            vocabulary_sizes=sizes,
+            surfaces=tuple(self.intake.surfaces.names),
+            media_types=tuple(self.intake.media_types.names),
+            counts=counts,
+            rejected=total,
+        )
+
+    def _take_in_events(self) -> None:
+        for frame in track(self.source.events(), "Reading events"):
+            self.intake.add_events(frame)
+        self.intake.finish_events()
+        if self.intake.num_events == 0:
+            if self.intake.after is not None:
+                raise DataError(
+                    "no event is later than the last one of the data set; nothing was appended."
+                )
+            reasons = ", ".join(f"{why}: {count}" for why, count in self.rejected.counts.items())
+            raise DataError(f"no event can be used ({reasons or 'there are none'}).")
+        self.counts["last_timestamp"] = self.intake.last_timestamp
+
+    def _items(self) -> pl.DataFrame:
+        """One row per item, its author and topic filled in from the events where unknown."""
+        stated = self.source.items()
+        noted = self.intake.attributes()
+        if stated is None:
+            return noted
+        names = (Column.AUTHOR, Column.TOPIC)
+        joined = stated.join(noted, on=Column.ITEM, how="full", coalesce=True, suffix="_noted")
+        return joined.with_columns(
+            pl.coalesce(name, f"{name}_noted").alias(name)
+            for name in names
+            if name in stated.columns
+        )
+
+    def _first_seen(self, items: pl.DataFrame) -> dict[str, FirstSeen]:
+        """First sight of every id; an item shows its author and topic when it is first seen."""
+        seen = self.intake.seen
+        table = seen[Column.ITEM].table()
+        shown = items.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
+        for name in (Column.AUTHOR, Column.TOPIC):
+            seen[name].add(shown[name], shown["first_seen"])
+        return seen
+
+    def _write_vocabularies(self, fit_end: int) -> None:
+        for name, vocabulary in self.vocabularies.items():
+            vocabulary.save(self._vocabulary_path(name))
+            short = _short(name)
+            self.counts[f"fit_vocabulary_{short}"] = vocabulary.known_before(fit_end)
+            self.counts[f"collisions_{short}"] = vocabulary.collisions
+        self.counts["users"] = self.vocabularies[Column.USER].table.height
+        self.counts["items"] = self.vocabularies[Column.ITEM].table.height
+
+    def _write_features(self, items: pl.DataFrame, fit_end: int | None) -> None:
+        for side, stated in (
+            (FeatureSide.USER, self.source.users()),
+            (FeatureSide.ITEM, items),
+        ):
+            written = write_side(
+                self.folder / FEATURES,
+                side,
+                self.source,
+                stated,
+                self.vocabularies,
+                self.encoding,
+                fit_end,
+            )
+            self.features += written.features
+            if side is FeatureSide.ITEM:
+                self.item_ids = written.categorical
+
+    def _write_timelines(self, derive_requests: bool) -> None:
+        with TimelineWriter(self.folder / TIMELINES) as writer:
+            self.counts["events"] = writer.append(self._mapped_events(derive_requests))
+        self.intake.finish_requests()
+
+    def _mapped_events(self, derive_requests: bool) -> Iterator[pl.DataFrame]:
+        self.counts.update(implicit_events=0, explicit_events=0)
+        partitions = range(self.intake.num_partitions)
+        for partition in track(partitions, "Writing timelines"):
+            events = self.intake.read_events(partition)
+            if events is None:
+                continue
+            self.intake.drop_events(partition)
+            if derive_requests:
+                rows = self.source.requests_from(events)
+                if rows is not None:
+                    self.intake.add_requests(rows)
+            implicit = int((events[Column.ACTION_TYPE] == IMPRESSION).sum())
+            self.counts["implicit_events"] += implicit
+            self.counts["explicit_events"] += events.height - implicit
+            yield self._map_events(events)
+
+    def _map_events(self, events: pl.DataFrame) -> pl.DataFrame:
+        mapped = {
+            _short(name): self.vocabularies[name].indices(events[name]) for name in ID_COLUMNS
+        }
+        item = mapped["item"].to_numpy()
+        for position, name in enumerate(("author", "topic"), start=1):
+            of_item = pl.Series(self.item_ids[item, position])
+            unknown = mapped[name] == 0
+            mapped[name] = mapped[name].zip_with(~unknown, of_item)
+        actions = events[Column.ACTION_TYPE].replace_strict(
+            ACTION_TYPES, range(len(ACTION_TYPES)), return_dtype=pl.Int8
+        )
+        return pl.DataFrame(
+            {
+                **mapped,
+                "timestamp": events[Column.TIMESTAMP],
+                "media_type": self.intake.media_types.encode(events[Column.MEDIA_TYPE]),
+                "surface": self.intake.surfaces.encode(events[Column.SURFACE]),
+                "action_type": actions,
+                "dwell_time": events[Column.DWELL_TIME],
+                "video_duration": events[Column.VIDEO_DURATION],
+            }
+        )
+
+    def _sizes(self) -> dict[str, int]:
+        return {_short(name): vocabulary.size for name, vocabulary in self.vocabularies.items()}
+
+    def _vocabulary_path(self, name: str) -> Path:
+        return self.folder / VOCABULARY / f"{_short(name)}.parquet"
+
+
+def rejected_folder(existing: DatasetManifest | None) -> Path:
+    """Where a preparation writes rejected rows, below the data set's folder.
+
+    Args:
+        existing: the data set that is appended to.
+    """
+    if existing is None:
+        return Path(REJECTED)
+    return Path(REJECTED) / f"after_{existing.counts['last_timestamp']}"
+
+
+def _short(name: str) -> str:
+    """``user_id`` is the column of raw ids, ``user`` that of indices."""
+    return name.removesuffix("_id")

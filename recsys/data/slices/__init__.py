@@ -1,0 +1,1 @@
+"""Slices of timelines: declared in families, expanded into conditions."""

@@ -1,0 +1,227 @@
+"""Families of slice rules: what conf/slices declares (DV365 §2.2, equations 2 to 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import product
+
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TimelineKind
+from recsys.data.slices.rules import (
+    Attribute,
+    AttributeKind,
+    CategoryCondition,
+    Condition,
+    RangeCondition,
+)
+
+#: Source name that stands for no filter.
+ANY = "any"
+#: Window name that stands for the whole history.
+ALL = "all"
+
+
+class IdType(StrEnum):
+    """By which id the events of a slice are looked up."""
+
+    ITEM = "item"
+    AUTHOR = "author"
+    TOPIC = "topic"
+
+
+class Engagement(StrEnum):
+    """Sign of the engagement: positive and negative slices never share a table."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+
+
+def _every_id() -> list[str]:
+    return [id_type.value for id_type in IdType]
+
+
+def _every_window() -> list[str]:
+    return ["3d", "7d", ALL]
+
+
+def _any() -> list[str]:
+    return [ANY]
+
+
+@dataclass(frozen=True)
+class Range:
+    """``[lower, upper)``: adjoining ranges share no event; no upper bound by default."""
+
+    lower: float = 0.0
+    upper: float = math.inf
+
+
+@dataclass(frozen=True)
+class Family:
+    """What every family has; each listed value gives slices of its own.
+
+    Attributes:
+        engagement: ``positive`` or ``negative``.
+        ids: any of ``item``, ``author``, ``topic``.
+        media_types: names of the data set's media types, ``any`` for no filter.
+        surfaces: names of the data set's surfaces, ``any`` for no filter.
+    """
+
+    engagement: str = Engagement.POSITIVE.value
+    ids: list[str] = field(default_factory=_every_id)
+    media_types: list[str] = field(default_factory=_any)
+    surfaces: list[str] = field(default_factory=_any)
+
+
+@dataclass(frozen=True)
+class ActionFamily(Family):
+    """Explicit events of an action type (equation 2), within windows (equation 6).
+
+    Attributes:
+        actions: names in ``recsys.data.contract.schema.ACTION_TYPES``.
+        windows: ``3d``, ``12h``, ... or ``all``.
+    """
+
+    actions: list[str] = field(default_factory=list)
+    windows: list[str] = field(default_factory=_every_window)
+
+
+@dataclass(frozen=True)
+class WatchTimeFamily(Family):
+    """Implicit events by dwell time (equation 3), within windows (equation 6).
+
+    Attributes:
+        ranges: of dwell time, in seconds.
+        windows: ``3d``, ``12h``, ... or ``all``.
+    """
+
+    ranges: list[Range] = field(default_factory=list)
+    windows: list[str] = field(default_factory=_every_window)
+
+
+@dataclass(frozen=True)
+class WatchRatioFamily(Family):
+    """Implicit events by dwell_time / video_duration ** exponent (equation 4).
+
+    Attributes:
+        exponents: values of β.
+        ranges: of the ratio.
+    """
+
+    exponents: list[float] = field(default_factory=lambda: [1.0])
+    ranges: list[Range] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DebiasedScoreFamily(Family):
+    """Implicit events weighted by ln(dwell_time + 1) / ln(γ video_duration + 1) (equation 5).
+
+    Attributes:
+        gammas: values of γ.
+        thresholds: values of s₀; an event is in the slice where its score is above.
+    """
+
+    gammas: list[float] = field(default_factory=lambda: [1.0])
+    thresholds: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SliceConfig:
+    """The declarative list in ``conf/slices``."""
+
+    actions: list[ActionFamily] = field(default_factory=list)
+    watch_time: list[WatchTimeFamily] = field(default_factory=list)
+    watch_ratio: list[WatchRatioFamily] = field(default_factory=list)
+    debiased_score: list[DebiasedScoreFamily] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SliceRule:
+    """A rule before it is crossed with sources, ids and windows.
+
+    Attributes:
+        name: for example ``watch_time[15,inf)``.
+        timeline: where its events come from.
+        condition: what an event must satisfy.
+        windows: how far back, each a slice of its own.
+        weight: the attribute whose value weighs an event, ``None`` in plain slices.
+    """
+
+    name: str
+    timeline: TimelineKind
+    condition: Condition
+    windows: tuple[str, ...] = (ALL,)
+    weight: Attribute | None = None
+
+
+def families_with_rules(config: SliceConfig) -> Iterator[tuple[Family, Iterator[SliceRule]]]:
+    """Every family of a configuration, in order, with the rules it stands for.
+
+    Raises:
+        ConfigError: an action, range, exponent, γ or s₀ that cannot be used.
+    """
+    for action in config.actions:
+        yield action, _action_rules(action)
+    for watch_time in config.watch_time:
+        yield watch_time, _watch_time_rules(watch_time)
+    for watch_ratio in config.watch_ratio:
+        yield watch_ratio, _watch_ratio_rules(watch_ratio)
+    for score in config.debiased_score:
+        yield score, _debiased_score_rules(score)
+
+
+def _action_rules(family: ActionFamily) -> Iterator[SliceRule]:
+    for action in family.actions:
+        if action not in ACTION_TYPES or action == IMPRESSION:
+            raise ConfigError(
+                f"Slices are declared for the action {action!r}; explicit actions are "
+                f"{', '.join(name for name in ACTION_TYPES if name != IMPRESSION)}."
+            )
+        condition = CategoryCondition(
+            Attribute(AttributeKind.ACTION_TYPE), ACTION_TYPES.index(action)
+        )
+        yield SliceRule(action, TimelineKind.EXPLICIT, condition, tuple(family.windows))
+
+
+def _watch_time_rules(family: WatchTimeFamily) -> Iterator[SliceRule]:
+    for bounds in family.ranges:
+        condition = _range(Attribute(AttributeKind.DWELL_TIME), bounds, "watch_time")
+        name = f"watch_time{_interval(condition)}"
+        yield SliceRule(name, TimelineKind.IMPLICIT, condition, tuple(family.windows))
+
+
+def _watch_ratio_rules(family: WatchRatioFamily) -> Iterator[SliceRule]:
+    for exponent, bounds in product(family.exponents, family.ranges):
+        attribute = Attribute(AttributeKind.WATCH_RATIO, float(exponent))
+        condition = _range(attribute, bounds, "watch_ratio")
+        name = f"watch_ratio(beta={exponent:g}){_interval(condition)}"
+        yield SliceRule(name, TimelineKind.IMPLICIT, condition)
+
+
+def _debiased_score_rules(family: DebiasedScoreFamily) -> Iterator[SliceRule]:
+    for gamma, threshold in product(family.gammas, family.thresholds):
+        if gamma <= 0 or threshold < 0:
+            raise ConfigError(
+                f"Debiased score slices have gamma {gamma:g} and threshold {threshold:g}; "
+                "gamma must be positive and thresholds must not be negative."
+            )
+        attribute = Attribute(AttributeKind.DEBIASED_SCORE, float(gamma))
+        condition = RangeCondition(attribute, float(threshold), math.inf, open_below=True)
+        name = f"debiased_score(gamma={gamma:g})>{threshold:g}"
+        yield SliceRule(name, TimelineKind.IMPLICIT, condition, weight=attribute)
+
+
+def _range(attribute: Attribute, bounds: Range, family: str) -> RangeCondition:
+    if not 0 <= bounds.lower < bounds.upper:
+        raise ConfigError(
+            f"{family} slices have a range from {bounds.lower:g} to {bounds.upper:g}; "
+            "a range needs 0 <= lower < upper."
+        )
+    return RangeCondition(attribute, float(bounds.lower), float(bounds.upper))
+
+
+def _interval(condition: RangeCondition) -> str:
+    return f"[{condition.lower:g},{condition.upper:g})"

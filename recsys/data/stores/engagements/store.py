@@ -1,0 +1,143 @@
+"""The engagements of all users, sorted by user and time, memory-mapped.
+
+Legend: U user indices, E engagements, V item indices.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recsys.core.errors import DataError
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.build import (
+    COLUMNS,
+    OFFSETS,
+    ensure_engagements,
+    read_description,
+)
+from recsys.data.stores.engagements.config import SequenceConfig
+from recsys.data.stores.timelines.store import first_not_before
+
+
+class EngagementStore:
+    """Sequences of a prepared data set, and the only place that cuts them.
+
+    Pickled to another process it is opened there again.
+
+    Attributes:
+        path: folder of the arrays, inside the prepared data set.
+        offsets: [U + 1] int64: the engagements of user ``u`` are ``offsets[u]`` to
+            ``offsets[u + 1]``; the unknown user 0 has none.
+        item: [E] int32 item index, never 0.
+        action_type: [E] int8 position in ``schema.ACTION_TYPES``.
+        surface: [E] int8 position in the manifest's ``surfaces``.
+        timestamp: [E] int64, ms; ascending within a user, ties in the order of the log.
+        skipped: engagements left out since their post is unknown.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        description = read_description(path)
+        arrays = {
+            name: _map_array(path / f"{name}.npy", length)
+            for name, length in description.lengths.items()
+        }
+        self.offsets: NDArray[np.int64] = arrays[OFFSETS]
+        self.item: NDArray[np.int32] = arrays["item"]
+        self.action_type: NDArray[np.int8] = arrays["action_type"]
+        self.surface: NDArray[np.int8] = arrays["surface"]
+        self.timestamp: NDArray[np.int64] = arrays["timestamp"]
+        self.skipped = description.skipped
+
+    @classmethod
+    def open(
+        cls,
+        dataset: PreparedDataset,
+        config: SequenceConfig,
+        known_posts: NDArray[np.bool_] | None = None,
+    ) -> Self:
+        """Map the engagements of a data set, building them first where they are absent.
+
+        They are kept in ``sequences/`` of the data set and built anew when the data set has grown,
+        lost a user, or was prepared again. Of processes that want the same, one builds and the
+        others wait.
+
+        Args:
+            dataset: the prepared data set.
+            config: what counts as an engagement.
+            known_posts: [V] whether a post can be used, for example whether it has an embedding;
+                engagements with other posts are counted in ``skipped``. All where None.
+
+        Raises:
+            DataError: there is no engagement, or a file is damaged.
+        """
+        return cls(ensure_engagements(dataset, config, known_posts))
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        """Open the store again in the process that unpickles it."""
+        return type(self), (self.path,)
+
+    def __len__(self) -> int:
+        """E, the number of engagements."""
+        return len(self.item)
+
+    @cached_property
+    def user(self) -> NDArray[np.int32]:
+        """[E] the user of each engagement."""
+        users = np.arange(len(self.offsets) - 1, dtype=np.int32)
+        return np.repeat(users, np.diff(self.offsets))
+
+    def history_end(
+        self, user: ArrayLike, position: ArrayLike, gap_ms: int = 0
+    ) -> NDArray[np.int64]:
+        """Where the history of an engagement ends.
+
+        Args:
+            user: [B] user indices.
+            position: [B] an engagement of each user.
+            gap_ms: how long before the engagement the history ends.
+
+        Returns:
+            [B] the first position of the user whose timestamp is not strictly before the
+            engagement's, less the gap: the history is ``offsets[user]`` up to there.
+        """
+        user, position = np.asarray(user), np.asarray(position)
+        before = self.timestamp[position] - gap_ms
+        return first_not_before(self.timestamp, self.offsets[user], position, before)
+
+    def ends_before(self, user: ArrayLike, moment: ArrayLike) -> NDArray[np.int64]:
+        """[B] the first position of each user whose timestamp is not strictly before a moment.
+
+        Args:
+            user: [B] user indices.
+            moment: [B] ms.
+        """
+        user = np.asarray(user)
+        before = np.broadcast_to(np.asarray(moment, np.int64), user.shape)
+        return first_not_before(self.timestamp, self.offsets[user], self.offsets[user + 1], before)
+
+    def events_between(self, first_ms: int, last_ms: int) -> NDArray[np.int64]:
+        """Positions of the engagements of ``[first_ms, last_ms)``, oldest first, ties by user."""
+        inside = np.flatnonzero((self.timestamp >= first_ms) & (self.timestamp < last_ms))
+        return inside[np.argsort(self.timestamp[inside], kind="stable")]
+
+
+def _map_array(path: Path, length: int) -> NDArray:
+    try:
+        # numpy cannot map an empty array
+        array = np.load(path, mmap_mode="r" if length else None)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} is missing or damaged ({error}); remove {path.parent} and it is built anew."
+        ) from error
+    if array.shape != (length,) or (path.stem in COLUMNS and array.dtype != COLUMNS[path.stem]):
+        raise DataError(
+            f"{path} holds {array.dtype} {array.shape}, ({length},) was written; remove "
+            f"{path.parent} and it is built anew."
+        )
+    return np.asarray(array)

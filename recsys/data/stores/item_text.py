@@ -1,0 +1,51 @@
+"""Texts of items (titles and the like) by item index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from recsys.core.errors import DataError
+from recsys.data.stores.vocabulary import INDEX
+
+ITEM_TEXT_FILE = "item_text.parquet"
+
+
+def write_item_text(folder: Path, texts: pl.DataFrame) -> None:
+    """Write the texts of items; what was written there before stays where nothing new is known.
+
+    Args:
+        folder: the features of a data set that is being written.
+        texts: ``index`` and one text column per kind of text; of several items that share a
+            hashed index the first one's are kept.
+    """
+    path = folder / ITEM_TEXT_FILE
+    names = [name for name in texts.columns if name != INDEX]
+    texts = texts.with_columns(pl.col(names).cast(pl.String)).unique(
+        INDEX, keep="first", maintain_order=True
+    )
+    if path.is_file():
+        former = read_item_text(path)
+        texts = texts.join(former, on=INDEX, how="left", suffix="_former").select(
+            INDEX, *(pl.coalesce(name, f"{name}_former").alias(name) for name in names)
+        )
+        path.unlink()  # it may be a link to the file of the data set that is appended to
+    texts.filter(pl.any_horizontal(pl.col(names).is_not_null())).sort(INDEX).write_parquet(path)
+
+
+def read_item_text(path: Path) -> pl.DataFrame:
+    """``index`` and the text columns, null where unknown; empty where there is no file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.is_file():
+        return pl.DataFrame(schema={INDEX: pl.Int32()})
+    try:
+        return pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); prepare the data set again with "
+            "`recsys data prepare`."
+        ) from error

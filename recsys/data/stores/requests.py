@@ -1,0 +1,140 @@
+"""The store of request rows of one split: grouped by recommendation moment, memory-mapped.
+
+``recsys/data/prepare/request_writer.py`` writes it.
+
+Legend: Q requests, R rows, K tasks, F features.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.errors import DataError
+
+FORMAT_VERSION = 1
+MANIFEST = "requests.json"
+
+#: Sources that know the truth give it as ``<name>_<task>``: the probability given everything, and
+#: the probability given only what happened before the gap.
+TRUTHS = ("best_absolute", "best_within_reach")
+
+
+@dataclass(frozen=True, eq=False)
+class RequestStore:
+    """Memory-mapped arrays of one split, requests sorted by request time, then user.
+
+    Attributes:
+        path: folder of the store.
+        tasks: names of the tasks, in the order of the label columns.
+        user: [Q] int32.
+        request_time: [Q] int64, ms.
+        offsets: [Q + 1] int64, first row of each request.
+        item: [R] int32; a row's position is its ``row_id``.
+        labels: [R, K] float32, NaN where not observed.
+        context_categorical: [R, F] int32.
+        context_dense: [R, F] float32.
+        best_absolute: [R, K] float32 true probability of each label, where the source knows it.
+        best_within_reach: [R, K] float32, the same given only what happened before the gap.
+    """
+
+    path: Path
+    tasks: tuple[str, ...]
+    user: NDArray[np.int32]
+    request_time: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    item: NDArray[np.int32]
+    labels: NDArray[np.float32]
+    context_categorical: NDArray[np.int32]
+    context_dense: NDArray[np.float32]
+    best_absolute: NDArray[np.float32] | None = None
+    best_within_reach: NDArray[np.float32] | None = None
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Map the arrays written by ``write_requests``.
+
+        Raises:
+            DataError: there is no request store at ``path``, or a file is missing or damaged.
+        """
+        folder = Path(path)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise DataError(
+                f"{folder} holds no requests (no {MANIFEST} in it); "
+                "make them with `recsys data prepare`."
+            )
+        arrays = {
+            name: _map_array(folder / entry["file"], np.dtype(entry["dtype"]), entry["shape"])
+            for name, entry in manifest["arrays"].items()
+        }
+        return cls(path=folder, tasks=tuple(manifest["tasks"]), **arrays)
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        """Open the store again in the process that unpickles it."""
+        return type(self).open, (self.path,)
+
+    def __len__(self) -> int:
+        """Q, the number of requests."""
+        return len(self.user)
+
+    @property
+    def num_rows(self) -> int:
+        """R, the number of rows over all requests."""
+        return len(self.item)
+
+    def row_ids(self, requests: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows of some requests.
+
+        Args:
+            requests: [B] positions of requests.
+
+        Returns:
+            ``row_id`` [R], rows of a request side by side, and ``rows_per_request`` [B].
+        """
+        start = self.offsets[requests]
+        rows_per_request = self.offsets[requests + 1] - start
+        shift = start - (np.cumsum(rows_per_request) - rows_per_request)
+        total = int(rows_per_request.sum())
+        return np.repeat(shift, rows_per_request) + np.arange(total), rows_per_request
+
+
+def read_manifest(folder: Path) -> dict | None:
+    """The content of the store's manifest, or None where there is no store.
+
+    Raises:
+        DataError: it is damaged, or of another version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        version = content["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}); prepare the data set again with `recsys data prepare`."
+        ) from error
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has format version {version}, this release reads version {FORMAT_VERSION}; "
+            "prepare the data set again with `recsys data prepare`."
+        )
+    return content
+
+
+def _map_array(path: Path, dtype: np.dtype, shape: list[int]) -> NDArray:
+    expected = math.prod(shape) * dtype.itemsize
+    size = path.stat().st_size if path.is_file() else None
+    if size != expected:
+        found = "is missing" if size is None else f"has {size} bytes, {expected} were written"
+        raise DataError(f"{path} {found}; prepare the data set again with `recsys data prepare`.")
+    if not expected:  # an empty file cannot be mapped
+        return np.empty(shape, dtype)
+    return np.asarray(np.memmap(path, dtype, mode="r", shape=tuple(shape)))

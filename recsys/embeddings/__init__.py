@@ -1,0 +1,1 @@
+"""Published user embeddings: rows of 4 bits, their stores, publishing, deleting, reading."""

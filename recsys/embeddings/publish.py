@@ -1,0 +1,251 @@
+"""`recsys publish`: user embeddings as of a moment, written to a key-value store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.artifacts.manifest import ARTIFACT
+from recsys.artifacts.timeline_tower import (
+    TimelineTowerArtifact,
+    load_timeline_tower,
+)
+from recsys.core.errors import ArtifactError, ConfigError
+from recsys.core.progress import track
+from recsys.data.contract.moments import as_of_moment, to_text
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.data.stores.dataset import TIMELINES, PreparedDataset
+from recsys.data.stores.timelines import TimelineStore
+from recsys.data.stores.timelines.layout import StoreManifest
+from recsys.embeddings.changes import Moment, block_checksums
+from recsys.embeddings.compute import UserEmbedder
+from recsys.embeddings.known_ids import check_ids
+from recsys.embeddings.plan import of_same_dataset, plan_publication
+from recsys.embeddings.stores import EmbeddingStore, open_store
+from recsys.embeddings.users import Users
+
+DEFAULT_STORE = "embeddings"
+#: Users written in one transaction: 32 MB at the paper's size.
+_USERS_PER_WRITE = 4_096
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """What to publish where.
+
+    Attributes:
+        run_dir: a run folder with an artifact; give this or ``artifact``.
+        artifact: the artifact folder.
+        dataset: the prepared data set; None takes the one the model was trained on.
+        as_of: the moment, as ISO 8601 (UTC) or in ms; None takes the end of the data set's last
+            split.
+        store: ``redis://host:port/database``, or a folder for LMDB; None makes ``embeddings``
+            beside the artifact.
+        only_changed: compute only users whose embedding may have changed since the last
+            publication; everyone where that was made with another model or settings.
+        retention_days: users without an event in the last so many days are not active.
+        batch_users: users per call of the tower. Another number may change the last bits of
+            some encoders, so it makes a publication of everyone.
+    """
+
+    run_dir: str | None = None
+    artifact: str | None = None
+    dataset: str | None = None
+    as_of: str | None = None
+    store: str | None = None
+    only_changed: bool = True
+    retention_days: float = 365.0
+    batch_users: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if (self.run_dir is None) == (self.artifact is None):
+            raise ConfigError("Give either run_dir=… or artifact=…: the model to publish with.")
+        if self.batch_users < 1 or self.retention_days <= 0:
+            raise ConfigError(
+                f"batch_users is {self.batch_users} and retention_days {self.retention_days:g}; "
+                "both must be positive."
+            )
+
+    @property
+    def artifact_folder(self) -> Path:
+        """The folder of the artifact that is published."""
+        if self.artifact is not None:
+            return Path(self.artifact)
+        assert self.run_dir is not None
+        return Path(self.run_dir) / ARTIFACT
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """What was published.
+
+    Attributes:
+        version: of the publication.
+        as_of: ms.
+        store: where it lies.
+        scope: whose embeddings were computed, and why.
+        active_users: users with an embedding as of this moment.
+        published_users: users whose embedding was written.
+        withdrawn_users: users who are not active any more, or whom the data set, prepared anew,
+            does not know.
+        bytes_per_user: payload of one user.
+        store_bytes: size of the store.
+        compute_seconds: from the first history to the last write.
+        users_per_second: published users per second of that.
+    """
+
+    version: int
+    as_of: int
+    store: str
+    scope: str
+    active_users: int
+    published_users: int
+    withdrawn_users: int
+    bytes_per_user: int
+    store_bytes: int
+    compute_seconds: float
+    users_per_second: float
+
+
+def publish(config: PublishConfig) -> PublishReport:
+    """Compute and publish embeddings; readers see all of the publication or nothing of it.
+
+    A publication that was killed is run again with the same command; what it had written is
+    taken back first.
+
+    Raises:
+        RecsysError: the artifact, data set or store cannot be used, or ``as_of`` cannot be read.
+    """
+    folder = config.artifact_folder
+    artifact = load_timeline_tower(folder)
+    manifest = artifact.manifest
+    dataset = _open_dataset(config, manifest.dataset["path"])
+    check_ids(artifact, dataset)
+    moment = Moment(
+        as_of_moment(config.as_of, dataset.manifest),
+        round(manifest.gap_hours * MILLISECONDS_PER_HOUR),
+        round(config.retention_days * MILLISECONDS_PER_DAY),
+    )
+    location = config.store or str(folder.parent / DEFAULT_STORE)
+    with open_store(location) as store:
+        former = store.current()
+        # Begin first: a user deleted after this moment is not written, even if the timelines
+        # opened below still hold the user.
+        details = _details(artifact, moment, config, dataset)
+        publication = store.begin(moment.as_of, details)
+        timelines = TimelineStore.open(dataset.path / TIMELINES)
+        users = Users.of(dataset.path)
+        plan = plan_publication(
+            timelines,
+            users.index,
+            moment,
+            former,
+            publication,
+            manifest.age_edges,
+            config.only_changed,
+        )
+        if not plan.active.any():
+            raise ConfigError(
+                f"As of {to_text(moment.as_of)} no user has an event older than the gap of "
+                f"{manifest.gap_hours:g} h and younger than retention_days="
+                f"{config.retention_days:g}: every embedding would be withdrawn; give an as_of= "
+                "within or soon after the log."
+            )
+        withdrawn = _withdraw(store, users, plan.withdrawn)
+        if former is not None and not of_same_dataset(former, publication):
+            withdrawn += _withdraw_unknown(store, users)
+        embedder = UserEmbedder(artifact, timelines, moment, config.batch_users)
+        start = time.perf_counter()
+        _compute(store, embedder, users, np.flatnonzero(plan.computed), config.batch_users)
+        seconds = time.perf_counter() - start
+        store.commit()
+        store.prune()
+        published = int(plan.computed.sum())
+        vectors, integers = manifest.output["published"]["shape"]
+        return PublishReport(
+            version=publication.version,
+            as_of=moment.as_of,
+            store=location,
+            scope=plan.scope,
+            active_users=int(plan.active.sum()),
+            published_users=published,
+            withdrawn_users=withdrawn,
+            bytes_per_user=vectors * integers * 8,
+            store_bytes=store.size_bytes(),
+            compute_seconds=seconds,
+            users_per_second=published / seconds if published else 0.0,
+        )
+
+
+def _open_dataset(config: PublishConfig, trained_on: str) -> PreparedDataset:
+    if config.dataset is None and not Path(trained_on).exists():
+        raise ArtifactError(
+            f"{config.artifact_folder} was made with the prepared data set {trained_on}, which is "
+            "not there; if it was moved, say where it lies now: dataset=<its folder>."
+        )
+    return PreparedDataset.open(config.dataset or trained_on)
+
+
+def _details(
+    artifact: TimelineTowerArtifact, moment: Moment, config: PublishConfig, dataset: PreparedDataset
+) -> dict[str, Any]:
+    """What a later publication must know to tell what changed."""
+    timelines = dataset.path / TIMELINES
+    grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
+    return {
+        "tower": artifact.identity,
+        "batch_users": config.batch_users,
+        "gap": moment.gap,
+        "retention": moment.retention,
+        "timelines": str(timelines.resolve()),
+        "dataset": [dataset.manifest.fingerprint, *grown_from],
+        "blocks": block_checksums(StoreManifest.load(timelines)),
+    }
+
+
+def _withdraw(store: EmbeddingStore, users: Users, withdrawn: NDArray[np.bool_]) -> int:
+    positions = np.flatnonzero(withdrawn)
+    return sum(
+        store.withdraw_many(users.ids(positions[start : start + _USERS_PER_WRITE]))
+        for start in range(0, len(positions), _USERS_PER_WRITE)
+    )
+
+
+def _withdraw_unknown(store: EmbeddingStore, users: Users) -> int:
+    """Withdraw stored users that the data set does not know; a walk over the whole store."""
+    unknown = users.unknown(store.users())
+    return sum(
+        store.withdraw_many(unknown[start : start + _USERS_PER_WRITE])
+        for start in range(0, len(unknown), _USERS_PER_WRITE)
+    )
+
+
+def _compute(
+    store: EmbeddingStore,
+    embedder: UserEmbedder,
+    users: Users,
+    positions: NDArray[np.int64],
+    batch_users: int,
+) -> None:
+    """Users of similar history length together, the longest first: memory shows at the start."""
+    if not len(positions):
+        return
+    events = embedder.num_events(users.index[positions])
+    positions = positions[np.argsort(-events, kind="stable")]
+    embedder.check_composition(users.index[positions[len(positions) // 2 :][:batch_users]])
+    waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    starts = range(0, len(positions), batch_users)
+    for start in track(starts, "Publishing user embeddings"):
+        batch = positions[start : start + batch_users]
+        waiting.append((batch, embedder.rows(users.index[batch])))
+        if len(waiting) * batch_users >= _USERS_PER_WRITE or start == starts[-1]:
+            written = np.concatenate([batch for batch, _ in waiting])
+            store.put_many(users.ids(written), np.concatenate([rows for _, rows in waiting]))
+            waiting = []

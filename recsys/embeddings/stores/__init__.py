@@ -1,0 +1,35 @@
+"""Key-value stores of published user embeddings: user id → (version, timestamp, 4-bit rows)."""
+
+from __future__ import annotations
+
+from recsys.core.errors import ConfigError
+from recsys.embeddings.stores.base import EmbeddingStore, Publication, StoredEmbedding
+
+__all__ = ["EmbeddingStore", "Publication", "StoredEmbedding", "open_store"]
+
+#: As redis-py reads them.
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def open_store(location: str, readonly: bool = False) -> EmbeddingStore:
+    """Open the store at ``location``: ``redis://host:port/database``, or the folder of an LMDB.
+
+    A folder that is not there is created, unless ``readonly`` is set.
+
+    Raises:
+        ArtifactError: nothing can be opened there.
+        ConfigError: an address of another kind.
+    """
+    scheme, separator, _ = location.partition("://")
+    if separator and scheme not in REDIS_SCHEMES:
+        raise ConfigError(
+            f"store={location}: embeddings are kept in Redis (redis://host:port/database) or in a "
+            f"folder, not at {scheme}://; give one of these."
+        )
+    if separator:
+        from recsys.embeddings.stores.redis import RedisStore
+
+        return RedisStore(location)
+    from recsys.embeddings.stores.lmdb import LmdbStore
+
+    return LmdbStore(location, readonly=readonly)

@@ -1,0 +1,222 @@
+"""The embedding store in LMDB: one folder, memory-mapped, read by any number of processes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import lmdb
+
+from recsys.core.errors import ArtifactError
+from recsys.embeddings.stores.base import WITHDRAWN, EmbeddingStore, Publication
+
+#: Address space to reserve; the file itself only grows with what is written.
+MAP_SIZE = 1 << 40
+#: Journal entries handled in one transaction, so that no transaction grows with the store.
+ENTRIES_PER_TRANSACTION = 4096
+
+CURRENT, OPEN_VERSION, NEXT_VERSION = b"current", b"open_version", b"next_version"
+LARGEST_VERSION = (1 << 64) - 1
+
+
+def _version_bytes(version: int) -> bytes:
+    return struct.pack(">Q", version)
+
+
+def _newest_first(version: int) -> bytes:
+    """Sorts later versions first, so that one seek finds the newest not above a version."""
+    return struct.pack(">Q", LARGEST_VERSION - version)
+
+
+class LmdbStore(EmbeddingStore):
+    """An LMDB environment with four sub-databases.
+
+    ``state``: the current publication, the open version and the next one. ``records``: user,
+    version (newest first) → record. ``journal``: version, user → nothing. ``deleted``: users
+    deleted while a publication is open.
+
+    Args:
+        path: the folder; created unless ``readonly``.
+        readonly: for readers; they never wait for the publisher.
+
+    Raises:
+        ArtifactError: the folder is no store or cannot be opened.
+    """
+
+    def __init__(self, path: str | Path, readonly: bool = False) -> None:
+        super().__init__()
+        self._path = Path(path)
+        if readonly and not (self._path / "data.mdb").is_file():
+            raise ArtifactError(
+                f"{self._path} is no embedding store (no data.mdb in it); "
+                "make one with `recsys publish`."
+            )
+        self._path.mkdir(parents=True, exist_ok=True)
+        try:
+            # No read-ahead: readers fetch single users from a file larger than memory.
+            self._environment = lmdb.open(
+                str(self._path),
+                map_size=MAP_SIZE,
+                max_dbs=4,
+                max_readers=1024,
+                readonly=readonly,
+                readahead=False,
+            )
+            create = not readonly
+            self._state = self._environment.open_db(b"state", create=create)
+            self._records = self._environment.open_db(b"records", create=create)
+            self._journal = self._environment.open_db(b"journal", create=create)
+            self._deleted = self._environment.open_db(b"deleted", create=create)
+        except lmdb.Error as error:
+            raise ArtifactError(f"{self._path} cannot be opened as an LMDB: {error}") from error
+
+    def current(self) -> Publication | None:
+        """The publication readers see, or None in a new store."""
+        with self._environment.begin(db=self._state) as transaction:
+            return _publication_in(transaction)
+
+    def size_bytes(self) -> int:
+        """Bytes of the data file; pages freed by ``prune`` stay in it and are used again."""
+        return (self._path / "data.mdb").stat().st_size
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environment.close()
+
+    def prune(self) -> int:
+        """Drop superseded records, guided by the journal of committed versions."""
+        dropped = 0
+        while True:
+            with self._environment.begin(write=True) as transaction:
+                publication = _publication_in(transaction, self._state)
+                entries = self._journal_entries(
+                    transaction, 0, publication.version if publication else 0
+                )
+                for version, key in entries:
+                    dropped += self._drop_superseded(transaction, version, key)
+                    transaction.delete(_version_bytes(version) + key, db=self._journal)
+            if not entries:
+                return dropped
+
+    def _drop_superseded(self, transaction: lmdb.Transaction, version: int, key: bytes) -> int:
+        """Drop what is older than the user's record of ``version``, and that one if withdrawn."""
+        dropped = 0
+        with transaction.cursor(db=self._records) as cursor:
+            if not cursor.set_key(key + _newest_first(version)):
+                return 0
+            # delete() moves on to the next record, which is an older one of the same user or
+            # belongs to another user.
+            more = cursor.delete() if cursor.value() == WITHDRAWN else cursor.next()
+            while more and cursor.key()[:-8] == key:
+                more = cursor.delete()
+                dropped += 1
+        return dropped
+
+    def _journal_entries(
+        self, transaction: lmdb.Transaction, first: int, last: int
+    ) -> list[tuple[int, bytes]]:
+        """Some (version, key) of the journal with ``first <= version <= last``."""
+        entries: list[tuple[int, bytes]] = []
+        with transaction.cursor(db=self._journal) as cursor:
+            found = cursor.set_range(_version_bytes(first))
+            while found and len(entries) < ENTRIES_PER_TRANSACTION:
+                entry = cursor.key()
+                version = int.from_bytes(entry[:8], "big")
+                if version > last:
+                    break
+                entries.append((version, bytes(entry[8:])))
+                found = cursor.next()
+        return entries
+
+    def _read(self, keys: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
+        found: list[tuple[int, bytes] | None] = []
+        # One transaction is one snapshot, whatever a publisher does meanwhile.
+        with self._environment.begin() as transaction:
+            publication = _publication_in(transaction, self._state)
+            if publication is None:
+                return [None] * len(keys)
+            newest = _newest_first(publication.version)
+            with transaction.cursor(db=self._records) as cursor:
+                for key in keys:
+                    entry = None
+                    if cursor.set_range(key + newest):
+                        stored, version = cursor.key()[:-8], cursor.key()[-8:]
+                        if stored == key:
+                            number = LARGEST_VERSION - int.from_bytes(version, "big")
+                            entry = number, bytes(cursor.value())
+                    found.append(entry)
+        return found
+
+    def _keys(self) -> Iterator[bytes]:
+        with (
+            self._environment.begin() as transaction,
+            transaction.cursor(db=self._records) as cursor,
+        ):
+            found = cursor.first()
+            while found:
+                key = cursor.key()[:-8]
+                yield key
+                found = cursor.set_range(key + _version_bytes(LARGEST_VERSION) + b"\0")
+
+    def _take_version(self) -> int:
+        with self._environment.begin(write=True, db=self._state) as transaction:
+            version = int(transaction.get(NEXT_VERSION, b"1"))
+            transaction.put(NEXT_VERSION, str(version + 1).encode())
+            transaction.put(OPEN_VERSION, str(version).encode())
+            transaction.drop(self._deleted, delete=False)
+        while self._take_back_some():
+            pass
+        return version
+
+    def _take_back_some(self) -> bool:
+        """Remove some records of unfinished publications; whether there were any."""
+        with self._environment.begin(write=True) as transaction:
+            publication = _publication_in(transaction, self._state)
+            first = publication.version + 1 if publication else 0
+            entries = self._journal_entries(transaction, first, LARGEST_VERSION)
+            for version, key in entries:
+                transaction.delete(key + _newest_first(version), db=self._records)
+                transaction.delete(_version_bytes(version) + key, db=self._journal)
+        return bool(entries)
+
+    def _write(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        version = self._publication().version
+        with self._environment.begin(write=True) as transaction:
+            self._require_publisher(transaction)
+            for key, record in records:
+                if transaction.get(key, db=self._deleted) is None:
+                    transaction.put(key + _newest_first(version), record, db=self._records)
+                    transaction.put(_version_bytes(version) + key, b"", db=self._journal)
+
+    def _flip(self, publication: Publication) -> None:
+        with self._environment.begin(write=True, db=self._state) as transaction:
+            self._require_publisher(transaction)
+            transaction.put(CURRENT, json.dumps(asdict(publication)).encode())
+            transaction.delete(OPEN_VERSION)
+            transaction.drop(self._deleted, delete=False)
+
+    def _delete(self, key: bytes) -> None:
+        with self._environment.begin(write=True) as transaction:
+            with transaction.cursor(db=self._records) as cursor:
+                found = cursor.set_range(key)
+                while found and cursor.key()[:-8] == key:
+                    version = LARGEST_VERSION - int.from_bytes(cursor.key()[-8:], "big")
+                    transaction.delete(_version_bytes(version) + key, db=self._journal)
+                    found = cursor.delete()
+            if transaction.get(OPEN_VERSION, db=self._state) is not None:
+                transaction.put(key, b"", db=self._deleted)
+
+    def _require_publisher(self, transaction: lmdb.Transaction) -> None:
+        open_version = transaction.get(OPEN_VERSION, db=self._state)
+        if open_version != str(self._publication().version).encode():
+            raise self._superseded()
+
+
+def _publication_in(
+    transaction: lmdb.Transaction, database: lmdb._Database | None = None
+) -> Publication | None:
+    content = transaction.get(CURRENT, db=database)
+    return None if content is None else Publication(**json.loads(bytes(content)))

@@ -1,0 +1,47 @@
+"""What `recsys evaluate` is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import Split
+from recsys.evaluation.paired import Bootstrap
+
+#: Metric names begin with the split's prefix.
+PREFIXES = {Split.CHOOSE: "val", Split.REPORT: "report"}
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to measure.
+
+    Attributes:
+        run_dir: the run folder.
+        against: another run on the same data set, usually the one without timelines.
+        split: ``report``, or ``choose`` while a model is being developed.
+        checkpoint: ``best``, ``last``, or a path. The other run is measured at its checkpoint of
+            the same name, and at ``best`` where this is a path.
+        dataset: the prepared data set, of both runs, where it was moved since the training.
+        bootstrap: how intervals are made.
+    """
+
+    run_dir: str = MISSING
+    against: str | None = None
+    split: str = "report"
+    checkpoint: str = "best"
+    dataset: str | None = None
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+
+    def __post_init__(self) -> None:
+        """Refuse a split that no metric is of."""
+        if self.split not in PREFIXES:
+            choices = " or ".join(PREFIXES)
+            raise ConfigError(f"split={self.split} cannot be evaluated; choose {choices}.")
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the split's metrics begin with."""
+        return PREFIXES[Split(self.split)]

@@ -1,0 +1,53 @@
+"""metrics.json of a run folder: every number with its protocol."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recsys.core.durable import replace_file
+from recsys.core.errors import ArtifactError
+
+FILE_NAME = "metrics.json"
+
+#: Per metric ``value``, ``protocol`` and, where there is one, the interval's ``low`` and ``high``.
+Metrics = dict[str, dict[str, Any]]
+
+
+def read_metrics_file(run_dir: Path) -> Metrics:
+    """The metrics of a run so far; empty where none were written yet.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    path = run_dir / FILE_NAME
+    if not path.is_file():
+        return {}
+    try:
+        content: Metrics = json.loads(path.read_text())
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path} is damaged ({error}); delete it and run `recsys evaluate` again."
+        ) from error
+    return content
+
+
+def replace_metrics(run_dir: Path, prefix: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Replace all metrics whose name begins with ``prefix`` by ``metrics``, in one atomic step.
+
+    A value that is not defined (an NE without positives) is written as null.
+    """
+    kept = {k: v for k, v in read_metrics_file(run_dir).items() if not k.startswith(prefix)}
+    content = kept | {name: _without_nan(metric) for name, metric in metrics.items()}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    replace_file(run_dir / FILE_NAME, text.encode())
+
+
+def _without_nan(metric: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in metric.items()
+    }

@@ -1,0 +1,239 @@
+"""What the evaluation of every retrieval system shares: queries, candidate sets, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
+from recsys.evaluation.baselines.popularity import FitPopularity, RecentPopularity
+from recsys.evaluation.baselines.similarity import last_item_embeddings, mean_history_embeddings
+from recsys.evaluation.batch_hits import batch_pools
+from recsys.evaluation.corpora import alive_posts, all_posts, posts_before
+from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, post_groups
+from recsys.evaluation.queries import EvaluationQueries, EventsByTime
+from recsys.evaluation.ranking import CandidateSet, DotProductScorer, Ranks, Scorer, rank_targets
+from recsys.evaluation.retrieval_metrics import RetrievalMetric
+
+#: Candidate sets by the name they have in metrics.
+BATCH, UNSEEN_BATCH, ALL, ALIVE = CANDIDATES = ("batch", "unseen_batch", "all", "alive")
+
+#: Untrained scorers of the same queries, by name.
+BASELINES = (
+    "fit_popularity",
+    "popularity",
+    "recent_popularity",
+    "last_post",
+    "mean_of_history",
+)
+
+
+@dataclass(frozen=True)
+class RetrievalEvaluationConfig:
+    """How retrieval is measured.
+
+    Attributes:
+        metrics: ``hits@K``, ``ndcg@K`` and ``mrr``.
+        candidates: among which posts targets are ranked: ``batch``, ``unseen_batch`` (batches of
+            queries whose post was first engaged with after the fit period), ``all``, ``alive``.
+        alive_hours: a post is alive so long after an engagement.
+        recent_hours: what recent popularity counts.
+        baselines: untrained scorers to measure beside the model.
+        batch_seed: of the shuffle that makes the batches of ``batch``.
+        cold_start: measure users with at most four engagements with stand-in histories too
+            (NxtPost table 4); for models of content embeddings.
+        stale_days: measure user embeddings that are so many days old (figure 10); 0 is fresh.
+    """
+
+    metrics: list[str] = field(
+        default_factory=lambda: ["hits@1", "hits@10", "hits@20", "hits@100", "ndcg@10", "mrr"]
+    )
+    candidates: list[str] = field(default_factory=lambda: list(CANDIDATES))
+    alive_hours: int = 24
+    recent_hours: int = 1
+    baselines: list[str] = field(default_factory=lambda: list(BASELINES))
+    batch_seed: int = 0
+    cold_start: bool = False
+    stale_days: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse names that stand for nothing."""
+        for name in self.metrics:
+            RetrievalMetric.parse(name)
+        for kind, known in (("candidates", CANDIDATES), ("baselines", BASELINES)):
+            for name in getattr(self, kind):
+                if name not in known:
+                    raise ConfigError(
+                        f"evaluation.{kind} has {name!r}; choose from {', '.join(known)}."
+                    )
+        if any(day < 0 for day in self.stale_days):
+            raise ConfigError(
+                f"evaluation.stale_days is {list(self.stale_days)}; an embedding is 0 or more days "
+                "old."
+            )
+        for name in ("alive_hours", "recent_hours"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"evaluation.{name} is {getattr(self, name)}; give at least 1.")
+
+
+class RetrievalProtocol:
+    """The queries of a split and the candidate sets they are ranked among.
+
+    Args:
+        config: how retrieval is measured.
+        dataset: the prepared data set.
+        engagements: its sequences.
+        known: [V], the posts that can be recommended.
+        split: ``choose`` or ``report``.
+
+    Raises:
+        DataError: no engagement lies in the split.
+    """
+
+    def __init__(
+        self,
+        config: RetrievalEvaluationConfig,
+        dataset: PreparedDataset,
+        engagements: EngagementStore,
+        known: NDArray[np.bool_],
+        split: Split,
+    ) -> None:
+        self.config = config
+        self.engagements = engagements
+        self.known = known
+        self.fit_end = dataset.manifest.split_bounds[Split.FIT][1]
+        first, last = dataset.manifest.split_bounds[split]
+        self.queries = EvaluationQueries.of_period(engagements, first, last)
+        if not len(self.queries):
+            raise DataError(
+                f"no engagement lies in the {split} period of {dataset.manifest.name}; count other "
+                "actions as engagements (sequences.actions), or prepare it with other splits."
+            )
+        self.period_end = last
+        self.fit_posts = posts_before(engagements, self.fit_end, len(known))
+        self.metrics = [RetrievalMetric.parse(name) for name in config.metrics]
+
+    @cached_property
+    def events(self) -> EventsByTime:
+        """All engagements in order of time."""
+        return EventsByTime.of(self.engagements)
+
+    @property
+    def num_items(self) -> int:
+        """V, the number of item indices."""
+        return len(self.known)
+
+    def only(self, chosen: NDArray[np.bool_]) -> RetrievalProtocol:
+        """The same on the queries under a mask [Q]; their ids count anew."""
+        part = copy(self)
+        part.queries = self.queries.only(chosen)
+        return part
+
+    def candidates(self, names: list[str] | None = None) -> dict[str, CandidateSet]:
+        """The candidate sets by name; those of the configuration where none are named.
+
+        ``unseen_batch`` is left out where every post was engaged with in the fit period.
+        """
+        found = {name: self._candidates(name) for name in names or self.config.candidates}
+        return {name: one for name, one in found.items() if one is not None}
+
+    def groups(self) -> list[QueryGroup]:
+        """The queries measured apart: by the length of the history, by the age of the post."""
+        return [*history_groups(self.queries), *post_groups(self.queries, self.fit_posts)]
+
+    def days(self) -> list[QueryGroup]:
+        """The queries by day; none where the split lasts no longer than one."""
+        days = day_groups(self.queries, self.fit_end)
+        return days if len(days) > 1 else []
+
+    def _candidates(self, name: str) -> CandidateSet | None:
+        if name == BATCH:
+            return batch_pools(self.queries, self.num_items, self.config.batch_seed)
+        if name == UNSEEN_BATCH:
+            [_, unseen] = post_groups(self.queries, self.fit_posts)
+            if not unseen.chosen.any():
+                return None
+            seed = self.config.batch_seed
+            return batch_pools(self.queries, self.num_items, seed, group=unseen)
+        if name == ALL:
+            return all_posts(self.engagements, self.queries, self.period_end, self.known)
+        hours = self.config.alive_hours
+        return alive_posts(self.events, self.queries, self.engagements, self.known, hours)
+
+    def rank(
+        self, scorer: Scorer, candidates: dict[str, CandidateSet], place: str = "targets"
+    ) -> dict[str, Ranks]:
+        """The rank of every target, by candidate set; the progress bar names ``place``."""
+        return rank_targets(scorer, self.queries, candidates, self.num_items, f"Ranking {place}")
+
+    def values(self, ranks: dict[str, Ranks]) -> dict[str, float]:
+        """``hits@10/batch`` and so on."""
+        return {
+            f"{metric}/{name}": float(metric.gains(one.rank).mean())
+            for name, one in ranks.items()
+            for metric in self.metrics
+        }
+
+    def baseline(self, name: str, posts: Tensor | None) -> Scorer | None:
+        """The scorer called ``name``; None for a content scorer where posts have no embeddings."""
+        if name == "fit_popularity":
+            return FitPopularity(self.engagements, self.fit_end, self.num_items)
+        if name in ("popularity", "recent_popularity"):
+            recent = self.config.recent_hours * MILLISECONDS_PER_HOUR
+            window = recent if name == "recent_popularity" else None
+            return self.popularity(window)
+        if posts is None:
+            return None
+        embed = last_item_embeddings if name == "last_post" else mean_history_embeddings
+        return DotProductScorer(embed(self.engagements, self.queries, posts), posts)
+
+    def popularity(self, window_ms: int | None) -> RecentPopularity:
+        """Engagements before each query, at most ``window_ms`` before it."""
+        return RecentPopularity(self.events, self.queries, self.num_items, window_ms)
+
+
+class ChooseValidation:
+    """Ranks the targets of the choose split while a model is trained.
+
+    Args:
+        protocol: of the choose split.
+        scorer: from what the model gives after an epoch, such as user embeddings [Q, W].
+        candidates: names of candidate sets.
+    """
+
+    def __init__(
+        self,
+        protocol: RetrievalProtocol,
+        scorer: Callable[[Tensor], Scorer],
+        candidates: list[str],
+    ) -> None:
+        self.protocol = protocol
+        self.scorer = scorer
+        self.candidates = protocol.candidates(candidates)
+
+    @torch.no_grad()
+    def __call__(self, embeddings: Tensor) -> dict[str, float]:
+        """Metrics of what the model gave."""
+        return self.protocol.values(
+            self.protocol.rank(self.scorer(embeddings), self.candidates, "validation")
+        )
+
+
+def log_shares(engagements: EngagementStore, fit_end: int, num_items: int) -> Tensor:
+    """[V] logarithm of each post's share of the engagements before ``fit_end``, ms.
+
+    One is added to every count, so that a post without any has a logarithm.
+    """
+    fit = engagements.timestamp < fit_end
+    counts = np.bincount(engagements.item[fit], minlength=num_items) + 1.0
+    return torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))

@@ -1,0 +1,243 @@
+"""Evaluation of retrieval models: ranks of every query's target, and the metrics they give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from recsys.data.contract.schema import Split
+from recsys.evaluation.baselines.popularity import WithPopularity, choose_weight
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.groups import QueryGroup
+from recsys.evaluation.identity import RunIdentity
+from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.paired import Interval
+from recsys.evaluation.predictions import write_predictions
+from recsys.evaluation.protocol import Protocol
+from recsys.evaluation.ranking import TIE_RULE, DotProductScorer, Ranks, Scorer, rank_table
+from recsys.evaluation.retrieval import ALL, RetrievalProtocol
+from recsys.evaluation.retrieval_metrics import (
+    RetrievalMetric,
+    Unit,
+    effective_posts,
+    measure_together,
+)
+
+#: Ranks by place, for example ``report/last_post``, and by name of the candidate set.
+PlacedRanks = Mapping[str, Mapping[str, Ranks]]
+
+#: The model's score with popularity added, as a scorer's name.
+WITH_POPULARITY = "with_recent_popularity"
+RECENT_POPULARITY = "recent_popularity"
+
+#: In an entry of ``metrics.json``: how many queries were measured.
+QUERIES = "queries"
+
+#: In the entry of a difference: its interval where posts are drawn instead of users.
+LOW_OVER_POSTS, HIGH_OVER_POSTS = "low_over_posts", "high_over_posts"
+
+#: λ of score + λ · ln(recent popularity + 1) is chosen by this, among all posts.
+WEIGHT_METRIC = RetrievalMetric("hits", 10)
+
+
+def evaluate_retrieval(
+    run: RunIdentity,
+    config: EvaluateConfig,
+    protocol: RetrievalProtocol,
+    scorer: Scorer,
+    posts: Tensor | None,
+) -> Metrics:
+    """Rank the targets of a split with a model and with the untrained baselines.
+
+    Args:
+        run: which model was measured.
+        config: the split, and how intervals are made.
+        protocol: queries and candidate sets of the split.
+        scorer: the model's scores.
+        posts: [V, W], content embeddings for the baselines that need them.
+
+    Returns:
+        ``report/hits@10/all``; of some queries ``report/no_event/…``, ``report/unseen_posts/…``
+        and so on, by day after the fit period ``report/day_1/…``; of a baseline
+        ``report/<baseline>/…``, of some queries ``report/<baseline>/no_event/…``, and of the model
+        against it ``report/<baseline>/difference/hits@10/all``, with intervals over users and over
+        posts; ``report/effective_posts/all`` says how many posts that is about.
+    """
+    split, prefix = Split(config.split), config.prefix
+    candidates = protocol.candidates()
+    baselines = {name: protocol.baseline(name, posts) for name in protocol.config.baselines}
+    ranks = {prefix: protocol.rank(scorer, candidates, prefix)} | {
+        f"{prefix}/{name}": protocol.rank(baseline, candidates, f"{prefix}/{name}")
+        for name, baseline in baselines.items()
+        if baseline is not None
+    }
+    write_predictions(
+        run.folder, split, rank_table(protocol.queries, ranks[prefix]), run.checkpoint
+    )
+    metrics = measured_ranks(run, config, protocol, ranks, differences=True)
+    metrics |= measured_groups(run, config, protocol, ranks, protocol.groups())
+    metrics |= measured_groups(run, config, protocol, {prefix: ranks[prefix]}, protocol.days())
+    for name, one in ranks[prefix].items():
+        how = protocol_of(run, split, one)
+        outside = how.measure(one.share_outside)
+        metrics[f"{prefix}/share_outside_corpus/{name}"] = outside.as_dict()
+        metrics[f"{prefix}/effective_posts/{name}"] = how.measure(effective_posts(one)).as_dict()
+    return metrics
+
+
+def with_popularity(
+    run: RunIdentity,
+    config: EvaluateConfig,
+    choose: tuple[RetrievalProtocol, DotProductScorer],
+    measured: tuple[RetrievalProtocol, DotProductScorer],
+) -> Metrics:
+    """The model's score + λ · ln(recent popularity + 1), λ from the choose split.
+
+    Args:
+        run: which model was measured.
+        config: the split, and how intervals are made.
+        choose: queries of the choose split and the model's scores of them.
+        measured: the same of the split that is measured.
+
+    Returns:
+        ``report/with_recent_popularity/…``, what popularity alone has less,
+        ``report/with_recent_popularity/recent_popularity/difference/…``, and λ.
+    """
+    protocol, scorer = choose
+    chosen = choose_weight(
+        scorer,
+        _recent(protocol),
+        protocol.queries,
+        protocol.candidates([ALL])[ALL],
+        protocol.num_items,
+        WEIGHT_METRIC,
+    )
+    protocol, scorer = measured
+    combined = WithPopularity(scorer, _recent(protocol), chosen.weight)
+    place = f"{config.prefix}/{WITH_POPULARITY}"
+    alone = f"{place}/{RECENT_POPULARITY}"
+    candidates = protocol.candidates()
+    ranks = {
+        place: protocol.rank(combined, candidates, place),
+        alone: protocol.rank(_recent(protocol), candidates, alone),
+    }
+    metrics = measured_ranks(run, config, protocol, ranks, differences=True)
+    metrics |= measured_groups(run, config, protocol, {place: ranks[place]}, protocol.groups())
+    how = (
+        f"best {chosen.metric} of {sorted(chosen.values)} on the choose split among "
+        f"{chosen.candidates}"
+    )
+    return metrics | {f"{place}/weight": {"value": chosen.weight, "protocol": how}}
+
+
+def _recent(protocol: RetrievalProtocol) -> Scorer:
+    scorer = protocol.baseline(RECENT_POPULARITY, None)
+    assert scorer is not None
+    return scorer
+
+
+def measured_groups(
+    run: RunIdentity,
+    config: EvaluateConfig,
+    protocol: RetrievalProtocol,
+    ranks: PlacedRanks,
+    groups: Sequence[QueryGroup],
+) -> Metrics:
+    """Every metric of each group of queries under ``<place>/<group>``.
+
+    A group that has none or all of a candidate set's queries is left out there.
+    """
+    metrics: Metrics = {}
+    for group in groups:
+        parts: dict[str, dict[str, Ranks]] = {}
+        for place, by_name in ranks.items():
+            of_group = {name: (one, one.of(group)) for name, one in by_name.items()}
+            parts[f"{place}/{group.name}"] = {
+                name: part for name, (one, part) in of_group.items() if 0 < len(part) < len(one)
+            }
+        metrics |= measured_ranks(run, config, protocol, parts)
+    return metrics
+
+
+def measured_ranks(
+    run: RunIdentity,
+    config: EvaluateConfig,
+    protocol: RetrievalProtocol,
+    ranks: PlacedRanks,
+    differences: bool = False,
+) -> Metrics:
+    """Every metric of some ranks under their place, with its interval and protocol.
+
+    Args:
+        run: which model was measured.
+        config: the split, and how intervals are made.
+        protocol: which metrics.
+        ranks: of the same queries at all places; the first place is the model's.
+        differences: also how much more the model has, under ``<place>/difference/…``.
+    """
+    metrics: Metrics = {}
+    for name, first in next(iter(ranks.values())).items():
+        sentence = _sentence(run, config, first)
+        of_set = {place: by_name[name] for place, by_name in ranks.items()}
+        found = measure_together(of_set, protocol.metrics, config.bootstrap)
+        for place, values in found.values.items():
+            for metric, interval in values.items():
+                metrics[f"{place}/{metric}/{name}"] = _entry(interval, sentence, len(first))
+        if not differences:
+            continue
+        over_posts = measure_together(of_set, protocol.metrics, config.bootstrap, Unit.POST)
+        first_place, *others = ranks
+        for place in others:
+            minus = (
+                f"{sentence}, and of posts for low and high over posts; {_scorer(first_place)} "
+                f"minus {_scorer(place)}"
+            )
+            for metric, gap in found.differences[place].items():
+                drawn = over_posts.differences[place][metric]
+                metrics[f"{place}/difference/{metric}/{name}"] = _entry(gap, minus, len(first)) | {
+                    LOW_OVER_POSTS: drawn.low,
+                    HIGH_OVER_POSTS: drawn.high,
+                }
+    return metrics
+
+
+def _scorer(place: str) -> str:
+    """``report`` is the model's place, ``report/last_post`` that of another scorer."""
+    return place.rpartition("/")[2] if "/" in place else "model"
+
+
+def _entry(interval: Interval, sentence: str, queries: int) -> dict[str, Any]:
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        QUERIES: queries,
+        "protocol": sentence,
+    }
+
+
+def _sentence(run: RunIdentity, config: EvaluateConfig, ranks: Ranks) -> str:
+    bootstrap = config.bootstrap
+    return (
+        f"{protocol_of(run, Split(config.split), ranks).sentence()}; interval: "
+        f"{bootstrap.confidence:.0%} of {bootstrap.resamples} bootstrap resamples of users, seed "
+        f"{bootstrap.seed}"
+    )
+
+
+def protocol_of(run: RunIdentity, split: Split, ranks: Ranks) -> Protocol:
+    """How the ranks of a run's queries were measured."""
+    return Protocol(
+        dataset=run.dataset,
+        split=split.value,
+        rows=len(ranks),
+        users=len(set(ranks.user.tolist())),
+        seed=run.seed,
+        checkpoint=f"{run.checkpoint.name} of step {run.checkpoint.step}",
+        chosen_by=run.checkpoint.chosen_by,
+        candidates=f"{ranks.candidates}; the user's history is removed",
+        tie_rule=TIE_RULE,
+        part=ranks.part,
+    )

@@ -1,0 +1,1 @@
+"""FAISS indexes of items: kinds, search, and the folder they lie in."""

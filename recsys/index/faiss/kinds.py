@@ -1,0 +1,193 @@
+"""Kinds of FAISS index, what each costs, and how each is made and searched.
+
+All of them compare L2-normalised embeddings by inner product, which is the cosine.
+
+| kind | score | bytes per post of width W | a post is removed |
+|---|---|---|---|
+| ``flat`` | exact | 4 W | at once |
+| ``scalar_quantised`` | of the post's embedding at 8 bits per column | W | at once |
+| ``ivf_pq`` | of the post's product-quantised embedding | W / 2 by default | at once |
+| ``hnsw`` | exact, of posts the walk comes to | 4 W + 8 × neighbours | by tombstone |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from math import gcd, isqrt
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.errors import ConfigError
+
+
+class IndexKind(StrEnum):
+    """How the posts of an index are stored and searched."""
+
+    FLAT = "flat"
+    SCALAR_QUANTISED = "scalar_quantised"
+    IVF_PQ = "ivf_pq"
+    HNSW = "hnsw"
+
+
+AUTO = "auto"
+#: Up to this many posts ``auto`` searches all of them: some milliseconds per user.
+LARGEST_FLAT = 100_000
+
+#: Centroids of a product quantiser's 8-bit code; FAISS needs as many posts to find them.
+_CENTROIDS = 256
+#: A share of the lists that is searched by default: 1 / this.
+_LISTS_PER_PROBE = 32
+#: Posts that a list's centroid is computed from, at least, by FAISS's advice.
+_POSTS_PER_LIST = 39
+#: Posts drawn per centroid; more of them cost time and move centroids little.
+_TRAINING_POSTS_PER_CENTROID = 64
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """What kind of index to build; None and ``auto`` take a value by the number of posts.
+
+    Attributes:
+        kind: ``flat``, ``scalar_quantised``, ``ivf_pq``, ``hnsw``, or ``auto``: flat up to 100,000
+            posts, IVF-PQ above.
+        lists: IVF-PQ: lists the posts are divided into (FAISS: nlist); None takes 4 √posts, and
+            no more than there are 39 posts for.
+        probes: IVF-PQ: lists searched per user (nprobe); None takes a 32nd of them, at least 8.
+        code_bytes: IVF-PQ: bytes per post (M, 8 bits each), a divisor of the width; None takes
+            the largest one not above half of it.
+        neighbours: HNSW: links of a post in the graph (M); the lowest layer has twice as many.
+        construction_candidates: HNSW: width of the search that links a new post (efConstruction).
+        search_candidates: HNSW: width of a user's search (efSearch); at least k in any case.
+    """
+
+    kind: str = AUTO
+    lists: int | None = None
+    probes: int | None = None
+    code_bytes: int | None = None
+    neighbours: int = 16
+    construction_candidates: int = 100
+    search_candidates: int = 128
+
+    def __post_init__(self) -> None:
+        """Refuse what no index can have."""
+        if self.kind not in (AUTO, *IndexKind):
+            kinds = ", ".join([AUTO, *IndexKind])
+            raise ConfigError(f"kind={self.kind} is no kind of index; choose one of {kinds}.")
+        for name in ("lists", "probes", "code_bytes", "neighbours"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} of an index is {value}; it must be at least 1.")
+        if min(self.construction_candidates, self.search_candidates) < 1:
+            raise ConfigError(
+                "construction_candidates and search_candidates of an index must be at least 1."
+            )
+
+    def resolve(self, posts: int, width: int) -> IndexConfig:
+        """The same with every value that depends on the number of posts and their width filled in.
+
+        Raises:
+            ConfigError: IVF-PQ cannot be made of so few posts, or of embeddings of this width.
+        """
+        kind = _kind_for(posts) if self.kind == AUTO else IndexKind(self.kind)
+        if kind is not IndexKind.IVF_PQ:
+            return replace(self, kind=kind.value)
+        if posts < _CENTROIDS:
+            raise ConfigError(
+                f"An index of kind ivf_pq learns {_CENTROIDS} centroids and needs as many posts, "
+                f"not {posts}; build it with kind=flat."
+            )
+        code_bytes = self.code_bytes or _largest_divisor(width, max(width // 2, 1))
+        if gcd(code_bytes, width) != code_bytes:
+            raise ConfigError(
+                f"code_bytes={code_bytes} does not divide the embeddings' width of {width}; "
+                f"choose a divisor such as {_largest_divisor(width, code_bytes)}."
+            )
+        lists = min(self.lists or 4 * isqrt(posts), max(posts // _POSTS_PER_LIST, 1))
+        probes = min(self.probes or max(lists // _LISTS_PER_PROBE, 8), lists)
+        return replace(self, kind=kind.value, lists=lists, probes=probes, code_bytes=code_bytes)
+
+
+def new_index(config: IndexConfig, embeddings: NDArray[np.float32]) -> faiss.Index:
+    """An empty index, trained where its kind is to be trained.
+
+    Args:
+        config: resolved.
+        embeddings: [P, W] normalised; what centroids and ranges are learned from.
+    """
+    width = embeddings.shape[1]
+    match IndexKind(config.kind):
+        case IndexKind.FLAT:
+            index = faiss.IndexIDMap2(faiss.IndexFlatIP(width))
+        case IndexKind.SCALAR_QUANTISED:
+            bits = faiss.ScalarQuantizer.QT_8bit
+            codes = faiss.IndexScalarQuantizer(width, bits, faiss.METRIC_INNER_PRODUCT)
+            index = faiss.IndexIDMap2(codes)
+        case IndexKind.IVF_PQ:
+            index = _ivf_pq(config, width)
+        case IndexKind.HNSW:
+            index = faiss.IndexHNSWFlat(width, config.neighbours, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction = config.construction_candidates
+    if not index.is_trained:
+        index.train(embeddings)
+    return index
+
+
+def search_parameters(
+    config: IndexConfig, selector: faiss.IDSelector | None, wanted: int, effort: int
+) -> faiss.SearchParameters:
+    """How an index is searched for ``wanted`` posts.
+
+    Args:
+        config: resolved.
+        selector: which posts may be found; None for all.
+        wanted: posts per user.
+        effort: the breadth of an approximate search: this many times the configured one.
+    """
+    kind = IndexKind(config.kind)
+    if kind is IndexKind.IVF_PQ:
+        assert config.lists is not None and config.probes is not None
+        probes = min(config.probes * effort, config.lists)
+        return faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+    if kind is IndexKind.HNSW:
+        candidates = max(config.search_candidates, wanted) * effort
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=candidates)
+    return faiss.SearchParameters(sel=selector)
+
+
+def exhaustive(
+    config: IndexConfig, index: faiss.Index, selector: faiss.IDSelector | None
+) -> tuple[faiss.Index, faiss.SearchParameters]:
+    """What to search, and how, so that every stored post is looked at."""
+    kind = IndexKind(config.kind)
+    if kind is IndexKind.IVF_PQ:
+        return index, faiss.SearchParametersIVF(sel=selector, nprobe=config.lists)
+    if kind is IndexKind.HNSW:
+        # The graph's posts lie in a flat index, in the same order.
+        index = faiss.downcast_index(index.storage)
+    return index, faiss.SearchParameters(sel=selector)
+
+
+def _kind_for(posts: int) -> IndexKind:
+    return IndexKind.FLAT if posts <= LARGEST_FLAT else IndexKind.IVF_PQ
+
+
+def _ivf_pq(config: IndexConfig, width: int) -> faiss.IndexIVFPQ:
+    metric = faiss.METRIC_INNER_PRODUCT
+    index = faiss.IndexIVFPQ(
+        faiss.IndexFlatIP(width), width, config.lists, config.code_bytes, 8, metric
+    )
+    index.cp.spherical = True  # centroids of unit vectors are unit vectors
+    for clustering in (index.cp, index.pq.cp):
+        clustering.seed = _SEED
+        # A corpus of a few thousand posts is what it is; FAISS would warn at every column.
+        clustering.min_points_per_centroid = 1
+        clustering.max_points_per_centroid = _TRAINING_POSTS_PER_CENTROID
+    return index
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(divisor for divisor in range(1, limit + 1) if number % divisor == 0)

@@ -1,0 +1,139 @@
+"""What is known of posts besides their embeddings: titles, and when the log saw them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.core.errors import DataError
+from recsys.data.contract.files import cast_column, column_names, data_files, read_table
+from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
+from recsys.data.contract.schema import Column, TimelineKind
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.index.usable_items import FIRST_SEEN, LAST_SEEN, OPTIONAL_COLUMNS, POST_ID, TITLE
+
+#: Users whose events are read at once.
+_USERS_PER_STEP = 20_000
+
+
+def describe_posts(
+    ids: pl.Series, dataset: PreparedDataset | None, as_of: int | None, file: str | None
+) -> pl.DataFrame:
+    """``post_id``, ``title``, ``first_seen`` and ``last_seen`` of posts, null where unknown.
+
+    Args:
+        ids: raw ids.
+        dataset: a data set whose log and item texts say something of them.
+        as_of: ms; events from then on are not looked at. None looks at all.
+        file: Parquet or CSV with ``item_id`` and any of the three columns (times in ms); what it
+            says goes before what the data set says.
+
+    Raises:
+        DataError: a file cannot be read, or names a post twice.
+    """
+    # as narrow as a file may hold them, so that rows of several tables can be put together
+    table = pl.DataFrame({POST_ID: ids.cast(pl.Int64) if ids.dtype.is_integer() else ids})
+    if file is not None:
+        table = _join(table, read_post_file(file))
+    if dataset is not None:
+        table = _join(table, _posts_of_log(dataset, as_of))
+    missing = [
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in OPTIONAL_COLUMNS.items()
+        if name not in table.columns
+    ]
+    return table.with_columns(missing).select(POST_ID, *OPTIONAL_COLUMNS)
+
+
+def read_post_file(path: str) -> pl.DataFrame:
+    """``post_id`` and those of title, first_seen and last_seen that a file has.
+
+    Raises:
+        DataError: the file cannot be read, lacks ``item_id``, names a post twice, or has times in
+            another unit than milliseconds.
+    """
+    tables = []
+    for file in data_files(Path(path), "posts"):
+        present = set(column_names(file))
+        columns = {name: dtype for name, dtype in OPTIONAL_COLUMNS.items() if name in present}
+        table = read_table(file, {Column.ITEM: _id_type(file), **columns})
+        _check_times(file, table)
+        tables.append(table.rename({Column.ITEM: POST_ID}))
+    table = pl.concat(tables, how="diagonal")
+    repeated = table[POST_ID].is_duplicated()
+    if repeated.any():
+        raise DataError(
+            f"Posts that {path} names more than once: "
+            f"{table[POST_ID].filter(repeated).n_unique()}, "
+            f"{table[POST_ID].filter(repeated)[0]} among them; keep one row per post."
+        )
+    return table
+
+
+def last_seen(dataset: PreparedDataset, as_of: int | None = None) -> NDArray[np.int64]:
+    """[V] ms of the last event of each item index, of either timeline; −1 where there is none.
+
+    Args:
+        dataset: the prepared data set.
+        as_of: ms; only events strictly before it. None takes all.
+    """
+    newest = np.full(dataset.manifest.vocabulary_sizes["item"], -1, np.int64)
+    everything = np.iinfo(np.int64).max
+    before = everything if as_of is None else as_of
+    users = dataset.timelines.users()
+    for start in range(0, len(users), _USERS_PER_STEP):
+        some = users[start : start + _USERS_PER_STEP]
+        for kind in TimelineKind:
+            events = dataset.timelines.histories(some, np.full(len(some), before), kind, everything)
+            np.maximum.at(newest, events["item"], events["timestamp"])
+    return newest
+
+
+def _posts_of_log(dataset: PreparedDataset, as_of: int | None) -> pl.DataFrame:
+    table = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet").table
+    newest = pl.Series(last_seen(dataset, as_of))
+    posts = table.select(
+        pl.col(RAW).alias(POST_ID),
+        INDEX,
+        pl.col(FIRST_SEEN),
+        newest.gather(table[INDEX]).alias(LAST_SEEN),
+    ).with_columns(pl.when(pl.col(LAST_SEEN) >= 0).then(LAST_SEEN).alias(LAST_SEEN))
+    if TITLE in dataset.item_text.columns:
+        posts = posts.join(dataset.item_text.select(INDEX, TITLE), on=INDEX, how="left")
+    return posts.drop(INDEX)
+
+
+def _join(table: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """``table`` with what ``known`` says of its posts where it says nothing itself."""
+    ids = cast_column(known[POST_ID], table.schema[POST_ID])
+    known = known.with_columns(ids).drop_nulls(POST_ID)
+    joined = table.join(known, on=POST_ID, how="left", maintain_order="left", suffix="_known")
+    both = [name for name in table.columns if f"{name}_known" in joined.columns]
+    return joined.with_columns(
+        pl.coalesce(name, f"{name}_known").alias(name) for name in both
+    ).drop(f"{name}_known" for name in both)
+
+
+def _check_times(file: Path, table: pl.DataFrame) -> None:
+    """Refuse seconds: posts of 1970 would all be too old."""
+    for name in (FIRST_SEEN, LAST_SEEN):
+        times = table[name] if name in table.columns else pl.Series(name, [], pl.Int64)
+        wrong = times.filter(~times.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1))
+        if len(wrong):
+            raise DataError(
+                f"{file}, column {name}: {wrong[0]} is not in milliseconds since 1970 (UTC); "
+                "multiply seconds by 1000, and leave empty what is not known."
+            )
+
+
+def _id_type(file: Path) -> pl.DataType:
+    """Whole numbers where the file's ids all are, text otherwise."""
+    if Column.ITEM not in column_names(file):
+        return pl.Int64()  # reading says that the column is missing
+    ids = read_table(file, {Column.ITEM: pl.String()})[Column.ITEM]
+    whole = cast_column(ids, pl.Int64())
+    return pl.String() if whole.null_count() > ids.null_count() else pl.Int64()

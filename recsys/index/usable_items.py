@@ -1,0 +1,104 @@
+"""Posts on their way into an index: which of them can be used, and why the others cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from recsys.core.errors import DataError
+
+POST_ID = "post_id"  # raw, as in the log
+TITLE = "title"
+FIRST_SEEN = "first_seen"  # ms
+LAST_SEEN = "last_seen"  # ms
+REASON = "reason"
+
+#: Columns that describe a post; only the id is needed.
+OPTIONAL_COLUMNS: dict[str, pl.DataType] = {
+    TITLE: pl.String(),
+    FIRST_SEEN: pl.Int64(),
+    LAST_SEEN: pl.Int64(),
+}
+
+NOT_FINITE = "embedding holds NaN or infinity"
+ZERO_NORM = "embedding has zero norm"
+DUPLICATE = "given before"
+
+
+@dataclass(frozen=True, eq=False)
+class UsablePosts:
+    """Posts with an embedding that has a direction, each id once.
+
+    Attributes:
+        table: ``post_id``, ``title``, ``first_seen``, ``last_seen``.
+        embedding: [P, W] float32, L2-normalised.
+        rejected: ``post_id`` and ``reason`` of every row that was left out.
+    """
+
+    table: pl.DataFrame
+    embedding: NDArray[np.float32]
+    rejected: pl.DataFrame
+
+    @classmethod
+    def of(cls, posts: pl.DataFrame, embedding: ArrayLike) -> Self:
+        """Sort out what cannot be used; of an id that comes twice the first
+        such row is taken, as in training.
+
+        Args:
+            posts: ``post_id`` (int64 or string) and any of ``OPTIONAL_COLUMNS``.
+            embedding: [P, W], a row per post.
+
+        Raises:
+            DataError: a column is missing or of another type, or there is not one embedding per
+                post.
+        """
+        table = _table(posts)
+        rows = np.asarray(embedding, dtype=np.float32)
+        if rows.ndim != 2 or len(rows) != len(table):
+            raise DataError(
+                f"There are {len(table)} posts and embeddings of shape {rows.shape}; expected one "
+                "row of numbers per post."
+            )
+        norm = np.linalg.norm(rows.astype(np.float64), axis=1)
+        bad = pl.Series(np.select([~np.isfinite(norm), norm == 0], [NOT_FINITE, ZERO_NORM], ""))
+        repeated = bad.eq("") & ~_first_of_each(table[POST_ID], bad.eq(""))
+        table = table.with_columns(bad.set(repeated, DUPLICATE).alias(REASON))
+        usable = table[REASON].eq("").to_numpy()
+        normalised = (rows[usable] / norm[usable, None]).astype(np.float32)
+        return cls(
+            table.filter(usable).drop(REASON),
+            np.ascontiguousarray(normalised),
+            table.filter(~usable).select(POST_ID, REASON),
+        )
+
+
+def _first_of_each(ids: pl.Series, usable: pl.Series) -> pl.Series:
+    """Whether each row is the first usable one of its id."""
+    first = pl.struct(pl.col("id"), pl.col("usable")).is_first_distinct()
+    return pl.DataFrame({"id": ids, "usable": usable}).select(first & pl.col("usable")).to_series()
+
+
+def _table(posts: pl.DataFrame) -> pl.DataFrame:
+    if POST_ID not in posts.columns:
+        raise DataError(
+            f"The posts have no column {POST_ID} (they have {', '.join(posts.columns)}); name the "
+            "column of raw ids so."
+        )
+    ids = posts[POST_ID]
+    if ids.dtype != pl.String and not ids.dtype.is_integer():
+        raise DataError(
+            f"Column {POST_ID} of the posts is of type {ids.dtype}; ids are whole numbers or text."
+        )
+    if ids.null_count():
+        raise DataError(f"Column {POST_ID} of the posts has {ids.null_count()} empty rows.")
+    columns = [ids if ids.dtype == pl.String else ids.cast(pl.Int64)]
+    for name, dtype in OPTIONAL_COLUMNS.items():
+        if name in posts.columns:
+            columns.append(posts[name].cast(dtype))
+        else:
+            columns.append(pl.repeat(None, len(posts), dtype=dtype, eager=True).alias(name))
+    return pl.DataFrame(columns)

@@ -1,0 +1,1 @@
+"""How vectors of users, items and contexts are brought together."""

@@ -1,0 +1,134 @@
+"""Which posts of a pool are no negatives of which queries: its target and its owner's posts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recsys.nn.softmax.pool import unique_pool
+
+
+@dataclass(frozen=True)
+class Owned:
+    """The posts of a pool that belong to each owner, and so are never negatives of its queries.
+
+    Owners are 0 … U-1, for example the users of a batch; a post may belong to several.
+
+    Attributes:
+        offsets: [U+1] int64; owner u has ``posts[offsets[u]:offsets[u + 1]]``.
+        posts: [O] int64, positions in the pool.
+    """
+
+    offsets: Tensor
+    posts: Tensor
+
+    @classmethod
+    def from_pairs(cls, owner: Tensor, position: Tensor, num_owners: int, pool_size: int) -> Owned:
+        """From pairs in any order, equal ones counted once.
+
+        Args:
+            owner: [N] int64, owner of each pair.
+            position: [N] int64, position in the pool of each pair's post.
+            num_owners: U.
+            pool_size: P.
+        """
+        key = torch.unique(owner * pool_size + position)
+        counts = torch.bincount(key // max(pool_size, 1), minlength=num_owners)
+        return cls(_offsets(counts), key % max(pool_size, 1))
+
+    @classmethod
+    def from_posts(cls, owner: Tensor, post: Tensor, num_owners: int, pool_posts: Tensor) -> Owned:
+        """From pairs of an owner and a post's id; every copy of the post in the pool is owned.
+
+        Owning all copies of one's targets is what rules out accidental hits (a negative that is
+        the target's post) in a pool that holds a post more than once; one of ``unique_pool`` has
+        none.
+
+        Args:
+            owner: [N] int64, owner of each pair.
+            post: [N] int64, id of each pair's post; one that is not in the pool is left out.
+            num_owners: U.
+            pool_posts: [P] int64, id of each post of the pool.
+        """
+        order = torch.argsort(pool_posts, stable=True)
+        in_order, post = pool_posts[order], post.contiguous()
+        first = torch.searchsorted(in_order, post)
+        copies = torch.searchsorted(in_order, post, right=True) - first
+        pair, rank = expand_ranges(first, copies)
+        return cls.from_pairs(owner[pair], order[rank], num_owners, len(pool_posts))
+
+    def among(self, column: Tensor) -> Owned:
+        """The same over some posts of the pool.
+
+        Args:
+            column: [P] int64, what becomes of each position; -1 where the post is left out.
+        """
+        posts = column[self.posts]
+        kept = torch.cat([posts.new_zeros(1), (posts >= 0).cumsum(0)])
+        return Owned(kept[self.offsets], posts[posts >= 0])
+
+
+def copies_of_targets(target: Tensor, pool_posts: Tensor) -> tuple[Tensor, Owned]:
+    """Owners that rule out accidental hits and nothing else: each target's post owns its copies.
+
+    Args:
+        target: [Q] int64, positions in the pool.
+        pool_posts: [P] int64, id of each post of a pool that may hold a post more than once.
+
+    Returns:
+        ``owner`` [Q] and ``owned`` of ``pool_softmax_loss``.
+    """
+    posts, owner = unique_pool(pool_posts[target])
+    owners = torch.arange(len(posts), device=posts.device)
+    return owner, Owned.from_posts(owners, posts, len(posts), pool_posts)
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """Which columns of a pool are no negatives of which queries.
+
+    Attributes:
+        target: [Q] int64, column of each query's target, which is no negative of it; -1 where the
+            target is not among the columns.
+        owner: [Q] int64, or None where nobody owns anything.
+        owned: whose ``posts`` are columns; None exactly where ``owner`` is.
+    """
+
+    target: Tensor
+    owner: Tensor | None = None
+    owned: Owned | None = None
+
+    def pairs(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """The excluded pairs of some queries: the row, counted from the slice's first, and the
+        column, both [X] int64; a pair may be there twice.
+        """
+        target = self.target[rows]
+        row = (target >= 0).nonzero().squeeze(1)
+        if self.owner is None or self.owned is None:
+            return row, target[row]
+        owner, offsets = self.owner[rows], self.owned.offsets
+        owners_row, entry = expand_ranges(offsets[owner], offsets[owner + 1] - offsets[owner])
+        return torch.cat([row, owners_row]), torch.cat([target[row], self.owned.posts[entry]])
+
+
+def expand_ranges(first: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Spell out N ranges ``first[n], …, first[n] + counts[n] - 1``.
+
+    Returns:
+        For every number in every range, in order: the range it is of, and the number itself; both
+        [sum of counts] int64.
+
+    Example:
+        >>> expand_ranges(torch.tensor([5, 0, 8]), torch.tensor([2, 0, 1]))
+        (tensor([0, 0, 2]), tensor([5, 6, 8]))
+    """
+    of_range = torch.repeat_interleave(counts)
+    starts = counts.cumsum(0) - counts
+    number = torch.arange(len(of_range), device=counts.device) + (first - starts)[of_range]
+    return of_range, number
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

@@ -1,0 +1,125 @@
+"""report.html: one page that needs nothing beside itself, whatever system it is of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from rich import box
+from rich.table import Table
+
+from recsys.core.composition import to_yaml
+from recsys.core.environment import FILE_NAME as ENVIRONMENT_FILE
+from recsys.runs.config import RunConfig
+
+FILE_NAME = "report.html"
+TEMPLATE = "report.html.jinja"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A box of the page; what is empty is not shown."""
+
+    title: str
+    note: str = ""
+    figure: str = ""
+    rows: list[list[str]] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    text_title: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What `recsys report` shows of a run.
+
+    Attributes:
+        folder: the run folder.
+        title: name of the run.
+        subtitle: what was trained on what.
+        tiles: the few numbers at the head: ``name``, ``value``, ``accent``.
+        sections: in their order.
+        closing: the table in the terminal.
+    """
+
+    folder: Path
+    title: str
+    subtitle: str
+    tiles: list[dict[str, Any]]
+    sections: list[Section]
+    closing: Table
+
+
+def write_page(page: Page) -> Path:
+    """Write ``report.html`` into the run folder."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE)
+    html = template.render(
+        title=page.title, subtitle=page.subtitle, tiles=page.tiles, sections=page.sections
+    )
+    path = page.folder / FILE_NAME
+    path.write_text(html)
+    return path
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """``environment.json`` of a run."""
+    content: dict[str, Any] = json.loads((folder / ENVIRONMENT_FILE).read_text())
+    return content
+
+
+def revision(environment: Mapping[str, Any]) -> str:
+    """The git revision a run was made with, as the end of a sentence."""
+    git = environment["git"]
+    if not git:
+        return ""
+    return f", revision {git['revision'][:10]}{' with changes' if git['dirty'] else ''}"
+
+
+def setting(config: RunConfig, environment: Mapping[str, Any], facts: dict[str, str]) -> Section:
+    """The configuration: some ``facts`` of the system, what is the same for all, and the file."""
+    hardware = environment["hardware"]
+    every = {
+        "seed": str(config.seed),
+        "hardware": f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB",
+        "versions": ", ".join(f"{k} {v}" for k, v in environment["packages"].items()),
+        "command": " ".join(environment["command"]),
+    }
+    return Section(
+        "Configuration", facts=facts | every, text_title="config.yaml", text=to_yaml(config)
+    )
+
+
+def places(folder: Path, others: Mapping[str, Path]) -> dict[str, str]:
+    """Where the run folder, other folders and the report lie, with their sizes."""
+    lines = {}
+    for name, place in {"run folder": folder, **others}.items():
+        size = f" ({megabytes(folder_size(place))})" if place.exists() else ""
+        lines[name] = f"{place}{size}"
+    return lines | {"report": str(folder / FILE_NAME)}
+
+
+def closing_table(name: str, *groups: Mapping[str, str]) -> Table:
+    """The table a run ends with, a line between groups of its rows."""
+    table = Table(title=f"recsys: {name}", box=box.ROUNDED, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for group in groups:
+        for row in group.items():
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def megabytes(size: float) -> str:
+    """A size in MB, with as many digits as one needs."""
+    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
+
+
+def folder_size(path: Path) -> int:
+    """Bytes of all files below ``path``."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

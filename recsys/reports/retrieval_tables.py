@@ -1,0 +1,153 @@
+"""Retrieval metrics as tables for the terminal and the report: a row per scorer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from recsys.core.console import UNDEFINED, WIDTH, text_table
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.groups import GROUPS
+from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.retrieval import BASELINES, CANDIDATES
+from recsys.evaluation.retrieval_evaluation import (
+    HIGH_OVER_POSTS,
+    LOW_OVER_POSTS,
+    QUERIES,
+    RECENT_POPULARITY,
+    WITH_POPULARITY,
+)
+from recsys.evaluation.retrieval_metrics import METRIC_NAMES
+
+#: What the rows of the model itself are called.
+MODEL = "model"
+
+#: Who is measured, by the name in metrics; the model has none.
+SCORERS = ("", *BASELINES, WITH_POPULARITY)
+
+OVER_POSTS = LOW_OVER_POSTS, HIGH_OVER_POSTS
+
+#: The metric of the table by groups, or else the first that was measured.
+GROUP_METRIC = "hits@10"
+
+
+def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
+    """Print every candidate set's tables, its candidates, and how intervals were made."""
+    prefix = config.prefix
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    for candidates in candidate_names(metrics, prefix):
+        title = f"{config.run_dir} on the split {config.split}, candidates: {candidates}"
+        console.print(text_table(title, scorer_rows(metrics, prefix, candidates)))
+        metric = group_metric(metrics, prefix, candidates)
+        minus = difference_rows(metrics, prefix, candidates)
+        if len(minus) > 1:
+            console.print(text_table(_differences_title(metrics, prefix, candidates), minus))
+        by_group = group_rows(metrics, prefix, candidates, metric)
+        if len(by_group[0]) > 2:
+            console.print(text_table(f"{metric} by group, {candidates}", by_group))
+        protocol = metrics[f"{prefix}/{metric}/{candidates}"]["protocol"]
+        console.print(f"Protocol: {protocol}\n", highlight=False)
+
+
+def _differences_title(metrics: Metrics, prefix: str, candidates: str) -> str:
+    posts = metrics.get(f"{prefix}/effective_posts/{candidates}", {}).get("value")
+    return f"differences, {candidates}" + (
+        "" if posts is None else f": {posts:.0f} effective posts"
+    )
+
+
+def candidate_names(metrics: Metrics, prefix: str) -> list[str]:
+    """The candidate sets the model was measured on."""
+    return [name for name in CANDIDATES if metric_names(metrics, prefix, name)]
+
+
+def metric_names(metrics: Metrics, prefix: str, candidates: str) -> list[str]:
+    """The metrics of the model on a candidate set, in the order they were measured."""
+    parts = (name.split("/") for name in metrics)
+    found = [p[1] for p in parts if len(p) == 3 and p[0] == prefix and p[2] == candidates]
+    return [name for name in found if name.partition("@")[0] in METRIC_NAMES]
+
+
+def group_metric(metrics: Metrics, prefix: str, candidates: str) -> str:
+    """What groups are compared by."""
+    names = metric_names(metrics, prefix, candidates)
+    return GROUP_METRIC if GROUP_METRIC in names else names[0]
+
+
+def scorer_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str]]:
+    """Headings, then all metrics of each scorer, with half the interval's width."""
+    names = metric_names(metrics, prefix, candidates)
+    rows = [["", *names]]
+    for scorer in SCORERS:
+        found = [entry(metrics, prefix, scorer, "", name, candidates) for name in names]
+        if any(found):
+            rows.append([scorer or MODEL, *map(_cell, found)])
+    return rows
+
+
+def difference_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str]]:
+    """Headings, then what the model has more than each scorer, and with popularity more than
+    popularity alone, with both intervals.
+    """
+    metric = group_metric(metrics, prefix, candidates)
+    rows = [["difference", metric, "95 % over users", "95 % over posts"]]
+    pairs = [(MODEL, scorer, scorer) for scorer in BASELINES]
+    pairs.append((WITH_POPULARITY, RECENT_POPULARITY, f"{WITH_POPULARITY}/{RECENT_POPULARITY}"))
+    for first, second, place in pairs:
+        found = entry(metrics, prefix, place, "difference", metric, candidates)
+        if found:
+            intervals = _interval(found, "low", "high"), _interval(found, *OVER_POSTS)
+            rows.append([f"{first} - {second}", _signed(found["value"]), *intervals])
+    return rows
+
+
+def group_rows(
+    metrics: Metrics,
+    prefix: str,
+    candidates: str,
+    metric: str,
+    scorers: Sequence[str] = SCORERS,
+) -> list[list[str]]:
+    """Headings with the number of queries, then a metric of each scorer by group of queries."""
+    headings = {
+        group: entry(metrics, prefix, scorers[0], group, metric, candidates)
+        for group in ("", *GROUPS)
+    }
+    groups = {group: found for group, found in headings.items() if found}
+    rows = [["", *(f"{group or 'all'} ({_count(found)})" for group, found in groups.items())]]
+    for scorer in scorers:
+        cells = [entry(metrics, prefix, scorer, group, metric, candidates) for group in groups]
+        if any(cells):
+            rows.append([scorer or MODEL, *map(_cell, cells)])
+    return rows
+
+
+def entry(
+    metrics: Metrics, prefix: str, scorer: str, group: str, metric: str, candidates: str
+) -> Mapping[str, Any] | None:
+    """A scorer's metric of a group of queries; ``""`` is the model, and all queries."""
+    return metrics.get("/".join(filter(None, (prefix, scorer, group, metric, candidates))))
+
+
+def _count(metric: Mapping[str, Any]) -> str:
+    return f"{metric[QUERIES]:,}" if QUERIES in metric else UNDEFINED
+
+
+def _signed(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{value:+.4f}"
+
+
+def _interval(metric: Mapping[str, Any], low: str, high: str) -> str:
+    return f"[{_signed(metric.get(low))}, {_signed(metric.get(high))}]"
+
+
+def _cell(metric: Mapping[str, Any] | None) -> str:
+    value, low, high = ((metric or {}).get(key) for key in ("value", "low", "high"))
+    if value is None:
+        return UNDEFINED
+    if low is None or high is None:
+        return f"{value:.4f}"
+    return f"{value:.4f} ±{(high - low) / 2:.4f}"

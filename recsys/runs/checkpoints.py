@@ -1,0 +1,251 @@
+"""Checkpoints of a run, each named by its step; ``best.ckpt`` and ``last.ckpt`` are links.
+
+A checkpoint is one file, or a folder of shards with ``strategy=torchrec``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
+
+from recsys.distributed.checkpoint.plugins import CheckpointPlugin
+from recsys.core.errors import RecsysError
+from recsys.evaluation.monitor import Monitor
+
+FOLDER = "checkpoints"
+BEST = "best.ckpt"
+LAST = "last.ckpt"
+#: What a user may name instead of a path.
+NAMED_CHECKPOINTS = {"best": BEST, "last": LAST}
+_OF_STEP = "step-{:08d}.ckpt"
+#: All of them; a file that is being written has a longer name.
+STEPS = "step-*.ckpt"
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A step that was validated.
+
+    Attributes:
+        value: of the monitored metric.
+        step: optimiser steps done.
+        metrics: every ``val/…`` metric.
+    """
+
+    value: float
+    step: int
+    metrics: dict[str, float]
+
+
+class Checkpoints(Checkpoint):
+    """Saves the best states by a monitored metric and, every few steps, the last one.
+
+    Lightning's ModelCheckpoint saves a step that is also validated before its validation; a run
+    killed in between would skip that validation when resumed, and could choose another
+    checkpoint. Here such a step is saved after its validation. The last step is one of them: saved
+    later, when Lightning has counted the epoch as done, a run could not go on within it.
+
+    A step is written once, under its own name. When it is whole, ``last.ckpt`` is linked to it by
+    an atomic rename; what that checkpoint says of the best ones is what then holds, also where the
+    run was killed before the other link was set.
+
+    Args:
+        folder: of the checkpoints.
+        every_n_steps: steps between two saves of the last state.
+        monitor: what picks the best.
+        keep_best: how many of the best are kept.
+
+    Attributes:
+        best: of the steps validated so far the best ones, best first.
+        batches_per_epoch: of a process; in a checkpoint those of the processes that have saved it.
+    """
+
+    def __init__(
+        self, folder: Path, every_n_steps: int, monitor: Monitor, keep_best: int = 1
+    ) -> None:
+        self.folder = folder
+        self.every_n_steps = every_n_steps
+        self.monitor = monitor
+        self.keep_best = keep_best
+        self.best: list[Validated] = []
+        self.batches_per_epoch: float | None = None
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save the last state; every rank must call it."""
+        step = trainer.global_step
+        best = [one.step for one in self.best]
+        trainer.save_checkpoint(
+            self.folder / _OF_STEP.format(step),
+            weights_only=False,
+            storage_options=partial(settle, self.folder, step, best),
+        )
+
+    def finish(self, trainer: pl.Trainer) -> None:
+        """Wait until the last state is saved, where that is done in the background."""
+        plugin = trainer.strategy.checkpoint_io
+        assert isinstance(plugin, CheckpointPlugin)
+        plugin.finish()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on at the loaders' place in the epoch, and clear up after a run that was killed."""
+        self._count_batches_anew(trainer)
+        if trainer.is_global_zero:
+            settle(self.folder, trainer.global_step, [one.step for one in self.best])
+
+    def _count_batches_anew(self, trainer: pl.Trainer) -> None:
+        """Let Lightning's count of an epoch's batches be that of the loaders.
+
+        With batches of another size, or another number of processes, an epoch has more of them or
+        fewer; the loaders go on at the same share of it. Lightning would end the epoch too early.
+        """
+        saved, now = self.batches_per_epoch, trainer.num_training_batches
+        if saved is not None and saved != now:
+            current = trainer.fit_loop.epoch_loop.batch_progress.current
+            moved = int(current.ready * now // saved) - current.ready
+            counts = current.state_dict().items()  # of a batch's stages: ready, …, completed
+            current.load_state_dict({stage: count + moved for stage, count in counts})
+        self.batches_per_epoch = now
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let numbers be logged under the step they belong to.
+
+        Lightning's own count is one short where a run goes on after a validation that was none of
+        the regular ones, as that of the last step.
+        """
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save the last state, unless this step's validation does it; the last step has one."""
+        if is_last_step(trainer):
+            trainer.should_stop = True  # Lightning validates where a run is told to stop
+        elif self.is_due(trainer, batch_idx):
+            self.save(trainer)
+
+    def is_due(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+        """Whether the step of this batch is one of every few, and no validation saves it."""
+        return (
+            trainer.global_step % self.every_n_steps == 0
+            and not is_within_step(trainer, batch_idx)
+            and not is_validated(trainer, batch_idx)
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the state, as the last one and maybe as one of the best."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        measured = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")
+        }
+        value = measured.get(self.monitor.metric, math.nan)
+        # Without positives, or with labels that are all equal, the metric is not defined.
+        defined = not math.isnan(value)
+        if not defined:
+            value = measured[self.monitor.fallback]
+        validated = Validated(value, trainer.global_step, measured)
+        best = self._with(validated, defined and self.monitor.highest)
+        self.best = trainer.strategy.broadcast(best)  # the ranks must agree
+        self.save(trainer)
+
+    def _with(self, validated: Validated, highest: bool) -> list[Validated]:
+        """The best ones, this one among them where it belongs."""
+        better = (i for i, one in enumerate(self.best) if _is_better(validated, one, highest))
+        place = next(better, len(self.best))
+        return [*self.best[:place], validated, *self.best[place:]][: self.keep_best]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know to choose the same checkpoints."""
+        best = [asdict(one) for one in self.best]
+        return {"best": best, "batches_per_epoch": self.batches_per_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best of the run so far."""
+        self.batches_per_epoch = state_dict.get("batches_per_epoch")
+        if "best" in state_dict:
+            self.best = [Validated(**one) for one in state_dict["best"]]
+        elif state_dict["best_value"] is not None:  # before several were kept
+            names = ("best_value", "best_step", "best_metrics")
+            self.best = [Validated(*(state_dict[name] for name in names))]
+
+
+def _is_better(one: Validated, other: Validated, highest: bool) -> bool:
+    if math.isnan(other.value):
+        return True
+    return one.value > other.value if highest else one.value < other.value
+
+
+def settle(folder: Path, last: int, best: list[int]) -> None:
+    """Link ``last.ckpt`` and ``best.ckpt`` to these steps, and remove what nobody needs.
+
+    Args:
+        folder: of the checkpoints.
+        last: the step that was saved last.
+        best: the best steps, best first.
+
+    Raises:
+        RecsysError: the folder cannot be written to.
+    """
+    try:
+        _settle(folder, last, best)
+    except OSError as error:
+        raise RecsysError(
+            f"The checkpoints in {folder} cannot be linked or removed ({error}); let the folder be "
+            "written to, and go on by resume=true."
+        ) from error
+
+
+def _settle(folder: Path, last: int, best: list[int]) -> None:
+    for name, step in ((LAST, [last]), (BEST, best[:1])):
+        for target in (_OF_STEP.format(one) for one in step):
+            if (folder / target).exists():  # not where an earlier version has saved it
+                _link(folder / name, target)
+    kept = {_OF_STEP.format(step) for step in (last, *best)}
+    for path in folder.glob(STEPS + "*"):
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _link(path: Path, target: str) -> None:
+    """Let ``path`` be a link to ``target`` beside it, in one atomic step."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    if path.is_dir() and not path.is_symlink():  # of a run that was copied with its links followed
+        shutil.rmtree(path)
+    os.replace(temporary, path)
+
+
+def is_within_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether further batches are accumulated into the step of this one."""
+    full = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+    return not full and not trainer.is_last_batch
+
+
+def is_validated(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a regular validation follows the step of this batch."""
+    interval = trainer.val_check_batch or math.inf
+    over_epochs = trainer.check_val_every_n_epoch is None
+    done = trainer.fit_loop.total_batch_idx if over_epochs else batch_idx
+    return bool(trainer.enable_validation and (done + 1) % interval == 0)
+
+
+def is_last_step(trainer: pl.Trainer) -> bool:
+    """Whether the training ends after this step."""
+    last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+    return trainer.global_step == trainer.max_steps or (last_epoch and trainer.is_last_batch)

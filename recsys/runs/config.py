@@ -1,0 +1,132 @@
+"""What every training run is configured by; ``recsys.systems.registry`` adds the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from recsys.data.prepare.prepare import PrepareConfig
+from recsys.distributed.config import SINGLE, StrategyConfig
+from recsys.core.errors import ConfigError
+from recsys.runs.warm_start import WarmStartConfig
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long and on what to train.
+
+    Attributes:
+        max_epochs: passes over the fit split.
+        max_steps: optimiser steps at most, -1 for no limit.
+        accelerator: ``cpu``, ``gpu`` or ``auto``.
+        devices: processes of a node, each with its own GPU where there are GPUs; more than one
+            needs ``strategy=torchrec``.
+        num_nodes: nodes, each with so many processes.
+        precision: as in Lightning, for example ``32-true`` or ``bf16-mixed``.
+        gradient_clip: largest norm of the dense parameters' gradient, None for no limit. Tables
+            are updated after every backward and are not clipped.
+        accumulate_batches: batches whose gradients make up a step of the dense parameters. Tables
+            take a step at each of them, with the batch's share of the gradient.
+        validate_every_n_steps: steps between validations, None for the end of each epoch. The
+            last step of the training is validated in any case.
+        checkpoint_every_n_steps: steps between two saves of ``last.ckpt``.
+        checkpoint_in_background: copy the state and write it while the training goes on; it needs
+            memory for the copy.
+        keep_best: best checkpoints that are kept; ``best.ckpt`` is the best of them.
+        log_every_n_steps: steps between two lines of the training loss.
+        deterministic: refuse operations that give other results from run to run.
+        progress_bar: show one.
+    """
+
+    max_epochs: int = 1
+    max_steps: int = -1
+    accelerator: str = "cpu"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: str = "32-true"
+    gradient_clip: float | None = None
+    accumulate_batches: int = 1
+    validate_every_n_steps: int | None = None
+    checkpoint_every_n_steps: int = 200
+    checkpoint_in_background: bool = False
+    keep_best: int = 1
+    log_every_n_steps: int = 10
+    deterministic: bool = True
+    progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ConfigError(
+                f"trainer.max_steps is {self.max_steps}; give the number of steps, or -1 for no "
+                "limit."
+            )
+        intervals = ("max_epochs", "checkpoint_every_n_steps", "log_every_n_steps")
+        counts = ("devices", "num_nodes", "accumulate_batches", "keep_best")
+        for name in (*intervals, *counts, "validate_every_n_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"trainer.{name} is {value}, it must be at least 1.")
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """Where numbers go beside ``metrics.csv``, which is always written.
+
+    Attributes:
+        wandb: log to Weights & Biases too.
+        project: its project.
+        offline: keep wandb's files in the run folder and send nothing.
+    """
+
+    wandb: bool = False
+    project: str = "recsys"
+    offline: bool = True
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run of any system depends on.
+
+    Attributes:
+        name: of the experiment; part of the default run folder.
+        system: what is trained, a key of ``recsys.systems.registry.SYSTEMS``.
+        run_dir: the run folder; None makes ``runs/<name>/<time>``.
+        resume: go on with the run in ``run_dir``.
+        seed: of the initial weights, the order of the examples and dropout.
+        data_dir: where data sets are looked for, before RECSYS_DATA_DIR and ./data.
+        data: the data set and how it is prepared.
+        trainer: how long and on what to train.
+        strategy: how the run is spread over processes.
+        warm_start: where a new run's weights come from, if not from the seed.
+        logger: where numbers go.
+    """
+
+    name: str = MISSING
+    system: str = MISSING
+    run_dir: str | None = None
+    resume: bool = False
+    seed: int = 0
+    data_dir: str | None = None
+    data: PrepareConfig = field(default_factory=PrepareConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that the generators do not take, and processes that nobody joins."""
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed is {self.seed}, it must lie between 0 and 2^32 - 1.")
+        if self.num_processes > 1 and self.strategy.name == SINGLE:
+            raise ConfigError(
+                f"trainer.devices={self.trainer.devices} and trainer.num_nodes="
+                f"{self.trainer.num_nodes} are {self.num_processes} processes, strategy=single is "
+                "one; choose strategy=torchrec."
+            )
+
+    @property
+    def num_processes(self) -> int:
+        """Processes of the run on all nodes."""
+        return self.trainer.devices * self.trainer.num_nodes

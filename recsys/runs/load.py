@@ -1,0 +1,187 @@
+"""From a run folder back to its configuration, data set and trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import lightning.pytorch as pl
+
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.core.errors import ArtifactError
+from recsys.runs.checkpoints import FOLDER, NAMED_CHECKPOINTS
+from recsys.core.composition import load
+from recsys.runs.config import RunConfig
+from recsys.runs.files import CONFIG_FILE
+from recsys.runs.system import TrainableSystem
+from recsys.evaluation.identity import CheckpointUsed, RunIdentity
+
+
+Config = TypeVar("Config", bound=RunConfig)
+Model = TypeVar("Model", bound=pl.LightningModule)
+
+
+@dataclass(frozen=True)
+class LoadedRun(Generic[Config, Model]):
+    """A trained model with everything it was trained on.
+
+    Attributes:
+        folder: the run folder.
+        config: the run's resolved configuration.
+        manifest: of the data set.
+        dataset: the prepared data set.
+        model: the trained model, in evaluation mode.
+        checkpoint: the one the weights come from.
+    """
+
+    folder: Path
+    config: Config
+    manifest: DatasetManifest
+    dataset: PreparedDataset
+    model: Model
+    checkpoint: CheckpointUsed
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What evaluation says of it."""
+        config = self.config
+        return RunIdentity(
+            self.folder, config.system, self.manifest.name, config.seed, self.checkpoint
+        )
+
+
+def load_run(
+    system: TrainableSystem[Any],
+    run_dir: Path | str,
+    checkpoint: str = "best",
+    dataset_folder: str | None = None,
+) -> LoadedRun[Any, Any]:
+    """Load a run.
+
+    Args:
+        system: what was trained.
+        run_dir: the run folder.
+        checkpoint: ``best`` (by the choose split), ``last``, or a path.
+        dataset_folder: the prepared data set, where it was moved since the training.
+
+    Raises:
+        ArtifactError: the folder is no run, a file is damaged, or the prepared data set is not
+            the one the run was trained on.
+    """
+    folder = Path(run_dir)
+    config = load_config(folder, system.config)
+    dataset = open_dataset(folder, config, dataset_folder)
+    manifest = DatasetManifest.load(folder)  # as trained on; the data set may have grown since
+    model = system.restore(config, dataset, manifest)
+    path = checkpoint_path(folder, checkpoint)
+    stored = open_checkpoint(path)
+    stored.check()
+    try:
+        model.load_state_dict(stored.weights())
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path} does not fit the model that {folder / CONFIG_FILE} describes: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    model.eval()
+    used = CheckpointUsed(path.name, _rule(system, checkpoint), stored.step)
+    return LoadedRun(folder, config, manifest, dataset, model, used)
+
+
+def checkpoint_of(
+    system: TrainableSystem[Any], run_dir: Path, checkpoint: str
+) -> CheckpointUsed:
+    """What ``load_run`` would load now, without the model.
+
+    Raises:
+        ArtifactError: the checkpoint is not there or cannot be read.
+    """
+    path = checkpoint_path(run_dir, checkpoint)
+    return CheckpointUsed(path.name, _rule(system, checkpoint), open_checkpoint(path).step)
+
+
+def _rule(system: TrainableSystem[Any], checkpoint: str) -> str:
+    """What chose a checkpoint."""
+    rules = {"best": system.monitor.rule, "last": "end of training"}
+    return rules.get(checkpoint, "given by path")
+
+
+def checkpoint_path(folder: Path, checkpoint: str) -> Path:
+    """Where a checkpoint of a run lies: ``best``, ``last``, or a path."""
+    if checkpoint in NAMED_CHECKPOINTS:
+        return folder / FOLDER / NAMED_CHECKPOINTS[checkpoint]
+    return Path(checkpoint)
+
+
+def load_config(run_dir: Path, schema: type[Config]) -> Config:
+    """The resolved configuration of a run.
+
+    Raises:
+        ArtifactError: the folder is no run folder.
+    """
+    check_run_folder(run_dir)
+    return load(run_dir / CONFIG_FILE, schema)
+
+
+def check_run_folder(run_dir: Path) -> None:
+    """Refuse a folder that holds no run.
+
+    Raises:
+        ArtifactError: it has no configuration.
+    """
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise ArtifactError(
+            f"{run_dir} is not a run folder (no {CONFIG_FILE} in it); "
+            "`recsys train run_dir=…` makes one."
+        )
+
+
+def open_dataset(
+    folder: Path, config: RunConfig, dataset_folder: str | None = None
+) -> PreparedDataset:
+    """The prepared data set of a run, which may have grown; refused if it was prepared anew.
+
+    Args:
+        folder: the run folder.
+        config: of the run.
+        dataset_folder: where the data set lies; None for where it lay at the training.
+
+    Raises:
+        ArtifactError: it is not there, or another data set is.
+        DataError: ``dataset_folder`` is no prepared data set.
+    """
+    if dataset_folder is None and not config.data.out_folder.exists():
+        raise ArtifactError(
+            f"{folder} was trained on the prepared data set {config.data.out_folder}, which is not "
+            "there; if it was moved, say where it lies now: dataset=<its folder>."
+        )
+    dataset = PreparedDataset.open(dataset_folder or config.data.out_folder)
+    trained_on = DatasetManifest.load(folder)
+    grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
+    if trained_on.fingerprint not in (dataset.manifest.fingerprint, *grown_from):
+        raise ArtifactError(
+            f"{folder} was trained on a data set with fingerprint {trained_on.fingerprint}, but "
+            f"{dataset.path} now has {dataset.manifest.fingerprint}; prepare the data set as "
+            f"{folder / CONFIG_FILE} says, or train again."
+        )
+    return dataset
+
+
+def check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
+    """Refuse a run that was trained on another data set than ``manifest`` describes.
+
+    Raises:
+        ArtifactError: it was, or the folder is no run folder.
+    """
+    check_run_folder(run_dir)
+    trained_on = DatasetManifest.load(run_dir)
+    if trained_on.fingerprint != manifest.fingerprint:
+        raise ArtifactError(
+            f"{run_dir} was trained on another data set ({trained_on.name}, fingerprint "
+            f"{trained_on.fingerprint}) than this run ({manifest.name}, {manifest.fingerprint}); "
+            "two runs are compared on the same rows only."
+        )

@@ -1,0 +1,259 @@
+"""A training run: configuration → data, model, trainer, run folder; and going on with one."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.contract.manifest import FILE_NAME, DatasetManifest
+from recsys.data.contract.schema import Split
+from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
+from recsys.distributed.checkpoint.weights import held_weights, refuse_other_weights
+from recsys.distributed.config import SINGLE
+from recsys.distributed.processes import first_rank_first, on_first_rank, on_processes, process_group, started_by_a_launcher
+from recsys.distributed.strategy import TorchRecStrategy
+from recsys.core.errors import ConfigError
+from recsys.evaluation.protocol import Protocol
+from recsys.nn.tables.collection import tables_for_shards
+from recsys.runs.callbacks import ProgressBar, StepSeed
+from recsys.runs.checkpoints import BEST, FOLDER, Checkpoints
+from recsys.runs.config import RunConfig, TrainerConfig
+from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.runs.load import open_dataset
+from recsys.evaluation.metrics_file import replace_metrics
+from recsys.runs.metrics_log import MetricsCsv
+from recsys.runs.preemption import Preemption
+from recsys.evaluation.with_protocol import with_protocol
+from recsys.runs.folder import begin, begun_unless_refused, go_back_to_checkpoint, held, run_folder, wandb_run_id
+from recsys.runs.sharding_plan import PlanFiles
+from recsys.runs.system import MeasuredRows, TrainableSystem
+from recsys.runs.warm_start_callback import WarmStart
+from recsys.runs.whole_checkpoints import another_named
+
+
+def train(system: TrainableSystem[Any], config: RunConfig) -> Path:
+    """Train a model, or go on with a run that was cut off, and return the run folder.
+
+    A run of several processes that no launcher has started starts them here, on this machine.
+
+    Args:
+        system: what is trained.
+        config: of the run, in the system's schema.
+
+    Raises:
+        RecsysError: a configuration or data set that cannot work, or a run folder that is taken.
+    """
+    if config.strategy.name == SINGLE:
+        return _train(system, config)
+    if config.num_processes > 1 and not started_by_a_launcher():
+        if config.trainer.num_nodes > 1:
+            raise ConfigError(
+                f"trainer.num_nodes is {config.trainer.num_nodes}, but nothing has started "
+                "processes on the other nodes; start the run by torchrun or SLURM."
+            )
+        return on_processes(config.trainer.devices, train, system, config)
+    with process_group(config.num_processes, _backend(config), config.strategy.timeout_minutes):
+        return _train(system, config)
+
+
+def _backend(config: RunConfig) -> str:
+    accelerator = config.trainer.accelerator
+    on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    return "nccl" if on_gpu else "gloo"
+
+
+def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
+    """Train in this process; only the first of several writes to the run folder."""
+    run_dir = on_first_rank(lambda: run_folder(config))
+    with ExitStack() as folder:
+        on_first_rank(lambda: folder.enter_context(held(run_dir)))
+        checkpoint = None
+        if config.resume:
+            dataset, manifest = _known_dataset(config, run_dir)
+            checkpoint = on_first_rank(lambda: go_back_to_checkpoint(run_dir))
+        else:
+            data_config = on_first_rank(lambda: open_or_prepare(config.data)[1])
+            config = replace(config, data=data_config)
+            dataset = PreparedDataset.open(data_config.out_folder)
+            manifest = dataset.manifest
+            on_first_rank(lambda: begin(run_dir, config, manifest))
+        checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
+        on_first_rank(lambda: _finish(system, config, run_dir, dataset, checkpoints))
+    return run_dir
+
+
+def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:
+    """The data set of a run, which may have grown since, and its manifest as of then."""
+    if not (config.data.out_folder / FILE_NAME).is_file():
+        on_first_rank(lambda: open_or_prepare(config.data)[1])
+    return open_dataset(run_dir, config), DatasetManifest.load(run_dir)
+
+
+def _fit(
+    system: TrainableSystem[Any],
+    config: RunConfig,
+    run_dir: Path,
+    dataset: PreparedDataset,
+    manifest: DatasetManifest,
+    checkpoint: Path | None,
+) -> Checkpoints:
+    """Train from the initial weights or from ``checkpoint``; ``manifest`` sizes the tables."""
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    sharded = config.strategy.name != SINGLE
+    # the first rank leaves what others need beside the data set
+    refused = nullcontext() if config.resume else begun_unless_refused(run_dir)
+    with refused, first_rank_first(), tables_for_shards() if sharded else nullcontext():
+        assembly = system.assemble(config, dataset, manifest)
+    settings = config.trainer
+    checkpoints = Checkpoints(
+        run_dir / FOLDER, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
+    )
+    trainer = build_trainer(config, run_dir, checkpoints)
+    with nullcontext() if checkpoint is None else another_named(run_dir):
+        if checkpoint is not None and not sharded:  # the strategy of several processes does it
+            stored = open_checkpoint(checkpoint).stored_weights()
+            refuse_other_weights(held_weights(assembly.model), stored)
+        trainer.fit(assembly.model, assembly.data, ckpt_path=checkpoint, weights_only=True)
+    return checkpoints
+
+
+def _finish(
+    system: TrainableSystem[Any],
+    config: RunConfig,
+    run_dir: Path,
+    dataset: PreparedDataset,
+    checkpoints: Checkpoints,
+) -> None:
+    """Write what the best checkpoint is worth, and what the system leaves."""
+    measured = system.measured(config, dataset, Split.CHOOSE)
+    _write_validation_metrics(config, run_dir, dataset.manifest.name, measured, checkpoints)
+    system.finish(run_dir)
+
+
+def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) -> pl.Trainer:
+    """The Lightning Trainer of a run.
+
+    Raises:
+        ConfigError: a device or precision that this machine does not have.
+    """
+    settings = config.trainer
+    plan_files = PlanFiles(run_dir)
+    callbacks: list[pl.Callback] = [
+        StepSeed(config.seed),
+        checkpoints,
+        Preemption(checkpoints),
+        plan_files,
+    ]
+    if config.warm_start.checkpoint is not None and not config.resume:
+        callbacks.append(WarmStart(config.warm_start, run_dir))
+    if settings.progress_bar:
+        callbacks.append(ProgressBar())
+    try:
+        return _trainer(config, run_dir, callbacks, _strategy(config, plan_files))
+    except (ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"The trainer cannot be built: {' '.join(str(error).split())}") from error
+
+
+def _trainer(
+    config: RunConfig, run_dir: Path, callbacks: list[pl.Callback], strategy: Strategy | str
+) -> pl.Trainer:
+    settings = config.trainer
+    # filling memory that is written next, for determinism, took 7 % of SASRec's step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=strategy,
+        use_distributed_sampler=False,  # the batches are divided among the processes already
+        inference_mode=config.strategy.name == SINGLE,  # sharded lookups communicate
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps,
+        gradient_clip_val=settings.gradient_clip,
+        accumulate_grad_batches=settings.accumulate_batches,
+        val_check_interval=_batches_between_validations(settings),
+        # None counts the steps of the whole run, so that an interval may span epochs
+        check_val_every_n_epoch=1 if settings.validate_every_n_steps is None else None,
+        log_every_n_steps=settings.log_every_n_steps,
+        deterministic=settings.deterministic,
+        num_sanity_val_steps=0,
+        logger=_loggers(config, run_dir),
+        callbacks=callbacks,
+        plugins=_plugins(config),
+        enable_progress_bar=settings.progress_bar,
+        enable_model_summary=False,
+        default_root_dir=run_dir,
+    )
+
+
+def _strategy(config: RunConfig, plan_files: PlanFiles) -> Strategy | str:
+    if config.strategy.name == SINGLE:
+        return "auto"
+    return TorchRecStrategy(
+        config.strategy,
+        on_plan=plan_files.show,
+        write_in_background=config.trainer.checkpoint_in_background,
+        seed=config.seed,
+    )
+
+
+def _plugins(config: RunConfig) -> OneFileCheckpoints | None:
+    if config.strategy.name == SINGLE:
+        return OneFileCheckpoints(config.trainer.checkpoint_in_background)
+    return None  # the strategy has its own
+
+
+def _batches_between_validations(settings: TrainerConfig) -> int | None:
+    steps = settings.validate_every_n_steps
+    return None if steps is None else steps * settings.accumulate_batches
+
+
+def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
+    loggers: list[Logger] = [MetricsCsv(run_dir)]
+    if config.logger.wandb:
+        loggers.append(
+            WandbLogger(
+                name=run_dir.name,
+                id=on_first_rank(lambda: wandb_run_id(run_dir)),
+                resume="allow",
+                project=config.logger.project,
+                offline=config.logger.offline,
+                save_dir=run_dir,
+                config=asdict(config),
+            )
+        )
+    return loggers
+
+
+def _write_validation_metrics(
+    config: RunConfig,
+    run_dir: Path,
+    dataset: str,
+    measured: MeasuredRows,
+    checkpoints: Checkpoints,
+) -> None:
+    """Write the metrics of the best checkpoint on the choose split."""
+    best = checkpoints.best[0]
+    protocol = Protocol(
+        dataset=dataset,
+        split=Split.CHOOSE.value,
+        rows=measured.rows,
+        users=measured.users,
+        seed=config.seed,
+        checkpoint=f"{BEST} of step {best.step}",
+        chosen_by=checkpoints.monitor.rule,
+        candidates=measured.candidates,
+    )
+    values = {name.removeprefix("val/"): v for name, v in best.metrics.items()}
+    replace_metrics(run_dir, "val/", with_protocol(values, "val", protocol))

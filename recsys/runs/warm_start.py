@@ -1,0 +1,265 @@
+"""Weights and table states of another run's checkpoint, taken into a new model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from omegaconf import MISSING
+from torch import Tensor, nn
+
+from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.distributed.checkpoint.offline import is_table, table_of_state
+from recsys.distributed.checkpoint.tensors import TABLE_STATE, WEIGHTS, HeldTensor, StoredTensor, state_part, tensors_in
+from recsys.distributed.checkpoint.weights import held_weights
+from recsys.core.errors import ConfigError
+from recsys.distributed.table_module import TableModule
+
+#: Names that a message lists.
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class RenamedConfig:
+    """A part of a model that has another name now.
+
+    Attributes:
+        old: in the checkpoint: a weight, or the beginning of names up to a dot.
+        new: in the model.
+    """
+
+    old: str = MISSING
+    new: str = MISSING
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    """Where a new run's weights come from.
+
+    Attributes:
+        checkpoint: a file or a folder; None starts from random weights.
+        names: parts that have another name now; of a weight the first that fits holds.
+        ignore: names, with ``*`` and ``?`` for any characters, of the model or of the checkpoint,
+            that are not taken and need not be there.
+        grown: whether tables may have more rows than in the checkpoint. The new rows start as they
+            do in a model without a warm start.
+        table_state: whether the state of the tables' optimisers is taken too.
+    """
+
+    checkpoint: str | None = None
+    names: list[RenamedConfig] = field(default_factory=list)
+    ignore: list[str] = field(default_factory=list)
+    grown: bool = False
+    table_state: bool = False
+
+    def ignores(self, name: str) -> bool:
+        """Whether a weight is left out."""
+        return any(fnmatchcase(name, pattern) for pattern in self.ignore)
+
+    def renamed(self, old: str) -> str:
+        """A weight's name in the model."""
+        for one in self.names:
+            if old == one.old or old.startswith(one.old + "."):
+                return one.new + old.removeprefix(one.old)
+        return old
+
+
+@dataclass
+class Taken:
+    """What a warm start has done, by names of the model's weights.
+
+    Attributes:
+        same: taken under their own name.
+        renamed: taken under another, with the old one.
+        grown: of them, tables that have more rows now, with the old number.
+        ignored: left as they were, and the checkpoint's that were not taken.
+        states: tables whose optimiser's state was taken.
+    """
+
+    same: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    grown: dict[str, str] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+
+
+@torch.no_grad()
+def take_weights(model: pl.LightningModule, config: WarmStartConfig) -> Taken:
+    """Take weights of a checkpoint into a model whose tables are placed.
+
+    Raises:
+        ArtifactError: the checkpoint is not there or damaged.
+        ConfigError: a weight has no counterpart, or one of another size, and is not ignored.
+    """
+    checkpoint = open_checkpoint(Path(str(config.checkpoint)))
+    checkpoint.check()
+    stored = checkpoint.tensors()
+    sources = {str(place[1]): one for place, one in stored.items() if place[0] == WEIGHTS}
+    old_names = _old_names(sources, config)
+    held, growing = held_weights(model), _tables(model)
+    taken = Taken(ignored=_refuse_unmatched(sources, old_names, held, config))
+    for new, old in old_names.items():
+        if new not in held:
+            continue  # ignored
+        rows = _rows_taken(new, old, sources[old], held[new], config, new in growing)
+        for begin, part in held[new].shards:
+            _copy_rows(sources[old], rows, begin, part)
+        if new == old:
+            taken.same.append(new)
+        else:
+            taken.renamed[new] = old
+        if rows is not None and rows < held[new].size[0]:
+            taken.grown[new] = f"{rows:,} to {held[new].size[0]:,} rows"
+    if config.table_state:
+        states = {table_of_state(place): one for place, one in stored.items() if _is_state(place)}
+        taken.states = _take_table_state(model, states, old_names, sources)
+    return taken
+
+
+def _old_names(sources: Mapping[str, Any], config: WarmStartConfig) -> dict[str, str]:
+    """The model's name of every weight that is to be taken, with the checkpoint's."""
+    old_names: dict[str, str] = {}
+    for old in sources:
+        new = config.renamed(old)
+        if config.ignores(old) or config.ignores(new):
+            continue
+        if new in old_names:
+            raise ConfigError(
+                f"warm_start.names gives {old} and {old_names[new]} of the checkpoint the same "
+                f"name {new}; take one of them out by warm_start.ignore."
+            )
+        old_names[new] = old
+    return old_names
+
+
+def _refuse_unmatched(
+    sources: Mapping[str, Any],
+    old_names: Mapping[str, str],
+    held: Mapping[str, Any],
+    config: WarmStartConfig,
+) -> list[str]:
+    """The ignored names; every other must have its counterpart."""
+    missing = [name for name in held if name not in old_names and not config.ignores(name)]
+    unused = [old for new, old in old_names.items() if new not in held]
+    for names, problem in (
+        (missing, "not in the checkpoint but in the model"),
+        (unused, "in the checkpoint but not in the model"),
+    ):
+        if names:
+            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+            raise ConfigError(
+                f"The warm start from {config.checkpoint} does not fit: {problem}: "
+                f"{', '.join(sorted(names)[:_LISTED])}{more}; say what they are called by "
+                "warm_start.names=[{old: …, new: …}], or leave them out by warm_start.ignore=[…]."
+            )
+    of_checkpoint = [old for old in sources if old not in old_names.values()]
+    return sorted({*of_checkpoint, *(name for name in held if config.ignores(name))})
+
+
+def _tables(model: nn.Module) -> set[str]:
+    """Names of weights that have a row per id."""
+    plain = {
+        f"{name}.weight" for name, child in model.named_modules() if isinstance(child, nn.Embedding)
+    }
+    return plain | {name for name in model.state_dict() if is_table((WEIGHTS, name))}
+
+
+def _rows_taken(
+    new: str,
+    old: str,
+    source: StoredTensor,
+    held: HeldTensor,
+    config: WarmStartConfig,
+    is_growing: bool,
+) -> int | None:
+    """Rows that are taken; None for a tensor without dimension.
+
+    Raises:
+        ConfigError: the sizes do not fit.
+    """
+    if tuple(source.size) == held.size:
+        return held.size[0] if held.size else None
+    same_width = len(source.size) == len(held.size) and tuple(source.size[1:]) == held.size[1:]
+    if is_growing and same_width and source.size[0] < held.size[0]:
+        if config.grown:
+            return int(source.size[0])
+        hint = "allow it to grow by warm_start.grown=true, or "
+    else:
+        hint = ""
+    raise ConfigError(
+        f"The warm start from {config.checkpoint} does not fit: {old} has the size "
+        f"{list(source.size)} in the checkpoint, {new} has {list(held.size)} in the model; {hint}"
+        f"leave it out by warm_start.ignore=['{new}']."
+    )
+
+
+def _copy_rows(source: StoredTensor, rows: int | None, begin: Sequence[int], part: Tensor) -> None:
+    """Copy the part of the first ``rows`` rows that lies in a shard."""
+    if rows is None:
+        part.copy_(source.whole())
+        return
+    count = min(len(part), rows - begin[0])
+    if count > 0:
+        part[:count].copy_(source.read(begin, (count, *part.shape[1:])))
+
+
+def _is_state(place: Sequence[Any]) -> bool:
+    return place[0] == TABLE_STATE
+
+
+def _take_table_state(
+    model: pl.LightningModule,
+    states: Mapping[str, StoredTensor],
+    old_names: Mapping[str, str],
+    sources: Mapping[str, StoredTensor],
+) -> list[str]:
+    """Take the state of the tables that are taken, grown rows left at their beginning."""
+    tables = model.tables if isinstance(model, TableModule) else {}
+    state = {TABLE_STATE: {child: one.state_dict() for child, one in tables.items()}}
+    taken = []
+    for place, value in tensors_in(state):
+        name = table_of_state(place)
+        if name not in old_names:
+            continue
+        held = value if isinstance(value, HeldTensor) else HeldTensor.of(value)
+        _copy_state(name, held, model, states, old_names[name], sources)
+        taken.append(name)
+    for child, one in tables.items():
+        if any(isinstance(value, Tensor) for _, value in _of_child(state, child)):
+            one.load_state_dict(state[TABLE_STATE][child])
+    return taken
+
+
+def _of_child(state: dict[str, Any], child: str) -> Iterator[tuple[Any, Any]]:
+    return (one for one in tensors_in(state) if one[0][1] == child)
+
+
+def _copy_state(
+    name: str,
+    held: HeldTensor,
+    model: pl.LightningModule,
+    states: Mapping[str, StoredTensor],
+    old: str,
+    sources: Mapping[str, StoredTensor],
+) -> None:
+    stored = states.get(old)
+    if stored is None or len(stored.size) != len(held.size):
+        raise ConfigError(
+            f"warm_start.table_state: the checkpoint has no state of {old} that the optimiser of "
+            f"{name} could take; choose the optimiser it was trained with, or leave the state out."
+        )
+    old_rows, rows = int(sources[old].size[0]), held_weights(model)[name].size[0]
+    by_row = len(held.size) == 1  # a number per row and column shard
+    for begin, part in held.shards:
+        column, row = divmod(begin[0], rows) if by_row else (0, begin[0])
+        count = min(len(part), old_rows - row)
+        if count > 0:
+            place = (column * old_rows + row, *begin[1:])
+            shards = held.size[0] // rows if by_row else 1
+            size = (count, *part.shape[1:])
+            part[:count].copy_(state_part(stored, old_rows, shards, place, size))

@@ -1,0 +1,69 @@
+"""A new run that starts from the weights of another one, and says what it has taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning.pytorch as pl
+from rich.console import Console
+
+from recsys.data.contract.manifest import FILE_NAME, DatasetManifest
+from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.runs.warm_start import Taken, WarmStartConfig, take_weights
+
+
+class WarmStart(pl.Callback):
+    """Takes the weights before the first step, each process those that it holds.
+
+    Args:
+        config: where they come from.
+        run_dir: of the new run.
+    """
+
+    def __init__(self, config: WarmStartConfig, run_dir: Path) -> None:
+        self.config = config
+        self.run_dir = run_dir
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take them, and say what was taken.
+
+        Raises:
+            ArtifactError: the checkpoint is not there or damaged.
+            ConfigError: it does not fit the model as the configuration says.
+        """
+        taken = take_weights(pl_module, self.config)
+        if trainer.is_global_zero:
+            lines = list(report(taken, str(self.config.checkpoint)))
+            if ids_differ(Path(str(self.config.checkpoint)), self.run_dir):
+                lines.append(
+                    "  note: the checkpoint is of another data set, whose rows mean other ids; "
+                    "ignore the tables of ids."
+                )
+            for line in lines:
+                Console(stderr=True, soft_wrap=True).print(line, highlight=False, markup=False)
+
+
+def ids_differ(checkpoint: Path, run_dir: Path) -> bool:
+    """Whether a checkpoint in a run folder is of a data set that this run's has not grown from."""
+    folder = checkpoint.parent.parent
+    if not (folder / FILE_NAME).is_file():
+        return False  # nobody knows
+    old, new = DatasetManifest.load(folder), DatasetManifest.load(run_dir)
+    grown_from = new.preparation.get(GROWN_FROM, [])
+    return old.fingerprint not in (new.fingerprint, *grown_from)
+
+
+def report(taken: Taken, checkpoint: str) -> Iterator[str]:
+    """What was taken, in lines."""
+    yield (
+        f"Warm start from {checkpoint}: {len(taken.same) + len(taken.renamed)} weights taken, "
+        f"{len(taken.renamed)} of them under another name and {len(taken.grown)} grown; "
+        f"{len(taken.ignored)} ignored; state of {len(taken.states)} tables taken."
+    )
+    for new, old in taken.renamed.items():
+        yield f"  renamed: {old} is {new}"
+    for name, rows in taken.grown.items():
+        yield f"  grown: {name}, {rows}"
+    for name in taken.ignored:
+        yield f"  ignored: {name}"

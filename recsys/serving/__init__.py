@@ -1,0 +1,1 @@
+"""Recommending with an exported user tower and an index."""

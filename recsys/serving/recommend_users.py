@@ -1,0 +1,237 @@
+"""`recsys recommend`: from an artifact, an index and users to a table or a Parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from omegaconf import MISSING
+
+from recsys.artifacts.sequence_tower import (
+    Precision,
+    SequenceTowerArtifact,
+    load_sequence_tower,
+    user_features,
+)
+from recsys.core.errors import ArtifactError, ConfigError, DataError
+from recsys.data.batches.sequences.reader import SequenceReader
+from recsys.data.content.item_embeddings import PostEmbeddings
+from recsys.data.contract.files import data_files, read_chunks
+from recsys.data.contract.moments import as_of_moment
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.config import SequenceConfig
+from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.vocabulary import Vocabulary
+from recsys.index.faiss.folder import load_index
+from recsys.serving.recommend import Recommender, RecommendRules
+from recsys.serving.user_embedding import UserEmbedder
+
+
+@dataclass(frozen=True)
+class RecommendConfig:
+    """Who gets posts of which index.
+
+    Attributes:
+        artifact: the folder that `recsys export` wrote.
+        index: the folder of an index of posts.
+        user: raw user ids; give this or ``users``.
+        users: Parquet or CSV with ``user_id``.
+        out: Parquet file to write.
+        dataset: the prepared data set; None takes the one the model was trained on.
+        embeddings: embeddings of the posts in the users' histories; None takes those of the
+            training.
+        as_of: ISO 8601 (UTC) or ms; None takes the end of the data set's last split.
+        k: posts per user, at most.
+        min_score: lowest cosine.
+        max_age_hours: leave out posts last seen longer than this before ``as_of``.
+        strict: refuse users who are not in the log.
+        precision: of the user tower: ``float`` or ``int8``.
+        batch_users: users per step.
+    """
+
+    artifact: str = MISSING
+    index: str = MISSING
+    user: list[str] | None = None
+    users: str | None = None
+    out: str | None = None
+    dataset: str | None = None
+    embeddings: str | None = None
+    as_of: str | None = None
+    k: int = 10
+    min_score: float | None = None
+    max_age_hours: float | None = None
+    strict: bool = False
+    precision: str = Precision.FLOAT.value
+    batch_users: int = 1024
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if (self.user is None) == (self.users is None):
+            raise ConfigError("Give either user=… (one id or [several]) or users=…, a file.")
+        if self.user is not None and ("" in self.user or not self.user):
+            raise ConfigError("user= names nobody, or somebody by an empty id; give user=42.")
+        if self.out is not None and Path(self.out).is_dir():
+            raise ConfigError(f"out={self.out} is a folder; give the Parquet file to write.")
+        if self.precision not in list(Precision):
+            raise ConfigError(f"precision={self.precision} is not known; it is float or int8.")
+        if self.batch_users < 1 or (self.max_age_hours is not None and self.max_age_hours <= 0):
+            raise ConfigError("batch_users and max_age_hours must be above 0.")
+
+
+@dataclass(frozen=True)
+class RecommendReport:
+    """What was recommended.
+
+    Attributes:
+        users: users asked for.
+        without_posts: of them those for whom no post is left.
+        as_of: ms.
+    """
+
+    users: int
+    without_posts: int
+    as_of: int
+
+
+def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
+    """Recommend posts; the rows come back where no ``out`` is given, and none where one is.
+
+    Raises:
+        RecsysError: artifact, index, data set or users cannot be used together.
+    """
+    artifact = load_sequence_tower(config.artifact, config.precision)
+    dataset = _dataset(artifact, config.dataset)
+    index = load_index(config.index)
+    index.check_model(artifact.manifest.post_embeddings["model"], f"the artifact {config.artifact}")
+    users = read_users(config)
+    rules = _rules(config, dataset)
+    embedder = user_embedder(artifact, dataset, config.embeddings)
+    recommender = Recommender(index, dataset, embedder)
+    frames = recommender.recommend(users, rules, config.batch_users)
+    served = 0
+    kept: list[pl.DataFrame] = []
+
+    def counted() -> Iterator[pl.DataFrame]:
+        nonlocal served
+        for frame in frames:
+            served += frame[Column.USER].n_unique()
+            yield frame
+
+    if config.out is None:
+        kept = list(counted())
+    else:
+        write_parquet(counted(), Path(config.out))
+    report = RecommendReport(len(users), len(users) - served, rules.as_of)
+    return report, pl.concat(kept) if kept else pl.DataFrame()
+
+
+def user_embedder(
+    artifact: SequenceTowerArtifact, dataset: PreparedDataset, embeddings: str | None = None
+) -> UserEmbedder:
+    """The artifact's tower on the histories of a data set.
+
+    Args:
+        artifact: the exported tower.
+        dataset: the prepared data set.
+        embeddings: of the posts in the histories; None takes those of the training.
+
+    Raises:
+        ArtifactError: surfaces or user features are other ones than in training, or its
+            embeddings have been moved.
+        DataError: the embeddings cannot be read, or have another width.
+    """
+    manifest = artifact.manifest
+    _check_codes(artifact, dataset)
+    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
+    path = embeddings or manifest.post_embeddings["path"]
+    if embeddings is None and not Path(path).exists():
+        raise ArtifactError(
+            f"{artifact.folder} was trained with the post embeddings {path}, which are not there; "
+            "if they were moved, say where they lie now: embeddings=<their file or folder>."
+        )
+    posts = PostEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
+    engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), posts.known)
+    reader = SequenceReader(dataset, engagements, manifest.max_length)
+    return UserEmbedder(artifact.embed, reader, posts.matrix)
+
+
+def read_users(config: RecommendConfig) -> pl.Series:
+    """The raw ids asked for, each once, in the order given.
+
+    Raises:
+        DataError: the file cannot be read, or names nobody.
+    """
+    if config.users is None:
+        return pl.Series(Column.USER, config.user, pl.String()).unique(maintain_order=True)
+    chunks = [
+        chunk[Column.USER]
+        for file in data_files(Path(config.users), "users")
+        for chunk in read_chunks(file, [Column.USER])
+    ]
+    for chunk in chunks:
+        if chunk.dtype not in (pl.String, pl.Null) and not chunk.dtype.is_numeric():
+            raise DataError(
+                f"{config.users}, column {Column.USER}: expected ids, whole numbers or text, found "
+                f"{chunk.dtype}; convert the column."
+            )
+    users = pl.concat(chunks).drop_nulls() if chunks else pl.Series(Column.USER, [], pl.String())
+    if users.is_empty():
+        raise DataError(f"{config.users} names no user; give a file with a row per user.")
+    return users.unique(maintain_order=True)
+
+
+def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
+    """Write frames of one schema as they come; a failure leaves what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    writer: pq.ParquetWriter | None = None
+    try:
+        for frame in frames:
+            table: pa.Table = frame.to_arrow()
+            writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _dataset(artifact: SequenceTowerArtifact, folder: str | None) -> PreparedDataset:
+    """The data set in ``folder``, or that of the training where it still lies there."""
+    trained_on = Path(artifact.manifest.dataset["path"])
+    if folder is None and not trained_on.exists():
+        raise ArtifactError(
+            f"{artifact.folder} was trained on the prepared data set {trained_on}, which is not "
+            "there; if it was moved, say where it lies now: dataset=<its folder>."
+        )
+    return PreparedDataset.open(folder or trained_on)
+
+
+def _rules(config: RecommendConfig, dataset: PreparedDataset) -> RecommendRules:
+    as_of = as_of_moment(config.as_of, dataset.manifest)
+    seen_after = None
+    if config.max_age_hours is not None:
+        seen_after = as_of - round(config.max_age_hours * MILLISECONDS_PER_HOUR)
+    return RecommendRules(as_of, config.k, config.min_score, seen_after, config.strict)
+
+
+def _check_codes(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> None:
+    """The data set of the training may have grown: new surfaces come behind the old ones."""
+    manifest = artifact.manifest
+    surfaces = manifest.codes["surface"]
+    differing = []
+    if list(dataset.manifest.surfaces[: len(surfaces)]) != surfaces:
+        differing.append("surfaces")
+    if user_features(dataset.manifest) != manifest.features:
+        differing.append("user features")
+    if differing:
+        raise ArtifactError(
+            f"{dataset.path} has other {' and '.join(differing)} than the data set that "
+            f"{artifact.folder} was trained on; recommend with that one, or train on this one."
+        )

@@ -1,0 +1,187 @@
+"""Running a study: every run in a process of its own; what is finished is not done again."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from enum import StrEnum
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from recsys.core.errors import ArtifactError
+from recsys.data.contract.schema import Split
+from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.evaluation.config import PREFIXES
+from recsys.evaluation.metrics_file import read_metrics_file
+from recsys.evaluation.predictions import predictions_path
+from recsys.runs.checkpoints import BEST, FOLDER
+from recsys.studies import process
+from recsys.studies.metric_page import print_metric_table, write_metric_table
+from recsys.studies.metric_table import metric_table
+from recsys.studies.page import print_summary, write_summary
+from recsys.studies.plan import StudyConfig, StudyRun, plan
+from recsys.studies.summary import summarise
+
+
+class State(StrEnum):
+    """How far a run is."""
+
+    NEW = "not begun"
+    BEGUN = "cut off in training"
+    TRAINED = "trained"
+    MEASURED = "measured"
+
+
+def run_study(config: StudyConfig) -> None:
+    """Train and evaluate every run that is not finished, then write and print the tables.
+
+    A run that fails does not stop the others. What a run prints stands beside its folder, in
+    ``seed_<n>.log``.
+
+    Raises:
+        ArtifactError: a run failed; the sentence names its log.
+        RecsysError: the study cannot work.
+    """
+    runs = plan(config)
+    if config.dry_run:
+        _print_states(config, runs)
+        return
+    problems = [] if config.summarise_only else _complete(config, runs)
+    measured = [run for run in runs if state(config, run) is State.MEASURED]
+    if config.baseline is None and measured:
+        table = metric_table(config, measured)
+        write_metric_table(table, config)
+        print_metric_table(table, config)
+    elif any(run.variant != config.baseline for run in measured):
+        summary = summarise(config, measured)
+        write_summary(summary, config)
+        print_summary(summary, config)
+    elif not problems:
+        raise ArtifactError(
+            f"{config.folder} holds no finished run of a variant to show; "
+            "leave out summarise_only=true to make them."
+        )
+    if problems:
+        raise ArtifactError(" ".join(problems))
+
+
+def state(config: StudyConfig, run: StudyRun) -> State:
+    """How far a run is, by what lies in its folder.
+
+    It is measured if its predictions are younger than its checkpoint and than the baseline's.
+    """
+    if not process.is_begun(run.folder):
+        return State.NEW
+    if not process.is_trained(run.folder):
+        return State.BEGUN
+    metrics = read_metrics_file(run.folder)
+    prefix = PREFIXES[_split(config)]
+    predictions = predictions_path(run.folder, _split(config))
+    control = baseline_folder(config, run)
+    wanted = f"{prefix}/" if control is None else f"{prefix}/relative_ne_delta/"
+    checkpoints = [folder / FOLDER / BEST for folder in (run.folder, control or run.folder)]
+    if not any(name.startswith(wanted) for name in metrics) or not predictions.is_file():
+        return State.TRAINED
+    age = predictions.stat().st_mtime
+    if any(not path.is_file() or path.stat().st_mtime > age for path in checkpoints):
+        return State.TRAINED
+    return State.MEASURED
+
+
+def baseline_folder(config: StudyConfig, run: StudyRun) -> Path | None:
+    """The run it is measured against; None for a baseline, and where there is none."""
+    if config.baseline is None or run.variant == config.baseline:
+        return None
+    return config.folder / config.baseline / run.folder.name
+
+
+def _complete(config: StudyConfig, runs: Sequence[StudyRun]) -> list[str]:
+    """Train, then evaluate baselines, then the others; what went wrong, a sentence each.
+
+    All runs are trained before the split is looked at for the first time.
+    """
+    problems = []
+    for data in {run.config.data.out_folder: run.config.data for run in runs}.values():
+        open_or_prepare(data)  # once, and not within the training time of the first run
+    unfinished = [run for run in runs if state(config, run) in (State.NEW, State.BEGUN)]
+    problems += _in_processes("Training", unfinished, config.jobs, lambda run: _train(config, run))
+    for verb, baselines in (("Measuring the baseline", True), ("Measuring", False)):
+        trained = [
+            run
+            for run in runs
+            if (run.variant == config.baseline) == baselines
+            and state(config, run) is State.TRAINED
+            and _baseline_is_measured(config, run)
+        ]
+        problems += _in_processes(verb, trained, config.jobs, lambda run: _evaluate(config, run))
+    return problems
+
+
+def _baseline_is_measured(config: StudyConfig, run: StudyRun) -> bool:
+    control = baseline_folder(config, run)
+    return control is None or predictions_path(control, _split(config)).is_file()
+
+
+def _train(config: StudyConfig, run: StudyRun) -> None:
+    """Train or go on, and add the seconds to what was spent on the run before."""
+    start = time.perf_counter()
+    try:
+        _recsys(config, run, process.training_command(run.folder, run.overrides))
+    finally:
+        process.add_training_seconds(run.folder, time.perf_counter() - start, config.jobs)
+
+
+def _evaluate(config: StudyConfig, run: StudyRun) -> None:
+    control = baseline_folder(config, run)
+    against = () if control is None else (f"against={control}",)
+    _recsys(config, run, ("evaluate", f"run_dir={run.folder}", f"split={config.split}", *against))
+
+
+def _recsys(config: StudyConfig, run: StudyRun, words: Sequence[str]) -> None:
+    process.run(run.name, words, run.folder.with_suffix(".log"), config.jobs)
+
+
+def _in_processes(
+    verb: str, runs: Sequence[StudyRun], jobs: int, command: Callable[[StudyRun], None]
+) -> list[str]:
+    """``command`` for every run, ``jobs`` at a time, under a progress bar; the failures."""
+    problems: list[str] = []
+    if not runs:
+        return problems
+    with Progress(console=Console(stderr=True)) as progress, ThreadPoolExecutor(jobs) as pool:
+        bar = progress.add_task(f"{verb} ({len(runs)} runs)", total=len(runs))
+        started = time.perf_counter()
+        futures = {pool.submit(command, run): run for run in runs}
+        try:
+            for future in as_completed(futures):
+                progress.advance(bar)
+                error = future.exception()
+                if isinstance(error, ArtifactError):
+                    problems.append(str(error))
+                elif error is not None:
+                    raise error
+                outcome = "failed" if error else "done"
+                minutes = (time.perf_counter() - started) / 60
+                progress.console.print(
+                    f"{verb}: {futures[future].name} {outcome} after {minutes:.1f} min"
+                )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return problems
+
+
+def _print_states(config: StudyConfig, runs: Sequence[StudyRun]) -> None:
+    console = Console(highlight=False)
+    for run in runs:
+        console.print(f"# {run.name}: {state(config, run)}")
+        words = ("recsys", "train", *run.overrides)
+        console.print(shlex.join(words), markup=False, soft_wrap=True)
+
+
+def _split(config: StudyConfig) -> Split:
+    return Split(config.split)

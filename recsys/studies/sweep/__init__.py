@@ -1,0 +1,1 @@
+"""`recsys sweep`: searches over settings."""

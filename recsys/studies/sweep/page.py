@@ -1,0 +1,93 @@
+"""The outcome of a sweep as sweep.md, sweep.png and a table in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from recsys.core.console import UNDEFINED, text_table
+from recsys.studies.page import WIDTH, Rows, markdown
+from recsys.studies.sweep.figure import save_figure
+from recsys.studies.sweep.file import SweepFile, shell_command
+from recsys.studies.sweep.trials import Trial, TrialState
+
+
+def write_outcome(file: SweepFile, trials: Sequence[Trial], folder: Path) -> None:
+    """Write the page and the plot."""
+    save_figure(file, trials, folder / "sweep.png")
+    (folder / "sweep.md").write_text(page(file, trials))
+
+
+def print_outcome(file: SweepFile, trials: Sequence[Trial], folder: Path) -> None:
+    """Print the table, the best trial's command, and where everything lies."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(text_table(f"sweep {file.name}", table_rows(file, trials)))
+    console.print(_caption(file), highlight=False)
+    console.print("Best:", best_command(file, trials), markup=False, soft_wrap=True)
+    names = ", ".join(str(folder / f"sweep.{ending}") for ending in ("md", "json", "png"))
+    console.print(f"Written: {names}", highlight=False, soft_wrap=True)
+
+
+def page(file: SweepFile, trials: Sequence[Trial]) -> str:
+    """``sweep.md``."""
+    parts = [
+        f"# Sweep {file.name}",
+        str(file.content.get("description", "")),
+        _caption(file),
+        markdown(table_rows(file, trials)),
+        "![parameters of each trial and its value](sweep.png)",
+        "The best trial again:",
+        f"```console\n$ {best_command(file, trials)}\n```",
+        *(f"{one.name} failed: {one.problem}" for one in trials if one.problem is not None),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def ranked(file: SweepFile, trials: Sequence[Trial]) -> list[Trial]:
+    """Trials whose value counts, the best first."""
+    measured = [trial for trial in trials if trial.is_measured]
+    return sorted(measured, key=lambda one: file.best(one.history), reverse=file.highest)
+
+
+def best_command(file: SweepFile, trials: Sequence[Trial]) -> str:
+    """The best trial as a line for the shell, in a new run folder."""
+    return shell_command(file.settings, ranked(file, trials)[0].parameters)
+
+
+def table_rows(file: SweepFile, trials: Sequence[Trial]) -> Rows:
+    """Headings, then a row per trial: the best first, those without a value last."""
+    rows = [["trial", file.metric, *file.searched, "validations", "training, s", "state"]]
+    for trial in [*ranked(file, trials), *(one for one in trials if not one.is_measured)]:
+        rows.append(
+            [
+                trial.name,
+                f"{file.best(trial.history):.4f}" if trial.history else UNDEFINED,
+                *(_cell(trial.parameters.get(name)) for name in file.searched),
+                f"{len(trial.history)}",
+                f"{trial.training_seconds:,.0f}" if trial.training_seconds else UNDEFINED,
+                str(trial.state),
+            ]
+        )
+    return rows
+
+
+def _caption(file: SweepFile) -> str:
+    best = "highest" if file.highest else "lowest"
+    stopped = (
+        f" Trials {TrialState.STOPPED} were behind at a rung of Hyperband."
+        if "early_terminate" in file.content
+        else ""
+    )
+    return (
+        f"{file.metric} on the choose split: the {best} of a trial's validations. A value chosen "
+        "as the best of many is too good; `recsys evaluate` measures a run on the report split, "
+        f"which no sweep reads.{stopped}"
+    )
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

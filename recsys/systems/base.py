@@ -1,0 +1,96 @@
+"""What the commands need to know of a system beside its training."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic
+
+from omegaconf import MISSING
+
+from recsys.core.errors import ConfigError
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.tasks import Control
+from recsys.reports.page import Page
+from recsys.runs.load import LoadedRun
+from recsys.runs.system import Config, TrainableSystem
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export.
+
+    Attributes:
+        run_dir: the run folder.
+        out: the artifact folder; None makes ``artifact`` in the run folder. An artifact that is
+            there is replaced in one step.
+        checkpoint: ``best``, ``last``, or a path.
+        dataset: the prepared data set, where it was moved since the training.
+        table_bits: bits per weight of the embedding tables: 4, 8, or 32 for float.
+        measure: predict the choose split with the exported tower and 4-bit embeddings, and put
+            the metrics beside those of the trained model.
+    """
+
+    run_dir: str = MISSING
+    out: str | None = None
+    checkpoint: str = "best"
+    dataset: str | None = None
+    table_bits: int = 4
+    measure: bool = True
+
+
+class System(TrainableSystem[Config], Generic[Config]):
+    """One of the systems of the registry.
+
+    Attributes:
+        compared: whether `recsys evaluate against=…` measures two runs on the same rows.
+        parts: parts of the model whose weights a study counts, by the beginning of their names; a
+            weight counts for the first that fits.
+    """
+
+    compared: ClassVar[bool] = False
+    parts: ClassVar[Mapping[str, str]] = MappingProxyType({"model": ""})
+
+    @abstractmethod
+    def evaluate(
+        self, run: LoadedRun[Any, Any], config: EvaluateConfig, control: Control | None
+    ) -> Metrics:
+        """Predict a split and measure it; names begin with the split's prefix.
+
+        Args:
+            run: the trained model.
+            config: the split, and how intervals are made.
+            control: predictions of the run that it is compared with; None where there is none.
+        """
+
+    @abstractmethod
+    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
+        """Print what :meth:`evaluate` measured."""
+
+    @abstractmethod
+    def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
+        """What `recsys report` shows of a run.
+
+        Args:
+            folder: the run folder.
+            against: the run it was evaluated against.
+            dataset: the prepared data set, where it was moved since the training.
+        """
+
+    def export(self, run: LoadedRun[Any, Any], config: ExportConfig) -> Path:
+        """Write the artifact of a run, and what it measured into the run's ``metrics.json`` too.
+
+        Returns:
+            The artifact folder.
+
+        Raises:
+            ConfigError: the system has nothing to export, or cannot as ``config`` asks.
+            ArtifactError: what was written does not agree with the trained model.
+        """
+        raise ConfigError(
+            f"{run.folder} is a run of {self.name}, of which nothing can be exported yet."
+        )

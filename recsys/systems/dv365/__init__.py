@@ -1,0 +1,1 @@
+"""DV365: user embeddings from long timelines, trained inside a DLRM."""

@@ -1,0 +1,262 @@
+"""DV365: the user tower trained inside the backbone simulation network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from recsys.core.errors import ConfigError
+from recsys.data.batches.requests import RequestBatch
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import TaskKind
+from recsys.data.slices.slice_set import SliceSet
+from recsys.distributed.gather import mean_over_ranks
+from recsys.distributed.schedules import scheduled_optimizer
+from recsys.distributed.table_module import TableModule
+from recsys.distributed.training_log import log_losses
+from recsys.evaluation.metrics import LossOverRows
+from recsys.evaluation.task_metrics import TaskMetrics
+from recsys.nn.encoders import NO_TIMELINES, EncoderConfig, build_encoder
+from recsys.nn.interaction.backbone import Backbone, BackboneConfig
+from recsys.nn.losses import LabelStatistics, MultiTaskLoss, task_positions
+from recsys.nn.pooling.cell_pooling import CellPooling
+from recsys.nn.pooling.slice_pooling import SlicePooling
+from recsys.nn.tables.collection import IdSpread
+from recsys.nn.tables.inputs import TableInputs
+from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
+from recsys.optim.fused import FusedOptimizerConfig
+from recsys.systems.dv365.net import UserTower
+
+# Paths of the table collections in the model.
+_USERS = "backbone.user_features.tables"
+_ITEMS = "backbone.item_features.tables"
+_PLAIN_SLICES = "tower.pooling.plain_tables"
+_WEIGHTED_SLICES = "tower.pooling.weighted_tables"
+
+
+@dataclass(frozen=True)
+class DV365Config:
+    """The model beside its encoder.
+
+    Attributes:
+        dimension: D, width of every embedding.
+        pooling: ``cells`` (one lookup per event and table) or ``slices`` (one per slice, the
+            reference).
+        slice_counts: whether the user tower is told how much each slice holds, ``SliceMeans``.
+        id_spread: of the rows of item, author and topic at the start, in all tables.
+        task_balance: how far rare tasks are weighed up in the loss, see ``MultiTaskLoss``.
+        regression_weight: weight of watch time in the loss, see ``MultiTaskLoss``.
+        backbone: sizes of the backbone.
+    """
+
+    dimension: int = 32
+    pooling: str = "cells"
+    slice_counts: bool = True
+    id_spread: IdSpread = field(default_factory=IdSpread)
+    task_balance: float = 0.5
+    regression_weight: float = 1.0
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a width that FBGEMM's tables cannot have."""
+        if self.dimension < 4 or self.dimension % 4:
+            raise ConfigError(
+                f"model.dimension is {self.dimension}, it must be a positive multiple of 4 (of 16 "
+                "to be published)."
+            )
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimisers of dense weights and tables, and the schedule all follow.
+
+    Attributes:
+        dense: of everything that is no table.
+        slice_tables: of the user tower's tables; their rows start with a meaning (``IdSpread``)
+            and get a gradient from every request whose history holds them.
+        feature_tables: of the backbone's tables; a user's own row is met in a few batches only,
+            and needs larger steps.
+        schedule: of all learning rates.
+    """
+
+    dense: DenseOptimizerConfig = field(default_factory=DenseOptimizerConfig)
+    slice_tables: FusedOptimizerConfig = field(
+        default_factory=lambda: FusedOptimizerConfig(learning_rate=0.02)
+    )
+    feature_tables: FusedOptimizerConfig = field(
+        default_factory=lambda: FusedOptimizerConfig(learning_rate=0.3)
+    )
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+def build_user_tower(
+    config: DV365Config, encoder: EncoderConfig, manifest: DatasetManifest, slice_set: SliceSet
+) -> UserTower | None:
+    """The user tower, or ``None`` for the encoder ``none``, the baseline without timelines.
+
+    Raises:
+        ConfigError: an unknown pooling or an encoder that does not fit the slices.
+    """
+    if encoder.name == NO_TIMELINES:
+        return None
+    poolings: dict[str, type[CellPooling | SlicePooling]] = {
+        "cells": CellPooling,
+        "slices": SlicePooling,
+    }
+    if config.pooling not in poolings:
+        raise ConfigError(
+            f"model.pooling={config.pooling} is unknown; choose one of {list(poolings)}."
+        )
+    table_rows = {name: manifest.vocabulary_sizes[name] for name in ("item", "author", "topic")}
+    pooling = poolings[config.pooling](
+        slice_set, table_rows, config.dimension, config.slice_counts, config.id_spread
+    )
+    return UserTower(pooling, build_encoder(encoder, len(slice_set.slices), config.dimension))
+
+
+class DV365(TableModule):
+    """User tower + backbone + loss + metrics (DV365 §2.3).
+
+    The tower runs once per request; its gradients come through the backbone alone.
+
+    Args:
+        config: sizes and pooling.
+        manifest: features, tasks and vocabulary sizes of the data set.
+        slice_set: the slices that are pooled.
+        encoder: the user encoder.
+        optim: optimisers and schedule.
+        statistics: of the fit labels; not needed where the state comes from a checkpoint.
+    """
+
+    binary: Tensor
+
+    def __init__(
+        self,
+        config: DV365Config,
+        manifest: DatasetManifest,
+        slice_set: SliceSet,
+        encoder: EncoderConfig,
+        optim: OptimConfig,
+        statistics: LabelStatistics | None = None,
+    ) -> None:
+        super().__init__()
+        statistics = statistics or LabelStatistics.neutral(len(manifest.tasks))
+        self.optim = optim
+        self.slice_set = slice_set
+        self.tower = build_user_tower(config, encoder, manifest, slice_set)
+        self.backbone = Backbone(
+            manifest,
+            config.dimension,
+            self.tower.encoder.num_outputs if self.tower is not None else 0,
+            config.backbone,
+            config.id_spread,
+            statistics,
+        )
+        self.loss = MultiTaskLoss(
+            manifest.tasks, config.regression_weight, config.task_balance, statistics
+        )
+        self.metrics = TaskMetrics(manifest.tasks)
+        self.validation_loss = LossOverRows(len(manifest.tasks))
+        binary = task_positions(manifest.tasks, TaskKind.BINARY)
+        self.register_buffer("binary", binary, persistent=False)
+
+    def table_optimizers(self) -> dict[str, FusedOptimizerConfig]:
+        """Those of the backbone's and of the user tower's tables."""
+        optimizers = {"backbone": self.optim.feature_tables}
+        if self.tower is not None:
+            optimizers["tower"] = self.optim.slice_tables
+        return optimizers
+
+    def table_schedule(self) -> ScheduleConfig:
+        """That of all learning rates."""
+        return self.optim.schedule
+
+    @torch.no_grad()
+    def measure_slices(self, batches: Iterable[RequestBatch]) -> None:
+        """Let the user tower know how much its slices hold in these requests (``SliceMeans``)."""
+        if self.tower is None:
+            return
+        pooling = self.tower.pooling
+        if pooling.means.count_vectors is None:
+            return
+        weights = [pooling.slice_weights(b.explicit, b.implicit, b.request_time) for b in batches]
+        if weights:
+            pooling.means.measure(torch.cat(weights))
+
+    def table_inputs(self, batch: RequestBatch) -> TableInputs:
+        """What the slices look up, and the features of users and items."""
+        features = {
+            _USERS: self.backbone.user_features.lookups(batch.user_categorical),
+            _ITEMS: self.backbone.item_features.lookups(batch.item_categorical),
+        }
+        if self.tower is None:
+            return TableInputs(features)
+        plain, weighted, slice_weights = self.tower.pooling.lookups(
+            batch.explicit, batch.implicit, batch.request_time
+        )
+        slices = {_PLAIN_SLICES: plain, _WEIGHTED_SLICES: weighted}
+        features |= {path: lookups for path, lookups in slices.items() if lookups is not None}
+        return TableInputs(features, slice_weights)
+
+    def forward(self, batch: RequestBatch) -> Tensor:
+        """[R, K]: logits of binary tasks, seconds of regression tasks."""
+        inputs = self.inputs_of(batch)
+        user_embedding = None
+        if self.tower is not None and inputs.slice_weights is not None:
+            pooled = self.tower.pooling.pool(
+                inputs.features.get(_PLAIN_SLICES),
+                inputs.features.get(_WEIGHTED_SLICES),
+                inputs.slice_weights,
+            )
+            user_embedding = self.tower.encoder(pooled)
+        return self.backbone.score(
+            user_embedding,
+            inputs.features[_USERS],
+            batch.user_dense,
+            inputs.features[_ITEMS],
+            batch.item_dense,
+            batch.request_index,
+        )
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Logits to probabilities, seconds as they are: [R, K] float64."""
+        predicted = outputs.double()
+        predicted[:, self.binary] = predicted[:, self.binary].sigmoid()
+        return predicted
+
+    def training_step(self, batch: RequestBatch, _: int) -> Tensor:
+        """Total loss of a batch.
+
+        Every task's sum is divided by its rows per rank in the mean over the ranks, so the mean of
+        the ranks' losses is the loss of all ranks' rows in one batch.
+        """
+        rows = mean_over_ranks((~batch.labels.isnan()).sum(dim=0).double())
+        loss: Tensor = self.loss(self(batch), batch.labels, rows)
+        log_losses(self, {"loss": loss}, len(batch.row_id))
+        return loss
+
+    def validation_step(self, batch: RequestBatch, _: int) -> None:
+        """Add a batch to the metrics."""
+        outputs = self(batch)
+        self.validation_loss.update(self.loss.sums(outputs, batch.labels), batch.labels)
+        self.metrics.update(self.predictions(outputs), batch.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics: ``val/ne/<task>`` and so on; ``val/ne/mean`` chooses checkpoints."""
+        self.log("val/loss", float(self.validation_loss.compute()))
+        self.log_dict({f"val/{name}": value for name, value in self.metrics.compute().items()})
+        self.validation_loss.reset()
+        self.metrics.reset()
+
+    def predict_step(self, batch: RequestBatch, _: int) -> dict[str, Tensor]:
+        """``row_id`` [R] and ``predictions`` [R, K]: probabilities and seconds, float64."""
+        return {"row_id": batch.row_id, "predictions": self.predictions(self(batch))}
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser of the dense weights; that of the tables runs inside the backward."""
+        config = DenseOptimConfig(self.optim.dense, self.optim.schedule)
+        return scheduled_optimizer(self, config)

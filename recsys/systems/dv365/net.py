@@ -1,0 +1,42 @@
+"""The user tower: pooled slices, encoded (η of DV365 equation 10)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from recsys.nn.encoders.base import UserEncoder
+from recsys.nn.pooling.cell_pooling import CellPooling
+from recsys.nn.pooling.slice_pooling import SlicePooling
+
+
+class UserTower(nn.Module):
+    """Turns a user's timelines into the user embedding; this is what is exported.
+
+    Args:
+        pooling: timelines → pooled slices [B, N, D].
+        encoder: pooled slices → user embedding [B, N_out, D].
+    """
+
+    def __init__(self, pooling: CellPooling | SlicePooling, encoder: UserEncoder) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.encoder = encoder
+
+    def forward(
+        self,
+        explicit: dict[str, Tensor],
+        implicit: dict[str, Tensor],
+        request_time: Tensor,
+    ) -> Tensor:
+        """Encode the timelines of a batch of requests.
+
+        Args:
+            explicit: jagged explicit timeline, see ``recsys.data.batches.requests``.
+            implicit: jagged implicit timeline.
+            request_time: [B] int64, ms.
+
+        Returns:
+            [B, N_out, D].
+        """
+        encoded: Tensor = self.encoder(self.pooling(explicit, implicit, request_time))
+        return encoded

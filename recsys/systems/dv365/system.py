@@ -1,0 +1,76 @@
+"""DV365 for the commands: timelines sliced, pooled and encoded inside a DLRM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import Split
+from recsys.data.loaders.requests import RequestDataModule
+from recsys.data.slices.slice_set import SliceSet
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.nn.losses import LabelStatistics
+from recsys.reports.page import Page
+from recsys.runs.system import Assembly
+from recsys.systems.base import ExportConfig
+from recsys.systems.dv365.config import DV365Run, DV365RunConfig
+from recsys.systems.dv365.module import DV365
+from recsys.systems.kinds.tasks import TaskSystem
+
+#: Fit requests whose slices are counted before the training.
+_MEASURED_REQUESTS = 2048
+
+
+class DV365System(TaskSystem[DV365RunConfig]):
+    """The user tower inside the backbone simulation network."""
+
+    name = "dv365"
+    primary = "train"
+    config = DV365RunConfig
+    parts = MappingProxyType(
+        {
+            "tables of the timelines": "tower.pooling.",
+            "encoder": "tower.encoder.",
+            "backbone": "",
+        }
+    )
+
+    def assemble(
+        self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Assembly:
+        """Model and data; the loss is scaled by the fit labels, counts by the fit histories."""
+        labels = torch.tensor(dataset.requests(Split.FIT).labels)
+        model = _model(config, manifest, LabelStatistics.from_labels(labels))
+        data = RequestDataModule(config.loader, dataset)
+        model.measure_slices(data.sample(Split.FIT, _MEASURED_REQUESTS))
+        return Assembly(model, data)
+
+    def restore(
+        self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> DV365:
+        """The model; the statistics of the labels come with its weights."""
+        return _model(config, manifest)
+
+    def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
+        """NE of every task, calibration, slices, the export."""
+        # figures are drawn with a library that training does not need
+        from recsys.systems.dv365.report import gather, report_page
+
+        return report_page(gather(folder, against, dataset))
+
+    def export(self, run: DV365Run, config: ExportConfig) -> Path:
+        """The user tower in TorchScript, with quantised tables."""
+        # what compiles and quantises takes seconds to import
+        from recsys.systems.dv365.export import export_run
+
+        return export_run(run, config)
+
+
+def _model(
+    config: DV365RunConfig, manifest: DatasetManifest, statistics: LabelStatistics | None = None
+) -> DV365:
+    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)

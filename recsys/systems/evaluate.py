@@ -1,0 +1,52 @@
+"""`recsys evaluate`: the only reader of the report split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from recsys.core.errors import ConfigError
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import Split
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import Metrics, replace_metrics
+from recsys.evaluation.predictions import predicted_by, read_predictions
+from recsys.evaluation.tasks import Control
+from recsys.runs.checkpoints import NAMED_CHECKPOINTS
+from recsys.runs.load import check_comparable, check_run_folder
+from recsys.systems.choice import system_of_run
+from recsys.systems.runs import checkpoint_of, load_run
+
+
+def evaluate(config: EvaluateConfig) -> Metrics:
+    """Predict the split, measure it and merge the metrics into ``metrics.json``.
+
+    Raises:
+        RecsysError: a run that cannot be loaded, or one that was not measured on the same rows.
+    """
+    folder = Path(config.run_dir)
+    check_run_folder(folder)
+    system = system_of_run(folder)
+    control = None
+    if config.against is not None:
+        if not system.compared:
+            raise ConfigError(
+                f"{folder} is a run of {system.name}, which is measured without against=; runs of "
+                "retrieval systems are compared by `recsys study`."
+            )
+        check_comparable(Path(config.against), DatasetManifest.load(folder))
+        control = _control(config, config.against)
+    run = load_run(folder, config.checkpoint, config.dataset)
+    metrics = system.evaluate(run, config, control)
+    replace_metrics(run.folder, f"{config.prefix}/", metrics)
+    return metrics
+
+
+def _control(config: EvaluateConfig, against: str) -> Control:
+    """The other run's predictions, made now unless they were made by the checkpoint wanted."""
+    run_dir, split = Path(against), Split(config.split)
+    name = config.checkpoint if config.checkpoint in NAMED_CHECKPOINTS else "best"
+    wanted = checkpoint_of(run_dir, name)
+    if predicted_by(run_dir, split) != wanted:
+        evaluate(replace(config, run_dir=against, against=None, checkpoint=name))
+    return Control(against, read_predictions(run_dir, split), wanted)

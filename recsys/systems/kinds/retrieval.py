@@ -1,0 +1,75 @@
+"""What the retrieval systems share: engagements, protocol, printed tables, report."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import Split
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.retrieval import ALL, RetrievalProtocol
+from recsys.reports.page import Page
+from recsys.reports.retrieval_tables import print_retrieval
+from recsys.runs.load import load_config
+from recsys.runs.retrieval_config import RetrievalRunConfig
+from recsys.runs.system import MeasuredRows
+from recsys.systems.base import System
+
+Config = TypeVar("Config", bound=RetrievalRunConfig)
+
+
+class RetrievalSystem(System[Config]):
+    """A system whose queries are the engagements of a split.
+
+    Attributes:
+        validated_on: candidate set of the metrics of validation.
+    """
+
+    validated_on: str = ALL
+
+    def known(self, config: Config, dataset: PreparedDataset) -> NDArray[np.bool_]:
+        """[V] the posts that can be recommended: all but the unknown one."""
+        return np.arange(dataset.manifest.vocabulary_sizes["item"]) > 0
+
+    def protocol(self, config: Config, dataset: PreparedDataset, split: Split) -> RetrievalProtocol:
+        """Queries of a split and the candidates they are ranked among."""
+        known = self.known(config, dataset)
+        engagements = EngagementStore.open(dataset, config.sequences, known)
+        return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
+
+    def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
+        """One query per engagement of the split."""
+        protocol = self.protocol(config, dataset, split)
+        candidates = protocol.candidates([self.validated_on])[self.validated_on]
+        users = len(np.unique(protocol.queries.user))
+        return MeasuredRows(len(protocol.queries), users, candidates.description)
+
+    @abstractmethod
+    def described(self, config: Config) -> dict[str, str]:
+        """What was trained, for the report: ``model``, its name, and its most telling settings."""
+
+    def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
+        """Every scorer in every candidate set, groups of queries, Hits@K over K, the export."""
+        # figures are drawn with a library that training does not need
+        from recsys.reports.retrieval import report_page
+        from recsys.reports.retrieval_material import gather
+
+        if against is not None:
+            raise ConfigError(
+                f"{folder} is a run of {self.name}: its report has no against=; runs of retrieval "
+                "systems are compared by `recsys study`."
+            )
+        config = load_config(folder, self.config)
+        return report_page(gather(folder, config, self.described(config), self.monitor, dataset))
+
+    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
+        """One row per scorer."""
+        print_retrieval(metrics, config)

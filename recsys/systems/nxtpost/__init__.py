@@ -1,0 +1,1 @@
+"""NxtPost: a two-tower causal transformer over content embeddings."""

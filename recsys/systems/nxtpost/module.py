@@ -1,0 +1,186 @@
+"""NxtPost: a user tower trained to predict the next posts by their content embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from recsys.core.errors import ConfigError
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.distributed.gather import pool_softmax_loss_over_ranks
+from recsys.distributed.schedules import scheduled_optimizer
+from recsys.distributed.training_log import log_losses
+from recsys.nn.sequence.base import user_of_step
+from recsys.optim.dense import DenseOptimConfig
+from recsys.systems.kinds.retrieval_module import RetrievalModule
+from recsys.systems.nxtpost.net import EncodedHistory, SequenceTower, SequenceTowerConfig
+
+
+@dataclass(frozen=True)
+class NxtPostConfig:
+    """The tower and its losses.
+
+    Attributes:
+        tower: sizes of the user tower, and the rows of table 1 that concern it.
+        scale: s of equation 6, between 15 and 20.
+        long_term: weight of the loss of the user embedding against each of the next m posts
+            (§3.1.4); m is the loader's ``labels``, and 1 is the plain two-tower loss.
+        short_term: weight of the loss of every step against the post after it (§3.1.3); 0 leaves
+            it out.
+        negatives: posts drawn from the pool, the same for all queries (table 3); None for all.
+        log_q: how often the logarithm of a post's share of the fit engagements is taken from its
+            logit. 0 is the plain softmax over the distinct posts of the pool. 1 is the logQ
+            correction: popular posts are not held down for being in many pools. −1 puts
+            popularity beside the cosines, which then say what is left: about what the paper's
+            pool does, which holds a post as often as it is engaged with.
+    """
+
+    tower: SequenceTowerConfig = field(default_factory=SequenceTowerConfig)
+    scale: float = 20.0
+    long_term: float = 1.0
+    short_term: float = 1.0
+    negatives: int | None = None
+    log_q: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse losses that cannot be computed."""
+        if self.long_term < 0 or self.short_term < 0 or self.long_term + self.short_term == 0:
+            raise ConfigError(
+                f"model.long_term is {self.long_term} and model.short_term {self.short_term}; "
+                "neither may be negative, and one must be above 0."
+            )
+        if self.negatives is not None and self.negatives < 1:
+            raise ConfigError(
+                f"model.negatives is {self.negatives}; give at least 1, or null for the whole pool."
+            )
+
+
+class NxtPost(RetrievalModule):
+    """User tower + short-term and long-term loss over in-batch pools (NxtPost §3).
+
+    The post tower is fixed: posts are rows of a matrix that is not part of the checkpoint.
+
+    Args:
+        config: tower and losses.
+        manifest: surfaces and user features of the data set.
+        posts: [V, W] float32, L2-normalised, a row per item index.
+        optim: optimiser and schedule.
+
+    Attributes:
+        log_share: [V] float32, logarithm of each post's share of the fit engagements; set where
+            the losses take it into account.
+    """
+
+    posts: Tensor
+    log_share: Tensor | None
+
+    def __init__(
+        self,
+        config: NxtPostConfig,
+        manifest: DatasetManifest,
+        posts: Tensor,
+        optim: DenseOptimConfig,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.optim = optim
+        self.tower = SequenceTower(config.tower, posts.shape[1], manifest)
+        self.register_buffer("posts", posts, persistent=False)
+        self.register_buffer("log_share", None, persistent=False)
+
+    def encode(self, batch: SequenceBatch) -> EncodedHistory:
+        """What the tower's encoders say about the histories."""
+        return self.tower.encode(
+            self.posts[batch.item],
+            batch.action_type,
+            batch.surface,
+            batch.timestamp,
+            batch.lengths,
+            batch.user_categorical,
+            batch.user_dense,
+        )
+
+    def forward(self, batch: SequenceBatch) -> Tensor:
+        """[B, W]: the user embeddings, L2-normalised."""
+        return self.tower.user_embedding(self.encode(batch), batch.request_time)
+
+    def losses(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The losses that have a weight, by name."""
+        encoded = self.encode(batch)
+        of_event = user_of_step(batch.lengths, len(batch.item))  # [E]
+        of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
+        owner = torch.cat([of_event, of_label])
+        own_posts = torch.cat([batch.item, batch.label_item])
+        losses = {}
+        if self.config.long_term:
+            users = self.tower.user_embedding(encoded, batch.request_time)  # [B, W]
+            losses["long_term"] = self._pool_loss(
+                users[of_label], batch.label_item, of_label, batch.label_item, (owner, own_posts)
+            )
+        if self.config.short_term:
+            steps = self.tower.step_embeddings(encoded)
+            losses["short_term"] = self._pool_loss(
+                steps.embedding,
+                batch.item[steps.target],
+                of_event[steps.target],
+                batch.item,
+                (owner, own_posts),
+            )
+        return losses
+
+    def _pool_loss(
+        self,
+        queries: Tensor,
+        label_posts: Tensor,
+        owner: Tensor,
+        pool_posts: Tensor,
+        owned: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Equation 6 over the distinct ``pool_posts`` of all ranks, the owner's own left out.
+
+        Args:
+            queries: [Q, W], L2-normalised.
+            label_posts: [Q], each among ``pool_posts``.
+            owner: [Q], the user of each query.
+            pool_posts: [n], with repetitions.
+            owned: users [m] and their posts [m].
+        """
+        distinct = pool_posts.unique()  # [P]
+        log_share = self.log_share
+        loss: Tensor = pool_softmax_loss_over_ranks(
+            queries,
+            label_posts,
+            self.posts[distinct],
+            distinct,
+            scale=self.config.scale,
+            owner=owner,
+            owned=owned,
+            log_q=None if log_share is None else self.config.log_q * log_share[distinct],
+            num_negatives=self.config.negatives,
+        )
+        return loss
+
+    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+        weights = {"long_term": self.config.long_term, "short_term": self.config.short_term}
+        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+    def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
+        """Weighted sum of the losses of a batch."""
+        losses = self.losses(batch)
+        loss = self._total(losses)
+        log_losses(self, {"loss": loss, **losses}, len(batch.user))
+        return loss
+
+    def label_loss(self, users: Tensor, batch: SequenceBatch) -> Tensor:
+        """The long-term loss alone; of a user's own posts only the labels are left out."""
+        of_label = user_of_step(batch.label_lengths, len(batch.label_item))
+        labels = batch.label_item
+        return self._pool_loss(users[of_label], labels, of_label, labels, (of_label, labels))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, which without weight decay is the paper's Adam."""
+        return scheduled_optimizer(self, self.optim)

@@ -1,0 +1,155 @@
+"""The post tower trained on post-to-post similarity (NxtPost §3.1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from recsys.core.errors import ConfigError
+from recsys.data.batches.item_features import PostFeatures
+from recsys.data.contract.schema import Feature
+from recsys.data.loaders.item_pairs import PostPairBatch
+from recsys.distributed.gather import mean_over_ranks, pool_softmax_loss_over_ranks
+from recsys.distributed.processes import on_first_rank
+from recsys.distributed.schedules import scheduled_optimizer
+from recsys.distributed.training_log import log_losses
+from recsys.nn.softmax.pool import unique_pool
+from recsys.optim.dense import DenseOptimConfig
+from recsys.systems.post_tower.net import PostTower, PostTowerConfig
+
+#: Embeddings of all posts [V, W] → metrics by name.
+Validate = Callable[[Tensor], dict[str, float]]
+
+#: Posts that are embedded at a time.
+_POSTS_PER_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class PostSimilarityConfig:
+    """The tower and its loss.
+
+    Attributes:
+        tower: its channels and sizes.
+        scale: of the cosines in the softmax.
+        log_q: how often the logarithm of a post's share of the fit engagements is taken from its
+            logit, see ``NxtPostConfig``.
+    """
+
+    tower: PostTowerConfig = field(default_factory=PostTowerConfig)
+    scale: float = 20.0
+    log_q: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that turns similarity around."""
+        if self.scale <= 0:
+            raise ConfigError(f"model.scale is {self.scale}, it must be above 0.")
+
+
+class PostSimilarity(lightning.LightningModule):
+    """One tower for both posts of a pair; in-batch negatives, in both directions.
+
+    Args:
+        config: tower and loss.
+        corpus: features of every post, a row per item index; not part of the checkpoint.
+        categorical: categorical features of posts, in column order.
+        optim: optimiser and schedule.
+
+    Attributes:
+        log_share: [V] float32, logarithm of each post's share of the fit engagements; set where
+            the loss is corrected by it.
+        validate: measures the embeddings of all posts after every validation, where set.
+    """
+
+    log_share: Tensor | None
+
+    def __init__(
+        self,
+        config: PostSimilarityConfig,
+        corpus: PostFeatures,
+        categorical: tuple[Feature, ...],
+        optim: DenseOptimConfig,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.optim = optim
+        self.corpus = corpus
+        self.tower = PostTower(
+            config.tower,
+            has_text=bool(corpus.text_lengths.any()),
+            image_width=corpus.images.shape[1],
+            categorical=categorical,
+            num_dense=corpus.dense.shape[1],
+        )
+        self.register_buffer("log_share", None, persistent=False)
+        self.validate: Validate | None = None
+
+    def forward(self, posts: Tensor) -> Tensor:
+        """Embeddings of item indices [P]: [P, W], L2-normalised, zeros where nothing is known."""
+        embeddings: Tensor = self.tower(self.corpus.select(posts.cpu()).to(self.device))
+        return embeddings
+
+    @torch.no_grad()
+    def embed_all(self) -> Tensor:
+        """Embeddings of every item index, [V, W]; index 0 has none."""
+        every = torch.arange(len(self.corpus.text_lengths))
+        parts = [self(chunk).cpu() for chunk in every.split(_POSTS_PER_CHUNK)]
+        embeddings = torch.cat(parts).float()
+        embeddings[0] = 0
+        return embeddings
+
+    def loss(self, batch: PostPairBatch) -> Tensor:
+        """Mean cross-entropy of a pair's one post against the other among the batch's posts.
+
+        A post of the query itself is no negative; the pool holds each post once, and the posts of
+        all ranks.
+        """
+        posts, place = unique_pool(torch.cat([batch.earlier, batch.later]))
+        embeddings = self(posts)
+        earlier, later = place.chunk(2)
+        forward = self._one_way(posts, embeddings, earlier, later)
+        return (forward + self._one_way(posts, embeddings, later, earlier)) / 2
+
+    def _one_way(self, posts: Tensor, embeddings: Tensor, query: Tensor, target: Tensor) -> Tensor:
+        """``query`` and ``target`` [B] are places in ``posts`` [P] and ``embeddings`` [P, W]."""
+        pool = target.unique()
+        query_posts, owner = unique_pool(query)
+        own = torch.arange(len(query_posts), device=query.device)
+        log_share = self.log_share
+        loss: Tensor = pool_softmax_loss_over_ranks(
+            embeddings[query],
+            posts[target],
+            embeddings[pool],
+            posts[pool],
+            scale=self.config.scale,
+            owner=owner,
+            owned=(own, posts[query_posts]),
+            log_q=None if log_share is None else self.config.log_q * log_share[posts[pool]],
+        )
+        return loss
+
+    def training_step(self, batch: PostPairBatch, _: int) -> Tensor:
+        """Loss of a batch of pairs."""
+        loss = self.loss(batch)
+        log_losses(self, {"loss": loss}, len(batch.later))
+        return loss
+
+    def validation_step(self, batch: PostPairBatch, _: int) -> None:
+        """Note the loss of a batch of pairs."""
+        loss = mean_over_ranks(self.loss(batch))
+        self.log("val/loss", loss, batch_size=len(batch.later), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Rank the next post of the choose split by similarity to the last one."""
+        if self.validate is not None:
+            validate, embeddings = self.validate, self.embed_all()
+            metrics = on_first_rank(lambda: validate(embeddings))
+            self.log_dict({f"val/{name}": value for name, value in metrics.items()})
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW."""
+        return scheduled_optimizer(self, self.optim)

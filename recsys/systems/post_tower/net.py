@@ -1,0 +1,212 @@
+"""The post tower (NxtPost §3.1.1): channels of a post's features, fused by learned weights.
+
+Legend: P posts, N channels, D width of a channel, W width of a post embedding, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.core.errors import ConfigError
+from recsys.data.batches.item_features import PostFeatures
+from recsys.data.content.text import HashedTextConfig
+from recsys.data.contract.schema import Column, Feature
+from recsys.nn.interaction.backbone import BackboneConfig, FeatureVectors
+from recsys.nn.interaction.channel_fusion import ChannelFusion
+from recsys.nn.tables.collection import DEFAULT_SPREAD
+from recsys.systems.post_tower.images import ImageSet
+from recsys.systems.post_tower.text import HashedText, PretrainedText
+
+
+@dataclass(frozen=True)
+class PostTowerConfig:
+    """Sizes of the post tower.
+
+    Attributes:
+        width: D of every channel.
+        output_width: W.
+        hashed_text: the n-grams of the text channel.
+        pretrained_text: folder of a Hugging Face encoder that reads the text instead; the texts
+            must then be split by its tokeniser.
+        post_id: whether each post of the fit period has an embedding of its own too: what its
+            engagements say beyond what is known of it. For posts that live on; a new one does
+            without.
+        id_dropout: probability that an author or topic is read as unknown in training, so that
+            index 0 learns what to say about new ones, and that a post is taken for a new one.
+        dropout: of the fused channels.
+    """
+
+    width: int = 64
+    output_width: int = 64
+    hashed_text: HashedTextConfig = field(default_factory=HashedTextConfig)
+    pretrained_text: str | None = None
+    post_id: bool = False
+    id_dropout: float = 0.05
+    dropout: float = 0.1
+
+
+class Metadata(nn.Module):
+    """Categorical metadata: the looked-up values side by side, and an MLP.
+
+    The post's own id is not among them: see :class:`PostId`.
+
+    Args:
+        features: the categorical features, in column order, the post's id among them.
+        width: D.
+        id_dropout: see :class:`PostTowerConfig`.
+    """
+
+    columns: Tensor
+
+    def __init__(self, features: Sequence[Feature], width: int, id_dropout: float) -> None:
+        super().__init__()
+        used = metadata_columns(features)
+        self.register_buffer("columns", torch.tensor(used), persistent=False)
+        self.vectors = FeatureVectors(
+            [features[c] for c in used],
+            num_dense=0,
+            dimension=width,
+            config=BackboneConfig(id_dropout=id_dropout),
+            spread=DEFAULT_SPREAD,
+        )
+        self.mlp = nn.Sequential(
+            nn.Linear(len(used) * width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, categorical: Tensor) -> tuple[Tensor, Tensor]:
+        """[P, F] → [P, D], and [P] bool: whether anything is known of a post."""
+        used = categorical.index_select(1, self.columns)
+        looked_up = self.vectors(used, used.new_zeros([len(used), 0]).float())
+        return self.mlp(looked_up.flatten(1)), (used > 0).any(dim=1)
+
+
+def metadata_columns(features: Sequence[Feature]) -> list[int]:
+    """The columns of categorical features of posts that are not the post's own id."""
+    return [c for c, feature in enumerate(features) if feature.name != Column.ITEM]
+
+
+class PostId(nn.Module):
+    """An embedding of its own for every post that can be told from others, none for a new one.
+
+    Args:
+        features: the categorical features, in column order, the post's id among them.
+        width: D.
+        dropout: probability that a post is taken for a new one in training.
+
+    Raises:
+        ConfigError: the post's id is not among the features.
+    """
+
+    def __init__(self, features: Sequence[Feature], width: int, dropout: float) -> None:
+        super().__init__()
+        names = [feature.name for feature in features]
+        if Column.ITEM not in names:
+            raise ConfigError(
+                f"model.tower.post_id needs {Column.ITEM} among the data set's categorical "
+                "features of posts, and it is not; leave post_id=false."
+            )
+        self.column = names.index(Column.ITEM)
+        self.embedding = nn.Embedding(features[self.column].cardinality, width)
+        nn.init.zeros_(self.embedding.weight)  # of a post without pairs nothing is said
+        self.dropout = dropout
+
+    def forward(self, categorical: Tensor) -> tuple[Tensor, Tensor]:
+        """[P, F] → [P, D], and [P] bool: whether a post is known, which a new one, 0, is not."""
+        posts = categorical[:, self.column]
+        known = posts > 0
+        if self.training:
+            known &= torch.rand(posts.shape, device=posts.device) >= self.dropout
+        return self.embedding(posts), known
+
+
+class PostTower(nn.Module):
+    """Encodes what there is of a post, fuses it by learned weights (equation 5), projects to W.
+
+    Args:
+        config: sizes.
+        has_text: whether posts have texts.
+        image_width: width of the given image embeddings, 0 where posts have none.
+        categorical: categorical features of posts, in column order.
+        num_dense: number of dense features.
+
+    Raises:
+        ConfigError: the posts have nothing to encode, the pretrained encoder cannot be loaded, or
+            the ids of the posts are not among their features.
+        InstallationError: the pretrained encoder needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        config: PostTowerConfig,
+        *,
+        has_text: bool,
+        image_width: int,
+        categorical: Sequence[Feature],
+        num_dense: int,
+    ) -> None:
+        super().__init__()
+        width = config.width
+        self.text = _text_channel(config) if has_text else None
+        self.images = ImageSet(image_width, width) if image_width else None
+        has_metadata = bool(metadata_columns(categorical))
+        self.metadata = Metadata(categorical, width, config.id_dropout) if has_metadata else None
+        self.post_id = PostId(categorical, width, config.id_dropout) if config.post_id else None
+        self.dense = (
+            nn.Sequential(nn.Linear(num_dense, width), nn.ReLU(), nn.Linear(width, width))
+            if num_dense
+            else None
+        )
+        channels = (self.text, self.images, self.metadata, self.post_id, self.dense)
+        num_channels = sum(channel is not None for channel in channels)
+        if num_channels == 0:
+            raise ConfigError(
+                "The posts of this data set have no text, images, categories or numbers, so there "
+                "is nothing a post tower could encode; give post embeddings instead."
+            )
+        # The channels come at different scales; their weights should not have to undo that.
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(num_channels))
+        self.fusion = ChannelFusion(num_channels, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.projection = nn.Linear(width, config.output_width)
+
+    def forward(self, posts: PostFeatures) -> Tensor:
+        """Encode P posts.
+
+        Returns:
+            [P, W], L2-normalised; zeros for a post of which nothing is known.
+        """
+        encoded: list[Tensor] = []
+        present: list[Tensor] = []
+        if self.text is not None:
+            encoded.append(self.text(posts.text, posts.text_lengths))
+            present.append(posts.text_lengths > 0)
+        if self.images is not None:
+            encoded.append(self.images(posts.images, posts.image_lengths))
+            present.append(posts.image_lengths > 0)
+        if self.metadata is not None:
+            values, known = self.metadata(posts.categorical)
+            encoded.append(values)
+            present.append(known)
+        if self.post_id is not None:
+            values, known = self.post_id(posts.categorical)
+            encoded.append(values)
+            present.append(known)
+        if self.dense is not None:
+            encoded.append(self.dense(posts.dense))
+            present.append(posts.has_dense)
+        normed = [norm(channel) for norm, channel in zip(self.norms, encoded, strict=True)]
+        is_present = torch.stack(present, dim=1)  # [P, N]
+        fused = self.fusion(torch.stack(normed, dim=1), is_present)  # [P, D]
+        embedding = F.normalize(self.projection(self.dropout(fused)), dim=1)
+        return embedding * is_present.any(dim=1, keepdim=True)
+
+
+def _text_channel(config: PostTowerConfig) -> nn.Module:
+    if config.pretrained_text is not None:
+        return PretrainedText(config.pretrained_text, config.width)
+    return HashedText(config.hashed_text.buckets, config.width)

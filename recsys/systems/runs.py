@@ -1,0 +1,38 @@
+"""Runs, each of the system that its configuration or its folder names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recsys.evaluation.identity import CheckpointUsed
+from recsys.runs import load
+from recsys.runs import train as training
+from recsys.runs.config import RunConfig
+from recsys.runs.load import LoadedRun
+from recsys.systems.choice import system_of_run
+from recsys.systems.registry import system_named
+
+
+def train(config: RunConfig) -> Path:
+    """Train the system of a configuration (:func:`recsys.runs.train.train`)."""
+    return training.train(system_named(config.system), config)
+
+
+def load_run(
+    run_dir: Path | str, checkpoint: str = "best", dataset_folder: str | None = None
+) -> LoadedRun[Any, Any]:
+    """Load a run (:func:`recsys.runs.load.load_run`)."""
+    return load.load_run(system_of_run(run_dir), run_dir, checkpoint, dataset_folder)
+
+
+def load_config(run_dir: Path) -> RunConfig:
+    """The resolved configuration of a run (:func:`recsys.runs.load.load_config`)."""
+    config: RunConfig = load.load_config(run_dir, system_of_run(run_dir).config)
+    return config
+
+
+def checkpoint_of(run_dir: Path, checkpoint: str) -> CheckpointUsed:
+    """What :func:`load_run` would load now (:func:`recsys.runs.load.checkpoint_of`)."""
+    load.check_run_folder(run_dir)
+    return load.checkpoint_of(system_of_run(run_dir), run_dir, checkpoint)

@@ -1,0 +1,1 @@
+"""SASRec and HSTU: the next item from learned item ids."""

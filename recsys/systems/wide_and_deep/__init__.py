@@ -1,0 +1,1 @@
+"""The wide-and-deep baseline."""

@@ -1,0 +1,100 @@
+"""The wide-and-deep baseline for the commands, in the protocol of NxtPost."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.batches.sequences.reader import SequenceDataset
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import Split
+from recsys.data.loaders.sequences import SequenceDataModule
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.fit_vocabulary import FitVocabulary
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.monitor import Monitor
+from recsys.evaluation.ranking import MOST_QUERIES
+from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
+from recsys.evaluation.tasks import Control
+from recsys.runs.system import Assembly
+from recsys.systems.kinds.retrieval import RetrievalSystem
+from recsys.systems.wide_and_deep.config import WideAndDeepRun, WideAndDeepRunConfig
+from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
+
+
+class WideAndDeepScorer:
+    """Scores of all posts for the queries of a split, histories read as they are needed.
+
+    Args:
+        model: trained, in evaluation mode.
+        queries: of the split.
+        num_items: V.
+    """
+
+    def __init__(
+        self, model: WideAndDeepRecommender, queries: SequenceDataset, num_items: int
+    ) -> None:
+        self.model = model
+        self.queries = queries
+        self.label = queries.queries.first_label(0)
+        self.posts = torch.arange(num_items)
+
+    @torch.no_grad()
+    def score(self, queries: slice) -> Tensor:
+        """Scores of all item indices, [q, V]."""
+        positions = np.arange(queries.start, queries.stop)
+        pairs = np.stack([positions, self.label[positions]], axis=1)
+        scores = [
+            self.model(self.queries[pairs[first : first + MOST_QUERIES]], self.posts)
+            for first in range(0, len(pairs), MOST_QUERIES)
+        ]
+        return torch.cat(scores).float()
+
+
+class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
+    """Learned post ids, user features and their crosses."""
+
+    name = "wide_and_deep"
+    primary = "train_wide_and_deep"
+    config = WideAndDeepRunConfig
+    monitor = Monitor("val/loss")
+
+    def assemble(
+        self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Assembly:
+        """Model and data."""
+        engagements = EngagementStore.open(dataset, config.sequences)
+        model = self.restore(config, dataset, manifest)
+        return Assembly(model, SequenceDataModule(config.loader, dataset, engagements))
+
+    def restore(
+        self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> WideAndDeepRecommender:
+        """The model; it knows the posts of the fit period."""
+        items = manifest.vocabulary_sizes["item"]
+        num_posts = FitVocabulary.of(manifest).sizes.get("item", items)
+        return WideAndDeepRecommender(config.model, num_posts, manifest, config.optim)
+
+    def described(self, config: WideAndDeepRunConfig) -> dict[str, str]:
+        """Its sizes."""
+        return {
+            "model": "Wide-and-deep",
+            "width": str(config.model.width),
+            "hidden layers": ", ".join(map(str, config.model.hidden_sizes)),
+            "weights of the wide part": f"{config.model.cross_buckets:,}",
+            "batch": f"{config.loader.batch_size} users",
+        }
+
+    def evaluate(
+        self, run: WideAndDeepRun, config: EvaluateConfig, control: Control | None
+    ) -> Metrics:
+        """Hits@K, NDCG@K and MRR of the model and of popularity."""
+        split = Split(config.split)
+        protocol = self.protocol(run.config, run.dataset, split)
+        data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
+        queries = SequenceDataset(data.reader, data.queries(split), run.config.loader)
+        scorer = WideAndDeepScorer(run.model, queries, protocol.num_items)
+        return evaluate_retrieval(run.identity, config, protocol, scorer, posts=None)

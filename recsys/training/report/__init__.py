@@ -1,1 +1,0 @@
-"""report.html of a run, and the table a run ends with."""

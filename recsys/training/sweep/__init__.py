@@ -1,1 +1,0 @@
-"""`recsys sweep`: a search over settings, described in the format of Weights & Biases."""

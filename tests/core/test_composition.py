@@ -1,0 +1,153 @@
+"""Configuration is strict: what is wrong is named in a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from recsys.core.composition import compose, load, merge, save
+from recsys.core.errors import ConfigError
+from recsys.data.prepare.prepare import PrepareConfig
+from recsys.data.sources import SOURCES
+from recsys.systems.choice import compose_run, system_of_run
+from recsys.systems.dv365.system import DV365RunConfig
+
+EXPERIMENTS = (
+    "demo",
+    "demo_without_timelines",
+    "dv365_ebnerd",
+    "dv365_kuairand",
+    "dv365_simulated",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    size: int = 1
+    ranges: tuple[float, ...] = (1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Whole:
+    name: str = "one"
+    limit: int | None = None
+    part: Part = field(default_factory=Part)
+    many: list[Part] = field(default_factory=list)
+    by_name: dict[str, Part] = field(default_factory=dict)
+    perhaps: Part | None = None
+
+    def __post_init__(self) -> None:
+        if self.name == "forbidden":
+            raise ConfigError("name=forbidden cannot be.")
+
+
+def test_overrides_give_the_frozen_classes_back_at_every_depth() -> None:
+    config = merge(
+        Whole,
+        [
+            "part.size=3",
+            "part.ranges=[1, 2.5]",
+            "many=[{size: 4}]",
+            "by_name={a: {size: 5}}",
+            "perhaps={size: 6}",
+            "limit=7",
+        ],
+    )
+    assert config == Whole(
+        limit=7,
+        part=Part(3, (1.0, 2.5)),
+        many=[Part(4)],
+        by_name={"a": Part(5)},
+        perhaps=Part(6),
+    )
+    assert type(config.part) is Part
+    assert type(config.by_name["a"]) is Part
+
+
+def test_the_checks_of_the_dataclass_run() -> None:
+    with pytest.raises(ConfigError, match="name=forbidden cannot be"):
+        merge(Whole, ["name=forbidden"])
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("trainer.max_epoch=2", r"unknown key `trainer\.max_epoch`.*`trainer\.max_epochs`\?"),
+        ("max_epochs=2", r"unknown key `max_epochs`.*`trainer\.max_epochs`\?"),
+        ("trainer.max_epochs=two", r"`trainer\.max_epochs`.*'two'.*Integer"),
+        ("trainer=cup", r"no choice 'cup' for `trainer`; choose one of cpu, debug, gpu"),
+        ("+trainer.extra=1", r"`\+trainer\.extra=1`: keys are fixed"),
+        ("~trainer", r"`~trainer`: keys are fixed"),
+        ("trainer.max_epochs", r"is not of the form `key=value`"),
+        ("hydra.run.dir=x", r"of Hydra's own settings only"),
+        ("slices.watch_time=[{rangez: []}]", r"unknown key .*rangez"),
+    ],
+)
+def test_a_wrong_override_is_a_sentence(override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        compose("train", DV365RunConfig, ["experiment=demo", override])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_survives_the_run_folder(
+    experiment: str, tmp_path: Path
+) -> None:
+    config = compose_run([f"experiment={experiment}", "seed=5"])
+    assert config.name == experiment
+    assert config.loader.seed == 5  # type: ignore[attr-defined]  # every system has one
+    save(config, tmp_path / "config.yaml")
+    assert system_of_run(tmp_path).config is type(config)
+    assert load(tmp_path / "config.yaml", type(config)) == config
+
+
+def test_a_later_override_of_a_group_wins_over_the_experiment() -> None:
+    config = compose("train", DV365RunConfig, ["experiment=demo", "encoder=none"])
+    assert config.encoder.name == "none"
+    assert config.data.title == "demo"
+
+
+def test_baseline_differs_from_the_demo_only_in_its_encoder() -> None:
+    demo = compose("train", DV365RunConfig, ["experiment=demo"])
+    baseline = compose("train", DV365RunConfig, ["experiment=demo_without_timelines"])
+    assert dataclasses.replace(baseline, encoder=demo.encoder, name=demo.name) == demo
+
+
+def test_the_data_folder_reaches_the_preparation() -> None:
+    config = compose("train", DV365RunConfig, ["experiment=dv365_ebnerd", "data_dir=elsewhere"])
+    assert config.data.data_dir == "elsewhere"
+
+
+def test_a_saved_configuration_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    save(compose("train", DV365RunConfig, ["experiment=demo"]), path)
+    path.write_text(path.read_text() + "sead: 1\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: unknown key `sead`.*`seed`"):
+        load(path, DV365RunConfig)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_options_of_a_source_need_no_file_that_names_them(source: str) -> None:
+    config = compose(
+        "prepare", PrepareConfig, [f"source={source}", "options.anything=7", "options.deep.er=a"]
+    )
+    assert config.source == source
+    assert config.options == {"anything": 7, "deep": {"er": "a"}}
+    run = compose("train", DV365RunConfig, ["experiment=demo", "data.options.anything=7"])
+    assert run.data.options == {"anything": 7}
+
+
+def test_a_saved_configuration_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: [")
+    with pytest.raises(ConfigError, match="is damaged: it is no YAML"):
+        load(tmp_path / "config.yaml", DV365RunConfig)
+
+
+def test_a_value_that_needs_quotes_is_told_so() -> None:
+    with pytest.raises(ConfigError, match="goes in quotes: \"run_dir='läufe/1'\""):
+        compose("train", DV365RunConfig, ["run_dir=läufe/1"])
+    config = compose("train", DV365RunConfig, ["run_dir='läufe 1'", "experiment=demo"])
+    assert config.run_dir == "läufe 1"

@@ -1,0 +1,159 @@
+"""The request store against a brute-force grouping of the same rows."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.core.errors import DataError
+from recsys.data.contract.schema import Task, TaskKind
+from recsys.data.prepare import request_writer
+from recsys.data.prepare.request_writer import RequestCounts, write_requests
+from recsys.data.stores.requests import RequestStore
+
+TASKS = (Task("liked"), Task("watch_time", TaskKind.REGRESSION))
+
+
+def request_rows(users: list[int], times: list[int], first_item: int = 1) -> pl.DataFrame:
+    """A frame whose items number the rows, so that a test sees which row it got."""
+    count = len(users)
+    items = list(range(first_item, first_item + count))
+    return pl.DataFrame(
+        {
+            "user": users,
+            "request_time": times,
+            "item": items,
+            "label_liked": [None if item % 3 == 0 else item % 2 for item in items],
+            "label_watch_time": [item / 2 for item in items],
+            "hour": [item % 24 for item in items],
+            "battery": [item / 100 for item in items],
+            "best_absolute_liked": [0.25] * count,
+            "best_within_reach_liked": [0.5] * count,
+            "best_absolute_watch_time": [1.0] * count,
+            "best_within_reach_watch_time": [2.0] * count,
+        },
+        schema_overrides={
+            "user": pl.Int32,
+            "item": pl.Int32,
+            "request_time": pl.Int64,
+            "label_liked": pl.Int8,
+        },
+    )
+
+
+def write(path: Path, frames, **options) -> RequestCounts:
+    return write_requests(path, frames, TASKS, ("hour",), ("battery",), **options)
+
+
+chunks = st.lists(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=30), max_size=3
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(chunks=chunks, sort_bytes=st.sampled_from([200, 1 << 30]))
+def test_rows_are_grouped_and_sorted(tmp_path_factory, chunks, sort_bytes):
+    """200 bytes make several buckets of time, so both ways of sorting are seen."""
+    path = tmp_path_factory.mktemp("requests")
+    frames, count = [], 0
+    for chunk in chunks:
+        frames.append(request_rows([u for u, _ in chunk], [t for _, t in chunk], count + 1))
+        count += len(chunk)
+    log = pl.concat([request_rows([], []), *frames], how="vertical_relaxed")
+    expected = log.sort("request_time", "user", maintain_order=True)
+    moments = expected.select("user", "request_time").unique(maintain_order=True)
+
+    counts = write(path, frames, sort_bytes=sort_bytes)
+    store = RequestStore.open(path)
+    assert (
+        counts == RequestCounts(moments.height, count) == RequestCounts(len(store), len(store.item))
+    )
+    assert store.user.tolist() == moments["user"].to_list()
+    assert store.request_time.tolist() == moments["request_time"].to_list()
+    assert store.item.tolist() == expected["item"].to_list()
+    assert store.offsets[0] == 0
+    for position, (first, last) in enumerate(pairwise(store.offsets.tolist())):
+        rows = expected[first:last]
+        assert rows["user"].unique().to_list() == [store.user[position]]
+        assert rows["request_time"].unique().to_list() == [store.request_time[position]]
+    labels = expected.select("label_liked", "label_watch_time").cast(pl.Float32)
+    np.testing.assert_array_equal(store.labels, labels.fill_null(float("nan")).to_numpy())
+    assert store.context_categorical[:, 0].tolist() == expected["hour"].to_list()
+    np.testing.assert_array_equal(
+        store.context_dense[:, 0], expected["battery"].cast(pl.Float32).to_numpy()
+    )
+    if count:
+        assert store.best_absolute is not None and store.best_within_reach is not None
+        assert store.best_absolute.tolist() == [[0.25, 1.0]] * count
+        assert store.best_within_reach.tolist() == [[0.5, 2.0]] * count
+
+
+def test_row_ids_of_chosen_requests(tmp_path: Path):
+    write(tmp_path, [request_rows([1, 1, 2, 3, 3, 3], [5, 5, 6, 7, 7, 7])])
+    row_id, rows_per_request = RequestStore.open(tmp_path).row_ids(np.array([2, 0]))
+    assert row_id.tolist() == [3, 4, 5, 0, 1]
+    assert rows_per_request.tolist() == [3, 2]
+
+
+def test_truth_and_context_are_optional(tmp_path: Path):
+    frame = request_rows([1], [5]).select("user", "item", "request_time", "label_liked")
+    write_requests(tmp_path, [frame], TASKS[:1])
+    store = RequestStore.open(tmp_path)
+    assert store.best_absolute is None and store.best_within_reach is None
+    assert store.context_categorical.shape == store.context_dense.shape == (1, 0)
+    assert store.tasks == ("liked",)
+
+
+def test_pickle_opens_the_store_again(tmp_path: Path):
+    write(tmp_path, [request_rows([1] * 1000, [5] * 1000)])
+    pickled = pickle.dumps(RequestStore.open(tmp_path))
+    assert len(pickled) < 1000  # a path, not the rows
+    assert pickle.loads(pickled).num_rows == 1000
+
+
+def test_failure_leaves_the_old_store(tmp_path: Path, monkeypatch):
+    write(tmp_path, [request_rows([1], [5])])
+    with monkeypatch.context() as patch:
+        patch.setattr(request_writer, "replace_file", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            write(tmp_path, [request_rows([2, 3], [6, 6])])
+    reader = RequestStore.open(tmp_path)
+    assert reader.user.tolist() == [1]
+    write(tmp_path, [request_rows([2, 3], [6, 6])])
+    assert reader.user.tolist() == [1]  # opened before the change
+    assert RequestStore.open(tmp_path).user.tolist() == [2, 3]
+    assert len(list(tmp_path.glob("*.000002.bin"))) == len(list(tmp_path.glob("*.bin")))
+    assert not list(tmp_path.glob("spill-*"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "sentence"),
+    [
+        (request_rows([1], [5]).drop("label_liked"), "lack the column label_liked"),
+        (request_rows([1], [5]).with_columns(pl.lit(None).alias("item")), "item .* null"),
+        (request_rows([1], [5]).with_columns(pl.lit("x").alias("hour")), "does not fit its type"),
+    ],
+)
+def test_bad_frame_is_one_sentence(tmp_path: Path, frame, sentence):
+    with pytest.raises(DataError, match=sentence):
+        write(tmp_path, [frame])
+    with pytest.raises(DataError, match="holds no requests"):
+        RequestStore.open(tmp_path)
+
+
+def test_damaged_store_is_named(tmp_path: Path):
+    write(tmp_path, [request_rows([1], [5])])
+    [labels] = tmp_path.glob("labels.*")
+    labels.write_bytes(b"")
+    with pytest.raises(DataError, match="has 0 bytes, 8 were written"):
+        RequestStore.open(tmp_path)
+    labels.unlink()
+    with pytest.raises(DataError, match="is missing"):
+        RequestStore.open(tmp_path)

@@ -1,0 +1,36 @@
+"""Publishes everyone in small transactions and says so at the first; killed by the test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from recsys.embeddings import publish as module
+from recsys.embeddings.compute import UserEmbedder
+from tests.systems.dv365.towers import NOW
+
+if __name__ == "__main__":
+    folder, location = Path(sys.argv[1]), sys.argv[2]
+    module._USERS_PER_WRITE = 1  # a transaction per call of the tower
+    compute = UserEmbedder.rows
+    calls = 0
+
+    def compute_and_tell(self, users):  # type: ignore[no-untyped-def]
+        global calls
+        calls += 1
+        if calls == 5:
+            print("writing", flush=True)
+        return compute(self, users)
+
+    UserEmbedder.rows = compute_and_tell  # type: ignore[method-assign]
+    module.publish(
+        module.PublishConfig(
+            run_dir=str(folder / "run"),
+            dataset=str(folder / "data"),
+            as_of=str(NOW),
+            store=location,
+            only_changed=False,
+            retention_days=20,
+            batch_users=2,
+        )
+    )

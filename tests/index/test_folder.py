@@ -1,0 +1,149 @@
+"""Saving and opening an index: what comes back, crashes in between, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import faiss
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys.artifacts.manifest import sha256
+from recsys.core import durable
+from recsys.core.errors import ArtifactError
+from recsys.index.faiss.folder import load_index, save_index
+from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.kinds import IndexConfig, IndexKind
+
+RANDOM = np.random.default_rng(0)
+ROWS = RANDOM.standard_normal((300, 8)).astype(np.float32)
+
+
+def built(kind: str = "flat") -> PostIndex:
+    posts = pl.DataFrame({"post_id": range(300), "title": [f"post {n}" for n in range(300)]})
+    return PostIndex.build(posts, ROWS, "a" * 64, IndexConfig(kind=kind))[0]
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_an_opened_index_finds_what_the_saved_one_did_and_goes_on(
+    kind: str, tmp_path: Path
+) -> None:
+    index = built(kind)
+    index.remove(pl.Series([3, 4]))
+    save_index(index, tmp_path)
+    opened = load_index(tmp_path)
+    assert opened.manifest == index.manifest and opened.posts.equals(index.posts)
+    before, after = index.search(ROWS[:9], k=5), opened.search(ROWS[:9], k=5)
+    assert np.array_equal(before.slot, after.slot) and np.array_equal(before.score, after.score)
+    opened.add(pl.DataFrame({"post_id": [3]}), ROWS[3:4])
+    found = opened.search(ROWS[3:4], k=1)
+    assert opened.at(found.slot[0])["post_id"].to_list() == [3]
+
+
+def test_a_save_replaces_the_files_of_the_one_before(tmp_path: Path) -> None:
+    index = built()
+    for _ in range(3):
+        save_index(index, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "manifest.json",
+        "index.3.faiss",
+        "posts.3.parquet",
+    }
+
+
+def test_a_failure_before_the_manifest_leaves_the_old_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = built()
+    save_index(index, tmp_path)
+    index.remove(pl.Series(range(200)))
+    monkeypatch.setattr(durable, "sync_file", lambda _: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr("recsys.index.faiss.manifest.replace_file", durable.replace_file)
+    with pytest.raises(OSError, match="full"):
+        save_index(index, tmp_path)
+    assert len(load_index(tmp_path)) == 300
+
+
+def test_killed_at_any_moment_the_index_is_an_old_or_a_new_one(tmp_path: Path) -> None:
+    """A process removes a post and saves, over and over, until it is killed."""
+    save_index(built(), tmp_path)
+    writer = (
+        "import sys, polars as pl\n"
+        "from recsys.index.faiss.folder import load_index, save_index\n"
+        "index = load_index(sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "for post in range(300):\n"
+        "    index.remove(pl.Series([post]))\n"
+        "    save_index(index, Path(sys.argv[1]))\n"
+        "    print(post, flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", writer, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for _ in range(20):  # read while it is written
+        process.stdout.readline()
+        assert len(load_index(tmp_path)) < 300
+    time.sleep(0.0137)
+    os.kill(process.pid, signal.SIGKILL)
+    done = 20 + len(process.stdout.read().splitlines())
+    process.wait()
+    index = load_index(tmp_path)
+    assert 300 - len(index) in (done, done + 1)
+    save_index(index, tmp_path)
+    assert len(list(tmp_path.glob("*.faiss"))) == 1
+
+
+def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is no index of posts"):
+        load_index(tmp_path)
+    save_index(built(), tmp_path)
+    posts = tmp_path / "posts.1.parquet"
+    content = posts.read_bytes()
+    posts.write_bytes(content + b"x")
+    with pytest.raises(ArtifactError, match="another SHA-256"):
+        load_index(tmp_path)
+    posts.unlink()
+    with pytest.raises(ArtifactError, match=r"posts\.1\.parquet is missing"):
+        load_index(tmp_path)
+    posts.write_bytes(content)
+    manifest = tmp_path / "manifest.json"
+    described = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(described | {"format_version": 99}))
+    with pytest.raises(ArtifactError, match="format version 99"):
+        load_index(tmp_path)
+    manifest.write_text(json.dumps(described | {"more": 1}))
+    with pytest.raises(ArtifactError, match="no manifest of an index"):
+        load_index(tmp_path)
+    settings = {name: value for name, value in described["config"].items() if name != "kind"}
+    for damaged in (
+        "{",
+        json.dumps(described | {"files": {}}),
+        json.dumps(described | {"config": settings | {"kinds": "flat"}}),
+    ):
+        manifest.write_text(damaged)
+        with pytest.raises(ArtifactError, match="is damaged"):
+            load_index(tmp_path)
+
+
+def test_other_peoples_files_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("…")
+    with pytest.raises(ArtifactError, match="no index of posts"):
+        save_index(built(), tmp_path)
+
+
+def test_an_index_faiss_cannot_read_is_a_sentence(tmp_path: Path) -> None:
+    index = built()
+    save_index(index, tmp_path)
+    (tmp_path / "index.1.faiss").write_bytes(b"nonsense")
+    index.manifest.files["index.1.faiss"]["sha256"] = sha256(tmp_path / "index.1.faiss")
+    index.manifest.save(tmp_path)
+    with pytest.raises(ArtifactError, match=f"cannot be read by FAISS {faiss.__version__}"):
+        load_index(tmp_path)

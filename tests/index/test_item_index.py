@@ -1,0 +1,274 @@
+"""The index of posts against brute force, whatever was added and removed before."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.core.errors import ArtifactError, ConfigError, DataError
+from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.kinds import IndexConfig, IndexKind
+from recsys.index.faiss.search import NONE
+from recsys.index.usable_items import DUPLICATE, NOT_FINITE, ZERO_NORM
+
+WIDTH = 8
+MODEL = "a" * 64
+EXACT = (IndexKind.FLAT, IndexKind.HNSW)
+
+
+def embeddings(count: int, seed: int = 0, width: int = WIDTH) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, width)).astype(np.float32)
+
+
+def table(ids: list[int] | list[str] | range, **columns: list) -> pl.DataFrame:
+    return pl.DataFrame({"post_id": list(ids), **columns})
+
+
+def built(kind: str = "flat", count: int = 300, seed: int = 0) -> PostIndex:
+    posts = table(range(count), last_seen=list(range(count)))
+    return PostIndex.build(posts, embeddings(count, seed), MODEL, IndexConfig(kind=kind))[0]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def ids_of(index: PostIndex, slots: np.ndarray) -> list[int]:
+    return index.at(slots[slots != NONE])["post_id"].to_list()
+
+
+def test_scores_are_cosines_computed_by_hand() -> None:
+    posts = table([7, 8, 9], title=["up", "right", "between"])
+    index, _ = PostIndex.build(posts, [[0, 2], [5, 0], [3, 4]], MODEL, IndexConfig())
+    found = index.search([[0.0, 10.0]], k=3)
+    assert ids_of(index, found.slot[0]) == [7, 9, 8]
+    np.testing.assert_allclose(found.score[0], [1.0, 0.8, 0.0], atol=1e-6)
+    assert index.at(found.slot[0])["title"].to_list() == ["up", "between", "right"]
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_a_post_finds_itself(kind: str) -> None:
+    index = built(kind, count=400)
+    found = index.search(embeddings(400)[::7], k=1)
+    hits = np.mean([ids_of(index, row) for row in found.slot] == np.arange(0, 400, 7)[:, None])
+    assert hits > (0.999 if kind in EXACT else 0.9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(list(IndexKind)),
+    st.lists(
+        st.tuples(st.booleans(), st.lists(st.integers(0, 340), min_size=1, max_size=40)),
+        max_size=6,
+    ),
+    st.integers(1, 400),
+)
+def test_after_any_changes_exactly_the_posts_that_are_left_are_found(
+    kind: IndexKind, changes: list[tuple[bool, list[int]]], k: int
+) -> None:
+    """A model of the index as a dictionary; whole rankings for the kinds whose scores are exact."""
+    index = built(kind, count=300)
+    expected = dict(enumerate(unit(embeddings(300))))
+    for step, (is_addition, ids) in enumerate(changes):
+        if is_addition:
+            rows = embeddings(len(ids), seed=step + 1)
+            report = index.add(table(ids), rows)
+            assert report.replaced == len(set(ids) & set(expected))
+            assert report.added == len(set(ids) - set(expected))
+            assert len(report.rejected) == len(ids) - len(set(ids))
+            expected |= dict(zip(ids[::-1], unit(rows)[::-1], strict=True))  # the first counts
+        else:
+            removed = index.remove(pl.Series(ids))
+            assert removed.removed == len(set(ids) & set(expected))
+            assert removed.unknown == len(set(ids)) - removed.removed
+            expected = {one: row for one, row in expected.items() if one not in ids}
+    queries = embeddings(3, seed=99)
+    found = index.search(queries, k)
+    assert len(index) == len(expected)
+    matrix, names = np.array(list(expected.values())), np.array(list(expected))
+    for query, slots, scores in zip(unit(queries), found.slot, found.score, strict=True):
+        ids = ids_of(index, slots)
+        assert len(ids) == min(k, len(expected)) == len(set(ids))
+        assert set(ids) <= set(expected)
+        assert (np.diff(scores[: len(ids)]) <= 0).all()
+        if kind is IndexKind.FLAT or k >= len(expected):
+            truth = np.sort(matrix @ query)[::-1][: len(ids)]
+            if kind in EXACT:
+                np.testing.assert_allclose(scores[: len(ids)], truth, atol=1e-5)
+        if kind in EXACT:
+            scored = dict(zip(names.tolist(), matrix @ query, strict=True))
+            np.testing.assert_allclose(scores[: len(ids)], [scored[one] for one in ids], atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(list(IndexKind)),
+    st.lists(st.sets(st.integers(0, 299), max_size=250), min_size=1, max_size=4),
+    st.integers(1, 310),
+)
+def test_excluded_posts_are_left_out_and_made_up_for(
+    kind: IndexKind, exclusions: list[set[int]], k: int
+) -> None:
+    index = built(kind, count=300)
+    queries = embeddings(len(exclusions), seed=5)
+    exclude = [index.slots(pl.Series(sorted(one), dtype=pl.Int64)) for one in exclusions]
+    found = index.search(queries, k, exclude=exclude)
+    everything = index.search(queries, 300)
+    for row, one in enumerate(exclusions):
+        ids = ids_of(index, found.slot[row])
+        assert not set(ids) & one
+        assert len(ids) == min(k, 300 - len(one))
+        if kind in (IndexKind.FLAT, IndexKind.SCALAR_QUANTISED):
+            ranking = ids_of(index, everything.slot[row])
+            assert ids == [post for post in ranking if post not in one][:k]
+
+
+def test_an_approximate_index_searches_on_until_it_has_k() -> None:
+    """One list of many is searched at first; what is asked for lies in all of them."""
+    config = IndexConfig(kind="ivf_pq", lists=16, probes=1)
+    index, _ = PostIndex.build(table(range(700)), embeddings(700), MODEL, config)
+    assert index.manifest.config.lists == 16
+    seen_by_one_list = 700 // 8
+    found = index.search(embeddings(2, seed=3), k=600)
+    assert seen_by_one_list < 600 == (found.slot[0] != NONE).sum()
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_old_posts_and_low_scores_are_left_out(kind: str) -> None:
+    index = built(kind, count=300)
+    queries = embeddings(2, seed=4)
+    young = index.search(queries, k=300, seen_after=280)
+    assert sorted(ids_of(index, young.slot[0])) == list(range(280, 300))
+    close = index.search(queries, k=300, min_score=0.5)
+    kept = close.slot[0] != NONE
+    everything = index.search(queries, k=300)
+    assert kept.sum() == (everything.score[0] >= 0.5).sum()
+    assert (close.score[0][kept] >= 0.5).all() and np.isnan(close.score[0][~kept]).all()
+
+
+def test_a_post_without_a_time_is_too_old_for_any_moment() -> None:
+    posts = table([1, 2, 3], first_seen=[None, 5, 5], last_seen=[None, None, 9])
+    index, _ = PostIndex.build(posts, embeddings(3), MODEL, IndexConfig())
+    found = index.search(embeddings(1, seed=2), k=3, seen_after=5)
+    assert sorted(ids_of(index, found.slot[0])) == [2, 3]
+    assert index.last_seen_before(9).to_list() == [2]
+
+
+def test_more_posts_than_there_are() -> None:
+    found = built(count=3).search(embeddings(2, seed=1), k=5)
+    assert (found.slot[:, 3:] == NONE).all() and np.isnan(found.score[:, 3:]).all()
+    assert (found.slot[:, :3] != NONE).all()
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_an_index_may_be_emptied_and_filled_again(kind: str) -> None:
+    index = built(kind, count=300)
+    index.remove(index.posts["post_id"])
+    assert len(index) == 0
+    assert (index.search(embeddings(1), k=2).slot == NONE).all()
+    index.add(table([5]), embeddings(1, seed=8))
+    assert ids_of(index, index.search(embeddings(1), k=2).slot[0]) == [5]
+
+
+def test_tombstones_advise_building_anew() -> None:
+    index = built("hnsw", count=100)
+    index.remove(pl.Series(range(29)))
+    assert index.tombstone_share == pytest.approx(0.29) and not index.rebuild_advised
+    index.remove(pl.Series([29]))
+    assert index.rebuild_advised
+    flat = built("flat", count=100)
+    flat.remove(pl.Series(range(90)))
+    assert flat.tombstone_share == 0
+
+
+def test_unusable_rows_are_named_with_their_reason() -> None:
+    rows = embeddings(5)
+    rows[1, 2] = np.nan
+    rows[2] = 0
+    rows[3, 0] = np.inf
+    index, report = PostIndex.build(table([10, 11, 12, 13, 10]), rows, MODEL, IndexConfig())
+    assert report.added == 1
+    reasons = dict(report.rejected.iter_rows())
+    assert reasons == {10: DUPLICATE, 11: NOT_FINITE, 12: ZERO_NORM, 13: NOT_FINITE}
+    np.testing.assert_allclose(index.search(rows[:1], k=1).score, 1, atol=1e-6)  # the first one
+
+
+def test_an_unusable_row_does_not_push_out_a_usable_one() -> None:
+    rows = embeddings(2)
+    rows[0] = np.nan
+    index, report = PostIndex.build(table([1, 1]), rows, MODEL, IndexConfig())
+    assert len(index) == 1 and report.rejected["reason"].to_list() == [NOT_FINITE]
+
+
+def test_a_replaced_post_keeps_what_nothing_is_said_of() -> None:
+    posts = table([1, 2], title=["one", "two"], last_seen=[10, 20])
+    index, _ = PostIndex.build(posts, embeddings(2), MODEL, IndexConfig())
+    index.add(table([2, 3], last_seen=[30, 40]), embeddings(2, seed=1))
+    kept = index.posts.select("post_id", "title", "last_seen").rows()
+    assert kept == [(1, "one", 10), (2, "two", 30), (3, None, 40)]
+
+
+def test_ids_may_be_text() -> None:
+    index, _ = PostIndex.build(table(["a", "b"]), embeddings(2), MODEL, IndexConfig())
+    assert index.remove(pl.Series(["b", "c"])).unknown == 1
+    assert index.posts["post_id"].to_list() == ["a"]
+    with pytest.raises(DataError, match="ids as they are in the log"):
+        index.remove(pl.Series([1]))
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        (np.ones((2, WIDTH + 1)), "width 8: they come from different models"),
+        (np.ones(WIDTH), "shape"),
+        (np.array([[1.0] * WIDTH, [np.nan] * WIDTH]), "1 of 2 user embeddings hold NaN"),
+        (np.zeros((1, WIDTH)), "zeros alone"),
+    ],
+)
+def test_queries_that_have_no_direction_are_refused(queries: np.ndarray, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        built().search(queries, k=1)
+
+
+def test_what_cannot_be_built_is_a_sentence() -> None:
+    rows, flat = embeddings(3), IndexConfig()
+    with pytest.raises(DataError, match="one row of numbers per post"):
+        PostIndex.build(table([1, 2]), rows, MODEL, flat)
+    with pytest.raises(DataError, match=f"No post has .*given: 3; {ZERO_NORM}: 3"):
+        PostIndex.build(table([1, 2, 3]), np.zeros((3, 4)), MODEL, flat)
+    with pytest.raises(DataError, match="no column post_id"):
+        PostIndex.build(pl.DataFrame({"id": [1, 2, 3]}), rows, MODEL, flat)
+    with pytest.raises(ConfigError, match="needs as many posts, not 3"):
+        PostIndex.build(table([1, 2, 3]), rows, MODEL, IndexConfig(kind="ivf_pq"))
+    with pytest.raises(ConfigError, match="does not divide the embeddings' width of 8"):
+        config = IndexConfig(kind="ivf_pq", code_bytes=3)
+        PostIndex.build(table(range(300)), embeddings(300), MODEL, config)
+    with pytest.raises(ConfigError, match="ask for at least 1"):
+        built().search(rows, k=0)
+    with pytest.raises(ConfigError, match="choose one of auto, flat"):
+        IndexConfig(kind="annoy")
+
+
+def test_embeddings_of_another_width_or_model_are_refused() -> None:
+    index = built()
+    with pytest.raises(DataError, match="have width 9, those of the index 8"):
+        index.add(table([1]), embeddings(1, width=9))
+    index.check_model(MODEL, "this")
+    with pytest.raises(ArtifactError, match="runs/mine belongs to bbbbbbbbbbbb"):
+        index.check_model("b" * 64, "runs/mine")
+
+
+@pytest.mark.parametrize(("posts", "kind"), [(100_000, "flat"), (100_001, "ivf_pq")])
+def test_the_kind_follows_the_size_of_the_corpus(posts: int, kind: str) -> None:
+    assert IndexConfig().resolve(posts, 64).kind == kind
+
+
+def test_sizes_of_ivf_pq_follow_the_corpus_and_the_width() -> None:
+    config = IndexConfig(kind="ivf_pq").resolve(1_000_000, 64)
+    assert (config.lists, config.probes, config.code_bytes) == (4000, 125, 32)
+    small = IndexConfig(kind="ivf_pq").resolve(4_097, 250)
+    assert (small.lists, small.probes, small.code_bytes) == (105, 8, 125)
+    assert IndexConfig(kind="ivf_pq").resolve(300, 7).code_bytes == 1

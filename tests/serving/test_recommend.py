@@ -1,0 +1,230 @@
+"""Recommendations: what users have seen, what they rest on, and the files of the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys.core.errors import ArtifactError, ConfigError, DataError
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.index.faiss.folder import load_index
+from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.kinds import IndexConfig
+from recsys.index.maintain import IndexBuildConfig, build_index
+from recsys.serving.recommend import Recommender, RecommendRules
+from recsys.serving.recommend_users import RecommendConfig, recommend, write_parquet
+from tests.index.conftest import ITEMS, START, WIDTH
+
+LATE = RecommendRules(as_of=START + 1_000, k=20)
+
+
+@pytest.fixture(scope="module")
+def folder(dataset: PreparedDataset, embeddings: Path) -> Path:
+    out = dataset.path.parent / "index"
+    build_index(IndexBuildConfig(str(embeddings), str(out), dataset=str(dataset.path)))
+    return out
+
+
+def towards(post: int) -> object:
+    """Embeds every user like a post; a user with an even index has no representation."""
+    rows = np.random.default_rng(0).standard_normal((ITEMS + 2, WIDTH))
+
+    def embed(users: np.ndarray, moment: int) -> tuple[np.ndarray, np.ndarray]:
+        embedding = np.repeat(rows[post - 1][None], len(users), axis=0).astype(np.float32)
+        embedding[users == 4] = 0
+        return embedding, np.where(users == 3, 0, users)
+
+    return embed
+
+
+def posts_of(frame: pl.DataFrame, user: int) -> set[int]:
+    return set(frame.filter(pl.col("user_id") == user)["post_id"])
+
+
+def all_rows(
+    folder: Path, dataset: PreparedDataset, users: list, rules: RecommendRules = LATE
+) -> pl.DataFrame:
+    recommender = Recommender(load_index(folder), dataset, towards(2))
+    return pl.concat(recommender.recommend(pl.Series(users), rules, batch_users=2))
+
+
+def test_what_a_user_was_shown_or_engaged_with_before_the_moment_is_left_out(
+    folder: Path, dataset: PreparedDataset
+) -> None:
+    everything = {1000 + post for post in range(1, ITEMS + 3)}
+    rows = all_rows(folder, dataset, [101, 102, 103])
+    assert posts_of(rows, 101) == everything - {1001, 1002, 1003}
+    assert posts_of(rows, 102) == everything - {1004, 1001}  # hidden is seen too
+    assert posts_of(rows, 103) == everything - {1009}
+    earlier = all_rows(folder, dataset, [101], replace(LATE, as_of=START + 20))
+    assert posts_of(earlier, 101) == everything - {1001}  # strictly before
+
+
+def test_rows_are_ranked_with_scores_titles_and_their_basis(
+    folder: Path, dataset: PreparedDataset
+) -> None:
+    rows = all_rows(folder, dataset, [102, 103, 999], replace(LATE, k=3))
+    assert rows["user_id"].to_list() == [102] * 3 + [103] * 3 + [999] * 3
+    assert rows["rank"].to_list() == [1, 2, 3] * 3
+    assert rows["basis"].to_list() == ["history"] * 3 + ["no history"] * 3 + ["not in the log"] * 3
+    best = rows.filter(pl.col("rank") == 1)
+    assert best["post_id"].to_list() == [1002] * 3  # embedded like this post
+    assert best["title"].to_list() == ["second"] * 3
+    np.testing.assert_allclose(best["score"], 1, atol=1e-6)
+    assert all(
+        scores.is_sorted(descending=True)
+        for scores in rows.partition_by("user_id")
+        for scores in [scores["score"]]
+    )
+
+
+def test_a_user_without_any_representation_gets_nothing(
+    folder: Path, dataset: PreparedDataset
+) -> None:
+    assert all_rows(folder, dataset, [104, 101])["user_id"].unique().to_list() == [101]
+
+
+def test_thresholds_of_score_and_age(folder: Path, dataset: PreparedDataset) -> None:
+    everything = all_rows(folder, dataset, [103])
+    high = all_rows(folder, dataset, [103], replace(LATE, min_score=0.3))
+    assert posts_of(high, 103) == set(everything.filter(pl.col("score") >= 0.3)["post_id"])
+    assert 0 < len(high) < len(everything)
+    # posts without events have the vocabulary's first sight at 50
+    young = all_rows(folder, dataset, [101], replace(LATE, seen_after=START + 50))
+    assert posts_of(young, 101) == {1005, 1006, 1007, 1008, 1009, 1010}
+
+
+def test_unknown_users_are_refused_when_strict(folder: Path, dataset: PreparedDataset) -> None:
+    strict = replace(LATE, strict=True)
+    assert len(all_rows(folder, dataset, [101], strict))
+    with pytest.raises(DataError, match=r"2 of 3 users are not in the log \(998, 999\)"):
+        all_rows(folder, dataset, [998, 101, 999], strict)
+    # an id of another kind is unknown, too
+    assert all_rows(folder, dataset, ["x1"])["basis"].unique().to_list() == ["not in the log"]
+    assert all_rows(folder, dataset, ["101"])["basis"].unique().to_list() == ["history"]
+
+
+def test_an_index_of_another_log_is_refused(dataset: PreparedDataset) -> None:
+    posts = pl.DataFrame({"post_id": ["a", "b"]})
+    index, _ = PostIndex.build(posts, np.eye(2, WIDTH), "m", IndexConfig())
+    with pytest.raises(DataError, match="it is of another log"):
+        Recommender(index, dataset, towards(1))
+
+
+def config(folder: Path, artifact: Path, **changes: object) -> RecommendConfig:
+    settings = {"artifact": str(artifact), "index": str(folder), "user": ["101", "103", "7"]}
+    return RecommendConfig(**(settings | changes))
+
+
+@pytest.mark.parametrize("precision", ["float", "int8"])
+def test_from_artifact_and_index_to_rows(folder: Path, artifact: Path, precision: str) -> None:
+    report, rows = recommend(config(folder, artifact, k=4, precision=precision))
+    assert (report.users, report.without_posts, report.as_of) == (3, 0, START + 100)
+    assert len(rows) == 12 and not posts_of(rows.cast({"user_id": pl.Int64}), 101) & {1001, 1002}
+    basis = dict(zip(rows["user_id"], rows["basis"], strict=True))
+    assert basis == {"101": "history", "103": "history", "7": "not in the log"}
+    before, _ = recommend(config(folder, artifact, as_of=str(START + 90), min_score=1.0))
+    assert before.without_posts == 3
+    _, early = recommend(config(folder, artifact, user=["103"], as_of=str(START + 90)))
+    assert early["basis"].unique().to_list() == ["no history"]
+
+
+def test_from_a_file_of_users_to_parquet(folder: Path, artifact: Path, tmp_path: Path) -> None:
+    users = tmp_path / "users.csv"
+    users.write_text("user_id,name\n103,a\n101,b\n103,c\n")
+    out = tmp_path / "out" / "posts.parquet"
+    settings = config(folder, artifact, user=None, users=str(users), out=str(out), batch_users=1)
+    report, rows = recommend(settings)
+    assert report.users == 2 and rows.is_empty()
+    written = pl.read_parquet(out)
+    _, expected = recommend(replace(settings, out=None, batch_users=10))
+    assert written.drop("score").equals(expected.drop("score"))
+    np.testing.assert_allclose(written["score"], expected["score"], atol=1e-6)
+    assert [path.name for path in out.parent.iterdir()] == ["posts.parquet"]
+
+
+def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
+    path = tmp_path / "posts.parquet"
+    write_parquet([pl.DataFrame({"a": [1]})], path)
+
+    def failing() -> object:
+        yield pl.DataFrame({"a": [2]})
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_parquet(failing(), path)
+    assert pl.read_parquet(path)["a"].to_list() == [1]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_does_not_belong_together_is_refused(
+    folder: Path, artifact: Path, dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.parquet"
+    table = pl.read_parquet(dataset.path.parent / "posts.parquet").reverse()
+    table.write_parquet(other)
+    build_index(IndexBuildConfig(str(other), str(tmp_path / "index")))
+    with pytest.raises(ArtifactError, match="their scores would mean nothing"):
+        recommend(config(tmp_path / "index", artifact))
+    copy = tmp_path / "prepared"
+    shutil.copytree(dataset.path, copy)
+    manifest = replace(dataset.manifest, surfaces=("unknown", "feed"))
+    manifest.save(copy)
+    recommend(config(folder, artifact, dataset=str(copy)))  # grown
+    replace(dataset.manifest, surfaces=("feed",), features=()).save(copy)
+    with pytest.raises(ArtifactError, match="has other surfaces and user features than"):
+        recommend(config(folder, artifact, dataset=str(copy)))
+    empty = tmp_path / "users.csv"
+    empty.write_text("user_id\n")
+    with pytest.raises(DataError, match="names no user"):
+        recommend(config(folder, artifact, user=None, users=str(empty)))
+    with pytest.raises(DataError, match=r"does not exist; give users= .* folder\.$"):
+        recommend(config(folder, artifact, user=None, users=str(tmp_path / "none.csv")))
+    lists = tmp_path / "lists.parquet"
+    pl.DataFrame({"user_id": [[101], [102]]}).write_parquet(lists)
+    with pytest.raises(DataError, match=r"column user_id: expected ids, .* found List\(Int64\)"):
+        recommend(config(folder, artifact, user=None, users=str(lists)))
+
+
+def test_what_was_moved_since_the_training_can_be_named(
+    folder: Path, artifact: Path, dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    moved = tmp_path / "artifact"
+    shutil.copytree(artifact, moved)
+    manifest = json.loads((moved / "manifest.json").read_text())
+    manifest["dataset"]["path"] = str(tmp_path / "gone")
+    manifest["post_embeddings"]["path"] = str(tmp_path / "gone.npz")
+    (moved / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="where it lies now: dataset="):
+        recommend(config(folder, moved))
+    with pytest.raises(ArtifactError, match="where they lie now: embeddings="):
+        recommend(config(folder, moved, dataset=str(dataset.path)))
+    posts = str(dataset.path.parent / "posts.parquet")
+    _, rows = recommend(config(folder, moved, dataset=str(dataset.path), embeddings=posts))
+    assert rows.equals(recommend(config(folder, artifact))[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"user": None}, "Give either user="),
+        ({"users": "a.csv"}, "Give either user="),
+        ({"user": []}, "names nobody"),
+        ({"user": ["101", ""]}, "names nobody"),
+        ({"out": "."}, "out=. is a folder"),
+        ({"precision": "int4"}, "it is float or int8"),
+        ({"batch_users": 0}, "must be above 0"),
+        ({"max_age_hours": 0.0}, "must be above 0"),
+    ],
+)
+def test_settings_that_cannot_work(changes: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(tmp_path, tmp_path, **changes)
+    with pytest.raises(ConfigError, match="ask for at least 1"):
+        RecommendRules(as_of=0, k=0)

@@ -1,0 +1,223 @@
+"""The table and the plot of a study without a baseline, by hand from made-up metrics."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys.core.errors import ArtifactError, ConfigError
+from recsys.runs.config import RunConfig
+from recsys.studies.metric_figure import metric_figure
+from recsys.studies.metric_page import change_rows, table_rows, write_metric_table
+from recsys.studies.metric_table import MetricTable, metric_table
+from recsys.studies.plan import StudyConfig, StudyRun, Variant
+from recsys.studies.run import State, state
+from recsys.systems.choice import compose_run
+
+ALL = "hits@10/all"
+BATCH = "hits@1/batch"
+
+Study = tuple[StudyConfig, list[StudyRun]]
+
+
+@pytest.fixture(scope="module")
+def config_of_runs() -> RunConfig:
+    return compose_run(["experiment=nxtpost_globo"])
+
+
+def _entry(value: float, queries: int = 100) -> dict[str, Any]:
+    interval = {"low": value - 0.1, "high": value + 0.1}
+    return {"value": value, **interval, "queries": queries, "protocol": f"{queries} queries"}
+
+
+def _run(
+    folder: Path, variant: str, seed: int, metrics: dict[str, Any], config: RunConfig
+) -> StudyRun:
+    run_dir = folder / variant / f"seed_{seed}"
+    run_dir.mkdir(parents=True)
+    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    (run_dir / "timing.json").write_text(json.dumps({"training_seconds": 60.0 * (seed + 1)}))
+    return StudyRun(variant, seed, run_dir, (), config)
+
+
+def _config(folder: Path, **settings: Any) -> StudyConfig:
+    return StudyConfig(**({"name": "toy", "out": str(folder), "metrics": [ALL]} | settings))
+
+
+@pytest.fixture
+def study(tmp_path: Path, config_of_runs: RunConfig) -> Study:
+    def run(variant: str, seed: int, hits: float) -> StudyRun:
+        metrics = {
+            f"report/{ALL}": _entry(hits),
+            f"report/popularity/{ALL}": _entry(0.25),
+            f"val/{ALL}": _entry(0.9),
+        }
+        return _run(tmp_path, variant, seed, metrics, config_of_runs)
+
+    variants = {"plain": Variant(), "causal": Variant(line="with a mask")}
+    config = _config(tmp_path, variants=variants, scorers=["popularity"])
+    return config, [run("plain", 0, 0.3), run("plain", 1, 0.5), run("causal", 0, 0.6)]
+
+
+@pytest.fixture
+def curve(tmp_path: Path, config_of_runs: RunConfig) -> MetricTable:
+    """Three lengths on two lines, the longest first; the plain line over two seeds."""
+    values = {"long": [0.5, 0.3], "short": [0.2, 0.4], "other": [0.1]}
+    variants = {
+        "long": Variant(at=50, line="plain"),
+        "short": Variant(at=5, line="plain"),
+        "other": Variant(at=5),
+    }
+    runs = [
+        _run(
+            tmp_path,
+            name,
+            seed,
+            {f"report/{ALL}": _entry(value), f"report/popularity/{ALL}": _entry(0.25)},
+            config_of_runs,
+        )
+        for name, found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    settings: dict[str, Any] = {"axis": "length", "scorers": ["popularity"]}
+    return metric_table(_config(tmp_path, variants=variants, **settings), runs)
+
+
+@pytest.fixture
+def stale(tmp_path: Path, config_of_runs: RunConfig) -> Study:
+    """Two ages within one run, the queries of each counted apart."""
+    metrics = {
+        f"report/{ALL}": _entry(0.9),
+        f"report/stale/10_days/{ALL}": _entry(0.3, queries=70),
+        f"report/stale/2_days/{ALL}": _entry(0.4, queries=80),
+        f"report/stale/2_days/{BATCH}": _entry(0.5, queries=64),
+        f"report/stale/2_days/no_event/{ALL}": _entry(0.8),
+    }
+    run = _run(tmp_path, "plain", 0, metrics, config_of_runs)
+    settings = {"axis": "age", "within": "stale/{point}_days", "metrics": [BATCH, ALL]}
+    return _config(tmp_path, variants={"plain": Variant()}, **settings), [run]
+
+
+def test_rows_by_hand(study: Study) -> None:
+    assert table_rows(metric_table(*study)) == [
+        ["variant", ALL, "n", "seeds", "training, s"],
+        ["plain", "0.4000 ± 0.1414", "100", "0, 1", "90"],
+        ["with a mask", "0.6000 [0.1000]", "100", "0", "60"],
+        ["popularity", "0.2500 [0.1000]", "100", "-", "-"],
+    ]
+
+
+def test_points_of_an_axis_by_hand(curve: MetricTable) -> None:
+    assert table_rows(curve) == [
+        ["variant", "length", ALL, "n", "seeds", "training, s"],
+        ["plain", "50", "0.4000 ± 0.1414", "100", "0, 1", "90"],
+        ["plain", "5", "0.3000 ± 0.1414", "100", "0, 1", "90"],
+        ["other", "5", "0.1000 [0.1000]", "100", "0", "60"],
+        ["popularity", "-", "0.2500 [0.1000]", "100", "-", "-"],
+    ]
+    # seed 0: 0.5 instead of 0.2, seed 1: 0.3 instead of 0.4
+    assert change_rows(curve)[1:] == [["plain", "50", "+62.5 ± 123.7"]]
+
+
+def test_points_within_a_run_by_hand(stale: Study) -> None:
+    table = metric_table(*stale)
+    assert table_rows(table) == [
+        ["variant", "age", BATCH, ALL, "n", "seeds", "training, s"],
+        ["plain", "2", "0.5000 [0.1000]", "0.4000 [0.1000]", "64 / 80", "0", "60"],
+        ["plain", "10", "-", "0.3000 [0.1000]", "70", "0", "60"],
+    ]
+    assert change_rows(table)[1:] == [["plain", "10", "-", "-25.0"]]
+    assert table.protocols == {BATCH: "64 queries", ALL: "80 queries"}
+
+
+def test_points_that_are_no_numbers_keep_their_order(
+    tmp_path: Path, config_of_runs: RunConfig
+) -> None:
+    names = ["own_history", "popular_posts", "own_history/no_event"]
+    metrics = {f"report/cold/{name}/{ALL}": _entry(0.5) for name in names}
+    run = _run(tmp_path, "plain", 0, metrics, config_of_runs)
+    settings = {"axis": "history", "within": "cold/{point}"}
+    table = metric_table(_config(tmp_path, variants={"plain": Variant()}, **settings), [run])
+    assert [row[1] for row in table_rows(table)] == ["history", *names]
+    assert not table.lines
+    [axes] = metric_figure(table).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [f"plain, {name}" for name in names]
+
+
+def test_another_outcome_has_files_and_a_title_of_its_own(stale: Study) -> None:
+    config, runs = stale
+    config = replace(config, outcome="ages")
+    write_metric_table(metric_table(config, runs), config)
+    page = (config.folder / "ages.md").read_text()
+    assert page.startswith("# Study toy, ages\n") and "(ages.png)" in page and "## Change" in page
+    assert (config.folder / "ages.json").is_file() and (config.folder / "ages.png").is_file()
+    assert not (config.folder / "study.md").exists()
+
+
+def test_runs_without_such_points_are_said_so(stale: Study) -> None:
+    config, runs = stale
+    days = {"axis": "day", "within": "day_{point}", "variants": config.variants}
+    with pytest.raises(ArtifactError, match=r"no run of toy has metrics at report/day_{point}"):
+        metric_table(_config(config.folder, **days), runs)
+
+
+def test_a_curve_goes_through_the_means(curve: MetricTable) -> None:
+    [axes] = metric_figure(curve).axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}  # type: ignore[union-attr]
+    assert drawn["plain"] == [[5.0, pytest.approx(0.3)], [50.0, pytest.approx(0.4)]]
+    assert drawn["popularity"] == [[0, 0.25], [1, 0.25]]  # over the whole width
+    assert axes.get_xscale() == "log"
+    assert axes.get_title() == f"{ALL}\nn = 100"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "50"]
+
+
+def test_n_stands_at_the_points_where_it_differs(stale: Study) -> None:
+    _, everything = metric_figure(metric_table(*stale)).axes
+    assert everything.get_title() == ALL
+    labels = [label.get_text() for label in everything.get_xticklabels()]
+    assert labels == ["2\nn = 80", "10\nn = 70"]
+
+
+def test_page_json_and_plot_are_written(study: Study) -> None:
+    config, runs = study
+    write_metric_table(metric_table(config, runs), config)
+    page = config.file("md").read_text()
+    assert "| with a mask | 0.6000 [0.1000] | 100 | 0 | 60 |" in page
+    assert f"- `{ALL}`: 100 queries." in page
+    assert page.startswith("# Study toy\n") and "(study.png)" in page and "## Change" not in page
+    content = json.loads((config.folder / "study.json").read_text())
+    assert content["rows"]["popularity"]["training_seconds"] is None
+    assert content["rows"]["causal"]["queries"][ALL] == 100
+    assert (config.folder / "study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_older_run_has_no_n(study: Study) -> None:
+    config, runs = study
+    for run in runs:
+        path = run.folder / "metrics.json"
+        metrics = json.loads(path.read_text())
+        for metric in metrics.values():
+            del metric["queries"]
+        path.write_text(json.dumps(metrics))
+    assert [row[2] for row in table_rows(metric_table(config, runs))] == ["n", "-", "-", "-"]
+
+
+def test_a_run_is_measured_once_its_predictions_are_there(study: Study) -> None:
+    config, [run, *_] = study
+    assert state(config, run) is State.NEW
+    (run.folder / "config.yaml").touch()
+    assert state(config, run) is State.TRAINED
+    for name in ("checkpoints/best.ckpt", "predictions/report.parquet"):
+        (run.folder / name).parent.mkdir()
+        (run.folder / name).touch()
+    assert state(config, run) is State.MEASURED
+
+
+def test_a_study_needs_a_baseline_or_metrics() -> None:
+    with pytest.raises(ConfigError, match="needs a baseline"):
+        StudyConfig(name="toy", variants={"plain": Variant()})

@@ -1,0 +1,298 @@
+"""Evaluation reads the report split, measures every row and compares on the same rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recsys.cli.train import best_line
+from recsys.core.composition import compose, save
+from recsys.core.errors import ArtifactError, ConfigError
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import Split
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import read_metrics_file, replace_metrics
+from recsys.evaluation.paired import Bootstrap
+from recsys.evaluation.predictions import predicted_by, predictions_path, read_predictions
+from recsys.nn.encoders import EncoderConfig
+from recsys.reports.page import write_page
+from recsys.runs.checkpoints import BEST, FOLDER, LAST
+from recsys.runs.files import CONFIG_FILE
+from recsys.systems.dv365.report import Exported, export_lines, gather, places_of, report_page
+from recsys.systems.dv365.system import DV365RunConfig
+from recsys.systems.evaluate import evaluate
+from recsys.systems.runs import checkpoint_of, load_run, train
+from tests.small_runs import TINY_RUN
+
+BOOTSTRAP = Bootstrap(resamples=50)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    data_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A run with timelines and one without, evaluated against each other."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = compose("train", DV365RunConfig, [*TINY_RUN, *data_overrides])
+    with_timelines = train(replace(config, run_dir=str(folder / "with")))
+    baseline = replace(config, encoder=EncoderConfig(name="none"))
+    without = train(replace(baseline, run_dir=str(folder / "without")))
+    evaluate(EvaluateConfig(str(with_timelines), against=str(without), bootstrap=BOOTSTRAP))
+    return with_timelines, without
+
+
+def test_every_row_of_the_report_split_is_predicted_once(runs: tuple[Path, Path]) -> None:
+    run = load_run(runs[0])
+    store = run.dataset.requests(Split.REPORT)
+    frame = read_predictions(runs[0], Split.REPORT)
+    assert frame["row_id"].to_list() == list(range(store.num_rows))
+    assert frame["item"].to_list() == store.item.tolist()
+    users = np.repeat(store.user, np.diff(store.offsets))
+    assert frame["user"].to_list() == users.tolist()
+    np.testing.assert_array_equal(frame["label_liked"].to_numpy(), store.labels[:, 6])
+
+
+def test_metrics_are_those_of_the_predictions(runs: tuple[Path, Path]) -> None:
+    metrics = read_metrics_file(runs[0])
+    frame = read_predictions(runs[0], Split.REPORT).filter(pl.col("label_liked").is_not_nan())
+    labels = frame["label_liked"].to_numpy().astype(float)
+    predictions = frame["prediction_liked"].to_numpy()
+    loss = -np.mean(labels * np.log(predictions) + (1 - labels) * np.log(1 - predictions))
+    rate = labels.mean()
+    entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+    assert metrics["report/ne/liked"]["value"] == pytest.approx(loss / entropy)
+    assert metrics["report/calibration/liked"]["value"] == pytest.approx(predictions.mean() / rate)
+    protocol = metrics["report/ne/liked"]["protocol"]
+    assert f"split report: {len(frame)} rows" in protocol
+    assert "best.ckpt of step" in protocol
+
+
+def test_a_comparison_is_that_of_the_two_entropies(runs: tuple[Path, Path]) -> None:
+    metrics, control = (read_metrics_file(folder) for folder in runs)
+    ne, other = (found["report/ne/skip"]["value"] for found in (metrics, control))
+    best = metrics["report/best_within_reach/ne/skip"]["value"]
+    delta = metrics["report/relative_ne_delta/skip"]
+    assert delta["value"] == pytest.approx(100 * (ne - other) / other)
+    assert delta["low"] <= delta["high"]
+    gain = metrics["report/gain_captured/skip"]["value"]
+    assert gain == pytest.approx((other - ne) / (other - best))
+    assert f"against {runs[1]}" in delta["protocol"]
+
+
+def test_both_runs_are_compared_at_the_checkpoint_asked_for(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, control = tmp_path / "run", tmp_path / "control"
+    for source, copy in zip(runs, (run, control), strict=True):
+        shutil.copytree(source, copy)
+        # states that differ, whichever step was the best
+        shutil.copy(copy / FOLDER / LAST, copy / FOLDER / BEST)
+        content = torch.load(copy / FOLDER / BEST, weights_only=True)
+        content["global_step"] = 5
+        for tensor in content["state_dict"].values():
+            if tensor.is_floating_point():
+                tensor.mul_(0.5)
+        torch.save(content, copy / FOLDER / BEST)
+    evaluate(EvaluateConfig(str(run), against=str(control), bootstrap=BOOTSTRAP))
+    assert predicted_by(control, Split.REPORT) == checkpoint_of(control, "best")
+    made = predictions_path(control, Split.REPORT).stat().st_mtime_ns
+    best = read_predictions(control, Split.REPORT)
+    protocol = read_metrics_file(run)["report/relative_ne_delta/skip"]["protocol"]
+    assert "checkpoint best.ckpt of step 5 (chosen by: lowest val/ne/mean" in protocol
+    assert f"against {control}, same rows, checkpoint best.ckpt of step 5 (chosen" in protocol
+
+    by_path = str(run / FOLDER / LAST)
+    evaluate(EvaluateConfig(str(run), str(control), checkpoint=by_path, bootstrap=BOOTSTRAP))
+    assert predictions_path(control, Split.REPORT).stat().st_mtime_ns == made
+
+    evaluate(EvaluateConfig(str(run), str(control), checkpoint="last", bootstrap=BOOTSTRAP))
+    assert predicted_by(control, Split.REPORT) == checkpoint_of(control, "last")
+    last = read_predictions(control, Split.REPORT)
+    assert not np.array_equal(last["prediction_skip"], best["prediction_skip"])
+    delta = read_metrics_file(run)["report/relative_ne_delta/skip"]
+    assert f"against {control}, same rows, checkpoint last.ckpt of step 12 (" in delta["protocol"]
+    ne, other = (read_metrics_file(one)["report/ne/skip"]["value"] for one in (run, control))
+    assert delta["value"] == pytest.approx(100 * (ne - other) / other)
+
+
+def test_seen_and_unseen_items_are_apart(runs: tuple[Path, Path]) -> None:
+    metrics = read_metrics_file(runs[0])
+    fit_items = load_run(runs[0]).manifest.counts["fit_vocabulary_item"]
+    frame = read_predictions(runs[0], Split.REPORT)
+    unseen = frame.filter((pl.col("item") >= fit_items) | (pl.col("item") == 0))
+    assert 0 < len(unseen) < len(frame)
+    assert f"{len(unseen)} rows" in metrics["report/unseen_items/ne/skip"]["protocol"]
+
+
+def test_evaluating_keeps_the_training_metrics(runs: tuple[Path, Path]) -> None:
+    assert "split choose" in read_metrics_file(runs[0])["val/ne/mean"]["protocol"]
+
+
+def test_the_fit_split_is_not_evaluated(runs: tuple[Path, Path]) -> None:
+    with pytest.raises(ConfigError, match="split=fit cannot be evaluated"):
+        evaluate(EvaluateConfig(str(runs[0]), split="fit"))
+    with pytest.raises(ConfigError, match="split=today cannot be evaluated"):
+        evaluate(EvaluateConfig(str(runs[0]), split="today"))
+
+
+def test_runs_on_other_data_are_not_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs[1], other)
+    manifest = json.loads((other / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**manifest, "fingerprint": "another"}))
+    with pytest.raises(ArtifactError, match="was trained on another data set"):
+        evaluate(EvaluateConfig(str(runs[0]), against=str(other)))
+    with pytest.raises(ArtifactError, match="fingerprint another"):
+        load_run(other)
+    with pytest.raises(ArtifactError, match="nowhere is not a run folder"):
+        evaluate(EvaluateConfig(str(runs[0]), against=str(tmp_path / "nowhere")))
+
+
+def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0], copy)
+    best = copy / FOLDER / BEST
+    best.write_bytes(best.read_bytes()[: best.stat().st_size // 2])
+    with pytest.raises(ArtifactError, match="is damaged"):
+        load_run(copy)
+    best.unlink()
+    with pytest.raises(ArtifactError, match="is not there"):
+        load_run(copy)
+    assert load_run(copy, "last").checkpoint.step == 12
+    with pytest.raises(ArtifactError, match="does not fit the model"):
+        load_run(copy, str(runs[1] / FOLDER / BEST))
+
+
+def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:
+    page = write_page(report_page(gather(*runs))).read_text()
+    assert page.count("<svg") == 5
+    for wanted in ("Share of the possible gain", "Calibration", "split report", "config.yaml"):
+        assert wanted in page
+    for outside in ("<script", "<link", "<img", "@import"):
+        assert outside not in page
+
+
+def test_the_report_draws_the_other_run_only_as_it_was_compared(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert gather(*runs).labels == ("with timelines", "without timelines")
+    alone = gather(runs[0], None)
+    # the numbers name whom
+    assert f"Against {runs[1]}" in write_page(report_page(alone)).read_text()
+    other = tmp_path / "other"
+    shutil.copytree(runs[1], other)
+    with pytest.raises(ArtifactError, match=r"was not evaluated against .*other; run `recsys eva"):
+        gather(runs[0], other)
+    evaluate(EvaluateConfig(str(runs[0]), against=str(other), bootstrap=BOOTSTRAP))
+    assert gather(runs[0], other).control is not None
+    evaluate(EvaluateConfig(str(other), checkpoint="last"))
+    with pytest.raises(ArtifactError, match="made by another checkpoint"):
+        gather(runs[0], other)
+    manifest = json.loads((other / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**manifest, "fingerprint": "another"}))
+    with pytest.raises(ArtifactError, match="was trained on another data set"):
+        gather(runs[0], other)
+    evaluate(EvaluateConfig(str(runs[0]), against=str(runs[1]), bootstrap=BOOTSTRAP))
+
+
+def test_two_runs_with_timelines_are_told_apart(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    copies = tmp_path / "one", tmp_path / "other"
+    for copy in copies:
+        shutil.copytree(runs[0], copy)
+    evaluate(EvaluateConfig(str(copies[0]), against=str(copies[1]), bootstrap=BOOTSTRAP))
+    material = gather(*copies)
+    assert material.labels == (str(copies[0]), str(copies[1]))
+    assert f"mean NE, {copies[1]}" in material.numbers()
+
+
+def test_a_run_whose_data_set_was_moved_is_told_where_it_lies(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    config = load_run(run).config
+    lies_at = config.data.out
+    save(replace(config, data=replace(config.data, out=str(tmp_path / "gone"))), run / CONFIG_FILE)
+    with pytest.raises(ArtifactError, match=r"gone, which is not there; .* dataset=<its folder>"):
+        evaluate(EvaluateConfig(str(run)))
+    control = tmp_path / "control"
+    shutil.copytree(run, control)
+    shutil.rmtree(control / "predictions")
+    moved = EvaluateConfig(str(run), str(control), dataset=lies_at, bootstrap=BOOTSTRAP)
+    assert evaluate(moved)["report/relative_ne_delta/mean"]["value"] == 0
+    places = places_of(gather(run, control, lies_at), Exported.of(run))
+    assert places["prepared data set"].startswith(lies_at)
+
+
+def test_training_ends_with_the_best_of_the_monitored_metric(runs: tuple[Path, Path]) -> None:
+    best = load_run(runs[0])
+    value = read_metrics_file(runs[0])["val/ne/mean"]["value"]
+    assert best_line(runs[0]) == (
+        f"Best val/ne/mean: {value:.4f} at step {best.checkpoint.step:,} of 12, where "
+        "trainer.max_steps ended the run"
+    )
+
+
+def test_the_report_counts_what_was_trained_on(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    grown = tmp_path / "grown"
+    shutil.copytree(load_run(runs[0]).config.data.out, grown)
+    manifest = DatasetManifest.load(grown)
+    events = manifest.counts["events"]
+    replace(manifest, counts=manifest.counts | {"events": events + 1}).save(grown)
+    assert f": {events:,} events of" in report_page(gather(runs[0], None, str(grown))).subtitle
+
+
+def test_the_report_says_as_of_when_it_was_published(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    publication = {"active_users": 400, "published_users": 0, "as_of": 1_700_000_000_000}
+    sizes = dict.fromkeys(
+        (
+            "tables_float32_bytes",
+            "tables_bytes",
+            "tables_compression",
+            "embedding_float32_bytes",
+            "embedding_bytes",
+            "embedding_compression",
+        ),
+        1.0,
+    )
+    lines = export_lines(gather(run, None), Exported(sizes, publication))
+    assert lines["last publication"].startswith("400 users as of 2023-11-14")
+
+
+def test_the_report_shows_the_export_beside_the_trained_model(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0], copy)
+    values = {"ne/skip": 0.9123, "trained/ne/skip": 0.9034, "ne_delta/skip": 0.0099}
+    values |= {"ne/mean": 0.9567, "trained/ne/mean": 0.9478, "ne_delta/mean": 0.0094}
+    measured = {
+        f"export/val/{name}": {"value": value, "protocol": "4-bit, as measured by hand"}
+        for name, value in values.items()
+    }
+    replace_metrics(copy, "export/val/", measured)
+    sizes = dict.fromkeys(("tables_float32_bytes", "tables_bytes", "tables_compression"), 8.0)
+    sizes |= dict.fromkeys(
+        ("embedding_float32_bytes", "embedding_bytes", "embedding_compression"), 4.0
+    )
+    (copy / "artifact").mkdir()
+    (copy / "artifact" / "manifest.json").write_text(json.dumps({"sizes": sizes}))
+    line = export_lines(gather(copy, None), Exported.of(copy))["mean NE exported"]
+    assert line == "0.9567 quantised, 0.9478 before (+0.94%; split choose)"
+    page = write_page(report_page(gather(copy, None))).read_text()
+    row = page[page.index("exported: NE (MSE)") :]
+    cells = re.findall(r"<td>(.*?)</td>", row[: row.index("</table>")])
+    assert cells[:4] == ["skip", "0.9034", "0.9123", "+0.99"]
+    assert "4-bit, as measured by hand" in page
