@@ -40,8 +40,8 @@ from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
 
 #: Steps that are not measured.
 WARM_UP = 3
-#: Posts of NxtPost's corpus, their width, events of a history, and labels.
-_POSTS, _WIDTH, _EVENTS, _LABELS = 20_000, 64, 50, 4
+#: Items of NxtPost's corpus, their width, events of a history, and labels.
+_ITEMS, _WIDTH, _EVENTS, _LABELS = 20_000, 64, 50, 4
 #: Batches that are made before the training, and trained on in turn.
 _BATCHES = 4
 _TABLE_WIDTH = 64
@@ -192,10 +192,10 @@ def _dv365(task: Task, dataset: PreparedDataset) -> tuple[DV365, list[Any]]:
 
 
 def _nxtpost(task: Task, dataset: PreparedDataset) -> tuple[NxtPost, list[Any]]:
-    """The default tower over random post embeddings and random histories."""
+    """The default tower over random item embeddings and random histories."""
     torch.manual_seed(0)
-    posts = F.normalize(torch.randn(_POSTS, _WIDTH), dim=1)
-    model = NxtPost(NxtPostConfig(), dataset.manifest, posts, DenseOptimConfig())
+    items = F.normalize(torch.randn(_ITEMS, _WIDTH), dim=1)
+    model = NxtPost(NxtPostConfig(), dataset.manifest, items, DenseOptimConfig())
     torch.manual_seed(dist.get_rank())
     return model, [_histories(task.requests, dataset) for _ in range(_BATCHES)]
 
@@ -211,12 +211,12 @@ def _histories(users: int, dataset: PreparedDataset) -> SequenceBatch:
         user=torch.arange(users),
         request_time=torch.full((users,), 10**9),
         lengths=torch.full((users,), _EVENTS),
-        item=ids(events, _POSTS),
+        item=ids(events, _ITEMS),
         action_type=ids(events, 2),
         surface=torch.zeros(events, dtype=torch.int64),
         timestamp=torch.arange(events) * 1000,
         label_lengths=torch.full((users,), _LABELS),
-        label_item=ids(users * _LABELS, _POSTS),
+        label_item=ids(users * _LABELS, _ITEMS),
         user_categorical=torch.from_numpy(features.categorical[:users].astype("int64")),
         user_dense=torch.from_numpy(features.dense[:users].copy()),
         query_id=torch.arange(users),

@@ -1,12 +1,12 @@
-"""What approximate indexes of posts keep of the exact search, and what they save.
+"""What approximate indexes of items keep of the exact search, and what they save.
 
 Two corpora. Globo's articles (where RECSYS_DATA_DIR has them): a user is the mean of the
 embeddings of all his clicks but the last, the target is the last, what he clicked before is left
-out. And a simulated one of a million posts in clusters of very unequal size: a user is the
+out. And a simulated one of a million items in clusters of very unequal size: a user is the
 embedding of his target, disturbed so far that the exact search finds it among the best 100 for
 part of the users only.
 
-All kinds of one corpus are searched in turns for the same users; flat looks at every post exactly
+All kinds of one corpus are searched in turns for the same users; flat looks at every item exactly
 and is what the others are held against. A speed is the median over the turns.
 """
 
@@ -27,11 +27,11 @@ from rich.table import Table
 
 from recsys.core.progress import track
 from recsys.data.content.item_embeddings import read_embeddings
-from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
 from recsys.index.faiss.search import NONE
 
-DESCRIPTION = "Hits@K kept and queries per second of flat and approximate indexes of posts"
+DESCRIPTION = "Hits@K kept and queries per second of flat and approximate indexes of items"
 
 K = (10, 100)
 
@@ -43,7 +43,7 @@ class Config:
     """Sizes of the benchmark.
 
     Attributes:
-        posts: posts of the simulated corpus; 0 leaves it out.
+        posts: items of the simulated corpus; 0 leaves it out.
         width: of their embeddings.
         clusters: their clusters, whose sizes follow Zipf's law.
         cluster_noise: length of what is added to a unit cluster centre, on average.
@@ -69,7 +69,7 @@ class Config:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Posts, users and their targets.
+    """Items, users and their targets.
 
     Attributes:
         name: of the corpus.
@@ -129,7 +129,7 @@ def globo(folder: Path, config: Config) -> Corpus:
 
 
 def simulated(config: Config) -> Corpus:
-    """Posts around cluster centres, and users around posts."""
+    """Items around cluster centres, and users around items."""
     random = np.random.default_rng(0)
     scale = 1 / np.sqrt(config.width)
     shape = (config.clusters, config.width)
@@ -148,15 +148,15 @@ def simulated(config: Config) -> Corpus:
 
 
 def _measure(corpus: Corpus, config: Config) -> Figures:
-    indexes: dict[IndexKind, PostIndex] = {}
+    indexes: dict[IndexKind, ItemIndex] = {}
     figures: Figures = {}
     kinds = [IndexKind.FLAT, *(IndexKind(kind) for kind in config.kinds)]
     for kind in track(kinds, f"Building indexes of {corpus.name}"):
         start = time.perf_counter()
-        posts = pl.DataFrame({"post_id": corpus.ids})
-        index, _ = PostIndex.build(posts, corpus.embedding, "", IndexConfig(kind=kind.value))
+        items = pl.DataFrame({"post_id": corpus.ids})
+        index, _ = ItemIndex.build(items, corpus.embedding, "", IndexConfig(kind=kind.value))
         figures[kind] = {"build_seconds": time.perf_counter() - start}
-        figures[kind]["bytes_per_post"] = len(faiss.serialize_index(index.index)) / len(index)
+        figures[kind]["bytes_per_item"] = len(faiss.serialize_index(index.index)) / len(index)
         indexes[kind] = index
     seconds: dict[IndexKind, list[float]] = {kind: [] for kind in indexes}
     found: dict[IndexKind, NDArray[np.int64]] = {}
@@ -193,7 +193,7 @@ def _measure(corpus: Corpus, config: Config) -> Figures:
     return figures
 
 
-def _ids(index: PostIndex, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ids(index: ItemIndex, slots: NDArray[np.int64]) -> NDArray[np.int64]:
     """Raw ids of slots, −1 where there is none."""
     ids = np.full(slots.shape, NONE, np.int64)
     there = slots != NONE
@@ -222,8 +222,8 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _print(corpus: Corpus, figures: Figures) -> None:
     names = list(figures[IndexKind.FLAT])
-    posts, width = corpus.embedding.shape
-    title = f"{corpus.name}: {posts:,} posts of width {width}, {len(corpus.users):,} users"
+    items, width = corpus.embedding.shape
+    title = f"{corpus.name}: {items:,} items of width {width}, {len(corpus.users):,} users"
     table = Table("", *figures, title=title)
     for name in names:
         table.add_row(name, *(f"{figures[kind][name]:,.3f}" for kind in figures))

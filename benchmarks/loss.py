@@ -1,7 +1,7 @@
 """The tiled pool softmax against the materialised one: seconds and peak memory of a training step.
 
 Queries and pool grow together, as NxtPost's short-term loss has them: ``users · steps`` states
-against as many posts, each user's own posts masked, scale 20, gradients for queries and pool.
+against as many items, each user's own items masked, scale 20, gradients for queries and pool.
 Every figure is from a process of its own that makes one loss at one size; memory is the growth of
 its largest resident set over what it held before the inputs were made. A last size has the shape
 of SASRec on MovieLens-1M: the states of 128 users against the catalogue, nothing masked.
@@ -45,7 +45,7 @@ class Config:
 
     Attributes:
         users: users of the batch, growing; 1024 is the paper's batch.
-        steps: states and posts per user; 100 is the paper's length.
+        steps: states and items per user; 100 is the paper's length.
         width: of an embedding.
         materialised_users: largest number of users for the materialised loss, whose memory grows
             with the square.
@@ -77,7 +77,7 @@ class Size:
         queries: Q.
         pool: P.
         width: D.
-        steps: queries, and posts of the pool, of each user; None where nobody owns anything.
+        steps: queries, and items of the pool, of each user; None where nobody owns anything.
     """
 
     queries: int

@@ -1,6 +1,6 @@
 """What the strategy costs: samples per second on one process and two, beside a plain loop.
 
-DV365 as in `experiment=demo` on a simulated log, and NxtPost over random posts and histories, are
+DV365 as in `experiment=demo` on a simulated log, and NxtPost over random items and histories, are
 trained under ``strategy=torchrec`` on one process and on two, each pinned to a core and with one
 thread, and by a plain PyTorch loop over the same TorchRec modules: once alone, and twice at the
 same time in processes that know nothing of each other, which is what two cores of this machine can

@@ -66,7 +66,7 @@ class SequenceExport:
         sequences: what counts as an engagement (``asdict`` of a ``SequenceConfig``).
         max_length: newest events the tower looks at.
         config_file: the run's resolved configuration.
-        examples: histories, with the embeddings [E, W] of their posts, on which the exported
+        examples: histories, with the embeddings [E, W] of their items, on which the exported
             towers are compared with the trained one.
         measure: metrics of the choose split; None measures none.
     """

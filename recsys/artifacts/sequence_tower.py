@@ -1,4 +1,4 @@
-"""The artifact of a sequence model's user tower: a history of posts → a user embedding.
+"""The artifact of a sequence model's user tower: a history of items → a user embedding.
 
 ```
 manifest.json           what it is, what it eats, how near int8 is to float, checksums
@@ -27,7 +27,7 @@ from recsys.data.content.item_embeddings import embeddings_file
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 
-#: A batch and the embeddings of its posts [E, W] → user embeddings [B, W].
+#: A batch and the embeddings of its items [E, W] → user embeddings [B, W].
 Embed = Callable[[SequenceBatch, Tensor], Tensor]
 
 
@@ -81,7 +81,7 @@ class SequenceTowerArtifact:
 
     @torch.inference_mode()
     def embed(self, batch: SequenceBatch, post_embedding: Tensor) -> Tensor:
-        """User embeddings [B, W], L2-normalised, of a batch with the embeddings of its posts.
+        """User embeddings [B, W], L2-normalised, of a batch with the embeddings of its items.
 
         As in ``Artifact.embed`` the graph is run as it was exported.
         """
@@ -104,7 +104,7 @@ def load_sequence_tower(
 
 
 def embeddings_model(path: Path | str) -> str:
-    """The identity of what made post embeddings, told from their file: its SHA-256.
+    """The identity of what made item embeddings, told from their file: its SHA-256.
 
     A file that grew has another one; ``same_model`` says that its maker is the same.
 
@@ -113,7 +113,7 @@ def embeddings_model(path: Path | str) -> str:
     """
     file = embeddings_file(path)
     if not file.is_file():
-        raise DataError(f"{file} is missing; give a file of post embeddings.")
+        raise DataError(f"{file} is missing; give a file of item embeddings.")
     return sha256(file)
 
 
@@ -134,7 +134,7 @@ def open_tower(
 
 
 def embed_with(tower: Callable[..., Any], batch: SequenceBatch, post_embedding: Tensor) -> Tensor:
-    """User embeddings [B, W] of a batch with the embeddings of its posts [E, W]."""
+    """User embeddings [B, W] of a batch with the embeddings of its items [E, W]."""
     embedding = tower(
         post_embedding,
         batch.action_type,

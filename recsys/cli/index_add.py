@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from recsys.cli.index_report import print_change
 from recsys.core.composition import compose
-from recsys.index.maintain import IndexAddConfig, add_posts
+from recsys.index.maintain import IndexAddConfig, add_items
 
 
 def configure(overrides: Sequence[str]) -> IndexAddConfig:
@@ -15,5 +15,5 @@ def configure(overrides: Sequence[str]) -> IndexAddConfig:
 
 
 def run(overrides: Sequence[str]) -> None:
-    """Add the posts and say what became of them."""
-    print_change(add_posts(configure(overrides)))
+    """Add the items and say what became of them."""
+    print_change(add_items(configure(overrides)))

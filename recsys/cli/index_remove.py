@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from recsys.cli.index_report import print_change
 from recsys.core.composition import compose
-from recsys.index.maintain import IndexRemoveConfig, remove_posts
+from recsys.index.maintain import IndexRemoveConfig, remove_items
 
 
 def configure(overrides: Sequence[str]) -> IndexRemoveConfig:
@@ -15,5 +15,5 @@ def configure(overrides: Sequence[str]) -> IndexRemoveConfig:
 
 
 def run(overrides: Sequence[str]) -> None:
-    """Remove the posts and say how many there were."""
-    print_change(remove_posts(configure(overrides)))
+    """Remove the items and say how many there were."""
+    print_change(remove_items(configure(overrides)))

@@ -14,15 +14,15 @@ def print_change(changed: IndexChange) -> None:
     console = Console(stderr=True)
     change, index = changed.change, changed.index
     if isinstance(change, Added):
-        console.print(f"Posts added: {change.added:,}; replaced: {change.replaced:,}.")
+        console.print(f"Items added: {change.added:,}; replaced: {change.replaced:,}.")
         for reason, count in change.rejected[REASON].value_counts(sort=True).iter_rows():
             console.print(f"Left out ({reason}): {count:,}; they are in {REJECTED_FILE}.")
     else:
-        console.print(f"Posts removed: {change.removed:,}; not in the index: {change.unknown:,}.")
+        console.print(f"Items removed: {change.removed:,}; not in the index: {change.unknown:,}.")
     kind = index.manifest.config.kind
-    console.print(f"Posts in the {kind} index: {len(index):,}; width: {index.manifest.width}.")
+    console.print(f"Items in the {kind} index: {len(index):,}; width: {index.manifest.width}.")
     if index.rebuild_advised:
         console.print(
-            f"{index.tombstone_share:.0%} of what its graph holds are removed posts, which "
+            f"{index.tombstone_share:.0%} of what its graph holds are removed items, which "
             "searches still pass through: build it again with `recsys index build`."
         )

@@ -81,19 +81,19 @@ INDEX_VERBS = (
     Verb(
         "build",
         "index_build",
-        "Make a FAISS index of post embeddings.",
+        "Make a FAISS index of item embeddings.",
         ("recsys index build embeddings=runs/post_tower_kuairand out=index/kuairand",),
     ),
     Verb(
         "add",
         "index_add",
-        "Add new posts to an index without building it anew.",
+        "Add new items to an index without building it anew.",
         ("recsys index add index=index/kuairand embeddings=new_posts.parquet",),
     ),
     Verb(
         "remove",
         "index_remove",
-        "Remove posts from an index, or all that have expired.",
+        "Remove items from an index, or all that have expired.",
         ("recsys index remove index=index/kuairand max_age_hours=72",),
     ),
 )
@@ -178,7 +178,7 @@ VERBS = (
     Verb(
         "recommend",
         "recommend",
-        "Recommend posts to users by an exported user tower and an index.",
+        "Recommend items to users by an exported user tower and an index.",
         (
             "recsys recommend artifact=runs/mine/artifact index=index/mine user=42",
             "recsys recommend artifact=runs/mine/artifact index=index/mine users=users.parquet "
@@ -205,7 +205,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make, describe and maintain data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-index_app = typer.Typer(help="Make and maintain indexes of posts.", no_args_is_help=True)
+index_app = typer.Typer(help="Make and maintain indexes of items.", no_args_is_help=True)
 app.add_typer(index_app, name="index")
 checkpoint_app = typer.Typer(help="Look at checkpoints and rewrite them.", no_args_is_help=True)
 app.add_typer(checkpoint_app, name="checkpoint")

@@ -28,13 +28,13 @@ def run(overrides: Sequence[str]) -> None:
     else:
         console.print(f"Recommendations: {config.out}")
     console.print(
-        f"As of {to_text(report.as_of)}; users: {report.users:,}; without any post left: "
-        f"{report.without_posts:,}."
+        f"As of {to_text(report.as_of)}; users: {report.users:,}; without any item left: "
+        f"{report.without_items:,}."
     )
 
 
 def _print(rows: pl.DataFrame) -> None:
-    table = Table(*rows.columns, title="Recommended posts")
+    table = Table(*rows.columns, title="Recommended items")
     for row in rows.iter_rows(named=True):
         row["score"] = f"{row['score']:.3f}"
         table.add_row(*("" if value is None else str(value) for value in row.values()))

@@ -1,4 +1,4 @@
-"""Negatives from all ranks: each query's pool is made of the posts of every rank's batch."""
+"""Negatives from all ranks: each query's pool is made of the items of every rank's batch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from recsys.nn.softmax.pool_softmax import pool_softmax_loss
 
 def pool_softmax_loss_over_ranks(
     queries: Tensor,
-    label_posts: Tensor,
+    label_items: Tensor,
     pool: Tensor,
-    pool_posts: Tensor,
+    pool_items: Tensor,
     *,
     scale: float = 1.0,
     owner: Tensor | None = None,
@@ -26,41 +26,41 @@ def pool_softmax_loss_over_ranks(
     weights: Tensor | None = None,
     num_negatives: int | None = None,
 ) -> Tensor:
-    """``pool_softmax_loss`` of this rank's queries over the distinct posts of all ranks.
+    """``pool_softmax_loss`` of this rank's queries over the distinct items of all ranks.
 
-    The mean of the ranks' losses is the loss that one process has with all queries and all posts,
+    The mean of the ranks' losses is the loss that one process has with all queries and all items,
     and so are their gradients: data-parallel training takes just this mean. Every rank must call
-    this, also one without queries. In one process it is the loss over the pool's distinct posts.
+    this, also one without queries. In one process it is the loss over the pool's distinct items.
 
     Owners are of this rank alone, and so distinct from those of other ranks: what an owner has is
-    masked by post, on whichever rank the post is. A user with examples on several ranks owns in
+    masked by item, on whichever rank the item is. A user with examples on several ranks owns in
     each what that rank says.
 
     Args:
         queries: [Q, D], of this rank.
-        label_posts: [Q] int64, the post of each query's target; on some rank's pool.
+        label_items: [Q] int64, the item of each query's target; on some rank's pool.
         pool: [P, D], of this rank; may be empty.
-        pool_posts: [P] int64, ids of its posts, repetitions allowed.
+        pool_items: [P] int64, ids of its items, repetitions allowed.
         scale: as in ``pool_softmax_loss``.
         owner: [Q] int64, whose query it is; with ``owned``.
-        owned: owners [N] int64 and ids of posts that belong to them [N] int64.
-        log_q: [P]; the same for a post wherever it is.
+        owned: owners [N] int64 and ids of items that belong to them [N] int64.
+        log_q: [P]; the same for an item wherever it is.
         weights: [Q].
         num_negatives: drawn uniformly from the common pool, by each rank for itself; None for all.
 
     Raises:
         ValueError: (not checked on CUDA) a label with weight is in no rank's pool.
     """
-    posts, embeddings, first = unite_pools(pool, pool_posts)
-    target = torch.searchsorted(posts, label_posts)
-    _check_labels(posts, target, label_posts, weights)
+    items, embeddings, first = unite_pools(pool, pool_items)
+    target = torch.searchsorted(items, label_items)
+    _check_labels(items, target, label_items, weights)
     exclusions = None
     if owner is not None and owned is not None:
         num_owners = int(torch.cat([owner, owned[0]]).max()) + 1 if len(owner) else 0
-        exclusions = Owned.from_posts(*owned, num_owners, posts)
+        exclusions = Owned.from_items(*owned, num_owners, items)
     negatives = None
     if num_negatives is not None:
-        negatives = sample_pool(len(posts), num_negatives, posts.device)
+        negatives = sample_pool(len(items), num_negatives, items.device)
     loss = pool_softmax_loss(
         queries,
         embeddings,
@@ -76,24 +76,24 @@ def pool_softmax_loss_over_ranks(
     return loss * relative_share(total).to(loss.dtype)
 
 
-def unite_pools(pool: Tensor, pool_posts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One pool of all ranks' pools, each post once, the same on every rank.
+def unite_pools(pool: Tensor, pool_items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One pool of all ranks' pools, each item once, the same on every rank.
 
-    Of a post that is there several times the first embedding is taken, and gets the gradient:
+    Of an item that is there several times the first embedding is taken, and gets the gradient:
     where ranks hold the same weights, the others are equal to it.
 
     Args:
         pool: [P, D], of this rank.
-        pool_posts: [P] int64, ids of its posts.
+        pool_items: [P] int64, ids of its items.
 
     Returns:
-        The ids of the common pool's posts [P'] in ascending order; their embeddings [P', D],
+        The ids of the common pool's items [P'] in ascending order; their embeddings [P', D],
         differentiable; and which of the ranks' rows, gathered, each was taken from [P'] int64.
     """
-    posts, of_row = torch.unique(gather_rows(pool_posts), return_inverse=True)
+    items, of_row = torch.unique(gather_rows(pool_items), return_inverse=True)
     row = torch.arange(len(of_row), device=of_row.device)
-    first = row.new_zeros(len(posts)).scatter_reduce(0, of_row, row, "amin", include_self=False)
-    return posts, gather_rows(pool).index_select(0, first), first
+    first = row.new_zeros(len(items)).scatter_reduce(0, of_row, row, "amin", include_self=False)
+    return items, gather_rows(pool).index_select(0, first), first
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -137,15 +137,15 @@ def _is_distributed() -> bool:
 
 
 def _check_labels(
-    posts: Tensor, target: Tensor, label_posts: Tensor, weights: Tensor | None
+    items: Tensor, target: Tensor, label_items: Tensor, weights: Tensor | None
 ) -> None:
-    if posts.device.type != "cpu":
+    if items.device.type != "cpu":
         return
-    # a post above all of the pool's has the position after the last
-    found = torch.cat([posts, posts.new_full((1,), -1)])[target] == label_posts
+    # an item above all of the pool's has the position after the last
+    found = torch.cat([items, items.new_full((1,), -1)])[target] == label_items
     missing = ~found if weights is None else ~found & (weights > 0)
     if missing.any():
         raise ValueError(
-            f"{int(missing.sum())} labels are posts that no rank's pool holds, the first of them "
-            f"{int(label_posts[missing][0])}"
+            f"{int(missing.sum())} labels are items that no rank's pool holds, the first of them "
+            f"{int(label_items[missing][0])}"
         )

@@ -25,7 +25,7 @@ class BatchPools:
     """The distinct targets of each batch; a user's other targets in the batch are no candidates.
 
     Attributes:
-        description: which posts.
+        description: which items.
         queries: Q queries.
         num_items: V.
         batch: [Q] int64, the batch of each query, −1 for none.

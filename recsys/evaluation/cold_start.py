@@ -3,7 +3,7 @@
 A stand-in event is a real engagement of somebody else, strictly before the query. It is put before
 the user's own events, so that these stay the newest.
 
-Legend: Q queries, E stand-in events, G groups of users, M posts kept of a group, V item indices.
+Legend: Q queries, E stand-in events, G groups of users, M items kept of a group, V item indices.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class StandInConfig:
     Attributes:
         most_events: a query with more own events gets none.
         fill_to: own and stand-in events together; at most the model's ``max_length``.
-        window_hours: popular posts: how long before the query's full hour engagements count.
-        least_engagements: popular posts: a group with fewer in the window uses everybody's.
+        window_hours: popular items: how long before the query's full hour engagements count.
+        least_engagements: popular items: a group with fewer in the window uses everybody's.
         neighbours: similar users: how many.
         neighbour_events: similar users: the fewest engagements a neighbour has; more than
             ``most_events``, so that nobody is a neighbour of himself.
@@ -166,9 +166,9 @@ def popular_stand_ins(
     groups: NDArray[np.int64],
     config: StandInConfig,
 ) -> StandInHistories:
-    """The posts most engaged with by users of the same group, as of the query's full hour.
+    """The items most engaged with by users of the same group, as of the query's full hour.
 
-    Each post is represented by its newest engagement in the group. A post of the user's own
+    Each item is represented by its newest engagement in the group. An item of the user's own
     history is skipped. Queries in the first hours of a log may get fewer, or none.
 
     Args:
@@ -204,18 +204,18 @@ def most_engaged(
     num_rows: int,
     keep: int,
 ) -> NDArray[np.int64]:
-    """The posts with most engagements of each row, each by its newest engagement.
+    """The items with most engagements of each row, each by its newest engagement.
 
     Args:
         row: [n], 0 to ``num_rows`` − 1.
         position: [n] engagements in the store, of each row in order of time.
         engagements: the store.
         num_rows: number of rows.
-        keep: M, posts kept of a row.
+        keep: M, items kept of a row.
 
     Returns:
         [num_rows, M] position in the store, most engaged first (ties: the lower item index), −1
-        where a row has fewer posts.
+        where a row has fewer items.
     """
     item = engagements.item[position].astype(np.int64)
     num_items = int(item.max(initial=0)) + 1

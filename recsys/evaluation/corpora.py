@@ -1,4 +1,4 @@
-"""Corpora for KNN Hits@K: all posts, and the posts alive around a query."""
+"""Corpora for KNN Hits@K: all items, and the items alive around a query."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from recsys.evaluation.ranking import OUTSIDE_CORPUS
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A candidate set of posts, the same for all queries of a snapshot.
+    """A candidate set of items, the same for all queries of a snapshot.
 
     With K at least the size of the corpus every target in it is a hit; one outside it is a miss
     at every K.
 
     Attributes:
-        description: which posts.
+        description: which items.
         queries: Q queries.
         engagements: where their histories lie.
         num_items: V.
         snapshot: [Q] int64, the snapshot each query is answered from.
-        members: [S, ceil(V / 8)] uint8, the posts of each snapshot as bits.
-        sizes: [S] int64, number of posts of each snapshot.
+        members: [S, ceil(V / 8)] uint8, the items of each snapshot as bits.
+        sizes: [S] int64, number of items of each snapshot.
     """
 
     description: str
@@ -50,7 +50,7 @@ class Corpus:
         """Rank of each target of ``rows`` given scores [q, V], history removed; [q]."""
         targets, snapshot = self.queries.target[rows], self.snapshot[rows]
         target = torch.from_numpy(targets).to(scores.device)[:, None]  # [q, 1]
-        # 0 and 1 in float32: sums count exactly below 2^24 posts
+        # 0 and 1 in float32: sums count exactly below 2^24 items
         as_good = torch.empty_like(scores)
         torch.ge(scores, scores.gather(1, target), out=as_good)  # [q, V]
 
@@ -64,9 +64,9 @@ class Corpus:
         return np.where(self._contains(snapshot, targets), count, OUTSIDE_CORPUS)
 
     def _members_among(self, snapshot: NDArray[np.int64], as_good: Tensor) -> NDArray[np.int64]:
-        """How many posts marked in ``as_good`` [q, V] are in each query's ``snapshot`` [q]; [q].
+        """How many items marked in ``as_good`` [q, V] are in each query's ``snapshot`` [q]; [q].
 
-        Of several snapshots the members are gathered: with few of the posts in each, a product
+        Of several snapshots the members are gathered: with few of the items in each, a product
         with all of them would cost more than the scores did.
         """
         snapshots, which = np.unique(snapshot, return_inverse=True)
@@ -77,8 +77,8 @@ class Corpus:
             if len(snapshots) == 1:
                 found = as_good @ member.to(as_good)
             else:
-                posts = member.nonzero()[:, 0]
-                found = as_good[torch.from_numpy(of_snapshot)[:, None], posts].sum(dim=1)
+                items = member.nonzero()[:, 0]
+                found = as_good[torch.from_numpy(of_snapshot)[:, None], items].sum(dim=1)
             count[of_snapshot] = found.long().cpu().numpy()
         return count
 
@@ -88,21 +88,21 @@ class Corpus:
         return (self.members[snapshot, byte] & (128 >> bit)) > 0
 
 
-def all_posts(
+def all_items(
     engagements: EngagementStore, queries: EvaluationQueries, last_ms: int, known: NDArray[np.bool_]
 ) -> Corpus:
-    """Every post engaged with by anyone before ``last_ms`` that has an embedding.
+    """Every item engaged with by anyone before ``last_ms`` that has an embedding.
 
     Args:
         engagements: of all users.
         queries: Q queries.
         last_ms: end of the period the queries are of.
-        known: [V], the posts with an embedding.
+        known: [V], the items with an embedding.
     """
-    member = posts_before(engagements, last_ms, len(known)) & known
+    member = items_before(engagements, last_ms, len(known)) & known
     size = np.count_nonzero(member)
     return Corpus(
-        f"all {size} posts engaged with before the end of the period",
+        f"all {size} items engaged with before the end of the period",
         queries,
         engagements,
         len(known),
@@ -112,28 +112,28 @@ def all_posts(
     )
 
 
-def posts_before(engagements: EngagementStore, last_ms: int, num_items: int) -> NDArray[np.bool_]:
-    """[V] the posts engaged with by anyone before ``last_ms``."""
+def items_before(engagements: EngagementStore, last_ms: int, num_items: int) -> NDArray[np.bool_]:
+    """[V] the items engaged with by anyone before ``last_ms``."""
     engaged = np.zeros(num_items, dtype=np.bool_)
     engaged[engagements.item[engagements.timestamp < last_ms]] = True
     return engaged
 
 
-def alive_posts(
+def alive_items(
     events: EventsByTime,
     queries: EvaluationQueries,
     engagements: EngagementStore,
     known: NDArray[np.bool_],
     hours: int = 24,
 ) -> Corpus:
-    """The posts engaged with by anyone in the ``hours`` before the query's full hour.
+    """The items engaged with by anyone in the ``hours`` before the query's full hour.
 
     Args:
         events: engagements of all users in order of time.
         queries: Q queries.
         engagements: the store.
-        known: [V], the posts with an embedding.
-        hours: how long a post lives after an engagement.
+        known: [V], the items with an embedding.
+        hours: how long an item lives after an engagement.
     """
     hour, snapshot = np.unique(queries.time // MILLISECONDS_PER_HOUR, return_inverse=True)
     members = np.empty((len(hour), -(-len(known) // 8)), dtype=np.uint8)
@@ -141,7 +141,7 @@ def alive_posts(
     last_engaged = np.full(len(known), np.iinfo(np.int64).min)
     counted = 0
     for index, end in enumerate(events.before(hour * MILLISECONDS_PER_HOUR)):
-        # of a post that occurs twice the later time stays: times ascend
+        # of an item that occurs twice the later time stays: times ascend
         last_engaged[events.item[counted:end]] = events.time[counted:end]
         counted = end
         alive = known & (last_engaged >= (hour[index] - hours) * MILLISECONDS_PER_HOUR)
@@ -149,7 +149,7 @@ def alive_posts(
         sizes[index] = np.count_nonzero(alive)
     mean = sizes[snapshot].mean() if len(queries) else 0
     return Corpus(
-        f"posts engaged with in the {hours} h before the query's hour ({mean:.0f} on average)",
+        f"items engaged with in the {hours} h before the query's hour ({mean:.0f} on average)",
         queries,
         engagements,
         len(known),

@@ -1,4 +1,4 @@
-"""Groups of queries that are measured apart: by their history, by the age of their post, by day."""
+"""Groups of queries that are measured apart: by their history, by the age of their item, by day."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from recsys.evaluation.queries import EvaluationQueries
 #: A marginal user has at most this many engagements before the query (NxtPost §4.4).
 MARGINAL_EVENTS = 4
 
-#: Names of the groups by history and by post; a day's is ``day_<n>``.
+#: Names of the groups by history and by item; a day's is ``day_<n>``.
 NO_EVENT, FEW_EVENTS, MARGINAL = "no_event", "1_to_4_events", "0_to_4_events"
-SEEN_POSTS, UNSEEN_POSTS = "seen_posts", "unseen_posts"
-GROUPS = (NO_EVENT, FEW_EVENTS, MARGINAL, SEEN_POSTS, UNSEEN_POSTS)
+SEEN_ITEMS, UNSEEN_ITEMS = "seen_posts", "unseen_posts"
+GROUPS = (NO_EVENT, FEW_EVENTS, MARGINAL, SEEN_ITEMS, UNSEEN_ITEMS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +49,17 @@ def history_groups(queries: EvaluationQueries) -> list[QueryGroup]:
     ]
 
 
-def post_groups(queries: EvaluationQueries, fit_posts: NDArray[np.bool_]) -> list[QueryGroup]:
-    """Queries whose post a model could know from the fit period, and the others.
+def item_groups(queries: EvaluationQueries, fit_items: NDArray[np.bool_]) -> list[QueryGroup]:
+    """Queries whose item a model could know from the fit period, and the others.
 
     Args:
         queries: Q queries.
-        fit_posts: [V], the posts engaged with by anyone before the end of the fit period.
+        fit_items: [V], the items engaged with by anyone before the end of the fit period.
     """
-    seen = fit_posts[queries.target]
+    seen = fit_items[queries.target]
     return [
-        QueryGroup(SEEN_POSTS, "queries of posts first engaged with in the fit period", seen),
-        QueryGroup(UNSEEN_POSTS, "queries of posts first engaged with after the fit period", ~seen),
+        QueryGroup(SEEN_ITEMS, "queries of items first engaged with in the fit period", seen),
+        QueryGroup(UNSEEN_ITEMS, "queries of items first engaged with after the fit period", ~seen),
     ]
 
 

@@ -61,7 +61,7 @@ def cold_start_metrics(
 
     Returns:
         ``report/cold/own_history/hits@1/batch`` and so on for ``popular_posts`` and
-        ``similar_users`` (popular posts where there is no history to compare), and of users with
+        ``similar_users`` (popular items where there is no history to compare), and of users with
         and without history ``report/cold/own_history/no_event/…`` and ``…/1_to_4_events/…``.
     """
     cold = protocol.only(protocol.queries.history_events <= MARGINAL_EVENTS)

@@ -54,7 +54,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: whole users, or all queries of a post, are drawn with replacement.
+    """How intervals are made: whole users, or all queries of an item, are drawn with replacement.
 
     Attributes:
         resamples: number of draws.
@@ -67,7 +67,7 @@ class Bootstrap:
     seed: int = 0
 
     def sums(self, per_unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Totals over drawn units (users or posts), [units, columns] → [resamples, columns]."""
+        """Totals over drawn units (users or items), [units, columns] → [resamples, columns]."""
         generator = np.random.default_rng(self.seed)
         units = len(per_unit)
         totals = np.empty((self.resamples, per_unit.shape[1]))

@@ -1,4 +1,4 @@
-"""Retrieval queries: a user, a moment, the post engaged with then, and the history before it."""
+"""Retrieval queries: a user, a moment, the item engaged with then, and the history before it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EvaluationQueries:
     Attributes:
         user: [Q] int64, user index.
         time: [Q] int64, ms.
-        target: [Q] int64, the post engaged with.
+        target: [Q] int64, the item engaged with.
         history_start: [Q] int64, the user's first position in the store.
         history_end: [Q] int64, first position whose moment is not strictly before the query.
     """

@@ -1,10 +1,10 @@
 """The rank of each query's target among a stated set of candidates.
 
-Rank 1 is best. A post with the target's score counts as better than it (ties between different
-posts count against the model). The posts of the user's history are no candidates; the target
+Rank 1 is best. An item with the target's score counts as better than it (ties between different
+items count against the model). The items of the user's history are no candidates; the target
 always is. Every metric follows from the ranks (:mod:`recsys.evaluation.retrieval_metrics`).
 
-Legend: Q queries, q queries of a chunk, V indices of the item vocabulary, W width of a post
+Legend: Q queries, q queries of a chunk, V indices of the item vocabulary, W width of an item
 embedding.
 """
 
@@ -26,7 +26,7 @@ from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.queries import EvaluationQueries
 
 #: How equal scores count, for :class:`recsys.evaluation.protocol.Protocol`.
-TIE_RULE = "a tie with another post counts against the model"
+TIE_RULE = "a tie with another item counts against the model"
 
 #: Rank of a target that is not in the corpus: a miss at every K, however large.
 OUTSIDE_CORPUS = int(np.iinfo(np.int64).max)
@@ -51,11 +51,11 @@ class Scorer(Protocol):
 
 
 class CandidateSet(Protocol):
-    """The posts a target is ranked among."""
+    """The items a target is ranked among."""
 
     @property
     def description(self) -> str:
-        """Which posts, for the protocol of a metric."""
+        """Which items, for the protocol of a metric."""
         ...
 
     def ranks(self, rows: slice, scores: Tensor) -> NDArray[np.int64]:
@@ -109,20 +109,20 @@ class Ranks:
 
 
 class DotProductScorer:
-    """Scores are dot products of user and post embeddings.
+    """Scores are dot products of user and item embeddings.
 
     Args:
         users: [Q, W] float32, one row per query.
-        posts: [V, W] float32, one row per item index.
+        items: [V, W] float32, one row per item index.
     """
 
-    def __init__(self, users: Tensor, posts: Tensor) -> None:
+    def __init__(self, users: Tensor, items: Tensor) -> None:
         self.users = users
-        self.posts = posts
+        self.items = items
 
     def score(self, queries: slice) -> Tensor:
         """Scores of all item indices, [q, V]."""
-        return self.users[queries] @ self.posts.T
+        return self.users[queries] @ self.items.T
 
 
 def rank_targets(
@@ -187,7 +187,7 @@ def checked_scores(scorer: Scorer, rows: slice, num_items: int) -> Tensor:
             f"{type(scorer).__name__} gave the score {scores[query, item].item()} to item index "
             f"{item} for query {rows.start + query} ({len(bad)} scores of this chunk are not "
             "finite). Only finite scores can be ranked: check the checkpoint for a training that "
-            "diverged and the post embeddings for NaN."
+            "diverged and the item embeddings for NaN."
         )
     return scores
 

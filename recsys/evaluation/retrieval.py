@@ -19,8 +19,8 @@ from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.baselines.popularity import FitPopularity, RecentPopularity
 from recsys.evaluation.baselines.similarity import last_item_embeddings, mean_history_embeddings
 from recsys.evaluation.batch_hits import batch_pools
-from recsys.evaluation.corpora import alive_posts, all_posts, posts_before
-from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, post_groups
+from recsys.evaluation.corpora import alive_items, all_items, items_before
+from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, item_groups
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
 from recsys.evaluation.ranking import CandidateSet, DotProductScorer, Ranks, Scorer, rank_targets
 from recsys.evaluation.retrieval_metrics import RetrievalMetric
@@ -44,9 +44,9 @@ class RetrievalEvaluationConfig:
 
     Attributes:
         metrics: ``hits@K``, ``ndcg@K`` and ``mrr``.
-        candidates: among which posts targets are ranked: ``batch``, ``unseen_batch`` (batches of
-            queries whose post was first engaged with after the fit period), ``all``, ``alive``.
-        alive_hours: a post is alive so long after an engagement.
+        candidates: among which items targets are ranked: ``batch``, ``unseen_batch`` (batches of
+            queries whose item was first engaged with after the fit period), ``all``, ``alive``.
+        alive_hours: an item is alive so long after an engagement.
         recent_hours: what recent popularity counts.
         baselines: untrained scorers to measure beside the model.
         batch_seed: of the shuffle that makes the batches of ``batch``.
@@ -93,7 +93,7 @@ class RetrievalProtocol:
         config: how retrieval is measured.
         dataset: the prepared data set.
         engagements: its sequences.
-        known: [V], the posts that can be recommended.
+        known: [V], the items that can be recommended.
         split: ``choose`` or ``report``.
 
     Raises:
@@ -120,7 +120,7 @@ class RetrievalProtocol:
                 "actions as engagements (sequences.actions), or prepare it with other splits."
             )
         self.period_end = last
-        self.fit_posts = posts_before(engagements, self.fit_end, len(known))
+        self.fit_items = items_before(engagements, self.fit_end, len(known))
         self.metrics = [RetrievalMetric.parse(name) for name in config.metrics]
 
     @cached_property
@@ -142,14 +142,14 @@ class RetrievalProtocol:
     def candidates(self, names: list[str] | None = None) -> dict[str, CandidateSet]:
         """The candidate sets by name; those of the configuration where none are named.
 
-        ``unseen_batch`` is left out where every post was engaged with in the fit period.
+        ``unseen_batch`` is left out where every item was engaged with in the fit period.
         """
         found = {name: self._candidates(name) for name in names or self.config.candidates}
         return {name: one for name, one in found.items() if one is not None}
 
     def groups(self) -> list[QueryGroup]:
-        """The queries measured apart: by the length of the history, by the age of the post."""
-        return [*history_groups(self.queries), *post_groups(self.queries, self.fit_posts)]
+        """The queries measured apart: by the length of the history, by the age of the item."""
+        return [*history_groups(self.queries), *item_groups(self.queries, self.fit_items)]
 
     def days(self) -> list[QueryGroup]:
         """The queries by day; none where the split lasts no longer than one."""
@@ -160,15 +160,15 @@ class RetrievalProtocol:
         if name == BATCH:
             return batch_pools(self.queries, self.num_items, self.config.batch_seed)
         if name == UNSEEN_BATCH:
-            [_, unseen] = post_groups(self.queries, self.fit_posts)
+            [_, unseen] = item_groups(self.queries, self.fit_items)
             if not unseen.chosen.any():
                 return None
             seed = self.config.batch_seed
             return batch_pools(self.queries, self.num_items, seed, group=unseen)
         if name == ALL:
-            return all_posts(self.engagements, self.queries, self.period_end, self.known)
+            return all_items(self.engagements, self.queries, self.period_end, self.known)
         hours = self.config.alive_hours
-        return alive_posts(self.events, self.queries, self.engagements, self.known, hours)
+        return alive_items(self.events, self.queries, self.engagements, self.known, hours)
 
     def rank(
         self, scorer: Scorer, candidates: dict[str, CandidateSet], place: str = "targets"
@@ -184,18 +184,18 @@ class RetrievalProtocol:
             for metric in self.metrics
         }
 
-    def baseline(self, name: str, posts: Tensor | None) -> Scorer | None:
-        """The scorer called ``name``; None for a content scorer where posts have no embeddings."""
+    def baseline(self, name: str, items: Tensor | None) -> Scorer | None:
+        """The scorer called ``name``; None for a content scorer where items have no embeddings."""
         if name == "fit_popularity":
             return FitPopularity(self.engagements, self.fit_end, self.num_items)
         if name in ("popularity", "recent_popularity"):
             recent = self.config.recent_hours * MILLISECONDS_PER_HOUR
             window = recent if name == "recent_popularity" else None
             return self.popularity(window)
-        if posts is None:
+        if items is None:
             return None
         embed = last_item_embeddings if name == "last_post" else mean_history_embeddings
-        return DotProductScorer(embed(self.engagements, self.queries, posts), posts)
+        return DotProductScorer(embed(self.engagements, self.queries, items), items)
 
     def popularity(self, window_ms: int | None) -> RecentPopularity:
         """Engagements before each query, at most ``window_ms`` before it."""
@@ -230,9 +230,9 @@ class ChooseValidation:
 
 
 def log_shares(engagements: EngagementStore, fit_end: int, num_items: int) -> Tensor:
-    """[V] logarithm of each post's share of the engagements before ``fit_end``, ms.
+    """[V] logarithm of each item's share of the engagements before ``fit_end``, ms.
 
-    One is added to every count, so that a post without any has a logarithm.
+    One is added to every count, so that an item without any has a logarithm.
     """
     fit = engagements.timestamp < fit_end
     counts = np.bincount(engagements.item[fit], minlength=num_items) + 1.0

@@ -21,7 +21,7 @@ from recsys.evaluation.retrieval import ALL, RetrievalProtocol
 from recsys.evaluation.retrieval_metrics import (
     RetrievalMetric,
     Unit,
-    effective_posts,
+    effective_items,
     measure_together,
 )
 
@@ -35,10 +35,10 @@ RECENT_POPULARITY = "recent_popularity"
 #: In an entry of ``metrics.json``: how many queries were measured.
 QUERIES = "queries"
 
-#: In the entry of a difference: its interval where posts are drawn instead of users.
-LOW_OVER_POSTS, HIGH_OVER_POSTS = "low_over_posts", "high_over_posts"
+#: In the entry of a difference: its interval where items are drawn instead of users.
+LOW_OVER_ITEMS, HIGH_OVER_ITEMS = "low_over_posts", "high_over_posts"
 
-#: λ of score + λ · ln(recent popularity + 1) is chosen by this, among all posts.
+#: λ of score + λ · ln(recent popularity + 1) is chosen by this, among all items.
 WEIGHT_METRIC = RetrievalMetric("hits", 10)
 
 
@@ -47,7 +47,7 @@ def evaluate_retrieval(
     config: EvaluateConfig,
     protocol: RetrievalProtocol,
     scorer: Scorer,
-    posts: Tensor | None,
+    items: Tensor | None,
 ) -> Metrics:
     """Rank the targets of a split with a model and with the untrained baselines.
 
@@ -56,18 +56,18 @@ def evaluate_retrieval(
         config: the split, and how intervals are made.
         protocol: queries and candidate sets of the split.
         scorer: the model's scores.
-        posts: [V, W], content embeddings for the baselines that need them.
+        items: [V, W], content embeddings for the baselines that need them.
 
     Returns:
         ``report/hits@10/all``; of some queries ``report/no_event/…``, ``report/unseen_posts/…``
         and so on, by day after the fit period ``report/day_1/…``; of a baseline
         ``report/<baseline>/…``, of some queries ``report/<baseline>/no_event/…``, and of the model
         against it ``report/<baseline>/difference/hits@10/all``, with intervals over users and over
-        posts; ``report/effective_posts/all`` says how many posts that is about.
+        items; ``report/effective_posts/all`` says how many items that is about.
     """
     split, prefix = Split(config.split), config.prefix
     candidates = protocol.candidates()
-    baselines = {name: protocol.baseline(name, posts) for name in protocol.config.baselines}
+    baselines = {name: protocol.baseline(name, items) for name in protocol.config.baselines}
     ranks = {prefix: protocol.rank(scorer, candidates, prefix)} | {
         f"{prefix}/{name}": protocol.rank(baseline, candidates, f"{prefix}/{name}")
         for name, baseline in baselines.items()
@@ -83,7 +83,7 @@ def evaluate_retrieval(
         how = protocol_of(run, split, one)
         outside = how.measure(one.share_outside)
         metrics[f"{prefix}/share_outside_corpus/{name}"] = outside.as_dict()
-        metrics[f"{prefix}/effective_posts/{name}"] = how.measure(effective_posts(one)).as_dict()
+        metrics[f"{prefix}/effective_posts/{name}"] = how.measure(effective_items(one)).as_dict()
     return metrics
 
 
@@ -187,18 +187,18 @@ def measured_ranks(
                 metrics[f"{place}/{metric}/{name}"] = _entry(interval, sentence, len(first))
         if not differences:
             continue
-        over_posts = measure_together(of_set, protocol.metrics, config.bootstrap, Unit.POST)
+        over_items = measure_together(of_set, protocol.metrics, config.bootstrap, Unit.ITEM)
         first_place, *others = ranks
         for place in others:
             minus = (
-                f"{sentence}, and of posts for low and high over posts; {_scorer(first_place)} "
+                f"{sentence}, and of items for low and high over items; {_scorer(first_place)} "
                 f"minus {_scorer(place)}"
             )
             for metric, gap in found.differences[place].items():
-                drawn = over_posts.differences[place][metric]
+                drawn = over_items.differences[place][metric]
                 metrics[f"{place}/difference/{metric}/{name}"] = _entry(gap, minus, len(first)) | {
-                    LOW_OVER_POSTS: drawn.low,
-                    HIGH_OVER_POSTS: drawn.high,
+                    LOW_OVER_ITEMS: drawn.low,
+                    HIGH_OVER_ITEMS: drawn.high,
                 }
     return metrics
 

@@ -1,4 +1,4 @@
-"""Hits@K, NDCG@K and MRR from ranks, with bootstrap intervals over users and over posts.
+"""Hits@K, NDCG@K and MRR from ranks, with bootstrap intervals over users and over items.
 
 K may exceed the number of candidates: then every target among them is a hit, and a target outside
 the corpus is still a miss.
@@ -24,13 +24,13 @@ METRIC_NAMES = ("hits", "ndcg", "mrr")
 class Unit(StrEnum):
     """What the bootstrap draws: all queries of a user, or all queries with the same target.
 
-    An interval over users says what other users would have given on these posts. Where few posts
-    are most targets, as on a front page, it says nothing of other days, which have other posts;
-    the interval over posts does.
+    An interval over users says what other users would have given on these items. Where few items
+    are most targets, as on a front page, it says nothing of other days, which have other items;
+    the interval over items does.
     """
 
     USER = "user"
-    POST = "target"
+    ITEM = "target"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RetrievalMetric:
         try:
             return cls(name, int(k) if k else None)
         except ValueError as error:
-            raise ConfigError(f"{text} is no metric: {k} is no number of posts.") from error
+            raise ConfigError(f"{text} is no metric: {k} is no number of items.") from error
 
     def __str__(self) -> str:
         return self.name if self.k is None else f"{self.name}@{self.k}"
@@ -152,9 +152,9 @@ def measure_together(
     )
 
 
-def effective_posts(ranks: Ranks) -> float:
+def effective_items(ranks: Ranks) -> float:
     """Number of equally frequent targets of the same concentration, ``(Σ n)² / Σ n²`` over the
-    posts' numbers n of queries; NaN without queries.
+    items' numbers n of queries; NaN without queries.
     """
     count = np.unique(ranks.target, return_counts=True)[1].astype(np.float64)
     return float(count.sum() ** 2 / (count**2).sum()) if len(count) else np.nan

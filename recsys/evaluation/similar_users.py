@@ -24,10 +24,10 @@ from recsys.evaluation.ranking import MOST_QUERIES
 def similar_user_stand_ins(
     engagements: EngagementStore,
     queries: EvaluationQueries,
-    posts: Tensor,
+    items: Tensor,
     config: StandInConfig,
 ) -> StandInHistories:
-    """The posts most engaged with by the users most similar to the query's user.
+    """The items most engaged with by the users most similar to the query's user.
 
     Users are compared by the cosine of the mean content embeddings of their histories. A
     neighbour's history is that of the last refresh before the query, the query's own is that of
@@ -38,7 +38,7 @@ def similar_user_stand_ins(
     Args:
         engagements: the store.
         queries: Q queries.
-        posts: [V, W], L2-normalised.
+        items: [V, W], L2-normalised.
         config: who gets how many, from how many neighbours.
     """
     events = queries.history_events
@@ -50,12 +50,12 @@ def similar_user_stand_ins(
         users = _candidates(engagements, int(period * refresh), config.neighbour_events)
         if not len(users):
             continue
-        index = faiss.IndexFlatIP(posts.shape[1])
-        index.add(mean_history_embeddings(engagements, users, posts).numpy())
+        index = faiss.IndexFlatIP(items.shape[1])
+        index.add(mean_history_embeddings(engagements, users, items).numpy())
         asking = needy[periods == period]
         for first in range(0, len(asking), MOST_QUERIES):
             some = asking[first : first + MOST_QUERIES]
-            own = mean_history_embeddings(engagements, queries.only(some), posts).numpy()
+            own = mean_history_embeddings(engagements, queries.only(some), items).numpy()
             _, place = index.search(own, min(config.neighbours, len(users)))  # [n, neighbours]
             neighbour = users.user[place]
             top = _newest_of(engagements, neighbour, queries.time[some], config)
@@ -78,7 +78,7 @@ def _newest_of(
     time: NDArray[np.int64],
     config: StandInConfig,
 ) -> NDArray[np.int64]:
-    """Posts most engaged with by the neighbours [n, k] of n queries before their time; [n, M]."""
+    """Items most engaged with by the neighbours [n, k] of n queries before their time; [n, M]."""
     num_queries, count = neighbour.shape
     user = neighbour.reshape(-1)
     end = engagements.ends_before(user, np.repeat(time, count))

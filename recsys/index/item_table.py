@@ -1,4 +1,4 @@
-"""What is known of posts besides their embeddings: titles, and when the log saw them."""
+"""What is known of items besides their embeddings: titles, and when the log saw them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from recsys.index.usable_items import FIRST_SEEN, LAST_SEEN, OPTIONAL_COLUMNS, P
 _USERS_PER_STEP = 20_000
 
 
-def describe_posts(
+def describe_items(
     ids: pl.Series, dataset: PreparedDataset | None, as_of: int | None, file: str | None
 ) -> pl.DataFrame:
-    """``post_id``, ``title``, ``first_seen`` and ``last_seen`` of posts, null where unknown.
+    """``post_id``, ``title``, ``first_seen`` and ``last_seen`` of items, null where unknown.
 
     Args:
         ids: raw ids.
@@ -33,14 +33,14 @@ def describe_posts(
             says goes before what the data set says.
 
     Raises:
-        DataError: a file cannot be read, or names a post twice.
+        DataError: a file cannot be read, or names an item twice.
     """
     # as narrow as a file may hold them, so that rows of several tables can be put together
     table = pl.DataFrame({POST_ID: ids.cast(pl.Int64) if ids.dtype.is_integer() else ids})
     if file is not None:
-        table = _join(table, read_post_file(file))
+        table = _join(table, read_item_file(file))
     if dataset is not None:
-        table = _join(table, _posts_of_log(dataset, as_of))
+        table = _join(table, _items_of_log(dataset, as_of))
     missing = [
         pl.lit(None, dtype).alias(name)
         for name, dtype in OPTIONAL_COLUMNS.items()
@@ -49,11 +49,11 @@ def describe_posts(
     return table.with_columns(missing).select(POST_ID, *OPTIONAL_COLUMNS)
 
 
-def read_post_file(path: str) -> pl.DataFrame:
+def read_item_file(path: str) -> pl.DataFrame:
     """``post_id`` and those of title, first_seen and last_seen that a file has.
 
     Raises:
-        DataError: the file cannot be read, lacks ``item_id``, names a post twice, or has times in
+        DataError: the file cannot be read, lacks ``item_id``, names an item twice, or has times in
             another unit than milliseconds.
     """
     tables = []
@@ -67,9 +67,9 @@ def read_post_file(path: str) -> pl.DataFrame:
     repeated = table[POST_ID].is_duplicated()
     if repeated.any():
         raise DataError(
-            f"Posts that {path} names more than once: "
+            f"Items that {path} names more than once: "
             f"{table[POST_ID].filter(repeated).n_unique()}, "
-            f"{table[POST_ID].filter(repeated)[0]} among them; keep one row per post."
+            f"{table[POST_ID].filter(repeated)[0]} among them; keep one row per item."
         )
     return table
 
@@ -93,22 +93,22 @@ def last_seen(dataset: PreparedDataset, as_of: int | None = None) -> NDArray[np.
     return newest
 
 
-def _posts_of_log(dataset: PreparedDataset, as_of: int | None) -> pl.DataFrame:
+def _items_of_log(dataset: PreparedDataset, as_of: int | None) -> pl.DataFrame:
     table = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet").table
     newest = pl.Series(last_seen(dataset, as_of))
-    posts = table.select(
+    items = table.select(
         pl.col(RAW).alias(POST_ID),
         INDEX,
         pl.col(FIRST_SEEN),
         newest.gather(table[INDEX]).alias(LAST_SEEN),
     ).with_columns(pl.when(pl.col(LAST_SEEN) >= 0).then(LAST_SEEN).alias(LAST_SEEN))
     if TITLE in dataset.item_text.columns:
-        posts = posts.join(dataset.item_text.select(INDEX, TITLE), on=INDEX, how="left")
-    return posts.drop(INDEX)
+        items = items.join(dataset.item_text.select(INDEX, TITLE), on=INDEX, how="left")
+    return items.drop(INDEX)
 
 
 def _join(table: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """``table`` with what ``known`` says of its posts where it says nothing itself."""
+    """``table`` with what ``known`` says of its items where it says nothing itself."""
     ids = cast_column(known[POST_ID], table.schema[POST_ID])
     known = known.with_columns(ids).drop_nulls(POST_ID)
     joined = table.join(known, on=POST_ID, how="left", maintain_order="left", suffix="_known")
@@ -119,7 +119,7 @@ def _join(table: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def _check_times(file: Path, table: pl.DataFrame) -> None:
-    """Refuse seconds: posts of 1970 would all be too old."""
+    """Refuse seconds: items of 1970 would all be too old."""
     for name in (FIRST_SEEN, LAST_SEEN):
         times = table[name] if name in table.columns else pl.Series(name, [], pl.Int64)
         wrong = times.filter(~times.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1))

@@ -1,4 +1,4 @@
-"""Building an index of posts, adding new ones, and removing expired ones, in its folder."""
+"""Building an index of items, adding new ones, and removing expired ones, in its folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from recsys.data.contract.moments import parse_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index, save_index
-from recsys.index.faiss.item_index import Added, PostIndex, Removed
+from recsys.index.faiss.item_index import Added, ItemIndex, Removed
 from recsys.index.faiss.kinds import IndexConfig
-from recsys.index.item_table import describe_posts, read_post_file
+from recsys.index.item_table import describe_items, read_item_file
 from recsys.index.usable_items import FIRST_SEEN, LAST_SEEN, POST_ID, REASON
 
 #: Rows that the last build or addition left out, with their reasons, in the index's folder.
@@ -30,18 +30,18 @@ TOO_OLD = "last seen longer than max_age_hours before as_of"
 
 @dataclass(frozen=True)
 class IndexBuildConfig:
-    """What index to build of which posts.
+    """What index to build of which items.
 
     Attributes:
-        embeddings: post embeddings: .npz, Parquet, or the folder a post tower wrote.
+        embeddings: item embeddings: .npz, Parquet, or the folder a post tower wrote.
         out: the index's folder; an index that is there is replaced in one step.
-        dataset: a prepared data set, whose log says when posts were first and last seen, and
+        dataset: a prepared data set, whose log says when items were first and last seen, and
             whose item texts give titles.
         posts: Parquet or CSV with ``item_id`` and any of ``title``, ``first_seen`` and
             ``last_seen`` (ms), which goes before what the data set says.
-        as_of: ISO 8601 (UTC) or ms: posts first seen later are left out, and later events not
+        as_of: ISO 8601 (UTC) or ms: items first seen later are left out, and later events not
             looked at; None takes everything.
-        max_age_hours: leave out posts last seen longer than this before ``as_of``.
+        max_age_hours: leave out items last seen longer than this before ``as_of``.
         index: kind and sizes.
     """
 
@@ -56,7 +56,7 @@ class IndexBuildConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be answered."""
         if self.as_of is not None and self.dataset is None and self.posts is None:
-            raise ConfigError("as_of= needs dataset= or posts=, which say when posts were seen.")
+            raise ConfigError("as_of= needs dataset= or posts=, which say when items were seen.")
         if self.max_age_hours is not None and (self.as_of is None or self.max_age_hours <= 0):
             raise ConfigError(
                 f"max_age_hours={self.max_age_hours:g} is counted back from as_of=: give both, and "
@@ -66,11 +66,11 @@ class IndexBuildConfig:
 
 @dataclass(frozen=True)
 class IndexAddConfig:
-    """Which posts to add to an index.
+    """Which items to add to an index.
 
     Attributes:
         index: the index's folder.
-        embeddings: of the new posts, as for building.
+        embeddings: of the new items, as for building.
         dataset: as for building.
         posts: as for building.
         same_model: the embeddings were made by the model of the index though their file is
@@ -86,12 +86,12 @@ class IndexAddConfig:
 
 @dataclass(frozen=True)
 class IndexRemoveConfig:
-    """Which posts to take out of an index; give one of the two.
+    """Which items to take out of an index; give one of the two.
 
     Attributes:
         index: the index's folder.
-        posts: Parquet or CSV with ``item_id`` of the posts.
-        last_seen_before: ISO 8601 (UTC) or ms: all posts last seen before it.
+        posts: Parquet or CSV with ``item_id`` of the items.
+        last_seen_before: ISO 8601 (UTC) or ms: all items last seen before it.
     """
 
     index: str = MISSING
@@ -102,7 +102,7 @@ class IndexRemoveConfig:
         """Refuse none and both."""
         if (self.posts is None) == (self.last_seen_before is None):
             raise ConfigError(
-                "Give either posts=…, a file of the posts to remove, or last_seen_before=…."
+                "Give either posts=…, a file of the items to remove, or last_seen_before=…."
             )
 
 
@@ -115,7 +115,7 @@ class IndexChange:
         change: what was added or removed.
     """
 
-    index: PostIndex
+    index: ItemIndex
     change: Added | Removed
 
 
@@ -123,8 +123,8 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
     """Build an index and write its folder.
 
     Raises:
-        DataError: no post can be used, or a file cannot be read.
-        ConfigError: ``out`` is a file, or the kind cannot hold so few posts or their width.
+        DataError: no item can be used, or a file cannot be read.
+        ConfigError: ``out`` is a file, or the kind cannot hold so few items or their width.
     """
     folder = Path(config.out)
     if folder.exists() and not folder.is_dir():
@@ -132,10 +132,10 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
     dataset = None if config.dataset is None else PreparedDataset.open(config.dataset)
     as_of = None if config.as_of is None else parse_moment("as_of", config.as_of)
     ids, embedding = read_embeddings(embeddings_file(config.embeddings))
-    table = describe_posts(ids, dataset, as_of, config.posts)
+    table = describe_items(ids, dataset, as_of, config.posts)
     reasons = _out_of_time(table, as_of, config.max_age_hours)
     kept = reasons.is_null()
-    index, added = PostIndex.build(
+    index, added = ItemIndex.build(
         table.filter(kept),
         embedding[kept.to_numpy()],
         embeddings_model(config.embeddings),
@@ -148,8 +148,8 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
     return IndexChange(index, added)
 
 
-def add_posts(config: IndexAddConfig) -> IndexChange:
-    """Add posts to an index, replacing those that are there, and save it.
+def add_items(config: IndexAddConfig) -> IndexChange:
+    """Add items to an index, replacing those that are there, and save it.
 
     Raises:
         ArtifactError: there is no index, or its model is another one.
@@ -162,23 +162,23 @@ def add_posts(config: IndexAddConfig) -> IndexChange:
         if not config.same_model:
             index.check_model(embeddings_model(config.embeddings), config.embeddings)
         ids, embedding = read_embeddings(embeddings_file(config.embeddings))
-        added = index.add(describe_posts(ids, dataset, None, config.posts), embedding)
+        added = index.add(describe_items(ids, dataset, None, config.posts), embedding)
         _save(index, folder, added.rejected)
     return IndexChange(index, added)
 
 
-def remove_posts(config: IndexRemoveConfig) -> IndexChange:
-    """Take posts out of an index and save it.
+def remove_items(config: IndexRemoveConfig) -> IndexChange:
+    """Take items out of an index and save it.
 
     Raises:
         ArtifactError: there is no index.
-        DataError: the file of posts cannot be read, or its ids are of another type.
+        DataError: the file of items cannot be read, or its ids are of another type.
     """
     folder = Path(config.index)
     with locked_folder(folder):
         index = load_index(folder)
         if config.posts is not None:
-            ids = read_post_file(config.posts)[POST_ID]
+            ids = read_item_file(config.posts)[POST_ID]
         else:
             assert config.last_seen_before is not None
             moment = parse_moment("last_seen_before", config.last_seen_before)
@@ -189,7 +189,7 @@ def remove_posts(config: IndexRemoveConfig) -> IndexChange:
 
 
 def _out_of_time(table: pl.DataFrame, as_of: int | None, max_age_hours: float | None) -> pl.Series:
-    """Why a post is left out for its times; null for those that are kept."""
+    """Why an item is left out for its times; null for those that are kept."""
     reason = pl.lit(None, pl.String())
     if max_age_hours is not None and as_of is not None:
         oldest = as_of - round(max_age_hours * MILLISECONDS_PER_HOUR)
@@ -200,7 +200,7 @@ def _out_of_time(table: pl.DataFrame, as_of: int | None, max_age_hours: float | 
     return table.with_columns(reason.alias(REASON))[REASON]
 
 
-def _save(index: PostIndex, folder: Path, rejected: pl.DataFrame) -> None:
+def _save(index: ItemIndex, folder: Path, rejected: pl.DataFrame) -> None:
     save_index(index, folder)
     if len(rejected):
         rejected.write_parquet(folder / REJECTED_FILE)

@@ -1,4 +1,4 @@
-"""Posts on their way into an index: which of them can be used, and why the others cannot."""
+"""Items on their way into an index: which of them can be used, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIRST_SEEN = "first_seen"  # ms
 LAST_SEEN = "last_seen"  # ms
 REASON = "reason"
 
-#: Columns that describe a post; only the id is needed.
+#: Columns that describe an item; only the id is needed.
 OPTIONAL_COLUMNS: dict[str, pl.DataType] = {
     TITLE: pl.String(),
     FIRST_SEEN: pl.Int64(),
@@ -30,8 +30,8 @@ DUPLICATE = "given before"
 
 
 @dataclass(frozen=True, eq=False)
-class UsablePosts:
-    """Posts with an embedding that has a direction, each id once.
+class UsableItems:
+    """Items with an embedding that has a direction, each id once.
 
     Attributes:
         table: ``post_id``, ``title``, ``first_seen``, ``last_seen``.
@@ -44,24 +44,24 @@ class UsablePosts:
     rejected: pl.DataFrame
 
     @classmethod
-    def of(cls, posts: pl.DataFrame, embedding: ArrayLike) -> Self:
+    def of(cls, items: pl.DataFrame, embedding: ArrayLike) -> Self:
         """Sort out what cannot be used; of an id that comes twice the first
         such row is taken, as in training.
 
         Args:
-            posts: ``post_id`` (int64 or string) and any of ``OPTIONAL_COLUMNS``.
-            embedding: [P, W], a row per post.
+            items: ``post_id`` (int64 or string) and any of ``OPTIONAL_COLUMNS``.
+            embedding: [P, W], a row per item.
 
         Raises:
             DataError: a column is missing or of another type, or there is not one embedding per
-                post.
+                item.
         """
-        table = _table(posts)
+        table = _table(items)
         rows = np.asarray(embedding, dtype=np.float32)
         if rows.ndim != 2 or len(rows) != len(table):
             raise DataError(
-                f"There are {len(table)} posts and embeddings of shape {rows.shape}; expected one "
-                "row of numbers per post."
+                f"There are {len(table)} items and embeddings of shape {rows.shape}; expected one "
+                "row of numbers per item."
             )
         norm = np.linalg.norm(rows.astype(np.float64), axis=1)
         bad = pl.Series(np.select([~np.isfinite(norm), norm == 0], [NOT_FINITE, ZERO_NORM], ""))
@@ -82,23 +82,23 @@ def _first_of_each(ids: pl.Series, usable: pl.Series) -> pl.Series:
     return pl.DataFrame({"id": ids, "usable": usable}).select(first & pl.col("usable")).to_series()
 
 
-def _table(posts: pl.DataFrame) -> pl.DataFrame:
-    if POST_ID not in posts.columns:
+def _table(items: pl.DataFrame) -> pl.DataFrame:
+    if POST_ID not in items.columns:
         raise DataError(
-            f"The posts have no column {POST_ID} (they have {', '.join(posts.columns)}); name the "
+            f"The items have no column {POST_ID} (they have {', '.join(items.columns)}); name the "
             "column of raw ids so."
         )
-    ids = posts[POST_ID]
+    ids = items[POST_ID]
     if ids.dtype != pl.String and not ids.dtype.is_integer():
         raise DataError(
-            f"Column {POST_ID} of the posts is of type {ids.dtype}; ids are whole numbers or text."
+            f"Column {POST_ID} of the items is of type {ids.dtype}; ids are whole numbers or text."
         )
     if ids.null_count():
-        raise DataError(f"Column {POST_ID} of the posts has {ids.null_count()} empty rows.")
+        raise DataError(f"Column {POST_ID} of the items has {ids.null_count()} empty rows.")
     columns = [ids if ids.dtype == pl.String else ids.cast(pl.Int64)]
     for name, dtype in OPTIONAL_COLUMNS.items():
-        if name in posts.columns:
-            columns.append(posts[name].cast(dtype))
+        if name in items.columns:
+            columns.append(items[name].cast(dtype))
         else:
-            columns.append(pl.repeat(None, len(posts), dtype=dtype, eager=True).alias(name))
+            columns.append(pl.repeat(None, len(items), dtype=dtype, eager=True).alias(name))
     return pl.DataFrame(columns)

@@ -88,7 +88,7 @@ def _data(material: RetrievalMaterial) -> Section:
         "users": f"{counts['users']:,}",
         "items": f"{manifest.vocabulary_sizes['item'] - 1:,}",
         "engagements are": ", ".join(sequences.actions) or "every positive explicit action",
-        "a user's further engagements with a post": "count" if sequences.repeats else "left out",
+        "a user's further engagements with an item": "count" if sequences.repeats else "left out",
     }
     if sequences.has_times:
         facts |= {

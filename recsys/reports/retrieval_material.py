@@ -66,7 +66,7 @@ class RetrievalMaterial:
         return headline(self.metrics, self.prefix, self.trained_on.vocabulary_sizes["item"] - 1)
 
 
-def headline(metrics: Metrics, prefix: str, num_posts: int) -> dict[str, str]:
+def headline(metrics: Metrics, prefix: str, num_items: int) -> dict[str, str]:
     """A metric of each candidate set, by what is measured on how many queries.
 
     A metric at K among K candidates or fewer says nothing of the model; it is left out. Metrics
@@ -75,13 +75,13 @@ def headline(metrics: Metrics, prefix: str, num_posts: int) -> dict[str, str]:
     Args:
         metrics: of the run.
         prefix: of the split.
-        num_posts: of the data set, the most candidates there can be.
+        num_items: of the data set, the most candidates there can be.
     """
     found = {}
     for candidates in candidate_names(metrics, prefix):
         name = group_metric(metrics, prefix, candidates)
         measured = metrics[f"{prefix}/{name}/{candidates}"]
-        queries, most = measured.get(QUERIES), num_posts
+        queries, most = measured.get(QUERIES), num_items
         if queries is not None and candidates in (BATCH, UNSEEN_BATCH):
             # fewer queries than a batch are one smaller batch: no more candidates than queries
             most = min(most, queries)

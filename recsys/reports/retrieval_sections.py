@@ -59,11 +59,11 @@ def differences(material: RetrievalMaterial) -> Iterator[Section]:
         rows = difference_rows(material.metrics, material.prefix, candidates)
         if len(rows) == 1:
             continue
-        posts = material.metrics.get(f"{material.prefix}/effective_posts/{candidates}")
+        items = material.metrics.get(f"{material.prefix}/effective_posts/{candidates}")
         spread = (
-            f" The targets are as concentrated as those of {posts['value']:.0f} equally frequent "
-            "posts: on other days there are others, so read the interval over posts."
-            if posts
+            f" The targets are as concentrated as those of {items['value']:.0f} equally frequent "
+            "items: on other days there are others, so read the interval over items."
+            if items
             else ""
         )
         yield Section(
@@ -86,7 +86,7 @@ def groups(material: RetrievalMaterial) -> Iterator[Section]:
                 f"Groups of queries, candidates {candidates}",
                 note=(
                     f"{metric}, with half the interval's width; in brackets the number of queries. "
-                    "Posts are seen if anyone engaged with them before the end of the fit period."
+                    "Items are seen if anyone engaged with them before the end of the fit period."
                 ),
                 rows=rows,
             )

@@ -14,8 +14,8 @@ from recsys.evaluation.groups import GROUPS
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.retrieval import BASELINES, CANDIDATES
 from recsys.evaluation.retrieval_evaluation import (
-    HIGH_OVER_POSTS,
-    LOW_OVER_POSTS,
+    HIGH_OVER_ITEMS,
+    LOW_OVER_ITEMS,
     QUERIES,
     RECENT_POPULARITY,
     WITH_POPULARITY,
@@ -28,7 +28,7 @@ MODEL = "model"
 #: Who is measured, by the name in metrics; the model has none.
 SCORERS = ("", *BASELINES, WITH_POPULARITY)
 
-OVER_POSTS = LOW_OVER_POSTS, HIGH_OVER_POSTS
+OVER_ITEMS = LOW_OVER_ITEMS, HIGH_OVER_ITEMS
 
 #: The metric of the table by groups, or else the first that was measured.
 GROUP_METRIC = "hits@10"
@@ -53,9 +53,9 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
 
 
 def _differences_title(metrics: Metrics, prefix: str, candidates: str) -> str:
-    posts = metrics.get(f"{prefix}/effective_posts/{candidates}", {}).get("value")
+    items = metrics.get(f"{prefix}/effective_posts/{candidates}", {}).get("value")
     return f"differences, {candidates}" + (
-        "" if posts is None else f": {posts:.0f} effective posts"
+        "" if items is None else f": {items:.0f} effective items"
     )
 
 
@@ -93,13 +93,13 @@ def difference_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list
     popularity alone, with both intervals.
     """
     metric = group_metric(metrics, prefix, candidates)
-    rows = [["difference", metric, "95 % over users", "95 % over posts"]]
+    rows = [["difference", metric, "95 % over users", "95 % over items"]]
     pairs = [(MODEL, scorer, scorer) for scorer in BASELINES]
     pairs.append((WITH_POPULARITY, RECENT_POPULARITY, f"{WITH_POPULARITY}/{RECENT_POPULARITY}"))
     for first, second, place in pairs:
         found = entry(metrics, prefix, place, "difference", metric, candidates)
         if found:
-            intervals = _interval(found, "low", "high"), _interval(found, *OVER_POSTS)
+            intervals = _interval(found, "low", "high"), _interval(found, *OVER_ITEMS)
             rows.append([f"{first} - {second}", _signed(found["value"]), *intervals])
     return rows
 

@@ -1,4 +1,4 @@
-"""Recommending posts to users: embed, search, and leave out what a user has seen.
+"""Recommending items to users: embed, search, and leave out what a user has seen.
 
 Legend: B users of a step, W width of an embedding.
 """
@@ -17,7 +17,7 @@ from recsys.data.contract.files import cast_column
 from recsys.data.contract.schema import Column, TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX, Vocabulary
-from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.search import NONE, Found
 from recsys.index.usable_items import POST_ID, TITLE
 
@@ -36,13 +36,13 @@ _UNKNOWN_SHOWN = 5
 
 @dataclass(frozen=True)
 class RecommendRules:
-    """Which posts users get.
+    """Which items users get.
 
     Attributes:
         as_of: ms; histories and what users have seen end strictly before it.
-        k: posts per user, at most.
+        k: items per user, at most.
         min_score: lowest cosine (NxtPost §6.3); None for any.
-        seen_after: ms; posts last seen before it are too old; None for any age.
+        seen_after: ms; items last seen before it are too old; None for any age.
         strict: refuse users that are not in the log; otherwise they get what a user without
             history gets, and ``basis`` says so.
     """
@@ -56,14 +56,14 @@ class RecommendRules:
     def __post_init__(self) -> None:
         """Refuse what no search can do."""
         if self.k < 1:
-            raise ConfigError(f"k={self.k} posts per user; ask for at least 1.")
+            raise ConfigError(f"k={self.k} items per user; ask for at least 1.")
 
 
 class Recommender:
-    """Finds posts for the users of a data set.
+    """Finds items for the users of a data set.
 
     Args:
-        index: of posts.
+        index: of items.
         dataset: whose log says who has seen what.
         embed: users to embeddings, made by the model that ``index`` is for.
 
@@ -71,7 +71,7 @@ class Recommender:
         DataError: the index is of another log.
     """
 
-    def __init__(self, index: PostIndex, dataset: PreparedDataset, embed: Embedder) -> None:
+    def __init__(self, index: ItemIndex, dataset: PreparedDataset, embed: Embedder) -> None:
         self._index = index
         self._timelines = dataset.timelines
         self._embed = embed
@@ -87,12 +87,12 @@ class Recommender:
 
         Args:
             users: raw ids.
-            rules: which posts they get.
+            rules: which items they get.
             batch_users: users per frame.
 
         Yields:
             ``user_id`` (as given), ``rank``, ``post_id``, ``score``, ``title`` and ``basis``,
-            users in the order given, each user's best post first. A user for whom no post is left,
+            users in the order given, each user's best item first. A user for whom no item is left,
             or of whom the tower knows nothing at all (its embedding is 0), has no row.
 
         Raises:
@@ -135,7 +135,7 @@ class Recommender:
         return self._frame(users.filter(pl.Series(there)), basis[there], found)
 
     def _seen(self, indices: NDArray[np.int64], as_of: int) -> list[NDArray[np.int64]]:
-        """Per user the slots of posts shown to the user or engaged with, before ``as_of``."""
+        """Per user the slots of items shown to the user or engaged with, before ``as_of``."""
         before = np.full(len(indices), as_of)
         seen = [
             self._timelines.histories(indices, before, kind, np.iinfo(np.int64).max)
@@ -153,14 +153,14 @@ class Recommender:
 
     def _frame(self, users: pl.Series, basis: NDArray[np.str_], found: Found) -> pl.DataFrame:
         rows, columns = np.nonzero(found.slot != NONE)
-        posts = self._index.at(found.slot[rows, columns])
+        items = self._index.at(found.slot[rows, columns])
         return pl.DataFrame(
             [
                 users[rows].alias(Column.USER),
                 pl.Series(RANK, columns + 1, pl.Int32()),
-                posts[POST_ID],
+                items[POST_ID],
                 pl.Series(SCORE, found.score[rows, columns], pl.Float32()),
-                posts[TITLE],
+                items[TITLE],
                 pl.Series(BASIS, basis[rows], pl.String()),
             ]
         )
@@ -169,23 +169,23 @@ class Recommender:
 class _SlotsOfItems:
     """From the item indices of a data set to the slots of an index.
 
-    Under hashed ids several posts share an item index, and a user may have seen any of them.
+    Under hashed ids several items share an item index, and a user may have seen any of them.
     """
 
-    def __init__(self, index: PostIndex, items: Vocabulary) -> None:
-        ids, expected = index.posts.schema[POST_ID], items.table.schema[RAW]
+    def __init__(self, index: ItemIndex, items: Vocabulary) -> None:
+        ids, expected = index.items.schema[POST_ID], items.table.schema[RAW]
         if (ids == pl.String) != (expected == pl.String):
             raise DataError(
-                f"The index names posts by {ids} ids, the data set by {expected}: it is of another "
-                "log; build an index of this data set's posts with `recsys index build`."
+                f"The index names items by {ids} ids, the data set by {expected}: it is of another "
+                "log; build an index of this data set's items with `recsys index build`."
             )
-        item = items.indices(index.posts[POST_ID]).to_numpy()
+        item = items.indices(index.items[POST_ID]).to_numpy()
         order = np.argsort(item, kind="stable")
         self._items = item[order]
-        self._slots = index.posts["slot"].to_numpy()[order]
+        self._slots = index.items["slot"].to_numpy()[order]
 
     def of(self, items: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Slots of the posts with these item indices; the unknown item 0 is no post."""
+        """Slots of the items with these item indices; the unknown item 0 is no item."""
         known = items[items != UNKNOWN_INDEX]
         first = np.searchsorted(self._items, known, side="left")
         last = np.searchsorted(self._items, known, side="right")

@@ -19,7 +19,7 @@ from recsys.artifacts.sequence_tower import (
 )
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.content.item_embeddings import PostEmbeddings
+from recsys.data.content.item_embeddings import ItemEmbeddings
 from recsys.data.contract.files import data_files, read_chunks
 from recsys.data.contract.moments import as_of_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
@@ -34,21 +34,21 @@ from recsys.serving.user_embedding import UserEmbedder
 
 @dataclass(frozen=True)
 class RecommendConfig:
-    """Who gets posts of which index.
+    """Who gets items of which index.
 
     Attributes:
         artifact: the folder that `recsys export` wrote.
-        index: the folder of an index of posts.
+        index: the folder of an index of items.
         user: raw user ids; give this or ``users``.
         users: Parquet or CSV with ``user_id``.
         out: Parquet file to write.
         dataset: the prepared data set; None takes the one the model was trained on.
-        embeddings: embeddings of the posts in the users' histories; None takes those of the
+        embeddings: embeddings of the items in the users' histories; None takes those of the
             training.
         as_of: ISO 8601 (UTC) or ms; None takes the end of the data set's last split.
-        k: posts per user, at most.
+        k: items per user, at most.
         min_score: lowest cosine.
-        max_age_hours: leave out posts last seen longer than this before ``as_of``.
+        max_age_hours: leave out items last seen longer than this before ``as_of``.
         strict: refuse users who are not in the log.
         precision: of the user tower: ``float`` or ``int8``.
         batch_users: users per step.
@@ -89,17 +89,17 @@ class RecommendReport:
 
     Attributes:
         users: users asked for.
-        without_posts: of them those for whom no post is left.
+        without_items: of them those for whom no item is left.
         as_of: ms.
     """
 
     users: int
-    without_posts: int
+    without_items: int
     as_of: int
 
 
 def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
-    """Recommend posts; the rows come back where no ``out`` is given, and none where one is.
+    """Recommend items; the rows come back where no ``out`` is given, and none where one is.
 
     Raises:
         RecsysError: artifact, index, data set or users cannot be used together.
@@ -138,7 +138,7 @@ def user_embedder(
     Args:
         artifact: the exported tower.
         dataset: the prepared data set.
-        embeddings: of the posts in the histories; None takes those of the training.
+        embeddings: of the items in the histories; None takes those of the training.
 
     Raises:
         ArtifactError: surfaces or user features are other ones than in training, or its
@@ -151,13 +151,13 @@ def user_embedder(
     path = embeddings or manifest.post_embeddings["path"]
     if embeddings is None and not Path(path).exists():
         raise ArtifactError(
-            f"{artifact.folder} was trained with the post embeddings {path}, which are not there; "
+            f"{artifact.folder} was trained with the item embeddings {path}, which are not there; "
             "if they were moved, say where they lie now: embeddings=<their file or folder>."
         )
-    posts = PostEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
-    engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), posts.known)
+    items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
+    engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), items.known)
     reader = SequenceReader(dataset, engagements, manifest.max_length)
-    return UserEmbedder(artifact.embed, reader, posts.matrix)
+    return UserEmbedder(artifact.embed, reader, items.matrix)
 
 
 def read_users(config: RecommendConfig) -> pl.Series:

@@ -17,13 +17,13 @@ class UserEmbedder:
     Args:
         embed: the tower: ``SequenceTowerArtifact.embed``, or a trained model's.
         reader: of the histories; it cuts them strictly before the moment.
-        posts: [V, W] float32 embedding of every item index, zeros where there is none.
+        items: [V, W] float32 embedding of every item index, zeros where there is none.
     """
 
-    def __init__(self, embed: Embed, reader: SequenceReader, posts: NDArray[np.float32]) -> None:
+    def __init__(self, embed: Embed, reader: SequenceReader, items: NDArray[np.float32]) -> None:
         self._embed = embed
         self._reader = reader
-        self._posts = torch.from_numpy(posts)
+        self._items = torch.from_numpy(items)
 
     def __call__(
         self, users: NDArray[np.int64], moment: int
@@ -39,7 +39,7 @@ class UserEmbedder:
         """
         batch = self._reader.before(users, moment)
         with torch.no_grad():
-            embedding = self._embed(batch, self._posts[batch.item]).numpy()
+            embedding = self._embed(batch, self._items[batch.item]).numpy()
         bad = ~np.isfinite(embedding).all(axis=1)
         if bad.any():
             raise ArtifactError(

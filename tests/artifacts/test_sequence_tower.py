@@ -70,7 +70,7 @@ def tower(name: str = "default") -> SequenceTower:
 
 
 def examples(lengths: list[int], seed: int = 0) -> tuple[SequenceBatch, Tensor]:
-    """Histories of random posts, and the posts' embeddings."""
+    """Histories of random items, and the items' embeddings."""
     generator = torch.Generator().manual_seed(seed)
     events, users = sum(lengths), len(lengths)
 
@@ -93,8 +93,8 @@ def examples(lengths: list[int], seed: int = 0) -> tuple[SequenceBatch, Tensor]:
         user_dense=torch.randn(users, 1, generator=generator),
         query_id=torch.arange(users),
     )
-    posts = torch.randn(events, WIDTH, generator=generator)
-    return batch, torch.nn.functional.normalize(posts, dim=1)
+    items = torch.randn(events, WIDTH, generator=generator)
+    return batch, torch.nn.functional.normalize(items, dim=1)
 
 
 def exported(folder: Path, name: str = "default", **changes: object) -> SequenceTowerManifest:
@@ -113,10 +113,10 @@ def exported(folder: Path, name: str = "default", **changes: object) -> Sequence
     return export_sequence_tower(tower(name), DATASET, folder, SequenceExport(**settings))
 
 
-def embed(module: torch.nn.Module, batch: SequenceBatch, posts: Tensor) -> Tensor:
+def embed(module: torch.nn.Module, batch: SequenceBatch, items: Tensor) -> Tensor:
     with torch.inference_mode():
         return module(
-            posts,
+            items,
             batch.action_type,
             batch.surface,
             batch.timestamp,
@@ -166,9 +166,9 @@ def test_the_int8_weights_take_about_a_quarter_of_the_bytes(tmp_path: Path) -> N
 
 def test_a_process_with_torch_alone_embeds_the_same(tmp_path: Path) -> None:
     exported(tmp_path / "artifact")
-    batch, posts = examples([5, 0, 12, 30], seed=2)
+    batch, items = examples([5, 0, 12, 30], seed=2)
     arguments = (
-        posts,
+        items,
         batch.action_type,
         batch.surface,
         batch.timestamp,
@@ -190,7 +190,7 @@ def test_a_process_with_torch_alone_embeds_the_same(tmp_path: Path) -> None:
     # -I: not even the checkout is on the path
     subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True)
     for precision, name in TOWER_FILES.items():
-        here = load_sequence_tower(tmp_path / "artifact", precision).embed(batch, posts)
+        here = load_sequence_tower(tmp_path / "artifact", precision).embed(batch, items)
         torch.testing.assert_close(torch.load(tmp_path / name).detach(), here)
 
 

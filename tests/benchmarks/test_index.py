@@ -13,14 +13,14 @@ from recsys.index.faiss.kinds import IndexKind
 
 def test_figures_of_a_small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RECSYS_DATA_DIR", raising=False)
-    config = Config(posts=2_000, width=16, clusters=20, users=50, repeats=1)
+    config = Config(items=2_000, width=16, clusters=20, users=50, repeats=1)
     result = run(config)
     figures = result["simulated"]
     assert set(result) == {"config", "cores", "simulated"}
     flat = figures[IndexKind.FLAT]
     assert flat["hits@10_kept"] == flat["speed_against_flat"] == flat["overlap@10"] == 1
     assert 0 < flat["hits@10"] < flat["hits@100"] <= 1
-    assert 64 <= flat["bytes_per_post"] < 80 < figures[IndexKind.HNSW]["bytes_per_post"]
+    assert 64 <= flat["bytes_per_item"] < 80 < figures[IndexKind.HNSW]["bytes_per_item"]
     assert figures[IndexKind.IVF_PQ]["overlap@100"] > 0.5
     for kind in IndexKind:
         one = figures[kind]

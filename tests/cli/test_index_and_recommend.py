@@ -20,7 +20,7 @@ def test_the_files_of_conf_hold_the_defaults() -> None:
     build = index_build.configure(["embeddings=a.npz", "out=index"])
     assert build.index == IndexConfig() and build.as_of is None
     assert not index_add.configure(["index=i", "embeddings=a"]).same_model
-    assert index_remove.configure(["index=i", "last_seen_before=2020-01-01"]).posts is None
+    assert index_remove.configure(["index=i", "last_seen_before=2020-01-01"]).items is None
     config = recommend.configure(["artifact=a", "index=i", "users=u.csv"])
     assert (config.k, config.precision, config.strict) == (10, "float", False)
     with pytest.raises(ConfigError, match=r"did you mean `index\.probes`"):
@@ -63,10 +63,10 @@ def test_from_building_to_recommending(
     index_add.run([f"embeddings={embeddings}", f"index={index}"])
     index_remove.run([f"index={index}", f"last_seen_before={START + 25}"])
     said = " ".join(capsys.readouterr().err.split())
-    assert "Posts added: 12; replaced: 0." in said and "Posts added: 0; replaced: 12." in said
-    assert "Posts removed: 2; not in the index: 0." in said and len(load_index(index)) == 10
-    assert "58% of what its graph holds are removed posts" in said  # 14 of 24
+    assert "Items added: 12; replaced: 0." in said and "Items added: 0; replaced: 12." in said
+    assert "Items removed: 2; not in the index: 0." in said and len(load_index(index)) == 10
+    assert "58% of what its graph holds are removed items" in said  # 14 of 24
     recommend.run([f"artifact={artifact}", f"index={index}", "user=[101,5]", "k=2"])
     printed = capsys.readouterr()
     assert "not in the log" in printed.out
-    assert "users: 2; without any post left: 0." in printed.err
+    assert "users: 2; without any item left: 0." in printed.err

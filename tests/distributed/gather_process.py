@@ -13,32 +13,32 @@ from torch import Tensor
 from recsys.distributed.gather import gather_rows, pool_softmax_loss_over_ranks
 
 WIDTH = 4
-NUM_POSTS = 12
+NUM_ITEMS = 12
 
-#: Per rank: labels, whose they are, weights, posts of the pool (the labels and others).
+#: Per rank: labels, whose they are, weights, items of the pool (the labels and others).
 RANKS: list[dict[str, list[Any]]] = [
     {
         "labels": [3, 5, 5, 8, 1],
         "owner": [0, 0, 1, 1, 2],
         "weights": [1.0, 2.0, 0.5, 1.0, 1.0],
-        "posts": [3, 5, 8, 1, 5, 9],
+        "items": [3, 5, 8, 1, 5, 9],
         "owned": [(0, 3), (0, 5), (1, 5), (1, 8), (2, 1), (2, 7), (0, 11)],
     },
-    {"labels": [5, 7], "owner": [0, 1], "weights": [1.0, 3.0], "posts": [7, 5],
+    {"labels": [5, 7], "owner": [0, 1], "weights": [1.0, 3.0], "items": [7, 5],
      "owned": [(0, 5), (1, 7), (1, 9)]},
 ]  # fmt: skip
 
 EMPTY: dict[str, list[Any]] = {
-    "labels": [], "owner": [], "weights": [], "posts": [], "owned": []
+    "labels": [], "owner": [], "weights": [], "items": [], "owned": []
 }  # fmt: skip
 
 
 def weights_of_a_model() -> tuple[Tensor, Tensor]:
-    """What every rank holds alike: embeddings of posts, and a matrix that makes the queries."""
+    """What every rank holds alike: embeddings of items, and a matrix that makes the queries."""
     generator = torch.Generator().manual_seed(0)
-    posts = torch.randn(NUM_POSTS, WIDTH, generator=generator, dtype=torch.float64)
+    items = torch.randn(NUM_ITEMS, WIDTH, generator=generator, dtype=torch.float64)
     matrix = torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64)
-    return posts.requires_grad_(), matrix.requires_grad_()
+    return items.requires_grad_(), matrix.requires_grad_()
 
 
 def inputs_of(rank: int, count: int) -> Tensor:
@@ -48,30 +48,30 @@ def inputs_of(rank: int, count: int) -> Tensor:
 
 def loss_of(parts: list[tuple[int, dict[str, list[Any]]]], **options: Any) -> tuple[Tensor, ...]:
     """Loss and gradients of the batches of some ranks, as one batch."""
-    posts, matrix = weights_of_a_model()
+    items, matrix = weights_of_a_model()
 
     def joined(key: str) -> list[Any]:
         return [value for _, part in parts for value in part[key]]
 
     # owners are numbered by each rank from 0; one process needs them distinct
     owner = [10 * rank + user for rank, part in parts for user in part["owner"]]
-    owned = [(10 * rank + user, post) for rank, part in parts for user, post in part["owned"]]
-    pool_posts = torch.tensor(joined("posts"), dtype=torch.int64)
+    owned = [(10 * rank + user, item) for rank, part in parts for user, item in part["owned"]]
+    pool_items = torch.tensor(joined("items"), dtype=torch.int64)
     inputs = torch.cat([inputs_of(rank, len(part["labels"])) for rank, part in parts])
-    log_q = torch.linspace(-3, 0, NUM_POSTS, dtype=torch.float64)
+    log_q = torch.linspace(-3, 0, NUM_ITEMS, dtype=torch.float64)
     loss = pool_softmax_loss_over_ranks(
         inputs @ matrix,
         torch.tensor(joined("labels"), dtype=torch.int64),
-        posts[pool_posts],
-        pool_posts,
+        items[pool_items],
+        pool_items,
         scale=2.0,
         owner=torch.tensor(owner, dtype=torch.int64),
         owned=tuple(torch.tensor(owned, dtype=torch.int64).reshape(-1, 2).T),
-        log_q=log_q[pool_posts],
+        log_q=log_q[pool_items],
         weights=torch.tensor(joined("weights"), dtype=torch.float64),
         **options,
     )
-    return (loss.detach(), *torch.autograd.grad(loss, [posts, matrix]))
+    return (loss.detach(), *torch.autograd.grad(loss, [items, matrix]))
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:

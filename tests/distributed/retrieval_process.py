@@ -12,23 +12,23 @@ import lightning
 import torch
 import torch.nn.functional as F
 
-from recsys.data.batches.item_features import PostFeatures
+from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
-from recsys.data.loaders.item_pairs import PostPairBatch
+from recsys.data.loaders.item_pairs import ItemPairBatch
 from recsys.distributed.strategy import TorchRecStrategy
 from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
 from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
 from recsys.systems.nxtpost.net import SequenceTowerConfig
-from recsys.systems.post_tower.module import PostSimilarity, PostSimilarityConfig
+from recsys.systems.post_tower.module import ItemSimilarity, ItemSimilarityConfig
 from recsys.systems.post_tower.net import PostTowerConfig
 from recsys.systems.sequence.module import SequenceRecommender, SequenceRecommenderConfig
 from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
 from recsys.systems.wide_and_deep.net import WideAndDeepConfig
 
-STEPS, POSTS = 5, 15
-#: Users (or pairs of posts) of each rank in every step.
+STEPS, ITEMS = 5, 15
+#: Users (or pairs of items) of each rank in every step.
 USERS = (5, 3)
 OPTIM = DenseOptimConfig(DenseOptimizerConfig(1e-2), ScheduleConfig(2, 1.0))
 COUNTRY = Feature("country", FeatureSide.USER, FeatureKind.CATEGORICAL, 4)
@@ -38,7 +38,7 @@ MANIFEST = DatasetManifest(
     source="toy",
     tasks=(),
     features=(COUNTRY,),
-    vocabulary_sizes={"user": 99, "item": POSTS, "author": 6, "topic": 1},
+    vocabulary_sizes={"user": 99, "item": ITEMS, "author": 6, "topic": 1},
     surfaces=("unknown", "feed"),
     media_types=("unknown",),
     split_bounds={"fit": (0, 10), "choose": (10, 20), "report": (20, 30)},
@@ -49,18 +49,18 @@ MANIFEST = DatasetManifest(
 
 
 def sequences(step: int, ranks: list[int]) -> SequenceBatch:
-    """The users of some ranks; the posts of the ranks overlap, and histories may be empty."""
+    """The users of some ranks; the items of the ranks overlap, and histories may be empty."""
     users: list[dict[str, Any]] = []
     for rank in ranks:
         generator = torch.Generator().manual_seed(2 * step + rank)
         for user in range(USERS[rank]):
-            posts = 1 + torch.randperm(POSTS - 1, generator=generator)
+            items = 1 + torch.randperm(ITEMS - 1, generator=generator)
             events, labels = torch.randint(0, 5, (2,), generator=generator).tolist()
             users.append(
                 {
                     "query": sum(USERS) * step + USERS[0] * rank + user,
-                    "history": posts[:events],
-                    "labels": posts[events : events + 1 + labels],
+                    "history": items[:events],
+                    "labels": items[events : events + 1 + labels],
                     "country": torch.randint(0, 4, (1,), generator=generator),
                 }
             )
@@ -82,48 +82,48 @@ def sequences(step: int, ranks: list[int]) -> SequenceBatch:
     )
 
 
-def pairs(step: int, ranks: list[int]) -> PostPairBatch:
-    """The pairs of posts of some ranks."""
+def pairs(step: int, ranks: list[int]) -> ItemPairBatch:
+    """The pairs of items of some ranks."""
     parts = []
     for rank in ranks:
         generator = torch.Generator().manual_seed(2 * step + rank)
-        parts.append(torch.randint(1, POSTS, (2, USERS[rank]), generator=generator))
+        parts.append(torch.randint(1, ITEMS, (2, USERS[rank]), generator=generator))
     earlier, later = torch.cat(parts, dim=1)
-    return PostPairBatch(earlier=earlier, later=later)
+    return ItemPairBatch(earlier=earlier, later=later)
 
 
 def _nxtpost() -> NxtPost:
-    posts = F.normalize(torch.randn(POSTS, 6), dim=1)
+    items = F.normalize(torch.randn(ITEMS, 6), dim=1)
     tower = SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10)
-    model = NxtPost(NxtPostConfig(tower=tower), MANIFEST, posts, OPTIM)
+    model = NxtPost(NxtPostConfig(tower=tower), MANIFEST, items, OPTIM)
     model.validate = lambda users: {"mean": float(users.mean()), "first": float(users[0, 0])}
     return model
 
 
 def _sequence() -> SequenceRecommender:
     config = SequenceRecommenderConfig("sasrec", width=8, dropout=0.0, max_length=6)
-    # posts from 12 on came after the fit period
+    # items from 12 on came after the fit period
     return SequenceRecommender(config, 12, OPTIM)
 
 
 def _wide_and_deep() -> WideAndDeepRecommender:
     config = WideAndDeepConfig(width=8, hidden_sizes=[7], cross_buckets=100, id_dropout=0.0)
-    return WideAndDeepRecommender(config, POSTS, MANIFEST, OPTIM)
+    return WideAndDeepRecommender(config, ITEMS, MANIFEST, OPTIM)
 
 
-def _post_tower() -> PostSimilarity:
-    corpus = PostFeatures(
+def _post_tower() -> ItemSimilarity:
+    corpus = ItemFeatures(
         text=torch.empty(0, dtype=torch.int64),
-        text_lengths=torch.zeros(POSTS, dtype=torch.int64),
+        text_lengths=torch.zeros(ITEMS, dtype=torch.int64),
         images=torch.empty(0, 0),
-        image_lengths=torch.zeros(POSTS, dtype=torch.int64),
-        categorical=torch.randint(0, 6, (POSTS, 1)),
-        dense=torch.randn(POSTS, 2),
-        has_dense=torch.ones(POSTS, dtype=torch.bool),
+        image_lengths=torch.zeros(ITEMS, dtype=torch.int64),
+        categorical=torch.randint(0, 6, (ITEMS, 1)),
+        dense=torch.randn(ITEMS, 2),
+        has_dense=torch.ones(ITEMS, dtype=torch.bool),
     )
     tower = PostTowerConfig(width=8, output_width=8, id_dropout=0.0, dropout=0.0)
-    config = PostSimilarityConfig(tower=tower)
-    return PostSimilarity(config, corpus, (AUTHOR,), OPTIM)
+    config = ItemSimilarityConfig(tower=tower)
+    return ItemSimilarity(config, corpus, (AUTHOR,), OPTIM)
 
 
 MODELS: dict[str, tuple[Callable[[], lightning.LightningModule], Callable[..., Any]]] = {

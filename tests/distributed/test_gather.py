@@ -74,10 +74,10 @@ def test_gathered_rows_and_their_gradients(ranks: list[dict[str, Any]]) -> None:
 
 
 def test_one_process_by_itself() -> None:
-    posts, embeddings, first = unite_pools(
+    items, embeddings, first = unite_pools(
         torch.arange(8.0).reshape(4, 2), torch.tensor([7, 2, 7, 5])
     )
-    assert posts.tolist() == [2, 5, 7]
+    assert items.tolist() == [2, 5, 7]
     assert first.tolist() == [1, 3, 0]
     assert embeddings.tolist() == [[2, 3], [6, 7], [0, 1]]
 

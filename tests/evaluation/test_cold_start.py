@@ -27,7 +27,7 @@ SMALL = StandInConfig(most_events=1, fill_to=3, least_engagements=4, neighbour_e
 
 
 def items_of(stand_ins: StandInHistories, store: EngagementStore) -> list[list[int]]:
-    """The posts of each query's stand-in, oldest first."""
+    """The items of each query's stand-in, oldest first."""
     parts = np.split(stand_ins.position, np.cumsum(stand_ins.lengths)[:-1])
     return [store.item[part].tolist() for part in parts]
 
@@ -41,7 +41,7 @@ def popular(
     return popular_stand_ins(EventsByTime.of(store), store, queries, groups, config)
 
 
-def test_popular_posts_by_hand(tmp_path: Path) -> None:
+def test_popular_items_by_hand(tmp_path: Path) -> None:
     north = [(1, 1, HOUR), (2, 1, 2 * HOUR), (2, 2, 3 * HOUR), (1, 3, 5 * HOUR), (1, 4, 30 * HOUR)]
     south = [(4, 5, 4 * HOUR)]
     query = 10 * HOUR + 17
@@ -53,7 +53,7 @@ def test_popular_posts_by_hand(tmp_path: Path) -> None:
     stand_ins = popular(store, queries, GROUPS, SMALL)
     # user 2 has three events: none. The north has 4 engagements: 1 twice, then 2 and 3.
     # The south has one, so everybody's count: 1 twice, then of 2, 3 and 5 the lower indices.
-    # Oldest first: post 1 by its newest engagement, 2 h; 2 at 3 h; 3 at 5 h.
+    # Oldest first: item 1 by its newest engagement, 2 h; 2 at 3 h; 3 at 5 h.
     assert stand_ins.lengths.tolist() == [0, 3, 3]
     assert items_of(stand_ins, store) == [[], [1, 2, 3], [1, 2, 3]]
     assert store.timestamp[stand_ins.position].tolist() == [2 * HOUR, 3 * HOUR, 5 * HOUR] * 2
@@ -62,7 +62,7 @@ def test_popular_posts_by_hand(tmp_path: Path) -> None:
     assert items_of(popular(store, queries, GROUPS, easy), store) == [[], [1, 2, 3], [5]]
 
 
-def test_own_posts_are_skipped_and_the_window_ends(tmp_path: Path) -> None:
+def test_own_items_are_skipped_and_the_window_ends(tmp_path: Path) -> None:
     others = [(1, 1, HOUR), (1, 2, 2 * HOUR), (2, 3, 3 * HOUR), (2, 4, 4 * HOUR)]
     store = store_of(tmp_path, [*others, (3, 2, 5 * HOUR), (3, 5, 10 * HOUR)])
     queries = EvaluationQueries.of_period(store, 10 * HOUR, DAY)
@@ -71,19 +71,19 @@ def test_own_posts_are_skipped_and_the_window_ends(tmp_path: Path) -> None:
     assert items_of(popular(store, queries, GROUPS, narrow), store) == [[3, 4]]
 
 
-def test_the_first_hours_of_a_log_have_no_popular_post(tmp_path: Path) -> None:
+def test_the_first_hours_of_a_log_have_no_popular_item(tmp_path: Path) -> None:
     store = store_of(tmp_path, [(1, 1, 0), (2, 2, HOUR - 1)])
     queries = EvaluationQueries.of_period(store, 0, HOUR)
     assert popular(store, queries, GROUPS, SMALL).lengths.tolist() == [0, 0]
 
 
-POSTS = torch.nn.functional.normalize(
+ITEMS = torch.nn.functional.normalize(
     torch.tensor([[0.0, 0], [1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9], [0.8, 0.1], [0.2, 1]])
 )
 
 
 def test_similar_users_by_hand(tmp_path: Path) -> None:
-    """User 1 likes the direction of posts 1, 2 and 5, user 2 that of 3, 4 and 6."""
+    """User 1 likes the direction of items 1, 2 and 5, user 2 that of 3, 4 and 6."""
     first = [(1, 1, 0), (1, 2, HOUR), (1, 5, DAY + HOUR)]
     second = [(2, 3, 0), (2, 4, HOUR), (2, 6, DAY + HOUR)]
     query = DAY + 5 * HOUR
@@ -93,19 +93,19 @@ def test_similar_users_by_hand(tmp_path: Path) -> None:
     queries = EvaluationQueries.of_period(store, query, query + 1)
     assert queries.user.tolist() == [1, 3, 4, 5]
     config = StandInConfig(most_events=1, fill_to=3, neighbours=1, neighbour_events=2)
-    stand_ins = similar_user_stand_ins(store, queries, POSTS, config)
+    stand_ins = similar_user_stand_ins(store, queries, ITEMS, config)
     # user 1 has three events; 3 is like 1 and has seen 1; 4 is like 2 and has seen 4; 5 has none
     assert items_of(stand_ins, store) == [[], [2, 5], [3, 6], []]
     both = StandInConfig(most_events=1, fill_to=3, neighbours=5, neighbour_events=2)
-    # of two neighbours each post has one engagement: the lowest indices that are not own
-    stand_ins = similar_user_stand_ins(store, queries, POSTS, both)
+    # of two neighbours each item has one engagement: the lowest indices that are not own
+    stand_ins = similar_user_stand_ins(store, queries, ITEMS, both)
     assert items_of(stand_ins, store) == [[], [3, 2], [1, 2], []]
 
 
 def test_no_neighbour(tmp_path: Path) -> None:
     store = store_of(tmp_path, [(1, 1, 0), (1, 2, HOUR)])
     queries = EvaluationQueries.of_period(store, HOUR, DAY)
-    assert similar_user_stand_ins(store, queries, POSTS, SMALL).lengths.tolist() == [0]
+    assert similar_user_stand_ins(store, queries, ITEMS, SMALL).lengths.tolist() == [0]
 
 
 def test_or_else_and_rows() -> None:
@@ -147,7 +147,7 @@ def test_stand_ins_come_before_the_own_events(tmp_path: Path) -> None:
     batch = batch_of(store, queries)
     filled = stand_ins.prepend_to(batch, store)
     assert filled.lengths.tolist() == [3, 3]
-    # user 3: everybody's post 2, clicked after user 3's own event, is moved to that event's time
+    # user 3: everybody's item 2, clicked after user 3's own event, is moved to that event's time
     assert filled.item.tolist() == [1, 2, 4, 1, 4, 2]
     assert filled.timestamp[:3].tolist() == [2 * HOUR, 5 * HOUR, 5 * HOUR]
     assert filled.timestamp[3:].tolist() == [2 * HOUR, 5 * HOUR, 6 * HOUR]
@@ -175,12 +175,12 @@ def test_nothing_at_or_after_the_query_is_seen(tmp_path: Path, seed: int) -> Non
         store = store_of(tmp_path / name, log, num_users=16)
         queries = EvaluationQueries.of_period(store, moment, moment + 1)
         queries = queries.only(queries.user >= 12)
-        by_posts = popular(store, queries, groups, config)
+        by_items = popular(store, queries, groups, config)
         by_users = similar_user_stand_ins(store, queries, torch.eye(7), config)
-        for stand_ins in (by_posts, by_users):
+        for stand_ins in (by_items, by_users):
             assert (store.timestamp[stand_ins.position] < moment).all()
             assert stand_ins.lengths.sum() > 0
-        seen.append([items_of(by_posts, store), items_of(by_users, store)])
+        seen.append([items_of(by_items, store), items_of(by_users, store)])
     assert seen[0] == seen[1]
 
 

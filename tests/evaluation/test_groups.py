@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from recsys.evaluation.batch_hits import batch_pools
-from recsys.evaluation.corpora import posts_before
-from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, post_groups
+from recsys.evaluation.corpora import items_before
+from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, item_groups
 from recsys.evaluation.queries import EvaluationQueries
 from recsys.evaluation.ranking import DotProductScorer, Ranks, rank_targets
 from recsys.evaluation.retrieval_metrics import RetrievalMetric, measure
@@ -40,15 +40,15 @@ def test_by_day(tmp_path: Path) -> None:
     assert members(day_groups(queries, DAY)) == {"day_0": [0, 1], "day_2": [2]}
 
 
-#: The fit period ends after a day. Posts 1 and 2 are of it, 3 and 4 came later.
+#: The fit period ends after a day. Items 1 and 2 are of it, 3 and 4 came later.
 EVENTS = [(1, 1, 0), (2, 2, 1), (1, 3, DAY), (2, 4, DAY + 1), (3, 2, DAY + 2), (4, 3, DAY + 3)]
 
 
-def test_seen_and_unseen_posts_by_hand(tmp_path: Path) -> None:
+def test_seen_and_unseen_items_by_hand(tmp_path: Path) -> None:
     store = store_of(tmp_path, EVENTS)
     queries = EvaluationQueries.of_period(store, DAY, 2 * DAY)
-    groups = post_groups(queries, posts_before(store, DAY, 5))
-    # post 3 is still a new one when user 4 comes to it: no model was trained on it
+    groups = item_groups(queries, items_before(store, DAY, 5))
+    # item 3 is still a new one when user 4 comes to it: no model was trained on it
     assert members(groups) == {"seen_posts": [2], "unseen_posts": [0, 1, 3]}
     ranks = Ranks(np.arange(4), queries.user, queries.target, np.array([1, 2, 1, 5]), "")
     unseen = measure(ranks.of(groups[1]), [RetrievalMetric("hits", 2), RetrievalMetric("mrr")])
@@ -56,20 +56,20 @@ def test_seen_and_unseen_posts_by_hand(tmp_path: Path) -> None:
     assert unseen["mrr"].value == (1 + 1 / 2 + 1 / 5) / 3
 
 
-def test_unseen_posts_are_ranked_among_themselves(tmp_path: Path) -> None:
+def test_unseen_items_are_ranked_among_themselves(tmp_path: Path) -> None:
     store = store_of(tmp_path, EVENTS)
     queries = EvaluationQueries.of_period(store, DAY, 2 * DAY)
-    [_, unseen] = post_groups(queries, posts_before(store, DAY, 5))
+    [_, unseen] = item_groups(queries, items_before(store, DAY, 5))
     pools = {
         "batch": batch_pools(queries, 5),
         "unseen_batch": batch_pools(queries, 5, group=unseen),
     }
-    # everybody prefers post 2 to 3 to 4
-    users, posts = torch.ones(4, 1), torch.tensor([[0.0], [0.0], [3.0], [2.0], [1.0]])
-    ranks = rank_targets(DotProductScorer(users, posts), queries, pools, 5)
+    # everybody prefers item 2 to 3 to 4
+    users, items = torch.ones(4, 1), torch.tensor([[0.0], [0.0], [3.0], [2.0], [1.0]])
+    ranks = rank_targets(DotProductScorer(users, items), queries, pools, 5)
     assert ranks["batch"].rank.tolist() == [2, 3, 1, 2]
     assert ranks["unseen_batch"].query.tolist() == [0, 1, 3]
     assert ranks["unseen_batch"].rank.tolist() == [1, 2, 1]
     assert (
-        "a batch of 3 queries of posts first engaged with after" in ranks["unseen_batch"].candidates
+        "a batch of 3 queries of items first engaged with after" in ranks["unseen_batch"].candidates
     )

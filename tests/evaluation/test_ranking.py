@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recsys.core.errors import DataError
 from recsys.evaluation import ranking
 from recsys.evaluation.batch_hits import batch_pools
-from recsys.evaluation.corpora import alive_posts, all_posts
+from recsys.evaluation.corpora import alive_items, all_items
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime, flat_ranges
 from recsys.evaluation.ranking import OUTSIDE_CORPUS, DotProductScorer, rank_table, rank_targets
 from tests.evaluation.engagements import DAY, HOUR, random_events, store_of
@@ -48,7 +48,7 @@ def test_history_is_strictly_before_the_query(tmp_path: Path) -> None:
 
 
 def test_ranks_by_hand(tmp_path: Path) -> None:
-    """Target 3 of both users at day 2. All posts: 1, 2, 3, 4. Alive: 4 alone, seen a day ago."""
+    """Target 3 of both users at day 2. All items: 1, 2, 3, 4. Alive: 4 alone, seen a day ago."""
     store = store_of(tmp_path, EVENTS)
     queries = EvaluationQueries.of_period(store, 2 * DAY, 3 * DAY)
     scorer = Table(
@@ -60,8 +60,8 @@ def test_ranks_by_hand(tmp_path: Path) -> None:
         ]
     )
     corpora = {
-        "all": all_posts(store, queries, 3 * DAY, EVERYTHING),
-        "alive": alive_posts(EventsByTime.of(store), queries, store, EVERYTHING),
+        "all": all_items(store, queries, 3 * DAY, EVERYTHING),
+        "alive": alive_items(EventsByTime.of(store), queries, store, EVERYTHING),
     }
     ranks = rank_targets(scorer, queries, corpora, 6)
     assert ranks["all"].rank.tolist() == [2, 3]
@@ -71,12 +71,12 @@ def test_ranks_by_hand(tmp_path: Path) -> None:
     assert corpora["all"].sizes.tolist() == [4] and corpora["alive"].sizes.tolist() == [1]
 
 
-def test_posts_without_embedding_and_of_later_periods_are_no_candidates(tmp_path: Path) -> None:
+def test_items_without_embedding_and_of_later_periods_are_no_candidates(tmp_path: Path) -> None:
     store = store_of(tmp_path, [*EVENTS, (2, 5, 4 * DAY)])
     queries = EvaluationQueries.of_period(store, 2 * DAY, 3 * DAY)
     known = EVERYTHING.copy()
     known[4] = False
-    corpus = all_posts(store, queries, 3 * DAY, known)
+    corpus = all_items(store, queries, 3 * DAY, known)
     assert corpus.sizes.tolist() == [3]
     scores = Table([[0.0, 0.0, 0.0, 0.5, 0.6, 0.7]] * 2)
     assert rank_targets(scores, queries, {"all": corpus}, 6)["all"].rank.tolist() == [1, 1]
@@ -90,17 +90,17 @@ def test_alive_means_engaged_in_the_day_before_the_full_hour(tmp_path: Path) -> 
         tmp_path, [*events, (2, 1, query), (3, 2, query), (4, 3, query), (5, 4, query)]
     )
     queries = EvaluationQueries.of_period(store, query, query + 1)
-    corpus = alive_posts(EventsByTime.of(store), queries, store, EVERYTHING)
+    corpus = alive_items(EventsByTime.of(store), queries, store, EVERYTHING)
     ranks = rank_targets(Table([[0.0] * 6] * 4), queries, {"alive": corpus}, 6)["alive"]
     assert ranks.rank.tolist() == [OUTSIDE_CORPUS, 2, 2, OUTSIDE_CORPUS]
     assert corpus.share_outside == 0.5
 
 
 def test_a_target_seen_before_stays_a_candidate(tmp_path: Path) -> None:
-    """With repeats a post may be in the history and be the target."""
+    """With repeats an item may be in the history and be the target."""
     store = store_of(tmp_path, [(1, 1, 0), (1, 2, 1), (1, 1, 2), (1, 1, 3)])
     queries = EvaluationQueries.of_period(store, 3, 4)
-    corpus = all_posts(store, queries, 4, np.ones(3, dtype=bool))
+    corpus = all_items(store, queries, 4, np.ones(3, dtype=bool))
     ranks = rank_targets(Table([[0.0, 0.1, 0.9]]), queries, {"all": corpus}, 3)["all"]
     assert ranks.rank.tolist() == [1]
 
@@ -113,7 +113,7 @@ def test_batch_ranks_by_hand(tmp_path: Path) -> None:
         [
             [9.0, 0.5, 0.9, 0.6],  # target 1; the user's other target 2 is masked; 3 is better
             [9.0, 0.9, 0.5, 0.4],  # target 2; 1 is masked
-            [9.0, 0.5, 0.5, 0.6],  # target 1: 2 ties, 3 is better, 1 of user 1 is the same post
+            [9.0, 0.5, 0.5, 0.6],  # target 1: 2 ties, 3 is better, 1 of user 1 is the same item
             [9.0, 0.2, 0.2, 0.3],  # target 3
         ]
     )
@@ -146,8 +146,8 @@ def test_ranks_equal_those_of_sorting(tmp_path: Path, seed: int) -> None:
     scores = generator.integers(0, 4, (len(queries), 9)).astype(float)
     known = generator.random(9) < 0.8
     sets = {
-        "all": all_posts(store, queries, 4 * DAY, known),
-        "alive": alive_posts(EventsByTime.of(store), queries, store, known),
+        "all": all_items(store, queries, 4 * DAY, known),
+        "alive": alive_items(EventsByTime.of(store), queries, store, known),
         "batch": batch_pools(queries, 9, seed=seed, batch_size=5),
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -171,9 +171,9 @@ def test_ranks_equal_those_of_sorting(tmp_path: Path, seed: int) -> None:
             },
         }
         target = int(queries.target[q])
-        for name, posts in candidates.items():
-            better = [p for p in posts - seen - {target} if scores[q, p] >= scores[q, target]]
-            expected = len(better) + 1 if target in posts else OUTSIDE_CORPUS
+        for name, items in candidates.items():
+            better = [p for p in items - seen - {target} if scores[q, p] >= scores[q, target]]
+            expected = len(better) + 1 if target in items else OUTSIDE_CORPUS
             assert measured[name][q] == expected
         batch = sets["batch"].batch
         if batch[q] < 0:
@@ -199,8 +199,8 @@ def test_chunks_stay_within_their_memory() -> None:
 
 def test_dot_product_scorer() -> None:
     users = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
-    posts = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    scores = DotProductScorer(users, posts).score(slice(1, 2))
+    items = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    scores = DotProductScorer(users, items).score(slice(1, 2))
     assert scores.tolist() == [[0.0, pytest.approx(0.6), pytest.approx(0.8)]]
 
 
@@ -209,7 +209,7 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> N
     store = store_of(tmp_path, EVENTS)
     queries = EvaluationQueries.of_period(store, 2 * DAY, 3 * DAY)
     scores = Table([[0.0] * 6, [0.0, 0.0, bad, 0.0, 0.0, 0.0]])
-    corpora = {"all": all_posts(store, queries, 3 * DAY, EVERYTHING)}
+    corpora = {"all": all_items(store, queries, 3 * DAY, EVERYTHING)}
     with pytest.raises(DataError, match=r"item index 2 for query 1 .*not finite"):
         rank_targets(scores, queries, corpora, 6)
 
@@ -226,7 +226,7 @@ def test_rank_table(tmp_path: Path) -> None:
     queries = EvaluationQueries.of_period(store, DAY, 3 * DAY)
     sets = {
         "batch": batch_pools(queries, 6, batch_size=2),
-        "alive": alive_posts(EventsByTime.of(store), queries, store, EVERYTHING),
+        "alive": alive_items(EventsByTime.of(store), queries, store, EVERYTHING),
     }
     ranks = rank_targets(Table([[0.0] * 6] * 3), queries, sets, 6)
     table = rank_table(queries, ranks)
@@ -243,8 +243,8 @@ def test_no_query(tmp_path: Path) -> None:
     store = store_of(tmp_path, EVENTS)
     queries = EvaluationQueries.of_period(store, 7 * DAY, 8 * DAY)
     sets = {
-        "all": all_posts(store, queries, 8 * DAY, EVERYTHING),
-        "alive": alive_posts(EventsByTime.of(store), queries, store, EVERYTHING),
+        "all": all_items(store, queries, 8 * DAY, EVERYTHING),
+        "alive": alive_items(EventsByTime.of(store), queries, store, EVERYTHING),
         "batch": batch_pools(queries, 6),
     }
     ranks = rank_targets(Table([[0.0] * 6]), queries, sets, 6)

@@ -14,7 +14,7 @@ from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
 from recsys.evaluation.retrieval_metrics import (
     RetrievalMetric,
     Unit,
-    effective_posts,
+    effective_items,
     measure,
     measure_together,
 )
@@ -24,7 +24,7 @@ QUICK = Bootstrap(resamples=200)
 
 def ranks_of(rank: list[int], user: list[int]) -> Ranks:
     query = np.arange(len(rank))
-    return Ranks(query, np.array(user), query + 100, np.array(rank), "all posts")
+    return Ranks(query, np.array(user), query + 100, np.array(rank), "all items")
 
 
 RANKS = ranks_of([1, 3, 11, OUTSIDE_CORPUS], [1, 1, 2, 3])
@@ -36,7 +36,7 @@ RANKS = ranks_of([1, 3, 11, OUTSIDE_CORPUS], [1, 1, 2, 3])
         ("hits@1", 1 / 4),
         ("hits@3", 2 / 4),
         ("hits@10", 2 / 4),
-        ("hits@1000000", 3 / 4),  # more posts than the corpus has: only the one outside is missed
+        ("hits@1000000", 3 / 4),  # more items than the corpus has: only the one outside is missed
         ("ndcg@10", (1 + 1 / 2) / 4),  # 1 / log2(1 + 3) = 1 / 2
         ("mrr", (1 + 1 / 3 + 1 / 11) / 4),
     ],
@@ -133,29 +133,29 @@ def test_fewer_queries_are_refused() -> None:
         measure_together({"a": one, "b": RANKS}, [RetrievalMetric("mrr")], QUICK)
 
 
-def test_where_all_targets_are_one_post_users_differ_and_posts_cannot() -> None:
+def test_where_all_targets_are_one_item_users_differ_and_items_cannot() -> None:
     ranks = replace(ranks_of([1, 50, 1, 50], [1, 2, 3, 4]), target=np.full(4, 9))
     of_both = {"a": ranks, "b": replace(ranks, rank=np.full(4, 50))}
     metrics = [RetrievalMetric("hits", 10)]
     over_users = measure_together(of_both, metrics, QUICK).differences["b"]["hits@10"]
-    over_posts = measure_together(of_both, metrics, QUICK, Unit.POST).differences["b"]["hits@10"]
+    over_items = measure_together(of_both, metrics, QUICK, Unit.ITEM).differences["b"]["hits@10"]
     assert over_users.low < 0.5 < over_users.high
-    assert over_posts.low == over_posts.high == over_posts.value == 0.5
+    assert over_items.low == over_items.high == over_items.value == 0.5
 
 
-def test_a_post_that_is_found_by_all_makes_the_interval_over_posts_wide() -> None:
-    """Half of 1,000 users have one post that is found, the others nine that are not."""
+def test_an_item_that_is_found_by_all_makes_the_interval_over_items_wide() -> None:
+    """Half of 1,000 users have one item that is found, the others nine that are not."""
     target = np.where(np.arange(1000) < 500, 0, 1 + np.arange(1000) % 9)
     ranks = replace(ranks_of(list(np.where(target == 0, 1, 50)), list(range(1000))), target=target)
     metrics = [RetrievalMetric("hits", 10)]
     over_users = measure_together({"a": ranks}, metrics, QUICK).values["a"]["hits@10"]
-    over_posts = measure_together({"a": ranks}, metrics, QUICK, Unit.POST).values["a"]["hits@10"]
+    over_items = measure_together({"a": ranks}, metrics, QUICK, Unit.ITEM).values["a"]["hits@10"]
     assert over_users.high - over_users.low < 0.1
-    assert over_posts.low == 0  # a third of the draws have not got it: (9/10)^10
-    assert over_posts.high > 0.7
+    assert over_items.low == 0  # a third of the draws have not got it: (9/10)^10
+    assert over_items.high > 0.7
 
 
-def test_effective_posts_by_hand() -> None:
+def test_effective_items_by_hand() -> None:
     ranks = replace(ranks_of([1, 1, 1, 1], [1, 2, 3, 4]), target=np.array([5, 5, 6, 7]))
-    assert effective_posts(ranks) == pytest.approx(16 / 6)
-    assert math.isnan(effective_posts(ranks_of([], [])))
+    assert effective_items(ranks) == pytest.approx(16 / 6)
+    assert math.isnan(effective_items(ranks_of([], [])))

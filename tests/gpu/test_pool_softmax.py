@@ -33,12 +33,12 @@ def make_case(
     if num_owners:
         owner = torch.randint(num_owners, (num_queries,), generator=generator).sort().values
         users = torch.randint(num_owners, (2 * pool_size,), generator=generator)
-        posts = torch.randint(pool_size, (2 * pool_size,), generator=generator)
+        items = torch.randint(pool_size, (2 * pool_size,), generator=generator)
         owned = Owned.from_pairs(
-            torch.cat([users, owner]), torch.cat([posts, target]), num_owners, pool_size
+            torch.cat([users, owner]), torch.cat([items, target]), num_owners, pool_size
         )
         options["owner"] = owner.cuda()
-        options["owned"] = Owned(owned.offsets.cuda(), owned.posts.cuda())
+        options["owned"] = Owned(owned.offsets.cuda(), owned.items.cuda())
     options["log_q"], options["weights"] = options["log_q"].cuda(), options["weights"].cuda()
     return queries.cuda(), pool.cuda(), target.cuda(), options
 
@@ -163,5 +163,5 @@ def test_random_masks_agree_with_the_tiled_loss() -> None:
 
 def _to_cpu(value: Any) -> Any:
     if isinstance(value, Owned):
-        return Owned(value.offsets.cpu(), value.posts.cpu())
+        return Owned(value.offsets.cpu(), value.items.cpu())
     return value.cpu() if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""A prepared data set of four users and ten posts, its post embeddings, and an exported tower."""
+"""A prepared data set of four users and ten items, its item embeddings, and an exported tower."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from recsys.artifacts.sequence_export import SequenceExport, export_sequence_tower
 from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.content.item_embeddings import PostEmbeddings, write_post_embeddings
+from recsys.data.content.item_embeddings import ItemEmbeddings, write_item_embeddings
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import ACTION_TYPES, Feature, FeatureKind, FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
@@ -83,10 +83,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
 
 @pytest.fixture(scope="session")
 def embeddings(dataset: PreparedDataset) -> Path:
-    """Parquet of all ten posts and two that the log does not have."""
+    """Parquet of all ten items and two that the log does not have."""
     rows = np.random.default_rng(0).standard_normal((ITEMS + 2, WIDTH))
     path = dataset.path.parent / "posts.parquet"
-    write_post_embeddings(path, np.arange(1001, 1001 + ITEMS + 2), rows)
+    write_item_embeddings(path, np.arange(1001, 1001 + ITEMS + 2), rows)
     return path
 
 
@@ -96,9 +96,9 @@ def artifact(dataset: PreparedDataset, embeddings: Path) -> Path:
     config = SequenceTowerConfig(width=16, max_length=5)
     tower = SequenceTower(config, WIDTH, dataset.manifest)
     vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
-    posts = PostEmbeddings.load(embeddings, vocabulary)
+    items = ItemEmbeddings.load(embeddings, vocabulary)
     sequences = SequenceConfig()
-    store = EngagementStore.open(dataset, sequences, posts.known)
+    store = EngagementStore.open(dataset, sequences, items.known)
     batch = SequenceReader(dataset, store, 5).before(np.arange(5), START + 100)
     config_file = dataset.path.parent / "config.yaml"
     config_file.write_text("system: nxtpost\n")
@@ -109,7 +109,7 @@ def artifact(dataset: PreparedDataset, embeddings: Path) -> Path:
         sequences=asdict(sequences),
         max_length=5,
         config_file=config_file,
-        examples=(batch, torch.from_numpy(posts.matrix)[batch.item]),
+        examples=(batch, torch.from_numpy(items.matrix)[batch.item]),
     )
     folder = dataset.path.parent / "artifact"
     export_sequence_tower(tower, dataset.manifest, folder, export)

@@ -19,16 +19,16 @@ from recsys.artifacts.manifest import sha256
 from recsys.core import durable
 from recsys.core.errors import ArtifactError
 from recsys.index.faiss.folder import load_index, save_index
-from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.standard_normal((300, 8)).astype(np.float32)
 
 
-def built(kind: str = "flat") -> PostIndex:
-    posts = pl.DataFrame({"post_id": range(300), "title": [f"post {n}" for n in range(300)]})
-    return PostIndex.build(posts, ROWS, "a" * 64, IndexConfig(kind=kind))[0]
+def built(kind: str = "flat") -> ItemIndex:
+    items = pl.DataFrame({"post_id": range(300), "title": [f"item {n}" for n in range(300)]})
+    return ItemIndex.build(items, ROWS, "a" * 64, IndexConfig(kind=kind))[0]
 
 
 @pytest.mark.parametrize("kind", list(IndexKind))
@@ -39,7 +39,7 @@ def test_an_opened_index_finds_what_the_saved_one_did_and_goes_on(
     index.remove(pl.Series([3, 4]))
     save_index(index, tmp_path)
     opened = load_index(tmp_path)
-    assert opened.manifest == index.manifest and opened.posts.equals(index.posts)
+    assert opened.manifest == index.manifest and opened.items.equals(index.items)
     before, after = index.search(ROWS[:9], k=5), opened.search(ROWS[:9], k=5)
     assert np.array_equal(before.slot, after.slot) and np.array_equal(before.score, after.score)
     opened.add(pl.DataFrame({"post_id": [3]}), ROWS[3:4])
@@ -72,17 +72,17 @@ def test_a_failure_before_the_manifest_leaves_the_old_index(
 
 
 def test_killed_at_any_moment_the_index_is_an_old_or_a_new_one(tmp_path: Path) -> None:
-    """A process removes a post and saves, over and over, until it is killed."""
+    """A process removes an item and saves, over and over, until it is killed."""
     save_index(built(), tmp_path)
     writer = (
         "import sys, polars as pl\n"
         "from recsys.index.faiss.folder import load_index, save_index\n"
         "index = load_index(sys.argv[1])\n"
         "from pathlib import Path\n"
-        "for post in range(300):\n"
-        "    index.remove(pl.Series([post]))\n"
+        "for item in range(300):\n"
+        "    index.remove(pl.Series([item]))\n"
         "    save_index(index, Path(sys.argv[1]))\n"
-        "    print(post, flush=True)\n"
+        "    print(item, flush=True)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", writer, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -102,18 +102,18 @@ def test_killed_at_any_moment_the_index_is_an_old_or_a_new_one(tmp_path: Path) -
 
 
 def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="is no index of posts"):
+    with pytest.raises(ArtifactError, match="is no index of items"):
         load_index(tmp_path)
     save_index(built(), tmp_path)
-    posts = tmp_path / "posts.1.parquet"
-    content = posts.read_bytes()
-    posts.write_bytes(content + b"x")
+    items = tmp_path / "posts.1.parquet"
+    content = items.read_bytes()
+    items.write_bytes(content + b"x")
     with pytest.raises(ArtifactError, match="another SHA-256"):
         load_index(tmp_path)
-    posts.unlink()
+    items.unlink()
     with pytest.raises(ArtifactError, match=r"posts\.1\.parquet is missing"):
         load_index(tmp_path)
-    posts.write_bytes(content)
+    items.write_bytes(content)
     manifest = tmp_path / "manifest.json"
     described = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(described | {"format_version": 99}))
@@ -135,7 +135,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
 
 def test_other_peoples_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("…")
-    with pytest.raises(ArtifactError, match="no index of posts"):
+    with pytest.raises(ArtifactError, match="no index of items"):
         save_index(built(), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The index of posts against brute force, whatever was added and removed before."""
+"""The index of items against brute force, whatever was added and removed before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.core.errors import ArtifactError, ConfigError, DataError
-from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
 from recsys.index.faiss.search import NONE
 from recsys.index.usable_items import DUPLICATE, NOT_FINITE, ZERO_NORM
@@ -27,22 +27,22 @@ def table(ids: list[int] | list[str] | range, **columns: list) -> pl.DataFrame:
     return pl.DataFrame({"post_id": list(ids), **columns})
 
 
-def built(kind: str = "flat", count: int = 300, seed: int = 0) -> PostIndex:
-    posts = table(range(count), last_seen=list(range(count)))
-    return PostIndex.build(posts, embeddings(count, seed), MODEL, IndexConfig(kind=kind))[0]
+def built(kind: str = "flat", count: int = 300, seed: int = 0) -> ItemIndex:
+    items = table(range(count), last_seen=list(range(count)))
+    return ItemIndex.build(items, embeddings(count, seed), MODEL, IndexConfig(kind=kind))[0]
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def ids_of(index: PostIndex, slots: np.ndarray) -> list[int]:
+def ids_of(index: ItemIndex, slots: np.ndarray) -> list[int]:
     return index.at(slots[slots != NONE])["post_id"].to_list()
 
 
 def test_scores_are_cosines_computed_by_hand() -> None:
-    posts = table([7, 8, 9], title=["up", "right", "between"])
-    index, _ = PostIndex.build(posts, [[0, 2], [5, 0], [3, 4]], MODEL, IndexConfig())
+    items = table([7, 8, 9], title=["up", "right", "between"])
+    index, _ = ItemIndex.build(items, [[0, 2], [5, 0], [3, 4]], MODEL, IndexConfig())
     found = index.search([[0.0, 10.0]], k=3)
     assert ids_of(index, found.slot[0]) == [7, 9, 8]
     np.testing.assert_allclose(found.score[0], [1.0, 0.8, 0.0], atol=1e-6)
@@ -50,7 +50,7 @@ def test_scores_are_cosines_computed_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", list(IndexKind))
-def test_a_post_finds_itself(kind: str) -> None:
+def test_an_item_finds_itself(kind: str) -> None:
     index = built(kind, count=400)
     found = index.search(embeddings(400)[::7], k=1)
     hits = np.mean([ids_of(index, row) for row in found.slot] == np.arange(0, 400, 7)[:, None])
@@ -66,7 +66,7 @@ def test_a_post_finds_itself(kind: str) -> None:
     ),
     st.integers(1, 400),
 )
-def test_after_any_changes_exactly_the_posts_that_are_left_are_found(
+def test_after_any_changes_exactly_the_items_that_are_left_are_found(
     kind: IndexKind, changes: list[tuple[bool, list[int]]], k: int
 ) -> None:
     """A model of the index as a dictionary; whole rankings for the kinds whose scores are exact."""
@@ -109,7 +109,7 @@ def test_after_any_changes_exactly_the_posts_that_are_left_are_found(
     st.lists(st.sets(st.integers(0, 299), max_size=250), min_size=1, max_size=4),
     st.integers(1, 310),
 )
-def test_excluded_posts_are_left_out_and_made_up_for(
+def test_excluded_items_are_left_out_and_made_up_for(
     kind: IndexKind, exclusions: list[set[int]], k: int
 ) -> None:
     index = built(kind, count=300)
@@ -123,13 +123,13 @@ def test_excluded_posts_are_left_out_and_made_up_for(
         assert len(ids) == min(k, 300 - len(one))
         if kind in (IndexKind.FLAT, IndexKind.SCALAR_QUANTISED):
             ranking = ids_of(index, everything.slot[row])
-            assert ids == [post for post in ranking if post not in one][:k]
+            assert ids == [item for item in ranking if item not in one][:k]
 
 
 def test_an_approximate_index_searches_on_until_it_has_k() -> None:
     """One list of many is searched at first; what is asked for lies in all of them."""
     config = IndexConfig(kind="ivf_pq", lists=16, probes=1)
-    index, _ = PostIndex.build(table(range(700)), embeddings(700), MODEL, config)
+    index, _ = ItemIndex.build(table(range(700)), embeddings(700), MODEL, config)
     assert index.manifest.config.lists == 16
     seen_by_one_list = 700 // 8
     found = index.search(embeddings(2, seed=3), k=600)
@@ -137,7 +137,7 @@ def test_an_approximate_index_searches_on_until_it_has_k() -> None:
 
 
 @pytest.mark.parametrize("kind", list(IndexKind))
-def test_old_posts_and_low_scores_are_left_out(kind: str) -> None:
+def test_old_items_and_low_scores_are_left_out(kind: str) -> None:
     index = built(kind, count=300)
     queries = embeddings(2, seed=4)
     young = index.search(queries, k=300, seen_after=280)
@@ -149,15 +149,15 @@ def test_old_posts_and_low_scores_are_left_out(kind: str) -> None:
     assert (close.score[0][kept] >= 0.5).all() and np.isnan(close.score[0][~kept]).all()
 
 
-def test_a_post_without_a_time_is_too_old_for_any_moment() -> None:
-    posts = table([1, 2, 3], first_seen=[None, 5, 5], last_seen=[None, None, 9])
-    index, _ = PostIndex.build(posts, embeddings(3), MODEL, IndexConfig())
+def test_an_item_without_a_time_is_too_old_for_any_moment() -> None:
+    items = table([1, 2, 3], first_seen=[None, 5, 5], last_seen=[None, None, 9])
+    index, _ = ItemIndex.build(items, embeddings(3), MODEL, IndexConfig())
     found = index.search(embeddings(1, seed=2), k=3, seen_after=5)
     assert sorted(ids_of(index, found.slot[0])) == [2, 3]
     assert index.last_seen_before(9).to_list() == [2]
 
 
-def test_more_posts_than_there_are() -> None:
+def test_more_items_than_there_are() -> None:
     found = built(count=3).search(embeddings(2, seed=1), k=5)
     assert (found.slot[:, 3:] == NONE).all() and np.isnan(found.score[:, 3:]).all()
     assert (found.slot[:, :3] != NONE).all()
@@ -166,7 +166,7 @@ def test_more_posts_than_there_are() -> None:
 @pytest.mark.parametrize("kind", list(IndexKind))
 def test_an_index_may_be_emptied_and_filled_again(kind: str) -> None:
     index = built(kind, count=300)
-    index.remove(index.posts["post_id"])
+    index.remove(index.items["post_id"])
     assert len(index) == 0
     assert (index.search(embeddings(1), k=2).slot == NONE).all()
     index.add(table([5]), embeddings(1, seed=8))
@@ -189,7 +189,7 @@ def test_unusable_rows_are_named_with_their_reason() -> None:
     rows[1, 2] = np.nan
     rows[2] = 0
     rows[3, 0] = np.inf
-    index, report = PostIndex.build(table([10, 11, 12, 13, 10]), rows, MODEL, IndexConfig())
+    index, report = ItemIndex.build(table([10, 11, 12, 13, 10]), rows, MODEL, IndexConfig())
     assert report.added == 1
     reasons = dict(report.rejected.iter_rows())
     assert reasons == {10: DUPLICATE, 11: NOT_FINITE, 12: ZERO_NORM, 13: NOT_FINITE}
@@ -199,22 +199,22 @@ def test_unusable_rows_are_named_with_their_reason() -> None:
 def test_an_unusable_row_does_not_push_out_a_usable_one() -> None:
     rows = embeddings(2)
     rows[0] = np.nan
-    index, report = PostIndex.build(table([1, 1]), rows, MODEL, IndexConfig())
+    index, report = ItemIndex.build(table([1, 1]), rows, MODEL, IndexConfig())
     assert len(index) == 1 and report.rejected["reason"].to_list() == [NOT_FINITE]
 
 
-def test_a_replaced_post_keeps_what_nothing_is_said_of() -> None:
-    posts = table([1, 2], title=["one", "two"], last_seen=[10, 20])
-    index, _ = PostIndex.build(posts, embeddings(2), MODEL, IndexConfig())
+def test_a_replaced_item_keeps_what_nothing_is_said_of() -> None:
+    items = table([1, 2], title=["one", "two"], last_seen=[10, 20])
+    index, _ = ItemIndex.build(items, embeddings(2), MODEL, IndexConfig())
     index.add(table([2, 3], last_seen=[30, 40]), embeddings(2, seed=1))
-    kept = index.posts.select("post_id", "title", "last_seen").rows()
+    kept = index.items.select("post_id", "title", "last_seen").rows()
     assert kept == [(1, "one", 10), (2, "two", 30), (3, None, 40)]
 
 
 def test_ids_may_be_text() -> None:
-    index, _ = PostIndex.build(table(["a", "b"]), embeddings(2), MODEL, IndexConfig())
+    index, _ = ItemIndex.build(table(["a", "b"]), embeddings(2), MODEL, IndexConfig())
     assert index.remove(pl.Series(["b", "c"])).unknown == 1
-    assert index.posts["post_id"].to_list() == ["a"]
+    assert index.items["post_id"].to_list() == ["a"]
     with pytest.raises(DataError, match="ids as they are in the log"):
         index.remove(pl.Series([1]))
 
@@ -235,17 +235,17 @@ def test_queries_that_have_no_direction_are_refused(queries: np.ndarray, message
 
 def test_what_cannot_be_built_is_a_sentence() -> None:
     rows, flat = embeddings(3), IndexConfig()
-    with pytest.raises(DataError, match="one row of numbers per post"):
-        PostIndex.build(table([1, 2]), rows, MODEL, flat)
-    with pytest.raises(DataError, match=f"No post has .*given: 3; {ZERO_NORM}: 3"):
-        PostIndex.build(table([1, 2, 3]), np.zeros((3, 4)), MODEL, flat)
+    with pytest.raises(DataError, match="one row of numbers per item"):
+        ItemIndex.build(table([1, 2]), rows, MODEL, flat)
+    with pytest.raises(DataError, match=f"No item has .*given: 3; {ZERO_NORM}: 3"):
+        ItemIndex.build(table([1, 2, 3]), np.zeros((3, 4)), MODEL, flat)
     with pytest.raises(DataError, match="no column post_id"):
-        PostIndex.build(pl.DataFrame({"id": [1, 2, 3]}), rows, MODEL, flat)
-    with pytest.raises(ConfigError, match="needs as many posts, not 3"):
-        PostIndex.build(table([1, 2, 3]), rows, MODEL, IndexConfig(kind="ivf_pq"))
+        ItemIndex.build(pl.DataFrame({"id": [1, 2, 3]}), rows, MODEL, flat)
+    with pytest.raises(ConfigError, match="needs as many items, not 3"):
+        ItemIndex.build(table([1, 2, 3]), rows, MODEL, IndexConfig(kind="ivf_pq"))
     with pytest.raises(ConfigError, match="does not divide the embeddings' width of 8"):
         config = IndexConfig(kind="ivf_pq", code_bytes=3)
-        PostIndex.build(table(range(300)), embeddings(300), MODEL, config)
+        ItemIndex.build(table(range(300)), embeddings(300), MODEL, config)
     with pytest.raises(ConfigError, match="ask for at least 1"):
         built().search(rows, k=0)
     with pytest.raises(ConfigError, match="choose one of auto, flat"):
@@ -261,9 +261,9 @@ def test_embeddings_of_another_width_or_model_are_refused() -> None:
         index.check_model("b" * 64, "runs/mine")
 
 
-@pytest.mark.parametrize(("posts", "kind"), [(100_000, "flat"), (100_001, "ivf_pq")])
-def test_the_kind_follows_the_size_of_the_corpus(posts: int, kind: str) -> None:
-    assert IndexConfig().resolve(posts, 64).kind == kind
+@pytest.mark.parametrize(("items", "kind"), [(100_000, "flat"), (100_001, "ivf_pq")])
+def test_the_kind_follows_the_size_of_the_corpus(items: int, kind: str) -> None:
+    assert IndexConfig().resolve(items, 64).kind == kind
 
 
 def test_sizes_of_ivf_pq_follow_the_corpus_and_the_width() -> None:

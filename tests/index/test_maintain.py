@@ -1,4 +1,4 @@
-"""Indexes built, grown and pruned in their folders, with what the log says of their posts."""
+"""Indexes built, grown and pruned in their folders, with what the log says of their items."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 
 from recsys.artifacts.sequence_tower import embeddings_model
 from recsys.core.errors import ArtifactError, ConfigError, DataError
-from recsys.data.content.item_embeddings import write_post_embeddings
+from recsys.data.content.item_embeddings import write_item_embeddings
 from recsys.data.contract.moments import parse_moment
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index
-from recsys.index.item_table import last_seen, read_post_file
+from recsys.index.item_table import last_seen, read_item_file
 from recsys.index.maintain import (
     FUTURE,
     TOO_OLD,
     IndexAddConfig,
     IndexBuildConfig,
     IndexRemoveConfig,
-    add_posts,
+    add_items,
     build_index,
-    remove_posts,
+    remove_items,
 )
 from recsys.index.usable_items import DUPLICATE, NOT_FINITE
 from tests.index.conftest import START, WIDTH
@@ -32,7 +32,7 @@ from tests.index.conftest import START, WIDTH
 
 def vectors(path: Path, ids: list, seed: int = 1) -> str:
     rows = np.random.default_rng(seed).standard_normal((len(ids), WIDTH)).astype(np.float32)
-    write_post_embeddings(path, pl.Series(ids), rows)
+    write_item_embeddings(path, pl.Series(ids), rows)
     return str(path)
 
 
@@ -43,21 +43,21 @@ def building(dataset: PreparedDataset, embeddings: Path, tmp_path: Path) -> Inde
 
 def test_the_log_gives_times_and_titles(building: IndexBuildConfig) -> None:
     change = build_index(building)
-    posts = load_index(building.out).posts.sort("post_id")
-    assert change.change.added == len(posts) == 12
-    assert posts["title"].to_list() == ["first", "second"] + [None] * 10
+    items = load_index(building.out).items.sort("post_id")
+    assert change.change.added == len(items) == 12
+    assert items["title"].to_list() == ["first", "second"] + [None] * 10
     first = [10, 20, 30, 15, 50, 50, 50, 50, 90, 50, None, None]
     last = [25, 20, 30, 15, None, None, None, None, 90, None, None, None]
     for name, expected in (("first_seen", first), ("last_seen", last)):
-        assert posts[name].to_list() == [None if t is None else START + t for t in expected]
+        assert items[name].to_list() == [None if t is None else START + t for t in expected]
 
 
 def test_a_file_goes_before_the_log(building: IndexBuildConfig, tmp_path: Path) -> None:
     file = tmp_path / "posts.csv"
     file.write_text(f"item_id,title,last_seen\n1011,fresh,{START + 77}\n1001,renamed,\n")
     build_index(replace(building, posts=str(file)))
-    posts = load_index(building.out).posts
-    known = {row[0]: row[1:] for row in posts.select("post_id", "title", "last_seen").rows()}
+    items = load_index(building.out).items
+    known = {row[0]: row[1:] for row in items.select("post_id", "title", "last_seen").rows()}
     assert known[1011] == ("fresh", START + 77) and known[1001] == ("renamed", START + 25)
     file.write_text("item_id,title\n1,a\n1,b\n")
     with pytest.raises(DataError, match="names more than once: 1, "):
@@ -71,12 +71,12 @@ def test_a_file_goes_before_the_log(building: IndexBuildConfig, tmp_path: Path) 
         build_index(replace(building, posts=str(file)))
 
 
-def test_as_of_a_moment_later_posts_and_events_are_unknown(building: IndexBuildConfig) -> None:
+def test_as_of_a_moment_later_items_and_events_are_unknown(building: IndexBuildConfig) -> None:
     as_of = str(START + 25)
     change = build_index(replace(building, as_of=as_of))
-    posts = load_index(building.out).posts.sort("post_id")
-    assert posts["post_id"].to_list() == [1001, 1002, 1004, 1011, 1012]
-    assert posts["last_seen"].to_list()[:3] == [START + 10, START + 20, START + 15]
+    items = load_index(building.out).items.sort("post_id")
+    assert items["post_id"].to_list() == [1001, 1002, 1004, 1011, 1012]
+    assert items["last_seen"].to_list()[:3] == [START + 10, START + 20, START + 15]
     assert set(change.change.rejected["reason"]) == {FUTURE}
     written = pl.read_parquet(Path(building.out) / "rejected.parquet")
     assert written["post_id"].to_list() == [1003, 1005, 1006, 1007, 1008, 1009, 1010]
@@ -93,31 +93,31 @@ def test_last_seen_by_hand(dataset: PreparedDataset) -> None:
     assert last_seen(dataset, START + 25)[1] == START + 10
 
 
-def test_new_posts_are_added_and_old_ones_replaced(
+def test_new_items_are_added_and_old_ones_replaced(
     building: IndexBuildConfig, tmp_path: Path
 ) -> None:
     build_index(building)
     new = vectors(tmp_path / "new.parquet", [2001, 1001, 2001])
     adding = IndexAddConfig(building.out, new, same_model=True)
-    change = add_posts(adding).change
+    change = add_items(adding).change
     assert (change.added, change.replaced) == (1, 1)
     assert change.rejected.rows() == [(2001, DUPLICATE)]
     index = load_index(building.out)
     assert len(index) == 13 and index.manifest.model == embeddings_model(building.embeddings)
     assert pl.read_parquet(Path(building.out) / "rejected.parquet").height == 1
-    add_posts(replace(adding, embeddings=building.embeddings))
+    add_items(replace(adding, embeddings=building.embeddings))
     assert not (Path(building.out) / "rejected.parquet").exists()
 
 
-def test_posts_of_another_model_are_refused(building: IndexBuildConfig, tmp_path: Path) -> None:
+def test_items_of_another_model_are_refused(building: IndexBuildConfig, tmp_path: Path) -> None:
     build_index(building)
     new = vectors(tmp_path / "new.parquet", [2001])
     with pytest.raises(ArtifactError, match=r"new\.parquet belongs to"):
-        add_posts(IndexAddConfig(building.out, new))
+        add_items(IndexAddConfig(building.out, new))
     other = tmp_path / "other.npz"
     np.savez(other, item_id=[1], embedding=np.ones((1, 3)))
     with pytest.raises(DataError, match="have width 3, those of the index 6"):
-        add_posts(IndexAddConfig(building.out, str(other), same_model=True))
+        add_items(IndexAddConfig(building.out, str(other), same_model=True))
     assert len(load_index(building.out)) == 12
 
 
@@ -138,14 +138,14 @@ def test_ids_may_be_held_in_32_bits(tmp_path: Path) -> None:
     assert len(change.index) == 1
 
 
-def test_expired_posts_are_removed(building: IndexBuildConfig, tmp_path: Path) -> None:
+def test_expired_items_are_removed(building: IndexBuildConfig, tmp_path: Path) -> None:
     build_index(building)
-    change = remove_posts(IndexRemoveConfig(building.out, last_seen_before=str(START + 25)))
+    change = remove_items(IndexRemoveConfig(building.out, last_seen_before=str(START + 25)))
     assert change.change.removed == 2  # seen last at 15 and at 20
-    assert not {1002, 1004} & set(load_index(building.out).posts["post_id"])
+    assert not {1002, 1004} & set(load_index(building.out).items["post_id"])
     named = tmp_path / "expired.csv"
     named.write_text("item_id\n1009\n4711\n")
-    change = remove_posts(IndexRemoveConfig(building.out, posts=str(named)))
+    change = remove_items(IndexRemoveConfig(building.out, posts=str(named)))
     assert (change.change.removed, change.change.unknown) == (1, 1)
     assert len(load_index(building.out)) == 9
 
@@ -157,14 +157,14 @@ def test_settings_that_cannot_work(tmp_path: Path) -> None:
         IndexBuildConfig("a", "b", as_of="2020-01-01")
     with pytest.raises(ConfigError, match="is counted back from as_of="):
         IndexBuildConfig("a", "b", dataset="c", max_age_hours=3)
-    with pytest.raises(ArtifactError, match="no index of posts"):
-        remove_posts(IndexRemoveConfig(str(tmp_path / "none"), last_seen_before="2020-01-01"))
+    with pytest.raises(ArtifactError, match="no index of items"):
+        remove_items(IndexRemoveConfig(str(tmp_path / "none"), last_seen_before="2020-01-01"))
     with pytest.raises(DataError, match="is missing"):
         build_index(IndexBuildConfig(str(tmp_path / "none.npz"), str(tmp_path / "index")))
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file; give the folder"):
         build_index(IndexBuildConfig(str(tmp_path / "none.npz"), str(tmp_path / "file")))
     with pytest.raises(DataError, match=r"none\.csv does not exist; give posts= .* folder\.$"):
-        read_post_file(str(tmp_path / "none.csv"))
+        read_item_file(str(tmp_path / "none.csv"))
     with pytest.raises(ConfigError, match="last_seen_before=1600000000 is not in milliseconds"):
         parse_moment("last_seen_before", "1600000000")

@@ -17,7 +17,7 @@ def test_a_metric_at_k_among_no_more_than_k_candidates_is_left_out() -> None:
         "report/hits@10/unseen_batch": _measured(1.0, 10),
         "report/hits@10/all": _measured(0.25, 4),
     }
-    # all posts are candidates of `all`, however few the queries
+    # all items are candidates of `all`, however few the queries
     assert headline(metrics, "report", 40) == {
         "hits@10, batch (11 queries)": "0.5000",
         "hits@10, all (4 queries)": "0.2500",

@@ -136,9 +136,9 @@ def test_a_renamed_table_grows_with_its_state(
     if sharding_type is not None:
         reshard(open_checkpoint(path), tmp_path / "folder.ckpt", 2, sharding_type)
         path = tmp_path / "folder.ckpt"
-    model, fresh = Toy(9, 2, "tower", "post"), Toy(9, 2, "tower", "post")
+    model, fresh = Toy(9, 2, "tower", "item"), Toy(9, 2, "tower", "item")
     names = [
-        RenamedConfig("part.tables.embedding_bags.item", "tower.tables.embedding_bags.post"),
+        RenamedConfig("part.tables.embedding_bags.item", "tower.tables.embedding_bags.item"),
         RenamedConfig("part", "tower"),
     ]
     config = WarmStartConfig(str(path), names, ["layer.bias"], grown=True, table_state=True)
@@ -151,7 +151,7 @@ def test_a_renamed_table_grows_with_its_state(
     assert torch.equal(model.layer.bias, fresh.layer.bias)
     lines = "\n".join(report(taken, "old.ckpt"))
     assert "3 weights taken, 2 of them under another name and 1 grown; 1 ignored" in lines
-    assert "grown: tower.tables.embedding_bags.post.weight, 7 to 9 rows" in lines
+    assert "grown: tower.tables.embedding_bags.item.weight, 7 to 9 rows" in lines
     assert "renamed: part.scale is tower.scale" in lines
     assert "ignored: layer.bias" in lines
     model.step()  # the table still learns, from the state it took

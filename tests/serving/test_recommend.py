@@ -14,7 +14,7 @@ import pytest
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index
-from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig
 from recsys.index.maintain import IndexBuildConfig, build_index
 from recsys.serving.recommend import Recommender, RecommendRules
@@ -31,19 +31,19 @@ def folder(dataset: PreparedDataset, embeddings: Path) -> Path:
     return out
 
 
-def towards(post: int) -> object:
-    """Embeds every user like a post; a user with an even index has no representation."""
+def towards(item: int) -> object:
+    """Embeds every user like an item; a user with an even index has no representation."""
     rows = np.random.default_rng(0).standard_normal((ITEMS + 2, WIDTH))
 
     def embed(users: np.ndarray, moment: int) -> tuple[np.ndarray, np.ndarray]:
-        embedding = np.repeat(rows[post - 1][None], len(users), axis=0).astype(np.float32)
+        embedding = np.repeat(rows[item - 1][None], len(users), axis=0).astype(np.float32)
         embedding[users == 4] = 0
         return embedding, np.where(users == 3, 0, users)
 
     return embed
 
 
-def posts_of(frame: pl.DataFrame, user: int) -> set[int]:
+def items_of(frame: pl.DataFrame, user: int) -> set[int]:
     return set(frame.filter(pl.col("user_id") == user)["post_id"])
 
 
@@ -57,13 +57,13 @@ def all_rows(
 def test_what_a_user_was_shown_or_engaged_with_before_the_moment_is_left_out(
     folder: Path, dataset: PreparedDataset
 ) -> None:
-    everything = {1000 + post for post in range(1, ITEMS + 3)}
+    everything = {1000 + item for item in range(1, ITEMS + 3)}
     rows = all_rows(folder, dataset, [101, 102, 103])
-    assert posts_of(rows, 101) == everything - {1001, 1002, 1003}
-    assert posts_of(rows, 102) == everything - {1004, 1001}  # hidden is seen too
-    assert posts_of(rows, 103) == everything - {1009}
+    assert items_of(rows, 101) == everything - {1001, 1002, 1003}
+    assert items_of(rows, 102) == everything - {1004, 1001}  # hidden is seen too
+    assert items_of(rows, 103) == everything - {1009}
     earlier = all_rows(folder, dataset, [101], replace(LATE, as_of=START + 20))
-    assert posts_of(earlier, 101) == everything - {1001}  # strictly before
+    assert items_of(earlier, 101) == everything - {1001}  # strictly before
 
 
 def test_rows_are_ranked_with_scores_titles_and_their_basis(
@@ -74,7 +74,7 @@ def test_rows_are_ranked_with_scores_titles_and_their_basis(
     assert rows["rank"].to_list() == [1, 2, 3] * 3
     assert rows["basis"].to_list() == ["history"] * 3 + ["no history"] * 3 + ["not in the log"] * 3
     best = rows.filter(pl.col("rank") == 1)
-    assert best["post_id"].to_list() == [1002] * 3  # embedded like this post
+    assert best["post_id"].to_list() == [1002] * 3  # embedded like this item
     assert best["title"].to_list() == ["second"] * 3
     np.testing.assert_allclose(best["score"], 1, atol=1e-6)
     assert all(
@@ -93,11 +93,11 @@ def test_a_user_without_any_representation_gets_nothing(
 def test_thresholds_of_score_and_age(folder: Path, dataset: PreparedDataset) -> None:
     everything = all_rows(folder, dataset, [103])
     high = all_rows(folder, dataset, [103], replace(LATE, min_score=0.3))
-    assert posts_of(high, 103) == set(everything.filter(pl.col("score") >= 0.3)["post_id"])
+    assert items_of(high, 103) == set(everything.filter(pl.col("score") >= 0.3)["post_id"])
     assert 0 < len(high) < len(everything)
-    # posts without events have the vocabulary's first sight at 50
+    # items without events have the vocabulary's first sight at 50
     young = all_rows(folder, dataset, [101], replace(LATE, seen_after=START + 50))
-    assert posts_of(young, 101) == {1005, 1006, 1007, 1008, 1009, 1010}
+    assert items_of(young, 101) == {1005, 1006, 1007, 1008, 1009, 1010}
 
 
 def test_unknown_users_are_refused_when_strict(folder: Path, dataset: PreparedDataset) -> None:
@@ -111,8 +111,8 @@ def test_unknown_users_are_refused_when_strict(folder: Path, dataset: PreparedDa
 
 
 def test_an_index_of_another_log_is_refused(dataset: PreparedDataset) -> None:
-    posts = pl.DataFrame({"post_id": ["a", "b"]})
-    index, _ = PostIndex.build(posts, np.eye(2, WIDTH), "m", IndexConfig())
+    items = pl.DataFrame({"post_id": ["a", "b"]})
+    index, _ = ItemIndex.build(items, np.eye(2, WIDTH), "m", IndexConfig())
     with pytest.raises(DataError, match="it is of another log"):
         Recommender(index, dataset, towards(1))
 
@@ -125,12 +125,12 @@ def config(folder: Path, artifact: Path, **changes: object) -> RecommendConfig:
 @pytest.mark.parametrize("precision", ["float", "int8"])
 def test_from_artifact_and_index_to_rows(folder: Path, artifact: Path, precision: str) -> None:
     report, rows = recommend(config(folder, artifact, k=4, precision=precision))
-    assert (report.users, report.without_posts, report.as_of) == (3, 0, START + 100)
-    assert len(rows) == 12 and not posts_of(rows.cast({"user_id": pl.Int64}), 101) & {1001, 1002}
+    assert (report.users, report.without_items, report.as_of) == (3, 0, START + 100)
+    assert len(rows) == 12 and not items_of(rows.cast({"user_id": pl.Int64}), 101) & {1001, 1002}
     basis = dict(zip(rows["user_id"], rows["basis"], strict=True))
     assert basis == {"101": "history", "103": "history", "7": "not in the log"}
     before, _ = recommend(config(folder, artifact, as_of=str(START + 90), min_score=1.0))
-    assert before.without_posts == 3
+    assert before.without_items == 3
     _, early = recommend(config(folder, artifact, user=["103"], as_of=str(START + 90)))
     assert early["basis"].unique().to_list() == ["no history"]
 
@@ -205,8 +205,8 @@ def test_what_was_moved_since_the_training_can_be_named(
         recommend(config(folder, moved))
     with pytest.raises(ArtifactError, match="where they lie now: embeddings="):
         recommend(config(folder, moved, dataset=str(dataset.path)))
-    posts = str(dataset.path.parent / "posts.parquet")
-    _, rows = recommend(config(folder, moved, dataset=str(dataset.path), embeddings=posts))
+    items = str(dataset.path.parent / "posts.parquet")
+    _, rows = recommend(config(folder, moved, dataset=str(dataset.path), embeddings=items))
     assert rows.equals(recommend(config(folder, artifact))[1])
 
 

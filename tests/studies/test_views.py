@@ -17,7 +17,7 @@ from recsys.studies.plan import plan
 from recsys.systems.evaluate import evaluate
 from recsys.systems.runs import train
 
-USERS, POSTS, EVENTS = 40, 40, 16
+USERS, ITEMS, EVENTS = 40, 40, 16
 HOUR = 3_600_000
 START = 1_600_000_000_000
 
@@ -33,19 +33,19 @@ OF_RUNS = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Users engage with a post every twelve hours; a quarter of them come when the others leave."""
+    """Users engage with an item every twelve hours; a quarter come when the others leave."""
     path = tmp_path_factory.mktemp("views")
     generator = np.random.default_rng(0)
     rows = [
-        (user, int(post), START + (step * 12 + user % 5) * HOUR)
+        (user, int(item), START + (step * 12 + user % 5) * HOUR)
         for user in range(USERS)
-        for step, post in enumerate(generator.permutation(POSTS)[:EVENTS])
+        for step, item in enumerate(generator.permutation(ITEMS)[:EVENTS])
         if user % 4 or step > 10
     ]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     log.with_columns(action_type=pl.lit("click")).write_parquet(path / "log.parquet")
-    embeddings = generator.normal(size=(POSTS, 8))
-    np.savez(path / "posts.npz", item_id=np.arange(POSTS), embedding=embeddings)
+    embeddings = generator.normal(size=(ITEMS, 8))
+    np.savez(path / "posts.npz", item_id=np.arange(ITEMS), embedding=embeddings)
     return path
 
 

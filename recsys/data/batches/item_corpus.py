@@ -1,4 +1,4 @@
-"""What is known of every post of a prepared data set, as tensors.
+"""What is known of every item of a prepared data set, as tensors.
 
 Legend: V item indices.
 """
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.core.location import find_path
-from recsys.data.batches.item_features import PostFeatures
+from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.content.item_embeddings import read_embeddings
 from recsys.data.content.text import HashedTextConfig, hashed_ngrams, pretrained_tokens
 from recsys.data.contract.schema import FeatureKind, FeatureSide
@@ -23,13 +23,13 @@ from recsys.data.stores.vocabulary import INDEX, Vocabulary
 
 
 @dataclass(frozen=True)
-class PostCorpusConfig:
-    """What of a post is looked at beside its features in the data set.
+class ItemCorpusConfig:
+    """What of an item is looked at beside its features in the data set.
 
     Attributes:
         max_tokens: of a title, where a pretrained model's tokeniser splits it.
         images: .npz or Parquet file of image embeddings, one row per image under the id of its
-            post; None where there are none.
+            item; None where there are none.
         data_dir: where ``images`` is looked for, before RECSYS_DATA_DIR and ./data.
     """
 
@@ -38,13 +38,13 @@ class PostCorpusConfig:
     data_dir: str | None = None
 
 
-def read_post_corpus(
+def read_item_corpus(
     dataset: PreparedDataset,
-    config: PostCorpusConfig,
+    config: ItemCorpusConfig,
     hashed_text: HashedTextConfig,
     pretrained_text: str | None = None,
-) -> PostFeatures:
-    """The features of every post, a row per item index.
+) -> ItemFeatures:
+    """The features of every item, a row per item index.
 
     Authors and topics first seen after the fit period are unknown, as they are to a model.
 
@@ -70,7 +70,7 @@ def read_post_corpus(
         text, text_lengths = hashed_ngrams(texts, hashed_text)
     images, image_lengths = _images(dataset, config)
     num_items = len(categorical)
-    return PostFeatures(
+    return ItemFeatures(
         text=torch.from_numpy(text),
         text_lengths=torch.from_numpy(text_lengths),
         images=torch.from_numpy(images),
@@ -82,7 +82,7 @@ def read_post_corpus(
 
 
 def _texts(dataset: PreparedDataset) -> list[str | None] | None:
-    """All texts of a post as one, by item index; None where the data set has no texts."""
+    """All texts of an item as one, by item index; None where the data set has no texts."""
     num_items = dataset.manifest.vocabulary_sizes[FeatureSide.ITEM]
     stored = dataset.item_text
     names = [name for name in stored.columns if name != INDEX]
@@ -96,9 +96,9 @@ def _texts(dataset: PreparedDataset) -> list[str | None] | None:
 
 
 def _images(
-    dataset: PreparedDataset, config: PostCorpusConfig
+    dataset: PreparedDataset, config: ItemCorpusConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Image embeddings in order of their posts' indices, and how many each post has [V]."""
+    """Image embeddings in order of their items' indices, and how many each item has [V]."""
     num_items = dataset.manifest.vocabulary_sizes[FeatureSide.ITEM]
     if config.images is None:
         return np.zeros((0, 0), np.float32), np.zeros(num_items, np.int64)

@@ -1,6 +1,6 @@
-"""What a post is made of, as tensors.
+"""What an item is made of, as tensors.
 
-Legend: P posts, n tokens and I images over all posts (jagged), F and D_p features, W_i width of a
+Legend: P items, n tokens and I images over all items (jagged), F and D_p features, W_i width of a
 given image embedding.
 """
 
@@ -16,17 +16,17 @@ from recsys.data.batches.tensor_batch import TensorBatch
 
 
 @dataclass
-class PostFeatures(TensorBatch):
-    """Features of P posts: a batch, or, a row per item index, the whole corpus.
+class ItemFeatures(TensorBatch):
+    """Features of P items: a batch, or, a row per item index, the whole corpus.
 
     Attributes:
         text: [n] int64, tokens or hashed n-grams of ``recsys.data.content.text``.
-        text_lengths: [P] int64; 0 for a post without text.
-        images: [I, W_i] float32, embeddings of the posts' images.
-        image_lengths: [P] int64; 0 for a post without images.
+        text_lengths: [P] int64; 0 for an item without text.
+        images: [I, W_i] float32, embeddings of the items' images.
+        image_lengths: [P] int64; 0 for an item without images.
         categorical: [P, F] int64, 0 where unknown.
         dense: [P, D_p] float32, standardised.
-        has_dense: [P] bool, whether a post's dense features are known.
+        has_dense: [P] bool, whether an item's dense features are known.
     """
 
     text: Tensor
@@ -37,18 +37,18 @@ class PostFeatures(TensorBatch):
     dense: Tensor
     has_dense: Tensor
 
-    def select(self, posts: Tensor) -> Self:
-        """The features of some posts [Q] int64, in their order, repetitions allowed."""
-        text, text_lengths = _select_jagged(self.text, self.text_lengths, posts)
-        images, image_lengths = _select_jagged(self.images, self.image_lengths, posts)
+    def select(self, items: Tensor) -> Self:
+        """The features of some items [Q] int64, in their order, repetitions allowed."""
+        text, text_lengths = _select_jagged(self.text, self.text_lengths, items)
+        images, image_lengths = _select_jagged(self.images, self.image_lengths, items)
         return type(self)(
             text=text,
             text_lengths=text_lengths,
             images=images,
             image_lengths=image_lengths,
-            categorical=self.categorical[posts],
-            dense=self.dense[posts],
-            has_dense=self.has_dense[posts],
+            categorical=self.categorical[items],
+            dense=self.dense[items],
+            has_dense=self.has_dense[items],
         )
 
 

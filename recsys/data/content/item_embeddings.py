@@ -1,4 +1,4 @@
-"""Embeddings of posts given from outside: read, checked, and aligned to item indices.
+"""Embeddings of items given from outside: read, checked, and aligned to item indices.
 
 Legend: V item indices, N rows of the file, W width of an embedding.
 """
@@ -22,7 +22,7 @@ from recsys.data.contract.schema import Column
 from recsys.data.stores.vocabulary import RAW, Vocabulary
 
 #: What a folder of embeddings holds: the post tower and the simulator write it.
-POST_EMBEDDINGS_FILE = "post_embeddings.parquet"
+ITEM_EMBEDDINGS_FILE = "post_embeddings.parquet"
 EMBEDDING = "embedding"
 
 _ID_SUFFIX = "_id"
@@ -31,19 +31,19 @@ _NEEDED = f"one id column (`item_id`, or another that ends with `{_ID_SUFFIX}`) 
 
 @dataclass(frozen=True)
 class EmbeddingReport:
-    """What became of the posts of a log and of the rows of a file.
+    """What became of the items of a log and of the rows of a file.
 
     Attributes:
-        posts: posts of the log.
+        items: items of the log.
         known: of them those that have an embedding.
         without_embedding: of them those the file has no embedding for.
         not_finite: of them those whose embedding has NaN or infinite numbers.
         zero_norm: of them those whose embedding has no direction.
         duplicates: rows of the file left out since their id came before.
-        not_in_log: rows of the file left out since the log does not have their post.
+        not_in_log: rows of the file left out since the log does not have their item.
     """
 
-    posts: int
+    items: int
     known: int
     without_embedding: int
     not_finite: int
@@ -53,12 +53,12 @@ class EmbeddingReport:
 
 
 @dataclass(frozen=True, eq=False)
-class PostEmbeddings:
+class ItemEmbeddings:
     """One embedding per item index.
 
     Attributes:
         matrix: [V, W] float32, rows of length 1; zeros where there is none, as for index 0.
-        known: [V] bool, whether the post has an embedding.
+        known: [V] bool, whether the item has an embedding.
         report: counts of what was left out, and why.
     """
 
@@ -73,13 +73,13 @@ class PostEmbeddings:
 
     @classmethod
     def load(cls, path: Path | str, vocabulary: Vocabulary, width: int | None = None) -> Self:
-        """Read the embeddings of a log's posts.
+        """Read the embeddings of a log's items.
 
         Args:
             path: an ``.npz`` file or a Parquet file with one id column, whose name ends with
                 ``_id``, and ``embedding`` ([N, W], or lists of W numbers); or a folder with a
                 ``post_embeddings.parquet``.
-            vocabulary: of the log's items. Of posts that share a hashed index the last one's
+            vocabulary: of the log's items. Of items that share a hashed index the last one's
                 embedding is taken.
             width: what W must be; None for any.
 
@@ -100,8 +100,8 @@ class PostEmbeddings:
         in_log = first & (index > 0)
         if not in_log.any():
             raise DataError(
-                f"none of the {len(ids)} ids of {file} (such as {ids[0]!r}) is a post of the log "
-                f"(such as {_example(vocabulary)!r}); give the embeddings of this log's posts."
+                f"none of the {len(ids)} ids of {file} (such as {ids[0]!r}) is an item of the log "
+                f"(such as {_example(vocabulary)!r}); give the embeddings of this log's items."
             )
         rows = np.flatnonzero(in_log)
         vectors = embeddings[rows].astype(np.float32)
@@ -112,11 +112,11 @@ class PostEmbeddings:
         matrix[index[rows[usable]]] = vectors[usable] / norm[usable, None]
         known = np.zeros(vocabulary.size, bool)
         known[index[rows[usable]]] = True
-        posts = vocabulary.table.height
+        items = vocabulary.table.height
         report = EmbeddingReport(
-            posts=posts,
+            items=items,
             known=int(usable.sum()),
-            without_embedding=posts - len(rows),
+            without_embedding=items - len(rows),
             not_finite=int((~finite).sum()),
             zero_norm=int((finite & ~usable).sum()),
             duplicates=int((~first).sum()),
@@ -125,7 +125,7 @@ class PostEmbeddings:
         return cls(matrix, known, report)
 
 
-def write_post_embeddings(
+def write_item_embeddings(
     path: Path, ids: pl.Series | NDArray, embeddings: NDArray[np.floating]
 ) -> None:
     """Write embeddings as Parquet: ``item_id`` and ``embedding``.
@@ -150,7 +150,7 @@ def write_post_embeddings(
 def embeddings_file(path: Path | str) -> Path:
     """The file behind a path: the file itself, or the one a folder of embeddings holds."""
     file = Path(path)
-    return file / POST_EMBEDDINGS_FILE if file.is_dir() else file
+    return file / ITEM_EMBEDDINGS_FILE if file.is_dir() else file
 
 
 def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
@@ -161,8 +161,8 @@ def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
     """
     if not path.is_file():
         raise DataError(
-            f"{path} is missing; give an .npz or Parquet file of post embeddings, or a folder "
-            f"with a {POST_EMBEDDINGS_FILE}."
+            f"{path} is missing; give an .npz or Parquet file of item embeddings, or a folder "
+            f"with a {ITEM_EMBEDDINGS_FILE}."
         )
     try:
         ids, embeddings = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
@@ -192,7 +192,7 @@ def _checked_ids(path: Path, ids: pl.Series) -> pl.Series:
         )
     if ids.null_count():
         raise DataError(
-            f"{path} has {ids.null_count()} rows without an id; give each its post's id, or leave "
+            f"{path} has {ids.null_count()} rows without an id; give each its item's id, or leave "
             "it out."
         )
     typed = ids if ids.dtype == pl.String else ids.cast(pl.Int64, strict=False)

@@ -1,4 +1,4 @@
-"""Texts of posts as jagged token indices: hashed n-grams, or a pretrained model's tokens."""
+"""Texts of items as jagged token indices: hashed n-grams, or a pretrained model's tokens."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def hashed_ngrams(
     """The n-grams of each text, hashed by CRC-32, the same on every machine.
 
     Args:
-        texts: of P posts; ``None`` where a post has none.
+        texts: of P items; ``None`` where an item has none.
         config: which n-grams, and how many buckets.
 
     Returns:
-        Indices in ``[0, buckets)``, the posts' one after the other, and their number per post [P];
-        0 for a post without text or of a text without a word.
+        Indices in ``[0, buckets)``, the items' one after the other, and their number per item [P];
+        0 for an item without text or of a text without a word.
     """
     return _jagged(
         (
@@ -91,12 +91,12 @@ def pretrained_tokens(
     """The tokens of each text by the tokeniser of a pretrained Hugging Face model.
 
     Args:
-        texts: of P posts; ``None`` where a post has none.
+        texts: of P items; ``None`` where an item has none.
         path: folder of the model: tokeniser, configuration and weights.
         max_tokens: longer texts are cut.
 
     Returns:
-        Token indices, special tokens included, and their number per post [P]; 0 for a post without
+        Token indices, special tokens included, and their number per item [P]; 0 for an item without
         text.
 
     Raises:

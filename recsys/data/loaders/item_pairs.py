@@ -1,4 +1,4 @@
-"""Pairs of posts that belong together: a user engaged with one soon after the other.
+"""Pairs of items that belong together: a user engaged with one soon after the other.
 
 Legend: B pairs of a batch, n pairs of a split.
 """
@@ -26,12 +26,12 @@ _NO_BOUND = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class PostPairConfig:
+class ItemPairConfig:
     """Which pairs, and how many in a batch.
 
     Attributes:
-        batch_size: pairs per batch; the other pairs' posts are the negatives.
-        window: a post is paired with each of the user's so many engagements before it.
+        batch_size: pairs per batch; the other pairs' items are the negatives.
+        window: an item is paired with each of the user's so many engagements before it.
         seed: with the epoch it decides the order.
         num_workers: processes that build batches beside the training; 0 builds them in between.
     """
@@ -51,8 +51,8 @@ class PostPairConfig:
 
 
 @dataclass
-class PostPairBatch(TensorBatch):
-    """Pairs of posts.
+class ItemPairBatch(TensorBatch):
+    """Pairs of items.
 
     Attributes:
         earlier: [B] int64 item index.
@@ -63,7 +63,7 @@ class PostPairBatch(TensorBatch):
     later: Tensor
 
 
-class PostPairs(Dataset[PostPairBatch]):
+class ItemPairs(Dataset[ItemPairBatch]):
     """The pairs whose later engagement lies in a period.
 
     Args:
@@ -93,17 +93,17 @@ class PostPairs(Dataset[PostPairBatch]):
         """Number of pairs."""
         return self.pairs.shape[1]
 
-    def __getitem__(self, positions: NDArray[np.int64]) -> PostPairBatch:
+    def __getitem__(self, positions: NDArray[np.int64]) -> ItemPairBatch:
         """The batch of some pairs [B]."""
         earlier, later = torch.from_numpy(self.pairs[:, positions].astype(np.int64))
-        return PostPairBatch(earlier, later)
+        return ItemPairBatch(earlier, later)
 
 
-class PostPairDataModule(SplitDataModule):
-    """Yields ``PostPairBatch``."""
+class ItemPairDataModule(SplitDataModule):
+    """Yields ``ItemPairBatch``."""
 
     def __init__(
-        self, config: PostPairConfig, dataset: PreparedDataset, engagements: EngagementStore
+        self, config: ItemPairConfig, dataset: PreparedDataset, engagements: EngagementStore
     ) -> None:
         super().__init__()
         self.config = config
@@ -114,15 +114,15 @@ class PostPairDataModule(SplitDataModule):
         """Batches of one split, this rank's share of them.
 
         Raises:
-            DataError: nobody engaged with two posts up to the end of the split.
+            DataError: nobody engaged with two items up to the end of the split.
         """
         config = self.config
         first, last = self.dataset.manifest.split_bounds[split]
         start = None if split == Split.FIT else first
-        pairs = PostPairs(self.engagements, start, last, config.window)
+        pairs = ItemPairs(self.engagements, start, last, config.window)
         if not len(pairs):
             raise DataError(
-                f"no user of {self.dataset.manifest.name} engaged with one post after another in "
+                f"no user of {self.dataset.manifest.name} engaged with one item after another in "
                 f"the {split} period; count other actions as engagements (sequences.actions)."
             )
         rank, num_ranks = self._place()

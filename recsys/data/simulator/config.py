@@ -195,14 +195,14 @@ class DwellConfig:
 
 
 @dataclass(frozen=True)
-class PostEmbeddingConfig:
-    """Embeddings of the posts, as a content model would make them (NxtPost §3.1.1).
+class ItemEmbeddingConfig:
+    """Embeddings of the items, as a content model would make them (NxtPost §3.1.1).
 
     Attributes:
-        width: numbers per post; 0 writes none.
-        topic: weight of what the posts of a topic share.
-        author: weight of what the posts of an author share.
-        noise: weight of what a post has of its own and no user cares about.
+        width: numbers per item; 0 writes none.
+        topic: weight of what the items of a topic share.
+        author: weight of what the items of an author share.
+        noise: weight of what an item has of its own and no user cares about.
     """
 
     width: int = 0
@@ -234,7 +234,7 @@ class SimulatorConfig:
         exposure: what users are shown.
         actions: one response per task of ``LOGIT_TASKS``.
         dwell: dwell time, and with it video_complete, skip and watch_time.
-        post_embedding: embeddings of the posts; none by default.
+        post_embedding: embeddings of the items; none by default.
     """
 
     seed: int
@@ -255,7 +255,7 @@ class SimulatorConfig:
     exposure: ExposureConfig
     actions: dict[str, ResponseConfig]
     dwell: DwellConfig
-    post_embedding: PostEmbeddingConfig = field(default_factory=PostEmbeddingConfig)
+    post_embedding: ItemEmbeddingConfig = field(default_factory=ItemEmbeddingConfig)
 
     def __post_init__(self) -> None:
         if set(self.actions) != set(LOGIT_TASKS):

@@ -1,4 +1,4 @@
-"""What a content model would say about the simulated posts: one embedding per item."""
+"""What a content model would say about the simulated items: one embedding per item."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.content.item_embeddings import write_post_embeddings
+from recsys.data.content.item_embeddings import write_item_embeddings
 from recsys.data.simulator.catalogue import Catalogue
 from recsys.data.simulator.config import SimulatorConfig
 
@@ -18,13 +18,13 @@ _STREAM = (0, 1)
 
 
 def make_embeddings(config: SimulatorConfig, catalogue: Catalogue) -> Floats:
-    """Topic, author and something of the post's own, [items, W].
+    """Topic, author and something of the item's own, [items, W].
 
-    With z ~ N(0, I/W) for every topic k, author a and post i,
+    With z ~ N(0, I/W) for every topic k, author a and item i,
 
         e_i = topic · z_{k(i)} + author · z_{a(i)} + noise · z_i,
 
-    so that two posts of a topic have a cosine of about topic² / (topic² + author² + noise²).
+    so that two items of a topic have a cosine of about topic² / (topic² + author² + noise²).
     """
     c = config.post_embedding
     seed = np.random.SeedSequence(config.seed, spawn_key=_STREAM)
@@ -44,4 +44,4 @@ def write_embeddings(config: SimulatorConfig, catalogue: Catalogue, path: Path) 
     path.unlink(missing_ok=True)
     if config.post_embedding.width:
         ids = np.arange(len(catalogue.item_topic))
-        write_post_embeddings(path, ids, make_embeddings(config, catalogue))
+        write_item_embeddings(path, ids, make_embeddings(config, catalogue))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.core.progress import track
-from recsys.data.content.item_embeddings import POST_EMBEDDINGS_FILE
+from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, MILLISECONDS_PER_HOUR, Column
 from recsys.data.simulator.best import SUMS, best_metrics, loss_sums
 from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
@@ -50,7 +50,7 @@ def simulate(
     """Write the log of ``config`` into ``out``, replacing a simulation that is there.
 
     ``log/`` and ``requests/`` hold Parquet parts, ``items.parquet`` and ``users.parquet`` the
-    features, ``post_embeddings.parquet`` the embeddings of posts if their width is given,
+    features, ``post_embeddings.parquet`` the embeddings of items if their width is given,
     ``simulation.json`` the configuration, counts, split bounds and best metrics; it is
     written last, so a folder with it is whole. Memory is bounded by one block of users.
 
@@ -66,7 +66,7 @@ def simulate(
     (out / SIMULATION_FILE).unlink(missing_ok=True)
     catalogue = make_catalogue(config, generator_of(config, 0))
     catalogue.frame(config).write_parquet(out / ITEMS_FILE)
-    write_embeddings(config, catalogue, out / POST_EMBEDDINGS_FILE)
+    write_embeddings(config, catalogue, out / ITEM_EMBEDDINGS_FILE)
 
     blocks = -(-config.users // USERS_PER_BLOCK)
     writer = _Writer(config, catalogue, out, impressions_per_part)

@@ -1,8 +1,8 @@
-"""Content similarity without a model: a query is represented by posts of its history.
+"""Content similarity without a model: a query is represented by items of its history.
 
 The user embeddings go into :class:`recsys.evaluation.ranking.DotProductScorer` with the same
-post embeddings, so that scores are cosines. A query without history has a zero embedding: all
-posts tie, and the target is ranked last.
+item embeddings, so that scores are cosines. A query without history has a zero embedding: all
+items tie, and the target is ranked last.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from recsys.evaluation.ranking import MOST_QUERIES
 
 
 def last_item_embeddings(
-    engagements: EngagementStore, queries: EvaluationQueries, posts: Tensor
+    engagements: EngagementStore, queries: EvaluationQueries, items: Tensor
 ) -> Tensor:
-    """The embedding of the newest post of each history, [Q, W].
+    """The embedding of the newest item of each history, [Q, W].
 
     Args:
         engagements: of all users.
         queries: Q queries.
-        posts: [V, W], L2-normalised.
+        items: [V, W], L2-normalised.
     """
     some = queries.history_events > 0
     newest = engagements.item[queries.history_end[some] - 1].astype(np.int64)
-    users = posts.new_zeros(len(queries), posts.shape[1])
-    users[torch.from_numpy(some)] = posts[torch.from_numpy(newest)]
+    users = items.new_zeros(len(queries), items.shape[1])
+    users[torch.from_numpy(some)] = items[torch.from_numpy(newest)]
     return users
 
 
 def mean_history_embeddings(
-    engagements: EngagementStore, queries: EvaluationQueries, posts: Tensor
+    engagements: EngagementStore, queries: EvaluationQueries, items: Tensor
 ) -> Tensor:
     """The normalised mean of the embeddings of each history, [Q, W].
 
     Args:
         engagements: of all users.
         queries: Q queries.
-        posts: [V, W], L2-normalised.
+        items: [V, W], L2-normalised.
     """
     means = []
     for first in range(0, len(queries), MOST_QUERIES):
         rows = slice(first, first + MOST_QUERIES)
         _, position = queries.history(rows)
-        items = torch.from_numpy(engagements.item[position].astype(np.int64))  # [H]
+        engaged = torch.from_numpy(engagements.item[position].astype(np.int64))  # [H]
         lengths = torch.from_numpy(queries.history_events[rows])  # [q]
-        bags = embedding_bag(items, posts, lengths.cumsum(0) - lengths, mode="mean")  # [q, W]
+        bags = embedding_bag(engaged, items, lengths.cumsum(0) - lengths, mode="mean")  # [q, W]
         means.append(normalize(bags))
-    return torch.cat(means) if means else posts.new_zeros(0, posts.shape[1])
+    return torch.cat(means) if means else items.new_zeros(0, items.shape[1])

@@ -16,7 +16,7 @@ import polars as pl
 
 from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import ArtifactError
-from recsys.index.faiss.item_index import PostIndex
+from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.manifest import IndexManifest, describe_file
 
 _NUMBERED = re.compile(r"(?:index\.(\d+)\.faiss|posts\.(\d+)\.parquet)")
@@ -24,7 +24,7 @@ _NUMBERED = re.compile(r"(?:index\.(\d+)\.faiss|posts\.(\d+)\.parquet)")
 _OPEN_ATTEMPTS = 10
 
 
-def save_index(index: PostIndex, folder: Path) -> None:
+def save_index(index: ItemIndex, folder: Path) -> None:
     """Write an index into ``folder``, in the place of the one that is there.
 
     Raises:
@@ -34,12 +34,12 @@ def save_index(index: PostIndex, folder: Path) -> None:
     former = _numbered_files(folder)
     if not former and any(folder.iterdir()):
         raise ArtifactError(
-            f"{folder} holds files that are no index of posts; give out= an empty or new folder."
+            f"{folder} holds files that are no index of items; give out= an empty or new folder."
         )
     number = 1 + max(former.values(), default=0)
     vectors, table = folder / f"index.{number}.faiss", folder / f"posts.{number}.parquet"
     faiss.write_index(index.index, str(vectors))
-    index.posts.write_parquet(table)
+    index.items.write_parquet(table)
     for path in (vectors, table):
         with path.open("rb") as file:
             sync_file(file.fileno())
@@ -51,7 +51,7 @@ def save_index(index: PostIndex, folder: Path) -> None:
         path.unlink()
 
 
-def load_index(folder: Path | str) -> PostIndex:
+def load_index(folder: Path | str) -> ItemIndex:
     """Open the index in ``folder`` after checking its format version and checksums.
 
     Raises:
@@ -70,7 +70,7 @@ def load_index(folder: Path | str) -> PostIndex:
     )
 
 
-def _read(folder: Path, manifest: IndexManifest) -> PostIndex:
+def _read(folder: Path, manifest: IndexManifest) -> ItemIndex:
     for name in manifest.files:
         manifest.check_file(folder / name)
     vectors, table = sorted(manifest.files)
@@ -83,7 +83,7 @@ def _read(folder: Path, manifest: IndexManifest) -> PostIndex:
             f"{folder / vectors} cannot be read by FAISS {faiss.__version__}; build the index "
             "again with `recsys index build`."
         ) from error
-    return PostIndex(index, pl.read_parquet(folder / table), manifest)
+    return ItemIndex(index, pl.read_parquet(folder / table), manifest)
 
 
 def _numbered_files(folder: Path) -> dict[Path, int]:

@@ -2,12 +2,12 @@
 
 All of them compare L2-normalised embeddings by inner product, which is the cosine.
 
-| kind | score | bytes per post of width W | a post is removed |
+| kind | score | bytes per item of width W | an item is removed |
 |---|---|---|---|
 | ``flat`` | exact | 4 W | at once |
-| ``scalar_quantised`` | of the post's embedding at 8 bits per column | W | at once |
-| ``ivf_pq`` | of the post's product-quantised embedding | W / 2 by default | at once |
-| ``hnsw`` | exact, of posts the walk comes to | 4 W + 8 × neighbours | by tombstone |
+| ``scalar_quantised`` | of the item's embedding at 8 bits per column | W | at once |
+| ``ivf_pq`` | of the item's product-quantised embedding | W / 2 by default | at once |
+| ``hnsw`` | exact, of items the walk comes to | 4 W + 8 × neighbours | by tombstone |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recsys.core.errors import ConfigError
 
 
 class IndexKind(StrEnum):
-    """How the posts of an index are stored and searched."""
+    """How the items of an index are stored and searched."""
 
     FLAT = "flat"
     SCALAR_QUANTISED = "scalar_quantised"
@@ -33,34 +33,34 @@ class IndexKind(StrEnum):
 
 
 AUTO = "auto"
-#: Up to this many posts ``auto`` searches all of them: some milliseconds per user.
+#: Up to this many items ``auto`` searches all of them: some milliseconds per user.
 LARGEST_FLAT = 100_000
 
-#: Centroids of a product quantiser's 8-bit code; FAISS needs as many posts to find them.
+#: Centroids of a product quantiser's 8-bit code; FAISS needs as many items to find them.
 _CENTROIDS = 256
 #: A share of the lists that is searched by default: 1 / this.
 _LISTS_PER_PROBE = 32
-#: Posts that a list's centroid is computed from, at least, by FAISS's advice.
-_POSTS_PER_LIST = 39
-#: Posts drawn per centroid; more of them cost time and move centroids little.
-_TRAINING_POSTS_PER_CENTROID = 64
+#: Items that a list's centroid is computed from, at least, by FAISS's advice.
+_ITEMS_PER_LIST = 39
+#: Items drawn per centroid; more of them cost time and move centroids little.
+_TRAINING_ITEMS_PER_CENTROID = 64
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """What kind of index to build; None and ``auto`` take a value by the number of posts.
+    """What kind of index to build; None and ``auto`` take a value by the number of items.
 
     Attributes:
         kind: ``flat``, ``scalar_quantised``, ``ivf_pq``, ``hnsw``, or ``auto``: flat up to 100,000
-            posts, IVF-PQ above.
-        lists: IVF-PQ: lists the posts are divided into (FAISS: nlist); None takes 4 √posts, and
-            no more than there are 39 posts for.
+            items, IVF-PQ above.
+        lists: IVF-PQ: lists the items are divided into (FAISS: nlist); None takes 4 √items, and
+            no more than there are 39 items for.
         probes: IVF-PQ: lists searched per user (nprobe); None takes a 32nd of them, at least 8.
-        code_bytes: IVF-PQ: bytes per post (M, 8 bits each), a divisor of the width; None takes
+        code_bytes: IVF-PQ: bytes per item (M, 8 bits each), a divisor of the width; None takes
             the largest one not above half of it.
-        neighbours: HNSW: links of a post in the graph (M); the lowest layer has twice as many.
-        construction_candidates: HNSW: width of the search that links a new post (efConstruction).
+        neighbours: HNSW: links of an item in the graph (M); the lowest layer has twice as many.
+        construction_candidates: HNSW: width of the search that links a new item (efConstruction).
         search_candidates: HNSW: width of a user's search (efSearch); at least k in any case.
     """
 
@@ -86,19 +86,19 @@ class IndexConfig:
                 "construction_candidates and search_candidates of an index must be at least 1."
             )
 
-    def resolve(self, posts: int, width: int) -> IndexConfig:
-        """The same with every value that depends on the number of posts and their width filled in.
+    def resolve(self, items: int, width: int) -> IndexConfig:
+        """The same with every value that depends on the number of items and their width filled in.
 
         Raises:
-            ConfigError: IVF-PQ cannot be made of so few posts, or of embeddings of this width.
+            ConfigError: IVF-PQ cannot be made of so few items, or of embeddings of this width.
         """
-        kind = _kind_for(posts) if self.kind == AUTO else IndexKind(self.kind)
+        kind = _kind_for(items) if self.kind == AUTO else IndexKind(self.kind)
         if kind is not IndexKind.IVF_PQ:
             return replace(self, kind=kind.value)
-        if posts < _CENTROIDS:
+        if items < _CENTROIDS:
             raise ConfigError(
-                f"An index of kind ivf_pq learns {_CENTROIDS} centroids and needs as many posts, "
-                f"not {posts}; build it with kind=flat."
+                f"An index of kind ivf_pq learns {_CENTROIDS} centroids and needs as many items, "
+                f"not {items}; build it with kind=flat."
             )
         code_bytes = self.code_bytes or _largest_divisor(width, max(width // 2, 1))
         if gcd(code_bytes, width) != code_bytes:
@@ -106,7 +106,7 @@ class IndexConfig:
                 f"code_bytes={code_bytes} does not divide the embeddings' width of {width}; "
                 f"choose a divisor such as {_largest_divisor(width, code_bytes)}."
             )
-        lists = min(self.lists or 4 * isqrt(posts), max(posts // _POSTS_PER_LIST, 1))
+        lists = min(self.lists or 4 * isqrt(items), max(items // _ITEMS_PER_LIST, 1))
         probes = min(self.probes or max(lists // _LISTS_PER_PROBE, 8), lists)
         return replace(self, kind=kind.value, lists=lists, probes=probes, code_bytes=code_bytes)
 
@@ -139,12 +139,12 @@ def new_index(config: IndexConfig, embeddings: NDArray[np.float32]) -> faiss.Ind
 def search_parameters(
     config: IndexConfig, selector: faiss.IDSelector | None, wanted: int, effort: int
 ) -> faiss.SearchParameters:
-    """How an index is searched for ``wanted`` posts.
+    """How an index is searched for ``wanted`` items.
 
     Args:
         config: resolved.
-        selector: which posts may be found; None for all.
-        wanted: posts per user.
+        selector: which items may be found; None for all.
+        wanted: items per user.
         effort: the breadth of an approximate search: this many times the configured one.
     """
     kind = IndexKind(config.kind)
@@ -161,18 +161,18 @@ def search_parameters(
 def exhaustive(
     config: IndexConfig, index: faiss.Index, selector: faiss.IDSelector | None
 ) -> tuple[faiss.Index, faiss.SearchParameters]:
-    """What to search, and how, so that every stored post is looked at."""
+    """What to search, and how, so that every stored item is looked at."""
     kind = IndexKind(config.kind)
     if kind is IndexKind.IVF_PQ:
         return index, faiss.SearchParametersIVF(sel=selector, nprobe=config.lists)
     if kind is IndexKind.HNSW:
-        # The graph's posts lie in a flat index, in the same order.
+        # The graph's items lie in a flat index, in the same order.
         index = faiss.downcast_index(index.storage)
     return index, faiss.SearchParameters(sel=selector)
 
 
-def _kind_for(posts: int) -> IndexKind:
-    return IndexKind.FLAT if posts <= LARGEST_FLAT else IndexKind.IVF_PQ
+def _kind_for(items: int) -> IndexKind:
+    return IndexKind.FLAT if items <= LARGEST_FLAT else IndexKind.IVF_PQ
 
 
 def _ivf_pq(config: IndexConfig, width: int) -> faiss.IndexIVFPQ:
@@ -183,9 +183,9 @@ def _ivf_pq(config: IndexConfig, width: int) -> faiss.IndexIVFPQ:
     index.cp.spherical = True  # centroids of unit vectors are unit vectors
     for clustering in (index.cp, index.pq.cp):
         clustering.seed = _SEED
-        # A corpus of a few thousand posts is what it is; FAISS would warn at every column.
+        # A corpus of a few thousand items is what it is; FAISS would warn at every column.
         clustering.min_points_per_centroid = 1
-        clustering.max_points_per_centroid = _TRAINING_POSTS_PER_CENTROID
+        clustering.max_points_per_centroid = _TRAINING_ITEMS_PER_CENTROID
     return index
 
 

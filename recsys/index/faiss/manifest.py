@@ -1,4 +1,4 @@
-"""``manifest.json`` of an index of posts: what it is, which model it is for, and its files."""
+"""``manifest.json`` of an index of items: what it is, which model it is for, and its files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class IndexManifest:
     Attributes:
         width: W of the embeddings.
         metric: ``cosine``: the inner product of L2-normalised embeddings.
-        model: identity (SHA-256) of what made the post embeddings; user embeddings may be compared
+        model: identity (SHA-256) of what made the item embeddings; user embeddings may be compared
             with them only if their model was trained on the same.
         config: kind and sizes, resolved.
-        posts: posts that can be found.
-        tombstones: removed posts that HNSW still holds.
-        next_slot: number that the next post gets.
+        posts: items that can be found.
+        tombstones: removed items that HNSW still holds.
+        next_slot: number that the next item gets.
         created: moment the index was built, ISO 8601, UTC.
         changed: moment of the last change.
         files: per file its size in bytes and its SHA-256, written by ``save``.
@@ -63,7 +63,7 @@ class IndexManifest:
         """
         path = folder / FILE_NAME
         if not path.is_file():
-            raise ArtifactError(f"{folder} is no index of posts (no {FILE_NAME} in it); {_MEND}")
+            raise ArtifactError(f"{folder} is no index of items (no {FILE_NAME} in it); {_MEND}")
         try:
             content = json.loads(path.read_text())
             version = content["format_version"]
@@ -75,7 +75,7 @@ class IndexManifest:
                 f"{FORMAT_VERSION}; {_MEND}"
             )
         if set(content) != {field.name for field in fields(cls)}:
-            raise ArtifactError(f"{path} is no manifest of an index of posts; {_MEND}")
+            raise ArtifactError(f"{path} is no manifest of an index of items; {_MEND}")
         try:
             content["config"] = IndexConfig(**content["config"])
             _, _ = content["files"]

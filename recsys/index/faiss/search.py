@@ -1,6 +1,6 @@
-"""Searching an index for each user's best posts, without those a user is not to get.
+"""Searching an index for each user's best items, without those a user is not to get.
 
-Legend: Q users (queries), W width of an embedding, k posts asked for.
+Legend: Q users (queries), W width of an embedding, k items asked for.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.index.faiss.kinds import IndexConfig, exhaustive, search_parameters
 
-#: Slot where a user got fewer than k posts; the score there is NaN.
+#: Slot where a user got fewer than k items; the score there is NaN.
 NONE = -1
 
 #: Users searched for at once; those with as many exclusions are put together.
 _USERS_PER_STEP = 256
-#: How much broader an approximate search gets, step by step, before all posts are looked at.
+#: How much broader an approximate search gets, step by step, before all items are looked at.
 _EFFORTS = (1, 4, 16)
 
 
@@ -29,8 +29,8 @@ class Found:
     """What a search found, the best first.
 
     Attributes:
-        slot: [Q, k] int64, a post's number in the index; −1 where there were no more posts.
-        score: [Q, k] float32 cosine, of the quantised post for the quantised kinds; NaN where the
+        slot: [Q, k] int64, an item's number in the index; −1 where there were no more items.
+        score: [Q, k] float32 cosine, of the quantised item for the quantised kinds; NaN where the
             slot is −1.
     """
 
@@ -47,7 +47,7 @@ def check_queries(queries: ArrayLike, width: int) -> NDArray[np.float32]:
     rows = np.asarray(queries, np.float32)
     if rows.ndim != 2 or rows.shape[1] != width:
         raise ArtifactError(
-            f"The user embeddings have shape {rows.shape}, the index holds post embeddings of "
+            f"The user embeddings have shape {rows.shape}, the index holds item embeddings of "
             f"width {width}: they come from different models; export the user tower and build the "
             "index from the same run."
         )
@@ -56,7 +56,7 @@ def check_queries(queries: ArrayLike, width: int) -> NDArray[np.float32]:
         if bad.any():
             raise ArtifactError(
                 f"{int(bad.sum())} of {len(rows)} user embeddings hold {problem} (the first is "
-                f"number {int(np.argmax(bad))}), so no post is near them; look at the user tower's "
+                f"number {int(np.argmax(bad))}), so no item is near them; look at the user tower's "
                 "training loss and export an earlier checkpoint."
             )
     return np.ascontiguousarray(rows / norm[:, None], np.float32)
@@ -70,7 +70,7 @@ def search(
     k: int,
     exclude: Sequence[NDArray[np.int64]] | None,
 ) -> Found:
-    """The k eligible posts with the highest inner product, for each user without his exclusions.
+    """The k eligible items with the highest inner product, for each user without his exclusions.
 
     A user's exclusions are found along with the rest and then dropped, so k + their number is
     asked for. An approximate index that gives fewer than k searches more broadly, at last
@@ -79,16 +79,16 @@ def search(
     Args:
         index: of slots.
         config: of the index, resolved.
-        eligible: [slots] bool, posts that anybody may get.
+        eligible: [slots] bool, items that anybody may get.
         queries: [Q, W] normalised.
-        k: posts per user; may be larger than the corpus.
+        k: items per user; may be larger than the corpus.
         exclude: per user slots that he is not to get; None for no exclusions.
 
     Raises:
         ConfigError: k is below 1.
     """
     if k < 1:
-        raise ConfigError(f"k={k} posts per user; ask for at least 1.")
+        raise ConfigError(f"k={k} items per user; ask for at least 1.")
     found = Found(
         np.full((len(queries), k), NONE, np.int64), np.full((len(queries), k), np.nan, np.float32)
     )
@@ -104,15 +104,15 @@ def search(
 
 
 class _Scope:
-    """The posts of an index that may be found at all."""
+    """The items of an index that may be found at all."""
 
     def __init__(
         self, index: faiss.Index, config: IndexConfig, eligible: NDArray[np.bool_]
     ) -> None:
         self.index, self.config = index, config
-        self.posts = int(eligible.sum())
+        self.items = int(eligible.sum())
         self._selector = None
-        if self.posts < index.ntotal:
+        if self.items < index.ntotal:
             # FAISS keeps a pointer only, so the bits are kept here.
             self._bits = np.packbits(eligible, bitorder="little")
             self._selector = faiss.IDSelectorBitmap(self._bits)
@@ -120,8 +120,8 @@ class _Scope:
     def find(
         self, queries: NDArray[np.float32], wanted: int, effort: int | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and slots [Q, ≤ wanted]; no effort looks at every post."""
-        wanted = max(min(wanted, self.posts), 1)
+        """Scores and slots [Q, ≤ wanted]; no effort looks at every item."""
+        wanted = max(min(wanted, self.items), 1)
         if effort is None:
             index, parameters = exhaustive(self.config, self.index, self._selector)
         else:
@@ -153,7 +153,7 @@ def _search_step(
         width = front.shape[1]
         found.slot[users, :width] = np.where(there, np.take_along_axis(slots, front, 1), NONE)
         found.score[users, :width] = np.where(there, np.take_along_axis(scores, front, 1), np.nan)
-        short = keep.sum(axis=1) < np.minimum(k, scope.posts - counts)
+        short = keep.sum(axis=1) < np.minimum(k, scope.items - counts)
         users = users[short]
         if not len(users):
             return

@@ -1,6 +1,6 @@
 """The Triton kernels of `pool_softmax_triton`: what runs on the GPU.
 
-A row is a query and a column a post that may be a negative. Logits are kept in units of ln 2, so
+A row is a query and a column an item that may be a negative. Logits are kept in units of ln 2, so
 that exponentials are powers of 2.
 """
 # mypy: disable-error-code="no-untyped-def"

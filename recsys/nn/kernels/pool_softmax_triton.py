@@ -7,7 +7,7 @@ where another program writes, so results are deterministic.
 
 Exclusions other than the target are a list of (owner, column), sorted by the tiles that they
 touch, with one offset per tile: a tile compares its owners and columns with the few pairs of its
-own. The list grows with the owners' posts; the offsets are 4 bytes per tile of up to 8192 logits.
+own. The list grows with the owners' items; the offsets are 4 bytes per tile of up to 8192 logits.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class ExcludedPairs:
         in_block = torch.unique(row // tiling.shape[0] * num_owners + exclusions.owner)
         row_block, owner = in_block // num_owners, in_block % num_owners
         entry, position = expand_ranges(offsets[owner], offsets[owner + 1] - offsets[owner])
-        column = exclusions.owned.posts[position]
+        column = exclusions.owned.items[position]
         tile = row_block[entry] * tiling.column_blocks + column // tiling.shape[1]
         tile, order = tile.to(torch.int32).sort()
         tiles = torch.arange(

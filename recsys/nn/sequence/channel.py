@@ -1,7 +1,7 @@
 """One channel of engagements, from its events to the states of its steps (NxtPost §3.2.1).
 
 Legend: B users, E events (jagged), S steps (the events, and a [CLS] per user where there is one),
-D width, W width of a post embedding.
+D width, W width of an item embedding.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from recsys.nn.sequence.base import SequenceEncoder, step_number, user_of_step
 from recsys.nn.sequence.pooling import build_pooling
 from recsys.nn.sequence.relative_time import PreviousGap, RequestGap
 
-#: Standard deviation at the start of what is added to the post's projection, small beside it.
+#: Standard deviation at the start of what is added to the item's projection, small beside it.
 EMBEDDING_SPREAD = 0.02
 
-#: Width of the embedded gap that stands beside the post embedding.
+#: Width of the embedded gap that stands beside the item embedding.
 GAP_WIDTH = 16
 
 
 class EventTokens(nn.Module):
-    """``Linear(√W · post ∥ gap to the previous event) + position + action + surface``.
+    """``Linear(√W · item ∥ gap to the previous event) + position + action + surface``.
 
-    Coordinates of an L2-normalised post embedding are of the size of 1/√W; times √W they are of
+    Coordinates of an L2-normalised item embedding are of the size of 1/√W; times √W they are of
     the size of 1, which the linear layer's initialisation expects.
 
     A causal encoder counts positions from the oldest event of the window: a state then is the same
@@ -33,10 +33,10 @@ class EventTokens(nn.Module):
     representation is read at, would never be trained by the short-term loss. With a window that
     slides over a long history, positions are places in the window, not in the user's life. A
     bidirectional encoder sees the end anyway and counts from the newest event, so that position 0
-    is the most recent whatever the length: recent posts tell most about the next (figure 5).
+    is the most recent whatever the length: recent items tell most about the next (figure 5).
 
     Args:
-        post_width: W.
+        item_width: W.
         width: D.
         num_actions: number of action types.
         num_surfaces: number of surfaces.
@@ -47,7 +47,7 @@ class EventTokens(nn.Module):
 
     def __init__(
         self,
-        post_width: int,
+        item_width: int,
         width: int,
         num_actions: int,
         num_surfaces: int,
@@ -57,9 +57,9 @@ class EventTokens(nn.Module):
     ) -> None:
         super().__init__()
         self.from_oldest = from_oldest
-        self.post_scale = post_width**0.5
+        self.item_scale = item_width**0.5
         self.gap = PreviousGap(GAP_WIDTH) if relative_time else None
-        self.content = nn.Linear(post_width + (GAP_WIDTH if relative_time else 0), width)
+        self.content = nn.Linear(item_width + (GAP_WIDTH if relative_time else 0), width)
         self.position = nn.Embedding(max_length, width)
         self.action = nn.Embedding(num_actions, width)
         self.surface = nn.Embedding(num_surfaces, width)
@@ -75,7 +75,7 @@ class EventTokens(nn.Module):
         lengths: Tensor,
     ) -> Tensor:
         """Tokens of the events, [E, D]; arguments of :meth:`SequenceChannel.forward`."""
-        content = post_embedding * self.post_scale
+        content = post_embedding * self.item_scale
         if self.gap is not None:
             content = torch.cat([content, self.gap(timestamp, lengths)], dim=1)
         position = step_number(lengths, post_embedding.shape[0])

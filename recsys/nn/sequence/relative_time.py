@@ -1,6 +1,6 @@
 """When a user engaged, in a form that does not tell a step what comes after it (NxtPost §4.2).
 
-The paper concatenates "the time since current" to a post's embedding. Seen from a causal state,
+The paper concatenates "the time since current" to an item's embedding. Seen from a causal state,
 the time from an event to the end of the sequence is news of the future: it says how much later the
 user still came back. Here a step is told the gap to the event before it, and the gap from the last
 event to the request comes in only where the user representation is made. Gaps are bucketed by

@@ -1,4 +1,4 @@
-"""Which posts of a pool are no negatives of which queries: its target and its owner's posts."""
+"""Which items of a pool are no negatives of which queries: its target and its owner's items."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from recsys.nn.softmax.pool import unique_pool
 
 @dataclass(frozen=True)
 class Owned:
-    """The posts of a pool that belong to each owner, and so are never negatives of its queries.
+    """The items of a pool that belong to each owner, and so are never negatives of its queries.
 
-    Owners are 0 … U-1, for example the users of a batch; a post may belong to several.
+    Owners are 0 … U-1, for example the users of a batch; an item may belong to several.
 
     Attributes:
-        offsets: [U+1] int64; owner u has ``posts[offsets[u]:offsets[u + 1]]``.
-        posts: [O] int64, positions in the pool.
+        offsets: [U+1] int64; owner u has ``items[offsets[u]:offsets[u + 1]]``.
+        items: [O] int64, positions in the pool.
     """
 
     offsets: Tensor
-    posts: Tensor
+    items: Tensor
 
     @classmethod
     def from_pairs(cls, owner: Tensor, position: Tensor, num_owners: int, pool_size: int) -> Owned:
@@ -30,7 +30,7 @@ class Owned:
 
         Args:
             owner: [N] int64, owner of each pair.
-            position: [N] int64, position in the pool of each pair's post.
+            position: [N] int64, position in the pool of each pair's item.
             num_owners: U.
             pool_size: P.
         """
@@ -39,50 +39,50 @@ class Owned:
         return cls(_offsets(counts), key % max(pool_size, 1))
 
     @classmethod
-    def from_posts(cls, owner: Tensor, post: Tensor, num_owners: int, pool_posts: Tensor) -> Owned:
-        """From pairs of an owner and a post's id; every copy of the post in the pool is owned.
+    def from_items(cls, owner: Tensor, item: Tensor, num_owners: int, pool_items: Tensor) -> Owned:
+        """From pairs of an owner and an item's id; every copy of the item in the pool is owned.
 
         Owning all copies of one's targets is what rules out accidental hits (a negative that is
-        the target's post) in a pool that holds a post more than once; one of ``unique_pool`` has
+        the target's item) in a pool that holds an item more than once; one of ``unique_pool`` has
         none.
 
         Args:
             owner: [N] int64, owner of each pair.
-            post: [N] int64, id of each pair's post; one that is not in the pool is left out.
+            item: [N] int64, id of each pair's item; one that is not in the pool is left out.
             num_owners: U.
-            pool_posts: [P] int64, id of each post of the pool.
+            pool_items: [P] int64, id of each item of the pool.
         """
-        order = torch.argsort(pool_posts, stable=True)
-        in_order, post = pool_posts[order], post.contiguous()
-        first = torch.searchsorted(in_order, post)
-        copies = torch.searchsorted(in_order, post, right=True) - first
+        order = torch.argsort(pool_items, stable=True)
+        in_order, item = pool_items[order], item.contiguous()
+        first = torch.searchsorted(in_order, item)
+        copies = torch.searchsorted(in_order, item, right=True) - first
         pair, rank = expand_ranges(first, copies)
-        return cls.from_pairs(owner[pair], order[rank], num_owners, len(pool_posts))
+        return cls.from_pairs(owner[pair], order[rank], num_owners, len(pool_items))
 
     def among(self, column: Tensor) -> Owned:
-        """The same over some posts of the pool.
+        """The same over some items of the pool.
 
         Args:
-            column: [P] int64, what becomes of each position; -1 where the post is left out.
+            column: [P] int64, what becomes of each position; -1 where the item is left out.
         """
-        posts = column[self.posts]
-        kept = torch.cat([posts.new_zeros(1), (posts >= 0).cumsum(0)])
-        return Owned(kept[self.offsets], posts[posts >= 0])
+        items = column[self.items]
+        kept = torch.cat([items.new_zeros(1), (items >= 0).cumsum(0)])
+        return Owned(kept[self.offsets], items[items >= 0])
 
 
-def copies_of_targets(target: Tensor, pool_posts: Tensor) -> tuple[Tensor, Owned]:
-    """Owners that rule out accidental hits and nothing else: each target's post owns its copies.
+def copies_of_targets(target: Tensor, pool_items: Tensor) -> tuple[Tensor, Owned]:
+    """Owners that rule out accidental hits and nothing else: each target's item owns its copies.
 
     Args:
         target: [Q] int64, positions in the pool.
-        pool_posts: [P] int64, id of each post of a pool that may hold a post more than once.
+        pool_items: [P] int64, id of each item of a pool that may hold an item more than once.
 
     Returns:
         ``owner`` [Q] and ``owned`` of ``pool_softmax_loss``.
     """
-    posts, owner = unique_pool(pool_posts[target])
-    owners = torch.arange(len(posts), device=posts.device)
-    return owner, Owned.from_posts(owners, posts, len(posts), pool_posts)
+    items, owner = unique_pool(pool_items[target])
+    owners = torch.arange(len(items), device=items.device)
+    return owner, Owned.from_items(owners, items, len(items), pool_items)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Exclusions:
         target: [Q] int64, column of each query's target, which is no negative of it; -1 where the
             target is not among the columns.
         owner: [Q] int64, or None where nobody owns anything.
-        owned: whose ``posts`` are columns; None exactly where ``owner`` is.
+        owned: whose ``items`` are columns; None exactly where ``owner`` is.
     """
 
     target: Tensor
@@ -110,7 +110,7 @@ class Exclusions:
             return row, target[row]
         owner, offsets = self.owner[rows], self.owned.offsets
         owners_row, entry = expand_ranges(offsets[owner], offsets[owner + 1] - offsets[owner])
-        return torch.cat([row, owners_row]), torch.cat([target[row], self.owned.posts[entry]])
+        return torch.cat([row, owners_row]), torch.cat([target[row], self.owned.items[entry]])
 
 
 def expand_ranges(first: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Pools of posts for a softmax loss: each post once, and uniform samples."""
+"""Pools of items for a softmax loss: each item once, and uniform samples."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 
-def unique_pool(label_posts: Tensor) -> tuple[Tensor, Tensor]:
-    """The pool of some labels, each post once, so that a post is never its own negative.
+def unique_pool(label_items: Tensor) -> tuple[Tensor, Tensor]:
+    """The pool of some labels, each item once, so that an item is never its own negative.
 
     Args:
-        label_posts: [L] int64, ids of the labels' posts.
+        label_items: [L] int64, ids of the labels' items.
 
     Returns:
-        The ids of the pool's posts [P] int64, in ascending order, and the position in the pool
+        The ids of the pool's items [P] int64, in ascending order, and the position in the pool
         of each label [L] int64.
     """
-    return torch.unique(label_posts, return_inverse=True)
+    return torch.unique(label_items, return_inverse=True)
 
 
 def sample_pool(

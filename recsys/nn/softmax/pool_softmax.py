@@ -1,4 +1,4 @@
-"""Softmax cross-entropy of queries over a pool of posts, at any size (NxtPost equation 6)."""
+"""Softmax cross-entropy of queries over a pool of items, at any size (NxtPost equation 6)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def pool_softmax_loss(
     """Weighted mean over queries of ``-log softmax`` of the target among it and its negatives.
 
     For query q with target t, ``x_qp = scale · queries_q · pool_p - log_q_p`` and N(q) the
-    positions of ``negatives`` without t and without the posts of q's owner::
+    positions of ``negatives`` without t and without the items of q's owner::
 
         loss_q = -log( exp(x_qt) / (exp(x_qt) + Σ_{p in N(q)} exp(x_qp)) )
         loss   = Σ_q weights_q · loss_q / Σ_q weights_q
 
     Equation 6 of NxtPost has ``queries`` and ``pool`` normalised and ``scale`` between 15 and 20;
     the full softmax of SASRec has the catalogue as pool. The [Q, P] logits are never in memory
-    together: it grows with (Q + P) · D, and with the number of own posts. On CUDA a Triton kernel
+    together: it grows with (Q + P) · D, and with the number of own items. On CUDA a Triton kernel
     takes them tile by tile, once for the loss and anew for either gradient; elsewhere (and on
     CUDA without Triton, in float64, or beyond width 256) ``tiled_loss`` does. Both
     are exact.
@@ -47,15 +47,15 @@ def pool_softmax_loss(
 
     Args:
         queries: [Q, D].
-        pool: [P, D]. A pool that holds a post more than once needs ``Owned.from_posts`` or
+        pool: [P, D]. A pool that holds an item more than once needs ``Owned.from_items`` or
             ``copies_of_targets``, or a copy of the target is its negative (an accidental hit); in
-            one of ``unique_pool`` each post is there once and there are no such hits.
+            one of ``unique_pool`` each item is there once and there are no such hits.
         target: [Q] int64, positions in the pool.
         scale: of the dot products.
         owner: [Q] int64, whose query it is; together with ``owned``. Rows of one owner should lie
             together.
         owned: what belongs to each owner; the target counts as positive all the same.
-        log_q: [P], logarithm of how probable the post is as a negative (logQ correction);
+        log_q: [P], logarithm of how probable the item is as a negative (logQ correction);
             subtracted from negatives and targets alike. A constant.
         weights: [Q], not negative; constants. A query of weight 0 is left out before anything is
             computed, whatever its values and its target. None weighs all alike.
@@ -78,7 +78,7 @@ def pool_softmax_loss(
     exact = torch.promote_types(queries.dtype, torch.float32)
     coefficient = _shares(weights, len(queries), queries.device).to(exact)
 
-    # In float32 before rows are picked, so that the gradient of a popular post adds up in float32.
+    # In float32 before rows are picked, so that the gradient of a popular item adds up in float32.
     positive = (queries.to(exact) * pool.to(exact).index_select(0, target)).sum(dim=1) * scale
     if log_q is not None:
         log_q = log_q.detach().to(exact)
@@ -103,7 +103,7 @@ def _columns(
     owned: Owned | None,
     negatives: Tensor | None,
 ) -> tuple[Tensor, Tensor | None, Exclusions]:
-    """The posts that may be negatives [N, D], their -log q [N], and who excludes which of them."""
+    """The items that may be negatives [N, D], their -log q [N], and who excludes which of them."""
     bias = None if log_q is None else -log_q
     if negatives is None:
         return pool, bias, Exclusions(target, owner, owned)

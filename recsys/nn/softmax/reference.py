@@ -36,7 +36,7 @@ def materialised_loss(
     if owner is not None and owned is not None:
         counts = owned.offsets[owner + 1] - owned.offsets[owner]
         row, entry = expand_ranges(owned.offsets[owner], counts)
-        excluded[row, owned.posts[entry]] = True
+        excluded[row, owned.items[entry]] = True
     excluded[torch.arange(len(target), device=target.device), target] = False
     logits = logits.masked_fill(excluded, -torch.inf)
     if weights is None:

@@ -39,7 +39,7 @@ def tiled_loss(
 
     Args:
         queries: [Q, D] float32 or float64, with the scale multiplied in.
-        columns: [N, D], the posts that may be negatives.
+        columns: [N, D], the items that may be negatives.
         bias: [N], constants.
         exclusions: of Q queries and N columns.
         positive: [Q], logits of the targets.

@@ -36,7 +36,7 @@ class RetrievalSystem(System[Config]):
     validated_on: str = ALL
 
     def known(self, config: Config, dataset: PreparedDataset) -> NDArray[np.bool_]:
-        """[V] the posts that can be recommended: all but the unknown one."""
+        """[V] the items that can be recommended: all but the unknown one."""
         return np.arange(dataset.manifest.vocabulary_sizes["item"]) > 0
 
     def protocol(self, config: Config, dataset: PreparedDataset, split: Split) -> RetrievalProtocol:

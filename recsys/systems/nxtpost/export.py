@@ -22,7 +22,7 @@ from recsys.evaluation.retrieval_evaluation import protocol_of
 from recsys.runs.files import CONFIG_FILE, EXPORT_PREFIX
 from recsys.systems.base import ExportConfig
 from recsys.systems.nxtpost.config import NxtPostRun
-from recsys.systems.nxtpost.items import posts_path
+from recsys.systems.nxtpost.items import items_path
 
 
 def export_run(run: NxtPostRun, config: ExportConfig, protocol: RetrievalProtocol) -> Path:
@@ -43,7 +43,7 @@ def export_run(run: NxtPostRun, config: ExportConfig, protocol: RetrievalProtoco
     data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
     examples = next(iter(data.loader(Split.CHOOSE, shuffle=False)))
     export = SequenceExport(
-        post_embeddings=str(posts_path(run.config.posts).resolve()),
+        post_embeddings=str(items_path(run.config.posts).resolve()),
         training={
             "run": str(run.folder),
             "checkpoint": run.checkpoint.name,
@@ -55,7 +55,7 @@ def export_run(run: NxtPostRun, config: ExportConfig, protocol: RetrievalProtoco
         sequences=asdict(run.config.sequences),
         max_length=run.model.tower.max_length,
         config_file=run.folder / CONFIG_FILE,
-        examples=(examples, run.model.posts[examples.item]),
+        examples=(examples, run.model.items[examples.item]),
         measure=_measure(run, protocol, data) if config.measure else None,
     )
     manifest = export_sequence_tower(run.model.tower, run.manifest, folder, export)
@@ -72,9 +72,9 @@ def _measure(run: NxtPostRun, protocol: RetrievalProtocol, data: SequenceDataMod
         ids, users = [], []
         for batch in track(data.loader(Split.CHOOSE, shuffle=False), "Measuring the export"):
             ids.append(batch.query_id)
-            users.append(embed(batch, run.model.posts[batch.item]))
+            users.append(embed(batch, run.model.items[batch.item]))
         in_order = torch.cat(users)[torch.cat(ids).argsort()]
-        scorer = DotProductScorer(in_order, run.model.posts)
+        scorer = DotProductScorer(in_order, run.model.items)
         ranks = protocol.rank(scorer, candidates)
         said = protocol_of(run.identity, Split.CHOOSE, ranks[BATCH])
         return {name: said.measure(v).as_dict() for name, v in protocol.values(ranks).items()}

@@ -1,4 +1,4 @@
-"""The post embeddings a run works with."""
+"""The item embeddings a run works with."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rich.console import Console
 
 from recsys.core.errors import ConfigError
 from recsys.core.location import find_path
-from recsys.data.content.item_embeddings import EmbeddingReport, PostEmbeddings, embeddings_file
+from recsys.data.content.item_embeddings import EmbeddingReport, ItemEmbeddings, embeddings_file
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class PostsConfig:
-    """Where the embeddings of posts come from.
+class ItemsConfig:
+    """Where the embeddings of items come from.
 
     Attributes:
-        path: an .npz or Parquet file of ids and embeddings, or the folder of a trained post
+        path: an .npz or Parquet file of ids and embeddings, or the folder of a trained item
             tower; below the data folder unless absolute or found as it is.
         data_dir: where it is looked for, before RECSYS_DATA_DIR and ./data.
         width: what the embeddings must be wide; None accepts any.
@@ -32,14 +32,14 @@ class PostsConfig:
     width: int | None = None
 
 
-def load_posts(config: PostsConfig, dataset: PreparedDataset) -> PostEmbeddings:
+def load_items(config: ItemsConfig, dataset: PreparedDataset) -> ItemEmbeddings:
     """The embeddings, a row per item index of the data set; read once as long as nothing changes.
 
     Raises:
         ConfigError: no path is given.
         DataError: the file cannot be used.
     """
-    file = embeddings_file(posts_path(config))
+    file = embeddings_file(items_path(config))
     vocabulary = dataset.path / "vocabulary" / "item.parquet"
     written = tuple(one.stat().st_mtime_ns for one in (file, vocabulary) if one.is_file())
     return _read(file, vocabulary, config.width, written)
@@ -48,33 +48,33 @@ def load_posts(config: PostsConfig, dataset: PreparedDataset) -> PostEmbeddings:
 @lru_cache(maxsize=1)
 def _read(
     file: Path, vocabulary: Path, width: int | None, written: tuple[int, ...]
-) -> PostEmbeddings:
+) -> ItemEmbeddings:
     """The embeddings; model and protocol of a run want the same, ``written`` tells other files."""
-    return PostEmbeddings.load(file, Vocabulary.load(vocabulary), width)
+    return ItemEmbeddings.load(file, Vocabulary.load(vocabulary), width)
 
 
 @rank_zero_only
 def say_what_is_left_out(report: EmbeddingReport) -> None:
-    """Print how many posts of the log have no embedding that can be used, and why."""
+    """Print how many items of the log have no embedding that can be used, and why."""
     console = Console(stderr=True)
     reasons = {
         "not in the file": report.without_embedding,
         "with NaN or infinity": report.not_finite,
         "of zero norm": report.zero_norm,
     }
-    if report.known < report.posts:
+    if report.known < report.items:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items() if count)
         console.print(
-            f"Posts without an embedding: {report.posts - report.known:,} of {report.posts:,} "
+            f"Items without an embedding: {report.items - report.known:,} of {report.items:,} "
             f"({counts}); engagements with them are skipped."
         )
     if report.duplicates:
         console.print(
-            f"Embeddings of a post that was given before: {report.duplicates:,}; the first counts."
+            f"Embeddings of an item that was given before: {report.duplicates:,}; the first counts."
         )
 
 
-def posts_path(config: PostsConfig) -> Path:
+def items_path(config: ItemsConfig) -> Path:
     """The file or folder of the embeddings.
 
     Raises:
@@ -82,7 +82,7 @@ def posts_path(config: PostsConfig) -> Path:
     """
     if config.path is None:
         raise ConfigError(
-            "posts.path=… is needed: an .npz or Parquet file of post ids and embeddings, or the "
+            "posts.path=… is needed: an .npz or Parquet file of item ids and embeddings, or the "
             "run folder of a post tower (`recsys train experiment=post_tower_kuairand`)."
         )
     return find_path(config.data_dir, config.path)

@@ -1,4 +1,4 @@
-"""NxtPost: a user tower trained to predict the next posts by their content embeddings."""
+"""NxtPost: a user tower trained to predict the next items by their content embeddings."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class NxtPostConfig:
     Attributes:
         tower: sizes of the user tower, and the rows of table 1 that concern it.
         scale: s of equation 6, between 15 and 20.
-        long_term: weight of the loss of the user embedding against each of the next m posts
+        long_term: weight of the loss of the user embedding against each of the next m items
             (§3.1.4); m is the loader's ``labels``, and 1 is the plain two-tower loss.
-        short_term: weight of the loss of every step against the post after it (§3.1.3); 0 leaves
+        short_term: weight of the loss of every step against the item after it (§3.1.3); 0 leaves
             it out.
-        negatives: posts drawn from the pool, the same for all queries (table 3); None for all.
-        log_q: how often the logarithm of a post's share of the fit engagements is taken from its
-            logit. 0 is the plain softmax over the distinct posts of the pool. 1 is the logQ
-            correction: popular posts are not held down for being in many pools. −1 puts
+        negatives: items drawn from the pool, the same for all queries (table 3); None for all.
+        log_q: how often the logarithm of an item's share of the fit engagements is taken from its
+            logit. 0 is the plain softmax over the distinct items of the pool. 1 is the logQ
+            correction: popular items are not held down for being in many pools. −1 puts
             popularity beside the cosines, which then say what is left: about what the paper's
-            pool does, which holds a post as often as it is engaged with.
+            pool does, which holds an item as often as it is engaged with.
     """
 
     tower: SequenceTowerConfig = field(default_factory=SequenceTowerConfig)
@@ -62,40 +62,40 @@ class NxtPostConfig:
 class NxtPost(RetrievalModule):
     """User tower + short-term and long-term loss over in-batch pools (NxtPost §3).
 
-    The post tower is fixed: posts are rows of a matrix that is not part of the checkpoint.
+    The post tower is fixed: items are rows of a matrix that is not part of the checkpoint.
 
     Args:
         config: tower and losses.
         manifest: surfaces and user features of the data set.
-        posts: [V, W] float32, L2-normalised, a row per item index.
+        items: [V, W] float32, L2-normalised, a row per item index.
         optim: optimiser and schedule.
 
     Attributes:
-        log_share: [V] float32, logarithm of each post's share of the fit engagements; set where
+        log_share: [V] float32, logarithm of each item's share of the fit engagements; set where
             the losses take it into account.
     """
 
-    posts: Tensor
+    items: Tensor
     log_share: Tensor | None
 
     def __init__(
         self,
         config: NxtPostConfig,
         manifest: DatasetManifest,
-        posts: Tensor,
+        items: Tensor,
         optim: DenseOptimConfig,
     ) -> None:
         super().__init__()
         self.config = config
         self.optim = optim
-        self.tower = SequenceTower(config.tower, posts.shape[1], manifest)
-        self.register_buffer("posts", posts, persistent=False)
+        self.tower = SequenceTower(config.tower, items.shape[1], manifest)
+        self.register_buffer("posts", items, persistent=False)
         self.register_buffer("log_share", None, persistent=False)
 
     def encode(self, batch: SequenceBatch) -> EncodedHistory:
         """What the tower's encoders say about the histories."""
         return self.tower.encode(
-            self.posts[batch.item],
+            self.items[batch.item],
             batch.action_type,
             batch.surface,
             batch.timestamp,
@@ -114,12 +114,12 @@ class NxtPost(RetrievalModule):
         of_event = user_of_step(batch.lengths, len(batch.item))  # [E]
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
         owner = torch.cat([of_event, of_label])
-        own_posts = torch.cat([batch.item, batch.label_item])
+        own_items = torch.cat([batch.item, batch.label_item])
         losses = {}
         if self.config.long_term:
             users = self.tower.user_embedding(encoded, batch.request_time)  # [B, W]
             losses["long_term"] = self._pool_loss(
-                users[of_label], batch.label_item, of_label, batch.label_item, (owner, own_posts)
+                users[of_label], batch.label_item, of_label, batch.label_item, (owner, own_items)
             )
         if self.config.short_term:
             steps = self.tower.step_embeddings(encoded)
@@ -128,33 +128,33 @@ class NxtPost(RetrievalModule):
                 batch.item[steps.target],
                 of_event[steps.target],
                 batch.item,
-                (owner, own_posts),
+                (owner, own_items),
             )
         return losses
 
     def _pool_loss(
         self,
         queries: Tensor,
-        label_posts: Tensor,
+        label_items: Tensor,
         owner: Tensor,
-        pool_posts: Tensor,
+        pool_items: Tensor,
         owned: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """Equation 6 over the distinct ``pool_posts`` of all ranks, the owner's own left out.
+        """Equation 6 over the distinct ``pool_items`` of all ranks, the owner's own left out.
 
         Args:
             queries: [Q, W], L2-normalised.
-            label_posts: [Q], each among ``pool_posts``.
+            label_items: [Q], each among ``pool_items``.
             owner: [Q], the user of each query.
-            pool_posts: [n], with repetitions.
-            owned: users [m] and their posts [m].
+            pool_items: [n], with repetitions.
+            owned: users [m] and their items [m].
         """
-        distinct = pool_posts.unique()  # [P]
+        distinct = pool_items.unique()  # [P]
         log_share = self.log_share
         loss: Tensor = pool_softmax_loss_over_ranks(
             queries,
-            label_posts,
-            self.posts[distinct],
+            label_items,
+            self.items[distinct],
             distinct,
             scale=self.config.scale,
             owner=owner,
@@ -176,7 +176,7 @@ class NxtPost(RetrievalModule):
         return loss
 
     def label_loss(self, users: Tensor, batch: SequenceBatch) -> Tensor:
-        """The long-term loss alone; of a user's own posts only the labels are left out."""
+        """The long-term loss alone; of a user's own items only the labels are left out."""
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))
         labels = batch.label_item
         return self._pool_loss(users[of_label], labels, of_label, labels, (of_label, labels))

@@ -1,8 +1,8 @@
 """NxtPost's user tower: a history of engagements to a user embedding (NxtPost §3.1.2).
 
 Legend: B users, E events over all histories (jagged), C channels of events, N channels that are
-fused (the C and, where there are static features, one for them), Q steps that predict a post,
-D width of the model, W width of a post embedding.
+fused (the C and, where there are static features, one for them), Q steps that predict an item,
+D width of the model, W width of an item embedding.
 """
 
 # no `from __future__ import annotations`: TorchScript reads the types of the class attributes
@@ -25,7 +25,7 @@ from recsys.nn.sequence.channel import ChannelSummary, EventTokens, SequenceChan
 from recsys.nn.sequence.content_mean import ContentMean
 from recsys.nn.sequence.transformer import TransformerSequenceEncoder
 
-#: Length of an untrained output beside the mean of the posts, where that is added.
+#: Length of an untrained output beside the mean of the items, where that is added.
 RESIDUAL_START = 0.3
 
 
@@ -67,8 +67,8 @@ class SequenceTowerConfig:
         channels: the sequences; by default one of all events.
         share_encoder: whether the channels are encoded by the same weights.
         static_features: whether the users' features are one more channel.
-        content_residual: the mean of the history's post embeddings is added before the output is
-            normalised (``ContentMean``); for corpora of few posts. The paper has none.
+        content_residual: the mean of the history's item embeddings is added before the output is
+            normalised (``ContentMean``); for corpora of few items. The paper has none.
     """
 
     width: int = 64
@@ -113,7 +113,7 @@ class EncodedHistory(NamedTuple):
         steps: per channel [B] int64, states per user.
         timestamps: per channel, its events' times in ms.
         static: [B, D], the encoded static features; ``None`` where there are none.
-        posts: [E', W], the embeddings of the events' posts.
+        items: [E', W], the embeddings of the events' items.
     """
 
     lengths: Tensor
@@ -123,7 +123,7 @@ class EncodedHistory(NamedTuple):
     steps: list[Tensor]
     timestamps: list[Tensor]
     static: Tensor | None
-    posts: Tensor
+    items: Tensor
 
 
 class StepEmbeddings(NamedTuple):
@@ -131,7 +131,7 @@ class StepEmbeddings(NamedTuple):
 
     Attributes:
         embedding: [Q, W], L2-normalised.
-        target: [Q] int64, the place in the batch of the event whose post it is to be matched with:
+        target: [Q] int64, the place in the batch of the event whose item it is to be matched with:
             the one that follows the step.
     """
 
@@ -145,14 +145,14 @@ class SequenceTower(nn.Module):
     The embedding after a step is made as the user embedding is, by the same fusion and the same
     projection, from the state each channel had reached by then; only the gap to the request is not
     in it. So a user without history is represented by what the short-term loss teaches to come
-    before a first post: the [CLS] states and the static features.
+    before a first item: the [CLS] states and the static features.
 
     Of a user with neither history nor [CLS] nor static features nothing is known; all of them have
     the same embedding, that of the projection's bias.
 
     Args:
         config: sizes and switches.
-        post_width: W.
+        item_width: W.
         manifest: of the data set: its surfaces and its users' features.
 
     Raises:
@@ -164,7 +164,7 @@ class SequenceTower(nn.Module):
     channel_surfaces: Tensor
 
     def __init__(
-        self, config: SequenceTowerConfig, post_width: int, manifest: DatasetManifest
+        self, config: SequenceTowerConfig, item_width: int, manifest: DatasetManifest
     ) -> None:
         super().__init__()
         self.max_length = config.max_length
@@ -185,7 +185,7 @@ class SequenceTower(nn.Module):
             shared = config.share_encoder and len(self.channels) > 0
             num_surfaces = len(manifest.surfaces)
             self.channels.append(
-                self.channels[0] if shared else _build_channel(config, post_width, num_surfaces)
+                self.channels[0] if shared else _build_channel(config, item_width, num_surfaces)
             )
         self.summaries = nn.ModuleList(
             ChannelSummary(config.width, config.pooling, config.relative_time)
@@ -197,11 +197,11 @@ class SequenceTower(nn.Module):
         self.static = StaticFeatures(categorical, num_dense, config.width) if has_static else None
         num_fused = len(self.channels) + (self.static is not None)
         self.fusion = ChannelFusion(num_fused, config.width)
-        self.projection = nn.Linear(config.width, post_width)
+        self.projection = nn.Linear(config.width, item_width)
         self.content_mean = ContentMean() if config.content_residual else None
         if config.content_residual:
             # short beside the mean, which has a length of up to 1
-            spread = RESIDUAL_START * (config.width * post_width) ** -0.5
+            spread = RESIDUAL_START * (config.width * item_width) ** -0.5
             nn.init.normal_(self.projection.weight, std=spread)
             nn.init.zeros_(self.projection.bias)
 
@@ -283,8 +283,8 @@ class SequenceTower(nn.Module):
         static: Tensor | None = None
         if self.static is not None:
             static = self.static(user_categorical, user_dense)
-        posts = post_embedding.index_select(0, event)
-        return EncodedHistory(lengths, event, members, states, steps, timestamps, static, posts)
+        items = post_embedding.index_select(0, event)
+        return EncodedHistory(lengths, event, members, states, steps, timestamps, static, items)
 
     def user_embedding(self, encoded: EncodedHistory, request_time: Tensor) -> Tensor:
         """The user embeddings [B, W] at the time of the request [B], L2-normalised."""
@@ -299,23 +299,23 @@ class SequenceTower(nn.Module):
             present.append(steps > 0)
         residual: Tensor | None = None
         if self.content_mean is not None:
-            residual = self.content_mean(encoded.posts, encoded.lengths)
+            residual = self.content_mean(encoded.items, encoded.lengths)
         return self._fuse(representations, present, encoded.static, residual)
 
     def step_embeddings(self, encoded: EncodedHistory) -> StepEmbeddings:
-        """The embedding before every event, to be matched with the event's post.
+        """The embedding before every event, to be matched with the event's item.
 
         With [CLS], also the first event of a user has one. Where a history was cut to
         ``max_length`` events, that is the first one of the window.
 
         Raises:
-            ConfigError: the encoder is bidirectional: its states have seen the post they would
+            ConfigError: the encoder is bidirectional: its states have seen the item they would
                 have to predict.
         """
         if not self.causal:
             raise ConfigError(
                 "The short-term loss needs causal=true: a state of a bidirectional encoder has "
-                "seen the post it is to predict."
+                "seen the item it is to predict."
             )
         num_events = encoded.event.shape[0]
         predicted = torch.arange(num_events, device=encoded.event.device)
@@ -339,7 +339,7 @@ class SequenceTower(nn.Module):
             static = static.index_select(0, users[predicted])
         residual: Tensor | None = None
         if self.content_mean is not None:
-            before = self.content_mean.before(encoded.posts, encoded.lengths)
+            before = self.content_mean.before(encoded.items, encoded.lengths)
             residual = before.index_select(0, predicted)
         embedding = self._fuse(representations, present, static, residual)
         return StepEmbeddings(embedding, encoded.event[predicted])
@@ -351,7 +351,7 @@ class SequenceTower(nn.Module):
         static: Tensor | None,
         residual: Tensor | None,
     ) -> Tensor:
-        """Channels [n, D] each, static features [n, D] and means of posts [n, W] to [n, W]."""
+        """Channels [n, D] each, static features [n, D] and means of items [n, W] to [n, W]."""
         if static is not None:
             representations.append(static)
             present.append(torch.ones_like(present[0]))
@@ -363,10 +363,10 @@ class SequenceTower(nn.Module):
 
 
 def _build_channel(
-    config: SequenceTowerConfig, post_width: int, num_surfaces: int
+    config: SequenceTowerConfig, item_width: int, num_surfaces: int
 ) -> SequenceChannel:
     tokens = EventTokens(
-        post_width,
+        item_width,
         config.width,
         len(ACTION_TYPES),
         num_surfaces,

@@ -1,4 +1,4 @@
-"""NxtPost for the commands: sequences of engagements, post embeddings, retrieval metrics."""
+"""NxtPost for the commands: sequences of engagements, item embeddings, retrieval metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from recsys.runs.system import Assembly
 from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.retrieval import RetrievalSystem
 from recsys.systems.nxtpost.config import NxtPostRun, NxtPostRunConfig
-from recsys.systems.nxtpost.items import load_posts, say_what_is_left_out
+from recsys.systems.nxtpost.items import load_items, say_what_is_left_out
 from recsys.systems.nxtpost.module import NxtPost
 
 
@@ -44,20 +44,20 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
     validated_on = BATCH
 
     def known(self, config: NxtPostRunConfig, dataset: PreparedDataset) -> NDArray[np.bool_]:
-        """[V] the posts that have an embedding."""
-        return load_posts(config.posts, dataset).known
+        """[V] the items that have an embedding."""
+        return load_items(config.posts, dataset).known
 
     def assemble(
         self, config: NxtPostRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data; the choose split is ranked among the targets of a batch."""
-        say_what_is_left_out(load_posts(config.posts, dataset).report)
+        say_what_is_left_out(load_items(config.posts, dataset).report)
         model = self.restore(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
         if config.model.log_q:
             model.log_share = log_shares(protocol.engagements, protocol.fit_end, protocol.num_items)
         model.validate = ChooseValidation(
-            protocol, lambda users: DotProductScorer(users, model.posts), [BATCH]
+            protocol, lambda users: DotProductScorer(users, model.items), [BATCH]
         )
         data = SequenceDataModule(config.loader, dataset, protocol.engagements)
         return Assembly(model, data)
@@ -65,8 +65,8 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
     def restore(
         self, config: NxtPostRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> NxtPost:
-        """The model with the posts' embeddings as they are now."""
-        matrix = torch.from_numpy(load_posts(config.posts, dataset).matrix)
+        """The model with the items' embeddings as they are now."""
+        matrix = torch.from_numpy(load_items(config.posts, dataset).matrix)
         return NxtPost(config.model, manifest, matrix, config.optim)
 
     def described(self, config: NxtPostRunConfig) -> dict[str, str]:
@@ -74,7 +74,7 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
         tower, model = config.model.tower, config.model
         return {
             "model": "NxtPost",
-            "post embeddings": str(config.posts.path),
+            "item embeddings": str(config.posts.path),
             "encoder": (
                 f"{tower.layers} layers of width {tower.width}, "
                 f"{'causal' if tower.causal else 'bidirectional'}, up to {tower.max_length} events"
@@ -89,18 +89,18 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
         split = Split(config.split)
         protocol = self.protocol(run.config, run.dataset, split)
         data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
-        posts: Tensor = run.model.posts
+        items: Tensor = run.model.items
         embedder = QueryEmbedder(run.model, data.reader, run.config.loader.gap_hours)
-        scorer = DotProductScorer(embedder.embed(protocol.queries), posts)
-        metrics = evaluate_retrieval(run.identity, config, protocol, scorer, posts)
-        tower = MeasuredTower(run.identity, embedder, posts, run.dataset)
+        scorer = DotProductScorer(embedder.embed(protocol.queries), items)
+        metrics = evaluate_retrieval(run.identity, config, protocol, scorer, items)
+        tower = MeasuredTower(run.identity, embedder, items, run.dataset)
         if protocol.config.cold_start:
             metrics |= cold_start_metrics(tower, config, protocol)
         metrics |= stale_metrics(tower, config, protocol)
         recency = run.config.sequences.has_times and RECENT_POPULARITY in protocol.config.baselines
         if split is Split.REPORT and recency:
             choose = self.protocol(run.config, run.dataset, Split.CHOOSE)
-            chosen_on = DotProductScorer(embedder.embed(choose.queries), posts)
+            chosen_on = DotProductScorer(embedder.embed(choose.queries), items)
             metrics |= with_popularity(
                 run.identity, config, (choose, chosen_on), (protocol, scorer)
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from recsys.data.batches.item_corpus import PostCorpusConfig
-from recsys.data.loaders.item_pairs import PostPairConfig
+from recsys.data.batches.item_corpus import ItemCorpusConfig
+from recsys.data.loaders.item_pairs import ItemPairConfig
 from recsys.optim.dense import DenseOptimConfig
 from recsys.runs.load import LoadedRun
 from recsys.runs.retrieval_config import RetrievalRunConfig
-from recsys.systems.post_tower.module import PostSimilarity, PostSimilarityConfig
+from recsys.systems.post_tower.module import ItemSimilarity, ItemSimilarityConfig
 
 
 @dataclass(frozen=True)
@@ -17,18 +17,18 @@ class PostTowerRunConfig(RetrievalRunConfig):
     """Everything a run of the post tower depends on; conf/train_post_tower.yaml composes it.
 
     Attributes:
-        corpus: texts and images of posts.
+        corpus: texts and images of items.
         model: the tower and its loss.
         optim: optimiser and schedule.
         loader: pairs and batches.
     """
 
     system: str = "post_tower"
-    corpus: PostCorpusConfig = field(default_factory=PostCorpusConfig)
-    model: PostSimilarityConfig = field(default_factory=PostSimilarityConfig)
+    corpus: ItemCorpusConfig = field(default_factory=ItemCorpusConfig)
+    model: ItemSimilarityConfig = field(default_factory=ItemSimilarityConfig)
     optim: DenseOptimConfig = field(default_factory=DenseOptimConfig)
-    loader: PostPairConfig = field(default_factory=PostPairConfig)
+    loader: ItemPairConfig = field(default_factory=ItemPairConfig)
 
 
 #: A trained post tower with its run.
-PostTowerRun = LoadedRun[PostTowerRunConfig, PostSimilarity]
+PostTowerRun = LoadedRun[PostTowerRunConfig, ItemSimilarity]

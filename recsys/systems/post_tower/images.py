@@ -1,4 +1,4 @@
-"""The images of a post as one vector."""
+"""The images of an item as one vector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recsys.nn.sequence.pooling import SumPooling
 class ImageSet(nn.Module):
     """Deep sets: one MLP for every image, their sum, another MLP (Zaheer et al. 2017).
 
-    Neither the order of a post's images nor how many there are is fixed.
+    Neither the order of an item's images nor how many there are is fixed.
 
     Args:
         image_width: width of a given image embedding.
@@ -24,6 +24,6 @@ class ImageSet(nn.Module):
         self.all = nn.Sequential(nn.ReLU(), nn.Linear(width, width))
 
     def forward(self, images: Tensor, lengths: Tensor) -> Tensor:
-        """[I, W_i] image embeddings and [P] images per post → [P, D]."""
+        """[I, W_i] image embeddings and [P] images per item → [P, D]."""
         encoded: Tensor = self.all(self.sum(self.each(images), lengths))
         return encoded

@@ -1,4 +1,4 @@
-"""The post tower trained on post-to-post similarity (NxtPost §3.1.1)."""
+"""The post tower trained on item-to-item similarity (NxtPost §3.1.1)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from recsys.core.errors import ConfigError
-from recsys.data.batches.item_features import PostFeatures
+from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.contract.schema import Feature
-from recsys.data.loaders.item_pairs import PostPairBatch
+from recsys.data.loaders.item_pairs import ItemPairBatch
 from recsys.distributed.gather import mean_over_ranks, pool_softmax_loss_over_ranks
 from recsys.distributed.processes import on_first_rank
 from recsys.distributed.schedules import scheduled_optimizer
@@ -22,21 +22,21 @@ from recsys.nn.softmax.pool import unique_pool
 from recsys.optim.dense import DenseOptimConfig
 from recsys.systems.post_tower.net import PostTower, PostTowerConfig
 
-#: Embeddings of all posts [V, W] → metrics by name.
+#: Embeddings of all items [V, W] → metrics by name.
 Validate = Callable[[Tensor], dict[str, float]]
 
-#: Posts that are embedded at a time.
-_POSTS_PER_CHUNK = 8192
+#: Items that are embedded at a time.
+_ITEMS_PER_CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class PostSimilarityConfig:
+class ItemSimilarityConfig:
     """The tower and its loss.
 
     Attributes:
         tower: its channels and sizes.
         scale: of the cosines in the softmax.
-        log_q: how often the logarithm of a post's share of the fit engagements is taken from its
+        log_q: how often the logarithm of an item's share of the fit engagements is taken from its
             logit, see ``NxtPostConfig``.
     """
 
@@ -50,27 +50,27 @@ class PostSimilarityConfig:
             raise ConfigError(f"model.scale is {self.scale}, it must be above 0.")
 
 
-class PostSimilarity(lightning.LightningModule):
-    """One tower for both posts of a pair; in-batch negatives, in both directions.
+class ItemSimilarity(lightning.LightningModule):
+    """One tower for both items of a pair; in-batch negatives, in both directions.
 
     Args:
         config: tower and loss.
-        corpus: features of every post, a row per item index; not part of the checkpoint.
-        categorical: categorical features of posts, in column order.
+        corpus: features of every item, a row per item index; not part of the checkpoint.
+        categorical: categorical features of items, in column order.
         optim: optimiser and schedule.
 
     Attributes:
-        log_share: [V] float32, logarithm of each post's share of the fit engagements; set where
+        log_share: [V] float32, logarithm of each item's share of the fit engagements; set where
             the loss is corrected by it.
-        validate: measures the embeddings of all posts after every validation, where set.
+        validate: measures the embeddings of all items after every validation, where set.
     """
 
     log_share: Tensor | None
 
     def __init__(
         self,
-        config: PostSimilarityConfig,
-        corpus: PostFeatures,
+        config: ItemSimilarityConfig,
+        corpus: ItemFeatures,
         categorical: tuple[Feature, ...],
         optim: DenseOptimConfig,
     ) -> None:
@@ -88,63 +88,63 @@ class PostSimilarity(lightning.LightningModule):
         self.register_buffer("log_share", None, persistent=False)
         self.validate: Validate | None = None
 
-    def forward(self, posts: Tensor) -> Tensor:
+    def forward(self, items: Tensor) -> Tensor:
         """Embeddings of item indices [P]: [P, W], L2-normalised, zeros where nothing is known."""
-        embeddings: Tensor = self.tower(self.corpus.select(posts.cpu()).to(self.device))
+        embeddings: Tensor = self.tower(self.corpus.select(items.cpu()).to(self.device))
         return embeddings
 
     @torch.no_grad()
     def embed_all(self) -> Tensor:
         """Embeddings of every item index, [V, W]; index 0 has none."""
         every = torch.arange(len(self.corpus.text_lengths))
-        parts = [self(chunk).cpu() for chunk in every.split(_POSTS_PER_CHUNK)]
+        parts = [self(chunk).cpu() for chunk in every.split(_ITEMS_PER_CHUNK)]
         embeddings = torch.cat(parts).float()
         embeddings[0] = 0
         return embeddings
 
-    def loss(self, batch: PostPairBatch) -> Tensor:
-        """Mean cross-entropy of a pair's one post against the other among the batch's posts.
+    def loss(self, batch: ItemPairBatch) -> Tensor:
+        """Mean cross-entropy of a pair's one item against the other among the batch's items.
 
-        A post of the query itself is no negative; the pool holds each post once, and the posts of
+        An item of the query itself is no negative; the pool holds each item once, and the items of
         all ranks.
         """
-        posts, place = unique_pool(torch.cat([batch.earlier, batch.later]))
-        embeddings = self(posts)
+        items, place = unique_pool(torch.cat([batch.earlier, batch.later]))
+        embeddings = self(items)
         earlier, later = place.chunk(2)
-        forward = self._one_way(posts, embeddings, earlier, later)
-        return (forward + self._one_way(posts, embeddings, later, earlier)) / 2
+        forward = self._one_way(items, embeddings, earlier, later)
+        return (forward + self._one_way(items, embeddings, later, earlier)) / 2
 
-    def _one_way(self, posts: Tensor, embeddings: Tensor, query: Tensor, target: Tensor) -> Tensor:
-        """``query`` and ``target`` [B] are places in ``posts`` [P] and ``embeddings`` [P, W]."""
+    def _one_way(self, items: Tensor, embeddings: Tensor, query: Tensor, target: Tensor) -> Tensor:
+        """``query`` and ``target`` [B] are places in ``items`` [P] and ``embeddings`` [P, W]."""
         pool = target.unique()
-        query_posts, owner = unique_pool(query)
-        own = torch.arange(len(query_posts), device=query.device)
+        query_items, owner = unique_pool(query)
+        own = torch.arange(len(query_items), device=query.device)
         log_share = self.log_share
         loss: Tensor = pool_softmax_loss_over_ranks(
             embeddings[query],
-            posts[target],
+            items[target],
             embeddings[pool],
-            posts[pool],
+            items[pool],
             scale=self.config.scale,
             owner=owner,
-            owned=(own, posts[query_posts]),
-            log_q=None if log_share is None else self.config.log_q * log_share[posts[pool]],
+            owned=(own, items[query_items]),
+            log_q=None if log_share is None else self.config.log_q * log_share[items[pool]],
         )
         return loss
 
-    def training_step(self, batch: PostPairBatch, _: int) -> Tensor:
+    def training_step(self, batch: ItemPairBatch, _: int) -> Tensor:
         """Loss of a batch of pairs."""
         loss = self.loss(batch)
         log_losses(self, {"loss": loss}, len(batch.later))
         return loss
 
-    def validation_step(self, batch: PostPairBatch, _: int) -> None:
+    def validation_step(self, batch: ItemPairBatch, _: int) -> None:
         """Note the loss of a batch of pairs."""
         loss = mean_over_ranks(self.loss(batch))
         self.log("val/loss", loss, batch_size=len(batch.later), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Rank the next post of the choose split by similarity to the last one."""
+        """Rank the next item of the choose split by similarity to the last one."""
         if self.validate is not None:
             validate, embeddings = self.validate, self.embed_all()
             metrics = on_first_rank(lambda: validate(embeddings))

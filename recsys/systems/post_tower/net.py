@@ -1,6 +1,6 @@
-"""The post tower (NxtPost §3.1.1): channels of a post's features, fused by learned weights.
+"""The post tower (NxtPost §3.1.1): channels of an item's features, fused by learned weights.
 
-Legend: P posts, N channels, D width of a channel, W width of a post embedding, F features.
+Legend: P items, N channels, D width of a channel, W width of an item embedding, F features.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.core.errors import ConfigError
-from recsys.data.batches.item_features import PostFeatures
+from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.content.text import HashedTextConfig
 from recsys.data.contract.schema import Column, Feature
 from recsys.nn.interaction.backbone import BackboneConfig, FeatureVectors
@@ -33,11 +33,11 @@ class PostTowerConfig:
         hashed_text: the n-grams of the text channel.
         pretrained_text: folder of a Hugging Face encoder that reads the text instead; the texts
             must then be split by its tokeniser.
-        post_id: whether each post of the fit period has an embedding of its own too: what its
-            engagements say beyond what is known of it. For posts that live on; a new one does
+        post_id: whether each item of the fit period has an embedding of its own too: what its
+            engagements say beyond what is known of it. For items that live on; a new one does
             without.
         id_dropout: probability that an author or topic is read as unknown in training, so that
-            index 0 learns what to say about new ones, and that a post is taken for a new one.
+            index 0 learns what to say about new ones, and that an item is taken for a new one.
         dropout: of the fused channels.
     """
 
@@ -53,10 +53,10 @@ class PostTowerConfig:
 class Metadata(nn.Module):
     """Categorical metadata: the looked-up values side by side, and an MLP.
 
-    The post's own id is not among them: see :class:`PostId`.
+    The item's own id is not among them: see :class:`PostId`.
 
     Args:
-        features: the categorical features, in column order, the post's id among them.
+        features: the categorical features, in column order, the item's id among them.
         width: D.
         id_dropout: see :class:`PostTowerConfig`.
     """
@@ -79,27 +79,27 @@ class Metadata(nn.Module):
         )
 
     def forward(self, categorical: Tensor) -> tuple[Tensor, Tensor]:
-        """[P, F] → [P, D], and [P] bool: whether anything is known of a post."""
+        """[P, F] → [P, D], and [P] bool: whether anything is known of an item."""
         used = categorical.index_select(1, self.columns)
         looked_up = self.vectors(used, used.new_zeros([len(used), 0]).float())
         return self.mlp(looked_up.flatten(1)), (used > 0).any(dim=1)
 
 
 def metadata_columns(features: Sequence[Feature]) -> list[int]:
-    """The columns of categorical features of posts that are not the post's own id."""
+    """The columns of categorical features of items that are not the item's own id."""
     return [c for c, feature in enumerate(features) if feature.name != Column.ITEM]
 
 
 class PostId(nn.Module):
-    """An embedding of its own for every post that can be told from others, none for a new one.
+    """An embedding of its own for every item that can be told from others, none for a new one.
 
     Args:
-        features: the categorical features, in column order, the post's id among them.
+        features: the categorical features, in column order, the item's id among them.
         width: D.
-        dropout: probability that a post is taken for a new one in training.
+        dropout: probability that an item is taken for a new one in training.
 
     Raises:
-        ConfigError: the post's id is not among the features.
+        ConfigError: the item's id is not among the features.
     """
 
     def __init__(self, features: Sequence[Feature], width: int, dropout: float) -> None:
@@ -108,35 +108,35 @@ class PostId(nn.Module):
         if Column.ITEM not in names:
             raise ConfigError(
                 f"model.tower.post_id needs {Column.ITEM} among the data set's categorical "
-                "features of posts, and it is not; leave post_id=false."
+                "features of items, and it is not; leave post_id=false."
             )
         self.column = names.index(Column.ITEM)
         self.embedding = nn.Embedding(features[self.column].cardinality, width)
-        nn.init.zeros_(self.embedding.weight)  # of a post without pairs nothing is said
+        nn.init.zeros_(self.embedding.weight)  # of an item without pairs nothing is said
         self.dropout = dropout
 
     def forward(self, categorical: Tensor) -> tuple[Tensor, Tensor]:
-        """[P, F] → [P, D], and [P] bool: whether a post is known, which a new one, 0, is not."""
-        posts = categorical[:, self.column]
-        known = posts > 0
+        """[P, F] → [P, D], and [P] bool: whether an item is known, which a new one, 0, is not."""
+        items = categorical[:, self.column]
+        known = items > 0
         if self.training:
-            known &= torch.rand(posts.shape, device=posts.device) >= self.dropout
-        return self.embedding(posts), known
+            known &= torch.rand(items.shape, device=items.device) >= self.dropout
+        return self.embedding(items), known
 
 
 class PostTower(nn.Module):
-    """Encodes what there is of a post, fuses it by learned weights (equation 5), projects to W.
+    """Encodes what there is of an item, fuses it by learned weights (equation 5), projects to W.
 
     Args:
         config: sizes.
-        has_text: whether posts have texts.
-        image_width: width of the given image embeddings, 0 where posts have none.
-        categorical: categorical features of posts, in column order.
+        has_text: whether items have texts.
+        image_width: width of the given image embeddings, 0 where items have none.
+        categorical: categorical features of items, in column order.
         num_dense: number of dense features.
 
     Raises:
-        ConfigError: the posts have nothing to encode, the pretrained encoder cannot be loaded, or
-            the ids of the posts are not among their features.
+        ConfigError: the items have nothing to encode, the pretrained encoder cannot be loaded, or
+            the ids of the items are not among their features.
         InstallationError: the pretrained encoder needs a package that is not installed.
     """
 
@@ -165,8 +165,8 @@ class PostTower(nn.Module):
         num_channels = sum(channel is not None for channel in channels)
         if num_channels == 0:
             raise ConfigError(
-                "The posts of this data set have no text, images, categories or numbers, so there "
-                "is nothing a post tower could encode; give post embeddings instead."
+                "The items of this data set have no text, images, categories or numbers, so there "
+                "is nothing a post tower could encode; give item embeddings instead."
             )
         # The channels come at different scales; their weights should not have to undo that.
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(num_channels))
@@ -174,31 +174,31 @@ class PostTower(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(width, config.output_width)
 
-    def forward(self, posts: PostFeatures) -> Tensor:
-        """Encode P posts.
+    def forward(self, items: ItemFeatures) -> Tensor:
+        """Encode P items.
 
         Returns:
-            [P, W], L2-normalised; zeros for a post of which nothing is known.
+            [P, W], L2-normalised; zeros for an item of which nothing is known.
         """
         encoded: list[Tensor] = []
         present: list[Tensor] = []
         if self.text is not None:
-            encoded.append(self.text(posts.text, posts.text_lengths))
-            present.append(posts.text_lengths > 0)
+            encoded.append(self.text(items.text, items.text_lengths))
+            present.append(items.text_lengths > 0)
         if self.images is not None:
-            encoded.append(self.images(posts.images, posts.image_lengths))
-            present.append(posts.image_lengths > 0)
+            encoded.append(self.images(items.images, items.image_lengths))
+            present.append(items.image_lengths > 0)
         if self.metadata is not None:
-            values, known = self.metadata(posts.categorical)
+            values, known = self.metadata(items.categorical)
             encoded.append(values)
             present.append(known)
         if self.post_id is not None:
-            values, known = self.post_id(posts.categorical)
+            values, known = self.post_id(items.categorical)
             encoded.append(values)
             present.append(known)
         if self.dense is not None:
-            encoded.append(self.dense(posts.dense))
-            present.append(posts.has_dense)
+            encoded.append(self.dense(items.dense))
+            present.append(items.has_dense)
         normed = [norm(channel) for norm, channel in zip(self.norms, encoded, strict=True)]
         is_present = torch.stack(present, dim=1)  # [P, N]
         fused = self.fusion(torch.stack(normed, dim=1), is_present)  # [P, D]

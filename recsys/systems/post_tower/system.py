@@ -1,4 +1,4 @@
-"""The post tower for the commands: pairs of posts, and a file of post embeddings at the end."""
+"""The post tower for the commands: pairs of items, and a file of item embeddings at the end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.batches.item_corpus import read_post_corpus
-from recsys.data.batches.item_features import PostFeatures
-from recsys.data.content.item_embeddings import POST_EMBEDDINGS_FILE, write_post_embeddings
+from recsys.data.batches.item_corpus import read_item_corpus
+from recsys.data.batches.item_features import ItemFeatures
+from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE, write_item_embeddings
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
-from recsys.data.loaders.item_pairs import PostPairDataModule
+from recsys.data.loaders.item_pairs import ItemPairDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
 from recsys.evaluation.baselines.similarity import last_item_embeddings
@@ -29,11 +29,11 @@ from recsys.runs.load import load_run
 from recsys.runs.system import Assembly
 from recsys.systems.kinds.retrieval import RetrievalSystem
 from recsys.systems.post_tower.config import PostTowerRun, PostTowerRunConfig
-from recsys.systems.post_tower.module import PostSimilarity
+from recsys.systems.post_tower.module import ItemSimilarity
 
 
 class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
-    """Posts that are engaged with one after the other are similar."""
+    """Items that are engaged with one after the other are similar."""
 
     name = "post_tower"
     primary = "train_post_tower"
@@ -43,28 +43,28 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
     def assemble(
         self, config: PostTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
-        """Model and data; checkpoints are chosen by the similarity of the next post."""
+        """Model and data; checkpoints are chosen by the similarity of the next item."""
         model = self.restore(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
         model.validate = ChooseValidation(
-            protocol, lambda posts: _last_post(protocol, posts), [ALL]
+            protocol, lambda items: _last_item(protocol, items), [ALL]
         )
         if config.model.log_q:
             shares = log_shares(protocol.engagements, protocol.fit_end, protocol.num_items)
             model.log_share = shares
-        return Assembly(model, PostPairDataModule(config.loader, dataset, protocol.engagements))
+        return Assembly(model, ItemPairDataModule(config.loader, dataset, protocol.engagements))
 
     def restore(
         self, config: PostTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
-    ) -> PostSimilarity:
-        """The model with the posts as they are now."""
+    ) -> ItemSimilarity:
+        """The model with the items as they are now."""
         tower = config.model.tower
-        corpus = read_post_corpus(dataset, config.corpus, tower.hashed_text, tower.pretrained_text)
+        corpus = read_item_corpus(dataset, config.corpus, tower.hashed_text, tower.pretrained_text)
         return _model(config, corpus, manifest)
 
     def finish(self, run_dir: Path) -> None:
-        """Write the embedding of every post into the run folder: ``post_embeddings.parquet``."""
-        write_run_embeddings(load_run(self, run_dir), run_dir / POST_EMBEDDINGS_FILE)
+        """Write the embedding of every item into the run folder: ``post_embeddings.parquet``."""
+        write_run_embeddings(load_run(self, run_dir), run_dir / ITEM_EMBEDDINGS_FILE)
 
     def described(self, config: PostTowerRunConfig) -> dict[str, str]:
         """Its channels."""
@@ -72,7 +72,7 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         return {
             "model": "Post tower",
             "width": f"{tower.width}, {tower.output_width} given out",
-            "text": tower.pretrained_text or "hashed n-grams, where posts have text",
+            "text": tower.pretrained_text or "hashed n-grams, where items have text",
             "images": config.corpus.images or "none",
             "batch": f"{config.loader.batch_size} pairs",
         }
@@ -80,30 +80,30 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
     def evaluate(
         self, run: PostTowerRun, config: EvaluateConfig, control: Control | None
     ) -> Metrics:
-        """Similarity to the last post as a retrieval model, beside the untrained baselines.
+        """Similarity to the last item as a retrieval model, beside the untrained baselines.
 
         The baselines of content, ``last_post`` and ``mean_of_history``, use the tower as it was
         before training: the model against ``last_post`` is what training gave.
         """
         protocol = self.protocol(run.config, run.dataset, Split(config.split))
-        scorer = _last_post(protocol, run.model.embed_all())
+        scorer = _last_item(protocol, run.model.embed_all())
         return evaluate_retrieval(
             run.identity, config, protocol, scorer, untrained(run).embed_all()
         )
 
 
 def write_run_embeddings(run: PostTowerRun, path: Path) -> None:
-    """Write the embeddings of all posts that have any feature, by raw id."""
+    """Write the embeddings of all items that have any feature, by raw id."""
     embeddings = run.model.embed_all().numpy()
     table = Vocabulary.load(run.dataset.path / "vocabulary" / "item.parquet").table
     index = table[INDEX].to_numpy()
     known: NDArray[np.bool_] = np.linalg.norm(embeddings[index], axis=1) > 0
     temporary = path.with_suffix(".partial")
-    write_post_embeddings(temporary, table[RAW].filter(known), embeddings[index][known])
+    write_item_embeddings(temporary, table[RAW].filter(known), embeddings[index][known])
     temporary.replace(path)
 
 
-def untrained(run: PostTowerRun) -> PostSimilarity:
+def untrained(run: PostTowerRun) -> ItemSimilarity:
     """The model with the weights that its training began with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.seed)
@@ -111,12 +111,12 @@ def untrained(run: PostTowerRun) -> PostSimilarity:
 
 
 def _model(
-    config: PostTowerRunConfig, corpus: PostFeatures, manifest: DatasetManifest
-) -> PostSimilarity:
+    config: PostTowerRunConfig, corpus: ItemFeatures, manifest: DatasetManifest
+) -> ItemSimilarity:
     categorical = manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
-    return PostSimilarity(config.model, corpus, categorical, config.optim)
+    return ItemSimilarity(config.model, corpus, categorical, config.optim)
 
 
-def _last_post(protocol: RetrievalProtocol, posts: Tensor) -> DotProductScorer:
-    users = last_item_embeddings(protocol.engagements, protocol.queries, posts)
-    return DotProductScorer(users, posts)
+def _last_item(protocol: RetrievalProtocol, items: Tensor) -> DotProductScorer:
+    users = last_item_embeddings(protocol.engagements, protocol.queries, items)
+    return DotProductScorer(users, items)

@@ -1,6 +1,6 @@
-"""The text of a post as one vector.
+"""The text of an item as one vector.
 
-Legend: P posts, n tokens over all posts (jagged), T tokens of the longest text, D width.
+Legend: P items, n tokens over all items (jagged), T tokens of the longest text, D width.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HashedText(nn.Module):
         self.bag = nn.EmbeddingBag(buckets, width, mode="mean")
 
     def forward(self, text: Tensor, lengths: Tensor) -> Tensor:
-        """[n] n-grams and [P] → [P, D]; zeros for a post without text."""
+        """[n] n-grams and [P] → [P, D]; zeros for an item without text."""
         pooled: Tensor = self.bag(text, torch.cumsum(lengths, dim=0) - lengths)
         return pooled
 

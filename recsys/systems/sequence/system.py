@@ -75,7 +75,7 @@ class SequenceSystem(RetrievalSystem[SequenceRunConfig]):
             ),
             items,
         )
-        return evaluate_retrieval(run.identity, config, protocol, scorer, posts=None)
+        return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
 
 
 def _model(config: SequenceRunConfig, manifest: DatasetManifest) -> SequenceRecommender:

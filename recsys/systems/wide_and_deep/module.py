@@ -20,14 +20,14 @@ from recsys.systems.wide_and_deep.net import WideAndDeep, WideAndDeepConfig
 
 
 class WideAndDeepRecommender(lightning.LightningModule):
-    """Softmax of the next posts over the distinct labels of a batch, as the two-tower loss.
+    """Softmax of the next items over the distinct labels of a batch, as the two-tower loss.
 
-    The wide part has a score per user and post, not a product of two vectors, so the logits of
-    a batch are made in full; they are [L, P] with at most L posts.
+    The wide part has a score per user and item, not a product of two vectors, so the logits of
+    a batch are made in full; they are [L, P] with at most L items.
 
     Args:
         config: sizes.
-        num_posts: size of the fit vocabulary of posts, the unknown id included.
+        num_items: size of the fit vocabulary of items, the unknown id included.
         manifest: of the data set.
         optim: optimiser and schedule.
     """
@@ -35,23 +35,23 @@ class WideAndDeepRecommender(lightning.LightningModule):
     def __init__(
         self,
         config: WideAndDeepConfig,
-        num_posts: int,
+        num_items: int,
         manifest: DatasetManifest,
         optim: DenseOptimConfig,
     ) -> None:
         super().__init__()
         self.optim = optim
-        self.net = WideAndDeep(config, num_posts, manifest)
+        self.net = WideAndDeep(config, num_items, manifest)
 
-    def forward(self, batch: SequenceBatch, posts: Tensor) -> Tensor:
-        """[B, P]: scores of some posts [P] for the users of a batch."""
+    def forward(self, batch: SequenceBatch, items: Tensor) -> Tensor:
+        """[B, P]: scores of some items [P] for the users of a batch."""
         scores: Tensor = self.net(
-            batch.item, batch.lengths, batch.user_categorical, batch.user_dense, posts
+            batch.item, batch.lengths, batch.user_categorical, batch.user_dense, items
         )
         return scores
 
     def loss(self, batch: SequenceBatch) -> Tensor:
-        """Mean cross-entropy of the labels; a user's own posts are no negatives.
+        """Mean cross-entropy of the labels; a user's own items are no negatives.
 
         The pool holds the labels of all ranks; the mean over the ranks is that over all labels.
         """
@@ -65,16 +65,16 @@ class WideAndDeepRecommender(lightning.LightningModule):
         return loss * relative_share(torch.tensor(len(target), device=loss.device)).to(loss.dtype)
 
     def _own(self, batch: SequenceBatch, pool: Tensor) -> Tensor:
-        """[B, P] bool: the posts of a user's history and labels."""
+        """[B, P] bool: the items of a user's history and labels."""
         users = len(batch.lengths)
         of_event = user_of_step(batch.lengths, len(batch.item))
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))
         owner = torch.cat([of_event, of_label])
-        posts = torch.cat([batch.item, batch.label_item])
-        owned = Owned.from_posts(owner, posts, users, pool)
-        row = user_of_step(owned.offsets.diff(), len(owned.posts))
+        items = torch.cat([batch.item, batch.label_item])
+        owned = Owned.from_items(owner, items, users, pool)
+        row = user_of_step(owned.offsets.diff(), len(owned.items))
         own = torch.zeros(users, len(pool), dtype=torch.bool, device=pool.device)
-        own[row, owned.posts] = True
+        own[row, owned.items] = True
         return own
 
     def training_step(self, batch: SequenceBatch, _: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The wide-and-deep model of ids that NxtPost is compared with (NxtPost §4, its reference [3]).
 
-Legend: B users, E events over all histories (jagged), P posts, F_u features, K crosses of a user,
+Legend: B users, E events over all histories (jagged), P items, F_u features, K crosses of a user,
 D width.
 """
 
@@ -19,8 +19,8 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
 from recsys.nn.interaction.static_features import CategoricalValues, StaticFeatures, used_columns
 
-#: Posts whose crosses are hashed at a time: [distinct crosses, posts] indices lie in memory.
-_POSTS_AT_A_TIME = 4096
+#: Items whose crosses are hashed at a time: [distinct crosses, items] indices lie in memory.
+_ITEMS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class WideAndDeepConfig:
     """Sizes of the model.
 
     Attributes:
-        width: D of the posts' embeddings.
+        width: D of the items' embeddings.
         hidden_sizes: hidden layers of the user's network.
         cross_buckets: weights of the wide part; crosses are hashed to them.
-        id_dropout: probability that a post is read as unknown in training, so that index 0 learns
-            what to say about new posts.
+        id_dropout: probability that an item is read as unknown in training, so that index 0 learns
+            what to say about new items.
     """
 
     width: int = 64
@@ -55,77 +55,77 @@ class WideAndDeepConfig:
 
 
 class CrossedFeatures(nn.Module):
-    """The wide part: one weight for each (property of the user, post), hashed.
+    """The wide part: one weight for each (property of the user, item), hashed.
 
-    The properties are the values of the static features and the post engaged last: "users of this
-    country like this post", "who engaged with that post engages with this one". All weights start
+    The properties are the values of the static features and the item engaged last: "users of this
+    country like this item", "who engaged with that item engages with this one". All weights start
     at 0.
 
     Args:
         categorical: categorical features of users, in column order, ids among them.
-        num_posts: posts that have an id of their own.
+        num_items: items that have an id of their own.
         buckets: number of weights.
     """
 
-    def __init__(self, categorical: Sequence[Feature], num_posts: int, buckets: int) -> None:
+    def __init__(self, categorical: Sequence[Feature], num_items: int, buckets: int) -> None:
         super().__init__()
-        self.num_posts = num_posts
+        self.num_items = num_items
         self.values = CategoricalValues(categorical)
         self.weight = nn.Parameter(torch.zeros(buckets))
 
     def properties(self, last_post: Tensor, categorical: Tensor) -> Tensor:
         """What each user has, as distinct numbers: [B] and [B, F_u] → [B, K] int64.
 
-        The last posts come first, then the values of each feature.
+        The last items come first, then the values of each feature.
         """
-        return torch.cat([last_post.unsqueeze(1), self.num_posts + self.values(categorical)], dim=1)
+        return torch.cat([last_post.unsqueeze(1), self.num_items + self.values(categorical)], dim=1)
 
-    def forward(self, properties: Tensor, posts: Tensor) -> Tensor:
-        """Sum of the weights of each user's crosses with each post.
+    def forward(self, properties: Tensor, items: Tensor) -> Tensor:
+        """Sum of the weights of each user's crosses with each item.
 
         Args:
             properties: [B, K] of :meth:`properties`.
-            posts: [P] int64.
+            items: [P] int64.
 
         Returns:
             [B, P].
         """
         distinct, place = torch.unique(properties, return_inverse=True)  # [U], [B, K]
         scores = []
-        for some in posts.split(_POSTS_AT_A_TIME):
+        for some in items.split(_ITEMS_AT_A_TIME):
             weights = self.weight[self._bucket(distinct.unsqueeze(1), some)]  # [U, P']
             scores.append(F.embedding_bag(place, weights, mode="sum"))  # [B, P']
         return torch.cat(scores, dim=1)
 
-    def _bucket(self, prop: Tensor, post: Tensor) -> Tensor:
+    def _bucket(self, prop: Tensor, item: Tensor) -> Tensor:
         """Hash pairs by multiplication and shift, modulo 2^64."""
-        mixed = prop * 0x1E3779B97F4A7C15 + post * 0x3F58476D1CE4E5B9
+        mixed = prop * 0x1E3779B97F4A7C15 + item * 0x3F58476D1CE4E5B9
         mixed = (mixed ^ (mixed >> 31)) * 0x14D049BB133111EB
         return torch.remainder(mixed ^ (mixed >> 29), self.weight.shape[0])
 
 
 class WideAndDeep(nn.Module):
-    """``score = user embedding · post embedding + post bias + wide part``.
+    """``score = user embedding · item embedding + item bias + wide part``.
 
-    The user embedding is an MLP of the mean of the history's post embeddings and of the static
-    features. Posts are ids: one that the fit period has not seen is index 0.
+    The user embedding is an MLP of the mean of the history's item embeddings and of the static
+    features. Items are ids: one that the fit period has not seen is index 0.
 
     Args:
         config: sizes.
-        num_posts: posts with an embedding of their own, the unknown one included: the size of the
+        num_items: items with an embedding of their own, the unknown one included: the size of the
             fit vocabulary.
         manifest: of the data set: its users' features.
     """
 
     def __init__(
-        self, config: WideAndDeepConfig, num_posts: int, manifest: DatasetManifest
+        self, config: WideAndDeepConfig, num_items: int, manifest: DatasetManifest
     ) -> None:
         super().__init__()
-        self.num_posts = num_posts
+        self.num_items = num_items
         self.id_dropout = config.id_dropout
-        # Dense: a softmax over a pool has a gradient for each of its posts.
-        self.posts = nn.Embedding(num_posts, config.width)
-        self.bias = nn.Parameter(torch.zeros(num_posts))
+        # Dense: a softmax over a pool has a gradient for each of its items.
+        self.posts = nn.Embedding(num_items, config.width)
+        self.bias = nn.Parameter(torch.zeros(num_items))
         nn.init.normal_(self.posts.weight, std=config.width**-0.5)
         categorical = manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL)
         num_dense = len(manifest.select(FeatureSide.USER, FeatureKind.DENSE))
@@ -138,7 +138,7 @@ class WideAndDeep(nn.Module):
         sizes = [inputs, *config.hidden_sizes, config.width]
         layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
         self.deep = nn.Sequential(*layers[:-1])
-        self.wide = CrossedFeatures(categorical, num_posts, config.cross_buckets)
+        self.wide = CrossedFeatures(categorical, num_items, config.cross_buckets)
 
     def forward(
         self,
@@ -146,25 +146,25 @@ class WideAndDeep(nn.Module):
         lengths: Tensor,
         user_categorical: Tensor,
         user_dense: Tensor,
-        posts: Tensor,
+        items: Tensor,
     ) -> Tensor:
-        """Score posts for users: those of a pool in training, all of them in evaluation.
+        """Score items for users: those of a pool in training, all of them in evaluation.
 
         Args:
-            item: [E] int64, the histories' posts, oldest first.
+            item: [E] int64, the histories' items, oldest first.
             lengths: [B] int64; 0 is allowed.
             user_categorical: [B, F_u] int64.
             user_dense: [B, D_u] float32.
-            posts: [P] int64, the posts to be scored, the same for all users.
+            items: [P] int64, the items to be scored, the same for all users.
 
         Returns:
             [B, P].
         """
-        item, posts = self._known(item), self._known(posts)
+        item, items = self._known(item), self._known(items)
         user = self.user_embedding(item, lengths, user_categorical, user_dense)
         properties = self.wide.properties(_last(item, lengths), user_categorical)
-        deep = user @ self.posts(posts).T + self.bias[posts]
-        return deep + self.wide(properties, posts)
+        deep = user @ self.posts(items).T + self.bias[items]
+        return deep + self.wide(properties, items)
 
     def user_embedding(
         self, item: Tensor, lengths: Tensor, user_categorical: Tensor, user_dense: Tensor
@@ -177,16 +177,16 @@ class WideAndDeep(nn.Module):
         embedding: Tensor = self.deep(user)
         return embedding
 
-    def _known(self, posts: Tensor) -> Tensor:
-        """Posts without a row of their own, and in training a few others, as unknown."""
-        unknown = posts >= self.num_posts
+    def _known(self, items: Tensor) -> Tensor:
+        """Items without a row of their own, and in training a few others, as unknown."""
+        unknown = items >= self.num_items
         if self.training and self.id_dropout > 0:
-            unknown = unknown | (torch.rand(posts.shape, device=posts.device) < self.id_dropout)
-        return posts.masked_fill(unknown, 0)
+            unknown = unknown | (torch.rand(items.shape, device=items.device) < self.id_dropout)
+        return items.masked_fill(unknown, 0)
 
 
 def _last(item: Tensor, lengths: Tensor) -> Tensor:
-    """The newest post of each user, [E] and [B] → [B]; 0 without history or where it is unknown."""
+    """The newest item of each user, [E] and [B] → [B]; 0 without history or where it is unknown."""
     has_history = lengths > 0
     last = item.index_select(0, torch.cumsum(lengths, dim=0)[has_history] - 1)
     return torch.zeros_like(lengths).masked_scatter(has_history, last)

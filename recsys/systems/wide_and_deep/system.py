@@ -26,7 +26,7 @@ from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
 
 
 class WideAndDeepScorer:
-    """Scores of all posts for the queries of a split, histories read as they are needed.
+    """Scores of all items for the queries of a split, histories read as they are needed.
 
     Args:
         model: trained, in evaluation mode.
@@ -40,7 +40,7 @@ class WideAndDeepScorer:
         self.model = model
         self.queries = queries
         self.label = queries.queries.first_label(0)
-        self.posts = torch.arange(num_items)
+        self.items = torch.arange(num_items)
 
     @torch.no_grad()
     def score(self, queries: slice) -> Tensor:
@@ -48,14 +48,14 @@ class WideAndDeepScorer:
         positions = np.arange(queries.start, queries.stop)
         pairs = np.stack([positions, self.label[positions]], axis=1)
         scores = [
-            self.model(self.queries[pairs[first : first + MOST_QUERIES]], self.posts)
+            self.model(self.queries[pairs[first : first + MOST_QUERIES]], self.items)
             for first in range(0, len(pairs), MOST_QUERIES)
         ]
         return torch.cat(scores).float()
 
 
 class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
-    """Learned post ids, user features and their crosses."""
+    """Learned item ids, user features and their crosses."""
 
     name = "wide_and_deep"
     primary = "train_wide_and_deep"
@@ -73,10 +73,10 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
     def restore(
         self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> WideAndDeepRecommender:
-        """The model; it knows the posts of the fit period."""
+        """The model; it knows the items of the fit period."""
         items = manifest.vocabulary_sizes["item"]
-        num_posts = FitVocabulary.of(manifest).sizes.get("item", items)
-        return WideAndDeepRecommender(config.model, num_posts, manifest, config.optim)
+        num_items = FitVocabulary.of(manifest).sizes.get("item", items)
+        return WideAndDeepRecommender(config.model, num_items, manifest, config.optim)
 
     def described(self, config: WideAndDeepRunConfig) -> dict[str, str]:
         """Its sizes."""
@@ -97,4 +97,4 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
         queries = SequenceDataset(data.reader, data.queries(split), run.config.loader)
         scorer = WideAndDeepScorer(run.model, queries, protocol.num_items)
-        return evaluate_retrieval(run.identity, config, protocol, scorer, posts=None)
+        return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)

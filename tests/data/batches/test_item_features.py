@@ -1,4 +1,4 @@
-"""Selecting posts, against a loop."""
+"""Selecting items, against a loop."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.data.batches.item_features import PostFeatures
+from recsys.data.batches.item_features import ItemFeatures
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_selected_posts_are_those_of_a_loop(data: st.DataObject) -> None:
+def test_selected_items_are_those_of_a_loop(data: st.DataObject) -> None:
     number = data.draw(st.integers(1, 5))
     sizes = st.lists(st.integers(0, 3), min_size=number, max_size=number)
     text_lengths, image_lengths = (torch.tensor(data.draw(sizes)) for _ in range(2))
     chosen = data.draw(st.lists(st.integers(0, number - 1), max_size=6))
-    posts = PostFeatures(
+    items = ItemFeatures(
         text=torch.arange(int(text_lengths.sum())),
         text_lengths=text_lengths,
         images=torch.arange(2.0 * int(image_lengths.sum())).reshape(-1, 2),
@@ -25,13 +25,13 @@ def test_selected_posts_are_those_of_a_loop(data: st.DataObject) -> None:
         dense=torch.rand(number, 2),
         has_dense=torch.rand(number) > 0.5,
     )
-    selected = posts.select(torch.tensor(chosen, dtype=torch.int64))
-    texts = posts.text.split(text_lengths.tolist())
-    images = posts.images.split(image_lengths.tolist())
-    assert selected.text.tolist() == [t for post in chosen for t in texts[post].tolist()]
-    assert selected.images.tolist() == [i for post in chosen for i in images[post].tolist()]
-    assert selected.text_lengths.tolist() == [len(texts[post]) for post in chosen]
-    assert selected.image_lengths.tolist() == [len(images[post]) for post in chosen]
+    selected = items.select(torch.tensor(chosen, dtype=torch.int64))
+    texts = items.text.split(text_lengths.tolist())
+    images = items.images.split(image_lengths.tolist())
+    assert selected.text.tolist() == [t for item in chosen for t in texts[item].tolist()]
+    assert selected.images.tolist() == [i for item in chosen for i in images[item].tolist()]
+    assert selected.text_lengths.tolist() == [len(texts[item]) for item in chosen]
+    assert selected.image_lengths.tolist() == [len(images[item]) for item in chosen]
     for name in ("categorical", "dense", "has_dense"):
-        expected = [getattr(posts, name)[post].tolist() for post in chosen]
+        expected = [getattr(items, name)[item].tolist() for item in chosen]
         assert getattr(selected, name).tolist() == expected

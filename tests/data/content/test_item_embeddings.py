@@ -1,4 +1,4 @@
-"""Embeddings aligned to a log's posts: by hand, what is left out, and files that cannot be used."""
+"""Embeddings aligned to a log's items: by hand, what is left out, and files that cannot be used."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from recsys.core.errors import DataError
 from recsys.data.content.item_embeddings import (
-    POST_EMBEDDINGS_FILE,
+    ITEM_EMBEDDINGS_FILE,
     EmbeddingReport,
-    PostEmbeddings,
-    write_post_embeddings,
+    ItemEmbeddings,
+    write_item_embeddings,
 )
 from recsys.data.stores.vocabulary import IdMode, Vocabulary
 
@@ -39,14 +39,14 @@ def test_rows_are_aligned_normalised_and_counted(tmp_path: Path):
     ids = np.array([*rows, 30], np.int32)  # 30 once more, otherwise
     embeddings = np.array([*rows.values(), [5.0, 5.0]], np.float16)
     np.savez(path, article_id=ids, embedding=embeddings)
-    posts = PostEmbeddings.load(path, vocabulary_of(10, 20, 30, 40, 50, 60), width=2)
+    items = ItemEmbeddings.load(path, vocabulary_of(10, 20, 30, 40, 50, 60), width=2)
     np.testing.assert_allclose(
-        posts.matrix, [[0, 0], [0, 0], [0, 0], [0.6, 0.8], [0, -1], [0, 0], [0, 0]], rtol=1e-6
+        items.matrix, [[0, 0], [0, 0], [0, 0], [0.6, 0.8], [0, -1], [0, 0], [0, 0]], rtol=1e-6
     )
-    assert posts.matrix.dtype == np.float32 and posts.width == 2
-    assert posts.known.tolist() == [False, False, False, True, True, False, False]
-    assert posts.report == EmbeddingReport(
-        posts=6,
+    assert items.matrix.dtype == np.float32 and items.width == 2
+    assert items.known.tolist() == [False, False, False, True, True, False, False]
+    assert items.report == EmbeddingReport(
+        items=6,
         known=2,
         without_embedding=2,
         not_finite=1,
@@ -67,64 +67,64 @@ def test_every_layout_gives_the_same(tmp_path_factory, ids, log, layout, text_id
     folder = tmp_path_factory.mktemp("embeddings")
     vectors = np.random.default_rng(1).normal(size=(len(ids), 3)).astype(np.float32)
     raw = [f"p{i}" for i in ids] if text_ids else ids
-    path = folder / ("x.npz" if layout == "npz" else POST_EMBEDDINGS_FILE)
+    path = folder / ("x.npz" if layout == "npz" else ITEM_EMBEDDINGS_FILE)
     if layout == "npz":
         np.savez(path, post_id=np.array(raw), embedding=vectors)
     elif layout == "list":
         pl.DataFrame({"item_id": raw, "embedding": vectors.tolist()}).write_parquet(path)
     else:
-        write_post_embeddings(path, pl.Series(raw), vectors)
+        write_item_embeddings(path, pl.Series(raw), vectors)
     in_log = sorted(log)
     vocabulary = vocabulary_of(*(f"p{i}" if text_ids else i for i in in_log))
     path = folder if layout == "folder" else path
     if not set(ids) & log:
-        with pytest.raises(DataError, match="is a post of the log"):
-            PostEmbeddings.load(path, vocabulary)
+        with pytest.raises(DataError, match="is an item of the log"):
+            ItemEmbeddings.load(path, vocabulary)
         return
-    posts = PostEmbeddings.load(path, vocabulary)
+    items = ItemEmbeddings.load(path, vocabulary)
     for index, item in enumerate(in_log, start=1):
-        assert posts.known[index] == (item in ids)
+        assert items.known[index] == (item in ids)
         if item in ids:
             vector = vectors[ids.index(item)]
             np.testing.assert_allclose(
-                posts.matrix[index], vector / np.linalg.norm(vector), rtol=1e-5
+                items.matrix[index], vector / np.linalg.norm(vector), rtol=1e-5
             )
-    report = posts.report
+    report = items.report
     assert report.known == len(set(ids) & log)
-    assert report.known + report.without_embedding == report.posts == len(log)
+    assert report.known + report.without_embedding == report.items == len(log)
     assert report.duplicates == len(ids) - len(set(ids))
     assert report.not_in_log == len(set(ids) - log)
 
 
 def test_huge_and_tiny_embeddings_have_a_direction(tmp_path: Path):
-    path = tmp_path / POST_EMBEDDINGS_FILE
-    write_post_embeddings(path, np.array([1, 2]), np.array([[3e30, 4e30], [3e-30, 4e-30]]))
-    posts = PostEmbeddings.load(path, vocabulary_of(1, 2))
-    np.testing.assert_allclose(posts.matrix[1:], [[0.6, 0.8], [0.6, 0.8]], rtol=1e-6)
+    path = tmp_path / ITEM_EMBEDDINGS_FILE
+    write_item_embeddings(path, np.array([1, 2]), np.array([[3e30, 4e30], [3e-30, 4e-30]]))
+    items = ItemEmbeddings.load(path, vocabulary_of(1, 2))
+    np.testing.assert_allclose(items.matrix[1:], [[0.6, 0.8], [0.6, 0.8]], rtol=1e-6)
 
 
 def test_ids_may_be_numbers_in_the_log_and_text_in_the_file(tmp_path: Path):
-    path = tmp_path / POST_EMBEDDINGS_FILE
-    write_post_embeddings(path, pl.Series(["1", "x", "2"]), np.eye(3, dtype=np.float32))
-    posts = PostEmbeddings.load(path, vocabulary_of(1, 2))
-    assert posts.matrix.tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1]]
+    path = tmp_path / ITEM_EMBEDDINGS_FILE
+    write_item_embeddings(path, pl.Series(["1", "x", "2"]), np.eye(3, dtype=np.float32))
+    items = ItemEmbeddings.load(path, vocabulary_of(1, 2))
+    assert items.matrix.tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1]]
 
 
 def test_hashed_ids_share_rows(tmp_path: Path):
     vocabulary = vocabulary_of(*range(1, 9), mode=IdMode.HASHED, buckets=4)
-    path = tmp_path / POST_EMBEDDINGS_FILE
-    write_post_embeddings(path, np.arange(1, 9), np.eye(8, dtype=np.float32))
-    posts = PostEmbeddings.load(path, vocabulary)
-    assert posts.matrix.shape == (4, 8) and not posts.known[0]
-    np.testing.assert_allclose(np.linalg.norm(posts.matrix[posts.known], axis=1), 1)
+    path = tmp_path / ITEM_EMBEDDINGS_FILE
+    write_item_embeddings(path, np.arange(1, 9), np.eye(8, dtype=np.float32))
+    items = ItemEmbeddings.load(path, vocabulary)
+    assert items.matrix.shape == (4, 8) and not items.known[0]
+    np.testing.assert_allclose(np.linalg.norm(items.matrix[items.known], axis=1), 1)
 
 
 def test_a_null_embedding_is_none(tmp_path: Path):
-    path = tmp_path / POST_EMBEDDINGS_FILE
+    path = tmp_path / ITEM_EMBEDDINGS_FILE
     pl.DataFrame(
         {"item_id": [1, 2, 3], "embedding": [[1.0, 0.0], None, [None, 1.0]]}
     ).write_parquet(path)
-    report = PostEmbeddings.load(path, vocabulary_of(1, 2, 3)).report
+    report = ItemEmbeddings.load(path, vocabulary_of(1, 2, 3)).report
     assert (report.known, report.without_embedding, report.not_finite) == (1, 1, 1)
 
 
@@ -156,45 +156,45 @@ def test_files_that_cannot_be_used_are_sentences(tmp_path: Path, content, senten
     elif content is not None:
         np.savez(path, **content)
     with pytest.raises(DataError, match=sentence):
-        PostEmbeddings.load(path, vocabulary_of(1, 2))
+        ItemEmbeddings.load(path, vocabulary_of(1, 2))
 
 
 def test_parquet_that_cannot_be_used_is_a_sentence(tmp_path: Path):
-    path = tmp_path / POST_EMBEDDINGS_FILE
+    path = tmp_path / ITEM_EMBEDDINGS_FILE
     with pytest.raises(DataError, match=r"post_embeddings\.parquet is missing"):
-        PostEmbeddings.load(tmp_path, vocabulary_of(1))
+        ItemEmbeddings.load(tmp_path, vocabulary_of(1))
     path.write_bytes(b"PAR1")
     with pytest.raises(DataError, match="no readable"):
-        PostEmbeddings.load(tmp_path, vocabulary_of(1))
+        ItemEmbeddings.load(tmp_path, vocabulary_of(1))
     pl.DataFrame({"item_id": [1, 2], "embedding": [[1.0], [1.0, 2.0]]}).write_parquet(path)
     with pytest.raises(DataError, match="row 1: an embedding of width 2 among those of width 1"):
-        PostEmbeddings.load(path, vocabulary_of(1))
+        ItemEmbeddings.load(path, vocabulary_of(1))
     pl.DataFrame({"item_id": [1, 2], "embedding": [1.0, 2.0]}).write_parquet(path)
     with pytest.raises(DataError, match="expected lists of numbers, found double"):
-        PostEmbeddings.load(path, vocabulary_of(1))
+        ItemEmbeddings.load(path, vocabulary_of(1))
     pq.write_table(
         pa.table({"item_id": [1], "embedding": pa.array([None], pa.list_(pa.float32()))}), path
     )
     with pytest.raises(DataError, match="holds no embedding"):
-        PostEmbeddings.load(path, vocabulary_of(1))
+        ItemEmbeddings.load(path, vocabulary_of(1))
     pl.DataFrame({"item_id": [1, None], "embedding": [[1.0], [2.0]]}).write_parquet(path)
     with pytest.raises(DataError, match="has 1 rows without an id"):
-        PostEmbeddings.load(path, vocabulary_of(1))
+        ItemEmbeddings.load(path, vocabulary_of(1))
 
 
 def test_text_ids_may_be_categories(tmp_path: Path):
-    path = tmp_path / POST_EMBEDDINGS_FILE
+    path = tmp_path / ITEM_EMBEDDINGS_FILE
     ids = pl.Series(["a", "b"], dtype=pl.Categorical)
     pl.DataFrame({"item_id": ids, "embedding": [[1.0, 0.0], [0.0, 1.0]]}).write_parquet(path)
-    posts = PostEmbeddings.load(path, vocabulary_of("b"))
-    assert posts.matrix.tolist() == [[0, 0], [0, 1]]
+    items = ItemEmbeddings.load(path, vocabulary_of("b"))
+    assert items.matrix.tolist() == [[0, 0], [0, 1]]
 
 
 def test_another_width_is_a_sentence(tmp_path: Path):
-    path = tmp_path / POST_EMBEDDINGS_FILE
-    write_post_embeddings(path, np.array([1]), np.ones((1, 3), np.float16))
+    path = tmp_path / ITEM_EMBEDDINGS_FILE
+    write_item_embeddings(path, np.array([1]), np.ones((1, 3), np.float16))
     with pytest.raises(DataError, match="width 3, expected 4"):
-        PostEmbeddings.load(path, vocabulary_of(1), width=4)
+        ItemEmbeddings.load(path, vocabulary_of(1), width=4)
 
 
 def test_the_real_embeddings(data_dir: Path):
@@ -203,7 +203,7 @@ def test_the_real_embeddings(data_dir: Path):
         pytest.skip(f"{path} is not there: embeddings of Globo's articles")
     with np.load(path) as arrays:
         ids, vectors = arrays["article_id"], arrays["embedding"].astype(np.float64)
-    posts = PostEmbeddings.load(path, vocabulary_of(*reversed(ids.tolist())), width=250)
-    assert posts.report.known == len(ids) and posts.known[1:].all()
+    items = ItemEmbeddings.load(path, vocabulary_of(*reversed(ids.tolist())), width=250)
+    assert items.report.known == len(ids) and items.known[1:].all()
     expected = vectors[::-1] / np.linalg.norm(vectors[::-1], axis=1, keepdims=True)
-    np.testing.assert_allclose(posts.matrix[1:], expected, atol=1e-6)
+    np.testing.assert_allclose(items.matrix[1:], expected, atol=1e-6)

@@ -36,8 +36,8 @@ def test_demo_and_paper_keep_the_frozen_calibration(make_config):
 
 
 def test_posts_of_nxtpost_live_for_days(make_config):
-    """Figure 2 of NxtPost: 23 % of a week's posts are engaged in the next week, 10 % in the one
-    after; measured on the posts that 1,280 of the 5,000 users are shown, in the same proportion.
+    """Figure 2 of NxtPost: 23 % of a week's items are engaged in the next week, 10 % in the one
+    after; measured on the items that 1,280 of the 5,000 users are shown, in the same proportion.
     """
     config = make_config("nxtpost", "users=1280", "catalogue.items=5120", "catalogue.authors=102")
     catalogue = make_catalogue(config, np.random.default_rng(0))

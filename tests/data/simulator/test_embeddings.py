@@ -1,4 +1,4 @@
-"""Embeddings of simulated posts: what they share, and that the log does not depend on them."""
+"""Embeddings of simulated items: what they share, and that the log does not depend on them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from recsys.core.errors import ConfigError
-from recsys.data.content.item_embeddings import POST_EMBEDDINGS_FILE, PostEmbeddings
+from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE, ItemEmbeddings
 from recsys.data.simulator import simulate
-from recsys.data.simulator.config import PostEmbeddingConfig
+from recsys.data.simulator.config import ItemEmbeddingConfig
 from recsys.data.simulator.embeddings import make_embeddings
 from recsys.data.stores.vocabulary import Vocabulary
 
 
 def with_embeddings(config, **settings):
-    return dataclasses.replace(config, post_embedding=PostEmbeddingConfig(**settings))
+    return dataclasses.replace(config, post_embedding=ItemEmbeddingConfig(**settings))
 
 
-def test_cosines_are_those_of_what_posts_share(small_config, catalogue):
+def test_cosines_are_those_of_what_items_share(small_config, catalogue):
     settings = {"width": 256, "topic": 1.0, "author": 0.7, "noise": 1.0}
     embeddings = make_embeddings(with_embeddings(small_config, **settings), catalogue)
     assert embeddings.shape == (len(catalogue.item_topic), 256)
@@ -51,24 +51,24 @@ def test_the_log_is_the_same_with_and_without(small_config, tmp_path):
     for name in ("items.parquet", "users.parquet"):
         one, two = ((tmp_path / p / name).read_bytes() for p in ("without", "with"))
         assert one == two
-    assert not (tmp_path / "without" / POST_EMBEDDINGS_FILE).exists()
+    assert not (tmp_path / "without" / ITEM_EMBEDDINGS_FILE).exists()
     # without a width, those of an earlier simulation go
     simulate(quick, tmp_path / "with")
-    assert not (tmp_path / "with" / POST_EMBEDDINGS_FILE).exists()
+    assert not (tmp_path / "with" / ITEM_EMBEDDINGS_FILE).exists()
 
 
 def test_every_item_of_the_log_has_one_and_the_seed_decides(small_config, tmp_path):
     config = with_embeddings(dataclasses.replace(small_config, users=64), width=8)
     simulate(config, tmp_path)
-    items = pl.read_parquet(tmp_path / "items.parquet")["item_id"]
-    seen = pl.DataFrame({"raw": items, "first_seen": 0})
-    posts = PostEmbeddings.load(tmp_path, Vocabulary.build(seen))
-    assert posts.known[1:].all() and posts.width == 8
-    before = (tmp_path / POST_EMBEDDINGS_FILE).read_bytes()
+    ids = pl.read_parquet(tmp_path / "items.parquet")["item_id"]
+    seen = pl.DataFrame({"raw": ids, "first_seen": 0})
+    items = ItemEmbeddings.load(tmp_path, Vocabulary.build(seen))
+    assert items.known[1:].all() and items.width == 8
+    before = (tmp_path / ITEM_EMBEDDINGS_FILE).read_bytes()
     simulate(config, tmp_path)
-    assert (tmp_path / POST_EMBEDDINGS_FILE).read_bytes() == before
+    assert (tmp_path / ITEM_EMBEDDINGS_FILE).read_bytes() == before
     simulate(dataclasses.replace(config, seed=config.seed + 1), tmp_path)
-    assert (tmp_path / POST_EMBEDDINGS_FILE).read_bytes() != before
+    assert (tmp_path / ITEM_EMBEDDINGS_FILE).read_bytes() != before
 
 
 def test_a_negative_width_is_refused(small_config):

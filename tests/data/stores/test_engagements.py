@@ -57,14 +57,14 @@ def content(store: EngagementStore):
 def test_what_is_in_it(make_dataset, events, repeats, all_positive, known):
     wanted = {"click", "liked"} if all_positive else {"liked", "hide"}
     config = SequenceConfig([] if all_positive else sorted(wanted), repeats=repeats)
-    known_posts = np.isin(np.arange(12), list(known))
+    known_items = np.isin(np.arange(12), list(known))
     sequences = expected(events, wanted, repeats, known - {0})
     dataset = make_dataset(events)
     if not sequences:
         with pytest.raises(DataError, match="engagement"):
-            EngagementStore.open(dataset, config, known_posts)
+            EngagementStore.open(dataset, config, known_items)
         return
-    store = EngagementStore.open(dataset, config, known_posts)
+    store = EngagementStore.open(dataset, config, known_items)
     assert content(store) == sequences
     counted = [event for event in events if event[3] in wanted]
     assert store.skipped == sum(event[1] not in known - {0} for event in counted)
@@ -193,7 +193,7 @@ def test_without_engagements_it_says_why(make_dataset):
     dataset = make_dataset([(1, 5, 7, "hide"), (1, 6, 8, "impression")])
     with pytest.raises(DataError, match="no engagement: no explicit event with any positive"):
         EngagementStore.open(dataset, SequenceConfig())
-    with pytest.raises(DataError, match=r"1 engagements .hide., none of them with a known post"):
+    with pytest.raises(DataError, match=r"1 engagements .hide., none of them with a known item"):
         EngagementStore.open(dataset, SequenceConfig(["hide"]), np.zeros(12, bool))
 
 

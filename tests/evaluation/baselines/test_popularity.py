@@ -18,7 +18,7 @@ from recsys.evaluation.baselines.popularity import (
     WithPopularity,
     choose_weight,
 )
-from recsys.evaluation.corpora import all_posts
+from recsys.evaluation.corpora import all_items
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
 from recsys.evaluation.ranking import DotProductScorer, Scorer, rank_targets
 from recsys.evaluation.retrieval_metrics import RetrievalMetric
@@ -92,8 +92,8 @@ def two_scorers(
     events = [(1, 1, 0), (2, 1, 1), (3, 1, 2), (2, 3, 3), (4, 2, -2 * DAY), (5, 3, HOUR)]
     store = store_of(folder, events)
     queries = EvaluationQueries.of_period(store, HOUR, DAY)
-    posts = torch.tensor([[0.0], [0.1], [0.9], [0.8]])
-    content = DotProductScorer(torch.ones(1, 1), posts)
+    items = torch.tensor([[0.0], [0.1], [0.9], [0.8]])
+    content = DotProductScorer(torch.ones(1, 1), items)
     popularity = RecentPopularity(EventsByTime.of(store), queries, 4, DAY)
     return store, queries, content, popularity
 
@@ -108,7 +108,7 @@ def test_combination_by_hand(tmp_path: Path) -> None:
 def test_the_weight_is_the_best_of_the_grid(tmp_path: Path) -> None:
     """Content alone and much popularity rank the target second; in between it is first."""
     store, queries, content, popularity = two_scorers(tmp_path)
-    corpus = all_posts(store, queries, DAY, np.ones(4, dtype=bool))
+    corpus = all_items(store, queries, DAY, np.ones(4, dtype=bool))
     metric = RetrievalMetric("hits", 1)
     grid = [10.0, 0.3, 0.0, 0.2]
     chosen = choose_weight(content, popularity, queries, corpus, 4, metric, grid)

@@ -12,7 +12,7 @@ from recsys.evaluation.baselines.similarity import last_item_embeddings, mean_hi
 from recsys.evaluation.queries import EvaluationQueries
 from tests.evaluation.engagements import DAY, store_of
 
-POSTS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+ITEMS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
 EVENTS = [(1, 1, 0), (1, 1, 1), (1, 2, DAY), (1, 3, 2 * DAY), (2, 3, 2 * DAY)]
 
 
@@ -21,9 +21,9 @@ def test_embeddings_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     store = store_of(tmp_path, EVENTS)
     queries = EvaluationQueries.of_period(store, 2 * DAY, 3 * DAY)
     assert queries.history_events.tolist() == [3, 0]
-    assert last_item_embeddings(store, queries, POSTS).tolist() == [[0.0, 1.0], [0.0, 0.0]]
-    mean = mean_history_embeddings(store, queries, POSTS)
-    # posts 1, 1 and 2: (2, 1) / 3, normalised
+    assert last_item_embeddings(store, queries, ITEMS).tolist() == [[0.0, 1.0], [0.0, 0.0]]
+    mean = mean_history_embeddings(store, queries, ITEMS)
+    # items 1, 1 and 2: (2, 1) / 3, normalised
     torch.testing.assert_close(mean, torch.tensor([[2.0, 1.0], [0.0, 0.0]]) / 5**0.5)
 
 
@@ -31,5 +31,5 @@ def test_a_stale_history_has_its_own_last_item(tmp_path: Path) -> None:
     store = store_of(tmp_path, EVENTS)
     queries = EvaluationQueries.of_period(store, 2 * DAY, 3 * DAY)
     stale = queries.as_of(store, queries.time - DAY)
-    assert last_item_embeddings(store, stale, POSTS).tolist() == [[1.0, 0.0], [0.0, 0.0]]
-    torch.testing.assert_close(mean_history_embeddings(store, stale, POSTS), POSTS[[1, 0]])
+    assert last_item_embeddings(store, stale, ITEMS).tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    torch.testing.assert_close(mean_history_embeddings(store, stale, ITEMS), ITEMS[[1, 0]])

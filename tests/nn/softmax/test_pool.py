@@ -1,4 +1,4 @@
-"""Pools: posts once, who owns which, samples, accidental hits."""
+"""Pools: items once, who owns which, samples, accidental hits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from recsys.nn.softmax.pool_softmax import pool_softmax_loss
 
 def owned_lists(owned: Owned) -> list[list[int]]:
     bounds = owned.offsets.tolist()
-    return [owned.posts[first:last].tolist() for first, last in itertools.pairwise(bounds)]
+    return [owned.items[first:last].tolist() for first, last in itertools.pairwise(bounds)]
 
 
-def test_a_unique_pool_holds_each_post_once() -> None:
+def test_a_unique_pool_holds_each_item_once() -> None:
     pool, target = unique_pool(torch.tensor([9, 4, 9, 7, 4]))
     assert pool.tolist() == [4, 7, 9]
     assert target.tolist() == [2, 0, 2, 1, 0]
@@ -33,7 +33,7 @@ pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=12)
 def test_owned_from_pairs(pairs: list[tuple[int, int]]) -> None:
     owner, position = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
     owned = Owned.from_pairs(owner, position, num_owners=4, pool_size=6)
-    expected = [sorted({post for user, post in pairs if user == u}) for u in range(4)]
+    expected = [sorted({item for user, item in pairs if user == u}) for u in range(4)]
     assert owned_lists(owned) == expected
 
 
@@ -43,10 +43,10 @@ def test_owned_of_an_empty_pool() -> None:
     assert owned.offsets.tolist() == [0, 0, 0]
 
 
-def test_every_copy_of_a_post_is_owned() -> None:
-    pool_posts = torch.tensor([50, 70, 50, 60])
-    owned = Owned.from_posts(
-        torch.tensor([1, 0, 0]), torch.tensor([50, 60, 99]), num_owners=3, pool_posts=pool_posts
+def test_every_copy_of_an_item_is_owned() -> None:
+    pool_items = torch.tensor([50, 70, 50, 60])
+    owned = Owned.from_items(
+        torch.tensor([1, 0, 0]), torch.tensor([50, 60, 99]), num_owners=3, pool_items=pool_items
     )
     assert owned_lists(owned) == [[3], [0, 2], []]
 
@@ -73,19 +73,19 @@ def test_expand_ranges() -> None:
 
 def test_accidental_hits_are_ruled_out() -> None:
     """A pool with copies and its copies masked loses as the pool without them does."""
-    label_posts = torch.tensor([3, 8, 3, 5])  # the first and third query have the same post
+    label_items = torch.tensor([3, 8, 3, 5])  # the first and third query have the same item
     embeddings = torch.randn(9, 4, dtype=torch.float64)
     queries = torch.randn(4, 4, dtype=torch.float64)
     target = torch.arange(4)
-    owner, owned = copies_of_targets(target, label_posts)
+    owner, owned = copies_of_targets(target, label_items)
     first = slice(0, 1)
     with_copies = pool_softmax_loss(
-        queries[first], embeddings[label_posts], target[first], owner=owner[first], owned=owned
+        queries[first], embeddings[label_items], target[first], owner=owner[first], owned=owned
     )
-    pool_posts, position = unique_pool(label_posts)
-    without = pool_softmax_loss(queries[first], embeddings[pool_posts], position[first])
+    pool_items, position = unique_pool(label_items)
+    without = pool_softmax_loss(queries[first], embeddings[pool_items], position[first])
     torch.testing.assert_close(with_copies, without)
-    hit = pool_softmax_loss(queries[first], embeddings[label_posts], target[first])
+    hit = pool_softmax_loss(queries[first], embeddings[label_items], target[first])
     assert hit > with_copies
 
 

@@ -89,7 +89,7 @@ def assert_same(case: Case, **tolerance: float) -> None:
 
 
 def test_by_hand() -> None:
-    """Two users; the first owns posts 0 and 1, so its query has the negative 2 alone."""
+    """Two users; the first owns items 0 and 1, so its query has the negative 2 alone."""
     queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     pool = torch.tensor([[0.5, 0.0], [7.0, 0.0], [0.0, 1.0]])
     owned = Owned(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2]))
@@ -161,7 +161,7 @@ def test_any_range_of_logits(magnitude: float) -> None:
 
 
 @pytest.mark.usefixtures("tiles")
-def test_own_posts_may_have_much_larger_logits() -> None:
+def test_own_items_may_have_much_larger_logits() -> None:
     """They are masked: what they would overflow or drown must not be touched by them."""
     queries = torch.eye(4)[:2]
     pool = torch.cat([600 * torch.eye(4)[:2], -600 * torch.eye(4)[:2], torch.zeros(2, 4)])

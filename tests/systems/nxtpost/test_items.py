@@ -1,4 +1,4 @@
-"""What a training says of posts and rows that it cannot use."""
+"""What a training says of items and rows that it cannot use."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def _printed(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_posts_without_an_embedding_are_counted_by_reason(
+def test_items_without_an_embedding_are_counted_by_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report = EmbeddingReport(
-        posts=1_200,
+        items=1_200,
         known=1_190,
         without_embedding=7,
         not_finite=3,
@@ -31,8 +31,8 @@ def test_posts_without_an_embedding_are_counted_by_reason(
     )
     say_what_is_left_out(report)
     assert _printed(capsys) == (
-        "Posts without an embedding: 10 of 1,200 (not in the file: 7, with NaN or infinity: 3); "
-        "engagements with them are skipped. Embeddings of a post that was given before: 2; the "
+        "Items without an embedding: 10 of 1,200 (not in the file: 7, with NaN or infinity: 3); "
+        "engagements with them are skipped. Embeddings of an item that was given before: 2; the "
         "first counts."
     )
     say_what_is_left_out(EmbeddingReport(3, 3, 0, 0, 0, 0, 8))

@@ -31,12 +31,12 @@ MANIFEST = DatasetManifest(
 SCALE = 17.0
 TOWER = SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10)
 
-#: Histories and labels by user; post 3 is in two histories, post 5 a label of one and an event of
+#: Histories and labels by user; item 3 is in two histories, item 5 a label of one and an event of
 #: another, and the last user has no history.
 HISTORIES = [[1, 2, 3], [3, 5], []]
 LABELS = [[5, 6], [7], [8, 9]]
-EVENTS = [post for one in HISTORIES for post in one]
-TARGETS = [post for one in LABELS for post in one]
+EVENTS = [item for one in HISTORIES for item in one]
+TARGETS = [item for one in LABELS for item in one]
 
 
 def batch() -> SequenceBatch:
@@ -60,19 +60,19 @@ def batch() -> SequenceBatch:
 
 def model(**settings: object) -> NxtPost:
     torch.manual_seed(0)
-    posts = torch.nn.functional.normalize(torch.randn(12, 6), dim=1)
+    items = torch.nn.functional.normalize(torch.randn(12, 6), dim=1)
     config = NxtPostConfig(**{"tower": TOWER, "scale": SCALE, **settings})  # type: ignore[arg-type]
-    return NxtPost(config, MANIFEST, posts, DenseOptimConfig()).eval()
+    return NxtPost(config, MANIFEST, items, DenseOptimConfig()).eval()
 
 
 def cross_entropy(query: Tensor, target: int, pool: list[int], own: list[int], nxt: NxtPost):  # type: ignore[no-untyped-def]
-    """Equation 6 for one query: negatives are the pool's distinct posts that are not the user's."""
+    """Equation 6 for one query: negatives are the pool's distinct items that are not the user's."""
     negatives = sorted(set(pool) - set(own) - {target})
-    logits = SCALE * nxt.posts[[target, *negatives]] @ query
+    logits = SCALE * nxt.items[[target, *negatives]] @ query
     return -torch.log_softmax(logits, dim=0)[0]
 
 
-def test_the_long_term_loss_matches_the_user_with_each_of_the_next_posts() -> None:
+def test_the_long_term_loss_matches_the_user_with_each_of_the_next_items() -> None:
     nxt = model(short_term=0.0)
     users = nxt(batch())
     pool = TARGETS
@@ -86,7 +86,7 @@ def test_the_long_term_loss_matches_the_user_with_each_of_the_next_posts() -> No
     torch.testing.assert_close(losses["long_term"], torch.stack(expected).mean())
 
 
-def test_the_short_term_loss_matches_every_step_with_the_post_after_it() -> None:
+def test_the_short_term_loss_matches_every_step_with_the_item_after_it() -> None:
     nxt = model(long_term=0.0)
     # the first t events of a user as a history of their own, without the gap to a request
     pool = EVENTS
@@ -110,7 +110,7 @@ def test_sampled_negatives_never_lose_the_target() -> None:
     assert (losses < model(short_term=0.0).losses(batch())["long_term"]).all()
 
 
-def test_the_logq_correction_takes_the_share_of_a_post_from_its_logit() -> None:
+def test_the_logq_correction_takes_the_share_of_an_item_from_its_logit() -> None:
     plain, corrected = model(short_term=0.0), model(short_term=0.0, log_q=0.5)
     corrected.log_share = torch.log(torch.linspace(0.1, 1.0, 12))
     users = plain(batch())
@@ -119,7 +119,7 @@ def test_the_logq_correction_takes_the_share_of_a_post_from_its_logit() -> None:
     for u in range(3):
         for label in LABELS[u]:
             ids = [label, *sorted(set(pool) - set(HISTORIES[u] + LABELS[u]))]
-            logits = SCALE * plain.posts[ids] @ users[u] - 0.5 * corrected.log_share[ids]
+            logits = SCALE * plain.items[ids] @ users[u] - 0.5 * corrected.log_share[ids]
             expected.append(-torch.log_softmax(logits, dim=0)[0])
     loss = corrected.losses(batch())["long_term"]
     torch.testing.assert_close(loss, torch.stack(expected).mean())

@@ -26,7 +26,7 @@ from recsys.systems.nxtpost.net import (
     StepEmbeddings,
 )
 
-POST_WIDTH = 6
+ITEM_WIDTH = 6
 MANIFEST = DatasetManifest(
     name="tiny",
     source="test",
@@ -116,7 +116,7 @@ def histories(lengths: list[int], seed: int = 0) -> Histories:
     gaps = torch.randint(1, 50_000_000, (events,), generator=generator)
     timestamp = torch.cat([gaps.new_zeros(0), *(g.cumsum(0) for g in gaps.split(lengths))])
     return Histories(
-        F.normalize(torch.randn(events, POST_WIDTH, generator=generator), dim=1).double(),
+        F.normalize(torch.randn(events, ITEM_WIDTH, generator=generator), dim=1).double(),
         torch.randint(1, 5, (events,), generator=generator, dtype=torch.int8),
         torch.randint(0, 4, (events,), generator=generator, dtype=torch.int8),  # 3 is unknown
         timestamp,
@@ -130,7 +130,7 @@ def histories(lengths: list[int], seed: int = 0) -> Histories:
 def build(config: SequenceTowerConfig) -> SequenceTower:
     """Every weight random, also those that start at 0; in evaluation mode."""
     torch.manual_seed(0)
-    tower = SequenceTower(config, POST_WIDTH, MANIFEST).double().eval()
+    tower = SequenceTower(config, ITEM_WIDTH, MANIFEST).double().eval()
     for parameter in tower.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return tower
@@ -145,7 +145,7 @@ def reference_tokens(
     tokens = [] if channel.start is None else [channel.start]
     events = channel.tokens
     for place, row in enumerate(rows):
-        content = [user.post_embedding[row] * POST_WIDTH**0.5]
+        content = [user.post_embedding[row] * ITEM_WIDTH**0.5]
         if events.gap is not None:
             bucket = 0
             if place > 0:
@@ -210,9 +210,9 @@ def reference(tower: SequenceTower, config: SequenceTowerConfig, user: Histories
     weights = torch.exp(logits) * torch.tensor(present)
     fused = sum(w * c for w, c in zip(weights / weights.sum(), channels, strict=True))
     projected = tower.projection.weight @ fused + tower.projection.bias
-    posts = user.post_embedding[first : int(user.lengths)]
-    if tower.content_mean is not None and len(posts):
-        projected = projected + tower.content_mean.weight * posts.mean(dim=0)
+    items = user.post_embedding[first : int(user.lengths)]
+    if tower.content_mean is not None and len(items):
+        projected = projected + tower.content_mean.weight * items.mean(dim=0)
     return projected / projected.norm()
 
 
@@ -221,7 +221,7 @@ def test_embedding_agrees_with_the_loop_over_users_and_channels(name: str) -> No
     config = SETTINGS[name]
     tower, batch = build(config), histories([3, 0, 8, 1])
     embedding = tower(*batch.arguments)
-    assert embedding.shape == (4, POST_WIDTH)
+    assert embedding.shape == (4, ITEM_WIDTH)
     expected = torch.stack([reference(tower, config, user) for user in batch.users()])
     torch.testing.assert_close(embedding, expected)
 
@@ -348,12 +348,12 @@ def test_gradients_are_finite_and_reach_every_weight(name: str) -> None:
 
 def test_a_shared_encoder_has_the_weights_of_one() -> None:
     def count(config: SequenceTowerConfig) -> int:
-        return sum(p.numel() for p in SequenceTower(config, POST_WIDTH, MANIFEST).parameters())
+        return sum(p.numel() for p in SequenceTower(config, ITEM_WIDTH, MANIFEST).parameters())
 
     one = count(replace(TINY, channels=[ChannelConfig()]))
     shared, own = count(SETTINGS["shared_channels"]), count(SETTINGS["channels"])
     encoder = sum(
-        p.numel() for p in SequenceTower(TINY, POST_WIDTH, MANIFEST).channels[0].parameters()
+        p.numel() for p in SequenceTower(TINY, ITEM_WIDTH, MANIFEST).channels[0].parameters()
     )
     assert own - shared == encoder
     assert shared - one < encoder
@@ -403,7 +403,7 @@ def test_scripted_and_loaded_with_torch_alone_it_gives_the_same_embeddings(tmp_p
 )
 def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        SequenceTower(replace(TINY, **wrong), POST_WIDTH, MANIFEST)
+        SequenceTower(replace(TINY, **wrong), ITEM_WIDTH, MANIFEST)
 
 
 def test_steps_of_a_bidirectional_encoder_are_refused() -> None:
@@ -413,11 +413,11 @@ def test_steps_of_a_bidirectional_encoder_are_refused() -> None:
 
 def test_an_untrained_tower_with_the_residual_is_near_the_mean_of_the_history() -> None:
     torch.manual_seed(0)
-    tower = SequenceTower(replace(TINY, content_residual=True), POST_WIDTH, MANIFEST).eval()
+    tower = SequenceTower(replace(TINY, content_residual=True), ITEM_WIDTH, MANIFEST).eval()
     batch = histories([4, 3, 5])
-    posts = F.normalize(batch.post_embedding.float(), dim=1)
+    items = F.normalize(batch.post_embedding.float(), dim=1)
     embedding = tower(
-        posts,
+        items,
         batch.action_type,
         batch.surface,
         batch.timestamp,
@@ -426,5 +426,5 @@ def test_an_untrained_tower_with_the_residual_is_near_the_mean_of_the_history() 
         batch.user_categorical,
         batch.user_dense.float(),
     )
-    means = torch.stack([part.mean(dim=0) for part in posts.split([4, 3, 5])])
+    means = torch.stack([part.mean(dim=0) for part in items.split([4, 3, 5])])
     assert (F.cosine_similarity(embedding, means) > 0.5).all()

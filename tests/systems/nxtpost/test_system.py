@@ -18,7 +18,7 @@ from recsys.cli import index_build, publish, recommend, report
 from recsys.cli.export import run as export
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.content.item_embeddings import POST_EMBEDDINGS_FILE, read_embeddings
+from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE, read_embeddings
 from recsys.data.contract.schema import Split
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
@@ -35,13 +35,13 @@ from recsys.runs.config import RunConfig
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
-from recsys.systems.nxtpost.items import PostsConfig, load_posts
-from recsys.systems.post_tower.module import PostSimilarity
+from recsys.systems.nxtpost.items import ItemsConfig, load_items
+from recsys.systems.post_tower.module import ItemSimilarity
 from recsys.systems.post_tower.system import PostTowerSystem, untrained
 from recsys.systems.runs import load_config, load_run, train
 
-USERS, POSTS, EVENTS = 60, 44, 16
-#: Posts from this one on come when the fit period is over.
+USERS, ITEMS, EVENTS = 60, 44, 16
+#: Items from this one on come when the fit period is over.
 LATE = 40
 HOUR = 3_600_000
 START = 1_600_000_000_000
@@ -56,23 +56,23 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Users engage with posts of one of four topics, then with any, then with a new one of theirs.
+    """Users engage with items of one of four topics, then with any, then with a new one of theirs.
 
-    Post p has topic p mod 4.
+    Item p has topic p mod 4.
     """
     path = tmp_path_factory.mktemp("nxtpost")
     generator = np.random.default_rng(0)
     rows = []
     for user in range(USERS):
-        posts = generator.permutation(LATE // 4) * 4 + user % 4
-        other = generator.permutation(LATE)[: EVENTS - len(posts) - 1]
-        for step, post in enumerate([*posts, *other, LATE + user % 4]):
-            rows.append((user, int(post), START + (step * 5 + user % 5) * HOUR, int(post) % 4))
+        items = generator.permutation(LATE // 4) * 4 + user % 4
+        other = generator.permutation(LATE)[: EVENTS - len(items) - 1]
+        for step, item in enumerate([*items, *other, LATE + user % 4]):
+            rows.append((user, int(item), START + (step * 5 + user % 5) * HOUR, int(item) % 4))
     names = ["user_id", "item_id", "timestamp", "topic_id"]
     log = pl.DataFrame(rows, schema=names, orient="row")
     log.with_columns(action_type=pl.lit("click")).write_parquet(path / "log.parquet")
-    topics = np.eye(4, 8)[np.arange(POSTS) % 4] + 0.3 * generator.normal(size=(POSTS, 8))
-    np.savez(path / "posts.npz", item_id=np.arange(POSTS), embedding=topics)
+    topics = np.eye(4, 8)[np.arange(ITEMS) % 4] + 0.3 * generator.normal(size=(ITEMS, 8))
+    np.savez(path / "posts.npz", item_id=np.arange(ITEMS), embedding=topics)
     return path
 
 
@@ -98,9 +98,9 @@ NXTPOST = ("model.tower.width=16", "loader.labels=2", "trainer.max_epochs=12")
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Path:
     """A run of NxtPost, evaluated."""
-    posts = f"posts.path={folder / 'posts.npz'}"
+    items = f"posts.path={folder / 'posts.npz'}"
     others = ("evaluation.cold_start=true", "evaluation.stale_days=[0,1]")
-    run_dir = train(_run(folder, folder / "run", "nxtpost", posts, *NXTPOST, *others))
+    run_dir = train(_run(folder, folder / "run", "nxtpost", items, *NXTPOST, *others))
     evaluate(EvaluateConfig(run_dir=str(run_dir), split="choose"))
     evaluate(EvaluateConfig(run_dir=str(run_dir)))
     return run_dir
@@ -153,7 +153,7 @@ def test_every_query_has_its_ranks(trained: Path) -> None:
     assert _value(trained, "report/hits@10/all") == pytest.approx(hits)
 
 
-def test_posts_that_came_after_the_fit_period_are_measured_apart(trained: Path) -> None:
+def test_items_that_came_after_the_fit_period_are_measured_apart(trained: Path) -> None:
     frame = read_predictions(trained, Split.REPORT)
     # every event of this log is an engagement: what was not engaged with has a later index
     known = load_run(trained).manifest.counts["fit_vocabulary_item"]
@@ -166,14 +166,14 @@ def test_posts_that_came_after_the_fit_period_are_measured_apart(trained: Path) 
         assert found["value"] == pytest.approx(hits)
         assert found["queries"] == part.sum()
         assert f"{part.sum()} rows" in found["protocol"]
-        # so are the untrained scorers: no engagement of the fit period is one with a new post
+        # so are the untrained scorers: no engagement of the fit period is one with a new item
         popular = metrics[f"report/fit_popularity/{name}/hits@10/all"]
         assert popular["queries"] == part.sum()
     assert _value(trained, "report/fit_popularity/unseen_posts/hits@10/all") == 0
     ranked = frame["rank_unseen_batch"].is_not_null()
     assert ranked.to_list() == (~seen).to_list()
     among = frame.filter(ranked)["rank_unseen_batch"].to_numpy()
-    assert among.max() <= POSTS - LATE
+    assert among.max() <= ITEMS - LATE
     assert _value(trained, "report/hits@1/unseen_batch") == pytest.approx((among == 1).mean())
 
 
@@ -197,15 +197,15 @@ def test_users_with_few_events_are_measured_apart(folder: Path, trained: Path) -
         replace(run.config.evaluation, candidates=["all"]),
         run.dataset,
         store,
-        np.arange(POSTS + 1) > 0,
+        np.arange(ITEMS + 1) > 0,
         Split.CHOOSE,
     )
     protocol.queries = queries
     embedder = QueryEmbedder(run.model, reader, run.config.loader.gap_hours)
-    measured = MeasuredTower(run.identity, embedder, run.model.posts, run.dataset)
+    measured = MeasuredTower(run.identity, embedder, run.model.items, run.dataset)
     metrics = cold_start_metrics(measured, EvaluateConfig(str(trained)), protocol)
     ranks = protocol.rank(
-        DotProductScorer(embedder.with_histories(queries), run.model.posts), protocol.candidates()
+        DotProductScorer(embedder.with_histories(queries), run.model.items), protocol.candidates()
     )
     by_hand = (ranks["all"].rank[queries.history_events == 0] <= 10).mean()
     own = metrics["report/cold/own_history/no_event/hits@10/all"]["value"]
@@ -236,23 +236,23 @@ def test_histories_of_an_evaluation_end_as_those_of_validation(trained: Path) ->
     assert not torch.allclose(users, embedder.with_histories(queries))
 
 
-def test_post_embeddings_are_read_again_when_they_change(folder: Path, tmp_path: Path) -> None:
+def test_item_embeddings_are_read_again_when_they_change(folder: Path, tmp_path: Path) -> None:
     dataset = PreparedDataset.open(folder / "prepared")
     file = tmp_path / "posts.npz"
     shutil.copy(folder / "posts.npz", file)
-    config = PostsConfig(path=str(file))
-    first = load_posts(config, dataset)
-    assert load_posts(config, dataset) is first
-    np.savez(file, item_id=np.arange(POSTS - 1), embedding=np.ones((POSTS - 1, 8)))
-    assert load_posts(config, dataset).known.sum() == POSTS - 1
+    config = ItemsConfig(path=str(file))
+    first = load_items(config, dataset)
+    assert load_items(config, dataset) is first
+    np.savez(file, item_id=np.arange(ITEMS - 1), embedding=np.ones((ITEMS - 1, 8)))
+    assert load_items(config, dataset).known.sum() == ITEMS - 1
     file.unlink()
     with pytest.raises(DataError, match="is missing"):
-        load_posts(config, dataset)
+        load_items(config, dataset)
 
 
 def test_a_killed_run_goes_on_exactly(folder: Path, tmp_path: Path) -> None:
-    posts = f"posts.path={folder / 'posts.npz'}"
-    settings = ("nxtpost", posts, *NXTPOST, "model.negatives=5")
+    items = f"posts.path={folder / 'posts.npz'}"
+    settings = ("nxtpost", items, *NXTPOST, "model.negatives=5")
     whole = train(_run(folder, tmp_path / "whole", *settings, "trainer.max_steps=9"))
     cut = train(_run(folder, tmp_path / "cut", *settings, "trainer.max_steps=6"))
     config = load_config(cut)
@@ -298,12 +298,12 @@ def test_the_report_stands_alone(trained: Path) -> None:
         "Differences, candidates all",
         "model - last_post",
         "with_recent_popularity - recent_popularity",
-        "<th>95 % over posts</th>",
-        "equally frequent posts: on other days there are others",
+        "<th>95 % over items</th>",
+        "equally frequent items: on other days there are others",
         "Hits@K over K",
         "By length of the history",
         "User embeddings that are days old",
-        "ties: a tie with another post counts against the model",
+        "ties: a tie with another item counts against the model",
         "config.yaml",
     ):
         assert wanted in page
@@ -343,9 +343,9 @@ def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Pa
             "trainer.max_epochs=3",
         )
     )
-    ids, embeddings = read_embeddings(tower / POST_EMBEDDINGS_FILE)
+    ids, embeddings = read_embeddings(tower / ITEM_EMBEDDINGS_FILE)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
-    same = np.arange(POSTS)[:, None] % 4 == np.arange(POSTS) % 4
+    same = np.arange(ITEMS)[:, None] % 4 == np.arange(ITEMS) % 4
     vectors = embeddings[np.argsort(ids.to_numpy())]
     cosine = vectors @ vectors.T
     assert cosine[same].mean() > cosine[~same].mean() + 0.1  # users stay with a topic
@@ -354,19 +354,19 @@ def test_the_post_tower_leaves_embeddings_for_nxtpost(folder: Path, tmp_path: Pa
     run = load_run(tower)
     lightning.seed_everything(run.config.seed, verbose=False)
     begun = PostTowerSystem().assemble(run.config, run.dataset, run.manifest).model
-    assert isinstance(begun, PostSimilarity)
+    assert isinstance(begun, ItemSimilarity)
     torch.testing.assert_close(untrained(run).embed_all(), begun.eval().embed_all())
     protocol = PostTowerSystem().protocol(run.config, run.dataset, Split.REPORT)
     for place, model in {"report": run.model, "report/last_post": begun}.items():
-        posts = model.embed_all()
-        users = last_item_embeddings(protocol.engagements, protocol.queries, posts)
-        ranks = protocol.rank(DotProductScorer(users, posts), protocol.candidates(["all"]))
+        items = model.embed_all()
+        users = last_item_embeddings(protocol.engagements, protocol.queries, items)
+        ranks = protocol.rank(DotProductScorer(users, items), protocol.candidates(["all"]))
         mrr = protocol.values(ranks)["mrr/all"]
         assert _value(tower, f"{place}/mrr/all") == pytest.approx(mrr)
     assert _value(tower, "report/last_post/difference/mrr/all") != 0
     settings = (f"posts.path={tower}", *NXTPOST, "model.log_q=1", "trainer.max_steps=2")
     run_dir = train(_run(folder, tmp_path / "run", "nxtpost", *settings))
-    assert load_run(run_dir).model.posts.shape == (POSTS + 1, 8)
+    assert load_run(run_dir).model.items.shape == (ITEMS + 1, 8)
 
 
 def test_the_wide_and_deep_baseline_is_measured_on_the_same_queries(
@@ -386,7 +386,7 @@ def test_the_wide_and_deep_baseline_is_measured_on_the_same_queries(
     assert "Wide-and-deep trained on" in (run_dir / "report.html").read_text()
 
 
-def test_posts_are_asked_for(folder: Path, tmp_path: Path) -> None:
+def test_items_are_asked_for(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"posts\.path=… is needed"):
         train(_run(folder, tmp_path / "run", "nxtpost"))
     # the folder is not taken by a run that never began

@@ -1,4 +1,4 @@
-"""The post tower against a loop over posts; missing channels; sets of images; refusals."""
+"""The post tower against a loop over items; missing channels; sets of images; refusals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys.core.errors import ConfigError
-from recsys.data.batches.item_features import PostFeatures
+from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.content.text import HashedTextConfig, pretrained_tokens
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
 from recsys.systems.post_tower.images import ImageSet
@@ -44,10 +44,10 @@ def build(config: PostTowerConfig = CONFIG, **inputs: Any) -> PostTower:
     return tower
 
 
-def posts() -> PostFeatures:
+def items() -> ItemFeatures:
     """Everything; everything, other images; text only; nothing; no text and no dense."""
     generator = torch.Generator().manual_seed(0)
-    return PostFeatures(
+    return ItemFeatures(
         text=torch.tensor([1, 2, 3, 4, 19, 7]),
         text_lengths=torch.tensor([2, 1, 3, 0, 0]),
         images=torch.randn(6, IMAGE_WIDTH, generator=generator),
@@ -58,17 +58,17 @@ def posts() -> PostFeatures:
     )
 
 
-def reference(tower: PostTower, post: PostFeatures) -> Tensor:
-    """One post [W], one channel after the other, those it does not have left out."""
+def reference(tower: PostTower, item: ItemFeatures) -> Tensor:
+    """One item [W], one channel after the other, those it does not have left out."""
     channels: list[Tensor | None] = [None] * len(tower.norms)
-    if len(post.text):
+    if len(item.text):
         assert isinstance(tower.text, HashedText)
-        channels[0] = tower.text.bag.weight[post.text].mean(dim=0)
-    if len(post.images):
+        channels[0] = tower.text.bag.weight[item.text].mean(dim=0)
+    if len(item.images):
         assert tower.images is not None
-        total = sum(tower.images.each(image) for image in post.images)
+        total = sum(tower.images.each(image) for image in item.images)
         channels[1] = tower.images.all(total)
-    own, author, media = post.categorical[0].tolist()
+    own, author, media = item.categorical[0].tolist()
     if author or media:
         assert tower.metadata is not None
         tables = tower.metadata.vectors.tables.state_dict()
@@ -79,9 +79,9 @@ def reference(tower: PostTower, post: PostFeatures) -> Tensor:
         channels[2] = tower.metadata.mlp(torch.cat(rows))
     if own and tower.post_id is not None:
         channels[3] = tower.post_id.embedding.weight[own]
-    if post.has_dense:
+    if item.has_dense:
         assert tower.dense is not None
-        channels[-1] = tower.dense(post.dense[0])
+        channels[-1] = tower.dense(item.dense[0])
     normed = [
         torch.zeros(8) if channel is None else F.layer_norm(channel, [8], norm.weight, norm.bias)
         for channel, norm in zip(channels, tower.norms, strict=True)
@@ -96,19 +96,19 @@ def reference(tower: PostTower, post: PostFeatures) -> Tensor:
 
 
 @pytest.mark.parametrize("post_id", [False, True], ids=["content", "with ids"])
-def test_embeddings_agree_with_the_loop_over_posts(post_id: bool) -> None:
-    tower, batch = build(replace(CONFIG, post_id=post_id)), posts()
-    batch.categorical[3:, 0] = 0  # new posts
+def test_embeddings_agree_with_the_loop_over_items(post_id: bool) -> None:
+    tower, batch = build(replace(CONFIG, post_id=post_id)), items()
+    batch.categorical[3:, 0] = 0  # new items
     embedding = tower(batch)
     assert embedding.shape == (5, 6)
-    alone = [batch.select(torch.tensor([post])) for post in range(5)]
-    torch.testing.assert_close(embedding, torch.stack([reference(tower, post) for post in alone]))
-    torch.testing.assert_close(embedding, torch.cat([tower(post) for post in alone]))
+    alone = [batch.select(torch.tensor([item])) for item in range(5)]
+    torch.testing.assert_close(embedding, torch.stack([reference(tower, item) for item in alone]))
+    torch.testing.assert_close(embedding, torch.cat([tower(item) for item in alone]))
     assert torch.equal(embedding[3], torch.zeros(6))
 
 
-def test_the_posts_own_id_is_not_looked_at_and_a_new_author_is_unknown() -> None:
-    tower, batch = build(), posts()
+def test_the_items_own_id_is_not_looked_at_and_a_new_author_is_unknown() -> None:
+    tower, batch = build(), items()
     expected = tower(batch)
     renamed = batch.categorical.clone()
     renamed[:, 0] = 50
@@ -117,22 +117,22 @@ def test_the_posts_own_id_is_not_looked_at_and_a_new_author_is_unknown() -> None
     torch.testing.assert_close(tower(replace(batch, categorical=renamed))[0], tower(batch)[0])
 
 
-def test_a_post_is_at_times_taken_for_a_new_one_in_training() -> None:
+def test_an_item_is_at_times_taken_for_a_new_one_in_training() -> None:
     config = replace(CONFIG, post_id=True, id_dropout=0.5)
     tower = build(config, has_text=False, image_width=0, num_dense=0, categorical=FEATURES[:1])
-    known = posts().select(torch.zeros(400, dtype=torch.int64))
+    known = items().select(torch.zeros(400, dtype=torch.int64))
     assert bool(tower(known).norm(dim=1).bool().all())
     trained = tower.train()(known).norm(dim=1).bool()
     assert 130 < int(trained.sum()) < 270
 
 
-def test_an_embedding_per_post_without_ids_of_posts_is_refused() -> None:
+def test_an_embedding_per_item_without_ids_of_items_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs item_id among"):
         build(replace(CONFIG, post_id=True), categorical=FEATURES[1:])
 
 
 def test_what_a_missing_channel_holds_is_not_looked_at() -> None:
-    tower, batch = build(), posts()
+    tower, batch = build(), items()
     expected = tower(batch)
     batch.dense[2:] = float("nan")
     torch.testing.assert_close(tower(batch), expected)
@@ -152,21 +152,21 @@ def test_images_are_a_set() -> None:
     [{"has_text": True}, {"image_width": 3}, {"categorical": FEATURES}, {"num_dense": 2}],
     ids=lambda only: next(iter(only)),
 )
-def test_a_channel_that_posts_do_not_have_is_not_built(only: dict[str, Any]) -> None:
+def test_a_channel_that_items_do_not_have_is_not_built(only: dict[str, Any]) -> None:
     nothing = {"has_text": False, "image_width": 0, "categorical": FEATURES[:1], "num_dense": 0}
     tower = build(**(nothing | only))
     assert len(tower.norms) == 1
-    assert torch.isfinite(tower(posts())).all()
+    assert torch.isfinite(tower(items())).all()
 
 
-def test_posts_without_anything_to_encode_are_refused() -> None:
+def test_items_without_anything_to_encode_are_refused() -> None:
     with pytest.raises(ConfigError, match="nothing a post tower could encode"):
         build(has_text=False, image_width=0, categorical=FEATURES[:1], num_dense=0)
 
 
 def test_gradients_are_finite_and_reach_every_weight() -> None:
     tower = build().train()
-    embedding = tower(posts())
+    embedding = tower(items())
     (embedding * torch.randn_like(embedding)).sum().backward()
     for name, parameter in tower.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
@@ -206,12 +206,12 @@ def test_pretrained_text_is_the_mean_of_the_encoders_states(tiny_bert: Path) -> 
     assert tokens[:4].tolist() == [2, 5, 6, 3]
     channel = PretrainedText(tiny_bert, 5).eval()
     encoded = channel(torch.from_numpy(tokens), torch.from_numpy(lengths))
-    for post, ids in enumerate(torch.from_numpy(tokens).split(lengths.tolist())):
+    for item, ids in enumerate(torch.from_numpy(tokens).split(lengths.tolist())):
         expected = torch.zeros(5)
         if len(ids):
             states = channel.encoder(input_ids=ids.unsqueeze(0)).last_hidden_state[0]
             expected = channel.projection(states.mean(dim=0))
-        torch.testing.assert_close(encoded[post], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(encoded[item], expected, rtol=1e-4, atol=1e-5)
     nothing = channel(torch.empty(0, dtype=torch.int64), torch.tensor([0, 0]))
     assert torch.equal(nothing, torch.zeros(2, 5))
 

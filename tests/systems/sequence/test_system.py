@@ -68,8 +68,8 @@ def test_learns_the_order_and_measures_it_on_both_splits(
 ) -> None:
     folder = train(_config(experiment, ml1m, tmp_path / "run"))
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert f"all {ITEMS} posts" in metrics["val/hits@10/all"]["protocol"]
-    assert "ties: a tie with another post counts" in metrics["val/hits@10/all"]["protocol"]
+    assert f"all {ITEMS} items" in metrics["val/hits@10/all"]["protocol"]
+    assert "ties: a tie with another item counts" in metrics["val/hits@10/all"]["protocol"]
     assert "ties" not in metrics["val/loss"]["protocol"]
     evaluate(EvaluateConfig(run_dir=str(folder), split="choose"))
     evaluate(EvaluateConfig(run_dir=str(folder)))

@@ -1,4 +1,4 @@
-"""The wide-and-deep baseline against a loop over users and posts."""
+"""The wide-and-deep baseline against a loop over users and items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
 from recsys.systems.wide_and_deep.net import CrossedFeatures, WideAndDeep, WideAndDeepConfig
 
-NUM_POSTS = 9
+NUM_ITEMS = 9
 FEATURES = (
     Feature("user_id", FeatureSide.USER, FeatureKind.CATEGORICAL, 50),
     Feature("language", FeatureSide.USER, FeatureKind.CATEGORICAL, 4),
@@ -40,14 +40,14 @@ def manifest(features: tuple[Feature, ...] = FEATURES) -> DatasetManifest:
 def build(features: tuple[Feature, ...] = FEATURES, buckets: int = 1000) -> WideAndDeep:
     torch.manual_seed(0)
     config = WideAndDeepConfig(width=8, hidden_sizes=[7], cross_buckets=buckets)
-    model = WideAndDeep(config, NUM_POSTS, manifest(features)).eval()
+    model = WideAndDeep(config, NUM_ITEMS, manifest(features)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model
 
 
 def arguments() -> tuple[Tensor, ...]:
-    """Three users, one without history, one with a post and a language never seen."""
+    """Three users, one without history, one with an item and a language never seen."""
     return (
         torch.tensor([3, 1, 4, 20]),
         torch.tensor([3, 0, 1]),
@@ -57,61 +57,61 @@ def arguments() -> tuple[Tensor, ...]:
     )
 
 
-def known(post: int) -> int:
-    return post if post < NUM_POSTS else 0
+def known(item: int) -> int:
+    return item if item < NUM_ITEMS else 0
 
 
-def test_scores_agree_with_the_loop_over_users_and_posts() -> None:
+def test_scores_agree_with_the_loop_over_users_and_items() -> None:
     model = build()
-    item, lengths, categorical, dense, posts = arguments()
-    scores = model(item, lengths, categorical, dense, posts)
+    item, lengths, categorical, dense, items = arguments()
+    scores = model(item, lengths, categorical, dense, items)
     for user, history in enumerate(item.split(lengths.tolist())):
-        rows = [model.posts.weight[known(int(post))] for post in history]
+        rows = [model.items.weight[known(int(item))] for item in history]
         mean = torch.stack(rows).mean(dim=0) if rows else torch.zeros(8)
         static = model.static(categorical[user : user + 1], dense[user : user + 1])[0]
         embedding = model.deep(torch.cat([mean, static]))
         last = known(int(history[-1])) if len(history) else 0
         _, language, country = categorical[user].tolist()
         language = language if language < 4 else 0
-        # numbers of the properties: 9 last posts, 4 languages, 3 countries
+        # numbers of the properties: 9 last items, 4 languages, 3 countries
         properties = torch.tensor([last, 9 + language, 13 + country])
-        for place, post in enumerate(posts.tolist()):
-            crosses = model.wide._bucket(properties, torch.tensor(known(post)))
+        for place, scored in enumerate(items.tolist()):
+            crosses = model.wide._bucket(properties, torch.tensor(known(scored)))
             expected = (
-                embedding @ model.posts.weight[known(post)]
-                + model.bias[known(post)]
+                embedding @ model.items.weight[known(scored)]
+                + model.bias[known(scored)]
                 + model.wide.weight[crosses].sum()
             )
             torch.testing.assert_close(scores[user, place], expected)
 
 
-def test_scores_do_not_depend_on_how_posts_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_do_not_depend_on_how_items_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build()
     expected = model(*arguments())
-    monkeypatch.setattr(wide_and_deep, "_POSTS_AT_A_TIME", 2)
+    monkeypatch.setattr(wide_and_deep, "_ITEMS_AT_A_TIME", 2)
     torch.testing.assert_close(model(*arguments()), expected)
 
 
 def test_the_users_id_is_not_looked_at() -> None:
     model = build()
-    item, lengths, categorical, dense, posts = arguments()
+    item, lengths, categorical, dense, items = arguments()
     renamed = categorical.clone()
     renamed[:, 0] = 1
-    expected = model(item, lengths, categorical, dense, posts)
-    assert torch.equal(model(item, lengths, renamed, dense, posts), expected)
+    expected = model(item, lengths, categorical, dense, items)
+    assert torch.equal(model(item, lengths, renamed, dense, items), expected)
 
 
-def test_a_log_without_user_features_has_the_last_post_alone_to_cross() -> None:
+def test_a_log_without_user_features_has_the_last_item_alone_to_cross() -> None:
     model = build(features=())
-    item, lengths, _, _, posts = arguments()
+    item, lengths, _, _, items = arguments()
     categorical, dense = torch.empty(3, 0, dtype=torch.int64), torch.empty(3, 0)
-    scores = model(item, lengths, categorical, dense, posts)
+    scores = model(item, lengths, categorical, dense, items)
     assert scores.shape == (3, 5) and torch.isfinite(scores).all()
     assert model.wide.properties(torch.tensor([4, 0, 0]), categorical).tolist() == [[4], [0], [0]]
 
 
 def test_hashed_crosses_spread_evenly_over_the_buckets() -> None:
-    """200 properties × 500 posts in 1,000 buckets: 100 each, with the scatter of a random hash."""
+    """200 properties × 500 items in 1,000 buckets: 100 each, with the scatter of a random hash."""
     crosses = CrossedFeatures((), 10, buckets=1000)
     buckets = crosses._bucket(torch.arange(200).unsqueeze(1), torch.arange(500))
     counts = torch.bincount(buckets.flatten(), minlength=1000).double()
@@ -122,13 +122,13 @@ def test_hashed_crosses_spread_evenly_over_the_buckets() -> None:
 
 def test_the_wide_part_starts_at_zero_and_learns_a_cross() -> None:
     torch.manual_seed(0)
-    crosses = CrossedFeatures((), NUM_POSTS, buckets=1000)
-    properties, posts = torch.tensor([[1], [2]]), torch.tensor([5, 6])
-    assert torch.equal(crosses(properties, posts), torch.zeros(2, 2))
+    crosses = CrossedFeatures((), NUM_ITEMS, buckets=1000)
+    properties, items = torch.tensor([[1], [2]]), torch.tensor([5, 6])
+    assert torch.equal(crosses(properties, items), torch.zeros(2, 2))
     optimizer = torch.optim.SGD(crosses.parameters(), lr=5.0)
-    for _ in range(20):  # the user with property 1 takes post 5, the other one post 6
+    for _ in range(20):  # the user with property 1 takes item 5, the other one item 6
         optimizer.zero_grad()
-        scores = crosses(properties, posts)
+        scores = crosses(properties, items)
         torch.nn.functional.cross_entropy(scores, torch.tensor([0, 1])).backward()
         optimizer.step()
     assert scores[0, 0] > scores[0, 1] + 2 and scores[1, 1] > scores[1, 0] + 2

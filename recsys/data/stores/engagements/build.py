@@ -47,7 +47,7 @@ class Description:
 
     Attributes:
         timelines: hash of the timelines' content when they were read.
-        skipped: engagements left out since their post is unknown.
+        skipped: engagements left out since their item is unknown.
         lengths: number of entries by array.
     """
 
@@ -57,7 +57,7 @@ class Description:
 
 
 def ensure_engagements(
-    dataset: PreparedDataset, config: SequenceConfig, known_posts: NDArray[np.bool_] | None
+    dataset: PreparedDataset, config: SequenceConfig, known_items: NDArray[np.bool_] | None
 ) -> Path:
     """The folder of the arrays, built if they are not there.
 
@@ -65,9 +65,9 @@ def ensure_engagements(
         DataError: there is no engagement.
     """
     num_items = dataset.manifest.vocabulary_sizes["item"]
-    known = np.ones(num_items, bool) if known_posts is None else known_posts.copy()
+    known = np.ones(num_items, bool) if known_items is None else known_items.copy()
     if known.shape != (num_items,):
-        raise ValueError(f"known_posts has shape {known.shape}, expected ({num_items},)")
+        raise ValueError(f"known_items has shape {known.shape}, expected ({num_items},)")
     known[0] = False
     timelines = _timelines_mark(dataset.path)
     wanted = [FORMAT_VERSION, timelines, config.action_codes, config.repeats, num_items]
@@ -199,7 +199,7 @@ def _no_engagement(dataset: PreparedDataset, config: SequenceConfig, skipped: in
     if skipped:
         return (
             f"{dataset.path} has {skipped} engagements ({actions}), none of them with a known "
-            "post; give embeddings of the posts that are in the log."
+            "item; give embeddings of the items that are in the log."
         )
     return (
         f"{dataset.path} has no engagement: no explicit event with {actions}; name action types "

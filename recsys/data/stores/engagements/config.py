@@ -15,7 +15,7 @@ class SequenceConfig:
     Attributes:
         actions: action types that count; empty for every explicit one that does not say "less of
             this" (``NEGATIVE_ACTION_TYPES``).
-        repeats: keep every engagement of a user with a post; otherwise only the first.
+        repeats: keep every engagement of a user with an item; otherwise only the first.
         has_times: the timestamps are moments; False where the log has an order only, and what
             lies between two events says nothing.
     """

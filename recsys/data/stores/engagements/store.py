@@ -37,7 +37,7 @@ class EngagementStore:
         action_type: [E] int8 position in ``schema.ACTION_TYPES``.
         surface: [E] int8 position in the manifest's ``surfaces``.
         timestamp: [E] int64, ms; ascending within a user, ties in the order of the log.
-        skipped: engagements left out since their post is unknown.
+        skipped: engagements left out since their item is unknown.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class EngagementStore:
         cls,
         dataset: PreparedDataset,
         config: SequenceConfig,
-        known_posts: NDArray[np.bool_] | None = None,
+        known_items: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Map the engagements of a data set, building them first where they are absent.
 
@@ -70,13 +70,13 @@ class EngagementStore:
         Args:
             dataset: the prepared data set.
             config: what counts as an engagement.
-            known_posts: [V] whether a post can be used, for example whether it has an embedding;
-                engagements with other posts are counted in ``skipped``. All where None.
+            known_items: [V] whether an item can be used, for example whether it has an embedding;
+                engagements with other items are counted in ``skipped``. All where None.
 
         Raises:
             DataError: there is no engagement, or a file is damaged.
         """
-        return cls(ensure_engagements(dataset, config, known_posts))
+        return cls(ensure_engagements(dataset, config, known_items))
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         """Open the store again in the process that unpickles it."""
