@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import lightning.pytorch as pl
+import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from sklearn.datasets import load_digits
@@ -20,7 +20,7 @@ _BRIGHTEST = 16
 Batch = tuple[Tensor, ...]
 
 
-class DigitsData(pl.LightningDataModule):
+class DigitsData(lightning.LightningDataModule):
     """1,797 images of 8 × 8: three quarters fit, a quarter choose, the same for every seed.
 
     Args:
@@ -51,7 +51,7 @@ class DigitsData(pl.LightningDataModule):
         return DataLoader(self.choose, len(self.choose))
 
 
-class Digits(pl.LightningModule):
+class Digits(lightning.LightningModule):
     """A ResNet of three residual blocks (He et al., 2015) and 39,354 parameters.
 
     Args:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 
 from benchmarks._convergence_digits import Digits, DigitsData
 from recsys.core.errors import ConfigError
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
 from recsys.optim.shampoo.run_config import ShampooConfig
-from recsys.runs.checkpoints import FOLDER, Checkpoints
+from recsys.runs.checkpoints import CHECKPOINTS, Checkpoints
 from recsys.runs.config import RunConfig
 from recsys.runs.train import build_trainer
 from recsys.systems.choice import compose_run
@@ -83,7 +83,7 @@ class Point:
     value: float
 
 
-class Recorder(pl.Callback):
+class Recorder(lightning.Callback):
     """Times the steps of a training, without reading batches and validations, and takes points.
 
     Args:
@@ -97,15 +97,19 @@ class Recorder(pl.Callback):
         self._cpu = self._wall = 0.0
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Start both clocks."""
         self._started = time.process_time(), time.perf_counter()
 
     def on_train_batch_end(
         self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -115,7 +119,9 @@ class Recorder(pl.Callback):
         self._cpu += time.process_time() - cpu
         self._wall += time.perf_counter() - wall
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Take a point."""
         value = float(trainer.callback_metrics[self._metric])
         self.points.append(Point(trainer.global_step, self._cpu, self._wall, value))
@@ -146,9 +152,9 @@ def train(
 
 
 def _train_digits(task: Task, tuned: DenseOptimizerConfig, seed: int, recorder: Recorder) -> None:
-    pl.seed_everything(seed, workers=True, verbose=False)
+    lightning.seed_everything(seed, workers=True, verbose=False)
     model = Digits(DenseOptimConfig(tuned, ScheduleConfig(warmup_steps=task.steps // 20)))
-    trainer = pl.Trainer(
+    trainer = lightning.Trainer(
         accelerator="cpu",
         max_steps=task.steps,
         val_check_interval=task.validate_every_n_steps,
@@ -175,10 +181,10 @@ def _train_experiment(
     """As `recsys train` does, with a recorder, and without what a run leaves in its folder."""
     config = _configured(task, tuned, seed, overrides)
     dataset, _ = open_or_prepare(config.data)
-    pl.seed_everything(seed, workers=True, verbose=False)
+    lightning.seed_everything(seed, workers=True, verbose=False)
     system = system_named(config.system)
     assembly = system.assemble(config, dataset, dataset.manifest)
-    checkpoints = Checkpoints(folder / FOLDER, task.steps, system.monitor)
+    checkpoints = Checkpoints(folder / CHECKPOINTS, task.steps, system.monitor)
     trainer = build_trainer(config, folder, checkpoints)
     trainer.callbacks.insert(0, recorder)  # type: ignore[attr-defined]  # others may take time
     trainer.fit(assembly.model, assembly.data)

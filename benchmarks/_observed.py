@@ -14,7 +14,7 @@ from benchmarks._beliefs import Beliefs, Recommender, inferred_beliefs, told_bel
 from benchmarks._observer import Observer, Shown
 from recsys.core.progress import track
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
-from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
+from recsys.data.simulator.block import USERS_PER_BLOCK, UserBlock, simulate_block
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
 from recsys.data.simulator.config import LOGIT_TASKS, TASKS, SimulatorConfig
 from recsys.data.simulator.latents import Impressions, Latents, known_quality
@@ -52,7 +52,7 @@ def observe(config: SimulatorConfig, users: int) -> pl.DataFrame:
 
 def _users(
     config: SimulatorConfig, catalogue: Catalogue, users: int
-) -> Iterator[tuple[int, Block, Integers]]:
+) -> Iterator[tuple[int, UserBlock, Integers]]:
     """Each user with their block and the positions of their report rows among its rows."""
     report = np.array(config.split_bounds[Split.REPORT.value]) - config.start_ms
     for first in range(0, users, USERS_PER_BLOCK):
@@ -68,7 +68,7 @@ def _users(
 def _observe_user(
     recommender: Recommender,
     catalogue: Catalogue,
-    block: Block,
+    block: UserBlock,
     user: int,
     rows: Integers,
 ) -> pl.DataFrame:
@@ -109,7 +109,7 @@ def _observe_user(
 def _predict(
     recommender: Recommender,
     catalogue: Catalogue,
-    block: Block,
+    block: UserBlock,
     beliefs: Beliefs,
     past: Integers,
     rows: Integers,
@@ -135,7 +135,7 @@ def _predict(
 def _shown(
     config: SimulatorConfig,
     catalogue: Catalogue,
-    block: Block,
+    block: UserBlock,
     chosen: Integers,
     then: Integers,
 ) -> tuple[Shown, Floats]:

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 import numpy as np
 import torch
 from rich.console import Console
@@ -36,7 +36,7 @@ from recsys.core.progress import track
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
-from recsys.evaluation.metrics_file import FILE_NAME as METRICS_FILE
+from recsys.evaluation.metrics_file import METRICS_FILE
 from recsys.systems.sequence.system import SequenceRunConfig, SequenceSystem
 
 DESCRIPTION = "training users per second of SASRec, beside RecTools' SASRecModel"
@@ -239,7 +239,7 @@ def _print(config: Config, figures: dict[str, Any]) -> None:
     Console().print(table)
 
 
-class _Clock(pl.Callback):
+class _Clock(lightning.Callback):
     def __init__(self) -> None:
         self.moments: list[float] = []
 
@@ -253,10 +253,10 @@ def _our_steps(arguments: dict[str, Any]) -> list[float]:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     config = compose("train_sequence", SequenceRunConfig, arguments["overrides"])
     dataset = PreparedDataset.open(config.data.out_folder)
-    pl.seed_everything(config.seed, verbose=False)
+    lightning.seed_everything(config.seed, verbose=False)
     assembly = SequenceSystem().assemble(config, dataset, dataset.manifest)
     clock = _Clock()
-    trainer = pl.Trainer(
+    trainer = lightning.Trainer(
         accelerator="cpu",
         max_steps=arguments["steps"],
         limit_val_batches=0,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from recsys.core.errors import ArtifactError
 
 FORMAT_VERSION = 1
-FILE_NAME = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 #: Where `recsys export` puts an artifact inside a run folder.
 ARTIFACT = "artifact"
 
@@ -54,7 +54,7 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write ``manifest.json`` into ``folder``."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
-        (folder / FILE_NAME).write_text(text + "\n")
+        (folder / MANIFEST_FILE).write_text(text + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -63,9 +63,9 @@ class Manifest:
         Raises:
             ArtifactError: there is none, it is damaged, or of another format version or system.
         """
-        path = folder / FILE_NAME
+        path = folder / MANIFEST_FILE
         if not path.is_file():
-            why = f"no {FILE_NAME} in it" if folder.is_dir() else "the folder does not exist"
+            why = f"no {MANIFEST_FILE} in it" if folder.is_dir() else "the folder does not exist"
             raise ArtifactError(f"{folder} is no artifact ({why}); {_MEND}")
         try:
             content = json.loads(path.read_text())
@@ -131,5 +131,5 @@ def sha256(path: Path) -> str:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(
-        path for path in folder.rglob("*") if path.is_file() and path != folder / FILE_NAME
+        path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_FILE
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.core.composition import compose
-from recsys.data.contract.manifest import FILE_NAME, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.prepare.describe import rejected_table
 from recsys.data.prepare.preparation import rejected_folder
@@ -25,7 +25,7 @@ def run(overrides: Sequence[str]) -> None:
     """Prepare the data set and say what became of its rows."""
     config = configure(overrides)
     folder = config.out_folder
-    former = DatasetManifest.load(folder) if (folder / FILE_NAME).is_file() else None
+    former = DatasetManifest.load(folder) if (folder / DATASET_FILE).is_file() else None
     manifest = prepare(config)
     if former is not None and former.fingerprint == manifest.fingerprint:
         Console(stderr=True).print(f"{folder} is prepared already; nothing was done.")

@@ -15,7 +15,7 @@ import psutil
 
 import recsys
 
-FILE_NAME = "environment.json"
+ENVIRONMENT_FILE = "environment.json"
 
 PACKAGES = (
     "torch",
@@ -46,7 +46,7 @@ def describe_environment() -> dict[str, Any]:
 def write_environment(folder: Path) -> None:
     """Write ``environment.json`` into a run folder."""
     content = json.dumps(describe_environment(), indent=2) + "\n"
-    (folder / FILE_NAME).write_text(content)
+    (folder / ENVIRONMENT_FILE).write_text(content)
 
 
 def git_revision() -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from torchrec.distributed.types import ShardingEnv
 
 from recsys.distributed.config import StrategyConfig
 from recsys.distributed.planning import (
-    Plan,
+    ModelPlan,
     collections_of,
     make_plan,
     mark_optimizers,
@@ -39,7 +39,7 @@ class Sharded(TablePlacement):
         config: StrategyConfig,
         device: torch.device,
         per_node: int,
-        on_plan: Callable[[Plan], None] | None = None,
+        on_plan: Callable[[ModelPlan], None] | None = None,
     ) -> None:
         self.config = config
         self.device = device

@@ -79,7 +79,7 @@ class TablePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ModelPlan:
     """Where all tables of a model go.
 
     Attributes:
@@ -184,7 +184,7 @@ def collections_of(module: nn.Module) -> dict[str, EmbeddingBagCollection]:
 
 def make_plan(
     module: nn.Module, config: StrategyConfig, machine: Machine
-) -> tuple[Plan, ShardingPlan]:
+) -> tuple[ModelPlan, ShardingPlan]:
     """Plan the tables of ``module``, whose optimisers are marked.
 
     Returns:
@@ -225,7 +225,9 @@ def make_plan(
         logging.disable(logging.NOTSET)
     tables = [_table_plan(option) for option in record.options]
     tables.sort(key=lambda table: (-table.rows * table.width, table.name))
-    plan = Plan(machine.world_size, machine.device, config.batch_size, dense_bytes, tuple(tables))
+    plan = ModelPlan(
+        machine.world_size, machine.device, config.batch_size, dense_bytes, tuple(tables)
+    )
     return plan, sharding
 
 

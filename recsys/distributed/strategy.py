@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.types import _PATH
@@ -26,7 +26,7 @@ from recsys.distributed.checkpoint.weights import held_weights, load_weights, re
 from recsys.distributed.config import TORCHREC, StrategyConfig
 from recsys.distributed.input_overlap import HasTableInputs, InputOverlap
 from recsys.distributed.placement import Sharded
-from recsys.distributed.planning import Plan
+from recsys.distributed.planning import ModelPlan
 from recsys.distributed.sharded_tables import sharded_parameter_names
 from recsys.optim.placement import TakesPlacement
 
@@ -55,7 +55,7 @@ class TorchRecStrategy(DDPStrategy):
     def __init__(
         self,
         config: StrategyConfig | None = None,
-        on_plan: Callable[[Plan], None] | None = None,
+        on_plan: Callable[[ModelPlan], None] | None = None,
         write_in_background: bool = False,
         seed: int = 0,
         **settings: Any,
@@ -86,7 +86,7 @@ class TorchRecStrategy(DDPStrategy):
         if dist.get_backend() != "gloo":
             self._hosts = dist.new_group(backend="gloo", timeout=self._timeout)
 
-    def connect(self, model: pl.LightningModule) -> None:
+    def connect(self, model: lightning.LightningModule) -> None:
         """Take a model, and let it place its tables here when Lightning configures it."""
         super().connect(model)
         if isinstance(model, TakesPlacement) and not model.tables:
@@ -94,7 +94,7 @@ class TorchRecStrategy(DDPStrategy):
                 self.config, self.root_device, self.num_processes, self.on_plan
             )
 
-    def setup(self, trainer: pl.Trainer) -> None:
+    def setup(self, trainer: lightning.Trainer) -> None:
         """Move the model to its device and wrap it."""
         assert self.model is not None
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
@@ -194,7 +194,7 @@ class TorchRecStrategy(DDPStrategy):
         load_weights(self.lightning_module, checkpoint[WEIGHTS])
 
 
-def _end_at_sigterm(trainer: pl.Trainer) -> None:
+def _end_at_sigterm(trainer: lightning.Trainer) -> None:
     """A rank that gets SIGTERM ends; who has started the ranks ends the others.
 
     Lightning has the ranks broadcast that they got it, from the signal's handler, in the middle of

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import lightning.pytorch as pl
+import lightning
 import torch
 from torch import Tensor
 
 from recsys.distributed.gather import mean_over_ranks
 
 
-def log_losses(module: pl.LightningModule, losses: Mapping[str, Tensor], batch_size: int) -> None:
+def log_losses(
+    module: lightning.LightningModule, losses: Mapping[str, Tensor], batch_size: int
+) -> None:
     """Log the ranks' mean of a batch's losses as ``train/<name>``, the first in the progress bar.
 
     One exchange for all of them: Lightning's ``sync_dist`` makes one for each, and has the ranks

@@ -25,7 +25,7 @@ from recsys.embeddings.changes import Moment
 from recsys.embeddings.rows import quantize_rows
 
 
-class UserEmbedder:
+class TimelineEmbedder:
     """Users' timelines → 4-bit rows.
 
     Args:

@@ -18,7 +18,7 @@ _USERS_PER_STEP = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class PublicationPlan:
     """Who is active, computed and withdrawn.
 
     Attributes:
@@ -42,7 +42,7 @@ def plan_publication(
     publication: Publication,
     age_edges: tuple[int, ...],
     only_changed: bool,
-) -> Plan:
+) -> PublicationPlan:
     """Compare a publication with the former one.
 
     Args:
@@ -57,7 +57,7 @@ def plan_publication(
     active = _in_steps(users, lambda some: active_users(timelines, some, moment))
     reason = _reason_for_everyone(former, publication, only_changed)
     if former is None or reason is not None:
-        return Plan(active, active, ~active, f"everyone: {reason}")
+        return PublicationPlan(active, active, ~active, f"everyone: {reason}")
     last = Moment(former.timestamp, former.details["gap"], former.details["retention"])
     changed = _in_steps(users, lambda some: changed_users(timelines, some, last, moment, age_edges))
     late = users_with_late_events(
@@ -66,7 +66,7 @@ def plan_publication(
     changed |= np.isin(users, late)
     was_active = _in_steps(users, lambda some: active_users(timelines, some, last))
     scope = f"changed since version {former.version}"
-    return Plan(active, active & changed, was_active & ~active, scope)
+    return PublicationPlan(active, active & changed, was_active & ~active, scope)
 
 
 def of_same_dataset(former: Publication, publication: Publication) -> bool:

@@ -24,7 +24,7 @@ from recsys.data.stores.dataset import TIMELINES, PreparedDataset
 from recsys.data.stores.timelines import TimelineStore
 from recsys.data.stores.timelines.layout import StoreManifest
 from recsys.embeddings.changes import Moment, block_checksums
-from recsys.embeddings.compute import UserEmbedder
+from recsys.embeddings.compute import TimelineEmbedder
 from recsys.embeddings.known_ids import check_ids
 from recsys.embeddings.plan import of_same_dataset, plan_publication
 from recsys.embeddings.stores import EmbeddingStore, open_store
@@ -161,7 +161,7 @@ def publish(config: PublishConfig) -> PublishReport:
         withdrawn = _withdraw(store, users, plan.withdrawn)
         if former is not None and not of_same_dataset(former, publication):
             withdrawn += _withdraw_unknown(store, users)
-        embedder = UserEmbedder(artifact, timelines, moment, config.batch_users)
+        embedder = TimelineEmbedder(artifact, timelines, moment, config.batch_users)
         start = time.perf_counter()
         _compute(store, embedder, users, np.flatnonzero(plan.computed), config.batch_users)
         seconds = time.perf_counter() - start
@@ -229,7 +229,7 @@ def _withdraw_unknown(store: EmbeddingStore, users: Users) -> int:
 
 def _compute(
     store: EmbeddingStore,
-    embedder: UserEmbedder,
+    embedder: TimelineEmbedder,
     users: Users,
     positions: NDArray[np.int64],
     batch_users: int,

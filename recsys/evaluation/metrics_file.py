@@ -11,7 +11,7 @@ from typing import Any
 from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
 
-FILE_NAME = "metrics.json"
+METRICS_FILE = "metrics.json"
 
 #: Per metric ``value``, ``protocol`` and, where there is one, the interval's ``low`` and ``high``.
 Metrics = dict[str, dict[str, Any]]
@@ -23,7 +23,7 @@ def read_metrics_file(run_dir: Path) -> Metrics:
     Raises:
         ArtifactError: the file cannot be read.
     """
-    path = run_dir / FILE_NAME
+    path = run_dir / METRICS_FILE
     if not path.is_file():
         return {}
     try:
@@ -43,7 +43,7 @@ def replace_metrics(run_dir: Path, prefix: str, metrics: Mapping[str, Mapping[st
     kept = {k: v for k, v in read_metrics_file(run_dir).items() if not k.startswith(prefix)}
     content = kept | {name: _without_nan(metric) for name, metric in metrics.items()}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    replace_file(run_dir / FILE_NAME, text.encode())
+    replace_file(run_dir / METRICS_FILE, text.encode())
 
 
 def _without_nan(metric: Mapping[str, Any]) -> dict[str, Any]:

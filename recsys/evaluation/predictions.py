@@ -17,7 +17,7 @@ from recsys.data.contract.schema import Split, Task
 from recsys.evaluation.identity import CheckpointUsed
 from recsys.evaluation.paired import TaskPredictions
 
-FOLDER = "predictions"
+PREDICTIONS = "predictions"
 
 #: Key of the Parquet metadata that names the checkpoint.
 CHECKPOINT = "checkpoint"
@@ -28,7 +28,7 @@ HISTORY_COLUMNS = ("explicit_events", "implicit_events")
 
 def predictions_path(run_dir: Path, split: Split) -> Path:
     """Where the predictions of a split lie."""
-    return run_dir / FOLDER / f"{split}.parquet"
+    return run_dir / PREDICTIONS / f"{split}.parquet"
 
 
 def write_predictions(

@@ -13,10 +13,10 @@ from rich import box
 from rich.table import Table
 
 from recsys.core.composition import to_yaml
-from recsys.core.environment import FILE_NAME as ENVIRONMENT_FILE
+from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.runs.config import RunConfig
 
-FILE_NAME = "report.html"
+REPORT_FILE = "report.html"
 TEMPLATE = "report.html.jinja"
 
 
@@ -61,7 +61,7 @@ def write_page(page: Page) -> Path:
     html = template.render(
         title=page.title, subtitle=page.subtitle, tiles=page.tiles, sections=page.sections
     )
-    path = page.folder / FILE_NAME
+    path = page.folder / REPORT_FILE
     path.write_text(html)
     return path
 
@@ -100,7 +100,7 @@ def places(folder: Path, others: Mapping[str, Path]) -> dict[str, str]:
     for name, place in {"run folder": folder, **others}.items():
         size = f" ({megabytes(folder_size(place))})" if place.exists() else ""
         lines[name] = f"{place}{size}"
-    return lines | {"report": str(folder / FILE_NAME)}
+    return lines | {"report": str(folder / REPORT_FILE)}
 
 
 def closing_table(name: str, *groups: Mapping[str, str]) -> Table:

@@ -20,7 +20,7 @@ from recsys.reports.page import (
     setting,
 )
 from recsys.reports.retrieval_material import RetrievalMaterial
-from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.runs.files import EXPORT_PREFIX
 from recsys.runs.metrics_log import read_metrics
 
@@ -122,7 +122,7 @@ def _export(material: RetrievalMaterial) -> Iterator[Section]:
 
 def _weights(material: RetrievalMaterial) -> dict[str, str]:
     """Size of the model, from its last checkpoint."""
-    state = open_checkpoint(material.folder / FOLDER / LAST).weights()
+    state = open_checkpoint(material.folder / CHECKPOINTS / LAST).weights()
     count = sum(tensor.numel() for tensor in state.values())
     return {"weights": f"{count:,}"}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
 from recsys.distributed.randomness import seed_of_step
 
 
-class StepSeed(pl.Callback):
+class StepSeed(lightning.Callback):
     """The randomness of a step (dropout) depends on the seed and the step alone.
 
     So a resumed run draws what the run that was not killed drew, whatever else used the
@@ -22,7 +22,7 @@ class StepSeed(pl.Callback):
         self.seed = seed
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed the generators of the CPU and of every GPU."""
         batches = trainer.accumulate_grad_batches
@@ -37,7 +37,7 @@ class ProgressBar(RichProgressBar):
         super().__init__(refresh_rate=5, leave=True, console_kwargs={"stderr": True})
 
     def get_metrics(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """The metrics logged with ``prog_bar=True``, without Lightning's version number."""
         metrics = super().get_metrics(trainer, pl_module)

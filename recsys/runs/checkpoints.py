@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
 from recsys.distributed.checkpoint.plugins import CheckpointPlugin
 from recsys.core.errors import RecsysError
 from recsys.evaluation.monitor import Monitor
 
-FOLDER = "checkpoints"
+CHECKPOINTS = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
 #: What a user may name instead of a path.
@@ -78,7 +78,7 @@ class Checkpoints(Checkpoint):
         self.best: list[Validated] = []
         self.batches_per_epoch: float | None = None
 
-    def save(self, trainer: pl.Trainer) -> None:
+    def save(self, trainer: lightning.Trainer) -> None:
         """Save the last state; every rank must call it."""
         step = trainer.global_step
         best = [one.step for one in self.best]
@@ -88,19 +88,19 @@ class Checkpoints(Checkpoint):
             storage_options=partial(settle, self.folder, step, best),
         )
 
-    def finish(self, trainer: pl.Trainer) -> None:
+    def finish(self, trainer: lightning.Trainer) -> None:
         """Wait until the last state is saved, where that is done in the background."""
         plugin = trainer.strategy.checkpoint_io
         assert isinstance(plugin, CheckpointPlugin)
         plugin.finish()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Go on at the loaders' place in the epoch, and clear up after a run that was killed."""
         self._count_batches_anew(trainer)
         if trainer.is_global_zero:
             settle(self.folder, trainer.global_step, [one.step for one in self.best])
 
-    def _count_batches_anew(self, trainer: pl.Trainer) -> None:
+    def _count_batches_anew(self, trainer: lightning.Trainer) -> None:
         """Let Lightning's count of an epoch's batches be that of the loaders.
 
         With batches of another size, or another number of processes, an epoch has more of them or
@@ -115,7 +115,7 @@ class Checkpoints(Checkpoint):
         self.batches_per_epoch = now
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Let numbers be logged under the step they belong to.
 
@@ -126,8 +126,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(
         self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -138,7 +138,7 @@ class Checkpoints(Checkpoint):
         elif self.is_due(trainer, batch_idx):
             self.save(trainer)
 
-    def is_due(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+    def is_due(self, trainer: lightning.Trainer, batch_idx: int) -> bool:
         """Whether the step of this batch is one of every few, and no validation saves it."""
         return (
             trainer.global_step % self.every_n_steps == 0
@@ -146,7 +146,7 @@ class Checkpoints(Checkpoint):
             and not is_validated(trainer, batch_idx)
         )
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the state, as the last one and maybe as one of the best."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
@@ -231,13 +231,13 @@ def _link(path: Path, target: str) -> None:
     os.replace(temporary, path)
 
 
-def is_within_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+def is_within_step(trainer: lightning.Trainer, batch_idx: int) -> bool:
     """Whether further batches are accumulated into the step of this one."""
     full = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
     return not full and not trainer.is_last_batch
 
 
-def is_validated(trainer: pl.Trainer, batch_idx: int) -> bool:
+def is_validated(trainer: lightning.Trainer, batch_idx: int) -> bool:
     """Whether a regular validation follows the step of this batch."""
     interval = trainer.val_check_batch or math.inf
     over_epochs = trainer.check_val_every_n_epoch is None
@@ -245,7 +245,7 @@ def is_validated(trainer: pl.Trainer, batch_idx: int) -> bool:
     return bool(trainer.enable_validation and (done + 1) % interval == 0)
 
 
-def is_last_step(trainer: pl.Trainer) -> bool:
+def is_last_step(trainer: lightning.Trainer) -> bool:
     """Whether the training ends after this step."""
     last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
     return trainer.global_step == trainer.max_steps or (last_epoch and trainer.is_last_batch)

@@ -13,19 +13,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from recsys.data.contract.manifest import FILE_NAME as DATASET_FILE
+from recsys.data.contract.manifest import DATASET_FILE
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.core.errors import ConfigError, RecsysError
-from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.core.composition import save
 from recsys.runs.config import RunConfig
-from recsys.core.environment import FILE_NAME as ENVIRONMENT_FILE
+from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.core.environment import write_environment
 from recsys.runs.files import CONFIG_FILE, LOCK_FILE, LOGS, WANDB_FILE
 from recsys.runs.load import load_config
 from recsys.runs.metrics_log import MetricsCsv
-from recsys.evaluation.predictions import FOLDER as PREDICTIONS
+from recsys.evaluation.predictions import PREDICTIONS
 from recsys.runs.whole_checkpoints import another_named, last_checkpoint
 
 RUNS = Path("runs")
@@ -70,7 +70,7 @@ def _refuse_changes(run_dir: Path, config: RunConfig) -> None:
         raise ConfigError(
             f"A run that goes on keeps its {' and '.join(_KEPT)}, but {run_dir / CONFIG_FILE} has "
             f"another {' and another '.join(changed)}; leave that out, or begin a new run with the "
-            f"weights of this one by warm_start.checkpoint={run_dir / FOLDER / LAST}."
+            f"weights of this one by warm_start.checkpoint={run_dir / CHECKPOINTS / LAST}."
         )
 
 
@@ -151,7 +151,7 @@ def go_back_to_checkpoint(run_dir: Path) -> Path | None:
     Raises:
         ArtifactError: ``last.ckpt`` leads nowhere, or to a damaged checkpoint.
     """
-    last = last_checkpoint(run_dir / FOLDER)
+    last = last_checkpoint(run_dir / CHECKPOINTS)
     with another_named(run_dir):
         step = 0 if last is None else open_checkpoint(last).step
     MetricsCsv(run_dir).drop_after(step)

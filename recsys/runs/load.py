@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import lightning.pytorch as pl
+import lightning
 
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.prepare.prepare import GROWN_FROM
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.core.errors import ArtifactError
-from recsys.runs.checkpoints import FOLDER, NAMED_CHECKPOINTS
+from recsys.runs.checkpoints import CHECKPOINTS, NAMED_CHECKPOINTS
 from recsys.core.composition import load
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
@@ -22,7 +22,7 @@ from recsys.evaluation.identity import CheckpointUsed, RunIdentity
 
 
 Config = TypeVar("Config", bound=RunConfig)
-Model = TypeVar("Model", bound=pl.LightningModule)
+Model = TypeVar("Model", bound=lightning.LightningModule)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _rule(system: TrainableSystem[Any], checkpoint: str) -> str:
 def checkpoint_path(folder: Path, checkpoint: str) -> Path:
     """Where a checkpoint of a run lies: ``best``, ``last``, or a path."""
     if checkpoint in NAMED_CHECKPOINTS:
-        return folder / FOLDER / NAMED_CHECKPOINTS[checkpoint]
+        return folder / CHECKPOINTS / NAMED_CHECKPOINTS[checkpoint]
     return Path(checkpoint)
 
 

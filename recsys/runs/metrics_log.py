@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from recsys.core.errors import ArtifactError
 
-FILE_NAME = "metrics.csv"
+METRICS_LOG = "metrics.csv"
 HEADER = ("step", "epoch", "metric", "value")
 
 
@@ -31,7 +31,7 @@ class MetricsCsv(Logger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.path = folder / FILE_NAME
+        self.path = folder / METRICS_LOG
 
     @property
     def name(self) -> str:
@@ -85,10 +85,10 @@ def read_metrics(run_dir: Path) -> pl.DataFrame:
     Raises:
         ArtifactError: the run folder has no log, or it cannot be read.
     """
-    path = run_dir / FILE_NAME
+    path = run_dir / METRICS_LOG
     if not path.is_file():
         raise ArtifactError(
-            f"{run_dir} has no {FILE_NAME}: it is not the folder of a training run."
+            f"{run_dir} has no {METRICS_LOG}: it is not the folder of a training run."
         )
     schema = {"step": pl.Int64, "epoch": pl.Int64, "metric": pl.String, "value": pl.Float64}
     try:

@@ -6,14 +6,14 @@ import signal
 from types import FrameType
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 
 from recsys.distributed.processes import STOP_SIGNAL
 from recsys.core.errors import PreemptedError
 from recsys.runs.checkpoints import LAST, Checkpoints, is_last_step, is_validated, is_within_step
 
 
-class Preemption(pl.Callback):
+class Preemption(lightning.Callback):
     """On SIGUSR1 saves ``last.ckpt`` after the step that is being computed, and ends the run.
 
     The ranks agree on the step: one that was told stops them all. A step that is validated is
@@ -29,7 +29,7 @@ class Preemption(pl.Callback):
         self.requested = False
         self.saved = False
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Listen from now on, and before Lightning does, which leaves a signal that is handled.
 
         Its own way under SLURM is another: a checkpoint of its own kind, saved at once.
@@ -38,8 +38,8 @@ class Preemption(pl.Callback):
 
     def on_train_batch_end(
         self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -55,13 +55,13 @@ class Preemption(pl.Callback):
                 self.checkpoints.save(trainer)
             self.saved = True
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Know the step as saved."""
         if trainer.state.fn == "fit" and not is_last_step(trainer):
             self.saved = self._is_requested_anywhere(trainer)
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop, now that the numbers of the saved step are logged.
 
@@ -84,5 +84,5 @@ class Preemption(pl.Callback):
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
 
-    def _is_requested_anywhere(self, trainer: pl.Trainer) -> bool:
+    def _is_requested_anywhere(self, trainer: lightning.Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(self.requested, all=False)

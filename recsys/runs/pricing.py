@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.contract.manifest import FILE_NAME, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import ID_COLUMNS
-from recsys.distributed.planning import Machine, Plan, PlanDoesNotFitError, make_plan, mark_optimizers
+from recsys.distributed.planning import Machine, ModelPlan, PlanDoesNotFitError, make_plan, mark_optimizers
 from recsys.core.errors import ConfigError, DataError
 from recsys.distributed.table_module import TableModule
 from recsys.nn.tables.collection import tables_without_memory
@@ -103,7 +103,7 @@ class Priced:
         problem: why it does not fit, None where it does.
     """
 
-    plan: Plan
+    plan: ModelPlan
     machine: Machine
     problem: str | None
 
@@ -127,7 +127,7 @@ def price(config: PlanConfig, system: TrainableSystem[Any], run: RunConfig) -> P
 
 
 def _model(config: PlanConfig, system: TrainableSystem[Any], run: RunConfig) -> TableModule:
-    if not (run.data.out_folder / FILE_NAME).is_file():
+    if not (run.data.out_folder / DATASET_FILE).is_file():
         raise DataError(
             f"{run.data.out_folder} is no prepared data set, whose sizes the plan needs; make it "
             "by `recsys data prepare` or a short `recsys train`."

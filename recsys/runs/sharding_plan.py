@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import lightning.pytorch as pl
+import lightning
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 
-from recsys.distributed.planning import Plan, TablePlan
+from recsys.distributed.planning import ModelPlan, TablePlan
 
 JSON_FILE = "plan.json"
 TEXT_FILE = "plan.txt"
@@ -22,7 +22,7 @@ WIDTH = 132
 _LISTED = 4
 
 
-class PlanFiles(pl.Callback):
+class PlanFiles(lightning.Callback):
     """Prints the plan when it is made, and writes it into the folder once the training starts.
 
     A run that is gone on with and refused before that keeps the plan it had.
@@ -30,15 +30,15 @@ class PlanFiles(pl.Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.plan: Plan | None = None
+        self.plan: ModelPlan | None = None
 
-    def show(self, plan: Plan) -> None:
+    def show(self, plan: ModelPlan) -> None:
         """Print a plan on standard error."""
         self.plan = plan
         console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
         console.print(plan_report(plan, console.width))
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write what this process has shown, which the first rank does."""
         if self.plan is None:
             return
@@ -47,7 +47,7 @@ class PlanFiles(pl.Callback):
             Console(file=file, width=WIDTH).print(plan_report(self.plan))
 
 
-def plan_report(plan: Plan, width: int = WIDTH) -> RenderableType:
+def plan_report(plan: ModelPlan, width: int = WIDTH) -> RenderableType:
     """A row per table, largest first, and the memory of the ranks.
 
     On fewer than ``WIDTH`` characters a table's kernel and sizes are left out, not its name broken.
@@ -70,7 +70,7 @@ def short_name(table: TablePlan) -> str:
     return f"{parts[0]}/{parts[-1]}"
 
 
-def memory_line(plan: Plan) -> str:
+def memory_line(plan: ModelPlan) -> str:
     """The estimated memory of the ranks in one line."""
     device = plan.bytes_per_rank()
     line = (
@@ -110,7 +110,7 @@ def _memory(table: TablePlan) -> int:
     return sum(shard.device_bytes + shard.host_bytes for shard in table.shards)
 
 
-def dominating(plan: Plan) -> str:
+def dominating(plan: ModelPlan) -> str:
     """The largest tables, and their share of the memory of all."""
     memory = {short_name(table): _memory(table) for table in plan.tables}
     total = sum(memory.values())

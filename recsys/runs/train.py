@@ -7,14 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 import torch
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.contract.manifest import FILE_NAME, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
@@ -26,7 +26,7 @@ from recsys.core.errors import ConfigError
 from recsys.evaluation.protocol import Protocol
 from recsys.nn.tables.collection import tables_for_shards
 from recsys.runs.callbacks import ProgressBar, StepSeed
-from recsys.runs.checkpoints import BEST, FOLDER, Checkpoints
+from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
 from recsys.runs.config import RunConfig, TrainerConfig
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.runs.load import open_dataset
@@ -94,7 +94,7 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
 
 def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:
     """The data set of a run, which may have grown since, and its manifest as of then."""
-    if not (config.data.out_folder / FILE_NAME).is_file():
+    if not (config.data.out_folder / DATASET_FILE).is_file():
         on_first_rank(lambda: open_or_prepare(config.data)[1])
     return open_dataset(run_dir, config), DatasetManifest.load(run_dir)
 
@@ -108,7 +108,7 @@ def _fit(
     checkpoint: Path | None,
 ) -> Checkpoints:
     """Train from the initial weights or from ``checkpoint``; ``manifest`` sizes the tables."""
-    pl.seed_everything(config.seed, workers=True, verbose=False)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
     sharded = config.strategy.name != SINGLE
     # the first rank leaves what others need beside the data set
     refused = nullcontext() if config.resume else begun_unless_refused(run_dir)
@@ -116,7 +116,7 @@ def _fit(
         assembly = system.assemble(config, dataset, manifest)
     settings = config.trainer
     checkpoints = Checkpoints(
-        run_dir / FOLDER, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
+        run_dir / CHECKPOINTS, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
     )
     trainer = build_trainer(config, run_dir, checkpoints)
     with nullcontext() if checkpoint is None else another_named(run_dir):
@@ -140,7 +140,7 @@ def _finish(
     system.finish(run_dir)
 
 
-def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) -> pl.Trainer:
+def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) -> lightning.Trainer:
     """The Lightning Trainer of a run.
 
     Raises:
@@ -148,7 +148,7 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
     """
     settings = config.trainer
     plan_files = PlanFiles(run_dir)
-    callbacks: list[pl.Callback] = [
+    callbacks: list[lightning.Callback] = [
         StepSeed(config.seed),
         checkpoints,
         Preemption(checkpoints),
@@ -165,12 +165,12 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
 
 
 def _trainer(
-    config: RunConfig, run_dir: Path, callbacks: list[pl.Callback], strategy: Strategy | str
-) -> pl.Trainer:
+    config: RunConfig, run_dir: Path, callbacks: list[lightning.Callback], strategy: Strategy | str
+) -> lightning.Trainer:
     settings = config.trainer
     # filling memory that is written next, for determinism, took 7 % of SASRec's step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return pl.Trainer(
+    return lightning.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,

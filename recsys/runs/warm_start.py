@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class Taken:
 
 
 @torch.no_grad()
-def take_weights(model: pl.LightningModule, config: WarmStartConfig) -> Taken:
+def take_weights(model: lightning.LightningModule, config: WarmStartConfig) -> Taken:
     """Take weights of a checkpoint into a model whose tables are placed.
 
     Raises:
@@ -213,7 +213,7 @@ def _is_state(place: Sequence[Any]) -> bool:
 
 
 def _take_table_state(
-    model: pl.LightningModule,
+    model: lightning.LightningModule,
     states: Mapping[str, StoredTensor],
     old_names: Mapping[str, str],
     sources: Mapping[str, StoredTensor],
@@ -242,7 +242,7 @@ def _of_child(state: dict[str, Any], child: str) -> Iterator[tuple[Any, Any]]:
 def _copy_state(
     name: str,
     held: HeldTensor,
-    model: pl.LightningModule,
+    model: lightning.LightningModule,
     states: Mapping[str, StoredTensor],
     old: str,
     sources: Mapping[str, StoredTensor],

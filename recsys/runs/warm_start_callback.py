@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import lightning.pytorch as pl
+import lightning
 from rich.console import Console
 
-from recsys.data.contract.manifest import FILE_NAME, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.prepare.prepare import GROWN_FROM
 from recsys.runs.warm_start import Taken, WarmStartConfig, take_weights
 
 
-class WarmStart(pl.Callback):
+class WarmStart(lightning.Callback):
     """Takes the weights before the first step, each process those that it holds.
 
     Args:
@@ -25,7 +25,7 @@ class WarmStart(pl.Callback):
         self.config = config
         self.run_dir = run_dir
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Take them, and say what was taken.
 
         Raises:
@@ -47,7 +47,7 @@ class WarmStart(pl.Callback):
 def ids_differ(checkpoint: Path, run_dir: Path) -> bool:
     """Whether a checkpoint in a run folder is of a data set that this run's has not grown from."""
     folder = checkpoint.parent.parent
-    if not (folder / FILE_NAME).is_file():
+    if not (folder / DATASET_FILE).is_file():
         return False  # nobody knows
     old, new = DatasetManifest.load(folder), DatasetManifest.load(run_dir)
     grown_from = new.preparation.get(GROWN_FROM, [])

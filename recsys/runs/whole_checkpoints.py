@@ -11,7 +11,7 @@ from rich.console import Console
 from recsys.distributed.checkpoint.folder import DamagedCheckpointError
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.core.errors import ArtifactError
-from recsys.runs.checkpoints import FOLDER, LAST, STEPS
+from recsys.runs.checkpoints import CHECKPOINTS, LAST, STEPS
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -68,11 +68,11 @@ def another_named(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except DamagedCheckpointError as error:
-        newest = newest_whole(run_dir / FOLDER)
+        newest = newest_whole(run_dir / CHECKPOINTS)
         if newest is None:
             advice = "no other checkpoint of the run is whole: train again in another run_dir."
         else:
-            last = run_dir / FOLDER / LAST
+            last = run_dir / CHECKPOINTS / LAST
             remove = "" if last.is_symlink() else f"rm -r {last} && "
             advice = (
                 f"the newest whole checkpoint is {newest.name}: to go on from it, give "

@@ -18,7 +18,7 @@ from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.evaluation.config import PREFIXES
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.predictions import predictions_path
-from recsys.runs.checkpoints import BEST, FOLDER
+from recsys.runs.checkpoints import BEST, CHECKPOINTS
 from recsys.studies import process
 from recsys.studies.metric_page import print_metric_table, write_metric_table
 from recsys.studies.metric_table import metric_table
@@ -83,7 +83,7 @@ def state(config: StudyConfig, run: StudyRun) -> State:
     predictions = predictions_path(run.folder, _split(config))
     control = baseline_folder(config, run)
     wanted = f"{prefix}/" if control is None else f"{prefix}/relative_ne_delta/"
-    checkpoints = [folder / FOLDER / BEST for folder in (run.folder, control or run.folder)]
+    checkpoints = [folder / CHECKPOINTS / BEST for folder in (run.folder, control or run.folder)]
     if not any(name.startswith(wanted) for name in metrics) or not predictions.is_file():
         return State.TRAINED
     age = predictions.stat().st_mtime

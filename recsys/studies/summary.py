@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys.core.environment import FILE_NAME as ENVIRONMENT_FILE
+from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split, TaskKind
 from recsys.distributed.checkpoint.load import open_checkpoint
@@ -21,7 +21,7 @@ from recsys.evaluation.metrics_file import Metrics, read_metrics_file
 from recsys.evaluation.paired import Interval
 from recsys.evaluation.predictions import read_predictions
 from recsys.evaluation.tasks import groups
-from recsys.runs.checkpoints import BEST, FOLDER
+from recsys.runs.checkpoints import BEST, CHECKPOINTS
 from recsys.studies.plan import StudyConfig, StudyRun
 from recsys.systems.choice import system_of_run
 
@@ -220,7 +220,7 @@ def _groups(frame: pl.DataFrame, manifest: DatasetManifest) -> dict[str, Group]:
 
 def _weights(run_dir: Path) -> dict[str, int]:
     """Number of weights by part, from the checkpoint's tensors."""
-    tensors = open_checkpoint(run_dir / FOLDER / BEST).weights()
+    tensors = open_checkpoint(run_dir / CHECKPOINTS / BEST).weights()
     parts = system_of_run(run_dir).parts
     counts = dict.fromkeys(parts, 0)
     for name, tensor in tensors.items():

@@ -12,8 +12,8 @@ from recsys.distributed.config import StrategyConfig, TableConstraint, TopologyC
 from recsys.distributed.planning import (
     DENSE_COPIES,
     Machine,
-    Plan,
     PlanDoesNotFitError,
+    ModelPlan,
     make_plan,
     mark_optimizers,
 )
@@ -45,7 +45,7 @@ class Model(nn.Module):
 
 def plan_of(
     machine: Machine, *constraints: TableConstraint, optimizer: str = "rowwise_adagrad"
-) -> Plan:
+) -> ModelPlan:
     model = Model()
     mark_optimizers(model, {"part": FusedOptimizerConfig(optimizer)})
     config = StrategyConfig("torchrec", tables=list(constraints))

@@ -16,7 +16,7 @@ from recsys.cli.simulate import configure
 from recsys.data.simulator.simulate import simulate
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.evaluation.config import EvaluateConfig
-from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
@@ -118,7 +118,9 @@ def test_a_run_goes_on_exactly_on_two_processes_and_goes_on_on_one(
     subprocess.run(["cp", "-r", cut, alone], check=True)
     further = ["resume=true", "trainer.max_steps=4"]
     assert recsys(["train", f"run_dir={cut}", *further]).returncode == 0
-    whole, resumed = (open_checkpoint(folder / FOLDER / LAST).whole() for folder in (run_dir, cut))
+    whole, resumed = (
+        open_checkpoint(folder / CHECKPOINTS / LAST).whole() for folder in (run_dir, cut)
+    )
     for part in ("state_dict", "fused_tables", "optimizer_states"):
         torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
     one = ["strategy.name=single", "trainer.devices=1"]

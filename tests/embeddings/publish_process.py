@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from recsys.embeddings import publish as module
-from recsys.embeddings.compute import UserEmbedder
+from recsys.embeddings.compute import TimelineEmbedder
 from tests.systems.dv365.towers import NOW
 
 if __name__ == "__main__":
     folder, location = Path(sys.argv[1]), sys.argv[2]
     module._USERS_PER_WRITE = 1  # a transaction per call of the tower
-    compute = UserEmbedder.rows
+    compute = TimelineEmbedder.rows
     calls = 0
 
     def compute_and_tell(self, users):  # type: ignore[no-untyped-def]
@@ -22,7 +22,7 @@ if __name__ == "__main__":
             print("writing", flush=True)
         return compute(self, users)
 
-    UserEmbedder.rows = compute_and_tell  # type: ignore[method-assign]
+    TimelineEmbedder.rows = compute_and_tell  # type: ignore[method-assign]
     module.publish(
         module.PublishConfig(
             run_dir=str(folder / "run"),

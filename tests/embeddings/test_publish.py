@@ -29,7 +29,7 @@ from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.timelines import TimelineStore, TimelineWriter
 from recsys.data.stores.vocabulary import Vocabulary
 from recsys.embeddings.changes import Moment
-from recsys.embeddings.compute import UserEmbedder
+from recsys.embeddings.compute import TimelineEmbedder
 from recsys.embeddings.deletion import DeleteConfig, delete_user
 from recsys.embeddings.publish import PublishConfig, publish
 from recsys.embeddings.reader import read_rows
@@ -92,7 +92,7 @@ def test_published_rows_are_the_tower_s_output_in_four_bits(folder: Path) -> Non
 
     gap = round(LoaderConfig().gap_hours * 3_600_000)
     timelines = TimelineStore.open(folder / "data" / "timelines")
-    embedder = UserEmbedder(artifact, timelines, Moment(NOW, gap, 20 * DAY), 1)
+    embedder = TimelineEmbedder(artifact, timelines, Moment(NOW, gap, 20 * DAY), 1)
     user = np.array([7], np.int32)
     with open_store(str(folder / "store")) as store:
         found = store.get(RAW_SHIFT + 7)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from polars.testing import assert_frame_equal
 
-from recsys.runs.checkpoints import BEST, FOLDER, LAST
+from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
 from recsys.runs.metrics_log import read_metrics
 
 
@@ -23,8 +23,8 @@ def assert_equal_runs(resumed: Path, whole: Path) -> None:
 
 def assert_equal_states(resumed: Path, whole: Path, checkpoint: str) -> None:
     """The checkpoint was taken at the same step, with the same weights."""
-    expected = torch.load(whole / FOLDER / checkpoint, weights_only=True)
-    found = torch.load(resumed / FOLDER / checkpoint, weights_only=True)
+    expected = torch.load(whole / CHECKPOINTS / checkpoint, weights_only=True)
+    found = torch.load(resumed / CHECKPOINTS / checkpoint, weights_only=True)
     assert found["global_step"] == expected["global_step"]
     for key, tensor in expected["state_dict"].items():
         torch.testing.assert_close(found["state_dict"][key], tensor, rtol=0, atol=0)

@@ -13,12 +13,12 @@ import pytest
 from recsys.data.loaders.requests import LoaderConfig
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.core.errors import ArtifactError, ConfigError
-from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.core.composition import save
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.runs.files import CONFIG_FILE
 from recsys.systems.runs import load_config
-from recsys.runs.metrics_log import FILE_NAME, HEADER, MetricsCsv, read_metrics
+from recsys.runs.metrics_log import METRICS_LOG, HEADER, MetricsCsv, read_metrics
 from recsys.systems.runs import train
 from recsys.runs.folder import held
 from recsys.systems.dv365.system import DV365RunConfig
@@ -47,12 +47,12 @@ def test_a_run_goes_on_only_with_what_its_checkpoint_has_the_state_of(
     with pytest.raises(ArtifactError, match=r"is of size \[\d+, 8\], the model's of \[\d+, 16\]"):
         train(wider)
     # what is no state may change; and a log that a kill has left empty is none
-    (folder / FILE_NAME).write_text("")
+    (folder / METRICS_LOG).write_text("")
     trainer = replace(begun.trainer, max_steps=4, gradient_clip=0.5)
     loader = replace(begun.loader, batch_requests=8)
     train(replace(begun, trainer=trainer, loader=loader))
     assert set(read_metrics(folder)["step"]) == {4}
-    assert (folder / FOLDER / "step-00000004.ckpt").exists()
+    assert (folder / CHECKPOINTS / "step-00000004.ckpt").exists()
 
 
 @pytest.mark.parametrize(("batches", "last_step"), [(4, 2 + 3), (16, 2 + 12)])
@@ -69,18 +69,18 @@ def test_the_rest_of_an_epoch_is_trained_on_with_batches_of_another_size(
     folder = train(replace(run_config, trainer=trainer, loader=loader(8)))
     trainer = replace(trainer, max_steps=-1)
     train(replace(run_config, trainer=trainer, loader=loader(batches), resume=True))
-    assert open_checkpoint(folder / FOLDER / LAST).step == last_step
+    assert open_checkpoint(folder / CHECKPOINTS / LAST).step == last_step
     assert read_metrics(folder)["step"].max() == last_step
 
 
 def test_a_log_whose_header_was_cut_is_empty(tmp_path: Path) -> None:
     for cut in ("", ",".join(HEADER)[:9]):
-        (tmp_path / FILE_NAME).write_text(cut)
+        (tmp_path / METRICS_LOG).write_text(cut)
         assert read_metrics(tmp_path).is_empty()
-    (tmp_path / FILE_NAME).write_bytes(b"\xff\n")
+    (tmp_path / METRICS_LOG).write_bytes(b"\xff\n")
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_metrics(tmp_path)
-    (tmp_path / FILE_NAME).write_text("")
+    (tmp_path / METRICS_LOG).write_text("")
     log = MetricsCsv(tmp_path)
     log.drop_after(0)
     log.log_metrics({"loss": 0.5}, step=0)

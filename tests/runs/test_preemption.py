@@ -16,7 +16,7 @@ from recsys.data.batches.requests import RequestBatch
 from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
 from recsys.core.errors import PreemptedError
 from recsys.systems.dv365.module import DV365
-from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.systems.runs import load_config
 from recsys.systems.runs import train
 from recsys.systems.dv365.system import DV365RunConfig
@@ -54,7 +54,7 @@ def test_the_step_of_the_signal_is_saved_and_the_run_goes_on_exactly(
         with pytest.raises(PreemptedError, match=f"step {step} is saved in .*last.ckpt"):
             train(run_config)
     folder = Path(str(run_config.run_dir))
-    assert torch.load(folder / FOLDER / LAST, weights_only=True)["global_step"] == step
+    assert torch.load(folder / CHECKPOINTS / LAST, weights_only=True)["global_step"] == step
     train(replace(load_config(folder), resume=True))
     assert_equal_runs(folder, whole)
 
@@ -75,7 +75,7 @@ def test_a_step_that_is_due_anyway_is_written_once(
     with pytest.raises(PreemptedError, match=r"step 3 is saved in .*last\.ckpt"):
         train(run_config)
     assert written == ["step-00000003.ckpt"]
-    last = Path(str(run_config.run_dir)) / FOLDER / LAST
+    last = Path(str(run_config.run_dir)) / CHECKPOINTS / LAST
     assert torch.load(last, weights_only=True)["global_step"] == 3
 
 

@@ -17,7 +17,7 @@ from recsys.systems.dv365.module import OptimConfig
 from recsys.optim.dense import DenseOptimConfig
 from recsys.optim.shampoo.run_config import ShampooConfig
 from recsys.core.paths import conf_dir
-from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.core.composition import compose, load
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
@@ -67,7 +67,7 @@ def test_any_experiment_takes_it(experiment: str) -> None:
 
 
 def last_of(folder: Path) -> dict[str, Any]:
-    return open_checkpoint(folder / FOLDER / LAST).whole()
+    return open_checkpoint(folder / CHECKPOINTS / LAST).whole()
 
 
 def assert_same(cut: Path, whole: Path) -> None:

@@ -22,7 +22,7 @@ from recsys.data.prepare.prepare import prepare
 from recsys.data.contract.schema import Split
 from recsys.core.errors import ConfigError
 from recsys.systems.dv365.module import DV365
-from recsys.runs.checkpoints import BEST, FOLDER, LAST
+from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
 from recsys.core.composition import compose, save
 from recsys.runs.config import LoggerConfig
 from recsys.data.prepare.open_or_prepare import open_or_prepare
@@ -66,7 +66,7 @@ def test_a_run_leaves_a_whole_folder(finished: tuple[DV365RunConfig, Path]) -> N
     assert log.filter(metric="val/ne/mean")["step"].to_list() == [4, 8, 12]
     steps = {load_run(folder, one).checkpoint.step for one in ("best", "last")}
     names = [BEST, LAST, *(f"step-{step:08d}.ckpt" for step in sorted(steps))]
-    assert sorted(path.name for path in (folder / FOLDER).iterdir()) == names
+    assert sorted(path.name for path in (folder / CHECKPOINTS).iterdir()) == names
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_choose_entropy(
@@ -262,7 +262,7 @@ def test_a_killed_run_resumes_exactly(
     config, whole = finished
     killed = tmp_path / "killed"
     _train_and_kill(replace(config, run_dir=str(killed)), tmp_path, after=5)
-    assert torch.load(killed / FOLDER / LAST, weights_only=True)["global_step"] < 12
+    assert torch.load(killed / CHECKPOINTS / LAST, weights_only=True)["global_step"] < 12
 
     train(replace(load_config(killed), resume=True))
 
@@ -299,7 +299,7 @@ def test_a_run_cut_anywhere_resumes_exactly(
         patch.setattr(DV365, "training_step", step_or_fail)
         with pytest.raises(RuntimeError, match="power failure"):
             train(replace(config, run_dir=str(cut)))
-    assert torch.load(cut / FOLDER / LAST, weights_only=True)["global_step"] == saved_at
+    assert torch.load(cut / CHECKPOINTS / LAST, weights_only=True)["global_step"] == saved_at
 
     train(replace(load_config(cut), resume=True))
 

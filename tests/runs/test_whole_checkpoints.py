@@ -10,7 +10,7 @@ import torch
 
 from recsys.distributed.checkpoint.plugins import write_file
 from recsys.core.errors import ArtifactError
-from recsys.runs.checkpoints import FOLDER, LAST, settle
+from recsys.runs.checkpoints import CHECKPOINTS, LAST, settle
 from recsys.runs.folder import go_back_to_checkpoint
 from recsys.runs.whole_checkpoints import another_named, newest_whole
 
@@ -18,7 +18,7 @@ from recsys.runs.whole_checkpoints import another_named, newest_whole
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     """A run whose steps 2, 4 and 10 are saved."""
-    folder = tmp_path / FOLDER
+    folder = tmp_path / CHECKPOINTS
     for step in (2, 4, 10):
         content: dict[str, Any] = {"state_dict": {"weight": torch.ones(9)}, "global_step": step}
         write_file(content, folder / f"step-{step:08d}.ckpt")
@@ -28,14 +28,14 @@ def run_dir(tmp_path: Path) -> Path:
 
 def cut_short(run_dir: Path, step: int) -> None:
     """Damage a checkpoint."""
-    path = run_dir / FOLDER / f"step-{step:08d}.ckpt"
+    path = run_dir / CHECKPOINTS / f"step-{step:08d}.ckpt"
     path.write_bytes(path.read_bytes()[:-100])
 
 
 def test_a_lost_link_or_checkpoint_is_replaced_by_the_newest_whole_one(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = run_dir / FOLDER
+    folder = run_dir / CHECKPOINTS
     assert go_back_to_checkpoint(run_dir) == folder / LAST
     assert not capsys.readouterr().err
     (folder / LAST).unlink()
@@ -56,7 +56,7 @@ def test_a_damaged_one_is_kept_and_the_newest_whole_one_named(run_dir: Path) -> 
         cut_short(run_dir, step)
     with pytest.raises(ArtifactError, match="no other checkpoint of the run is whole"):
         go_back_to_checkpoint(run_dir)
-    assert newest_whole(run_dir / FOLDER) is None
+    assert newest_whole(run_dir / CHECKPOINTS) is None
 
 
 def test_other_errors_stay_as_they_are(run_dir: Path) -> None:
@@ -67,9 +67,9 @@ def test_other_errors_stay_as_they_are(run_dir: Path) -> None:
 def test_a_run_without_checkpoints_begins_anew_and_one_that_lost_them_does_not(
     run_dir: Path,
 ) -> None:
-    for path in (run_dir / FOLDER).glob("step-*"):
+    for path in (run_dir / CHECKPOINTS).glob("step-*"):
         path.unlink()
     with pytest.raises(ArtifactError, match=r"no other checkpoint in .* is whole; put it back"):
         go_back_to_checkpoint(run_dir)
-    (run_dir / FOLDER / LAST).unlink()
+    (run_dir / CHECKPOINTS / LAST).unlink()
     assert go_back_to_checkpoint(run_dir) is None

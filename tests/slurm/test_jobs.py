@@ -17,7 +17,7 @@ from recsys.cli.launch.slurm import script_of, send
 from recsys.cli.main import invoke
 from recsys.core.composition import compose
 from recsys.core.errors import ConfigError
-from recsys.runs.metrics_log import FILE_NAME, read_metrics
+from recsys.runs.metrics_log import METRICS_LOG, read_metrics
 from tests.small_runs import TINY_SIMULATION
 
 from .conftest import PARTITION, Cluster
@@ -64,7 +64,7 @@ def submit(*arguments: str) -> str:
 
 def wait_for_step(cluster: Cluster, job: str, run_dir: Path, step: int) -> None:
     """Wait until a training has done some steps."""
-    log = run_dir / FILE_NAME
+    log = run_dir / METRICS_LOG
     deadline = time.monotonic() + 400
     while not (log.exists() and f"\n{step},0,train/loss" in log.read_text()):
         known = cluster.job(job)

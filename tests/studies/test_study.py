@@ -16,7 +16,7 @@ from recsys.core.errors import ArtifactError, ConfigError
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.paired import Bootstrap, Interval
-from recsys.runs.checkpoints import BEST, FOLDER
+from recsys.runs.checkpoints import BEST, CHECKPOINTS
 from recsys.studies.page import detail_rows, overview_rows
 from recsys.studies.plan import StudyConfig, StudyRun, plan
 from recsys.studies.run import State, baseline_folder, run_study, state
@@ -115,9 +115,11 @@ def test_a_finished_study_is_not_run_again(
     runs: Runs, study: StudyConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert {state(study, run) for run in runs.values()} == {State.MEASURED}
-    checkpoints = [(run.folder / FOLDER / BEST).stat().st_mtime_ns for run in runs.values()]
+    checkpoints = [(run.folder / CHECKPOINTS / BEST).stat().st_mtime_ns for run in runs.values()]
     run_study(study)
-    assert checkpoints == [(run.folder / FOLDER / BEST).stat().st_mtime_ns for run in runs.values()]
+    assert checkpoints == [
+        (run.folder / CHECKPOINTS / BEST).stat().st_mtime_ns for run in runs.values()
+    ]
     assert not list(study.folder.rglob("*.log"))  # no command was run
     assert "linear_compression" in capsys.readouterr().out
     assert (study.folder / "study.png").read_bytes().startswith(b"\x89PNG")
@@ -127,7 +129,7 @@ def test_a_baseline_trained_anew_makes_its_comparisons_stale(
     runs: Runs, study: StudyConfig
 ) -> None:
     variant, baseline = (runs[name, 1] for name in ("linear_compression", "without_timelines"))
-    checkpoint = baseline.folder / FOLDER / BEST
+    checkpoint = baseline.folder / CHECKPOINTS / BEST
     before = checkpoint.stat()
     try:
         os.utime(checkpoint)

@@ -24,7 +24,7 @@ from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.predictions import predicted_by, predictions_path, read_predictions
 from recsys.nn.encoders import EncoderConfig
 from recsys.reports.page import write_page
-from recsys.runs.checkpoints import BEST, FOLDER, LAST
+from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
 from recsys.runs.files import CONFIG_FILE
 from recsys.systems.dv365.report import Exported, export_lines, gather, places_of, report_page
 from recsys.systems.dv365.system import DV365RunConfig
@@ -94,13 +94,13 @@ def test_both_runs_are_compared_at_the_checkpoint_asked_for(
     for source, copy in zip(runs, (run, control), strict=True):
         shutil.copytree(source, copy)
         # states that differ, whichever step was the best
-        shutil.copy(copy / FOLDER / LAST, copy / FOLDER / BEST)
-        content = torch.load(copy / FOLDER / BEST, weights_only=True)
+        shutil.copy(copy / CHECKPOINTS / LAST, copy / CHECKPOINTS / BEST)
+        content = torch.load(copy / CHECKPOINTS / BEST, weights_only=True)
         content["global_step"] = 5
         for tensor in content["state_dict"].values():
             if tensor.is_floating_point():
                 tensor.mul_(0.5)
-        torch.save(content, copy / FOLDER / BEST)
+        torch.save(content, copy / CHECKPOINTS / BEST)
     evaluate(EvaluateConfig(str(run), against=str(control), bootstrap=BOOTSTRAP))
     assert predicted_by(control, Split.REPORT) == checkpoint_of(control, "best")
     made = predictions_path(control, Split.REPORT).stat().st_mtime_ns
@@ -109,7 +109,7 @@ def test_both_runs_are_compared_at_the_checkpoint_asked_for(
     assert "checkpoint best.ckpt of step 5 (chosen by: lowest val/ne/mean" in protocol
     assert f"against {control}, same rows, checkpoint best.ckpt of step 5 (chosen" in protocol
 
-    by_path = str(run / FOLDER / LAST)
+    by_path = str(run / CHECKPOINTS / LAST)
     evaluate(EvaluateConfig(str(run), str(control), checkpoint=by_path, bootstrap=BOOTSTRAP))
     assert predictions_path(control, Split.REPORT).stat().st_mtime_ns == made
 
@@ -159,7 +159,7 @@ def test_runs_on_other_data_are_not_compared(runs: tuple[Path, Path], tmp_path: 
 def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(runs[0], copy)
-    best = copy / FOLDER / BEST
+    best = copy / CHECKPOINTS / BEST
     best.write_bytes(best.read_bytes()[: best.stat().st_size // 2])
     with pytest.raises(ArtifactError, match="is damaged"):
         load_run(copy)
@@ -168,7 +168,7 @@ def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path
         load_run(copy)
     assert load_run(copy, "last").checkpoint.step == 12
     with pytest.raises(ArtifactError, match="does not fit the model"):
-        load_run(copy, str(runs[1] / FOLDER / BEST))
+        load_run(copy, str(runs[1] / CHECKPOINTS / BEST))
 
 
 def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:

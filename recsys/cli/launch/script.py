@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from recsys.cli.launch.config import APPTAINER, PYXIS, SECONDS_TO_REQUEUE, SlurmConfig, SubmitConfig
-from recsys.cli.launch.tasks import TRAIN, Task, World
+from recsys.cli.launch.tasks import TRAIN, LaunchTask, World
 from recsys.core.errors import PreemptedError
 
 #: In both kinds of container and outside: one rank that fails ends the others, which would wait.
@@ -25,7 +25,7 @@ def world_of(config: SubmitConfig) -> World:
 
 
 def job_script(
-    verb: str, name: str, tasks: Sequence[Task], config: SubmitConfig, folder: Path
+    verb: str, name: str, tasks: Sequence[LaunchTask], config: SubmitConfig, folder: Path
 ) -> str:
     """The script of a job that runs a verb, or of an array with a task for each of ``tasks``.
 

@@ -56,7 +56,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Task:
+class LaunchTask:
     """A verb with the settings of one run: a job, or a task of an array.
 
     Attributes:
@@ -116,7 +116,9 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return [list(choice) for choice in itertools.product(*map(_choices, overrides))]
 
 
-def plan_trainings(overrides: Sequence[str], world: World, stamp: str) -> tuple[str, list[Task]]:
+def plan_trainings(
+    overrides: Sequence[str], world: World, stamp: str
+) -> tuple[str, list[LaunchTask]]:
     """The name of a training and its runs, one for each combination of settings.
 
     Args:
@@ -135,7 +137,7 @@ def plan_trainings(overrides: Sequence[str], world: World, stamp: str) -> tuple[
                 "the processes per node instead."
             )
     combinations = expand(overrides)
-    tasks: list[Task] = []
+    tasks: list[LaunchTask] = []
     name = ""
     for index, settings in enumerate(combinations):
         config = configure_training(settings)
@@ -147,7 +149,7 @@ def plan_trainings(overrides: Sequence[str], world: World, stamp: str) -> tuple[
     return name, tasks
 
 
-def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[Task]]:
+def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[LaunchTask]]:
     """The name of a job with another verb than ``train``, and one task per combination.
 
     Raises:
@@ -156,11 +158,13 @@ def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[Task]]:
     configure = importlib.import_module(f"recsys.cli.{verb}").configure
     tasks = []
     for settings in expand(overrides):
-        tasks.append(Task(_run_dir(configure(settings)), tuple(settings)))
+        tasks.append(LaunchTask(_run_dir(configure(settings)), tuple(settings)))
     return tasks[0].run_dir.name, tasks
 
 
-def _training(settings: Sequence[str], config: RunConfig, world: World, run_dir: Path) -> Task:
+def _training(
+    settings: Sequence[str], config: RunConfig, world: World, run_dir: Path
+) -> LaunchTask:
     """A training spread over ``world``; by TorchRec where its own strategy is for one process."""
     _check_accelerator(config.trainer.accelerator, world)
     place = next((one for one in settings if _first_word(one) == "run_dir"), f"run_dir={run_dir}")
@@ -179,7 +183,7 @@ def _training(settings: Sequence[str], config: RunConfig, world: World, run_dir:
     if world.processes > 1:
         configure_training(whole)  # refuses what only one process could do
     go_on = None if config.resume else (place, "resume=true", *world.settings)
-    return Task(run_dir, whole, go_on)
+    return LaunchTask(run_dir, whole, go_on)
 
 
 def _check_accelerator(accelerator: str, world: World) -> None:

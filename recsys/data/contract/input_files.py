@@ -13,7 +13,7 @@ from recsys.core.durable import replace_file
 from recsys.core.errors import DataError
 from recsys.core.progress import track
 
-FILE_NAME = "inputs.json"
+INPUTS_FILE = "inputs.json"
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def describe_files(paths: Sequence[Path], known: Iterable[InputFile]) -> tuple[I
 
 def load_input_files(folder: Path) -> tuple[InputFile, ...]:
     """What ``save_input_files`` has written to ``folder``; nothing where it was never."""
-    file = folder / FILE_NAME
+    file = folder / INPUTS_FILE
     return tuple(InputFile(**one) for one in json.loads(file.read_text())) if file.is_file() else ()
 
 
 def save_input_files(files: Sequence[InputFile], folder: Path) -> None:
     """Write ``inputs.json`` into ``folder``, in one step."""
     content = json.dumps([asdict(file) for file in files], indent=1) + "\n"
-    replace_file(folder / FILE_NAME, content.encode())
+    replace_file(folder / INPUTS_FILE, content.encode())
 
 
 def _mark(path: Path, shared: Path) -> tuple[str, int, int]:

@@ -11,7 +11,7 @@ from recsys.core.errors import DataError
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
 
 FORMAT_VERSION = 1
-FILE_NAME = "dataset.json"
+DATASET_FILE = "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DatasetManifest:
 
     def save(self, folder: Path) -> None:
         """Write ``dataset.json`` into ``folder``."""
-        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        (folder / DATASET_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> DatasetManifest:
@@ -63,9 +63,9 @@ class DatasetManifest:
         Raises:
             DataError: the folder is no prepared data set or was written by another format version.
         """
-        path = folder / FILE_NAME
+        path = folder / DATASET_FILE
         if not path.is_file():
-            why = f"no {FILE_NAME} in it" if folder.is_dir() else "the folder does not exist"
+            why = f"no {DATASET_FILE} in it" if folder.is_dir() else "the folder does not exist"
             raise DataError(
                 f"{folder} is not a prepared data set ({why}); make one with `recsys data prepare`."
             )

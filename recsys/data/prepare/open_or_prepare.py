@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from recsys.data.contract.manifest import FILE_NAME
+from recsys.data.contract.manifest import DATASET_FILE
 from recsys.data.prepare.preparation import rejected_folder
 from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.stores.dataset import PreparedDataset
@@ -25,7 +25,7 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
     """
     folder = config.out_folder
     console = Console(stderr=True)
-    absent = not (folder / FILE_NAME).is_file()
+    absent = not (folder / DATASET_FILE).is_file()
     if absent:
         console.print(f"Preparing {config.title} into {folder} (once).")
     rejected = prepare(config).rejected

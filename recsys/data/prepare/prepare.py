@@ -17,7 +17,7 @@ from recsys.data.contract.input_files import (
     load_input_files,
     save_input_files,
 )
-from recsys.data.contract.manifest import FILE_NAME, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.prepare.fingerprint import fingerprint
 from recsys.data.prepare.preparation import Preparation
 from recsys.data.sources import SOURCES, Source, complete_options, open_source
@@ -162,7 +162,7 @@ def _append(
             fingerprint=mark,
             preparation={**existing.preparation, GROWN_FROM: grown_from},
         )
-        (partial / FILE_NAME).unlink()
+        (partial / DATASET_FILE).unlink()
         manifest.save(partial)
         save_input_files(files, partial)
     return DatasetManifest.load(folder)
@@ -193,7 +193,7 @@ def _find_path(config: PrepareConfig) -> Path:
 
 
 def _existing(folder: Path) -> DatasetManifest | None:
-    if (folder / FILE_NAME).is_file():
+    if (folder / DATASET_FILE).is_file():
         return DatasetManifest.load(folder)
     if folder.exists() and any(folder.iterdir()):
         raise DataError(

@@ -27,7 +27,7 @@ ENDING_ACTIONS: tuple[str, ...] = ("video_complete", "skip")
 
 
 @dataclass(frozen=True)
-class Block:
+class UserBlock:
     """What one block of users adds to the log; times are ms since the start of the log.
 
     Attributes:
@@ -61,7 +61,7 @@ class Block:
 
 def simulate_block(
     config: SimulatorConfig, catalogue: Catalogue, count: int, rng: np.random.Generator
-) -> Block:
+) -> UserBlock:
     """Simulate ``count`` users.
 
     Everything depends on ``rng`` alone, so blocks can be made in any order.
@@ -96,7 +96,7 @@ def simulate_block(
     absolute |= dwell_truth(config.dwell, dwell_mean[rows], 0.0, duration[rows])
     action_impression, action_code = _actions(labels)
     action_time = _action_times(time, dwell, action_impression, action_code, rng)
-    return Block(
+    return UserBlock(
         impressions=impressions,
         time=time,
         request_time=request_time,

@@ -16,7 +16,7 @@ from recsys.core.progress import track
 from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, MILLISECONDS_PER_HOUR, Column
 from recsys.data.simulator.best import SUMS, best_metrics, loss_sums
-from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
+from recsys.data.simulator.block import USERS_PER_BLOCK, UserBlock, simulate_block
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
 from recsys.data.simulator.config import HOURS_PER_DAY, TASKS, SimulatorConfig
 from recsys.data.simulator.embeddings import write_embeddings
@@ -112,7 +112,7 @@ class _Writer:
     def __exit__(self, *_: object) -> None:
         self._close_part()
 
-    def write(self, block: Block, first_user: int) -> None:
+    def write(self, block: UserBlock, first_user: int) -> None:
         """Add the events, request rows and users of a block whose first user id is given."""
         in_log = block.request_time < self.config.end_ms - self.config.start_ms
         impressions = np.flatnonzero(in_log)
@@ -140,7 +140,9 @@ class _Writer:
                 tables.clear()
         self.part, self.in_part = self.part + 1, 0
 
-    def _impressions(self, block: Block, first_user: int, chosen: NDArray[np.int64]) -> pa.Table:
+    def _impressions(
+        self, block: UserBlock, first_user: int, chosen: NDArray[np.int64]
+    ) -> pa.Table:
         return self._events(
             block,
             first_user,
@@ -150,7 +152,7 @@ class _Writer:
             dwell=pa.array(block.dwell[chosen]),
         )
 
-    def _actions(self, block: Block, first_user: int, chosen: NDArray[np.int64]) -> pa.Table:
+    def _actions(self, block: UserBlock, first_user: int, chosen: NDArray[np.int64]) -> pa.Table:
         return self._events(
             block,
             first_user,
@@ -162,7 +164,7 @@ class _Writer:
 
     def _events(
         self,
-        block: Block,
+        block: UserBlock,
         first_user: int,
         impression: NDArray[np.int64],
         time: NDArray[np.int64],
@@ -187,7 +189,7 @@ class _Writer:
             }
         )
 
-    def _rows(self, block: Block, first_user: int) -> pa.Table:
+    def _rows(self, block: UserBlock, first_user: int) -> pa.Table:
         """Request rows with labels, context features and true probabilities."""
         shown, rows = block.impressions, block.rows
         item = shown.item[rows]
@@ -220,7 +222,7 @@ def _coded(codes: NDArray[np.int8], names: tuple[str, ...]) -> pa.DictionaryArra
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names))
 
 
-def _user_table(block: Block, first_user: int) -> pa.Table:
+def _user_table(block: UserBlock, first_user: int) -> pa.Table:
     """One row per user with an observable feature: how active the user is."""
     impressions = block.population.impressions
     return pa.table(

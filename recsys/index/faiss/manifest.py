@@ -13,7 +13,7 @@ from recsys.core.errors import ArtifactError
 from recsys.index.faiss.kinds import IndexConfig
 
 FORMAT_VERSION = 1
-FILE_NAME = "manifest.json"
+INDEX_FILE = "manifest.json"
 METRIC = "cosine"
 
 _MEND = "build the index again with `recsys index build`."
@@ -52,7 +52,7 @@ class IndexManifest:
     def save(self, folder: Path) -> None:
         """Write ``manifest.json`` in one atomic step: from then on the index is what it says."""
         text = json.dumps(asdict(self), indent=2) + "\n"
-        replace_file(folder / FILE_NAME, text.encode())
+        replace_file(folder / INDEX_FILE, text.encode())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -61,9 +61,9 @@ class IndexManifest:
         Raises:
             ArtifactError: there is none, it is damaged, or of another format version.
         """
-        path = folder / FILE_NAME
+        path = folder / INDEX_FILE
         if not path.is_file():
-            raise ArtifactError(f"{folder} is no index of items (no {FILE_NAME} in it); {_MEND}")
+            raise ArtifactError(f"{folder} is no index of items (no {INDEX_FILE} in it); {_MEND}")
         try:
             content = json.loads(path.read_text())
             version = content["format_version"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from recsys.optim.shampoo.blocks import Block
+from recsys.optim.shampoo.blocks import WeightBlock
 from recsys.optim.shampoo.settings import GroupSettings
 
 #: Multiplications of an eigendecomposition of width d over d³, about.
 _EIGENDECOMPOSITION = 10
 
 
-def block_cost(block: Block, settings: GroupSettings) -> float:
+def block_cost(block: WeightBlock, settings: GroupSettings) -> float:
     """Multiplications of a block per step: factor matrices, preconditioning, its share of roots."""
     products = 2 * math.prod(block.shape) * sum(block.shape)
     roots = _EIGENDECOMPOSITION * sum(size**3 for size in block.shape)
@@ -48,7 +48,7 @@ class RootSchedule:
         stacks: the blocks of each stack.
     """
 
-    def __init__(self, stacks: Sequence[Sequence[Block]]) -> None:
+    def __init__(self, stacks: Sequence[Sequence[WeightBlock]]) -> None:
         self._stacks = stacks
         self._frequency = 0
         self._turns: list[list[int]] = []

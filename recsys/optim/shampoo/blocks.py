@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Block:
+class WeightBlock:
     """A piece of a parameter.
 
     Attributes:
@@ -55,7 +55,7 @@ def merged_shape(shape: Sequence[int], max_dim: int) -> tuple[int, ...]:
     return tuple(merged)
 
 
-def blocks_of(parameter: int, shape: Sequence[int], max_dim: int) -> list[Block]:
+def blocks_of(parameter: int, shape: Sequence[int], max_dim: int) -> list[WeightBlock]:
     """The blocks of a parameter, in row-major order.
 
     Args:
@@ -74,5 +74,5 @@ def blocks_of(parameter: int, shape: Sequence[int], max_dim: int) -> list[Block]
     for number, slices in enumerate(itertools.product(*cuts)):
         size = tuple(one.stop - one.start for one in slices)
         own_shape = tuple(shape) if size == merged else size
-        blocks.append(Block(parameter, number, slices, size, merged, own_shape))
+        blocks.append(WeightBlock(parameter, number, slices, size, merged, own_shape))
     return blocks

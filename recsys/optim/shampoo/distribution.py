@@ -18,7 +18,7 @@ from recsys.optim.shampoo.config import DDPDistribution
 _EXPONENT = 120
 
 
-class Ranks(ABC):
+class RankGroup(ABC):
     """The ranks that share one copy of the state.
 
     Attributes:
@@ -59,7 +59,7 @@ class Ranks(ABC):
         """What every rank of a group gives, on the first; None on the others."""
 
 
-class OneRank(Ranks):
+class OneRank(RankGroup):
     """Every process holds and computes everything."""
 
     size = 1
@@ -85,7 +85,7 @@ class OneRank(Ranks):
         return [state]
 
 
-class SharingRanks(Ranks):
+class SharingRanks(RankGroup):
     """Ranks that have a share of the blocks each, and exchange directions in one all-gather.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys.core.errors import ConfigError
 from recsys.optim.shampoo.assignment import RootSchedule, assign, block_cost
-from recsys.optim.shampoo.blocks import Block, blocks_of
+from recsys.optim.shampoo.blocks import WeightBlock, blocks_of
 from recsys.optim.shampoo.guards import Guards
 from recsys.optim.shampoo.overdue import Overdue
 from recsys.optim.shampoo.parameters import add_whole, can_be_viewed, whole
@@ -83,9 +83,9 @@ class ParameterGroup:
         """This rank's blocks of one shape each, with their state."""
         return [stack for one in self.sets for stack in one.stacks]
 
-    def _by_kind(self, blocks: Iterable[Block]) -> dict[_Kind, list[list[Block]]]:
+    def _by_kind(self, blocks: Iterable[WeightBlock]) -> dict[_Kind, list[list[WeightBlock]]]:
         """Blocks of one shape each, by the type and device of their directions."""
-        kinds: dict[_Kind, dict[tuple[int, ...], list[Block]]] = {}
+        kinds: dict[_Kind, dict[tuple[int, ...], list[WeightBlock]]] = {}
         for block in blocks:
             parameter = self.parameters[block.parameter]
             dtype = torch.promote_types(parameter.dtype, torch.float32)
@@ -163,7 +163,7 @@ class ParameterGroup:
             lr: learning rate.
         """
         views, updates = [], []
-        pieces: dict[int, list[tuple[Block, Tensor]]] = {}
+        pieces: dict[int, list[tuple[WeightBlock, Tensor]]] = {}
         for block, direction in self._by_block(directions):
             parameter = self.parameters[block.parameter]
             if can_be_viewed(parameter, block):
@@ -180,13 +180,17 @@ class ParameterGroup:
                 block.of(update).copy_(direction.view(block.own_shape))
             add_whole(parameter, update, -lr)
 
-    def _by_block(self, directions: Sequence[Sequence[Tensor]]) -> Iterable[tuple[Block, Tensor]]:
+    def _by_block(
+        self, directions: Sequence[Sequence[Tensor]]
+    ) -> Iterable[tuple[WeightBlock, Tensor]]:
         for stacks, tensors in zip(self.blocks, directions, strict=True):
             for alike, tensor in zip(stacks, tensors, strict=True):
                 yield from zip(alike, tensor.unbind(), strict=True)
 
 
-def _rows(blocks: Sequence[Block], gradients: Mapping[int, Tensor], every: int) -> Sequence[int]:
+def _rows(
+    blocks: Sequence[WeightBlock], gradients: Mapping[int, Tensor], every: int
+) -> Sequence[int]:
     """Positions of the blocks that have a gradient."""
     if len(gradients) == every:
         return range(len(blocks))

@@ -20,7 +20,7 @@ from recsys.optim.shampoo.config import (
     Momentum,
     RootInverse,
 )
-from recsys.optim.shampoo.distribution import OneRank, Ranks, SharingRanks
+from recsys.optim.shampoo.distribution import OneRank, RankGroup, SharingRanks
 from recsys.optim.shampoo.group import ParameterGroup
 from recsys.optim.shampoo.settings import DECOUPLED, refuse_unknown_keys, settings_of
 
@@ -94,7 +94,7 @@ class DistributedShampoo(torch.optim.Optimizer):
         )
         self._distributed = distributed
         self._max_failures = max_failures
-        self._ranks: Ranks | None = None
+        self._ranks: RankGroup | None = None
         self._loads: list[float] = []
         self._groups: list[ParameterGroup] = []
         self._consolidated: dict[Any, dict[str, Tensor]] | None = None
@@ -161,7 +161,7 @@ class DistributedShampoo(torch.optim.Optimizer):
         parameters = (one for group in self.param_groups for one in group["params"])
         return next((one.device for one in parameters), torch.device("cpu"))
 
-    def _joined(self) -> Ranks:
+    def _joined(self) -> RankGroup:
         """The ranks that share the work; joined with the first group, whose device they take."""
         if self._ranks is None:
             if self._distributed is None:
@@ -171,7 +171,7 @@ class DistributedShampoo(torch.optim.Optimizer):
             self._loads = [0.0] * self._ranks.size
         return self._ranks
 
-    def _show(self, group: ParameterGroup, ranks: Ranks) -> None:
+    def _show(self, group: ParameterGroup, ranks: RankGroup) -> None:
         """Let ``state`` of every parameter show its part of the group's stacks."""
         for parameter in group.parameters:
             self.state[parameter] = {STEP: group.step}

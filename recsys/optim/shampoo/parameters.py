@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
-from recsys.optim.shampoo.blocks import Block
+from recsys.optim.shampoo.blocks import WeightBlock
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def can_be_viewed(parameter: Tensor, block: Block) -> bool:
+def can_be_viewed(parameter: Tensor, block: WeightBlock) -> bool:
     """Whether a block of a parameter can be a view of it."""
     if isinstance(parameter, DTensor):
         return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recsys.optim.shampoo.blocks import Block
+from recsys.optim.shampoo.blocks import WeightBlock
 from recsys.optim.shampoo.config import QRTracking
 from recsys.optim.shampoo.grafting import has_square
 from recsys.optim.shampoo.settings import GroupSettings
@@ -38,7 +38,7 @@ class BlockStack:
             block had no gradient.
     """
 
-    blocks: Sequence[Block]
+    blocks: Sequence[WeightBlock]
     state: dict[str, Tensor]
 
     @property
@@ -77,7 +77,7 @@ class BlockSet:
         flat: as above.
         buffer: [E], the gradients of all blocks, and after a step their search directions.
         directions: the buffer as [K, …] of each stack.
-        targets: the buffer as one tensor per block, of the shape that ``Block.of`` gives.
+        targets: the buffer as one tensor per block, of the shape that ``WeightBlock.of`` gives.
     """
 
     def __init__(self, stacks: Sequence[BlockStack], flat: dict[str, Tensor], like: Tensor) -> None:
@@ -128,7 +128,9 @@ class BlockSet:
                     tensor[some] = taken.state[name]
 
 
-def new_set(blocks: Sequence[Sequence[Block]], settings: GroupSettings, like: Tensor) -> BlockSet:
+def new_set(
+    blocks: Sequence[Sequence[WeightBlock]], settings: GroupSettings, like: Tensor
+) -> BlockSet:
     """State of blocks before the first step.
 
     Args:
@@ -151,7 +153,9 @@ def new_set(blocks: Sequence[Sequence[Block]], settings: GroupSettings, like: Te
     return every
 
 
-def _matrices(blocks: Sequence[Block], settings: GroupSettings, like: Tensor) -> dict[str, Tensor]:
+def _matrices(
+    blocks: Sequence[WeightBlock], settings: GroupSettings, like: Tensor
+) -> dict[str, Tensor]:
     state = {OVERDUE: like.new_zeros(len(blocks), 1)}
     for dimension, size in enumerate(blocks[0].shape):
         square = (len(blocks), size, size)

@@ -13,7 +13,7 @@ import polars as pl
 
 from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
-from recsys.runs.metrics_log import FILE_NAME as METRICS_FILE
+from recsys.runs.metrics_log import METRICS_LOG
 from recsys.runs.metrics_log import read_metrics
 
 
@@ -84,7 +84,7 @@ def write_trials(path: Path, head: Mapping[str, Any], trials: Sequence[Trial]) -
 
 def read_history(run_dir: Path, metric: str) -> list[float]:
     """The metric at each validation of a run so far; values that are not defined are left out."""
-    if not (run_dir / METRICS_FILE).is_file():
+    if not (run_dir / METRICS_LOG).is_file():
         return []
     log = read_metrics(run_dir).filter((pl.col("metric") == metric) & pl.col("value").is_finite())
     return log.sort("step")["value"].to_list()

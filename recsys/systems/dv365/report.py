@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.artifacts.manifest import ARTIFACT
-from recsys.artifacts.manifest import FILE_NAME as MANIFEST_FILE
+from recsys.artifacts.manifest import ARTIFACT, MANIFEST_FILE
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split, TimelineKind

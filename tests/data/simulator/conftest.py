@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from recsys.core.schemas import instantiate, structured
-from recsys.data.simulator.block import USERS_PER_BLOCK, Block, simulate_block
+from recsys.data.simulator.block import USERS_PER_BLOCK, UserBlock, simulate_block
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
 from recsys.data.simulator.config import SimulatorConfig
 
@@ -52,7 +52,7 @@ def catalogue(small_config: SimulatorConfig) -> Catalogue:
 
 
 @pytest.fixture(scope="session")
-def blocks(catalogue: Catalogue) -> list[Block]:
+def blocks(catalogue: Catalogue) -> list[UserBlock]:
     """Four blocks of longer histories: about 100,000 request rows."""
     config = load_config("demo", *SMALL, "activity.scale=0.1", "fit_days=9")
     return [

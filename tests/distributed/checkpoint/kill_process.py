@@ -12,7 +12,7 @@ from pathlib import Path
 from recsys.cli.simulate import configure
 from recsys.data.prepare.prepare import prepare
 from recsys.data.simulator.simulate import simulate
-from recsys.runs.checkpoints import FOLDER, LAST
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
 from recsys.systems.choice import compose_run
@@ -73,7 +73,7 @@ def main(folder: Path) -> None:
         background = f"trainer.checkpoint_in_background={str(in_background).lower()}"
         config = compose_run([*RUN, *place, background, f"run_dir={run_dir}"])
         for seed in range(KILLS if name != "whole" else 0):
-            checkpoints = run_dir / FOLDER
+            checkpoints = run_dir / CHECKPOINTS
 
             def ready(seed: int = seed, checkpoints: Path = checkpoints) -> bool:
                 if seed % 2 == 0:

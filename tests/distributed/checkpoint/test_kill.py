@@ -9,7 +9,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.runs.checkpoints import BEST, FOLDER, LAST
+from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.runs import load_run
 
@@ -33,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_run_ends_as_the_one_that_was_not(runs: Path, name: str) -> None:
     whole, killed = runs / "whole", runs / name
     assert_frame_equal(read_metrics(killed), read_metrics(whole), check_exact=True)
-    folders = [folder / FOLDER for folder in (whole, killed)]
+    folders = [folder / CHECKPOINTS for folder in (whole, killed)]
     listed = [sorted(path.name for path in folder.iterdir()) for folder in folders]
     assert listed[0] == listed[1]
     for checkpoint in listed[0]:

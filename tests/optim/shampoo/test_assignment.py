@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recsys.optim.shampoo.assignment import RootSchedule, assign, block_cost
-from recsys.optim.shampoo.blocks import Block, blocks_of
+from recsys.optim.shampoo.blocks import WeightBlock, blocks_of
 from recsys.optim.shampoo.settings import GroupSettings
 
 
@@ -22,7 +22,7 @@ def test_more_workers_than_pieces() -> None:
 
 def test_cost_by_hand() -> None:
     """Factor matrices and preconditioning: 2·m·n·(m + n); roots: 10·(m³ + n³) each 100 steps."""
-    block = Block(0, 0, (), (3, 2), (3, 2), (3, 2))
+    block = WeightBlock(0, 0, (), (3, 2), (3, 2), (3, 2))
     settings = GroupSettings(precondition_frequency=100)
     assert block_cost(block, settings) == pytest.approx(60 + 10 * (27 + 8) / 100)
 
