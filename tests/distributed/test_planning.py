@@ -12,8 +12,8 @@ from recsys.distributed.config import StrategyConfig, TableConstraint, TopologyC
 from recsys.distributed.planning import (
     DENSE_COPIES,
     Machine,
-    PlanDoesNotFitError,
     ModelPlan,
+    PlanDoesNotFitError,
     make_plan,
     mark_optimizers,
 )

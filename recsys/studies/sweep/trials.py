@@ -13,8 +13,7 @@ import polars as pl
 
 from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
-from recsys.runs.metrics_log import METRICS_LOG
-from recsys.runs.metrics_log import read_metrics
+from recsys.runs.metrics_log import METRICS_LOG, read_metrics
 
 
 class TrialState(StrEnum):
