@@ -22,7 +22,11 @@ class StepSeed(lightning.Callback):
         self.seed = seed
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Seed the generators of the CPU and of every GPU."""
         batches = trainer.accumulate_grad_batches

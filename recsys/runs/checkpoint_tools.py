@@ -9,10 +9,18 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from recsys.distributed.checkpoint.load import StoredCheckpoint, TensorInFolder, open_checkpoint
-from recsys.distributed.checkpoint.offline import SHARDING_TYPES, TABLE_WISE, is_table, refuse_target, reshard, table_of_state, unshard
-from recsys.distributed.checkpoint.tensors import DENSE_STATE, TABLE_STATE, Place, StoredTensor
 from recsys.core.errors import ConfigError
+from recsys.distributed.checkpoint.load import StoredCheckpoint, TensorInFolder, open_checkpoint
+from recsys.distributed.checkpoint.offline import (
+    SHARDING_TYPES,
+    TABLE_WISE,
+    is_table,
+    refuse_target,
+    reshard,
+    table_of_state,
+    unshard,
+)
+from recsys.distributed.checkpoint.tensors import DENSE_STATE, TABLE_STATE, Place, StoredTensor
 
 
 @dataclass(frozen=True)

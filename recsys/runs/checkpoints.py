@@ -16,8 +16,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
-from recsys.distributed.checkpoint.plugins import CheckpointPlugin
 from recsys.core.errors import RecsysError
+from recsys.distributed.checkpoint.plugins import CheckpointPlugin
 from recsys.evaluation.monitor import Monitor
 
 CHECKPOINTS = "checkpoints"
@@ -94,7 +94,9 @@ class Checkpoints(Checkpoint):
         assert isinstance(plugin, CheckpointPlugin)
         plugin.finish()
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Go on at the loaders' place in the epoch, and clear up after a run that was killed."""
         self._count_batches_anew(trainer)
         if trainer.is_global_zero:
@@ -115,7 +117,11 @@ class Checkpoints(Checkpoint):
         self.batches_per_epoch = now
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Let numbers be logged under the step they belong to.
 
@@ -146,7 +152,9 @@ class Checkpoints(Checkpoint):
             and not is_validated(trainer, batch_idx)
         )
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Save the state, as the last one and maybe as one of the best."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return

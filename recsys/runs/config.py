@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from recsys.core.errors import ConfigError
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.distributed.config import SINGLE, StrategyConfig
-from recsys.core.errors import ConfigError
 from recsys.runs.warm_start import WarmStartConfig
 
 

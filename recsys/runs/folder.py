@@ -13,19 +13,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from recsys.data.contract.manifest import DATASET_FILE
-from recsys.data.contract.manifest import DatasetManifest
-from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.core.errors import ConfigError, RecsysError
-from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.core.composition import save
+from recsys.core.environment import ENVIRONMENT_FILE, write_environment
+from recsys.core.errors import ConfigError, RecsysError
+from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
+from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.evaluation.predictions import PREDICTIONS
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.runs.config import RunConfig
-from recsys.core.environment import ENVIRONMENT_FILE
-from recsys.core.environment import write_environment
 from recsys.runs.files import CONFIG_FILE, LOCK_FILE, LOGS, WANDB_FILE
 from recsys.runs.load import load_config
 from recsys.runs.metrics_log import MetricsCsv
-from recsys.evaluation.predictions import PREDICTIONS
 from recsys.runs.whole_checkpoints import another_named, last_checkpoint
 
 RUNS = Path("runs")

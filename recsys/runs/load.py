@@ -8,18 +8,17 @@ from typing import Any, Generic, TypeVar
 
 import lightning
 
-from recsys.data.stores.dataset import PreparedDataset
+from recsys.core.composition import load
+from recsys.core.errors import ArtifactError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.core.errors import ArtifactError
+from recsys.evaluation.identity import CheckpointUsed, RunIdentity
 from recsys.runs.checkpoints import CHECKPOINTS, NAMED_CHECKPOINTS
-from recsys.core.composition import load
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
 from recsys.runs.system import TrainableSystem
-from recsys.evaluation.identity import CheckpointUsed, RunIdentity
-
 
 Config = TypeVar("Config", bound=RunConfig)
 Model = TypeVar("Model", bound=lightning.LightningModule)
@@ -92,9 +91,7 @@ def load_run(
     return LoadedRun(folder, config, manifest, dataset, model, used)
 
 
-def checkpoint_of(
-    system: TrainableSystem[Any], run_dir: Path, checkpoint: str
-) -> CheckpointUsed:
+def checkpoint_of(system: TrainableSystem[Any], run_dir: Path, checkpoint: str) -> CheckpointUsed:
     """What ``load_run`` would load now, without the model.
 
     Raises:

@@ -8,8 +8,8 @@ from typing import Any
 
 import lightning
 
-from recsys.distributed.processes import STOP_SIGNAL
 from recsys.core.errors import PreemptedError
+from recsys.distributed.processes import STOP_SIGNAL
 from recsys.runs.checkpoints import LAST, Checkpoints, is_last_step, is_validated, is_within_step
 
 
@@ -29,7 +29,9 @@ class Preemption(lightning.Callback):
         self.requested = False
         self.saved = False
 
-    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
         """Listen from now on, and before Lightning does, which leaves a signal that is handled.
 
         Its own way under SLURM is another: a checkpoint of its own kind, saved at once.
@@ -55,13 +57,19 @@ class Preemption(lightning.Callback):
                 self.checkpoints.save(trainer)
             self.saved = True
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Know the step as saved."""
         if trainer.state.fn == "fit" and not is_last_step(trainer):
             self.saved = self._is_requested_anywhere(trainer)
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Stop, now that the numbers of the saved step are logged.
 

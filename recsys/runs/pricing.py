@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from recsys.data.stores.dataset import PreparedDataset
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import ID_COLUMNS
-from recsys.distributed.planning import Machine, ModelPlan, PlanDoesNotFitError, make_plan, mark_optimizers
-from recsys.core.errors import ConfigError, DataError
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.distributed.planning import (
+    Machine,
+    ModelPlan,
+    PlanDoesNotFitError,
+    make_plan,
+    mark_optimizers,
+)
 from recsys.distributed.table_module import TableModule
 from recsys.nn.tables.collection import tables_without_memory
 from recsys.runs.config import RunConfig
@@ -134,9 +140,7 @@ def _model(config: PlanConfig, system: TrainableSystem[Any], run: RunConfig) -> 
         )
     dataset = PreparedDataset.open(run.data.out_folder)
     with tables_without_memory():
-        model = system.restore(
-            run, dataset, _with_rows(dataset.manifest, config.rows)
-        )
+        model = system.restore(run, dataset, _with_rows(dataset.manifest, config.rows))
     if not isinstance(model, TableModule):
         raise ConfigError(
             f"system={run.system} has no tables to shard: all of it is on every process."

@@ -38,7 +38,9 @@ class PlanFiles(lightning.Callback):
         console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
         console.print(plan_report(plan, console.width))
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Write what this process has shown, which the first rank does."""
         if self.plan is None:
             return

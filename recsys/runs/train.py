@@ -13,28 +13,41 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from recsys.data.stores.dataset import PreparedDataset
+from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
 from recsys.distributed.checkpoint.weights import held_weights, refuse_other_weights
 from recsys.distributed.config import SINGLE
-from recsys.distributed.processes import first_rank_first, on_first_rank, on_processes, process_group, started_by_a_launcher
+from recsys.distributed.processes import (
+    first_rank_first,
+    on_first_rank,
+    on_processes,
+    process_group,
+    started_by_a_launcher,
+)
 from recsys.distributed.strategy import TorchRecStrategy
-from recsys.core.errors import ConfigError
+from recsys.evaluation.metrics_file import replace_metrics
 from recsys.evaluation.protocol import Protocol
+from recsys.evaluation.with_protocol import with_protocol
 from recsys.nn.tables.collection import tables_for_shards
 from recsys.runs.callbacks import ProgressBar, StepSeed
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
 from recsys.runs.config import RunConfig, TrainerConfig
-from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.runs.folder import (
+    begin,
+    begun_unless_refused,
+    go_back_to_checkpoint,
+    held,
+    run_folder,
+    wandb_run_id,
+)
 from recsys.runs.load import open_dataset
-from recsys.evaluation.metrics_file import replace_metrics
 from recsys.runs.metrics_log import MetricsCsv
 from recsys.runs.preemption import Preemption
-from recsys.evaluation.with_protocol import with_protocol
-from recsys.runs.folder import begin, begun_unless_refused, go_back_to_checkpoint, held, run_folder, wandb_run_id
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
 from recsys.runs.warm_start_callback import WarmStart

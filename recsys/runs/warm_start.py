@@ -13,11 +13,18 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
+from recsys.core.errors import ConfigError
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import is_table, table_of_state
-from recsys.distributed.checkpoint.tensors import TABLE_STATE, WEIGHTS, HeldTensor, StoredTensor, state_part, tensors_in
+from recsys.distributed.checkpoint.tensors import (
+    TABLE_STATE,
+    WEIGHTS,
+    HeldTensor,
+    StoredTensor,
+    state_part,
+    tensors_in,
+)
 from recsys.distributed.checkpoint.weights import held_weights
-from recsys.core.errors import ConfigError
 from recsys.distributed.table_module import TableModule
 
 #: Names that a message lists.

@@ -25,7 +25,9 @@ class WarmStart(lightning.Callback):
         self.config = config
         self.run_dir = run_dir
 
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_fit_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Take them, and say what was taken.
 
         Raises:

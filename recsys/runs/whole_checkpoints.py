@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from recsys.core.errors import ArtifactError
 from recsys.distributed.checkpoint.folder import DamagedCheckpointError
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.core.errors import ArtifactError
 from recsys.runs.checkpoints import CHECKPOINTS, LAST, STEPS
 
 

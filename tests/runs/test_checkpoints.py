@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from recsys.core.errors import RecsysError
-from recsys.runs.checkpoints import BEST, LAST, Checkpoints, Validated, settle
 from recsys.evaluation.monitor import Monitor
+from recsys.runs.checkpoints import BEST, LAST, Checkpoints, Validated, settle
 
 
 def step(folder: Path, number: int) -> Path:

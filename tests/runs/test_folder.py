@@ -10,18 +10,17 @@ from typing import Any
 
 import pytest
 
-from recsys.data.loaders.requests import LoaderConfig
-from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.core.errors import ArtifactError, ConfigError
-from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.core.composition import save
+from recsys.core.errors import ArtifactError, ConfigError
+from recsys.data.loaders.requests import LoaderConfig
 from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.runs.files import CONFIG_FILE
-from recsys.systems.runs import load_config
-from recsys.runs.metrics_log import METRICS_LOG, HEADER, MetricsCsv, read_metrics
-from recsys.systems.runs import train
 from recsys.runs.folder import held
+from recsys.runs.metrics_log import HEADER, METRICS_LOG, MetricsCsv, read_metrics
 from recsys.systems.dv365.system import DV365RunConfig
+from recsys.systems.runs import load_config, train
 
 
 @pytest.fixture

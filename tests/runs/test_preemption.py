@@ -12,16 +12,15 @@ import pytest
 import torch
 
 from recsys.cli.main import invoke
+from recsys.core.errors import PreemptedError
 from recsys.data.batches.requests import RequestBatch
 from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
-from recsys.core.errors import PreemptedError
-from recsys.systems.dv365.module import DV365
 from recsys.runs.checkpoints import CHECKPOINTS, LAST
-from recsys.systems.runs import load_config
-from recsys.systems.runs import train
+from recsys.systems.dv365.module import DV365
 from recsys.systems.dv365.system import DV365RunConfig
-
+from recsys.systems.runs import load_config, train
 from tests.small_runs import TINY_RUN
+
 from .run_checks import assert_equal_runs
 
 

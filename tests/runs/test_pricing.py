@@ -11,10 +11,9 @@ from rich.console import Console
 from recsys.cli.main import USER_ERROR, invoke
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.prepare.open_or_prepare import open_or_prepare
-from recsys.systems.dv365.system import DV365System
 from recsys.runs.pricing import PlanConfig, RowsConfig, price
 from recsys.runs.sharding_plan import plan_report, short_name
-from recsys.systems.dv365.system import DV365RunConfig
+from recsys.systems.dv365.system import DV365RunConfig, DV365System
 
 
 @pytest.fixture

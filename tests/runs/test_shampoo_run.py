@@ -11,18 +11,17 @@ import torch
 from polars.testing import assert_frame_equal
 
 from recsys.cli import train
-from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.core.composition import compose, load
 from recsys.core.errors import ConfigError
-from recsys.systems.dv365.module import OptimConfig
+from recsys.core.paths import conf_dir
+from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.optim.dense import DenseOptimConfig
 from recsys.optim.shampoo.run_config import ShampooConfig
-from recsys.core.paths import conf_dir
 from recsys.runs.checkpoints import CHECKPOINTS, LAST
-from recsys.core.composition import compose, load
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
+from recsys.systems.dv365.module import OptimConfig
 from recsys.systems.dv365.system import DV365RunConfig
-
 from tests.small_runs import TINY_RUN
 
 SHAMPOO = (

@@ -17,24 +17,23 @@ import torch
 import wandb
 from polars.testing import assert_frame_equal
 
-from recsys.data.batches.requests import RequestBatch
-from recsys.data.prepare.prepare import prepare
-from recsys.data.contract.schema import Split
-from recsys.core.errors import ConfigError
-from recsys.systems.dv365.module import DV365
-from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
 from recsys.core.composition import compose, save
-from recsys.runs.config import LoggerConfig
+from recsys.core.errors import ConfigError
+from recsys.data.batches.requests import RequestBatch
+from recsys.data.contract.schema import Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.data.prepare.prepare import prepare
+from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
+from recsys.runs.config import LoggerConfig
 from recsys.runs.files import CONFIG_FILE
-from recsys.systems.runs import load_config, load_run
-from recsys.runs.metrics_log import read_metrics
-from recsys.systems.kinds.tasks import predict
-from recsys.systems.runs import train
 from recsys.runs.folder import LOCK_FILE, WANDB_FILE, begin, held
+from recsys.runs.metrics_log import read_metrics
+from recsys.systems.dv365.module import DV365
 from recsys.systems.dv365.system import DV365RunConfig
-
+from recsys.systems.kinds.tasks import predict
+from recsys.systems.runs import load_config, load_run, train
 from tests.small_runs import TINY_RUN
+
 from .run_checks import assert_equal_runs, assert_equal_states
 
 

@@ -11,23 +11,21 @@ import torch
 from torch import nn
 from torchrec import EmbeddingBagConfig, KeyedJaggedTensor
 
+from recsys.core.errors import ArtifactError, ConfigError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.prepare.prepare import GROWN_FROM
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard
 from recsys.distributed.checkpoint.plugins import write_file
-from recsys.core.errors import ArtifactError, ConfigError
 from recsys.distributed.table_module import TableModule
 from recsys.nn.tables.collection import bag_collection
 from recsys.optim.dense import ScheduleConfig
 from recsys.optim.fused import FusedOptimizerConfig
 from recsys.runs.config import TrainerConfig
-from recsys.systems.runs import load_run
-from recsys.systems.runs import train
-from recsys.systems.dv365.system import DV365RunConfig
 from recsys.runs.warm_start import RenamedConfig, WarmStartConfig, take_weights
 from recsys.runs.warm_start_callback import ids_differ, report
-
+from recsys.systems.dv365.system import DV365RunConfig
+from recsys.systems.runs import load_run, train
 from tests.small_runs import TINY_RUN
 
 MANIFEST = DatasetManifest(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from recsys.distributed.checkpoint.plugins import write_file
 from recsys.core.errors import ArtifactError
+from recsys.distributed.checkpoint.plugins import write_file
 from recsys.runs.checkpoints import CHECKPOINTS, LAST, settle
 from recsys.runs.folder import go_back_to_checkpoint
 from recsys.runs.whole_checkpoints import another_named, newest_whole

@@ -89,7 +89,7 @@ class NxtPost(RetrievalModule):
         self.config = config
         self.optim = optim
         self.tower = SequenceTower(config.tower, items.shape[1], manifest)
-        self.register_buffer("posts", items, persistent=False)
+        self.register_buffer("items", items, persistent=False)
         self.register_buffer("log_share", None, persistent=False)
 
     def encode(self, batch: SequenceBatch) -> EncodedHistory:

@@ -1,0 +1,14 @@
+"""Names of what lies in a run folder (docs/architecture.md)."""
+
+from __future__ import annotations
+
+CONFIG_FILE = "config.yaml"
+LOCK_FILE = ".lock"
+WANDB_FILE = "wandb_run_id"
+#: What the ranks print, where a launcher has started them.
+LOGS = "logs"
+#: What `recsys publish` reported last.
+PUBLICATION_FILE = "publication.json"
+#: In front of the metrics of the choose split with the exported tower; those of DV365's same rows
+#: without quantisation have ``trained/`` behind it.
+EXPORT_PREFIX = "export/val"

@@ -1,0 +1,82 @@
+"""What a training needs to know of a system: configuration, parts, what picks checkpoints."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import lightning
+
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import Split
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.evaluation.monitor import Monitor
+from recsys.runs.config import RunConfig
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What Lightning's trainer is given.
+
+    Attributes:
+        model: with its initial weights.
+        data: fit to train, choose to validate.
+    """
+
+    model: lightning.LightningModule
+    data: lightning.LightningDataModule
+
+
+@dataclass(frozen=True)
+class MeasuredRows:
+    """What a metric of a split is computed from.
+
+    Attributes:
+        rows: number of rows or queries.
+        users: number of users they belong to.
+        candidates: which items are scored.
+    """
+
+    rows: int
+    users: int
+    candidates: str
+
+
+class TrainableSystem(ABC, Generic[Config]):
+    """A system as its training sees it; ``recsys.systems.base.System`` adds the other commands.
+
+    Attributes:
+        name: its key in the registry.
+        primary: the file of conf/ that a run is composed from.
+        config: the schema of that file.
+        monitor: what picks its checkpoints.
+    """
+
+    name: str
+    primary: str
+    config: type[Config]
+    monitor: Monitor
+
+    @abstractmethod
+    def assemble(
+        self, config: Config, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Assembly:
+        """Model and data of a run; ``manifest`` is the data set's as of the run's beginning."""
+
+    @abstractmethod
+    def restore(
+        self, config: Config, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> lightning.LightningModule:
+        """The model of a finished run, its weights yet to be loaded."""
+
+    @abstractmethod
+    def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
+        """What the metrics of a split are computed from."""
+
+    def finish(self, run_dir: Path) -> None:
+        """Leave in the run folder what the best weights make; called when the training is over."""
+        return
