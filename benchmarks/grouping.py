@@ -24,7 +24,7 @@ from benchmarks._training import Training, build_model
 from recsys.cli.simulate import configure as configure_simulation
 from recsys.core.composition import compose
 from recsys.core.progress import track
-from recsys.data.batches.request_reader import RequestDataset
+from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.batches.requests import RequestBatch
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.prepare import prepare
@@ -93,8 +93,7 @@ def _measure(
         name: RequestDataset(
             dataset,
             Split.FIT,
-            gap_hours=loader.gap_hours,
-            max_events=loader.max_events,
+            RequestReader(dataset, gap_hours=loader.gap_hours, max_events=loader.max_events),
             request_grouping=grouping,
         )
         for name, grouping in _VARIANTS.items()

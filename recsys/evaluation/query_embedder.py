@@ -66,7 +66,7 @@ class QueryEmbedder:
                 moment[rows],
                 queries.history_end[rows],
                 none[rows],
-                none[rows],
+                none[:0],
                 np.arange(len(queries))[rows],
             )
             if stand_ins is not None:

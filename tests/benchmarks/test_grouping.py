@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.cli import bench
-from recsys.data.batches.request_reader import RequestDataset
+from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.contract.schema import Split
 
 grouping = bench._load("grouping")
@@ -21,8 +21,9 @@ def test_the_same_rows_cost_the_same(tmp_path: Path) -> None:
     assert figures["ratio"] > 0 and figures["rows_per_request"] > 1
 
     settings = {"gap_hours": config.loader.gap_hours, "max_events": config.loader.max_events}
-    whole = RequestDataset(dataset, Split.FIT, **settings)
-    without = RequestDataset(dataset, Split.FIT, **settings, without_timelines=True)
+    whole = RequestDataset(dataset, Split.FIT, RequestReader(dataset, **settings))
+    empty = RequestReader(dataset, **settings, without_timelines=True)
+    without = RequestDataset(dataset, Split.FIT, empty)
     requests = np.argsort(whole.num_events())[-8:]
     training = grouping.Training(grouping.build_model(config, dataset))
     for _ in range(3):

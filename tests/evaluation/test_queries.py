@@ -57,8 +57,8 @@ def test_stand_ins_fill_the_batches_of_the_data_module(make_dataset: MakeDataset
         queries.user,
         queries.time,
         queries.history_end,
-        label_start=queries.history_end,
-        label_stop=queries.history_end + 1,
+        label_lengths=np.ones(2, np.int64),
+        label_item=queries.target,
         query_id=np.arange(2),
     )
     filled = stand_ins.prepend_to(batch, store)

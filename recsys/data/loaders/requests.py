@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
-from recsys.data.batches.request_reader import RequestDataset
+from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.batches.requests import RequestBatch
 from recsys.data.loaders.sampling import BatchBounds, RequestBatchSampler
 from recsys.data.loaders.split import BatchLoader, SplitDataModule, use_one_thread
@@ -103,13 +104,17 @@ class RequestDataModule(SplitDataModule):
         for first in track(batches, f"Sampling requests of {split}"):
             yield requests[positions[first : first + self.config.batch_requests]]
 
-    def _requests(self, split: str) -> RequestDataset:
+    @cached_property
+    def reader(self) -> RequestReader:
+        """Reads timelines and features as the configuration says."""
         config = self.config
-        return RequestDataset(
+        return RequestReader(
             self.dataset,
-            split,
             gap_hours=config.gap_hours,
             max_events=config.max_events,
-            request_grouping=config.request_grouping,
             without_timelines=config.without_timelines,
         )
+
+    def _requests(self, split: str) -> RequestDataset:
+        grouping = self.config.request_grouping
+        return RequestDataset(self.dataset, split, self.reader, request_grouping=grouping)

@@ -27,12 +27,12 @@ from recsys.data.contract.schema import (
     FeatureSide,
     Split,
 )
-from recsys.data.prepare.encoding import FeatureEncoding
 from recsys.data.prepare.intake import Intake
 from recsys.data.prepare.side_features import write_side
 from recsys.data.prepare.split_requests import write_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES
+from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
-from recsys.data.prepare.encoding import FeatureEncoding, side_arrays
 from recsys.data.sources import Source
+from recsys.data.stores.encoding import FeatureEncoding, side_arrays
 from recsys.data.stores.item_text import write_item_text
 from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
 

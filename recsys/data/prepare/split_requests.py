@@ -11,11 +11,11 @@ import polars as pl
 from recsys.core.errors import DataError
 from recsys.core.progress import track
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide, Split
-from recsys.data.prepare.encoding import FeatureEncoding
 from recsys.data.prepare.intake import Intake
 from recsys.data.prepare.request_writer import write_requests
 from recsys.data.prepare.side_features import with_cardinality
 from recsys.data.sources import Source
+from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.requests import TRUTHS
 from recsys.data.stores.vocabulary import Vocabulary
 

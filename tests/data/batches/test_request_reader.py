@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from recsys.data.batches.request_reader import RequestDataset
+from recsys.core.errors import ConfigError
+from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.batches.requests import RequestBatch
 from recsys.data.contract.schema import (
     EXPLICIT_COLUMNS,
@@ -19,14 +21,19 @@ from recsys.data.contract.schema import (
     FeatureSide,
 )
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR as HOUR
+from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 
 FIT_ITEMS = 50
 
 
-def requests_of(prepared: PreparedDataset, split: str = "fit", **options) -> RequestDataset:
-    return RequestDataset(prepared, split, **{"gap_hours": 24.0, "max_events": 1_000, **options})
+def requests_of(
+    prepared: PreparedDataset, split: str = "fit", request_grouping: bool = True, **options
+) -> RequestDataset:
+    reader = RequestReader(prepared, **{"gap_hours": 24.0, "max_events": 1_000, **options})
+    return RequestDataset(prepared, split, reader, request_grouping=request_grouping)
 
 
 def test_batch_has_the_contract_and_the_rows(prepared: PreparedDataset):
@@ -152,3 +159,85 @@ def test_batch_of_one_request_may_be_written_to(prepared: PreparedDataset):
     batch.explicit["timestamp"].zero_()
     again = requests_of(prepared)[np.array([0])]
     assert torch.equal(again.explicit["timestamp"], before)
+
+
+@pytest.fixture(scope="module")
+def log_dataset(tmp_path_factory) -> PreparedDataset:
+    """A prepared log whose impressions have surfaces, durations and hours."""
+    folder = tmp_path_factory.mktemp("given")
+    generator = np.random.default_rng(3)
+    events = 600
+    log = pl.DataFrame(
+        {
+            "user_id": generator.integers(1, 9, events),
+            "item_id": generator.integers(1, 30, events),
+            "timestamp": 1_700_000_000_000 + np.sort(generator.integers(0, 200 * HOUR, events)),
+            "surface": generator.choice(["feed", "search", "story"], events),
+            "action_type": generator.choice(["impression", "impression", "click"], events),
+            "dwell_time": generator.random(events).astype(np.float32),
+            "video_duration": generator.integers(5, 60, events).astype(np.float32),
+        }
+    )
+    log.write_parquet(folder / "log.parquet")
+    prepare(PrepareConfig(path=str(folder / "log.parquet"), out=str(folder / "prepared")))
+    return PreparedDataset.open(folder / "prepared")
+
+
+def test_given_items_make_the_batch_that_stored_rows_make(log_dataset: PreparedDataset) -> None:
+    """Users, moments, items and raw context of stored rows, without the rows themselves."""
+    stored = requests_of(log_dataset, "report")
+    rows = stored.rows(np.arange(len(stored)))
+    expected = stored[np.arange(len(stored))]
+    time = np.repeat(rows.request_time, rows.rows_per_request)
+    encoding = FeatureEncoding.load(log_dataset.path / "features")
+    columns = {
+        f.name: i for i, f in enumerate(log_dataset.manifest.select("context", "categorical"))
+    }
+    raw = {
+        name: [
+            None if code == 0 else encoding.categories[name][code - 1]
+            for code in rows.context_categorical[:, columns[name]]
+        ]
+        for name in ("surface", "media_type")
+    }
+    mean, deviation = encoding.dense["video_duration"]
+    context = pl.DataFrame(raw).with_columns(
+        hour_of_day=time // HOUR % 24,
+        video_duration=rows.context_dense[:, 0].astype(np.float64) * deviation + mean,
+    )
+    reader = RequestReader(log_dataset, gap_hours=24.0, max_events=1_000)
+    batch = reader.given(rows.user, rows.request_time, rows.rows_per_request, rows.item, context)
+    assert len(batch.row_id) > 20 and batch.labels.isnan().all()
+    for field in fields(RequestBatch):
+        mine, theirs = getattr(batch, field.name), getattr(expected, field.name)
+        if field.name == "item_dense":
+            torch.testing.assert_close(mine, theirs)
+        elif isinstance(mine, dict):
+            assert all(
+                torch.equal(mine[n].nan_to_num(-1), c.nan_to_num(-1)) for n, c in theirs.items()
+            )
+        elif field.name not in ("labels", "row_id"):
+            assert torch.equal(mine, theirs), field.name
+
+
+def test_given_context_holds_for_all_rows_or_is_refused(log_dataset: PreparedDataset) -> None:
+    reader = RequestReader(log_dataset, gap_hours=24.0, max_events=10)
+    one = np.array([1]), np.array([1_700_000_000_000]), np.array([3]), np.array([1, 2, 3])
+    names = [feature.name for feature in log_dataset.manifest.select("context", "categorical")]
+    hour = reader.given(*one, {"hour_of_day": 7}).item_categorical
+    unknown = reader.given(*one).item_categorical
+    at = hour.shape[1] - len(names) + names.index("hour_of_day")
+    assert len(set(hour[:, at].tolist())) == 1 and (hour[:, at] > 0).all()
+    assert (unknown[:, -len(names) :] == 0).all()
+    assert torch.equal(hour[:, :at], unknown[:, :at])
+    with pytest.raises(ConfigError, match="context has mood, which is no context feature of log"):
+        reader.given(*one, {"mood": "good"})
+    with pytest.raises(ConfigError, match="context has 2 rows for 3 items"):
+        reader.given(*one, pl.DataFrame({"surface": ["feed", "feed"]}))
+
+
+def test_an_unknown_user_has_no_history(log_dataset: PreparedDataset) -> None:
+    reader = RequestReader(log_dataset, gap_hours=0.0, max_events=10)
+    moment = np.full(2, 1_800_000_000_000)
+    batch = reader.given(np.array([0, 1]), moment, np.array([1, 1]), np.array([0, 1]))
+    assert batch.implicit[LENGTHS].tolist()[0] == 0 < batch.implicit[LENGTHS].tolist()[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -206,3 +207,19 @@ def test_splits_without_queries_are_a_sentence(make_dataset):
 def test_values_that_cannot_work_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         SequenceLoaderConfig(**wrong)
+
+
+def test_given_items_make_the_batch_that_stored_engagements_make(module_of) -> None:
+    """The queries of the report period from their users, moments and items alone."""
+    data = module_of()
+    stored = only(data.test_dataloader())
+    batch = data.reader.given(
+        stored.user.numpy(),
+        stored.request_time.numpy(),
+        stored.label_lengths.numpy(),
+        stored.label_item.numpy(),
+    )
+    for field in dataclasses.fields(batch):
+        if field.name != "query_id":
+            assert torch.equal(getattr(batch, field.name), getattr(stored, field.name)), field.name
+    assert batch.label_item.tolist() == [10, 7, 8] and batch.lengths.tolist() == [0, 6, 6]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.data.batches.request_reader import RequestDataset
+from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.batches.requests import RequestBatch
 
 
@@ -26,9 +26,10 @@ def tensors(batch: RequestBatch) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("without_timelines", [False, True])
 @pytest.mark.parametrize("travel", [copy.deepcopy, lambda b: pickle.loads(pickle.dumps(b))])
 def test_pickled_batch_is_one_buffer_and_the_same(prepared, travel, without_timelines):
-    requests = RequestDataset(
-        prepared, "fit", gap_hours=24.0, max_events=50, without_timelines=without_timelines
+    reader = RequestReader(
+        prepared, gap_hours=24.0, max_events=50, without_timelines=without_timelines
     )
+    requests = RequestDataset(prepared, "fit", reader)
     batch = requests[np.array([3, 0, 8])]
     sent, arrived = tensors(batch), tensors(travel(batch))
     assert list(sent) == list(arrived)

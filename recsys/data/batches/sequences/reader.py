@@ -47,17 +47,34 @@ class SequenceReader:
         """
         user = np.asarray(user, np.int64)
         time = np.broadcast_to(np.asarray(moment, np.int64), user.shape)
-        stop = self.engagements.ends_before(user, time)
         none = np.zeros(len(user), np.int64)
-        return self.read(user, time, stop, label_start=none, label_stop=none, query_id=user)
+        return self.given(user, time, none, none[:0])
+
+    def given(
+        self,
+        user: NDArray[np.int64],
+        moment: NDArray[np.int64],
+        label_lengths: NDArray[np.int64],
+        label_item: NDArray[np.integer],
+    ) -> SequenceBatch:
+        """Histories strictly before some moments, with items they might go on with as labels.
+
+        Args:
+            user: [B] user indices; 0 and users without engagements have an empty history.
+            moment: [B] ms.
+            label_lengths: [B] items of each user; sums to L.
+            label_item: [L] item indices, those of a user side by side.
+        """
+        stop = self.engagements.ends_before(user, moment)
+        return self.read(user, moment, stop, label_lengths, label_item, query_id=user)
 
     def read(
         self,
         user: NDArray[np.int64],
         request_time: NDArray[np.int64],
         stop: NDArray[np.int64],
-        label_start: NDArray[np.int64],
-        label_stop: NDArray[np.int64],
+        label_lengths: NDArray[np.int64],
+        label_item: NDArray[np.integer],
         query_id: NDArray[np.int64],
     ) -> SequenceBatch:
         """The batch of some queries.
@@ -66,14 +83,13 @@ class SequenceReader:
             user: [B] user indices.
             request_time: [B] ms.
             stop: [B] position in the store where each history ends.
-            label_start: [B] first label of each query; ``label_stop`` one past its last.
-            label_stop: [B].
+            label_lengths: [B] labels of each query; sums to L.
+            label_item: [L] item indices.
             query_id: [B].
         """
         store = self.engagements
         start = np.maximum(store.offsets[user], stop - self._max_length)
         events = _ranges(start, stop)  # [E]
-        labels = _ranges(label_start, label_stop)  # [L]
         categorical = self._fit_vocabulary.hide_unseen_features(
             self._features.categorical[user], self._user_ids
         )
@@ -85,8 +101,8 @@ class SequenceReader:
             action_type=_indices(store.action_type[events]),
             surface=_indices(store.surface[events]),
             timestamp=torch.from_numpy(store.timestamp[events]),
-            label_lengths=torch.from_numpy(label_stop - label_start),
-            label_item=_indices(store.item[labels]),
+            label_lengths=torch.from_numpy(label_lengths.copy()),
+            label_item=_indices(label_item),
             user_categorical=_indices(categorical),
             user_dense=torch.from_numpy(self._features.dense[user]),
             query_id=torch.from_numpy(query_id.copy()),
@@ -131,12 +147,13 @@ class SequenceDataset(Dataset[SequenceBatch]):
         query, label = pairs.T
         store = self._reader.engagements
         user = self.queries.user[query]
+        label_stop = np.minimum(label + self._labels, self.queries.label_stop[query])
         return self._reader.read(
             user,
             store.timestamp[label],
             store.history_end(user, label, self._gap),
-            label_start=label,
-            label_stop=np.minimum(label + self._labels, self.queries.label_stop[query]),
+            label_lengths=label_stop - label,
+            label_item=store.item[_ranges(label, label_stop)],
             query_id=self.queries.query_id[query],
         )
 

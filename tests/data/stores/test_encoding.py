@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
-from recsys.data.prepare.encoding import FeatureEncoding, Moments, side_arrays
+from recsys.data.stores.encoding import FeatureEncoding, Moments, side_arrays
 
 COLOUR = Feature("colour", FeatureSide.ITEM, FeatureKind.CATEGORICAL)
 PRICE = Feature("price", FeatureSide.ITEM, FeatureKind.DENSE)

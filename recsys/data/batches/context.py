@@ -1,0 +1,66 @@
+"""Context features of given rows: raw values as the columns of a batch.
+
+Legend: R rows, F and D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import FeatureKind, FeatureSide
+from recsys.data.stores.dataset import FEATURES, PreparedDataset
+from recsys.data.stores.encoding import FeatureEncoding
+
+#: Raw values by feature: one for all rows, or a frame with a row per row.
+Context = Mapping[str, object] | pl.DataFrame | None
+
+
+def context_arrays(
+    dataset: PreparedDataset, context: Context, rows: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Indices [R, F] and standardised numbers [R, D], in the order of the manifest's features.
+
+    What is not given, null, or was not seen in the fit period is unknown: index 0, or the mean.
+
+    Args:
+        dataset: whose encoding learned the categories and means.
+        context: for example ``{"surface": "feed", "hour_of_day": 20}``.
+        rows: R.
+
+    Raises:
+        ConfigError: a name that is no context feature, or a frame with another number of rows.
+    """
+    manifest = dataset.manifest
+    features = {kind: manifest.select(FeatureSide.CONTEXT, kind) for kind in FeatureKind}
+    categorical = np.zeros((rows, len(features[FeatureKind.CATEGORICAL])), np.int32)
+    dense = np.zeros((rows, len(features[FeatureKind.DENSE])), np.float32)
+    frame = _frame(context, rows)
+    if frame.width:
+        known = [feature.name for some in features.values() for feature in some]
+        if unknown := [name for name in frame.columns if name not in known]:
+            raise ConfigError(
+                f"context has {', '.join(unknown)}, which is no context feature of "
+                f"{manifest.name}; it has {', '.join(known) or 'none'}."
+            )
+        if len(frame) != rows:
+            raise ConfigError(f"context has {len(frame)} rows for {rows} items; give one for each.")
+        encoding = FeatureEncoding.load(dataset.path / FEATURES)
+        for kind, array in ((FeatureKind.CATEGORICAL, categorical), (FeatureKind.DENSE, dense)):
+            for position, feature in enumerate(features[kind]):
+                if feature.name in frame.columns:
+                    array[:, position] = encoding.encode(frame[feature.name], feature).to_numpy()
+    return categorical, dense
+
+
+def _frame(context: Context, rows: int) -> pl.DataFrame:
+    if isinstance(context, pl.DataFrame):
+        return context
+    values = {} if context is None else context
+    return pl.DataFrame(
+        {name: pl.Series([value]).new_from_index(0, rows) for name, value in values.items()}
+    )
