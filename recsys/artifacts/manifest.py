@@ -64,14 +64,8 @@ class Manifest:
             ArtifactError: there is none, it is damaged, or of another format version or system.
         """
         path = folder / MANIFEST_FILE
-        if not path.is_file():
-            why = f"no {MANIFEST_FILE} in it" if folder.is_dir() else "the folder does not exist"
-            raise ArtifactError(f"{folder} is no artifact ({why}); {_MEND}")
-        try:
-            content = json.loads(path.read_text())
-            version = content.pop("format_version")
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
+        content = _content(folder)
+        version = content.pop("format_version")
         if version != FORMAT_VERSION:
             raise ArtifactError(
                 f"{path} has format version {version}, this release reads version "
@@ -115,6 +109,15 @@ class Manifest:
             )
 
 
+def model_of(folder: Path) -> str:
+    """The model that the manifest of an artifact names.
+
+    Raises:
+        ArtifactError: there is no manifest, or it is damaged.
+    """
+    return str(_content(folder).get("model"))
+
+
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file of an artifact but the manifest."""
     return {
@@ -133,3 +136,16 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_FILE
     )
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        why = f"no {MANIFEST_FILE} in it" if folder.is_dir() else "the folder does not exist"
+        raise ArtifactError(f"{folder} is no artifact ({why}); {_MEND}")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        content["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
+    return content

@@ -7,18 +7,17 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import is_dataclass
-from pathlib import Path
 from types import ModuleType
 
 from rich.console import Console
 from rich.table import Table
 
-import recsys
 from recsys.core.composition import merge
 from recsys.core.errors import ConfigError
+from recsys.core.paths import PACKAGE
 
 #: The benchmarks lie beside the package; they are not installed with it.
-DIRECTORY = Path(recsys.__file__).resolve().parent.parent / "benchmarks"
+DIRECTORY = PACKAGE.parent / "benchmarks"
 
 
 def names() -> list[str]:

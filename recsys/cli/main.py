@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-import recsys
 from recsys.core.errors import PreemptedError, RecsysError
 from recsys.core.quiet import quieten
+from recsys.core.version import VERSION
 
 USER_ERROR = 2
 UNEXPECTED_ERROR = 1
@@ -213,7 +213,7 @@ app.add_typer(checkpoint_app, name="checkpoint")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"recsys {recsys.__version__}")
+        typer.echo(f"recsys {VERSION}")
         raise Exit
 
 

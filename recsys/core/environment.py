@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-import recsys
+from recsys.core.paths import PACKAGE
+from recsys.core.version import VERSION
 
 ENVIRONMENT_FILE = "environment.json"
 
@@ -33,7 +34,7 @@ PACKAGES = (
 def describe_environment() -> dict[str, Any]:
     """Everything that is written to ``environment.json``."""
     return {
-        "recsys": recsys.__version__,
+        "recsys": VERSION,
         "git": git_revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -51,7 +52,7 @@ def write_environment(folder: Path) -> None:
 
 def git_revision() -> dict[str, Any] | None:
     """The checkout's commit and whether tracked files were changed; None outside a checkout."""
-    root = Path(recsys.__file__).resolve().parent.parent
+    root = PACKAGE.parent
     try:
         revision = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")

@@ -9,15 +9,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic
 
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from recsys.core.errors import ConfigError
+from recsys.data.batches.context import Context
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.tasks import Control
 from recsys.reports.page import Page
 from recsys.runs.load import LoadedRun
 from recsys.runs.system import Config, TrainableSystem
+from recsys.serving.recommend import Recommender
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,58 @@ class System(TrainableSystem[Config], Generic[Config]):
             against: the run it was evaluated against.
             dataset: the prepared data set, where it was moved since the training.
         """
+
+    def user_embeddings(
+        self, run: LoadedRun[Any, Any], user: NDArray[np.int64], moment: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Embeddings of users as of some moments: [B, W], or [B, N, D] of several vectors.
+
+        Args:
+            run: the trained model.
+            user: [B] indices; 0 is the unknown user, who has no history.
+            moment: [B] ms; histories end strictly before it, less the gap of the training.
+
+        Raises:
+            ConfigError: the model has no user embedding.
+        """
+        raise ConfigError(f"{run.folder} is a run of {self.name}, which has no user embeddings.")
+
+    def score(
+        self,
+        run: LoadedRun[Any, Any],
+        user: int,
+        item: NDArray[np.int64],
+        moment: int,
+        context: Context = None,
+    ) -> dict[str, NDArray[np.float64]]:
+        """What the model says of given items for a user at a moment: by name [C].
+
+        Args:
+            run: the trained model.
+            user: index.
+            item: [C] indices.
+            moment: ms.
+            context: raw values of context features, for models that have any.
+
+        Raises:
+            ConfigError: the model scores no given items, or takes no context.
+        """
+        raise ConfigError(f"{run.folder} is a run of {self.name}, which scores no given items.")
+
+    def recommender(self, run: LoadedRun[Any, Any], moment: int) -> Recommender:
+        """Finds a user's best items among all that the model knows and the log had by a moment.
+
+        Args:
+            run: the trained model.
+            moment: ms; items first seen at it or later are left out.
+
+        Raises:
+            ConfigError: the model's scores are no cosines or dot products of embeddings.
+        """
+        raise ConfigError(
+            f"{run.folder} is a run of {self.name}, which does not recommend; train nxtpost or "
+            "sequence."
+        )
 
     def export(self, run: LoadedRun[Any, Any], config: ExportConfig) -> Path:
         """Write the artifact of a run, and what it measured into the run's ``metrics.json`` too.

@@ -158,7 +158,7 @@ class RequestReader:
             timeline = self._fit_vocabulary.hide_unseen_events(timeline)
         return {name: _tensor(column) for name, column in timeline.items()}
 
-    def _user_categorical(self, user: NDArray[np.int64]) -> Tensor:
+    def _user_categorical(self, user: NDArray[np.integer]) -> Tensor:
         indices = self._dataset.user_features.categorical[user]
         indices = self._fit_vocabulary.hide_unseen_features(indices, self._user_ids)
         return torch.from_numpy(indices.astype(np.int64))  # [B, F_u]

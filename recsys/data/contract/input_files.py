@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import polars as pl
+
 from recsys.core.durable import replace_file
 from recsys.core.errors import DataError
 from recsys.core.progress import track
@@ -39,8 +41,6 @@ def describe_files(paths: Sequence[Path], known: Iterable[InputFile]) -> tuple[I
     Raises:
         DataError: a file cannot be read.
     """
-    if not paths:  # a frame that is in memory
-        return ()
     digests = {(file.name, file.size, file.modified): file.digest for file in known}
     shared = Path(os.path.commonpath([path.parent for path in paths]))
     marks = {path: _mark(path, shared) for path in paths}
@@ -49,6 +49,20 @@ def describe_files(paths: Sequence[Path], known: Iterable[InputFile]) -> tuple[I
         for path in track(unknown, "Reading input files"):
             digests[marks[path]] = _digest(path)
     return tuple(InputFile(*marks[path], digests[marks[path]]) for path in paths)
+
+
+def describe_frame(chunks: Iterable[pl.DataFrame]) -> InputFile:
+    """Describe a log that is in memory, by the values of its chunks in their order.
+
+    They are hashed by polars, of which another version may find another digest.
+    """
+    digest, rows = hashlib.blake2b(digest_size=16), 0
+    for chunk in chunks:
+        rows += chunk.height
+        for column in chunk.iter_columns():
+            digest.update(f"{column.name} {column.dtype}".encode())
+            digest.update(column.hash(seed=0).to_numpy().tobytes())
+    return InputFile("frame", rows, 0, digest.hexdigest())
 
 
 def load_input_files(folder: Path) -> tuple[InputFile, ...]:

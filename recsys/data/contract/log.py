@@ -100,6 +100,11 @@ class LogReader:
             where = str(self.data) if isinstance(self.data, Path) else "the frame"
             raise DataError(f"{where} holds no rows; give a log with at least one event.")
 
+    def raw_chunks(self) -> Iterator[pl.DataFrame]:
+        """Chunks of the log as it is given."""
+        for _, chunk, _ in self._raw_chunks():
+            yield chunk
+
     def _raw_chunks(self) -> Iterator[tuple[str, pl.DataFrame, bool]]:
         if isinstance(self.data, pl.DataFrame):
             for chunk in self.data.iter_slices(self.chunk_rows):

@@ -8,12 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import polars as pl
+
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import locked_folder, replaced_folder, was_ever_locked
 from recsys.core.location import find_data_dir, find_path
 from recsys.data.contract.input_files import (
     InputFile,
-    describe_files,
     load_input_files,
     save_input_files,
 )
@@ -70,13 +71,19 @@ class PrepareConfig:
         return Path(self.out or Path("prepared") / self.title)
 
 
-def prepare(config: PrepareConfig) -> DatasetManifest:
+def prepare(
+    config: PrepareConfig, frame: pl.DataFrame | pl.LazyFrame | None = None
+) -> DatasetManifest:
     """Prepare a data set, or find it prepared already.
 
     The folder appears in one step when everything is written; interrupted, nothing has changed.
     A second process that prepares into the same folder waits for the first. Appending adds a
     segment to the timelines and rows to the vocabularies and features; indices, encodings,
     requests and splits stay as they are.
+
+    Args:
+        config: what is prepared, and where to.
+        frame: a log in memory, in the place of ``config.path``.
 
     Raises:
         DataError: a file cannot be used, or the folder holds something else.
@@ -85,7 +92,8 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
     mode = _id_mode(config)
     if config.partitions < 1:
         raise ConfigError(f"partitions={config.partitions} cannot be; give at least 1.")
-    source = open_source(config.source, _find_path(config), dict(config.options))
+    data = _find_path(config) if frame is None else frame
+    source = open_source(config.source, data, dict(config.options))
     description = {
         "source": config.source,
         "name": config.title,
@@ -99,7 +107,7 @@ def prepare(config: PrepareConfig) -> DatasetManifest:
     with locked_folder(folder):
         existing = _existing(folder)
         known = load_input_files(folder)
-        files = describe_files(source.files(), known)
+        files = source.inputs(known)
         mark = fingerprint(description, files)
         if existing is not None and existing.fingerprint == mark:
             if files != known:  # the same content, copied or touched since

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+import polars as pl
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -50,8 +51,10 @@ SOURCES: dict[str, SourceEntry] = {
 }
 
 
-def open_source(name: str, path: Path, options: dict[str, Any]) -> Source:
-    """The adapter ``name`` on the files at ``path``.
+def open_source(
+    name: str, data: Path | pl.DataFrame | pl.LazyFrame, options: dict[str, Any]
+) -> Source:
+    """The adapter ``name`` on the files at a path; of ``log`` also on a frame.
 
     Raises:
         ConfigError: there is no such adapter, or it has no such option.
@@ -64,7 +67,7 @@ def open_source(name: str, path: Path, options: dict[str, Any]) -> Source:
     if not entry.options:
         if options:
             raise ConfigError(f"source={name} has no options, found {', '.join(options)}.")
-        return source_class(path)
+        return source_class(data)
     options_type = getattr(module, entry.options)
     try:
         merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options_type), options))
@@ -75,7 +78,7 @@ def open_source(name: str, path: Path, options: dict[str, Any]) -> Source:
         listed = ", ".join(known) or "none"
         hint = f"did you mean `options.{near[0]}`?" if near else f"its options: {listed}."
         raise ConfigError(f"options.{error.full_key} of source={name}: {reason}; {hint}") from error
-    return source_class(path, merged)
+    return source_class(data, merged)
 
 
 def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from recsys.data.contract.input_files import InputFile, describe_files
 from recsys.data.contract.schema import Feature, Task
 
 
@@ -34,6 +35,18 @@ class Source(ABC):
         Raises:
             DataError: a file is missing; the sentence says who publishes it and where it belongs.
         """
+
+    def inputs(self, known: Sequence[InputFile]) -> tuple[InputFile, ...]:
+        """What is read, by its content.
+
+        Args:
+            known: inputs described before; a file of the same name, size and time of change is
+                not read again.
+
+        Raises:
+            DataError: a file is missing or cannot be read.
+        """
+        return describe_files(self.files(), known)
 
     @abstractmethod
     def events(self) -> Iterator[pl.DataFrame]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
+from recsys.data.contract.input_files import InputFile, describe_frame
 from recsys.data.contract.log import LogReader, split_rows
 from recsys.data.contract.moments import to_milliseconds, to_text
 from recsys.data.contract.schema import (
@@ -142,6 +143,12 @@ class LogSource(Source):
     def files(self) -> list[Path]:
         """The files of the log; none where it is a frame."""
         return data_files(self._reader.data) if isinstance(self._reader.data, Path) else []
+
+    def inputs(self, known: Sequence[InputFile]) -> tuple[InputFile, ...]:
+        """The files of the log, or its frame."""
+        if isinstance(self._reader.data, Path):
+            return super().inputs(known)
+        return (describe_frame(self._reader.raw_chunks()),)
 
     def events(self) -> Iterator[pl.DataFrame]:
         """The log, chunk by chunk."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
+from recsys.data.contract.files import cast_column
 
 RAW = "raw"
 INDEX = "index"
@@ -125,6 +127,15 @@ class Vocabulary:
             self.table.select(RAW, INDEX), on=RAW, how="left", maintain_order="left"
         )
         return joined[INDEX].fill_null(UNKNOWN_INDEX).alias(ids.name)
+
+    def indices_of(self, ids: Sequence[int | str]) -> NDArray[np.int64]:
+        """[n] the index of each raw id, given as number or text; 0 for those it does not have.
+
+        An id of another kind than the log's (``"abc"`` where ids are numbers) is one it lacks.
+        """
+        named = cast_column(pl.Series(RAW, [str(one) for one in ids]), self.table.schema[RAW])
+        found: NDArray[np.int64] = self.indices(named).cast(pl.Int64).to_numpy()
+        return found
 
     def grow(self, seen: pl.DataFrame) -> Vocabulary:
         """Take in new ids behind the existing ones, whose indices never change.

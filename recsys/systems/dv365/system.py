@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.loaders.requests import RequestDataModule
@@ -60,6 +63,25 @@ class DV365System(TaskSystem[DV365RunConfig]):
         from recsys.systems.dv365.report import gather, report_page
 
         return report_page(gather(folder, against, dataset))
+
+    def user_embeddings(
+        self, run: DV365Run, user: NDArray[np.int64], moment: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """[B, N_out, D] of the two timelines, as a float; published rows have 4 bits."""
+        tower = run.model.tower
+        if tower is None:
+            raise ConfigError(
+                f"{run.folder} was trained without timelines (encoder.name=none), so it has no "
+                "user embeddings; take a run with an encoder."
+            )
+        none = np.zeros(len(user), np.int64)
+        reader = RequestDataModule(run.config.loader, run.dataset).reader
+        batch = reader.given(user, moment, none, none[:0])
+        with torch.inference_mode():
+            found: NDArray[np.float32] = tower(
+                batch.explicit, batch.implicit, batch.request_time
+            ).numpy()
+        return found
 
     def export(self, run: DV365Run, config: ExportConfig) -> Path:
         """The user tower in TorchScript, with quantised tables."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
+from recsys.data.batches.context import Context
+from recsys.data.batches.sequences.reader import SequenceReader
 from recsys.data.contract.schema import Split
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
@@ -18,7 +20,7 @@ from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.retrieval import ALL, RetrievalProtocol
 from recsys.reports.page import Page
 from recsys.reports.retrieval_tables import print_retrieval
-from recsys.runs.load import load_config
+from recsys.runs.load import LoadedRun, load_config
 from recsys.runs.retrieval_config import RetrievalRunConfig
 from recsys.runs.system import MeasuredRows
 from recsys.systems.base import System
@@ -51,6 +53,21 @@ class RetrievalSystem(System[Config]):
         candidates = protocol.candidates([self.validated_on])[self.validated_on]
         users = len(np.unique(protocol.queries.user))
         return MeasuredRows(len(protocol.queries), users, candidates.description)
+
+    def reader(self, run: LoadedRun[Any, Any]) -> SequenceReader:
+        """Reads the histories that the run was trained on."""
+        known = self.known(run.config, run.dataset)
+        engagements = EngagementStore.open(run.dataset, run.config.sequences, known)
+        return SequenceReader(run.dataset, engagements, run.config.loader.max_length)
+
+    def refuse_context(self, context: Context) -> None:
+        """Sequence models read no context features.
+
+        Raises:
+            ConfigError: some are given.
+        """
+        if context is not None:
+            raise ConfigError(f"Models of {self.name} take no context; leave context= out.")
 
     @abstractmethod
     def described(self, config: Config) -> dict[str, str]:

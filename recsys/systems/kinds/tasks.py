@@ -7,8 +7,10 @@ from typing import Any, Generic
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from recsys.core.progress import track
+from recsys.data.batches.context import Context
 from recsys.data.contract.schema import LENGTHS, Split, Task
 from recsys.data.loaders.requests import RequestDataModule
 from recsys.data.stores.dataset import PreparedDataset
@@ -46,6 +48,24 @@ class TaskSystem(System[Config], Generic[Config]):
         """NE, AUC and calibration of every task, and the comparison with the other run."""
         frame = predict(run, Split(config.split))
         return evaluate_tasks(run.identity, run.manifest, frame, config, control)
+
+    def score(
+        self,
+        run: LoadedRun[Any, Any],
+        user: int,
+        item: NDArray[np.int64],
+        moment: int,
+        context: Context = None,
+    ) -> dict[str, NDArray[np.float64]]:
+        """The prediction of every task: a probability, or a number of a regression task."""
+        reader = RequestDataModule(run.config.loader, run.dataset).reader
+        one = np.array([user]), np.array([moment]), np.array([len(item)])
+        with torch.inference_mode():
+            found = run.model.predict_step(reader.given(*one, item, context), 0)["predictions"]
+        return {
+            task.name: found[:, position].double().numpy()
+            for position, task in enumerate(run.manifest.tasks)
+        }
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per task."""

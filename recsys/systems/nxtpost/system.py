@@ -28,13 +28,13 @@ from recsys.evaluation.retrieval_evaluation import (
 from recsys.evaluation.tasks import Control
 from recsys.runs.system import Assembly
 from recsys.systems.base import ExportConfig
-from recsys.systems.kinds.retrieval import RetrievalSystem
+from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.nxtpost.config import NxtPostRun, NxtPostRunConfig
 from recsys.systems.nxtpost.items import load_items, say_what_is_left_out
 from recsys.systems.nxtpost.module import NxtPost
 
 
-class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
+class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
     """The two-tower causal transformer over content embeddings."""
 
     name = "nxtpost"
@@ -68,6 +68,10 @@ class NxtPostSystem(RetrievalSystem[NxtPostRunConfig]):
         """The model with the items' embeddings as they are now."""
         matrix = torch.from_numpy(load_items(config.posts, dataset).matrix)
         return NxtPost(config.model, manifest, matrix, config.optim)
+
+    def item_embeddings(self, run: NxtPostRun) -> Tensor:
+        """The given content embeddings, L2-normalised."""
+        return run.model.items
 
     def described(self, config: NxtPostRunConfig) -> dict[str, str]:
         """The tower and its losses."""

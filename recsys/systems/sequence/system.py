@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
@@ -18,12 +19,12 @@ from recsys.evaluation.retrieval import ALL, ChooseValidation
 from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
 from recsys.evaluation.tasks import Control
 from recsys.runs.system import Assembly
-from recsys.systems.kinds.retrieval import RetrievalSystem
+from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.sequence.config import SequenceRun, SequenceRunConfig
 from recsys.systems.sequence.module import SequenceRecommender
 
 
-class SequenceSystem(RetrievalSystem[SequenceRunConfig]):
+class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
     """The next item from the order of a user's items alone."""
 
     name = "sequence"
@@ -49,6 +50,11 @@ class SequenceSystem(RetrievalSystem[SequenceRunConfig]):
     ) -> SequenceRecommender:
         """The model; its catalogue is that of the time of training."""
         return _model(config, manifest)
+
+    def item_embeddings(self, run: SequenceRun) -> Tensor:
+        """The learned ones; items first seen after the fit period share that of the unknown."""
+        with torch.inference_mode():
+            return run.model.item_embeddings(run.dataset.manifest.vocabulary_sizes["item"])
 
     def described(self, config: SequenceRunConfig) -> dict[str, str]:
         """The encoder."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.data.batches.context import Context
 from recsys.data.batches.sequences.reader import SequenceDataset
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import Split
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
@@ -98,3 +100,20 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         queries = SequenceDataset(data.reader, data.queries(split), run.config.loader)
         scorer = WideAndDeepScorer(run.model, queries, protocol.num_items)
         return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
+
+    def score(
+        self,
+        run: WideAndDeepRun,
+        user: int,
+        item: NDArray[np.int64],
+        moment: int,
+        context: Context = None,
+    ) -> dict[str, NDArray[np.float64]]:
+        """``score``: of the wide and the deep part together."""
+        self.refuse_context(context)
+        reader = self.reader(run)
+        gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
+        with torch.inference_mode():
+            batch = reader.before(np.array([user]), moment, gap)
+            found = run.model(batch, torch.from_numpy(item))[0]
+        return {"score": found.double().numpy()}

@@ -38,17 +38,18 @@ class SequenceReader:
         self._user_ids = dataset.manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL)
         self._max_length = max_length
 
-    def before(self, user: ArrayLike, moment: ArrayLike) -> SequenceBatch:
+    def before(self, user: ArrayLike, moment: ArrayLike, gap_ms: int = 0) -> SequenceBatch:
         """Histories strictly before some moments, without labels: what a recommendation sees.
 
         Args:
             user: [B] user indices; 0 and users without engagements have an empty history.
             moment: [B] ms, or one for all.
+            gap_ms: how long before its moment a history ends.
         """
         user = np.asarray(user, np.int64)
         time = np.broadcast_to(np.asarray(moment, np.int64), user.shape)
         none = np.zeros(len(user), np.int64)
-        return self.given(user, time, none, none[:0])
+        return self.given(user, time, none, none[:0], gap_ms)
 
     def given(
         self,
@@ -56,6 +57,7 @@ class SequenceReader:
         moment: NDArray[np.int64],
         label_lengths: NDArray[np.int64],
         label_item: NDArray[np.integer],
+        gap_ms: int = 0,
     ) -> SequenceBatch:
         """Histories strictly before some moments, with items they might go on with as labels.
 
@@ -64,8 +66,9 @@ class SequenceReader:
             moment: [B] ms.
             label_lengths: [B] items of each user; sums to L.
             label_item: [L] item indices, those of a user side by side.
+            gap_ms: how long before its moment a history ends.
         """
-        stop = self.engagements.ends_before(user, moment)
+        stop = self.engagements.ends_before(user, moment - gap_ms)
         return self.read(user, moment, stop, label_lengths, label_item, query_id=user)
 
     def read(

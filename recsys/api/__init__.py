@@ -1,0 +1,1 @@
+"""What a notebook uses, reached as `recsys.<name>` (docs/python.md)."""

@@ -1,0 +1,201 @@
+"""A trained run in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.data.contract.moments import as_of_moment
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, Column
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import Vocabulary
+from recsys.evaluation.metrics_file import Metrics, read_metrics_file
+from recsys.runs.config import RunConfig
+from recsys.runs.load import LoadedRun, load_run
+from recsys.serving.recommend import Recommender, RecommendRules
+from recsys.systems.base import System
+from recsys.systems.choice import system_of_run
+from recsys.systems.runs import load_config
+
+#: A raw user or item id, as in the log.
+RawId = int | str
+#: ISO 8601 (UTC where it names no zone), ms since 1970, or a datetime.
+Moment = str | int | datetime
+
+
+def open_run(
+    run_dir: Path | str, checkpoint: str = "best", dataset: Path | str | None = None
+) -> Run:
+    """Open a run folder that `recsys train` has made.
+
+    >>> run = recsys.open_run("runs/mine")  # doctest: +SKIP
+    >>> run.metrics["val/ne/mean"]["value"]  # doctest: +SKIP
+    0.912
+
+    Args:
+        run_dir: the run folder.
+        checkpoint: ``best`` (by the choose split), ``last``, or a path.
+        dataset: the prepared data set, where it was moved since the training.
+
+    Raises:
+        ArtifactError: the folder is no run.
+    """
+    return Run(Path(run_dir), checkpoint, None if dataset is None else str(dataset))
+
+
+class Run:
+    """A run; its model and data set are loaded when they are first asked for.
+
+    Moments are ISO 8601 texts (UTC where they name no zone), ms since 1970, or datetimes; ids are
+    those of the log.
+
+    Args:
+        folder: the run folder.
+        checkpoint: ``best``, ``last``, or a path.
+        dataset: the prepared data set, where it was moved since the training.
+
+    Attributes:
+        folder: the run folder.
+        config: the resolved configuration.
+
+    Raises:
+        ArtifactError: the folder is no run.
+    """
+
+    def __init__(self, folder: Path, checkpoint: str = "best", dataset: str | None = None) -> None:
+        self.folder = folder
+        self.config: RunConfig = load_config(folder)
+        self._checkpoint = checkpoint
+        self._dataset = dataset
+        self._system: System[Any] = system_of_run(folder)
+        self._kept: tuple[int, Recommender] | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, system={self.config.system!r})"
+
+    @property
+    def metrics(self) -> Metrics:
+        """By name, each with its ``value``, ``protocol`` and, where measured, interval."""
+        return read_metrics_file(self.folder)
+
+    @cached_property
+    def loaded(self) -> LoadedRun[Any, Any]:
+        """The model with everything it was trained on.
+
+        Raises:
+            ArtifactError: a file is damaged, or the data set is not that of the training.
+        """
+        return load_run(self._system, self.folder, self._checkpoint, self._dataset)
+
+    @property
+    def dataset(self) -> PreparedDataset:
+        """The prepared data set, which may have grown since the training."""
+        return self.loaded.dataset
+
+    def user_embeddings(
+        self, users: Sequence[RawId], as_of: Moment | None = None
+    ) -> NDArray[np.float32]:
+        """Embeddings of users: [B, W], or [B, N, W] where a user has several vectors.
+
+        >>> run.user_embeddings([42, 7], as_of="2024-05-01").shape  # doctest: +SKIP
+        (2, 20, 32)
+
+        Args:
+            users: raw ids; one that is not in the log has an empty history.
+            as_of: histories end strictly before it, less the gap of the training; None for the
+                end of the data set's last split.
+
+        Raises:
+            ConfigError: the model has no user embedding, or ``as_of`` cannot be read.
+        """
+        moments = np.full(len(users), self._moment(as_of))
+        return self._system.user_embeddings(self.loaded, self._indices("user", users), moments)
+
+    def score(
+        self,
+        user: RawId,
+        items: Sequence[RawId],
+        at: Moment | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> pl.DataFrame:
+        """What the model says of given items for a user at a moment.
+
+        >>> run.score(42, ["a", "b"], at="2024-05-01T20:00", context={"surface": "feed"})
+        ... # doctest: +SKIP
+        shape: (2, 3): item_id, click, watch_time
+
+        Args:
+            user: raw id; one that is not in the log has an empty history.
+            items: raw ids; one that the model does not know is scored as such by models that
+                predict tasks, and has null by retrieval models.
+            at: the moment of the request; None for the end of the data set's last split.
+            context: raw values of context features of models that predict tasks, one for all
+                items; what is not given is unknown.
+
+        Returns:
+            A row per item in the order given: ``item_id`` and a column per task, or ``score``.
+
+        Raises:
+            ConfigError: the model scores no given items, or a name or moment cannot be.
+        """
+        [index] = self._indices("user", [user])
+        item = self._indices("item", items)
+        scores = self._system.score(self.loaded, int(index), item, self._moment(at), context)
+        columns = {name: pl.Series(values).fill_nan(None) for name, values in scores.items()}
+        return pl.DataFrame({Column.ITEM.value: list(items), **columns})
+
+    def recommend(
+        self,
+        users: Sequence[RawId],
+        k: int = 10,
+        as_of: Moment | None = None,
+        min_score: float | None = None,
+        max_age_hours: float | None = None,
+    ) -> pl.DataFrame:
+        """The best items of users, without those they have seen.
+
+        >>> run.recommend([42], k=5, as_of="2024-05-01")  # doctest: +SKIP
+        shape: (5, 6): user_id, rank, post_id, score, title, basis
+
+        Args:
+            users: raw ids; one that is not in the log gets what a user without history gets.
+            k: items per user, at most.
+            as_of: histories and what users have seen end strictly before it; None for the end of
+                the data set's last split.
+            min_score: lowest score.
+            max_age_hours: leave out items last seen longer than this before ``as_of``.
+
+        Raises:
+            ConfigError: the system does not recommend, or a setting cannot be.
+        """
+        moment = self._moment(as_of)
+        seen_after = None
+        if max_age_hours is not None:
+            seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
+        rules = RecommendRules(moment, k, min_score, seen_after)
+        ids = pl.Series(Column.USER, list(map(str, users)))
+        return pl.concat(self._recommender(moment).recommend(ids, rules))
+
+    def _recommender(self, moment: int) -> Recommender:
+        """That of the last moment asked for is kept: to make one reads the whole log."""
+        if self._kept is None or self._kept[0] != moment:
+            self._kept = moment, self._system.recommender(self.loaded, moment)
+        return self._kept[1]
+
+    def _moment(self, moment: Moment | None) -> int:
+        if isinstance(moment, datetime):
+            aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+            return round(aware.timestamp() * MILLISECONDS_PER_SECOND)
+        text = None if moment is None else str(moment)
+        return as_of_moment(text, self.dataset.manifest)
+
+    def _indices(self, name: str, ids: Sequence[RawId]) -> NDArray[np.int64]:
+        path = self.dataset.path / "vocabulary" / f"{name}.parquet"
+        return Vocabulary.load(path).indices_of(ids)

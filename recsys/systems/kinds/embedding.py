@@ -1,0 +1,77 @@
+"""Retrieval systems whose score is the product of a user's and an item's embedding."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.data.batches.context import Context
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
+from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.index.faiss.item_index import ItemIndex
+from recsys.index.faiss.kinds import IndexConfig, IndexKind
+from recsys.index.item_table import describe_items
+from recsys.index.usable_items import FIRST_SEEN
+from recsys.runs.load import LoadedRun
+from recsys.runs.retrieval_config import RetrievalRunConfig
+from recsys.serving.recommend import Recommender
+from recsys.serving.user_embedding import UserEmbedder
+from recsys.systems.kinds.retrieval import RetrievalSystem
+
+Config = TypeVar("Config", bound=RetrievalRunConfig)
+
+
+class EmbeddingSystem(RetrievalSystem[Config]):
+    """A system whose model is a user tower: ``model(SequenceBatch)`` gives [B, W]."""
+
+    @abstractmethod
+    def item_embeddings(self, run: LoadedRun[Any, Any]) -> Tensor:
+        """[V, W], a row per item index of the data set; zeros where an item has none."""
+
+    def user_embeddings(
+        self, run: LoadedRun[Any, Any], user: NDArray[np.int64], moment: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """[B, W] of the engagements before the moments, less the gap of the training."""
+        gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
+        with torch.inference_mode():
+            users = run.model(self.reader(run).before(user, moment, gap))
+        found: NDArray[np.float32] = users.float().numpy()
+        return found
+
+    def score(
+        self,
+        run: LoadedRun[Any, Any],
+        user: int,
+        item: NDArray[np.int64],
+        moment: int,
+        context: Context = None,
+    ) -> dict[str, NDArray[np.float64]]:
+        """``score``: the product with the user embedding; NaN of items without an embedding."""
+        self.refuse_context(context)
+        embedding = self.user_embeddings(run, np.array([user]), np.array([moment]))[0]
+        items = self.item_embeddings(run).numpy()[item]
+        known = self.known(run.config, run.dataset)[item]
+        return {"score": np.where(known, (items @ embedding).astype(np.float64), np.nan)}
+
+    def recommender(self, run: LoadedRun[Any, Any], moment: int) -> Recommender:
+        """By exact search over the items with an embedding."""
+        known = self.known(run.config, run.dataset)
+        items = self.item_embeddings(run).float().numpy()
+        table = Vocabulary.load(run.dataset.path / "vocabulary" / "item.parquet").table
+        table = table.filter(pl.Series(known[table[INDEX].to_numpy()]))
+        described = describe_items(table[RAW], run.dataset, moment, None)
+        early = described[FIRST_SEEN] < moment
+        index, _ = ItemIndex.build(
+            described.filter(early),
+            items[table[INDEX].filter(early).to_numpy()],
+            model=str(run.folder),
+            config=IndexConfig(kind=IndexKind.FLAT.value),
+        )
+        embedder = UserEmbedder(lambda batch, _: run.model(batch).float(), self.reader(run), items)
+        return Recommender(index, run.dataset, embedder)
