@@ -31,36 +31,17 @@ from recsys.data.stores.timelines.layout import (
     write_block,
 )
 
+_COLUMNS = {"user": np.dtype(np.int32)} | {
+    name: dtype for columns in TIMELINE_COLUMNS.values() for name, dtype in columns.items()
+}
 #: Columns of the frames that are appended; vocabulary indices and codes, no raw ids.
 EVENT_SCHEMA: dict[str, pl.DataType] = {
-    "user": pl.Int32(),
-    "item": pl.Int32(),
-    "author": pl.Int32(),
-    "topic": pl.Int32(),
-    "timestamp": pl.Int64(),
-    "media_type": pl.Int8(),
-    "surface": pl.Int8(),
-    "action_type": pl.Int8(),
-    "dwell_time": pl.Float32(),
-    "video_duration": pl.Float32(),
+    name: pl.Series(np.empty(0, dtype)).dtype for name, dtype in _COLUMNS.items()
 }
 DEFAULT_PARTITIONS = 16
 
-_NULLABLE = ("dwell_time", "video_duration")
-_RECORD = np.dtype(
-    [
-        ("user", "i4"),
-        ("item", "i4"),
-        ("author", "i4"),
-        ("topic", "i4"),
-        ("timestamp", "i8"),
-        ("media_type", "i1"),
-        ("surface", "i1"),
-        ("action_type", "i1"),
-        ("dwell_time", "f4"),
-        ("video_duration", "f4"),
-    ]
-)
+_RECORD = np.dtype(list(_COLUMNS.items()))
+_NULLABLE = [name for name, dtype in _COLUMNS.items() if dtype.kind == "f"]
 _IMPRESSION_CODE = ACTION_TYPES.index(IMPRESSION)
 _SLICE_ROWS = 1_000_000
 
