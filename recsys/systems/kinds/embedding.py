@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.data.batches.context import Context
-from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
 from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.query_embedder import QueryEmbedder
+from recsys.evaluation.ranking import DotProductScorer
+from recsys.evaluation.retrieval import RetrievalProtocol
+from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
+from recsys.evaluation.tasks import Control
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
 from recsys.index.item_table import describe_items
@@ -33,6 +40,24 @@ class EmbeddingSystem(RetrievalSystem[Config]):
     @abstractmethod
     def item_embeddings(self, run: LoadedRun[Any, Any]) -> Tensor:
         """[V, W], a row per item index of the data set; zeros where an item has none."""
+
+    def evaluate(
+        self, run: LoadedRun[Any, Any], config: EvaluateConfig, control: Control | None
+    ) -> Metrics:
+        """Hits@K, NDCG@K and MRR of the model and of popularity."""
+        split = Split(config.split)
+        protocol = self.protocol(run.config, run.dataset, split)
+        scorer = self.scorer(run, protocol)
+        return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
+
+    def scorer(self, run: LoadedRun[Any, Any], protocol: RetrievalProtocol) -> DotProductScorer:
+        """The model's scores of all items for the queries of a split."""
+        users = self.embedder(run).embed(protocol.queries)
+        return DotProductScorer(users, self.item_embeddings(run))
+
+    def embedder(self, run: LoadedRun[Any, Any]) -> QueryEmbedder:
+        """The model over the queries of a split."""
+        return QueryEmbedder(run.model, self.reader(run), run.config.loader.gap_hours)
 
     def user_embeddings(
         self, run: LoadedRun[Any, Any], user: NDArray[np.int64], moment: NDArray[np.int64]

@@ -17,7 +17,6 @@ from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
 from recsys.evaluation.other_histories import MeasuredTower, cold_start_metrics, stale_metrics
-from recsys.evaluation.query_embedder import QueryEmbedder
 from recsys.evaluation.ranking import DotProductScorer
 from recsys.evaluation.retrieval import BATCH, ChooseValidation, log_shares
 from recsys.evaluation.retrieval_evaluation import (
@@ -92,22 +91,18 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
         """Batch Hits@K and KNN Hits@K of the model, the baselines, and model with popularity."""
         split = Split(config.split)
         protocol = self.protocol(run.config, run.dataset, split)
-        data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
-        items: Tensor = run.model.items
-        embedder = QueryEmbedder(run.model, data.reader, run.config.loader.gap_hours)
-        scorer = DotProductScorer(embedder.embed(protocol.queries), items)
+        scorer = self.scorer(run, protocol)
+        items = self.item_embeddings(run)
         metrics = evaluate_retrieval(run.identity, config, protocol, scorer, items)
-        tower = MeasuredTower(run.identity, embedder, items, run.dataset)
+        tower = MeasuredTower(run.identity, self.embedder(run), items, run.dataset)
         if protocol.config.cold_start:
             metrics |= cold_start_metrics(tower, config, protocol)
         metrics |= stale_metrics(tower, config, protocol)
         recency = run.config.sequences.has_times and RECENT_POPULARITY in protocol.config.baselines
         if split is Split.REPORT and recency:
             choose = self.protocol(run.config, run.dataset, Split.CHOOSE)
-            chosen_on = DotProductScorer(embedder.embed(choose.queries), items)
-            metrics |= with_popularity(
-                run.identity, config, (choose, chosen_on), (protocol, scorer)
-            )
+            chosen_on = choose, self.scorer(run, choose)
+            metrics |= with_popularity(run.identity, config, chosen_on, (protocol, scorer))
         return metrics
 
     def export(self, run: NxtPostRun, config: ExportConfig) -> Path:

@@ -10,14 +10,9 @@ from recsys.data.contract.schema import Split
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.fit_vocabulary import FitVocabulary
-from recsys.evaluation.config import EvaluateConfig
-from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
-from recsys.evaluation.query_embedder import QueryEmbedder
 from recsys.evaluation.ranking import DotProductScorer
 from recsys.evaluation.retrieval import ALL, ChooseValidation
-from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
-from recsys.evaluation.tasks import Control
 from recsys.runs.system import Assembly
 from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.sequence.config import SequenceRun, SequenceRunConfig
@@ -65,23 +60,6 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
             "longest sequence": str(model.max_length),
             "batch": f"{config.loader.batch_size} users",
         }
-
-    def evaluate(
-        self, run: SequenceRun, config: EvaluateConfig, control: Control | None
-    ) -> Metrics:
-        """Hits@K, NDCG@K and MRR of the model and of popularity."""
-        split = Split(config.split)
-        protocol = self.protocol(run.config, run.dataset, split)
-        data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
-        with torch.no_grad():
-            items = run.model.item_embeddings(protocol.num_items)
-        scorer = DotProductScorer(
-            QueryEmbedder(run.model, data.reader, run.config.loader.gap_hours).embed(
-                protocol.queries
-            ),
-            items,
-        )
-        return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
 
 
 def _model(config: SequenceRunConfig, manifest: DatasetManifest) -> SequenceRecommender:
