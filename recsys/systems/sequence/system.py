@@ -27,7 +27,6 @@ class SequenceSystem(RetrievalSystem[SequenceRunConfig]):
     """The next item from the order of a user's items alone."""
 
     name = "sequence"
-    primary = "train_sequence"
     config = SequenceRunConfig
     monitor = Monitor(f"val/ndcg@10/{ALL}", highest=True)
 
