@@ -83,11 +83,12 @@ class Config:
 def run(config: Config) -> dict[str, object]:
     """Measure, print a table, and return the figures."""
     overrides = [
+        "system=sequence",
         "experiment=sasrec_ml1m",
         f"loader.batch_size={config.batch_size}",
         *([f"data_dir={config.data_dir}"] if config.data_dir else []),
     ]
-    run_config = compose("train_sequence", SequenceRunConfig, overrides)
+    run_config = compose("train", SequenceRunConfig, overrides)
     dataset, data = open_or_prepare(run_config.data)
     python = _rectools_python()
     with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +252,7 @@ def _our_steps(arguments: dict[str, Any]) -> list[float]:
     """The moments at which training steps ended."""
     torch.set_num_threads(arguments["threads"])
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    config = compose("train_sequence", SequenceRunConfig, arguments["overrides"])
+    config = compose("train", SequenceRunConfig, arguments["overrides"])
     dataset = PreparedDataset.open(config.data.out_folder)
     lightning.seed_everything(config.seed, verbose=False)
     assembly = SequenceSystem().assemble(config, dataset, dataset.manifest)

@@ -33,12 +33,14 @@ class Verb:
             that `recsys --help` answers at once.
         summary: what it does.
         examples: commands a user can copy.
+        more: where in conf/ further settings lie, beside the file of the module.
     """
 
     name: str
     module: str
     summary: str
     examples: tuple[str, ...]
+    more: str = ""
 
 
 DATA_VERBS = (
@@ -120,6 +122,7 @@ CHECKPOINT_VERBS = (
         ),
     ),
 )
+_OF_SYSTEMS = "those of each system in conf/system/<system>.yaml"
 VERBS = (
     Verb(
         "train",
@@ -134,6 +137,7 @@ VERBS = (
             "posts.path=posts.parquet run_dir=runs/posts",
             "recsys train run_dir=runs/mine resume=true",
         ),
+        more=_OF_SYSTEMS,
     ),
     Verb(
         "plan",
@@ -143,6 +147,7 @@ VERBS = (
             "recsys plan experiment=dv365_kuairand world_size=64 device=h100",
             "recsys plan experiment=dv365_kuairand model.dimension=256 rows.item=200000000",
         ),
+        more=f"those of the run in conf/train.yaml and {_OF_SYSTEMS}",
     ),
     Verb(
         "evaluate",
@@ -245,7 +250,8 @@ def _register(group: typer.Typer, verb: Verb) -> None:
 
 
 def _epilog(verb: Verb) -> str:
-    return f"Settings: conf/{verb.module}.yaml, with comments.\n\n{_examples(verb.examples)}"
+    files = "; ".join(filter(None, (f"conf/{verb.module}.yaml", verb.more)))
+    return f"Settings: {files}; with comments.\n\n{_examples(verb.examples)}"
 
 
 def _examples(commands: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
 from recsys.runs.load import check_run_folder
-from recsys.systems.choice import compose_run, system_of_run
+from recsys.systems.choice import SYSTEM, compose_run, system_of_run
 from recsys.systems.registry import system_named
 from recsys.systems.runs import checkpoint_of, load_config, train
 
@@ -43,7 +43,8 @@ def configure(overrides: Sequence[str]) -> RunConfig:
     path = Path(chosen.run_dir) / CONFIG_FILE
     check_run_folder(path.parent)
     for override in overrides:
-        if (conf_dir() / override.partition("=")[0]).is_dir():
+        key = override.partition("=")[0]
+        if key != SYSTEM and (conf_dir() / key).is_dir():
             raise ConfigError(
                 f"`{override}` chooses a file of conf/, but a resumed run takes its "
                 f"configuration from {path}; leave it out, and give single settings to change."

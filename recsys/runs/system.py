@@ -50,14 +50,12 @@ class TrainableSystem(ABC, Generic[Config]):
     """A system as its training sees it; ``recsys.systems.base.System`` adds the other commands.
 
     Attributes:
-        name: its key in the registry.
-        primary: the file of conf/ that a run is composed from.
-        config: the schema of that file.
+        name: its key in the registry, and the file of conf/system that a run is composed from.
+        config: the schema of a run.
         monitor: what picks its checkpoints.
     """
 
     name: str
-    primary: str
     config: type[Config]
     monitor: Monitor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from recsys.runs.files import CONFIG_FILE
 from recsys.systems.base import System
 from recsys.systems.registry import DEFAULT_SYSTEM, system_named
 
+#: The group of conf/ that ``system=…`` chooses from, and the key of a run that holds the choice.
+SYSTEM = "system"
 _EXPERIMENT = "experiment"
 
 
@@ -27,14 +30,15 @@ def compose_run(overrides: Sequence[str]) -> RunConfig:
         ConfigError: an override does not fit, or there is no such system.
     """
     system = chosen_system(overrides)
-    config: RunConfig = compose(system.primary, system.config, overrides)
-    return config
+    others = [override for override in overrides if not override.startswith(f"{SYSTEM}=")]
+    config: RunConfig = compose("train", system.config, [f"{SYSTEM}={system.name}", *others])
+    return replace(config, system=system.name)  # an experiment of another one may have named that
 
 
 def chosen_system(overrides: Sequence[str]) -> System[Any]:
     """The system that ``system=…`` names, or the file of ``experiment=…``, or the default."""
     given = dict(override.split("=", 1) for override in overrides if "=" in override)
-    name = given.get("system")
+    name = given.get(SYSTEM)
     if name is None and _EXPERIMENT in given:
         name = _of_experiment(given[_EXPERIMENT], _folders(given))
     return system_named(name or DEFAULT_SYSTEM)
@@ -46,7 +50,7 @@ def system_of_run(run_dir: Path | str) -> System[Any]:
     Whoever loads the file says what is wrong with it.
     """
     content = _read(Path(run_dir) / CONFIG_FILE)
-    return system_named(str(content.get("system", DEFAULT_SYSTEM)))
+    return system_named(str(content.get(SYSTEM, DEFAULT_SYSTEM)))
 
 
 def _of_experiment(name: str, folders: Sequence[Path]) -> str | None:
@@ -55,8 +59,8 @@ def _of_experiment(name: str, folders: Sequence[Path]) -> str | None:
         path = folder / _EXPERIMENT / f"{name}.yaml"
         if path.is_file():
             content = _read(path)
-            if "system" in content:
-                return str(content["system"])
+            if SYSTEM in content:
+                return str(content[SYSTEM])
             parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str)]
             found = (_of_experiment(parent, folders) for parent in parents if parent != "_self_")
             return next((system for system in found if system is not None), None)

@@ -27,11 +27,12 @@ def overrides(tmp_path: Path) -> list[str]:
     lines = (f"{u}::{i}::5::{i}\n" for u in range(1, 6) for i in range(1, u + 4))
     (folder / "ratings.dat").write_text("".join(lines))
     out = tmp_path / "prepared"
-    return ["experiment=sasrec_ml1m", f"data_dir={tmp_path}", f"data.out={out}"]
+    data = [f"data_dir={tmp_path}", f"data.out={out}"]
+    return ["system=sequence", "experiment=sasrec_ml1m", *data]
 
 
 def test_rectools_gets_the_same_sequences(overrides: list[str], tmp_path: Path) -> None:
-    config = compose("train_sequence", SequenceRunConfig, overrides)
+    config = compose("train", SequenceRunConfig, overrides)
     dataset, _ = open_or_prepare(config.data)
     path = tmp_path / "sequences.npz"
     sequence._write_sequences(EngagementStore.open(dataset, config.sequences), path)
@@ -42,7 +43,7 @@ def test_rectools_gets_the_same_sequences(overrides: list[str], tmp_path: Path) 
 
 
 def test_our_side_times_every_step(overrides: list[str]) -> None:
-    open_or_prepare(compose("train_sequence", SequenceRunConfig, overrides).data)
+    open_or_prepare(compose("train", SequenceRunConfig, overrides).data)
     small = [*overrides, "loader.batch_size=2", "model.width=4"]
     moments = sequence._our_steps({"overrides": small, "threads": 1, "steps": 3})
     assert len(moments) == 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import pytest
 import recsys
 from recsys.cli.main import DATA_VERBS, VERBS, invoke
 from recsys.core.composition import merge
+from recsys.core.paths import conf_dir
+from recsys.systems.registry import SYSTEMS
 
 COMMAND = [sys.executable, "-m", "recsys"]
 SIMULATION = (
@@ -74,6 +78,11 @@ def test_every_verb_has_help_with_examples_that_compose(
     group = ["data"] if verb in DATA_VERBS else []
     assert invoke([*group, verb.name, "--help"]) == 0
     printed = capsys.readouterr().out
+    files = re.findall(r"conf/([\w/<>]+\.yaml)", printed)
+    assert f"{verb.module}.yaml" in files
+    assert ("system/<system>.yaml" in files) == (verb.name in ("train", "plan"))
+    for file, system in itertools.product(files, SYSTEMS):
+        assert (conf_dir() / file.replace("<system>", system)).is_file()
     module = importlib.import_module(f"recsys.cli.{verb.module}")
     for example in verb.examples:
         assert f"Example: {example}" in printed

@@ -22,7 +22,7 @@ def test_a_resumed_run_takes_its_configuration_from_its_folder(tmp_path: Path, c
     sentence = f"`{choice}` .* takes its configuration from {tmp_path / CONFIG_FILE}"
     with pytest.raises(ConfigError, match=sentence):
         configure([choice, *resume])
-    resumed = configure([*resume, "trainer.max_epochs=3"])
+    resumed = configure([*resume, "system=dv365", "trainer.max_epochs=3"])
     assert (resumed.seed, resumed.trainer.max_epochs) == (7, 3)
 
 

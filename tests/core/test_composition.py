@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 
 from recsys.core.composition import compose, load, merge, save
 from recsys.core.errors import ConfigError
+from recsys.core.paths import conf_dir
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.data.sources import SOURCES
 from recsys.systems.choice import compose_run, system_of_run
 from recsys.systems.dv365.system import DV365RunConfig
+from recsys.systems.registry import SYSTEMS, system_named
 
 EXPERIMENTS = (
     "demo",
@@ -102,6 +105,54 @@ def test_every_experiment_composes_and_survives_the_run_folder(
     save(config, tmp_path / "config.yaml")
     assert system_of_run(tmp_path).config is type(config)
     assert load(tmp_path / "config.yaml", type(config)) == config
+
+
+def test_every_system_has_its_file_and_every_file_its_system() -> None:
+    assert {path.stem for path in (conf_dir() / "system").glob("*.yaml")} == set(SYSTEMS)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_composes_without_an_experiment(name: str) -> None:
+    config = compose_run([f"system={name}", "data=globo", "seed=5"])
+    assert type(config) is system_named(name).config
+    assert (config.system, config.name, config.data.title) == (name, name, "globo")
+    assert config.loader.seed == 5  # type: ignore[attr-defined]  # every system has one
+
+
+def test_the_system_of_the_command_wins_over_the_experiment() -> None:
+    overrides = ["system=post_tower", "experiment=post_tower_movielens", "system=sequence"]
+    config = compose_run(overrides)
+    assert type(config) is system_named("sequence").config
+    assert (config.system, config.name) == ("sequence", "post_tower_movielens")
+
+
+def test_an_experiment_in_a_folder_of_the_user_says_its_system(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [override /data: simulated, override /optim: shampoo]\n"
+        "system: nxtpost\n"
+        "trainer: {max_epochs: 3}\n"
+    )
+    config = compose_run([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"])
+    assert (config.system, config.name, config.data.title) == ("nxtpost", "nxtpost", "simulated")
+    assert (config.trainer.max_epochs, config.trainer.gradient_clip) == (3, 1.0)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["system=wide_and_deep", "experiment=nxtpost_globo"],
+        ["system=sequence", "experiment=demo"],
+        ["system=nxtpost", "model=dv365"],
+    ],
+)
+def test_a_sentence_names_the_file_that_does_not_fit(overrides: list[str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        compose_run(overrides)
+    [named] = re.findall(r"\(in conf/(.+)\)", str(raised.value))
+    assert (conf_dir() / named).is_file()
+    assert named == overrides[1].replace("=", "/") + ".yaml"
 
 
 def test_a_later_override_of_a_group_wins_over_the_experiment() -> None:

@@ -14,7 +14,7 @@ from recsys.systems.dv365.module import DV365, DV365Config, OptimConfig
 
 @dataclass(frozen=True)
 class DV365RunConfig(RunConfig):
-    """Everything a run of DV365 depends on; conf/train.yaml composes it.
+    """Everything a run of DV365 depends on; conf/system/dv365.yaml composes it.
 
     Attributes:
         slices: which slices of the timelines are pooled.

@@ -31,7 +31,6 @@ class DV365System(TaskSystem[DV365RunConfig]):
     """The user tower inside the backbone simulation network."""
 
     name = "dv365"
-    primary = "train"
     config = DV365RunConfig
     parts = MappingProxyType(
         {

@@ -14,7 +14,7 @@ from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
 
 @dataclass(frozen=True)
 class NxtPostRunConfig(RetrievalRunConfig):
-    """Everything a run of NxtPost depends on; conf/train_nxtpost.yaml composes it.
+    """Everything a run of NxtPost depends on; conf/system/nxtpost.yaml composes it.
 
     Attributes:
         posts: where the embeddings of items come from.

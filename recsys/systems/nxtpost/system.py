@@ -37,7 +37,6 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
     """The two-tower causal transformer over content embeddings."""
 
     name = "nxtpost"
-    primary = "train_nxtpost"
     config = NxtPostRunConfig
     monitor = Monitor(f"val/hits@10/{BATCH}", highest=True)
     validated_on = BATCH

@@ -14,7 +14,7 @@ from recsys.systems.post_tower.module import ItemSimilarity, ItemSimilarityConfi
 
 @dataclass(frozen=True)
 class PostTowerRunConfig(RetrievalRunConfig):
-    """Everything a run of the post tower depends on; conf/train_post_tower.yaml composes it.
+    """Everything a run of the post tower depends on; conf/system/post_tower.yaml composes it.
 
     Attributes:
         corpus: texts and images of items.

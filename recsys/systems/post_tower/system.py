@@ -36,7 +36,6 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
     """Items that are engaged with one after the other are similar."""
 
     name = "post_tower"
-    primary = "train_post_tower"
     config = PostTowerRunConfig
     monitor = Monitor(f"val/hits@10/{ALL}", highest=True)
 

@@ -13,7 +13,7 @@ from recsys.systems.sequence.module import SequenceRecommender, SequenceRecommen
 
 @dataclass(frozen=True)
 class SequenceRunConfig(RetrievalRunConfig):
-    """Everything a run of SASRec or HSTU depends on; conf/train_sequence.yaml composes it.
+    """Everything a run of SASRec or HSTU depends on; conf/system/sequence.yaml composes it.
 
     Attributes:
         model: the encoder and its sizes.

@@ -23,7 +23,6 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
     """The next item from the order of a user's items alone."""
 
     name = "sequence"
-    primary = "train_sequence"
     config = SequenceRunConfig
     monitor = Monitor(f"val/ndcg@10/{ALL}", highest=True)
 

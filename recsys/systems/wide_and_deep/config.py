@@ -14,7 +14,7 @@ from recsys.systems.wide_and_deep.net import WideAndDeepConfig
 
 @dataclass(frozen=True)
 class WideAndDeepRunConfig(RetrievalRunConfig):
-    """Everything a run depends on; conf/train_wide_and_deep.yaml composes it.
+    """Everything a run depends on; conf/system/wide_and_deep.yaml composes it.
 
     Attributes:
         model: sizes.

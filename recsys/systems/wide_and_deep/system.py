@@ -60,7 +60,6 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
     """Learned item ids, user features and their crosses."""
 
     name = "wide_and_deep"
-    primary = "train_wide_and_deep"
     config = WideAndDeepRunConfig
     monitor = Monitor("val/loss")
 
