@@ -20,7 +20,7 @@ def test_the_files_of_conf_hold_the_defaults() -> None:
     build = index_build.configure(["embeddings=a.npz", "out=index"])
     assert build.index == IndexConfig() and build.as_of is None
     assert not index_add.configure(["index=i", "embeddings=a"]).same_model
-    assert index_remove.configure(["index=i", "last_seen_before=2020-01-01"]).items is None
+    assert index_remove.configure(["index=i", "last_seen_before=2020-01-01"]).posts is None
     config = recommend.configure(["artifact=a", "index=i", "users=u.csv"])
     assert (config.k, config.precision, config.strict) == (10, "float", False)
     with pytest.raises(ConfigError, match=r"did you mean `index\.probes`"):
