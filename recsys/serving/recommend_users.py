@@ -29,7 +29,7 @@ from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.vocabulary import Vocabulary
 from recsys.index.faiss.folder import load_index
 from recsys.serving.recommend import Recommender, RecommendRules
-from recsys.serving.user_embedding import UserEmbedder
+from recsys.serving.stages.embed import UserEmbedder
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from recsys.index.faiss.folder import load_index
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig
 from recsys.index.maintain import IndexBuildConfig, build_index
+from recsys.serving.pipeline import Embedded, StepUsers
 from recsys.serving.recommend import Recommender, RecommendRules
 from recsys.serving.recommend_users import RecommendConfig, recommend, write_parquet
 from tests.index.conftest import ITEMS, START, WIDTH
@@ -31,16 +32,18 @@ def folder(dataset: PreparedDataset, embeddings: Path) -> Path:
     return out
 
 
-def towards(item: int) -> object:
-    """Embeds every user like an item; a user with an even index has no representation."""
-    rows = np.random.default_rng(0).standard_normal((ITEMS + 2, WIDTH))
+class Towards:
+    """Embeds every user like an item; user index 4 has no representation, 3 no events."""
 
-    def embed(users: np.ndarray, moment: int) -> tuple[np.ndarray, np.ndarray]:
-        embedding = np.repeat(rows[item - 1][None], len(users), axis=0).astype(np.float32)
-        embedding[users == 4] = 0
-        return embedding, np.where(users == 3, 0, users)
+    name = "towards"
 
-    return embed
+    def __init__(self, item: int) -> None:
+        self.row = np.random.default_rng(0).standard_normal((ITEMS + 2, WIDTH))[item - 1]
+
+    def embed(self, users: StepUsers) -> Embedded:
+        embedding = np.repeat(self.row[None], len(users.raw), axis=0).astype(np.float32)
+        embedding[users.indices == 4] = 0
+        return Embedded(embedding, np.where(users.indices == 3, 0, users.indices))
 
 
 def items_of(frame: pl.DataFrame, user: int) -> set[int]:
@@ -50,7 +53,7 @@ def items_of(frame: pl.DataFrame, user: int) -> set[int]:
 def all_rows(
     folder: Path, dataset: PreparedDataset, users: list, rules: RecommendRules = LATE
 ) -> pl.DataFrame:
-    recommender = Recommender(load_index(folder), dataset, towards(2))
+    recommender = Recommender(load_index(folder), dataset, Towards(2))
     return pl.concat(recommender.recommend(pl.Series(users), rules, batch_users=2))
 
 
@@ -88,6 +91,7 @@ def test_a_user_without_any_representation_gets_nothing(
     folder: Path, dataset: PreparedDataset
 ) -> None:
     assert all_rows(folder, dataset, [104, 101])["user_id"].unique().to_list() == [101]
+    assert all_rows(folder, dataset, [104]).is_empty()
 
 
 def test_thresholds_of_score_and_age(folder: Path, dataset: PreparedDataset) -> None:
@@ -98,6 +102,14 @@ def test_thresholds_of_score_and_age(folder: Path, dataset: PreparedDataset) -> 
     # items without events have the vocabulary's first sight at 50
     young = all_rows(folder, dataset, [101], replace(LATE, seen_after=START + 50))
     assert items_of(young, 101) == {1005, 1006, 1007, 1008, 1009, 1010}
+
+
+def test_the_rules_say_which_stages_there_are(folder: Path, dataset: PreparedDataset) -> None:
+    recommender = Recommender(load_index(folder), dataset, Towards(2))
+    plain = recommender.pipeline(LATE)
+    assert [stage.name for stage in (*plain.before, *plain.after)] == ["seen"]
+    full = recommender.pipeline(replace(LATE, seen_after=START, min_score=0.1))
+    assert [stage.name for stage in (*full.before, *full.after)] == ["seen", "age", "score"]
 
 
 def test_unknown_users_are_refused_when_strict(folder: Path, dataset: PreparedDataset) -> None:
@@ -114,7 +126,7 @@ def test_an_index_of_another_log_is_refused(dataset: PreparedDataset) -> None:
     items = pl.DataFrame({"post_id": ["a", "b"]})
     index, _ = ItemIndex.build(items, np.eye(2, WIDTH), "m", IndexConfig())
     with pytest.raises(DataError, match="it is of another log"):
-        Recommender(index, dataset, towards(1))
+        Recommender(index, dataset, Towards(1))
 
 
 def config(folder: Path, artifact: Path, **changes: object) -> RecommendConfig:
