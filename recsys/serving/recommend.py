@@ -65,6 +65,10 @@ class Recommender:
         dataset: whose log says who has seen what.
         embedder: of users, by the model that ``index`` is for.
 
+    Attributes:
+        index: as given.
+        dataset: as given.
+
     Raises:
         DataError: the index is of another log.
     """
@@ -104,7 +108,10 @@ class Recommender:
         Raises:
             DataError: with ``strict``, a user is not in the log.
             ArtifactError: embeddings do not fit the index.
+            ConfigError: ``batch_users`` is below 1.
         """
+        if batch_users < 1:
+            raise ConfigError(f"batch_users={batch_users}; take at least 1 user at a time.")
         indices = self._indices(users)
         if rules.strict and (indices == UNKNOWN_INDEX).any():
             missing = users.filter(pl.Series(indices == UNKNOWN_INDEX))

@@ -1,4 +1,4 @@
-"""`recsys recommend`: from an artifact, an index and users to a table or a Parquet file."""
+"""`recsys recommend`: reads the users, and gives their items as a table or a Parquet file."""
 
 from __future__ import annotations
 
@@ -11,25 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import MISSING
 
-from recsys.artifacts.sequence_tower import (
-    Precision,
-    SequenceTowerArtifact,
-    load_sequence_tower,
-    user_features,
-)
-from recsys.core.errors import ArtifactError, ConfigError, DataError
-from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.content.item_embeddings import ItemEmbeddings
+from recsys.artifacts.sequence_tower import Precision
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.files import data_files, read_chunks
 from recsys.data.contract.moments import as_of_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.engagements.config import SequenceConfig
-from recsys.data.stores.engagements.store import EngagementStore
-from recsys.data.stores.vocabulary import Vocabulary
-from recsys.index.faiss.folder import load_index
-from recsys.serving.recommend import Recommender, RecommendRules
-from recsys.serving.stages.embed import UserEmbedder
+from recsys.serving.opening import open_recommender
+from recsys.serving.recommend import RecommendRules
 
 
 @dataclass(frozen=True)
@@ -77,8 +66,7 @@ class RecommendConfig:
             raise ConfigError("user= names nobody, or somebody by an empty id; give user=42.")
         if self.out is not None and Path(self.out).is_dir():
             raise ConfigError(f"out={self.out} is a folder; give the Parquet file to write.")
-        if self.precision not in list(Precision):
-            raise ConfigError(f"precision={self.precision} is not known; it is float or int8.")
+        Precision(self.precision)  # refuses another one
         if self.batch_users < 1 or (self.max_age_hours is not None and self.max_age_hours <= 0):
             raise ConfigError("batch_users and max_age_hours must be above 0.")
 
@@ -104,14 +92,11 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
     Raises:
         RecsysError: artifact, index, data set or users cannot be used together.
     """
-    artifact = load_sequence_tower(config.artifact, config.precision)
-    dataset = _dataset(artifact, config.dataset)
-    index = load_index(config.index)
-    index.check_model(artifact.manifest.post_embeddings["model"], f"the artifact {config.artifact}")
     users = read_users(config)
-    rules = _rules(config, dataset)
-    embedder = user_embedder(artifact, dataset, config.embeddings)
-    recommender = Recommender(index, dataset, embedder)
+    recommender = open_recommender(
+        config.artifact, config.index, config.dataset, config.embeddings, config.precision
+    )
+    rules = _rules(config, recommender.dataset)
     frames = recommender.recommend(users, rules, config.batch_users)
     served = 0
     kept: list[pl.DataFrame] = []
@@ -128,36 +113,6 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
         write_parquet(counted(), Path(config.out))
     report = RecommendReport(len(users), len(users) - served, rules.as_of)
     return report, pl.concat(kept) if kept else pl.DataFrame()
-
-
-def user_embedder(
-    artifact: SequenceTowerArtifact, dataset: PreparedDataset, embeddings: str | None = None
-) -> UserEmbedder:
-    """The artifact's tower on the histories of a data set.
-
-    Args:
-        artifact: the exported tower.
-        dataset: the prepared data set.
-        embeddings: of the items in the histories; None takes those of the training.
-
-    Raises:
-        ArtifactError: surfaces or user features are other ones than in training, or its
-            embeddings have been moved.
-        DataError: the embeddings cannot be read, or have another width.
-    """
-    manifest = artifact.manifest
-    _check_codes(artifact, dataset)
-    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
-    path = embeddings or manifest.post_embeddings["path"]
-    if embeddings is None and not Path(path).exists():
-        raise ArtifactError(
-            f"{artifact.folder} was trained with the item embeddings {path}, which are not there; "
-            "if they were moved, say where they lie now: embeddings=<their file or folder>."
-        )
-    items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
-    engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), items.known)
-    reader = SequenceReader(dataset, engagements, manifest.max_length)
-    return UserEmbedder(artifact.embed, reader, items.matrix)
 
 
 def read_users(config: RecommendConfig) -> pl.Series:
@@ -202,36 +157,9 @@ def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _dataset(artifact: SequenceTowerArtifact, folder: str | None) -> PreparedDataset:
-    """The data set in ``folder``, or that of the training where it still lies there."""
-    trained_on = Path(artifact.manifest.dataset["path"])
-    if folder is None and not trained_on.exists():
-        raise ArtifactError(
-            f"{artifact.folder} was trained on the prepared data set {trained_on}, which is not "
-            "there; if it was moved, say where it lies now: dataset=<its folder>."
-        )
-    return PreparedDataset.open(folder or trained_on)
-
-
 def _rules(config: RecommendConfig, dataset: PreparedDataset) -> RecommendRules:
     as_of = as_of_moment(config.as_of, dataset.manifest)
     seen_after = None
     if config.max_age_hours is not None:
         seen_after = as_of - round(config.max_age_hours * MILLISECONDS_PER_HOUR)
     return RecommendRules(as_of, config.k, config.min_score, seen_after, config.strict)
-
-
-def _check_codes(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> None:
-    """The data set of the training may have grown: new surfaces come behind the old ones."""
-    manifest = artifact.manifest
-    surfaces = manifest.codes["surface"]
-    differing = []
-    if list(dataset.manifest.surfaces[: len(surfaces)]) != surfaces:
-        differing.append("surfaces")
-    if user_features(dataset.manifest) != manifest.features:
-        differing.append("user features")
-    if differing:
-        raise ArtifactError(
-            f"{dataset.path} has other {' and '.join(differing)} than the data set that "
-            f"{artifact.folder} was trained on; recommend with that one, or train on this one."
-        )

@@ -17,6 +17,7 @@ from recsys.index.faiss.folder import load_index
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig
 from recsys.index.maintain import IndexBuildConfig, build_index
+from recsys.serving.opening import open_recommender
 from recsys.serving.pipeline import Embedded, StepUsers
 from recsys.serving.recommend import Recommender, RecommendRules
 from recsys.serving.recommend_users import RecommendConfig, recommend, write_parquet
@@ -145,6 +146,20 @@ def test_from_artifact_and_index_to_rows(folder: Path, artifact: Path, precision
     assert before.without_items == 3
     _, early = recommend(config(folder, artifact, user=["103"], as_of=str(START + 90)))
     assert early["basis"].unique().to_list() == ["no history"]
+
+
+def test_a_recommender_is_opened_and_asked_from_python(
+    folder: Path, artifact: Path, dataset: PreparedDataset
+) -> None:
+    recommender = open_recommender(artifact, folder)
+    assert recommender.dataset.path == dataset.path and len(recommender.index) == ITEMS + 2
+    rules = RecommendRules(as_of=START + 100, k=4)
+    rows = pl.concat(recommender.recommend(pl.Series(["101", "103", "7"]), rules))
+    assert rows.equals(recommend(config(folder, artifact, k=4))[1])
+    with pytest.raises(ConfigError, match="precision=int4 is not known; it is float or int8"):
+        open_recommender(artifact, folder, precision="int4")
+    with pytest.raises(ConfigError, match="at least 1 user at a time"):
+        next(recommender.recommend(pl.Series([101]), rules, batch_users=-1))
 
 
 def test_from_a_file_of_users_to_parquet(folder: Path, artifact: Path, tmp_path: Path) -> None:
