@@ -18,6 +18,7 @@ from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.search import NONE
 from recsys.index.usable_items import POST_ID, TITLE
 from recsys.serving.pipeline import Embedder, Pipeline, Recommended, SearchFilter, StepUsers
+from recsys.serving.stages.given import GivenItems
 from recsys.serving.stages.search import NearestItems
 from recsys.serving.stages.seen import SeenItems
 from recsys.serving.stages.thresholds import BelowScore, TooOld
@@ -82,16 +83,26 @@ class Recommender:
         items = Vocabulary.load(folder / "item.parquet")
         self._seen = SeenItems(dataset.timelines, items, index)
 
-    def pipeline(self, rules: RecommendRules) -> Pipeline:
-        """The stages that give users what the rules say."""
+    def given(self, table: pl.DataFrame) -> GivenItems:
+        """Leaves out the items of a table: ``item_id``, or ``user_id`` and ``item_id``."""
+        return GivenItems(table, self.index, self._users.table.schema[RAW])
+
+    def pipeline(self, rules: RecommendRules, given: GivenItems | None = None) -> Pipeline:
+        """The stages that give users what the rules say, without the items that are given."""
         before: list[SearchFilter] = [self._seen]
+        if given is not None:
+            before.append(given)
         if rules.seen_after is not None:
             before.append(TooOld(self.index, rules.seen_after))
         after = [] if rules.min_score is None else [BelowScore(rules.min_score)]
         return Pipeline(self._embedder, before, NearestItems(self.index, rules.k), after)
 
     def recommend(
-        self, users: pl.Series, rules: RecommendRules, batch_users: int = 1024
+        self,
+        users: pl.Series,
+        rules: RecommendRules,
+        batch_users: int = 1024,
+        given: GivenItems | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Recommendations of some users at a time.
 
@@ -99,6 +110,7 @@ class Recommender:
             users: raw ids.
             rules: which items they get.
             batch_users: users per frame.
+            given: items to leave out besides.
 
         Yields:
             ``user_id`` (as given), ``rank``, ``post_id``, ``score``, ``title`` and ``basis``,
@@ -121,7 +133,7 @@ class Recommender:
                 f"{len(missing)} of {len(users)} users are not in the log ({named}{more}); correct "
                 "the ids, or take strict=false to give them what a user without history gets."
             )
-        pipeline = self.pipeline(rules)
+        pipeline = self.pipeline(rules, given)
         for start in range(0, len(users), batch_users):
             step = slice(start, start + batch_users)
             yield self._frame(pipeline.run(StepUsers(users[step], indices[step], rules.as_of)))

@@ -13,7 +13,7 @@ from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import Precision
 from recsys.core.errors import ConfigError, DataError
-from recsys.data.contract.files import data_files, read_chunks
+from recsys.data.contract.files import column_names, data_files, read_chunks
 from recsys.data.contract.moments import as_of_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.stores.dataset import PreparedDataset
@@ -38,6 +38,8 @@ class RecommendConfig:
         k: items per user, at most.
         min_score: lowest cosine.
         max_age_hours: leave out items last seen longer than this before ``as_of``.
+        leave_out: Parquet or CSV with ``item_id`` of items to leave out for all users, or with
+            ``user_id`` and ``item_id`` of those to leave out for one.
         strict: refuse users who are not in the log.
         precision: of the user tower: ``float`` or ``int8``.
         batch_users: users per step.
@@ -54,6 +56,7 @@ class RecommendConfig:
     k: int = 10
     min_score: float | None = None
     max_age_hours: float | None = None
+    leave_out: str | None = None
     strict: bool = False
     precision: str = Precision.FLOAT.value
     batch_users: int = 1024
@@ -79,11 +82,13 @@ class RecommendReport:
         users: users asked for.
         without_items: of them those for whom no item is left.
         as_of: ms.
+        unknown_left_out: items of ``leave_out`` that the index does not have; None without it.
     """
 
     users: int
     without_items: int
     as_of: int
+    unknown_left_out: int | None
 
 
 def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
@@ -97,7 +102,8 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
         config.artifact, config.index, config.dataset, config.embeddings, config.precision
     )
     rules = _rules(config, recommender.dataset)
-    frames = recommender.recommend(users, rules, config.batch_users)
+    given = None if config.leave_out is None else recommender.given(read_items(config.leave_out))
+    frames = recommender.recommend(users, rules, config.batch_users, given)
     served = 0
     kept: list[pl.DataFrame] = []
 
@@ -111,7 +117,8 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
         kept = list(counted())
     else:
         write_parquet(counted(), Path(config.out))
-    report = RecommendReport(len(users), len(users) - served, rules.as_of)
+    unknown = None if given is None else given.unknown
+    report = RecommendReport(len(users), len(users) - served, rules.as_of, unknown)
     return report, pl.concat(kept) if kept else pl.DataFrame()
 
 
@@ -138,6 +145,19 @@ def read_users(config: RecommendConfig) -> pl.Series:
     if users.is_empty():
         raise DataError(f"{config.users} names no user; give a file with a row per user.")
     return users.unique(maintain_order=True)
+
+
+def read_items(path: str) -> pl.DataFrame:
+    """Items to leave out: ``item_id``, and ``user_id`` where a file has it.
+
+    Raises:
+        DataError: a file cannot be read, or has no ``item_id``.
+    """
+    tables = [pl.DataFrame(schema={Column.ITEM: pl.Null})]  # what a file without rows holds
+    for file in data_files(Path(path), "leave_out"):
+        users = [Column.USER] if Column.USER in column_names(file) else []
+        tables += read_chunks(file, [*users, Column.ITEM])
+    return pl.concat(tables, how="diagonal_relaxed")
 
 
 def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:

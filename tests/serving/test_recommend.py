@@ -109,8 +109,10 @@ def test_the_rules_say_which_stages_there_are(folder: Path, dataset: PreparedDat
     recommender = Recommender(load_index(folder), dataset, Towards(2))
     plain = recommender.pipeline(LATE)
     assert [stage.name for stage in (*plain.before, *plain.after)] == ["seen"]
-    full = recommender.pipeline(replace(LATE, seen_after=START, min_score=0.1))
-    assert [stage.name for stage in (*full.before, *full.after)] == ["seen", "age", "score"]
+    given = recommender.given(pl.DataFrame({"item_id": [1001]}))
+    full = recommender.pipeline(replace(LATE, seen_after=START, min_score=0.1), given)
+    names = [stage.name for stage in (full.embedder, *full.before, full.source, *full.after)]
+    assert names == ["towards", "seen", "given", "age", "nearest", "score"]
 
 
 def test_unknown_users_are_refused_when_strict(folder: Path, dataset: PreparedDataset) -> None:
@@ -174,6 +176,41 @@ def test_from_a_file_of_users_to_parquet(folder: Path, artifact: Path, tmp_path:
     assert written.drop("score").equals(expected.drop("score"))
     np.testing.assert_allclose(written["score"], expected["score"], atol=1e-6)
     assert [path.name for path in out.parent.iterdir()] == ["posts.parquet"]
+
+
+def test_items_of_a_file_are_left_out(folder: Path, artifact: Path, tmp_path: Path) -> None:
+    users = ["101", "103", "7"]
+    free = recommend(config(folder, artifact, user=users, k=20))
+    assert free[0].unknown_left_out is None
+    file = tmp_path / "out.csv"
+    file.write_text("item_id,why\n1004,old\n1005,old\n1004,again\n77,gone\n78,gone\n")
+    report, rows = recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))
+    assert report.unknown_left_out == 2
+    expected = free[1].filter(~pl.col("post_id").is_in([1004, 1005]))
+    assert rows.drop("rank").equals(expected.drop("rank"))
+    file.write_text("user_id,item_id\n103,1004\n7,1005\n999,1006\n")
+    _, rows = recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))
+    pair = pl.concat_str("user_id", "post_id", separator=" ")
+    expected = free[1].filter(~pair.is_in(["103 1004", "7 1005"]))
+    assert rows.drop("rank").equals(expected.drop("rank"))
+    file.write_text("user_id,item_id\n")
+    assert recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))[1].equals(
+        free[1]
+    )
+
+
+def test_what_cannot_be_left_out_is_a_sentence(
+    folder: Path, artifact: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "out.csv"
+    file.write_text("post_id\n1004\n")
+    with pytest.raises(DataError, match=r"out\.csv has no column item_id \(it has post_id\)"):
+        recommend(config(folder, artifact, leave_out=str(file)))
+    file.write_text("item_id\na\nb\n")
+    with pytest.raises(DataError, match="leave_out, column item_id: expected a whole number"):
+        recommend(config(folder, artifact, leave_out=str(file)))
+    with pytest.raises(DataError, match="does not exist; give leave_out="):
+        recommend(config(folder, artifact, leave_out=str(tmp_path / "none.csv")))
 
 
 def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
