@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Never, cast
 
 import torch
 from torch import Tensor
 
 from recsys.artifacts.manifest import Manifest, sha256
 from recsys.artifacts.torchscript import load_tower
-from recsys.core.errors import DataError
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.content.item_embeddings import embeddings_file
 from recsys.data.contract.manifest import DatasetManifest
@@ -36,6 +36,10 @@ class Precision(StrEnum):
 
     FLOAT = "float"
     INT8 = "int8"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Never:
+        raise ConfigError(f"precision={value} is not known; it is {' or '.join(cls)}.")
 
 
 TOWER_FILES = {Precision.FLOAT: "user_tower.pt", Precision.INT8: "user_tower_int8.pt"}
@@ -96,6 +100,7 @@ def load_sequence_tower(
 
     Raises:
         ArtifactError: the folder is no such artifact, or a file of it is not what was exported.
+        ConfigError: there is no such precision.
     """
     folder = Path(path)
     manifest = SequenceTowerManifest.load(folder)

@@ -31,6 +31,10 @@ def run(overrides: Sequence[str]) -> None:
         f"As of {to_text(report.as_of)}; users: {report.users:,}; without any item left: "
         f"{report.without_items:,}."
     )
+    if report.unknown_left_out:
+        console.print(
+            f"Items of leave_out= that the index does not have: {report.unknown_left_out:,}."
+        )
 
 
 def _print(rows: pl.DataFrame) -> None:

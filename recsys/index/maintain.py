@@ -19,7 +19,7 @@ from recsys.index.faiss.folder import load_index, save_index
 from recsys.index.faiss.item_index import Added, ItemIndex, Removed
 from recsys.index.faiss.kinds import IndexConfig
 from recsys.index.item_table import describe_items, read_item_file
-from recsys.index.usable_items import FIRST_SEEN, LAST_SEEN, POST_ID, REASON
+from recsys.index.usable_items import FIRST_SEEN, POST_ID, REASON, last_known
 
 #: Rows that the last build or addition left out, with their reasons, in the index's folder.
 REJECTED_FILE = "rejected.parquet"
@@ -193,8 +193,7 @@ def _out_of_time(table: pl.DataFrame, as_of: int | None, max_age_hours: float | 
     reason = pl.lit(None, pl.String())
     if max_age_hours is not None and as_of is not None:
         oldest = as_of - round(max_age_hours * MILLISECONDS_PER_HOUR)
-        known = pl.coalesce(LAST_SEEN, FIRST_SEEN)
-        reason = pl.when(known < oldest).then(pl.lit(TOO_OLD)).otherwise(reason)
+        reason = pl.when(last_known() < oldest).then(pl.lit(TOO_OLD)).otherwise(reason)
     if as_of is not None:
         reason = pl.when(pl.col(FIRST_SEEN) >= as_of).then(pl.lit(FUTURE)).otherwise(reason)
     return table.with_columns(reason.alias(REASON))[REASON]

@@ -76,6 +76,11 @@ class UsableItems:
         )
 
 
+def last_known() -> pl.Expr:
+    """When an item was seen last as far as is known (ms); null for one without any time."""
+    return pl.coalesce(LAST_SEEN, FIRST_SEEN)
+
+
 def _first_of_each(ids: pl.Series, usable: pl.Series) -> pl.Series:
     """Whether each row is the first usable one of its id."""
     first = pl.struct(pl.col("id"), pl.col("usable")).is_first_distinct()

@@ -1,11 +1,8 @@
-"""Recommending items to users: embed, search, and leave out what a user has seen.
-
-Legend: B users of a step, W width of an embedding.
-"""
+"""Recommending items to the users of a data set, a step of them at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +11,17 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.files import cast_column
-from recsys.data.contract.schema import Column, TimelineKind
+from recsys.data.contract.schema import Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX, Vocabulary
 from recsys.index.faiss.item_index import ItemIndex
-from recsys.index.faiss.search import NONE, Found
+from recsys.index.faiss.search import NONE
 from recsys.index.usable_items import POST_ID, TITLE
+from recsys.serving.pipeline import Embedder, Pipeline, Recommended, SearchFilter, StepUsers
+from recsys.serving.stages.given import GivenItems
+from recsys.serving.stages.search import NearestItems
+from recsys.serving.stages.seen import SeenItems
+from recsys.serving.stages.thresholds import BelowScore, TooOld
 
 RANK = "rank"  # 1 is the best
 SCORE = "score"  # cosine
@@ -27,9 +29,6 @@ BASIS = "basis"
 
 #: What a user's recommendation rests on.
 HISTORY, NO_HISTORY, NOT_IN_LOG = "history", "no history", "not in the log"
-
-#: User indices [B] and a moment (ms) → embeddings [B, W] and events they are made from [B].
-Embedder = Callable[[NDArray[np.int64], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
 
 _UNKNOWN_SHOWN = 5
 
@@ -65,23 +64,45 @@ class Recommender:
     Args:
         index: of items.
         dataset: whose log says who has seen what.
-        embed: users to embeddings, made by the model that ``index`` is for.
+        embedder: of users, by the model that ``index`` is for.
+
+    Attributes:
+        index: as given.
+        dataset: as given.
 
     Raises:
         DataError: the index is of another log.
     """
 
-    def __init__(self, index: ItemIndex, dataset: PreparedDataset, embed: Embedder) -> None:
-        self._index = index
-        self._timelines = dataset.timelines
-        self._embed = embed
+    def __init__(self, index: ItemIndex, dataset: PreparedDataset, embedder: Embedder) -> None:
+        self.index = index
+        self.dataset = dataset
+        self._embedder = embedder
         folder = dataset.path / "vocabulary"
         self._users = Vocabulary.load(folder / "user.parquet")
         items = Vocabulary.load(folder / "item.parquet")
-        self._slots = _SlotsOfItems(index, items)
+        self._seen = SeenItems(dataset.timelines, items, index)
+
+    def given(self, table: pl.DataFrame) -> GivenItems:
+        """Leaves out the items of a table: ``item_id``, or ``user_id`` and ``item_id``."""
+        return GivenItems(table, self.index, self._users.table.schema[RAW])
+
+    def pipeline(self, rules: RecommendRules, given: GivenItems | None = None) -> Pipeline:
+        """The stages that give users what the rules say, without the items that are given."""
+        before: list[SearchFilter] = [self._seen]
+        if given is not None:
+            before.append(given)
+        if rules.seen_after is not None:
+            before.append(TooOld(self.index, rules.seen_after))
+        after = [] if rules.min_score is None else [BelowScore(rules.min_score)]
+        return Pipeline(self._embedder, before, NearestItems(self.index, rules.k), after)
 
     def recommend(
-        self, users: pl.Series, rules: RecommendRules, batch_users: int = 1024
+        self,
+        users: pl.Series,
+        rules: RecommendRules,
+        batch_users: int = 1024,
+        given: GivenItems | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Recommendations of some users at a time.
 
@@ -89,6 +110,7 @@ class Recommender:
             users: raw ids.
             rules: which items they get.
             batch_users: users per frame.
+            given: items to leave out besides.
 
         Yields:
             ``user_id`` (as given), ``rank``, ``post_id``, ``score``, ``title`` and ``basis``,
@@ -98,7 +120,10 @@ class Recommender:
         Raises:
             DataError: with ``strict``, a user is not in the log.
             ArtifactError: embeddings do not fit the index.
+            ConfigError: ``batch_users`` is below 1.
         """
+        if batch_users < 1:
+            raise ConfigError(f"batch_users={batch_users}; take at least 1 user at a time.")
         indices = self._indices(users)
         if rules.strict and (indices == UNKNOWN_INDEX).any():
             missing = users.filter(pl.Series(indices == UNKNOWN_INDEX))
@@ -108,9 +133,10 @@ class Recommender:
                 f"{len(missing)} of {len(users)} users are not in the log ({named}{more}); correct "
                 "the ids, or take strict=false to give them what a user without history gets."
             )
+        pipeline = self.pipeline(rules, given)
         for start in range(0, len(users), batch_users):
             step = slice(start, start + batch_users)
-            yield self._recommend_step(users[step], indices[step], rules)
+            yield self._frame(pipeline.run(StepUsers(users[step], indices[step], rules.as_of)))
 
     def _indices(self, users: pl.Series) -> NDArray[np.int64]:
         # an id of another kind than the log's is one the log does not have
@@ -118,45 +144,15 @@ class Recommender:
         indices: NDArray[np.int64] = self._users.indices(typed).cast(pl.Int64).to_numpy()
         return indices
 
-    def _recommend_step(
-        self, users: pl.Series, indices: NDArray[np.int64], rules: RecommendRules
-    ) -> pl.DataFrame:
-        embedding, events = self._embed(indices, rules.as_of)
-        there = np.linalg.norm(embedding, axis=1) > 0
-        found = self._index.search(
-            embedding[there],
-            rules.k,
-            exclude=self._seen(indices[there], rules.as_of),
-            min_score=rules.min_score,
-            seen_after=rules.seen_after,
-        )
-        basis = np.where(events > 0, HISTORY, NO_HISTORY)
-        basis = np.where(indices == UNKNOWN_INDEX, NOT_IN_LOG, basis)
-        return self._frame(users.filter(pl.Series(there)), basis[there], found)
-
-    def _seen(self, indices: NDArray[np.int64], as_of: int) -> list[NDArray[np.int64]]:
-        """Per user the slots of items shown to the user or engaged with, before ``as_of``."""
-        before = np.full(len(indices), as_of)
-        seen = [
-            self._timelines.histories(indices, before, kind, np.iinfo(np.int64).max)
-            for kind in TimelineKind
-        ]
-        ends = [np.cumsum(one["lengths"])[:-1] for one in seen]
-        items = [np.split(one["item"], end) for one, end in zip(seen, ends, strict=True)]
-        return [
-            self._slots.of(np.unique(np.concatenate(both)))
-            if user != UNKNOWN_INDEX
-            # events of unknown users are nobody's in particular
-            else np.empty(0, np.int64)
-            for user, *both in zip(indices, *items, strict=True)
-        ]
-
-    def _frame(self, users: pl.Series, basis: NDArray[np.str_], found: Found) -> pl.DataFrame:
+    def _frame(self, recommended: Recommended) -> pl.DataFrame:
+        users, found = recommended.users, recommended.found
+        basis = np.where(recommended.events > 0, HISTORY, NO_HISTORY)
+        basis = np.where(users.indices == UNKNOWN_INDEX, NOT_IN_LOG, basis)
         rows, columns = np.nonzero(found.slot != NONE)
-        items = self._index.at(found.slot[rows, columns])
+        items = self.index.at(found.slot[rows, columns])
         return pl.DataFrame(
             [
-                users[rows].alias(Column.USER),
+                users.raw[rows].alias(Column.USER),
                 pl.Series(RANK, columns + 1, pl.Int32()),
                 items[POST_ID],
                 pl.Series(SCORE, found.score[rows, columns], pl.Float32()),
@@ -164,30 +160,3 @@ class Recommender:
                 pl.Series(BASIS, basis[rows], pl.String()),
             ]
         )
-
-
-class _SlotsOfItems:
-    """From the item indices of a data set to the slots of an index.
-
-    Under hashed ids several items share an item index, and a user may have seen any of them.
-    """
-
-    def __init__(self, index: ItemIndex, items: Vocabulary) -> None:
-        ids, expected = index.items.schema[POST_ID], items.table.schema[RAW]
-        if (ids == pl.String) != (expected == pl.String):
-            raise DataError(
-                f"The index names items by {ids} ids, the data set by {expected}: it is of another "
-                "log; build an index of this data set's items with `recsys index build`."
-            )
-        item = items.indices(index.items[POST_ID]).to_numpy()
-        order = np.argsort(item, kind="stable")
-        self._items = item[order]
-        self._slots = index.items["slot"].to_numpy()[order]
-
-    def of(self, items: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Slots of the items with these item indices; the unknown item 0 is no item."""
-        known = items[items != UNKNOWN_INDEX]
-        first = np.searchsorted(self._items, known, side="left")
-        last = np.searchsorted(self._items, known, side="right")
-        parts = [self._slots[a:b] for a, b in zip(first, last, strict=True) if b > a]
-        return np.concatenate([np.empty(0, np.int64), *parts])

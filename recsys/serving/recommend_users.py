@@ -1,4 +1,4 @@
-"""`recsys recommend`: from an artifact, an index and users to a table or a Parquet file."""
+"""`recsys recommend`: reads the users, and gives their items as a table or a Parquet file."""
 
 from __future__ import annotations
 
@@ -11,25 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import MISSING
 
-from recsys.artifacts.sequence_tower import (
-    Precision,
-    SequenceTowerArtifact,
-    load_sequence_tower,
-    user_features,
-)
-from recsys.core.errors import ArtifactError, ConfigError, DataError
-from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.content.item_embeddings import ItemEmbeddings
-from recsys.data.contract.files import data_files, read_chunks
+from recsys.artifacts.sequence_tower import Precision
+from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.files import column_names, data_files, read_chunks
 from recsys.data.contract.moments import as_of_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.engagements.config import SequenceConfig
-from recsys.data.stores.engagements.store import EngagementStore
-from recsys.data.stores.vocabulary import Vocabulary
-from recsys.index.faiss.folder import load_index
-from recsys.serving.recommend import Recommender, RecommendRules
-from recsys.serving.user_embedding import UserEmbedder
+from recsys.serving.opening import open_recommender
+from recsys.serving.recommend import RecommendRules
 
 
 @dataclass(frozen=True)
@@ -49,6 +38,8 @@ class RecommendConfig:
         k: items per user, at most.
         min_score: lowest cosine.
         max_age_hours: leave out items last seen longer than this before ``as_of``.
+        leave_out: Parquet or CSV with ``item_id`` of items to leave out for all users, or with
+            ``user_id`` and ``item_id`` of those to leave out for one.
         strict: refuse users who are not in the log.
         precision: of the user tower: ``float`` or ``int8``.
         batch_users: users per step.
@@ -65,6 +56,7 @@ class RecommendConfig:
     k: int = 10
     min_score: float | None = None
     max_age_hours: float | None = None
+    leave_out: str | None = None
     strict: bool = False
     precision: str = Precision.FLOAT.value
     batch_users: int = 1024
@@ -77,8 +69,7 @@ class RecommendConfig:
             raise ConfigError("user= names nobody, or somebody by an empty id; give user=42.")
         if self.out is not None and Path(self.out).is_dir():
             raise ConfigError(f"out={self.out} is a folder; give the Parquet file to write.")
-        if self.precision not in list(Precision):
-            raise ConfigError(f"precision={self.precision} is not known; it is float or int8.")
+        Precision(self.precision)  # refuses another one
         if self.batch_users < 1 or (self.max_age_hours is not None and self.max_age_hours <= 0):
             raise ConfigError("batch_users and max_age_hours must be above 0.")
 
@@ -91,11 +82,13 @@ class RecommendReport:
         users: users asked for.
         without_items: of them those for whom no item is left.
         as_of: ms.
+        unknown_left_out: items of ``leave_out`` that the index does not have; None without it.
     """
 
     users: int
     without_items: int
     as_of: int
+    unknown_left_out: int | None
 
 
 def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
@@ -104,15 +97,13 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
     Raises:
         RecsysError: artifact, index, data set or users cannot be used together.
     """
-    artifact = load_sequence_tower(config.artifact, config.precision)
-    dataset = _dataset(artifact, config.dataset)
-    index = load_index(config.index)
-    index.check_model(artifact.manifest.post_embeddings["model"], f"the artifact {config.artifact}")
     users = read_users(config)
-    rules = _rules(config, dataset)
-    embedder = user_embedder(artifact, dataset, config.embeddings)
-    recommender = Recommender(index, dataset, embedder)
-    frames = recommender.recommend(users, rules, config.batch_users)
+    recommender = open_recommender(
+        config.artifact, config.index, config.dataset, config.embeddings, config.precision
+    )
+    rules = _rules(config, recommender.dataset)
+    given = None if config.leave_out is None else recommender.given(read_items(config.leave_out))
+    frames = recommender.recommend(users, rules, config.batch_users, given)
     served = 0
     kept: list[pl.DataFrame] = []
 
@@ -126,38 +117,9 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
         kept = list(counted())
     else:
         write_parquet(counted(), Path(config.out))
-    report = RecommendReport(len(users), len(users) - served, rules.as_of)
+    unknown = None if given is None else given.unknown
+    report = RecommendReport(len(users), len(users) - served, rules.as_of, unknown)
     return report, pl.concat(kept) if kept else pl.DataFrame()
-
-
-def user_embedder(
-    artifact: SequenceTowerArtifact, dataset: PreparedDataset, embeddings: str | None = None
-) -> UserEmbedder:
-    """The artifact's tower on the histories of a data set.
-
-    Args:
-        artifact: the exported tower.
-        dataset: the prepared data set.
-        embeddings: of the items in the histories; None takes those of the training.
-
-    Raises:
-        ArtifactError: surfaces or user features are other ones than in training, or its
-            embeddings have been moved.
-        DataError: the embeddings cannot be read, or have another width.
-    """
-    manifest = artifact.manifest
-    _check_codes(artifact, dataset)
-    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
-    path = embeddings or manifest.post_embeddings["path"]
-    if embeddings is None and not Path(path).exists():
-        raise ArtifactError(
-            f"{artifact.folder} was trained with the item embeddings {path}, which are not there; "
-            "if they were moved, say where they lie now: embeddings=<their file or folder>."
-        )
-    items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
-    engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), items.known)
-    reader = SequenceReader(dataset, engagements, manifest.max_length)
-    return UserEmbedder(artifact.embed, reader, items.matrix)
 
 
 def read_users(config: RecommendConfig) -> pl.Series:
@@ -185,6 +147,19 @@ def read_users(config: RecommendConfig) -> pl.Series:
     return users.unique(maintain_order=True)
 
 
+def read_items(path: str) -> pl.DataFrame:
+    """Items to leave out: ``item_id``, and ``user_id`` where a file has it.
+
+    Raises:
+        DataError: a file cannot be read, or has no ``item_id``.
+    """
+    tables = [pl.DataFrame(schema={Column.ITEM: pl.Null})]  # what a file without rows holds
+    for file in data_files(Path(path), "leave_out"):
+        users = [Column.USER] if Column.USER in column_names(file) else []
+        tables += read_chunks(file, [*users, Column.ITEM])
+    return pl.concat(tables, how="diagonal_relaxed")
+
+
 def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
     """Write frames of one schema as they come; a failure leaves what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,36 +177,9 @@ def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _dataset(artifact: SequenceTowerArtifact, folder: str | None) -> PreparedDataset:
-    """The data set in ``folder``, or that of the training where it still lies there."""
-    trained_on = Path(artifact.manifest.dataset["path"])
-    if folder is None and not trained_on.exists():
-        raise ArtifactError(
-            f"{artifact.folder} was trained on the prepared data set {trained_on}, which is not "
-            "there; if it was moved, say where it lies now: dataset=<its folder>."
-        )
-    return PreparedDataset.open(folder or trained_on)
-
-
 def _rules(config: RecommendConfig, dataset: PreparedDataset) -> RecommendRules:
     as_of = as_of_moment(config.as_of, dataset.manifest)
     seen_after = None
     if config.max_age_hours is not None:
         seen_after = as_of - round(config.max_age_hours * MILLISECONDS_PER_HOUR)
     return RecommendRules(as_of, config.k, config.min_score, seen_after, config.strict)
-
-
-def _check_codes(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> None:
-    """The data set of the training may have grown: new surfaces come behind the old ones."""
-    manifest = artifact.manifest
-    surfaces = manifest.codes["surface"]
-    differing = []
-    if list(dataset.manifest.surfaces[: len(surfaces)]) != surfaces:
-        differing.append("surfaces")
-    if user_features(dataset.manifest) != manifest.features:
-        differing.append("user features")
-    if differing:
-        raise ArtifactError(
-            f"{dataset.path} has other {' and '.join(differing)} than the data set that "
-            f"{artifact.folder} was trained on; recommend with that one, or train on this one."
-        )

@@ -20,7 +20,7 @@ def test_the_files_of_conf_hold_the_defaults() -> None:
     build = index_build.configure(["embeddings=a.npz", "out=index"])
     assert build.index == IndexConfig() and build.as_of is None
     assert not index_add.configure(["index=i", "embeddings=a"]).same_model
-    assert index_remove.configure(["index=i", "last_seen_before=2020-01-01"]).items is None
+    assert index_remove.configure(["index=i", "last_seen_before=2020-01-01"]).posts is None
     config = recommend.configure(["artifact=a", "index=i", "users=u.csv"])
     assert (config.k, config.precision, config.strict) == (10, "float", False)
     with pytest.raises(ConfigError, match=r"did you mean `index\.probes`"):
@@ -66,7 +66,11 @@ def test_from_building_to_recommending(
     assert "Items added: 12; replaced: 0." in said and "Items added: 0; replaced: 12." in said
     assert "Items removed: 2; not in the index: 0." in said and len(load_index(index)) == 10
     assert "58% of what its graph holds are removed items" in said  # 14 of 24
-    recommend.run([f"artifact={artifact}", f"index={index}", "user=[101,5]", "k=2"])
+    settings = [f"artifact={artifact}", f"index={index}", "user=[101,5]", "k=2"]
+    recommend.run(settings)
     printed = capsys.readouterr()
     assert "not in the log" in printed.out
-    assert "users: 2; without any item left: 0." in printed.err
+    assert "users: 2; without any item left: 0." in printed.err and "leave_out" not in printed.err
+    (tmp_path / "out.csv").write_text("item_id\n1002\n")
+    recommend.run([*settings, f"leave_out={tmp_path / 'out.csv'}"])
+    assert "Items of leave_out= that the index does not have: 1." in capsys.readouterr().err

@@ -137,23 +137,20 @@ def test_an_approximate_index_searches_on_until_it_has_k() -> None:
 
 
 @pytest.mark.parametrize("kind", list(IndexKind))
-def test_old_items_and_low_scores_are_left_out(kind: str) -> None:
+def test_only_eligible_items_are_found(kind: str) -> None:
     index = built(kind, count=300)
-    queries = embeddings(2, seed=4)
-    young = index.search(queries, k=300, seen_after=280)
-    assert sorted(ids_of(index, young.slot[0])) == list(range(280, 300))
-    close = index.search(queries, k=300, min_score=0.5)
-    kept = close.slot[0] != NONE
-    everything = index.search(queries, k=300)
-    assert kept.sum() == (everything.score[0] >= 0.5).sum()
-    assert (close.score[0][kept] >= 0.5).all() and np.isnan(close.score[0][~kept]).all()
+    index.remove(pl.Series([290, 291]))
+    eligible = np.arange(index.slots_given) >= 280
+    exclude = [index.slots(pl.Series([299, 5])), index.slots(pl.Series([], dtype=pl.Int64))]
+    found = index.search(embeddings(2, seed=4), 300, exclude=exclude, eligible=eligible)
+    left = set(range(280, 300)) - {290, 291}
+    assert set(ids_of(index, found.slot[0])) == left - {299}
+    assert set(ids_of(index, found.slot[1])) == left
 
 
-def test_an_item_without_a_time_is_too_old_for_any_moment() -> None:
+def test_items_last_seen_before_a_moment() -> None:
     items = table([1, 2, 3], first_seen=[None, 5, 5], last_seen=[None, None, 9])
     index, _ = ItemIndex.build(items, embeddings(3), MODEL, IndexConfig())
-    found = index.search(embeddings(1, seed=2), k=3, seen_after=5)
-    assert sorted(ids_of(index, found.slot[0])) == [2, 3]
     assert index.last_seen_before(9).to_list() == [2]
 
 

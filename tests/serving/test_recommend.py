@@ -17,6 +17,8 @@ from recsys.index.faiss.folder import load_index
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig
 from recsys.index.maintain import IndexBuildConfig, build_index
+from recsys.serving.opening import open_recommender
+from recsys.serving.pipeline import Embedded, StepUsers
 from recsys.serving.recommend import Recommender, RecommendRules
 from recsys.serving.recommend_users import RecommendConfig, recommend, write_parquet
 from tests.index.conftest import ITEMS, START, WIDTH
@@ -31,16 +33,18 @@ def folder(dataset: PreparedDataset, embeddings: Path) -> Path:
     return out
 
 
-def towards(item: int) -> object:
-    """Embeds every user like an item; a user with an even index has no representation."""
-    rows = np.random.default_rng(0).standard_normal((ITEMS + 2, WIDTH))
+class Towards:
+    """Embeds every user like an item; user index 4 has no representation, 3 no events."""
 
-    def embed(users: np.ndarray, moment: int) -> tuple[np.ndarray, np.ndarray]:
-        embedding = np.repeat(rows[item - 1][None], len(users), axis=0).astype(np.float32)
-        embedding[users == 4] = 0
-        return embedding, np.where(users == 3, 0, users)
+    name = "towards"
 
-    return embed
+    def __init__(self, item: int) -> None:
+        self.row = np.random.default_rng(0).standard_normal((ITEMS + 2, WIDTH))[item - 1]
+
+    def embed(self, users: StepUsers) -> Embedded:
+        embedding = np.repeat(self.row[None], len(users.raw), axis=0).astype(np.float32)
+        embedding[users.indices == 4] = 0
+        return Embedded(embedding, np.where(users.indices == 3, 0, users.indices))
 
 
 def items_of(frame: pl.DataFrame, user: int) -> set[int]:
@@ -50,7 +54,7 @@ def items_of(frame: pl.DataFrame, user: int) -> set[int]:
 def all_rows(
     folder: Path, dataset: PreparedDataset, users: list, rules: RecommendRules = LATE
 ) -> pl.DataFrame:
-    recommender = Recommender(load_index(folder), dataset, towards(2))
+    recommender = Recommender(load_index(folder), dataset, Towards(2))
     return pl.concat(recommender.recommend(pl.Series(users), rules, batch_users=2))
 
 
@@ -88,6 +92,7 @@ def test_a_user_without_any_representation_gets_nothing(
     folder: Path, dataset: PreparedDataset
 ) -> None:
     assert all_rows(folder, dataset, [104, 101])["user_id"].unique().to_list() == [101]
+    assert all_rows(folder, dataset, [104]).is_empty()
 
 
 def test_thresholds_of_score_and_age(folder: Path, dataset: PreparedDataset) -> None:
@@ -98,6 +103,16 @@ def test_thresholds_of_score_and_age(folder: Path, dataset: PreparedDataset) -> 
     # items without events have the vocabulary's first sight at 50
     young = all_rows(folder, dataset, [101], replace(LATE, seen_after=START + 50))
     assert items_of(young, 101) == {1005, 1006, 1007, 1008, 1009, 1010}
+
+
+def test_the_rules_say_which_stages_there_are(folder: Path, dataset: PreparedDataset) -> None:
+    recommender = Recommender(load_index(folder), dataset, Towards(2))
+    plain = recommender.pipeline(LATE)
+    assert [stage.name for stage in (*plain.before, *plain.after)] == ["seen"]
+    given = recommender.given(pl.DataFrame({"item_id": [1001]}))
+    full = recommender.pipeline(replace(LATE, seen_after=START, min_score=0.1), given)
+    names = [stage.name for stage in (full.embedder, *full.before, full.source, *full.after)]
+    assert names == ["towards", "seen", "given", "age", "nearest", "score"]
 
 
 def test_unknown_users_are_refused_when_strict(folder: Path, dataset: PreparedDataset) -> None:
@@ -114,7 +129,7 @@ def test_an_index_of_another_log_is_refused(dataset: PreparedDataset) -> None:
     items = pl.DataFrame({"post_id": ["a", "b"]})
     index, _ = ItemIndex.build(items, np.eye(2, WIDTH), "m", IndexConfig())
     with pytest.raises(DataError, match="it is of another log"):
-        Recommender(index, dataset, towards(1))
+        Recommender(index, dataset, Towards(1))
 
 
 def config(folder: Path, artifact: Path, **changes: object) -> RecommendConfig:
@@ -135,6 +150,20 @@ def test_from_artifact_and_index_to_rows(folder: Path, artifact: Path, precision
     assert early["basis"].unique().to_list() == ["no history"]
 
 
+def test_a_recommender_is_opened_and_asked_from_python(
+    folder: Path, artifact: Path, dataset: PreparedDataset
+) -> None:
+    recommender = open_recommender(artifact, folder)
+    assert recommender.dataset.path == dataset.path and len(recommender.index) == ITEMS + 2
+    rules = RecommendRules(as_of=START + 100, k=4)
+    rows = pl.concat(recommender.recommend(pl.Series(["101", "103", "7"]), rules))
+    assert rows.equals(recommend(config(folder, artifact, k=4))[1])
+    with pytest.raises(ConfigError, match="precision=int4 is not known; it is float or int8"):
+        open_recommender(artifact, folder, precision="int4")
+    with pytest.raises(ConfigError, match="at least 1 user at a time"):
+        next(recommender.recommend(pl.Series([101]), rules, batch_users=-1))
+
+
 def test_from_a_file_of_users_to_parquet(folder: Path, artifact: Path, tmp_path: Path) -> None:
     users = tmp_path / "users.csv"
     users.write_text("user_id,name\n103,a\n101,b\n103,c\n")
@@ -147,6 +176,41 @@ def test_from_a_file_of_users_to_parquet(folder: Path, artifact: Path, tmp_path:
     assert written.drop("score").equals(expected.drop("score"))
     np.testing.assert_allclose(written["score"], expected["score"], atol=1e-6)
     assert [path.name for path in out.parent.iterdir()] == ["posts.parquet"]
+
+
+def test_items_of_a_file_are_left_out(folder: Path, artifact: Path, tmp_path: Path) -> None:
+    users = ["101", "103", "7"]
+    free = recommend(config(folder, artifact, user=users, k=20))
+    assert free[0].unknown_left_out is None
+    file = tmp_path / "out.csv"
+    file.write_text("item_id,why\n1004,old\n1005,old\n1004,again\n77,gone\n78,gone\n")
+    report, rows = recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))
+    assert report.unknown_left_out == 2
+    expected = free[1].filter(~pl.col("post_id").is_in([1004, 1005]))
+    assert rows.drop("rank").equals(expected.drop("rank"))
+    file.write_text("user_id,item_id\n103,1004\n7,1005\n999,1006\n")
+    _, rows = recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))
+    pair = pl.concat_str("user_id", "post_id", separator=" ")
+    expected = free[1].filter(~pair.is_in(["103 1004", "7 1005"]))
+    assert rows.drop("rank").equals(expected.drop("rank"))
+    file.write_text("user_id,item_id\n")
+    assert recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))[1].equals(
+        free[1]
+    )
+
+
+def test_what_cannot_be_left_out_is_a_sentence(
+    folder: Path, artifact: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "out.csv"
+    file.write_text("post_id\n1004\n")
+    with pytest.raises(DataError, match=r"out\.csv has no column item_id \(it has post_id\)"):
+        recommend(config(folder, artifact, leave_out=str(file)))
+    file.write_text("item_id\na\nb\n")
+    with pytest.raises(DataError, match="leave_out, column item_id: expected a whole number"):
+        recommend(config(folder, artifact, leave_out=str(file)))
+    with pytest.raises(DataError, match="does not exist; give leave_out="):
+        recommend(config(folder, artifact, leave_out=str(tmp_path / "none.csv")))
 
 
 def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from recsys.core.errors import ArtifactError, DataError
 from recsys.index.faiss.kinds import IndexConfig, IndexKind, new_index
 from recsys.index.faiss.manifest import METRIC, IndexManifest
 from recsys.index.faiss.search import NONE, Found, check_queries, search
-from recsys.index.usable_items import FIRST_SEEN, LAST_SEEN, OPTIONAL_COLUMNS, POST_ID, UsableItems
+from recsys.index.usable_items import OPTIONAL_COLUMNS, POST_ID, UsableItems, last_known
 
 #: Number of an item in the index: given once, never again, kept until the index is built anew.
 SLOT = "slot"
@@ -114,6 +114,11 @@ class ItemIndex:
         return len(self.items)
 
     @property
+    def slots_given(self) -> int:
+        """S: slots are below it, those of items that were removed since among them."""
+        return self.manifest.next_slot
+
+    @property
     def tombstone_share(self) -> float:
         """Share of removed items among those an HNSW graph holds; 0 for the other kinds."""
         return self.manifest.tombstones / max(self.index.ntotal, 1)
@@ -181,7 +186,7 @@ class ItemIndex:
 
     def last_seen_before(self, moment: int) -> pl.Series:
         """Raw ids of items that were last seen before ``moment`` (ms); none without a time."""
-        return self.items.filter(_last_seen() < moment)[POST_ID]
+        return self.items.filter(last_known() < moment)[POST_ID]
 
     def slots(self, ids: pl.Series) -> NDArray[np.int64]:
         """[n] the slot of each raw id; −1 where the index has none.
@@ -212,8 +217,7 @@ class ItemIndex:
         k: int,
         *,
         exclude: Sequence[NDArray[np.int64]] | None = None,
-        min_score: float | None = None,
-        seen_after: int | None = None,
+        eligible: NDArray[np.bool_] | None = None,
     ) -> Found:
         """The k best items of every user.
 
@@ -225,24 +229,18 @@ class ItemIndex:
             user_embedding: [Q, W]; normalised here.
             k: items per user.
             exclude: per user slots (see ``slots``) he is not to get, for example what he has seen.
-            min_score: lowest cosine; quantised kinds compare their own, approximate one.
-            seen_after: ms; items last seen before it are too old, and so are items without a time.
+            eligible: [``slots_given``] bool, items that anybody may get; None for all.
 
         Raises:
             ArtifactError: embeddings of another width, with NaN, or of zeros.
             ConfigError: k is below 1.
         """
         queries = check_queries(user_embedding, self.manifest.width)
-        items = self.items if seen_after is None else self.items.filter(_last_seen() >= seen_after)
-        eligible = np.zeros(self.manifest.next_slot, np.bool_)
-        eligible[items[SLOT].to_numpy()] = True
-        found = search(self.index, self.manifest.config, eligible, queries, k, exclude)
-        if min_score is None:
-            return found
-        low = ~(found.score >= min_score)  # also where there is no score
-        return Found(
-            np.where(low, NONE, found.slot), np.where(low, np.float32(np.nan), found.score)
-        )
+        there = np.zeros(self.slots_given, np.bool_)
+        there[self.items[SLOT].to_numpy()] = True
+        if eligible is not None:
+            there &= eligible
+        return search(self.index, self.manifest.config, there, queries, k, exclude)
 
     def _with_former_columns(self, table: pl.DataFrame) -> pl.DataFrame:
         former = self.items.cast({POST_ID: table.schema[POST_ID]})
@@ -284,10 +282,6 @@ class ItemIndex:
     @property
     def _is_graph(self) -> bool:
         return self.manifest.config.kind == IndexKind.HNSW
-
-
-def _last_seen() -> pl.Expr:
-    return pl.coalesce(LAST_SEEN, FIRST_SEEN)
 
 
 def _reasons(rejected: pl.DataFrame) -> str:

@@ -1,0 +1,99 @@
+"""Opening what recommending needs: an exported tower, an index, a log, and item embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recsys.artifacts.sequence_tower import (
+    Precision,
+    SequenceTowerArtifact,
+    load_sequence_tower,
+    user_features,
+)
+from recsys.core.errors import ArtifactError
+from recsys.data.batches.sequences.reader import SequenceReader
+from recsys.data.content.item_embeddings import ItemEmbeddings
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.config import SequenceConfig
+from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.vocabulary import Vocabulary
+from recsys.index.faiss.folder import load_index
+from recsys.serving.recommend import Recommender
+from recsys.serving.stages.embed import UserEmbedder
+
+
+def open_recommender(
+    artifact: Path | str,
+    index: Path | str,
+    dataset: Path | str | None = None,
+    embeddings: Path | str | None = None,
+    precision: str = Precision.FLOAT,
+) -> Recommender:
+    """A recommender of an index's items, by an exported user tower.
+
+    Args:
+        artifact: the folder that `recsys export` wrote.
+        index: the folder of an index of items.
+        dataset: the prepared data set; None takes the one the model was trained on.
+        embeddings: of the items in the users' histories; None takes those of the training.
+        precision: of the user tower: ``float`` or ``int8``.
+
+    Raises:
+        ArtifactError: artifact or index cannot be read, they belong to different models, surfaces
+            or user features are other ones than in training, or what the model was trained on has
+            been moved.
+        DataError: the embeddings cannot be read or have another width, or the index is of another
+            log.
+        ConfigError: there is no such precision.
+    """
+    tower = load_sequence_tower(artifact, precision)
+    log = _dataset(tower, dataset)
+    items = load_index(index)
+    items.check_model(tower.manifest.post_embeddings["model"], f"the artifact {artifact}")
+    return Recommender(items, log, _embedder(tower, log, embeddings))
+
+
+def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> PreparedDataset:
+    """The data set in ``folder``, or that of the training where it still lies there."""
+    trained_on = Path(artifact.manifest.dataset["path"])
+    if folder is None and not trained_on.exists():
+        raise ArtifactError(
+            f"{artifact.folder} was trained on the prepared data set {trained_on}, which is not "
+            "there; if it was moved, say where it lies now: dataset=<its folder>."
+        )
+    return PreparedDataset.open(folder or trained_on)
+
+
+def _embedder(
+    artifact: SequenceTowerArtifact, dataset: PreparedDataset, embeddings: Path | str | None
+) -> UserEmbedder:
+    """The artifact's tower on the histories of a data set."""
+    manifest = artifact.manifest
+    _check_codes(artifact, dataset)
+    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
+    path = embeddings or manifest.post_embeddings["path"]
+    if embeddings is None and not Path(path).exists():
+        raise ArtifactError(
+            f"{artifact.folder} was trained with the item embeddings {path}, which are not there; "
+            "if they were moved, say where they lie now: embeddings=<their file or folder>."
+        )
+    items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
+    engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), items.known)
+    reader = SequenceReader(dataset, engagements, manifest.max_length)
+    return UserEmbedder(artifact.embed, reader, items.matrix)
+
+
+def _check_codes(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> None:
+    """The data set of the training may have grown: new surfaces come behind the old ones."""
+    manifest = artifact.manifest
+    surfaces = manifest.codes["surface"]
+    differing = []
+    if list(dataset.manifest.surfaces[: len(surfaces)]) != surfaces:
+        differing.append("surfaces")
+    if user_features(dataset.manifest) != manifest.features:
+        differing.append("user features")
+    if differing:
+        raise ArtifactError(
+            f"{dataset.path} has other {' and '.join(differing)} than the data set that "
+            f"{artifact.folder} was trained on; recommend with that one, or train on this one."
+        )

@@ -1,0 +1,1 @@
+"""The stages of recommending; each module holds one step, or steps of one kind."""
