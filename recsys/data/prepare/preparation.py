@@ -34,9 +34,8 @@ from recsys.data.prepare.split_requests import write_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES
 from recsys.data.stores.timelines import TimelineWriter
-from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary
+from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
-VOCABULARY = "vocabulary"
 REJECTED = "rejected"
 
 
@@ -273,7 +272,7 @@ class Preparation:
         return {_short(name): vocabulary.size for name, vocabulary in self.vocabularies.items()}
 
     def _vocabulary_path(self, name: str) -> Path:
-        return self.folder / VOCABULARY / f"{_short(name)}.parquet"
+        return vocabulary_path(self.folder, _short(name))
 
 
 def rejected_folder(existing: DatasetManifest | None) -> Path:

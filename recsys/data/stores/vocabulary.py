@@ -18,8 +18,19 @@ INDEX = "index"
 FIRST_SEEN = "first_seen"  # ms
 UNKNOWN_INDEX = 0
 
+_FOLDER = "vocabulary"
 _COMPACT_FACTOR = 2
 _COMPACT_ROWS = 2_000_000
+
+
+def vocabulary_path(folder: Path, name: str) -> Path:
+    """Where a prepared data set, or an exported tower, has the vocabulary of an id column.
+
+    Args:
+        folder: of the data set or the artifact.
+        name: ``user``, ``item``, ``author`` or ``topic``.
+    """
+    return folder / _FOLDER / f"{name}.parquet"
 
 
 class IdMode(StrEnum):
