@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from recsys.core.composition import to_yaml
+from recsys.core.durable import replace_file
 from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.runs.config import RunConfig
 
@@ -62,7 +63,7 @@ def write_page(page: Page) -> Path:
         title=page.title, subtitle=page.subtitle, tiles=page.tiles, sections=page.sections
     )
     path = page.folder / REPORT_FILE
-    path.write_text(html)
+    replace_file(path, html.encode())
     return path
 
 

@@ -29,7 +29,7 @@ def kept(folder: Path) -> dict[str, str]:
 def test_links_lead_to_the_last_and_the_best_and_nothing_else_is_kept(tmp_path: Path) -> None:
     for number in (2, 4, 6, 8):
         step(tmp_path, number)
-    (tmp_path / "step-00000008.ckpt.tmp").write_text("of a process that was killed")
+    (tmp_path / "step-00000008.ckpt.7.partial").write_text("of a process that was killed")
     settle(tmp_path, 6, [4, 6])
     assert kept(tmp_path) == {
         BEST: "4",

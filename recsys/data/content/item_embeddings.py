@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Column
 from recsys.data.stores.vocabulary import RAW, Vocabulary
@@ -128,7 +129,7 @@ class ItemEmbeddings:
 def write_item_embeddings(
     path: Path, ids: pl.Series | NDArray, embeddings: NDArray[np.floating]
 ) -> None:
-    """Write embeddings as Parquet: ``item_id`` and ``embedding``.
+    """Write embeddings as Parquet, in one step: ``item_id`` and ``embedding``.
 
     Args:
         path: file to write.
@@ -144,7 +145,8 @@ def write_item_embeddings(
         }
     )
     assert table.num_rows == count
-    pq.write_table(table, path, compression="zstd")
+    with replaced_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def embeddings_file(path: Path | str) -> Path:

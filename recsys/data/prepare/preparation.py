@@ -127,9 +127,8 @@ class Preparation:
         items = self._items()
         seen = self._first_seen(items)
         for name in ID_COLUMNS:
-            path = self._vocabulary_path(name)
-            self.vocabularies[name] = Vocabulary.load(path).grow(seen[name].table())
-            path.unlink()
+            known = Vocabulary.load(self._vocabulary_path(name))
+            self.vocabularies[name] = known.grow(seen[name].table())
         fit_end = existing.split_bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
         self.encoding = FeatureEncoding.load(self.folder / FEATURES)

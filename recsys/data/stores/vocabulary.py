@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
 
 RAW = "raw"
@@ -160,10 +161,11 @@ class Vocabulary:
         return Vocabulary(pl.concat([known, fresh]), self.mode, self.buckets)
 
     def save(self, path: Path) -> None:
-        """Write the vocabulary as Parquet."""
+        """Write the vocabulary as Parquet, in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"mode": str(self.mode), "buckets": str(self.buckets)}
-        self.table.write_parquet(path, metadata=metadata)
+        with replaced_file(path) as partial:
+            self.table.write_parquet(partial, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:

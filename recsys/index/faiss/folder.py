@@ -42,7 +42,7 @@ def save_index(index: ItemIndex, folder: Path) -> None:
     index.items.write_parquet(table)
     for path in (vectors, table):
         with path.open("rb") as file:
-            sync_file(file.fileno())
+            sync_file(file)
     sync_folder(folder)
     files = {path.name: describe_file(path) for path in (vectors, table)}
     index.manifest = replace(index.manifest, files=files)

@@ -98,9 +98,7 @@ def write_run_embeddings(run: PostTowerRun, path: Path) -> None:
     table = run.dataset.vocabulary("item").table
     index = table[INDEX].to_numpy()
     known: NDArray[np.bool_] = np.linalg.norm(embeddings[index], axis=1) > 0
-    temporary = path.with_suffix(".partial")
-    write_item_embeddings(temporary, table[RAW].filter(known), embeddings[index][known])
-    temporary.replace(path)
+    write_item_embeddings(path, table[RAW].filter(known), embeddings[index][known])
 
 
 def untrained(run: PostTowerRun) -> ItemSimilarity:
