@@ -66,8 +66,8 @@ def test_ranks_by_hand(tmp_path: Path) -> None:
     ranks = rank_targets(scorer, queries, corpora, 6)
     assert ranks["all"].rank.tolist() == [2, 3]
     assert ranks["alive"].rank.tolist() == [OUTSIDE_CORPUS, OUTSIDE_CORPUS]
-    assert ranks["alive"].share_outside == corpora["alive"].share_outside == 1.0
-    assert corpora["all"].share_outside == 0.0
+    assert ranks["alive"].share_outside == 1.0
+    assert ranks["all"].share_outside == 0.0
     assert corpora["all"].sizes.tolist() == [4] and corpora["alive"].sizes.tolist() == [1]
 
 
@@ -93,7 +93,7 @@ def test_alive_means_engaged_in_the_day_before_the_full_hour(tmp_path: Path) -> 
     corpus = alive_items(EventsByTime.of(store), queries, store, EVERYTHING)
     ranks = rank_targets(Table([[0.0] * 6] * 4), queries, {"alive": corpus}, 6)["alive"]
     assert ranks.rank.tolist() == [OUTSIDE_CORPUS, 2, 2, OUTSIDE_CORPUS]
-    assert corpus.share_outside == 0.5
+    assert ranks.share_outside == 0.5
 
 
 def test_a_target_seen_before_stays_a_candidate(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import faiss
 import polars as pl
 
+from recsys.artifacts.manifest import describe_file
 from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import ArtifactError
 from recsys.index.faiss.item_index import ItemIndex
-from recsys.index.faiss.manifest import IndexManifest, describe_file
+from recsys.index.faiss.manifest import IndexManifest
 
 _NUMBERED = re.compile(r"(?:index\.(\d+)\.faiss|posts\.(\d+)\.parquet)")
 #: How often a reader starts again when a writer removes files between its steps.

@@ -116,10 +116,8 @@ def _copy_vocabularies(run: DV365Run, folder: Path) -> None:
     known = FitVocabulary.of(run.manifest).sizes
     for name in TOWER_IDS:
         vocabulary = run.dataset.vocabulary(name)
-        if name in known:
-            seen = vocabulary.table.filter(pl.col(INDEX) < known[name])
-            vocabulary = replace(vocabulary, table=seen)
-        vocabulary.save(vocabulary_path(folder, name))
+        seen = vocabulary.table.filter(pl.col(INDEX) < known[name])
+        replace(vocabulary, table=seen).save(vocabulary_path(folder, name))
 
 
 def _manifest(
@@ -134,13 +132,7 @@ def _manifest(
         model="dv365",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment,
-        training={
-            "run": str(run.folder),
-            "checkpoint": run.checkpoint.name,
-            "step": run.checkpoint.step,
-            "chosen_by": run.checkpoint.chosen_by,
-            "seed": run.config.seed,
-        },
+        training=run.training,
         dataset={
             "name": run.manifest.name,
             "fingerprint": run.manifest.fingerprint,
