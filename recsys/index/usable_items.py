@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import DataError
 from recsys.data.content.usable_rows import usable_rows
+from recsys.data.stores.vocabulary import FIRST_SEEN
 
 POST_ID = "post_id"  # raw, as in the log
 TITLE = "title"
-FIRST_SEEN = "first_seen"  # ms
 LAST_SEEN = "last_seen"  # ms
 REASON = "reason"
 

@@ -67,7 +67,7 @@ def write_page(page: Page) -> Path:
     return path
 
 
-def read_environment(folder: Path) -> dict[str, Any]:
+def read_run_environment(folder: Path) -> dict[str, Any]:
     """``environment.json`` of a run."""
     content: dict[str, Any] = json.loads((folder / ENVIRONMENT_FILE).read_text())
     return content

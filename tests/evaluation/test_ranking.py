@@ -188,7 +188,7 @@ def test_ranks_equal_those_of_sorting(tmp_path: Path, seed: int) -> None:
 
 def test_chunks_stay_within_their_memory() -> None:
     for num_items in (10, 4_097, 1_000_000, 500_000_000):
-        runs = list(ranking.chunks(10_000, num_items))
+        runs = list(ranking.query_chunks(10_000, num_items))
         assert [runs[0].start, runs[-1].stop] == [0, 10_000]
         assert all(a.stop == b.start for a, b in pairwise(runs))
         rows = max(run.stop - run.start for run in runs)
