@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,27 +27,20 @@ from recsys.artifacts.timeline_tower import load_timeline_tower
 from recsys.artifacts.torchscript import script_tower
 from recsys.core.errors import ArtifactError
 from recsys.data.batches.sequences.batch import SequenceBatch
-from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Feature, FeatureKind, FeatureSide
 from recsys.systems.nxtpost.net import ChannelConfig, SequenceTower, SequenceTowerConfig
+from tests.manifests import EMPTY
 
 WIDTH = 24
 NOW = 1_500_000_000_000
-DATASET = DatasetManifest(
-    name="toy",
-    source="test",
-    tasks=(),
+DATASET = replace(
+    EMPTY,
     features=(
         Feature("user_id", FeatureSide.USER, FeatureKind.CATEGORICAL, 10),
         Feature("country", FeatureSide.USER, FeatureKind.CATEGORICAL, 5),
         Feature("age", FeatureSide.USER, FeatureKind.DENSE, 0),
     ),
-    vocabulary_sizes={},
     surfaces=("unknown", "feed", "search"),
-    media_types=(),
-    split_bounds={},
-    counts={},
-    rejected={},
     fingerprint="toy",
 )
 CONFIGS = {
