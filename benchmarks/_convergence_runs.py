@@ -22,8 +22,6 @@ from recsys.runs.train import build_trainer
 from recsys.systems.choice import compose_run
 from recsys.systems.registry import system_named
 
-DIGITS = "digits"
-
 
 @dataclass(frozen=True)
 class Task:

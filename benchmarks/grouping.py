@@ -20,15 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks._demo import prepare_demo
 from benchmarks._training import Training, build_model
-from recsys.cli.simulate import configure as configure_simulation
-from recsys.core.composition import compose
 from recsys.core.progress import track
 from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.batches.requests import RequestBatch
 from recsys.data.contract.schema import Split
-from recsys.data.prepare.prepare import prepare
-from recsys.data.simulator.simulate import simulate
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.row_losses import cross_entropy
 from recsys.systems.dv365.module import DV365
@@ -65,24 +62,14 @@ def run(config: Config) -> dict[str, object]:
         AssertionError: the losses of the same rows differ by more than rounding.
     """
     with tempfile.TemporaryDirectory() as folder:
-        run_config, dataset = _prepared(config, Path(folder))
+        run_config = prepare_demo(config.users, Path(folder))
+        dataset = PreparedDataset.open(run_config.data.out_folder)
         figures = _measure(config, run_config, dataset)
     difference = figures["loss_difference"]
     if difference > TOLERANCE:
         raise AssertionError(f"the losses of the same rows differ by {difference:.1e}")
     _print(figures)
     return {"config": asdict(config), "threads": torch.get_num_threads(), **figures}
-
-
-def _prepared(config: Config, folder: Path) -> tuple[DV365RunConfig, PreparedDataset]:
-    simulation = configure_simulation(
-        ["simulator=demo", f"simulator.users={config.users}", f"out={folder / 'log'}"]
-    )
-    simulate(simulation.simulator, Path(simulation.out))
-    data = (f"data.path={folder / 'log'}", f"data.out={folder / 'prepared'}")
-    run_config = compose("train", DV365RunConfig, ["experiment=demo", *data])
-    prepare(run_config.data)
-    return run_config, PreparedDataset.open(run_config.data.out_folder)
 
 
 def _measure(

@@ -25,11 +25,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._demo import prepare_demo
 from benchmarks._scale_process import Task, Way, checkpoint, train
-from recsys.cli.simulate import configure as configure_simulation
-from recsys.core.composition import compose
-from recsys.data.prepare.prepare import prepare
-from recsys.data.simulator.simulate import simulate
 from recsys.distributed.processes import on_processes
 from recsys.systems.dv365.system import DV365RunConfig
 
@@ -77,7 +74,7 @@ def run(config: Config) -> dict[str, object]:
     """Measure, print a table, and return the figures."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes: some libraries go by it alone
     with tempfile.TemporaryDirectory() as folder:
-        run_config = _prepared(config, Path(folder))
+        run_config = prepare_demo(config.users, Path(folder))
         figures = {name: _measured(name, config, run_config) for name in _SYSTEMS}
         sizes = config.checkpoint_mib / 1024
         checkpoints = {
@@ -96,17 +93,6 @@ def run(config: Config) -> dict[str, object]:
         "systems": figures,
         "checkpoint_seconds_per_gib": checkpoints,
     }
-
-
-def _prepared(config: Config, folder: Path) -> DV365RunConfig:
-    simulation = configure_simulation(
-        ["simulator=demo", f"simulator.users={config.users}", f"out={folder / 'log'}"]
-    )
-    simulate(simulation.simulator, Path(simulation.out))
-    data = (f"data.path={folder / 'log'}", f"data.out={folder / 'prepared'}")
-    run_config = compose("train", DV365RunConfig, ["experiment=demo", *data])
-    prepare(run_config.data)
-    return run_config
 
 
 def _measured(system: str, config: Config, run_config: DV365RunConfig) -> dict[str, Any]:

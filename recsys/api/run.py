@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from recsys.data.contract.moments import as_of_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, Column
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import Vocabulary
 from recsys.evaluation.metrics_file import Metrics, read_metrics_file
 from recsys.runs.config import RunConfig
 from recsys.runs.load import LoadedRun, load_run
@@ -197,5 +196,4 @@ class Run:
         return as_of_moment(text, self.dataset.manifest)
 
     def _indices(self, name: str, ids: Sequence[RawId]) -> NDArray[np.int64]:
-        path = self.dataset.path / "vocabulary" / f"{name}.parquet"
-        return Vocabulary.load(path).indices_of(ids)
+        return self.dataset.vocabulary(name).indices_of(ids)

@@ -26,7 +26,6 @@ from recsys.data.contract.schema import LENGTHS, TIMELINE_COLUMNS
 
 TOWER_FILE = "user_tower.pt"
 ENCODER_FILE = "encoder.pt2"
-VOCABULARY = "vocabulary"
 #: Vocabularies a caller of the tower needs; user ids are not among its inputs.
 TOWER_IDS = ("item", "author", "topic")
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from recsys.artifacts.timeline_tower import TimelineTowerManifest
 from recsys.core.composition import compose
+from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
 from recsys.data.contract.moments import to_text
 from recsys.embeddings.publish import PublishConfig, publish
@@ -33,7 +34,7 @@ def run(overrides: Sequence[str]) -> None:
     outcome = asdict(publish(config))
     if config.run_dir is not None:
         text = json.dumps(outcome, indent=2) + "\n"
-        (Path(config.run_dir) / PUBLICATION_FILE).write_text(text)
+        replace_file(Path(config.run_dir) / PUBLICATION_FILE, text.encode())
     table = Table(title="Published user embeddings", show_header=False)
     for name, value in outcome.items():
         table.add_row(name.replace("_", " "), _text(name, value))

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+#: Suffix of a file on its way; one that a killed process leaves means nothing.
+PARTIAL = ".partial"
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content`` in one atomic, durable step."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with temporary.open("wb") as file:
-        file.write(content)
-        sync_file(file.fileno())
-    temporary.replace(path)
+    with replaced_file(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of ``path``, durably, when the block ends well.
+
+    Where the block fails, ``path`` stays as it is; a link at ``path`` is replaced, not what it
+    leads to.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            sync_file(file)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
-def sync_file(descriptor: int) -> None:
-    """Force an open file's content to the disk."""
-    os.fsync(descriptor)
+def sync_file(file: IO[bytes]) -> None:
+    """Force what was written to an open file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

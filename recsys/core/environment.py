@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from recsys.core.durable import replace_file
 from recsys.core.paths import PACKAGE
 from recsys.core.version import VERSION
 
@@ -47,7 +48,7 @@ def describe_environment() -> dict[str, Any]:
 def write_environment(folder: Path) -> None:
     """Write ``environment.json`` into a run folder."""
     content = json.dumps(describe_environment(), indent=2) + "\n"
-    (folder / ENVIRONMENT_FILE).write_text(content)
+    replace_file(folder / ENVIRONMENT_FILE, content.encode())
 
 
 def git_revision() -> dict[str, Any] | None:

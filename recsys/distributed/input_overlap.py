@@ -149,9 +149,9 @@ class InputOverlap:
             for one in sent.values():
                 one.context.record_stream(stream)
                 one.here.record_stream(stream)
-            if batch.inputs.slice_weights is not None:
-                batch.inputs.slice_weights.record_stream(stream)
-        return TableInputs(sent, batch.inputs.slice_weights)
+            for other in batch.inputs.others.values():
+                other.record_stream(stream)
+        return TableInputs(sent, batch.inputs.others)
 
     @contextmanager
     def _randomness_of(self, number: int) -> Iterator[None]:

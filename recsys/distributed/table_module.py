@@ -8,14 +8,12 @@ from typing import Any
 
 import lightning
 
+from recsys.distributed.checkpoint.tensors import TABLE_STATE
 from recsys.distributed.schedules import schedule_of
 from recsys.nn.tables.inputs import TableInputs
 from recsys.optim.dense import ScheduleConfig
 from recsys.optim.fused import FusedOptimizerConfig, PlacedTables
 from recsys.optim.placement import OneProcess, TablePlacement
-
-# "fused" of the time when all tables were
-_STATE = "fused_tables"
 
 
 class TableModule(lightning.LightningModule):
@@ -72,9 +70,9 @@ class TableModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of the tables' optimisers."""
-        checkpoint[_STATE] = {name: one.state_dict() for name, one in self.tables.items()}
+        checkpoint[TABLE_STATE] = {name: one.state_dict() for name, one in self.tables.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the state of the tables' optimisers back."""
         for name, tables in self.tables.items():
-            tables.load_state_dict(checkpoint[_STATE][name])
+            tables.load_state_dict(checkpoint[TABLE_STATE][name])

@@ -89,8 +89,7 @@ def _spellings(user: str) -> list[UserId]:
 
 
 def _delete_events(dataset: Path, ids: list[UserId]) -> int:
-    path = PreparedDataset.open(dataset).path
-    users = Users.of(path)
+    users = Users.of(PreparedDataset.open(dataset))
     known = np.flatnonzero([np.any(users.raw == user) for user in ids])
     if not len(known):
         raise DataError(
@@ -103,7 +102,7 @@ def _delete_events(dataset: Path, ids: list[UserId]) -> int:
             f"User {ids[0]} shares the hashed index {index} with other users, so their events "
             "cannot be told apart; prepare the data set with ids=dictionary to delete users."
         )
-    with TimelineWriter(path / TIMELINES) as writer:
+    with TimelineWriter(dataset / TIMELINES) as writer:
         events = writer.delete_users([index])
-    forget_engagements(path)
+    forget_engagements(dataset)
     return events

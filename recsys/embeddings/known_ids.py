@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recsys.artifacts.timeline_tower import TOWER_IDS, VOCABULARY, TimelineTowerArtifact
+from recsys.artifacts.timeline_tower import TOWER_IDS, TimelineTowerArtifact
 from recsys.core.errors import ArtifactError
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary, vocabulary_path
 
 
 def check_ids(artifact: TimelineTowerArtifact, dataset: PreparedDataset) -> None:
@@ -22,9 +22,8 @@ def check_ids(artifact: TimelineTowerArtifact, dataset: PreparedDataset) -> None
         name for name, names in present.items() if list(names[: len(codes[name])]) != codes[name]
     ]
     for name in TOWER_IDS:
-        file = f"{name}.parquet"
-        trained = Vocabulary.load(artifact.folder / VOCABULARY / file).table
-        table = Vocabulary.load(dataset.path / VOCABULARY / file).table.head(len(trained))
+        trained = Vocabulary.load(vocabulary_path(artifact.folder, name)).table
+        table = dataset.vocabulary(name).table.head(len(trained))
         if not table.select(RAW, INDEX).equals(trained.select(RAW, INDEX)):
             differing.append(name)
     if differing:

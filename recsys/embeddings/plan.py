@@ -71,7 +71,7 @@ def plan_publication(
 
 def of_same_dataset(former: Publication, publication: Publication) -> bool:
     """Whether the data set is that of the former publication, perhaps grown: no user is lost."""
-    return former.details.get("dataset", [None])[0] in publication.details["dataset"]
+    return former.details["dataset"][0] in publication.details["dataset"]
 
 
 def _reason_for_everyone(

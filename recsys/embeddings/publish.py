@@ -141,7 +141,7 @@ def publish(config: PublishConfig) -> PublishReport:
         details = _details(artifact, moment, config, dataset)
         publication = store.begin(moment.as_of, details)
         timelines = TimelineStore.open(dataset.path / TIMELINES)
-        users = Users.of(dataset.path)
+        users = Users.of(dataset)
         plan = plan_publication(
             timelines,
             users.index,

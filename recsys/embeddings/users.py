@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.core.errors import DataError
-from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.embeddings.stores.base import UserId
 
 
@@ -24,18 +23,13 @@ class Users:
     index: NDArray[np.int32]
 
     @classmethod
-    def of(cls, dataset: Path) -> Self:
-        """The users of the prepared data set in the folder ``dataset``.
+    def of(cls, dataset: PreparedDataset) -> Self:
+        """The users of a prepared data set.
 
         Raises:
             DataError: its vocabulary of users is missing.
         """
-        path = dataset / "vocabulary" / "user.parquet"
-        if not path.is_file():
-            raise DataError(
-                f"{path} is missing; prepare the data set again with `recsys data prepare`."
-            )
-        table = Vocabulary.load(path).table
+        table = dataset.vocabulary("user").table
         raw = table[RAW]
         ids = raw.to_numpy() if raw.dtype != pl.String else np.array(raw.to_list(), dtype=object)
         return cls(ids, table[INDEX].to_numpy())

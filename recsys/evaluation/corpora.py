@@ -40,12 +40,6 @@ class Corpus:
     members: NDArray[np.uint8]
     sizes: NDArray[np.int64]
 
-    @property
-    def share_outside(self) -> float:
-        """Share of the targets that are not in their corpus."""
-        inside = self._contains(self.snapshot, self.queries.target)
-        return float(np.mean(~inside))
-
     def ranks(self, rows: slice, scores: Tensor) -> NDArray[np.int64]:
         """Rank of each target of ``rows`` given scores [q, V], history removed; [q]."""
         targets, snapshot = self.queries.target[rows], self.snapshot[rows]

@@ -6,12 +6,12 @@ Of a retrieval run it holds the ranks of the targets instead.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 
+from recsys.core.durable import replaced_file
 from recsys.core.errors import ArtifactError
 from recsys.data.contract.schema import Split, Task
 from recsys.evaluation.identity import CheckpointUsed
@@ -37,9 +37,8 @@ def write_predictions(
     """Write ``predictions/<split>.parquet`` in one step, with the checkpoint that made it."""
     path = predictions_path(run_dir, split)
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    frame.write_parquet(temporary, metadata={CHECKPOINT: json.dumps(asdict(used))})
-    temporary.replace(path)
+    with replaced_file(path) as partial:
+        frame.write_parquet(partial, metadata={CHECKPOINT: json.dumps(asdict(used))})
 
 
 def read_predictions(run_dir: Path, split: Split) -> pl.DataFrame:

@@ -148,7 +148,7 @@ def rank_targets(
         DataError: a score is not finite, or the scores do not have V columns.
     """
     parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in candidates}
-    for rows in track(list(chunks(len(queries), num_items)), progress):
+    for rows in track(list(query_chunks(len(queries), num_items)), progress):
         scores = checked_scores(scorer, rows, num_items)
         for name, candidate_set in candidates.items():
             parts[name].append(candidate_set.ranks(rows, scores))
@@ -158,7 +158,7 @@ def rank_targets(
     }
 
 
-def chunks(num_queries: int, num_items: int) -> Iterator[slice]:
+def query_chunks(num_queries: int, num_items: int) -> Iterator[slice]:
     """Runs of queries whose scores fit the memory set aside for them."""
     fewest = min(FEWEST_QUERIES, MOST_SCORE_BYTES // (4 * num_items))
     size = min(max(SCORE_BYTES // (4 * num_items), fewest, 1), MOST_QUERIES)

@@ -96,19 +96,6 @@ class Measured:
     differences: dict[str, dict[str, Interval]]
 
 
-def measure(
-    ranks: Ranks, metrics: Sequence[RetrievalMetric], bootstrap: Bootstrap | None = None
-) -> dict[str, Interval]:
-    """Every metric, the mean over queries, with its interval; NaN without queries.
-
-    Args:
-        ranks: of n queries.
-        metrics: what to measure.
-        bootstrap: how users are drawn.
-    """
-    return measure_together({"": ranks}, metrics, bootstrap).values[""]
-
-
 def measure_together(
     ranks: Mapping[str, Ranks],
     metrics: Sequence[RetrievalMetric],

@@ -13,7 +13,7 @@ from recsys.data.contract.files import cast_column, column_names, data_files, re
 from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.contract.schema import Column, TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.index.usable_items import FIRST_SEEN, LAST_SEEN, OPTIONAL_COLUMNS, POST_ID, TITLE
 
 #: Users whose events are read at once.
@@ -94,7 +94,7 @@ def last_seen(dataset: PreparedDataset, as_of: int | None = None) -> NDArray[np.
 
 
 def _items_of_log(dataset: PreparedDataset, as_of: int | None) -> pl.DataFrame:
-    table = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet").table
+    table = dataset.vocabulary("item").table
     newest = pl.Series(last_seen(dataset, as_of))
     items = table.select(
         pl.col(RAW).alias(POST_ID),

@@ -9,6 +9,7 @@ import polars as pl
 from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import embeddings_model
+from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError
 from recsys.core.folders import locked_folder
 from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
@@ -202,6 +203,7 @@ def _out_of_time(table: pl.DataFrame, as_of: int | None, max_age_hours: float | 
 def _save(index: ItemIndex, folder: Path, rejected: pl.DataFrame) -> None:
     save_index(index, folder)
     if len(rejected):
-        rejected.write_parquet(folder / REJECTED_FILE)
+        with replaced_file(folder / REJECTED_FILE) as partial:
+            rejected.write_parquet(partial)
     else:
         (folder / REJECTED_FILE).unlink(missing_ok=True)

@@ -10,10 +10,11 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import DataError
+from recsys.data.content.usable_rows import usable_rows
+from recsys.data.stores.vocabulary import FIRST_SEEN
 
 POST_ID = "post_id"  # raw, as in the log
 TITLE = "title"
-FIRST_SEEN = "first_seen"  # ms
 LAST_SEEN = "last_seen"  # ms
 REASON = "reason"
 
@@ -23,10 +24,6 @@ OPTIONAL_COLUMNS: dict[str, pl.DataType] = {
     FIRST_SEEN: pl.Int64(),
     LAST_SEEN: pl.Int64(),
 }
-
-NOT_FINITE = "embedding holds NaN or infinity"
-ZERO_NORM = "embedding has zero norm"
-DUPLICATE = "given before"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +42,7 @@ class UsableItems:
 
     @classmethod
     def of(cls, items: pl.DataFrame, embedding: ArrayLike) -> Self:
-        """Sort out what cannot be used; of an id that comes twice the first
-        such row is taken, as in training.
+        """Sort out what cannot be used, as training does (``usable_rows``).
 
         Args:
             items: ``post_id`` (int64 or string) and any of ``OPTIONAL_COLUMNS``.
@@ -63,28 +59,14 @@ class UsableItems:
                 f"There are {len(table)} items and embeddings of shape {rows.shape}; expected one "
                 "row of numbers per item."
             )
-        norm = np.linalg.norm(rows.astype(np.float64), axis=1)
-        bad = pl.Series(np.select([~np.isfinite(norm), norm == 0], [NOT_FINITE, ZERO_NORM], ""))
-        repeated = bad.eq("") & ~_first_of_each(table[POST_ID], bad.eq(""))
-        table = table.with_columns(bad.set(repeated, DUPLICATE).alias(REASON))
-        usable = table[REASON].eq("").to_numpy()
-        normalised = (rows[usable] / norm[usable, None]).astype(np.float32)
-        return cls(
-            table.filter(usable).drop(REASON),
-            np.ascontiguousarray(normalised),
-            table.filter(~usable).select(POST_ID, REASON),
-        )
+        reason, normalised = usable_rows(table[POST_ID], rows)
+        rejected = table.select(POST_ID, reason.alias(REASON)).filter(reason != "")
+        return cls(table.filter(reason == ""), normalised, rejected)
 
 
 def last_known() -> pl.Expr:
     """When an item was seen last as far as is known (ms); null for one without any time."""
     return pl.coalesce(LAST_SEEN, FIRST_SEEN)
-
-
-def _first_of_each(ids: pl.Series, usable: pl.Series) -> pl.Series:
-    """Whether each row is the first usable one of its id."""
-    first = pl.struct(pl.col("id"), pl.col("usable")).is_first_distinct()
-    return pl.DataFrame({"id": ids, "usable": usable}).select(first & pl.col("usable")).to_series()
 
 
 def _table(items: pl.DataFrame) -> pl.DataFrame:

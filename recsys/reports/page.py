@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from recsys.core.composition import to_yaml
+from recsys.core.durable import replace_file
 from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.runs.config import RunConfig
 
@@ -62,11 +63,11 @@ def write_page(page: Page) -> Path:
         title=page.title, subtitle=page.subtitle, tiles=page.tiles, sections=page.sections
     )
     path = page.folder / REPORT_FILE
-    path.write_text(html)
+    replace_file(path, html.encode())
     return path
 
 
-def read_environment(folder: Path) -> dict[str, Any]:
+def read_run_environment(folder: Path) -> dict[str, Any]:
     """``environment.json`` of a run."""
     content: dict[str, Any] = json.loads((folder / ENVIRONMENT_FILE).read_text())
     return content

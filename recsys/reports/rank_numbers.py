@@ -12,7 +12,7 @@ from recsys.evaluation.retrieval_metrics import RetrievalMetric
 #: The largest K of the curve over K.
 LARGEST_K = 1000
 #: First number of engagements of each bin of history length.
-HISTORY_BINS = (0, 1, 2, 5, 10, 20, 50, 100)
+HISTORY_BIN_STARTS = (0, 1, 2, 5, 10, 20, 50, 100)
 #: Bins with fewer queries are not shown.
 FEWEST_QUERIES = 30
 
@@ -50,7 +50,7 @@ def by_history_length(
     labels: list[str] = []
     lines: dict[str, list[float]] = {name: [] for name in candidates}
     events = frame["history_events"]
-    for first, stop in zip(HISTORY_BINS, (*HISTORY_BINS[1:], None), strict=True):
+    for first, stop in zip(HISTORY_BIN_STARTS, (*HISTORY_BIN_STARTS[1:], None), strict=True):
         part = frame.filter(events >= first)
         part = part if stop is None else part.filter(part["history_events"] < stop)
         if len(part) < FEWEST_QUERIES:

@@ -92,7 +92,7 @@ def headline(metrics: Metrics, prefix: str, num_items: int) -> dict[str, str]:
     return found
 
 
-def gather(
+def read_material(
     folder: Path,
     config: RetrievalRunConfig,
     described: dict[str, str],

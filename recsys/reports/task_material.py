@@ -80,7 +80,7 @@ class TaskMaterial(Generic[Config]):
         return _form(self.metrics.get(name), form)
 
 
-def gather(
+def read_material(
     folder: Path,
     against: Path | None,
     labels: tuple[str, str],

@@ -22,7 +22,7 @@ from recsys.reports.task_tables import BY_ITEM, COMPARED, MEASURED, metric_rows
 from recsys.runs.metrics_log import read_metrics
 
 #: Bins of history length.
-HISTORY_BINS = 5
+NUM_HISTORY_BINS = 5
 
 
 def measured(material: TaskMaterial[Any]) -> Section:
@@ -138,7 +138,7 @@ def history_breakdown(
     """
     name, control_name = names
     length = sum((frame[name] for name in HISTORY_COLUMNS), start=pl.Series([0])).to_numpy()
-    edges = np.unique(np.quantile(length, np.linspace(0, 1, HISTORY_BINS + 1)).astype(int))
+    edges = np.unique(np.quantile(length, np.linspace(0, 1, NUM_HISTORY_BINS + 1)).astype(int))
     labels, lines = [], {name: []}  # type: tuple[list[str], dict[str, list[float]]]
     if control is not None:
         lines[control_name] = []

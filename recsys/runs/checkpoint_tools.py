@@ -12,7 +12,7 @@ from omegaconf import MISSING
 from recsys.core.errors import ConfigError
 from recsys.distributed.checkpoint.load import StoredCheckpoint, TensorInFolder, open_checkpoint
 from recsys.distributed.checkpoint.offline import (
-    SHARDING_TYPES,
+    RESHARDING_TYPES,
     TABLE_WISE,
     is_table,
     refuse_target,
@@ -70,10 +70,10 @@ class ReshardConfig:
         """Refuse what cannot be."""
         if self.world_size < 1:
             raise ConfigError(f"world_size is {self.world_size}, it must be at least 1.")
-        if self.sharding_type not in SHARDING_TYPES:
+        if self.sharding_type not in RESHARDING_TYPES:
             raise ConfigError(
                 f"sharding_type={self.sharding_type} is unknown; choose one of "
-                f"{', '.join(SHARDING_TYPES)}."
+                f"{', '.join(RESHARDING_TYPES)}."
             )
 
 

@@ -184,12 +184,8 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best of the run so far."""
-        self.batches_per_epoch = state_dict.get("batches_per_epoch")
-        if "best" in state_dict:
-            self.best = [Validated(**one) for one in state_dict["best"]]
-        elif state_dict["best_value"] is not None:  # before several were kept
-            names = ("best_value", "best_step", "best_metrics")
-            self.best = [Validated(*(state_dict[name] for name in names))]
+        self.batches_per_epoch = state_dict["batches_per_epoch"]
+        self.best = [Validated(**one) for one in state_dict["best"]]
 
 
 def _is_better(one: Validated, other: Validated, highest: bool) -> bool:
@@ -221,7 +217,7 @@ def settle(folder: Path, last: int, best: list[int]) -> None:
 def _settle(folder: Path, last: int, best: list[int]) -> None:
     for name, step in ((LAST, [last]), (BEST, best[:1])):
         for target in (_OF_STEP.format(one) for one in step):
-            if (folder / target).exists():  # not where an earlier version has saved it
+            if (folder / target).exists():  # a copy may have only what the links led to
                 _link(folder / name, target)
     kept = {_OF_STEP.format(step) for step in (last, *best)}
     for path in folder.glob(STEPS + "*"):

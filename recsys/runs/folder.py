@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from recsys.core.composition import save
+from recsys.core.durable import PARTIAL, replace_file
 from recsys.core.environment import ENVIRONMENT_FILE, write_environment
 from recsys.core.errors import ConfigError, RecsysError
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
@@ -135,8 +136,7 @@ def begun_unless_refused(run_dir: Path) -> Iterator[None]:
 
 def _refuse_taken(run_dir: Path) -> None:
     names = [path.name for path in run_dir.iterdir()]
-    unfinished = f"{CONFIG_FILE}."  # of a process that died while it wrote that
-    if any(name not in _BEFORE_A_RUN and not name.startswith(unfinished) for name in names):
+    if any(name not in _BEFORE_A_RUN and not name.endswith(PARTIAL) for name in names):
         raise ConfigError(
             f"The run folder {run_dir} is not empty; go on with that run by resume=true, or give "
             "another run_dir."
@@ -164,5 +164,6 @@ def wandb_run_id(run_dir: Path) -> str:
     """
     path = run_dir / WANDB_FILE
     if not path.exists():
-        path.write_text(os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4))
+        run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+        replace_file(path, run_id.encode())
     return path.read_text()

@@ -52,6 +52,17 @@ class LoadedRun(Generic[Config, Model]):
             self.folder, config.system, self.manifest.name, config.seed, self.checkpoint
         )
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """What the manifest of an exported tower says of it."""
+        return {
+            "run": str(self.folder),
+            "checkpoint": self.checkpoint.name,
+            "step": self.checkpoint.step,
+            "chosen_by": self.checkpoint.chosen_by,
+            "seed": self.config.seed,
+        }
+
 
 def load_run(
     system: TrainableSystem[Any],

@@ -7,7 +7,6 @@ a long table survives a kill at any moment and continues where the checkpoint wa
 from __future__ import annotations
 
 import csv
-import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import polars as pl
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
+from recsys.core.durable import replaced_file
 from recsys.core.errors import ArtifactError
 
 METRICS_LOG = "metrics.csv"
@@ -74,9 +74,8 @@ class MetricsCsv(Logger):
         if not self.path.exists():
             return
         kept = read_metrics(self.path.parent).filter(pl.col("step") <= step)
-        temporary = self.path.with_suffix(".tmp")
-        kept.write_csv(temporary)
-        os.replace(temporary, self.path)
+        with replaced_file(self.path) as partial:
+            kept.write_csv(partial)
 
 
 def read_metrics(run_dir: Path) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import lightning
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 
+from recsys.core.durable import replace_file, replaced_file
 from recsys.distributed.planning import ModelPlan, TablePlan
 
 JSON_FILE = "plan.json"
@@ -44,8 +45,9 @@ class PlanFiles(lightning.Callback):
         """Write what this process has shown, which the first rank does."""
         if self.plan is None:
             return
-        (self.folder / JSON_FILE).write_text(json.dumps(self.plan.to_dict(), indent=2) + "\n")
-        with (self.folder / TEXT_FILE).open("w") as file:
+        text = json.dumps(self.plan.to_dict(), indent=2) + "\n"
+        replace_file(self.folder / JSON_FILE, text.encode())
+        with replaced_file(self.folder / TEXT_FILE) as partial, partial.open("w") as file:
             Console(file=file, width=WIDTH).print(plan_report(self.plan))
 
 

@@ -17,14 +17,14 @@ from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX, Vocabulary
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.search import NONE
 from recsys.index.usable_items import POST_ID, TITLE
-from recsys.serving.pipeline import Embedder, Pipeline, Recommended, SearchFilter, StepUsers
+from recsys.serving.pipeline import Embedder, Pipeline, Recommended, SearchFilter, Source, StepUsers
 from recsys.serving.stages.given import GivenItems
-from recsys.serving.stages.search import NearestItems
+from recsys.serving.stages.search import LargestProducts, NearestItems
 from recsys.serving.stages.seen import SeenItems
 from recsys.serving.stages.thresholds import BelowScore, TooOld
 
 RANK = "rank"  # 1 is the best
-SCORE = "score"  # cosine
+SCORE = "score"  # cosine, or product
 BASIS = "basis"
 
 #: What a user's recommendation rests on.
@@ -65,6 +65,8 @@ class Recommender:
         index: of items.
         dataset: whose log says who has seen what.
         embedder: of users, by the model that ``index`` is for.
+        largest_norm: where scores are products, not cosines: that of ``with_norm_column``, whose
+            rows ``index`` holds.
 
     Attributes:
         index: as given.
@@ -74,8 +76,15 @@ class Recommender:
         DataError: the index is of another log.
     """
 
-    def __init__(self, index: ItemIndex, dataset: PreparedDataset, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        index: ItemIndex,
+        dataset: PreparedDataset,
+        embedder: Embedder,
+        largest_norm: float | None = None,
+    ) -> None:
         self.index = index
+        self._largest_norm = largest_norm
         self.dataset = dataset
         self._embedder = embedder
         folder = dataset.path / "vocabulary"
@@ -95,7 +104,10 @@ class Recommender:
         if rules.seen_after is not None:
             before.append(TooOld(self.index, rules.seen_after))
         after = [] if rules.min_score is None else [BelowScore(rules.min_score)]
-        return Pipeline(self._embedder, before, NearestItems(self.index, rules.k), after)
+        source: Source = NearestItems(self.index, rules.k)
+        if self._largest_norm is not None:
+            source = LargestProducts(self.index, rules.k, self._largest_norm)
+        return Pipeline(self._embedder, before, source, after)
 
     def recommend(
         self,

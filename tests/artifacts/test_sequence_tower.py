@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,27 +27,20 @@ from recsys.artifacts.timeline_tower import load_timeline_tower
 from recsys.artifacts.torchscript import script_tower
 from recsys.core.errors import ArtifactError
 from recsys.data.batches.sequences.batch import SequenceBatch
-from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Feature, FeatureKind, FeatureSide
 from recsys.systems.nxtpost.net import ChannelConfig, SequenceTower, SequenceTowerConfig
+from tests.manifests import EMPTY
 
 WIDTH = 24
 NOW = 1_500_000_000_000
-DATASET = DatasetManifest(
-    name="toy",
-    source="test",
-    tasks=(),
+DATASET = replace(
+    EMPTY,
     features=(
         Feature("user_id", FeatureSide.USER, FeatureKind.CATEGORICAL, 10),
         Feature("country", FeatureSide.USER, FeatureKind.CATEGORICAL, 5),
         Feature("age", FeatureSide.USER, FeatureKind.DENSE, 0),
     ),
-    vocabulary_sizes={},
     surfaces=("unknown", "feed", "search"),
-    media_types=(),
-    split_bounds={},
-    counts={},
-    rejected={},
     fingerprint="toy",
 )
 CONFIGS = {
@@ -113,18 +107,22 @@ def exported(folder: Path, name: str = "default", **changes: object) -> Sequence
     return export_sequence_tower(tower(name), DATASET, folder, SequenceExport(**settings))
 
 
+def arguments(batch: SequenceBatch, items: Tensor) -> tuple[Tensor, ...]:
+    return (
+        items,
+        batch.action_type,
+        batch.surface,
+        batch.timestamp,
+        batch.lengths,
+        batch.request_time,
+        batch.user_categorical,
+        batch.user_dense,
+    )
+
+
 def embed(module: torch.nn.Module, batch: SequenceBatch, items: Tensor) -> Tensor:
     with torch.inference_mode():
-        return module(
-            items,
-            batch.action_type,
-            batch.surface,
-            batch.timestamp,
-            batch.lengths,
-            batch.request_time,
-            batch.user_categorical,
-            batch.user_dense,
-        )
+        return module(*arguments(batch, items))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -166,18 +164,8 @@ def test_the_int8_weights_take_about_a_quarter_of_the_bytes(tmp_path: Path) -> N
 
 def test_a_process_with_torch_alone_embeds_the_same(tmp_path: Path) -> None:
     exported(tmp_path / "artifact")
-    batch, items = examples([5, 0, 12, 30], seed=2)
-    arguments = (
-        items,
-        batch.action_type,
-        batch.surface,
-        batch.timestamp,
-        batch.lengths,
-        batch.request_time,
-        batch.user_categorical,
-        batch.user_dense,
-    )
-    torch.save(arguments, tmp_path / "inputs.pt")
+    inputs = examples([5, 0, 12, 30], seed=2)
+    torch.save(arguments(*inputs), tmp_path / "inputs.pt")
     program = (
         "import sys, torch\n"
         "inputs = torch.load('inputs.pt')\n"
@@ -190,7 +178,7 @@ def test_a_process_with_torch_alone_embeds_the_same(tmp_path: Path) -> None:
     # -I: not even the checkout is on the path
     subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True)
     for precision, name in TOWER_FILES.items():
-        here = load_sequence_tower(tmp_path / "artifact", precision).embed(batch, items)
+        here = load_sequence_tower(tmp_path / "artifact", precision).embed(*inputs)
         torch.testing.assert_close(torch.load(tmp_path / name).detach(), here)
 
 

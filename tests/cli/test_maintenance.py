@@ -14,7 +14,6 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY as DAY
 from recsys.data.contract.schema import TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import Vocabulary
 from recsys.embeddings.stores import open_store
 
 START = 19_000 * DAY
@@ -92,7 +91,7 @@ def test_an_append_prints_its_own_counts_and_where_its_rows_lie(
 
 def events_of(folder: Path, user: str) -> int:
     dataset = PreparedDataset.open(folder / "mine")
-    table = Vocabulary.load(folder / "mine" / "vocabulary" / "user.parquet").table
+    table = dataset.vocabulary("user").table
     [index] = table.filter(pl.col("raw") == user)["index"].to_list()
     return sum(
         len(dataset.timelines.history(index, FOREVER, kind)["timestamp"]) for kind in TimelineKind

@@ -27,7 +27,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.timelines import TimelineStore, TimelineWriter
-from recsys.data.stores.vocabulary import Vocabulary
+from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 from recsys.embeddings.changes import Moment
 from recsys.embeddings.compute import TimelineEmbedder
 from recsys.embeddings.deletion import DeleteConfig, delete_user
@@ -276,7 +276,7 @@ def test_a_deleted_user_is_gone_from_timelines_and_store(folder: Path) -> None:
 def test_users_that_a_new_preparation_drops_are_withdrawn(folder: Path) -> None:
     publish(config(folder, "store"))
     before = published(folder / "store")
-    path = folder / "data" / "vocabulary" / "user.parquet"
+    path = vocabulary_path(folder / "data", "user")
     known = Vocabulary.load(path)
     last = max(before)
     replace(known, table=known.table.filter(pl.col("raw") < last)).save(path)
@@ -331,7 +331,7 @@ def test_a_moment_without_active_users_withdraws_nobody(folder: Path, days: int)
 
 
 def test_a_data_set_with_other_indices_is_refused(folder: Path) -> None:
-    path = folder / "data" / "vocabulary" / "author.parquet"
+    path = vocabulary_path(folder / "data", "author")
     known = Vocabulary.load(path)
     new = pl.DataFrame({"raw": [RAW_SHIFT - 1], "first_seen": [NOW]})
     known.grow(new).save(path)

@@ -12,7 +12,7 @@ from recsys.evaluation.corpora import items_before
 from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, item_groups
 from recsys.evaluation.queries import EvaluationQueries
 from recsys.evaluation.ranking import DotProductScorer, Ranks, rank_targets
-from recsys.evaluation.retrieval_metrics import RetrievalMetric, measure
+from recsys.evaluation.retrieval_metrics import RetrievalMetric, measure_together
 from tests.evaluation.engagements import DAY, store_of
 
 
@@ -51,7 +51,8 @@ def test_seen_and_unseen_items_by_hand(tmp_path: Path) -> None:
     # item 3 is still a new one when user 4 comes to it: no model was trained on it
     assert members(groups) == {"seen_posts": [2], "unseen_posts": [0, 1, 3]}
     ranks = Ranks(np.arange(4), queries.user, queries.target, np.array([1, 2, 1, 5]), "")
-    unseen = measure(ranks.of(groups[1]), [RetrievalMetric("hits", 2), RetrievalMetric("mrr")])
+    metrics = [RetrievalMetric("hits", 2), RetrievalMetric("mrr")]
+    unseen = measure_together({"": ranks.of(groups[1])}, metrics).values[""]
     assert unseen["hits@2"].value == 2 / 3
     assert unseen["mrr"].value == (1 + 1 / 2 + 1 / 5) / 3
 

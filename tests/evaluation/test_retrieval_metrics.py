@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from recsys.core.errors import ConfigError, DataError
-from recsys.evaluation.paired import Bootstrap
+from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.ranking import OUTSIDE_CORPUS, Ranks
 from recsys.evaluation.retrieval_metrics import (
     RetrievalMetric,
     Unit,
     effective_items,
-    measure,
     measure_together,
 )
 
@@ -25,6 +24,12 @@ QUICK = Bootstrap(resamples=200)
 def ranks_of(rank: list[int], user: list[int]) -> Ranks:
     query = np.arange(len(rank))
     return Ranks(query, np.array(user), query + 100, np.array(rank), "all items")
+
+
+def measure(
+    ranks: Ranks, metrics: list[RetrievalMetric], bootstrap: Bootstrap | None = None
+) -> dict[str, Interval]:
+    return measure_together({"": ranks}, metrics, bootstrap).values[""]
 
 
 RANKS = ranks_of([1, 3, 11, OUTSIDE_CORPUS], [1, 1, 2, 3])

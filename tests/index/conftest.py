@@ -20,7 +20,7 @@ from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, write_item_text
 from recsys.data.stores.timelines import EVENT_SCHEMA, TimelineWriter
-from recsys.data.stores.vocabulary import Vocabulary
+from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 from recsys.systems.nxtpost.net import SequenceTower, SequenceTowerConfig
 
 #: Raw id of user index i is 100 + i, of item index i 1000 + i.
@@ -57,9 +57,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
             "first_seen": [first_seen.get(item, START + 50) for item in range(1, ITEMS + 1)],
         }
     )
-    Vocabulary.build(items).save(path / "vocabulary" / "item.parquet")
+    Vocabulary.build(items).save(vocabulary_path(path, "item"))
     users = pl.DataFrame({"raw": range(101, 101 + USERS), "first_seen": [START] * USERS})
-    Vocabulary.build(users).save(path / "vocabulary" / "user.parquet")
+    Vocabulary.build(users).save(vocabulary_path(path, "user"))
     titles = pl.DataFrame({"index": [1, 2], "title": ["first", "second"]})
     write_item_text(path / "features", titles.cast({"index": pl.Int32}))
     assert (path / "features" / ITEM_TEXT_FILE).is_file()
@@ -95,8 +95,7 @@ def artifact(dataset: PreparedDataset, embeddings: Path) -> Path:
     torch.manual_seed(0)
     config = SequenceTowerConfig(width=16, max_length=5)
     tower = SequenceTower(config, WIDTH, dataset.manifest)
-    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
-    items = ItemEmbeddings.load(embeddings, vocabulary)
+    items = ItemEmbeddings.load(embeddings, dataset.vocabulary("item"))
     sequences = SequenceConfig()
     store = EngagementStore.open(dataset, sequences, items.known)
     batch = SequenceReader(dataset, store, 5).before(np.arange(5), START + 100)

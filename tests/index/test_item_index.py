@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.core.errors import ArtifactError, ConfigError, DataError
+from recsys.data.content.usable_rows import DUPLICATE, NOT_FINITE, ZERO_NORM
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
 from recsys.index.faiss.search import NONE
-from recsys.index.usable_items import DUPLICATE, NOT_FINITE, ZERO_NORM
 
 WIDTH = 8
 MODEL = "a" * 64

@@ -12,6 +12,7 @@ import pytest
 from recsys.artifacts.sequence_tower import embeddings_model
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.content.item_embeddings import write_item_embeddings
+from recsys.data.content.usable_rows import DUPLICATE, NOT_FINITE
 from recsys.data.contract.moments import parse_moment
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index
@@ -26,7 +27,6 @@ from recsys.index.maintain import (
     build_index,
     remove_items,
 )
-from recsys.index.usable_items import DUPLICATE, NOT_FINITE
 from tests.index.conftest import START, WIDTH
 
 

@@ -12,7 +12,6 @@ from torch import nn
 from torchrec import EmbeddingBagConfig, KeyedJaggedTensor
 
 from recsys.core.errors import ArtifactError, ConfigError
-from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.prepare.prepare import GROWN_FROM
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard
@@ -26,21 +25,10 @@ from recsys.runs.warm_start import RenamedConfig, WarmStartConfig, take_weights
 from recsys.runs.warm_start_callback import ids_differ, report
 from recsys.systems.dv365.system import DV365RunConfig
 from recsys.systems.runs import load_run, train
+from tests.manifests import EMPTY
 from tests.small_runs import TINY_RUN
 
-MANIFEST = DatasetManifest(
-    name="test",
-    source="test",
-    tasks=(),
-    features=(),
-    vocabulary_sizes={},
-    surfaces=(),
-    media_types=(),
-    split_bounds={},
-    counts={},
-    rejected={},
-    fingerprint="",
-)
+MANIFEST = EMPTY
 STATE = "{0}.weight", "{0}.weight.momentum_1"
 
 

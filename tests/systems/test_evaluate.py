@@ -26,7 +26,13 @@ from recsys.nn.encoders import EncoderConfig
 from recsys.reports.page import write_page
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
 from recsys.runs.files import CONFIG_FILE
-from recsys.systems.dv365.report import Exported, export_lines, gather, places_of, report_page
+from recsys.systems.dv365.report import (
+    Exported,
+    export_lines,
+    places_of,
+    read_material,
+    report_page,
+)
 from recsys.systems.dv365.system import DV365RunConfig
 from recsys.systems.evaluate import evaluate
 from recsys.systems.runs import checkpoint_of, load_run, train
@@ -172,7 +178,7 @@ def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path
 
 
 def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:
-    page = write_page(report_page(gather(*runs))).read_text()
+    page = write_page(report_page(read_material(*runs))).read_text()
     assert page.count("<svg") == 5
     for wanted in ("Share of the possible gain", "Calibration", "split report", "config.yaml"):
         assert wanted in page
@@ -183,23 +189,23 @@ def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:
 def test_the_report_draws_the_other_run_only_as_it_was_compared(
     runs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    assert gather(*runs).labels == ("with timelines", "without timelines")
-    alone = gather(runs[0], None)
+    assert read_material(*runs).labels == ("with timelines", "without timelines")
+    alone = read_material(runs[0], None)
     # the numbers name whom
     assert f"Against {runs[1]}" in write_page(report_page(alone)).read_text()
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)
     with pytest.raises(ArtifactError, match=r"was not evaluated against .*other; run `recsys eva"):
-        gather(runs[0], other)
+        read_material(runs[0], other)
     evaluate(EvaluateConfig(str(runs[0]), against=str(other), bootstrap=BOOTSTRAP))
-    assert gather(runs[0], other).control is not None
+    assert read_material(runs[0], other).control is not None
     evaluate(EvaluateConfig(str(other), checkpoint="last"))
     with pytest.raises(ArtifactError, match="made by another checkpoint"):
-        gather(runs[0], other)
+        read_material(runs[0], other)
     manifest = json.loads((other / "dataset.json").read_text())
     (other / "dataset.json").write_text(json.dumps({**manifest, "fingerprint": "another"}))
     with pytest.raises(ArtifactError, match="was trained on another data set"):
-        gather(runs[0], other)
+        read_material(runs[0], other)
     evaluate(EvaluateConfig(str(runs[0]), against=str(runs[1]), bootstrap=BOOTSTRAP))
 
 
@@ -208,7 +214,7 @@ def test_two_runs_with_timelines_are_told_apart(runs: tuple[Path, Path], tmp_pat
     for copy in copies:
         shutil.copytree(runs[0], copy)
     evaluate(EvaluateConfig(str(copies[0]), against=str(copies[1]), bootstrap=BOOTSTRAP))
-    material = gather(*copies)
+    material = read_material(*copies)
     assert material.labels == (str(copies[0]), str(copies[1]))
     assert f"mean NE, {copies[1]}" in material.numbers()
 
@@ -228,7 +234,7 @@ def test_a_run_whose_data_set_was_moved_is_told_where_it_lies(
     shutil.rmtree(control / "predictions")
     moved = EvaluateConfig(str(run), str(control), dataset=lies_at, bootstrap=BOOTSTRAP)
     assert evaluate(moved)["report/relative_ne_delta/mean"]["value"] == 0
-    places = places_of(gather(run, control, lies_at), Exported.of(run))
+    places = places_of(read_material(run, control, lies_at), Exported.of(run))
     assert places["prepared data set"].startswith(lies_at)
 
 
@@ -247,7 +253,9 @@ def test_the_report_counts_what_was_trained_on(runs: tuple[Path, Path], tmp_path
     manifest = DatasetManifest.load(grown)
     events = manifest.counts["events"]
     replace(manifest, counts=manifest.counts | {"events": events + 1}).save(grown)
-    assert f": {events:,} events of" in report_page(gather(runs[0], None, str(grown))).subtitle
+    assert (
+        f": {events:,} events of" in report_page(read_material(runs[0], None, str(grown))).subtitle
+    )
 
 
 def test_the_report_says_as_of_when_it_was_published(
@@ -267,7 +275,7 @@ def test_the_report_says_as_of_when_it_was_published(
         ),
         1.0,
     )
-    lines = export_lines(gather(run, None), Exported(sizes, publication))
+    lines = export_lines(read_material(run, None), Exported(sizes, publication))
     assert lines["last publication"].startswith("400 users as of 2023-11-14")
 
 
@@ -289,9 +297,9 @@ def test_the_report_shows_the_export_beside_the_trained_model(
     )
     (copy / "artifact").mkdir()
     (copy / "artifact" / "manifest.json").write_text(json.dumps({"sizes": sizes}))
-    line = export_lines(gather(copy, None), Exported.of(copy))["mean NE exported"]
+    line = export_lines(read_material(copy, None), Exported.of(copy))["mean NE exported"]
     assert line == "0.9567 quantised, 0.9478 before (+0.94%; split choose)"
-    page = write_page(report_page(gather(copy, None))).read_text()
+    page = write_page(report_page(read_material(copy, None))).read_text()
     row = page[page.index("exported: NE (MSE)") :]
     cells = re.findall(r"<td>(.*?)</td>", row[: row.index("</table>")])
     assert cells[:4] == ["skip", "0.9034", "0.9123", "+0.99"]

@@ -19,7 +19,7 @@ from recsys.data.content.text import HashedTextConfig, hashed_ngrams, pretrained
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.fit_vocabulary import FitVocabulary
-from recsys.data.stores.vocabulary import INDEX, Vocabulary
+from recsys.data.stores.vocabulary import INDEX
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ def _images(
     if config.images is None:
         return np.zeros((0, 0), np.float32), np.zeros(num_items, np.int64)
     ids, embeddings = read_embeddings(find_path(config.data_dir, config.images))
-    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
-    index = vocabulary.indices(ids).to_numpy()
+    index = dataset.vocabulary("item").indices(ids).to_numpy()
     order = np.argsort(index, kind="stable")
     order = order[index[order] > 0]
     counts = np.bincount(index[order], minlength=num_items).astype(np.int64)

@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
+from recsys.data.content.usable_rows import NOT_FINITE, ZERO_NORM, usable_rows
 from recsys.data.contract.schema import Column
 from recsys.data.stores.vocabulary import RAW, Vocabulary
 
@@ -94,33 +96,34 @@ class ItemEmbeddings:
                 f"{file} has embeddings of width {embeddings.shape[1]}, expected {width}; give "
                 "the file the model was trained with, or train a model on this one."
             )
-        first = ids.is_first_distinct().to_numpy()
+        first = ids.is_first_distinct()
         raw = ids.cast(vocabulary.table.schema[RAW], strict=False)  # null where it does not fit
-        index = vocabulary.indices(raw).to_numpy()
-        in_log = first & (index > 0)
+        index = vocabulary.indices(raw)
+        in_log = index > 0
         if not in_log.any():
             raise DataError(
                 f"none of the {len(ids)} ids of {file} (such as {ids[0]!r}) is an item of the log "
                 f"(such as {_example(vocabulary)!r}); give the embeddings of this log's items."
             )
-        rows = np.flatnonzero(in_log)
-        vectors = embeddings[rows].astype(np.float32)
-        finite = np.asarray(np.isfinite(vectors).all(axis=1))
-        norm = np.linalg.norm(np.where(finite[:, None], vectors, 0).astype(np.float64), axis=1)
-        usable = norm > 0
+        of_log = ids.filter(in_log)
+        reason, vectors = usable_rows(of_log, embeddings[in_log.to_numpy()])
+        usable = reason == ""
+        taken = index.filter(in_log).filter(usable).to_numpy()
         matrix = np.zeros((vocabulary.size, embeddings.shape[1]), np.float32)
-        matrix[index[rows[usable]]] = vectors[usable] / norm[usable, None]
+        matrix[taken] = vectors
         known = np.zeros(vocabulary.size, bool)
-        known[index[rows[usable]]] = True
+        known[taken] = True
+        # an item without a row that can be used is counted by the first of its rows
+        lost = reason.filter(of_log.is_first_distinct() & ~of_log.is_in(of_log.filter(usable)))
         items = vocabulary.table.height
         report = EmbeddingReport(
             items=items,
-            known=int(usable.sum()),
-            without_embedding=items - len(rows),
-            not_finite=int((~finite).sum()),
-            zero_norm=int((finite & ~usable).sum()),
+            known=len(taken),
+            without_embedding=items - int((first & in_log).sum()),
+            not_finite=int((lost == NOT_FINITE).sum()),
+            zero_norm=int((lost == ZERO_NORM).sum()),
             duplicates=int((~first).sum()),
-            not_in_log=int((first & (index == 0)).sum()),
+            not_in_log=int((first & ~in_log).sum()),
         )
         return cls(matrix, known, report)
 
@@ -128,7 +131,7 @@ class ItemEmbeddings:
 def write_item_embeddings(
     path: Path, ids: pl.Series | NDArray, embeddings: NDArray[np.floating]
 ) -> None:
-    """Write embeddings as Parquet: ``item_id`` and ``embedding``.
+    """Write embeddings as Parquet, in one step: ``item_id`` and ``embedding``.
 
     Args:
         path: file to write.
@@ -144,7 +147,8 @@ def write_item_embeddings(
         }
     )
     assert table.num_rows == count
-    pq.write_table(table, path, compression="zstd")
+    with replaced_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def embeddings_file(path: Path | str) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recsys.core.durable import replace_file
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
 
@@ -53,8 +54,9 @@ class DatasetManifest:
         return tuple(f for f in self.features if f.side == side and f.kind == kind)
 
     def save(self, folder: Path) -> None:
-        """Write ``dataset.json`` into ``folder``."""
-        (folder / DATASET_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        """Write ``dataset.json`` into ``folder``, in one step."""
+        text = json.dumps(asdict(self), indent=2) + "\n"
+        replace_file(folder / DATASET_FILE, text.encode())
 
     @classmethod
     def load(cls, folder: Path) -> DatasetManifest:

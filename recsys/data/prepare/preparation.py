@@ -34,9 +34,8 @@ from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES
 from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.timelines import TimelineWriter
-from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary
+from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
-VOCABULARY = "vocabulary"
 REJECTED = "rejected"
 
 
@@ -128,9 +127,8 @@ class Preparation:
         items = self._items()
         seen = self._first_seen(items)
         for name in ID_COLUMNS:
-            path = self._vocabulary_path(name)
-            self.vocabularies[name] = Vocabulary.load(path).grow(seen[name].table())
-            path.unlink()
+            known = Vocabulary.load(self._vocabulary_path(name))
+            self.vocabularies[name] = known.grow(seen[name].table())
         fit_end = existing.split_bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
         self.encoding = FeatureEncoding.load(self.folder / FEATURES)
@@ -273,7 +271,7 @@ class Preparation:
         return {_short(name): vocabulary.size for name, vocabulary in self.vocabularies.items()}
 
     def _vocabulary_path(self, name: str) -> Path:
-        return self.folder / VOCABULARY / f"{_short(name)}.parquet"
+        return vocabulary_path(self.folder, _short(name))
 
 
 def rejected_folder(existing: DatasetManifest | None) -> Path:

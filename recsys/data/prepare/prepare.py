@@ -170,7 +170,6 @@ def _append(
             fingerprint=mark,
             preparation={**existing.preparation, GROWN_FROM: grown_from},
         )
-        (partial / DATASET_FILE).unlink()
         manifest.save(partial)
         save_input_files(files, partial)
     return DatasetManifest.load(folder)

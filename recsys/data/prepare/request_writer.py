@@ -243,8 +243,7 @@ class _ArrayWriter:
         lengths = {"user": self.num_requests, "request_time": self.num_requests}
         lengths["offsets"] = self.num_requests + 1
         for file in self._files.values():
-            file.flush()
-            sync_file(file.fileno())
+            sync_file(file)
         return {
             name: {
                 "file": self._paths[name].name,

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
 from recsys.data.sources import Source
@@ -85,9 +86,8 @@ def write_side(
         former = np.load(folder / f"{side}_{FeatureKind.CATEGORICAL}.npy")
         _keep_known(arrays[FeatureKind.CATEGORICAL], former, len(ids))
     for kind, array in arrays.items():
-        path = folder / f"{side}_{kind}.npy"
-        path.unlink(missing_ok=True)
-        np.save(path, array)
+        with replaced_file(folder / f"{side}_{kind}.npy") as partial, partial.open("wb") as file:
+            np.save(file, array)
     written = [feature for feature, _ in ids]
     written += [with_cardinality(feature, encoding) for feature in features]
     return SideFeatures(written, arrays[FeatureKind.CATEGORICAL])

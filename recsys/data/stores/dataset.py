@@ -17,6 +17,7 @@ from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
 from recsys.data.stores.requests import RequestStore
 from recsys.data.stores.timelines import TimelineStore
+from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 
 TIMELINES = "timelines"
 REQUESTS = "requests"
@@ -68,6 +69,14 @@ class PreparedDataset:
     def timelines(self) -> TimelineStore:
         """The users' timelines."""
         return TimelineStore.open(self.path / TIMELINES)
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """The ids and indices of ``user``, ``item``, ``author`` or ``topic``.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return Vocabulary.load(vocabulary_path(self.path, name))
 
     def requests(self, split: str) -> RequestStore:
         """The requests of ``fit``, ``choose`` or ``report``.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import ID_COLUMNS, Feature
+from recsys.data.contract.schema import Feature
 
 _ID_SUFFIX = "_id"
 _COUNT_PREFIX = "fit_vocabulary_"
@@ -20,7 +20,7 @@ class FitVocabulary:
 
     Indices are given in order of first appearance, so the trained ones of each vocabulary are
     those below one number, ``fit_vocabulary_<user|item|author|topic>`` of the manifest's counts.
-    A vocabulary without that count is left as it is.
+    Of a vocabulary without that count all ids are known.
     """
 
     def __init__(self, sizes: dict[str, int]) -> None:
@@ -29,9 +29,12 @@ class FitVocabulary:
     @classmethod
     def of(cls, manifest: DatasetManifest) -> Self:
         """The fit vocabulary of a prepared data set."""
-        names = (column.removesuffix(_ID_SUFFIX) for column in ID_COLUMNS)
-        counts = {name: manifest.counts.get(_COUNT_PREFIX + name) for name in names}
-        return cls({name: count for name, count in counts.items() if count is not None})
+        return cls(
+            {
+                name: manifest.counts.get(_COUNT_PREFIX + name, size)
+                for name, size in manifest.vocabulary_sizes.items()
+            }
+        )
 
     def hide_unseen_events(self, timeline: dict[str, NDArray]) -> dict[str, NDArray]:
         """A jagged timeline whose item, author and topic are 0 where they were not in fit."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
 from recsys.data.stores.vocabulary import INDEX
 
@@ -30,8 +31,9 @@ def write_item_text(folder: Path, texts: pl.DataFrame) -> None:
         texts = texts.join(former, on=INDEX, how="left", suffix="_former").select(
             INDEX, *(pl.coalesce(name, f"{name}_former").alias(name) for name in names)
         )
-        path.unlink()  # it may be a link to the file of the data set that is appended to
-    texts.filter(pl.any_horizontal(pl.col(names).is_not_null())).sort(INDEX).write_parquet(path)
+    texts = texts.filter(pl.any_horizontal(pl.col(names).is_not_null())).sort(INDEX)
+    with replaced_file(path) as partial:
+        texts.write_parquet(partial)
 
 
 def read_item_text(path: Path) -> pl.DataFrame:

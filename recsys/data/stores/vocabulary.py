@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
 from recsys.data.contract.files import cast_column
 
@@ -20,8 +21,19 @@ INDEX = "index"
 FIRST_SEEN = "first_seen"  # ms
 UNKNOWN_INDEX = 0
 
+_FOLDER = "vocabulary"
 _COMPACT_FACTOR = 2
 _COMPACT_ROWS = 2_000_000
+
+
+def vocabulary_path(folder: Path, name: str) -> Path:
+    """Where a prepared data set, or an exported tower, has the vocabulary of an id column.
+
+    Args:
+        folder: of the data set or the artifact.
+        name: ``user``, ``item``, ``author`` or ``topic``.
+    """
+    return folder / _FOLDER / f"{name}.parquet"
 
 
 class IdMode(StrEnum):
@@ -160,10 +172,11 @@ class Vocabulary:
         return Vocabulary(pl.concat([known, fresh]), self.mode, self.buckets)
 
     def save(self, path: Path) -> None:
-        """Write the vocabulary as Parquet."""
+        """Write the vocabulary as Parquet, in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"mode": str(self.mode), "buckets": str(self.buckets)}
-        self.table.write_parquet(path, metadata=metadata)
+        with replaced_file(path) as partial:
+            self.table.write_parquet(partial, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:

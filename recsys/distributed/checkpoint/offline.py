@@ -35,7 +35,7 @@ from recsys.distributed.checkpoint.tensors import (
 TABLE_WISE = "table_wise"
 COLUMN_WISE = "column_wise"
 ROW_WISE = "row_wise"
-SHARDING_TYPES = (TABLE_WISE, COLUMN_WISE, ROW_WISE)
+RESHARDING_TYPES = (TABLE_WISE, COLUMN_WISE, ROW_WISE)
 #: FBGEMM's rows are multiples of so many numbers.
 _LEAST_COLUMNS = 4
 #: Of a place of a table's state: the collection's child and name, and the table's weight.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.fabric.utilities.types import _PATH
 from torch.distributed.checkpoint.api import CheckpointException
 
-from recsys.core.durable import sync_folder
+from recsys.core.durable import replaced_file
 from recsys.core.errors import RecsysError
 from recsys.distributed.checkpoint.folder import reason
 from recsys.distributed.checkpoint.load import open_checkpoint
@@ -208,17 +207,8 @@ def _reason(error: BaseException) -> BaseException:
 def write_file(checkpoint: dict[str, Any], target: Path) -> None:
     """Save ``checkpoint`` at ``target`` by one atomic rename; a write that fails leaves nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
+    with replaced_file(target) as unfinished, unfinished.open("wb") as file:
+        torch.save(checkpoint, file)
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:

@@ -124,7 +124,7 @@ class ChunkPlanner(DefaultSavePlanner):
             yield WriteItem(index=MetadataIndex(key), type=WriteItemType.BYTE_IO)
             return
         for begin, part in held.shards:
-            for offset, size in chunks(begin, part.shape, part.element_size()):
+            for offset, size in row_chunks(begin, part.shape, part.element_size()):
                 yield WriteItem(
                     index=MetadataIndex(key, offset),
                     type=WriteItemType.SHARD,
@@ -141,7 +141,7 @@ class ChunkPlanner(DefaultSavePlanner):
         if index.offset is None:
             return held
         for begin, part in held.shards:
-            for offset, size in chunks(begin, part.shape, part.element_size()):
+            for offset, size in row_chunks(begin, part.shape, part.element_size()):
                 if offset == tuple(index.offset):
                     inner = [first - start for first, start in zip(offset, begin, strict=True)]
                     return part[place_of(inner, size)]
@@ -152,7 +152,7 @@ class ChunkPlanner(DefaultSavePlanner):
         return object
 
 
-def chunks(
+def row_chunks(
     begin: Sequence[int], size: Sequence[int], item_bytes: int
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Cut a shard by rows: where each chunk begins in the whole tensor, and its size."""

@@ -17,7 +17,7 @@ Shard = tuple[tuple[int, ...], Tensor]
 
 #: Keys of a checkpoint whose tensors are the same on all ranks, or shards: saved once, as tensors.
 WEIGHTS = "state_dict"
-TABLE_STATE = "fused_tables"  # "fused" of the time when all tables were
+TABLE_STATE = "fused_tables"
 DENSE_STATE = "optimizer_states"
 TENSOR_PARTS = (WEIGHTS, TABLE_STATE, DENSE_STATE)
 

@@ -13,7 +13,13 @@ from torch import Tensor
 from recsys.core.progress import track
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
-from recsys.evaluation.ranking import CandidateSet, Scorer, checked_scores, chunks, gather_ranks
+from recsys.evaluation.ranking import (
+    CandidateSet,
+    Scorer,
+    checked_scores,
+    gather_ranks,
+    query_chunks,
+)
 from recsys.evaluation.retrieval_metrics import RetrievalMetric
 
 #: λ of :class:`WithPopularity` that :func:`choose_weight` tries.
@@ -147,7 +153,7 @@ def choose_weight(
         DataError: a score is not finite.
     """
     parts: dict[float, list[NDArray[np.int64]]] = {weight: [] for weight in sorted(weights)}
-    for rows in track(list(chunks(len(queries), num_items)), "Choosing λ"):
+    for rows in track(list(query_chunks(len(queries), num_items)), "Choosing λ"):
         scores = checked_scores(scorer, rows, num_items)
         bonus = checked_scores(popularity, rows, num_items).log1p()
         for weight, ranks in parts.items():

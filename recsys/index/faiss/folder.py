@@ -14,10 +14,11 @@ from pathlib import Path
 import faiss
 import polars as pl
 
+from recsys.artifacts.manifest import describe_file
 from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import ArtifactError
 from recsys.index.faiss.item_index import ItemIndex
-from recsys.index.faiss.manifest import IndexManifest, describe_file
+from recsys.index.faiss.manifest import IndexManifest
 
 _NUMBERED = re.compile(r"(?:index\.(\d+)\.faiss|posts\.(\d+)\.parquet)")
 #: How often a reader starts again when a writer removes files between its steps.
@@ -42,7 +43,7 @@ def save_index(index: ItemIndex, folder: Path) -> None:
     index.items.write_parquet(table)
     for path in (vectors, table):
         with path.open("rb") as file:
-            sync_file(file.fileno())
+            sync_file(file)
     sync_folder(folder)
     files = {path.name: describe_file(path) for path in (vectors, table)}
     index.manifest = replace(index.manifest, files=files)

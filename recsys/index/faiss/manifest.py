@@ -91,8 +91,3 @@ class IndexManifest:
         """
         if sha256(path) != self.files[path.name]["sha256"]:
             raise ArtifactError(f"{path} is not the file that was saved (another SHA-256); {_MEND}")
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file."""
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}

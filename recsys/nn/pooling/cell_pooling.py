@@ -8,7 +8,6 @@ Legend: B requests, E events, L lookups, P partitions, C cells, S slices, D widt
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -156,17 +155,9 @@ class CellPooling(nn.Module):
         self.weighted_keys = [
             k for name, keys in features.items() if name not in plain for k in keys
         ]
-        build = partial(
-            build_tables,
-            slice_set.tables,
-            features,
-            table_rows,
-            dimension,
-            spread=spread,
-            device=device,
+        self.plain_tables, self.weighted_tables = build_tables(
+            slice_set.tables, features, table_rows, dimension, spread, device
         )
-        self.plain_tables = build(weighted=False)
-        self.weighted_tables = build(weighted=True)
         incidence, weight_incidence = _incidences(len(slice_set.slices), partitions, lookups)
         self.register_buffer("incidence", incidence, persistent=False)
         self.register_buffer("weight_incidence", weight_incidence, persistent=False)

@@ -6,7 +6,6 @@ Legend: B requests, E events, L lookups, S slices, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -101,17 +100,9 @@ class SlicePooling(nn.Module):
         features: dict[str, list[str]] = {table.name: [] for table in slice_set.tables} | {
             table.name: [self.slices[position].name for position in table.slices] for table in held
         }
-        build = partial(
-            build_tables,
-            slice_set.tables,
-            features,
-            table_rows,
-            dimension,
-            spread=spread,
-            device=device,
+        self.plain_tables, self.weighted_tables = build_tables(
+            slice_set.tables, features, table_rows, dimension, spread, device
         )
-        self.plain_tables = build(weighted=False)
-        self.weighted_tables = build(weighted=True)
         plain, weighted = (
             [p for table in held if table.weighted == kind for p in table.slices]
             for kind in (False, True)

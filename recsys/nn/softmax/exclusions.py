@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recsys.nn.softmax.pool import unique_pool
-
 
 @dataclass(frozen=True)
 class Owned:
@@ -68,21 +66,6 @@ class Owned:
         items = column[self.items]
         kept = torch.cat([items.new_zeros(1), (items >= 0).cumsum(0)])
         return Owned(kept[self.offsets], items[items >= 0])
-
-
-def copies_of_targets(target: Tensor, pool_items: Tensor) -> tuple[Tensor, Owned]:
-    """Owners that rule out accidental hits and nothing else: each target's item owns its copies.
-
-    Args:
-        target: [Q] int64, positions in the pool.
-        pool_items: [P] int64, id of each item of a pool that may hold an item more than once.
-
-    Returns:
-        ``owner`` [Q] and ``owned`` of ``pool_softmax_loss``.
-    """
-    items, owner = unique_pool(pool_items[target])
-    owners = torch.arange(len(items), device=items.device)
-    return owner, Owned.from_items(owners, items, len(items), pool_items)
 
 
 @dataclass(frozen=True)

@@ -153,11 +153,10 @@ def build_tables(
     features: Mapping[str, Sequence[str]],
     table_rows: Mapping[str, int],
     dimension: int,
-    weighted: bool,
     spread: IdSpread,
     device: torch.device | None = None,
-) -> EmbeddingBagCollection | None:
-    """A TorchRec collection of the plain or of the weighted tables, with sum pooling.
+) -> tuple[EmbeddingBagCollection | None, EmbeddingBagCollection | None]:
+    """A TorchRec collection of the plain and one of the weighted tables, with sum pooling.
 
     Args:
         tables: the tables of a slice set.
@@ -165,31 +164,34 @@ def build_tables(
             slices are empty on this data set) is not built.
         table_rows: rows of a table per id type (``item``, ``author``, ``topic``).
         dimension: width D of a row.
-        weighted: which of the tables to build.
         spread: of the rows at the start.
         device: where the tables live.
 
     Returns:
-        The collection; ``None`` where the slice set has no such table.
+        The two collections; ``None`` where the slice set has no such table.
 
     Raises:
         ConfigError: an id type has no number of rows, or one that cannot be used.
     """
-    configs = [
-        EmbeddingBagConfig(
-            name=table.name,
-            embedding_dim=dimension,
-            num_embeddings=_rows(table_rows, table.id_type.value),
-            feature_names=list(features[table.name]),
-            pooling=PoolingType.SUM,
-            init_fn=spread.fill(table.id_type.value),
-        )
-        for table in tables
-        if table.weighted == weighted and features[table.name]
-    ]
-    if not configs:
-        return None
-    return bag_collection(configs, is_weighted=weighted, device=device)
+    plain, weighted = (
+        [
+            EmbeddingBagConfig(
+                name=table.name,
+                embedding_dim=dimension,
+                num_embeddings=_rows(table_rows, table.id_type.value),
+                feature_names=list(features[table.name]),
+                pooling=PoolingType.SUM,
+                init_fn=spread.fill(table.id_type.value),
+            )
+            for table in tables
+            if table.weighted == is_weighted and features[table.name]
+        ]
+        for is_weighted in (False, True)
+    )
+    return (
+        bag_collection(plain, is_weighted=False, device=device) if plain else None,
+        bag_collection(weighted, is_weighted=True, device=device) if weighted else None,
+    )
 
 
 def _rows(table_rows: Mapping[str, int], id_type: str) -> int:

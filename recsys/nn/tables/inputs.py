@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 from torchrec import KeyedJaggedTensor
@@ -14,9 +14,8 @@ class TableInputs:
 
     Attributes:
         features: what is looked up, by the path of the table collection in the model.
-        slice_weights: [B, S], how much each slice holds (``CellPooling.lookups``); ``None`` for a
-            model without timelines.
+        others: what is computed beside them and not looked up, by names of the model.
     """
 
     features: dict[str, KeyedJaggedTensor]
-    slice_weights: Tensor | None = None
+    others: dict[str, Tensor] = field(default_factory=dict)

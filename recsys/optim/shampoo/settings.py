@@ -28,7 +28,7 @@ FACTOR_DTYPES = (torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """Settings of a parameter group; :class:`~recsys.optim.shampoo.DistributedShampoo` has them.
+    """Settings of a parameter group; :class:`~recsys.optim.DistributedShampoo` has them.
 
     Raises:
         ConfigError: values that cannot work.

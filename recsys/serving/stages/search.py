@@ -13,6 +13,46 @@ from recsys.index.faiss.search import Found
 from recsys.serving.pipeline import Restriction, StepUsers
 
 
+def with_norm_column(items: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """Items [V, W + 1] whose cosine with [user, 0] orders them as their products [V, W] do.
+
+    With the largest norm M the column is √(M² − ‖x‖²), so that every row has norm M and its cosine
+    with a user u is ⟨u, x⟩ / (M ‖u‖) (Bachrach et al., RecSys 2014).
+
+    Returns:
+        The rows, and M.
+    """
+    norm = np.linalg.norm(items.astype(np.float64), axis=1)
+    column = np.sqrt(norm.max() ** 2 - norm**2)
+    rows = np.concatenate([items, column[:, None].astype(np.float32)], axis=1)
+    return rows, float(norm.max())
+
+
+class LargestProducts:
+    """Finds the ``k`` items with the largest products with a user.
+
+    Args:
+        index: of the rows of ``with_norm_column``.
+        k: items per user.
+        largest_norm: M of ``with_norm_column``.
+    """
+
+    name = "largest_products"
+
+    def __init__(self, index: ItemIndex, k: int, largest_norm: float) -> None:
+        self._nearest = NearestItems(index, k)
+        self._largest_norm = largest_norm
+
+    def find(
+        self, users: StepUsers, embedding: NDArray[np.float32], restriction: Restriction
+    ) -> Found:
+        """Items [B, k] for embeddings [B, W], with their products as scores."""
+        column = np.zeros((len(embedding), 1), np.float32)
+        found = self._nearest.find(users, np.concatenate([embedding, column], axis=1), restriction)
+        norm = np.linalg.norm(embedding, axis=1, keepdims=True)
+        return Found(found.slot, (found.score * norm * self._largest_norm).astype(np.float32))
+
+
 class NearestItems:
     """Finds the ``k`` items of an index that have the highest cosine with a user."""
 

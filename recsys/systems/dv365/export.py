@@ -16,7 +16,6 @@ from recsys.artifacts.timeline_tower import (
     ENCODER_FILE,
     TOWER_FILE,
     TOWER_IDS,
-    VOCABULARY,
     TimelineTowerArtifact,
     TimelineTowerManifest,
     describe_inputs,
@@ -29,7 +28,7 @@ from recsys.data.contract.schema import ACTION_TYPES
 from recsys.data.slices.rules import AttributeKind, RangeCondition
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.fit_vocabulary import FitVocabulary
-from recsys.data.stores.vocabulary import INDEX, Vocabulary
+from recsys.data.stores.vocabulary import INDEX, vocabulary_path
 from recsys.embeddings.rows import row_integers
 from recsys.evaluation.metrics_file import replace_metrics
 from recsys.runs.files import CONFIG_FILE, EXPORT_PREFIX
@@ -59,7 +58,7 @@ def export_run(run: DV365Run, config: ExportConfig) -> Path:
     out = Path(config.out) if config.out is not None else run.folder / ARTIFACT
     with replaced_folder(out) as folder:
         shutil.copy(run.folder / CONFIG_FILE, folder / CONFIG_FILE)
-        _copy_vocabularies(run, folder / VOCABULARY)
+        _copy_vocabularies(run, folder)
         dimension = run.config.model.dimension
         export_encoder(
             tower.encoder, len(run.model.slice_set.slices), dimension, folder / ENCODER_FILE
@@ -114,19 +113,11 @@ def _inference_tower(run: DV365Run) -> UserTower:
 
 def _copy_vocabularies(run: DV365Run, folder: Path) -> None:
     """The ids the tower was trained with; an id that is not there is given to it as index 0."""
-    folder.mkdir()
     known = FitVocabulary.of(run.manifest).sizes
     for name in TOWER_IDS:
-        source = run.dataset.path / "vocabulary" / f"{name}.parquet"
-        if not source.is_file():
-            raise ArtifactError(
-                f"{source} is missing; prepare the data set again with `recsys data prepare`."
-            )
-        vocabulary = Vocabulary.load(source)
-        if name in known:
-            seen = vocabulary.table.filter(pl.col(INDEX) < known[name])
-            vocabulary = replace(vocabulary, table=seen)
-        vocabulary.save(folder / f"{name}.parquet")
+        vocabulary = run.dataset.vocabulary(name)
+        seen = vocabulary.table.filter(pl.col(INDEX) < known[name])
+        replace(vocabulary, table=seen).save(vocabulary_path(folder, name))
 
 
 def _manifest(
@@ -141,13 +132,7 @@ def _manifest(
         model="dv365",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment,
-        training={
-            "run": str(run.folder),
-            "checkpoint": run.checkpoint.name,
-            "step": run.checkpoint.step,
-            "chosen_by": run.checkpoint.chosen_by,
-            "seed": run.config.seed,
-        },
+        training=run.training,
         dataset={
             "name": run.manifest.name,
             "fingerprint": run.manifest.fingerprint,

@@ -36,6 +36,7 @@ _USERS = "backbone.user_features.tables"
 _ITEMS = "backbone.item_features.tables"
 _PLAIN_SLICES = "tower.pooling.plain_tables"
 _WEIGHTED_SLICES = "tower.pooling.weighted_tables"
+_SLICE_WEIGHTS = "slice_weights"  # how much each slice holds, [B, S]
 
 
 @dataclass(frozen=True)
@@ -200,17 +201,17 @@ class DV365(TableModule):
         )
         slices = {_PLAIN_SLICES: plain, _WEIGHTED_SLICES: weighted}
         features |= {path: lookups for path, lookups in slices.items() if lookups is not None}
-        return TableInputs(features, slice_weights)
+        return TableInputs(features, {_SLICE_WEIGHTS: slice_weights})
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """[R, K]: logits of binary tasks, seconds of regression tasks."""
         inputs = self.inputs_of(batch)
         user_embedding = None
-        if self.tower is not None and inputs.slice_weights is not None:
+        if self.tower is not None:
             pooled = self.tower.pooling.pool(
                 inputs.features.get(_PLAIN_SLICES),
                 inputs.features.get(_WEIGHTED_SLICES),
-                inputs.slice_weights,
+                inputs.others[_SLICE_WEIGHTS],
             )
             user_embedding = self.tower.encoder(pooled)
         return self.backbone.score(

@@ -23,7 +23,7 @@ from recsys.reports.page import (
     closing_table,
     megabytes,
     places,
-    read_environment,
+    read_run_environment,
     revision,
     setting,
 )
@@ -58,7 +58,9 @@ class Exported:
         return cls(manifest.get("sizes", {}), _read(folder / PUBLICATION_FILE))
 
 
-def gather(folder: Path, against: Path | None, dataset_folder: str | None = None) -> Material:
+def read_material(
+    folder: Path, against: Path | None, dataset_folder: str | None = None
+) -> Material:
     """Read what the report shows.
 
     Args:
@@ -72,14 +74,14 @@ def gather(folder: Path, against: Path | None, dataset_folder: str | None = None
     """
     config = load_config(folder, DV365RunConfig)
     labels = _labels(folder, config, against)
-    return task_material.gather(folder, against, labels, config, dataset_folder)
+    return task_material.read_material(folder, against, labels, config, dataset_folder)
 
 
 def report_page(material: Material) -> Page:
     """The page and the table a run ends with."""
     folder, config = material.folder, material.config
     exported = Exported.of(folder)
-    environment = read_environment(folder)
+    environment = read_run_environment(folder)
     lie = places_of(material, exported)
     return Page(
         folder=folder,

@@ -59,9 +59,9 @@ class DV365System(TaskSystem[DV365RunConfig]):
     def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
         """NE of every task, calibration, slices, the export."""
         # figures are drawn with a library that training does not need
-        from recsys.systems.dv365.report import gather, report_page
+        from recsys.systems.dv365.report import read_material, report_page
 
-        return report_page(gather(folder, against, dataset))
+        return report_page(read_material(folder, against, dataset))
 
     def user_embeddings(
         self, run: DV365Run, user: NDArray[np.int64], moment: NDArray[np.int64]

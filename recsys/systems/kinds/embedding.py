@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recsys.data.batches.context import Context
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
-from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.query_embedder import QueryEmbedder
@@ -28,7 +28,8 @@ from recsys.index.usable_items import FIRST_SEEN
 from recsys.runs.load import LoadedRun
 from recsys.runs.retrieval_config import RetrievalRunConfig
 from recsys.serving.recommend import Recommender
-from recsys.serving.user_embedding import UserEmbedder
+from recsys.serving.stages.embed import UserEmbedder
+from recsys.serving.stages.search import with_norm_column
 from recsys.systems.kinds.retrieval import RetrievalSystem
 
 Config = TypeVar("Config", bound=RetrievalRunConfig)
@@ -85,18 +86,19 @@ class EmbeddingSystem(RetrievalSystem[Config]):
         return {"score": np.where(known, (items @ embedding).astype(np.float64), np.nan)}
 
     def recommender(self, run: LoadedRun[Any, Any], moment: int) -> Recommender:
-        """By exact search over the items with an embedding."""
+        """By exact search over the items with an embedding; scores are those of ``score``."""
         known = self.known(run.config, run.dataset)
         items = self.item_embeddings(run).float().numpy()
-        table = Vocabulary.load(run.dataset.path / "vocabulary" / "item.parquet").table
+        table = run.dataset.vocabulary("item").table
         table = table.filter(pl.Series(known[table[INDEX].to_numpy()]))
         described = describe_items(table[RAW], run.dataset, moment, None)
         early = described[FIRST_SEEN] < moment
+        rows, largest_norm = with_norm_column(items[table[INDEX].filter(early).to_numpy()])
         index, _ = ItemIndex.build(
             described.filter(early),
-            items[table[INDEX].filter(early).to_numpy()],
+            rows,
             model=str(run.folder),
             config=IndexConfig(kind=IndexKind.FLAT.value),
         )
         embedder = UserEmbedder(lambda batch, _: run.model(batch).float(), self.reader(run), items)
-        return Recommender(index, run.dataset, embedder)
+        return Recommender(index, run.dataset, embedder, largest_norm)

@@ -77,7 +77,7 @@ class RetrievalSystem(System[Config]):
         """Every scorer in every candidate set, groups of queries, Hits@K over K, the export."""
         # figures are drawn with a library that training does not need
         from recsys.reports.retrieval import report_page
-        from recsys.reports.retrieval_material import gather
+        from recsys.reports.retrieval_material import read_material
 
         if against is not None:
             raise ConfigError(
@@ -85,7 +85,9 @@ class RetrievalSystem(System[Config]):
                 "systems are compared by `recsys study`."
             )
         config = load_config(folder, self.config)
-        return report_page(gather(folder, config, self.described(config), self.monitor, dataset))
+        return report_page(
+            read_material(folder, config, self.described(config), self.monitor, dataset)
+        )
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per scorer."""

@@ -44,13 +44,7 @@ def export_run(run: NxtPostRun, config: ExportConfig, protocol: RetrievalProtoco
     examples = next(iter(data.loader(Split.CHOOSE, shuffle=False)))
     export = SequenceExport(
         post_embeddings=str(items_path(run.config.posts).resolve()),
-        training={
-            "run": str(run.folder),
-            "checkpoint": run.checkpoint.name,
-            "step": run.checkpoint.step,
-            "chosen_by": run.checkpoint.chosen_by,
-            "seed": run.config.seed,
-        },
+        training=run.training,
         dataset_path=run.dataset.path,
         sequences=asdict(run.config.sequences),
         max_length=run.model.tower.max_length,

@@ -13,7 +13,7 @@ from recsys.core.errors import ConfigError
 from recsys.core.location import find_path
 from recsys.data.content.item_embeddings import EmbeddingReport, ItemEmbeddings, embeddings_file
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import Vocabulary
+from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def load_items(config: ItemsConfig, dataset: PreparedDataset) -> ItemEmbeddings:
         DataError: the file cannot be used.
     """
     file = embeddings_file(items_path(config))
-    vocabulary = dataset.path / "vocabulary" / "item.parquet"
+    vocabulary = vocabulary_path(dataset.path, "item")
     written = tuple(one.stat().st_mtime_ns for one in (file, vocabulary) if one.is_file())
     return _read(file, vocabulary, config.width, written)
 

@@ -16,7 +16,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.loaders.item_pairs import ItemPairDataModule
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.evaluation.baselines.similarity import last_item_embeddings
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
@@ -94,12 +94,10 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
 def write_run_embeddings(run: PostTowerRun, path: Path) -> None:
     """Write the embeddings of all items that have any feature, by raw id."""
     embeddings = run.model.embed_all().numpy()
-    table = Vocabulary.load(run.dataset.path / "vocabulary" / "item.parquet").table
+    table = run.dataset.vocabulary("item").table
     index = table[INDEX].to_numpy()
     known: NDArray[np.bool_] = np.linalg.norm(embeddings[index], axis=1) > 0
-    temporary = path.with_suffix(".partial")
-    write_item_embeddings(temporary, table[RAW].filter(known), embeddings[index][known])
-    temporary.replace(path)
+    write_item_embeddings(path, table[RAW].filter(known), embeddings[index][known])
 
 
 def untrained(run: PostTowerRun) -> ItemSimilarity:

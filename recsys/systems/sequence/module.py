@@ -129,10 +129,6 @@ class SequenceRecommender(RetrievalModule):
         items = torch.arange(vocabulary_size, device=self.items.weight.device)
         return self._normalised(self.items(self._known(items)))
 
-    def score(self, batch: SequenceBatch, vocabulary_size: int) -> Tensor:
-        """[B, V]: scores of all items as the next one; items of the history are not left out."""
-        return self(batch) @ self.item_embeddings(vocabulary_size).T
-
     def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
         """Mean cross-entropy of the next item over all steps of a batch."""
         users = len(batch.lengths)

@@ -62,6 +62,5 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
 
 
 def _model(config: SequenceRunConfig, manifest: DatasetManifest) -> SequenceRecommender:
-    items = manifest.vocabulary_sizes["item"]
-    num_items = FitVocabulary.of(manifest).sizes.get("item", items)
+    num_items = FitVocabulary.of(manifest).sizes["item"]
     return SequenceRecommender(config.model, num_items, config.optim)

@@ -75,8 +75,7 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> WideAndDeepRecommender:
         """The model; it knows the items of the fit period."""
-        items = manifest.vocabulary_sizes["item"]
-        num_items = FitVocabulary.of(manifest).sizes.get("item", items)
+        num_items = FitVocabulary.of(manifest).sizes["item"]
         return WideAndDeepRecommender(config.model, num_items, manifest, config.optim)
 
     def described(self, config: WideAndDeepRunConfig) -> dict[str, str]:

@@ -56,6 +56,23 @@ def test_rows_are_aligned_normalised_and_counted(tmp_path: Path):
     )
 
 
+def test_the_first_row_of_an_item_that_can_be_used_counts(tmp_path: Path):
+    path = tmp_path / ITEM_EMBEDDINGS_FILE
+    rows = np.array([[np.nan, 1], [0, 0], [3, 4], [0, 1], [1, np.inf]])
+    write_item_embeddings(path, np.array([1, 2, 1, 1, 2]), rows)
+    items = ItemEmbeddings.load(path, vocabulary_of(1, 2))
+    np.testing.assert_allclose(items.matrix[1:], [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    assert items.report == EmbeddingReport(
+        items=2,
+        known=1,
+        without_embedding=0,
+        not_finite=0,
+        zero_norm=1,
+        duplicates=3,
+        not_in_log=0,
+    )
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(1, 30), min_size=1, max_size=20),

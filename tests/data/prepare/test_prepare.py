@@ -57,7 +57,7 @@ def changed(config: PrepareConfig, **changes: object) -> PrepareConfig:
 
 
 def vocabulary(config: PrepareConfig, name: str) -> pl.DataFrame:
-    return pl.read_parquet(config.out_folder / "vocabulary" / f"{name}.parquet")
+    return PreparedDataset.open(config.out_folder).vocabulary(name).table
 
 
 def test_timelines_hold_exactly_the_log(config: PrepareConfig) -> None:
@@ -180,7 +180,7 @@ def test_string_ids_prepare_like_numbers(tmp_path: Path, config: PrepareConfig) 
     ).write_parquet(text)
     strings = prepare(changed(config, path=str(text), out=str(tmp_path / "strings")))
     assert strings.counts == numbers.counts
-    raw = pl.read_parquet(tmp_path / "strings" / "vocabulary" / "user.parquet")["raw"]
+    raw = vocabulary(changed(config, out=str(tmp_path / "strings")), "user")["raw"]
     assert raw.to_list() == [f"u{number}" for number in vocabulary(config, "user")["raw"]]
 
 

@@ -125,8 +125,7 @@ def dataset(folder: Path, tmp_path: Path) -> PreparedDataset:
 
 
 def raw_ids(dataset: PreparedDataset, name: str) -> dict[int, int]:
-    table = pl.read_parquet(dataset.path / "vocabulary" / f"{name}.parquet")
-    return dict(table.select("index", "raw").iter_rows())
+    return dict(dataset.vocabulary(name).table.select("index", "raw").iter_rows())
 
 
 def timeline(dataset: PreparedDataset, user: int, kind: TimelineKind) -> list[tuple]:

@@ -55,8 +55,7 @@ def prepared(folder: Path, **options: str) -> PreparedDataset:
 
 
 def raw_to_index(dataset: PreparedDataset, name: str) -> dict[int, int]:
-    path = dataset.path / "vocabulary" / f"{name}.parquet"
-    return dict(pl.read_parquet(path).select("raw", "index").iter_rows())
+    return dict(dataset.vocabulary(name).table.select("raw", "index").iter_rows())
 
 
 def test_every_click_is_an_explicit_event(folder: Path):

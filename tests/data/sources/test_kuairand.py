@@ -107,7 +107,7 @@ def dataset(folder: Path, tmp_path: Path) -> PreparedDataset:
 
 
 def index_of(dataset: PreparedDataset, name: str, raw: int) -> int:
-    table = pl.read_parquet(dataset.path / "vocabulary" / f"{name}.parquet")
+    table = dataset.vocabulary(name).table
     return table.filter(pl.col("raw") == raw)["index"].item()
 
 
@@ -115,11 +115,7 @@ def explicit_of(dataset: PreparedDataset, user: int) -> list[tuple[int, int, str
     history = dataset.timelines.history(
         index_of(dataset, "user", user), 1 << 60, TimelineKind.EXPLICIT
     )
-    raw = dict(
-        pl.read_parquet(dataset.path / "vocabulary" / "item.parquet")
-        .select("index", "raw")
-        .iter_rows()
-    )
+    raw = dict(dataset.vocabulary("item").table.select("index", "raw").iter_rows())
     return [
         (time, raw[item], ACTION_TYPES[action])
         for time, item, action in zip(

@@ -4,7 +4,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,8 +50,7 @@ def prepared(folder: Path) -> PreparedDataset:
 
 
 def raw_to_index(dataset: PreparedDataset, name: str) -> dict[int, int]:
-    path = dataset.path / "vocabulary" / f"{name}.parquet"
-    return dict(pl.read_parquet(path).select("raw", "index").iter_rows())
+    return dict(dataset.vocabulary(name).table.select("raw", "index").iter_rows())
 
 
 def raw_sequences(dataset: PreparedDataset) -> dict[int, list[int]]:

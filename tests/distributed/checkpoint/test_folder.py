@@ -25,7 +25,7 @@ from recsys.distributed.checkpoint.load import CheckpointFolder, open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard, unshard
 from recsys.distributed.checkpoint.plugins import write_file
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
-from recsys.distributed.checkpoint.save import chunks
+from recsys.distributed.checkpoint.save import row_chunks
 from recsys.distributed.checkpoint.tensors import tensors_in
 
 TABLE = "tower.tables.embedding_bags.item.weight"
@@ -307,7 +307,7 @@ def test_a_description_cannot_run_code(folder: Path, capsys: pytest.CaptureFixtu
 def test_chunks_cover_a_shard_once(begin: int, rows: int, width: int, chunk_bytes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(save, "CHUNK_BYTES", chunk_bytes)
-        cut = list(chunks((begin, 3), (rows, width), 4))
+        cut = list(row_chunks((begin, 3), (rows, width), 4))
     assert [row for (first, _), (count, _) in cut for row in range(first, first + count)] == list(
         range(begin, begin + rows)
     )

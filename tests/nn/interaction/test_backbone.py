@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchrec.models.dlrm import InteractionArch
@@ -17,6 +19,7 @@ from recsys.nn.interaction.backbone import (
 )
 from recsys.nn.losses import LabelStatistics
 from recsys.nn.tables.collection import DEFAULT_SPREAD
+from tests.manifests import EMPTY
 
 DIMENSION, NUM_USER_EMBEDDINGS = 4, 3
 TASKS = (Task("liked"), Task("watch_time", TaskKind.REGRESSION), Task("skip"))
@@ -37,18 +40,13 @@ def manifest(dense: bool = True) -> DatasetManifest:
             Feature("age", FeatureSide.ITEM, DENSE),
             Feature("position", FeatureSide.CONTEXT, DENSE),
         ]
-    return DatasetManifest(
-        name="test",
-        source="test",
+    return replace(
+        EMPTY,
         tasks=TASKS,
         features=tuple(features),
         vocabulary_sizes={"user": 10, "item": 20, "author": 6, "topic": 3},
         surfaces=("feed",),
         media_types=("video",),
-        split_bounds={},
-        counts={},
-        rejected={},
-        fingerprint="",
     )
 
 

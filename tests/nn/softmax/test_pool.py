@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.nn.softmax.exclusions import Exclusions, Owned, copies_of_targets, expand_ranges
+from recsys.nn.softmax.exclusions import Exclusions, Owned, expand_ranges
 from recsys.nn.softmax.pool import sample_pool, unique_pool
 from recsys.nn.softmax.pool_softmax import pool_softmax_loss
 
@@ -77,7 +77,8 @@ def test_accidental_hits_are_ruled_out() -> None:
     embeddings = torch.randn(9, 4, dtype=torch.float64)
     queries = torch.randn(4, 4, dtype=torch.float64)
     target = torch.arange(4)
-    owner, owned = copies_of_targets(target, label_items)
+    items, owner = unique_pool(label_items)  # each target's item owns its copies
+    owned = Owned.from_items(torch.arange(len(items)), items, len(items), label_items)
     first = slice(0, 1)
     with_copies = pool_softmax_loss(
         queries[first], embeddings[label_items], target[first], owner=owner[first], owned=owned

@@ -23,7 +23,7 @@ from recsys.data.prepare.request_writer import write_requests
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.timelines import TimelineWriter
-from recsys.data.stores.vocabulary import Vocabulary
+from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 from recsys.evaluation.identity import CheckpointUsed
 from recsys.nn.encoders import EncoderConfig
 from recsys.nn.interaction.backbone import BackboneConfig
@@ -87,7 +87,7 @@ def prepared_dataset(folder: Path, log: pl.DataFrame, string_ids: bool = False) 
         raw = [RAW_SHIFT + index for index in range(1, size)]
         ids = [f"id-{one}" for one in raw] if string_ids else raw
         seen = pl.DataFrame({"raw": ids, "first_seen": np.arange(1, size)})
-        Vocabulary.build(seen).save(folder / "vocabulary" / f"{name}.parquet")
+        Vocabulary.build(seen).save(vocabulary_path(folder, name))
     (folder / "features").mkdir()
     for side, columns in (("user", 1), ("item", 2)):
         rows = np.arange(manifest.vocabulary_sizes[side], dtype=np.int32)

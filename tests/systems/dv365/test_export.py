@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import polars as pl
 import pytest
 import torch
 
@@ -14,6 +13,7 @@ from recsys.artifacts.timeline_tower import load_timeline_tower
 from recsys.core.errors import ArtifactError
 from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_DAY
 from recsys.data.loaders.requests import RequestDataModule
+from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 from recsys.embeddings.rows import dequantize_rows, quantize_rows
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.nn.encoders import EncoderConfig
@@ -55,7 +55,7 @@ def test_sizes_say_what_quantisation_saves(folder: Path) -> None:
 
 
 def test_the_vocabulary_ends_with_the_fit_period(folder: Path) -> None:
-    items = pl.read_parquet(folder / "vocabulary" / "item.parquet")
+    items = Vocabulary.load(vocabulary_path(folder, "item")).table
     assert items["index"].to_list() == list(range(1, FIT_ITEMS))
 
 

@@ -11,7 +11,6 @@ import torch
 
 from recsys.core.errors import ConfigError
 from recsys.data.batches.requests import RequestBatch
-from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import (
     ACTION_TYPES,
     Feature,
@@ -28,14 +27,14 @@ from recsys.nn.losses import LabelStatistics
 from recsys.optim.dense import DenseOptimizerConfig, ScheduleConfig, dense_parameters
 from recsys.optim.fused import FusedOptimizerConfig
 from recsys.systems.dv365.module import DV365, DV365Config, OptimConfig
+from tests.manifests import EMPTY
 
 USERS, ITEMS, TOPICS = 40, 60, 5
 DAY = 86_400_000
 NOW = 100 * DAY
 TASKS = (Task("liked"), Task("watch_time", TaskKind.REGRESSION))
-MANIFEST = DatasetManifest(
-    name="test",
-    source="test",
+MANIFEST = replace(
+    EMPTY,
     tasks=TASKS,
     features=(
         Feature("user_id", FeatureSide.USER, FeatureKind.CATEGORICAL, USERS),
@@ -46,10 +45,6 @@ MANIFEST = DatasetManifest(
     vocabulary_sizes={"user": USERS, "item": ITEMS, "author": ITEMS, "topic": TOPICS},
     surfaces=("feed",),
     media_types=("video",),
-    split_bounds={},
-    counts={},
-    rejected={},
-    fingerprint="",
 )
 SLICES = SliceSet.from_config(
     SliceConfig(

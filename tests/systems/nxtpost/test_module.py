@@ -10,23 +10,17 @@ from torch import Tensor
 
 from recsys.core.errors import ConfigError
 from recsys.data.batches.sequences.batch import SequenceBatch
-from recsys.data.contract.manifest import DatasetManifest
 from recsys.optim.dense import DenseOptimConfig
 from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
 from recsys.systems.nxtpost.net import SequenceTowerConfig
+from tests.manifests import EMPTY
 
-MANIFEST = DatasetManifest(
-    name="toy",
-    source="toy",
-    tasks=(),
-    features=(),
+MANIFEST = dataclasses.replace(
+    EMPTY,
     vocabulary_sizes={"user": 5, "item": 12, "author": 1, "topic": 1},
     surfaces=("unknown", "feed"),
     media_types=("unknown",),
     split_bounds={"fit": (0, 10), "choose": (10, 20), "report": (20, 30)},
-    counts={},
-    rejected={},
-    fingerprint="",
 )
 SCALE = 17.0
 TOWER = SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10)

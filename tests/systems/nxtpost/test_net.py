@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys.core.errors import ConfigError
-from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import ACTION_TYPES, Feature, FeatureKind, FeatureSide
 from recsys.nn.sequence.channel import ChannelSummary, SequenceChannel
 from recsys.nn.sequence.relative_time import BOUNDARIES, gap_buckets
@@ -25,24 +24,17 @@ from recsys.systems.nxtpost.net import (
     SequenceTowerConfig,
     StepEmbeddings,
 )
+from tests.manifests import EMPTY
 
 ITEM_WIDTH = 6
-MANIFEST = DatasetManifest(
-    name="tiny",
-    source="test",
-    tasks=(),
+MANIFEST = replace(
+    EMPTY,
     features=(
         Feature("user_id", FeatureSide.USER, FeatureKind.CATEGORICAL, 50),
         Feature("language", FeatureSide.USER, FeatureKind.CATEGORICAL, 4),
         Feature("register_days", FeatureSide.USER, FeatureKind.DENSE),
     ),
-    vocabulary_sizes={},
     surfaces=("unknown", "pages", "groups"),
-    media_types=(),
-    split_bounds={},
-    counts={},
-    rejected={},
-    fingerprint="",
 )
 TWO_CHANNELS = [
     ChannelConfig("pages", surfaces=["pages"]),

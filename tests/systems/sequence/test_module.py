@@ -86,7 +86,6 @@ def test_user_embedding_is_the_last_state_or_the_learned_one():
     batch = _batch([[1, 2, 3], [], [4]], [[5], [6], [7]])
     states, users = model.states(batch), model(batch)
     assert torch.allclose(users, torch.stack([states[2], model.no_history, states[3]]))
-    assert torch.allclose(model.score(batch, VOCABULARY), users @ model.item_embeddings(10).T)
 
 
 def test_items_of_later_days_are_the_unknown_one():
@@ -151,7 +150,8 @@ def test_learns_a_small_catalogue_by_heart(encoder, scale):
     if scale is not None:
         logits = F.normalize(model.states(batch), dim=1) @ model.item_embeddings(NUM_ITEMS).T
     assert torch.equal(logits.argmax(dim=1), targets)
-    assert torch.equal(model.score(batch, VOCABULARY).argmax(dim=1), batch.label_item)
+    scores = model(batch) @ model.item_embeddings(VOCABULARY).T
+    assert torch.equal(scores.argmax(dim=1), batch.label_item)
 
 
 def test_training_validates_with_users_in_the_order_of_their_queries():

@@ -97,7 +97,7 @@ def test_the_rank_on_the_report_split_by_hand(ml1m: Path, tmp_path: Path) -> Non
     assert int(batch.lengths.max()) == 10  # the model sees ten films, all others are excluded too
     gains = []
     with torch.no_grad():
-        scores = run.model.score(batch, ITEMS + 1)
+        scores = run.model(batch) @ run.model.item_embeddings(ITEMS + 1).T
     for row, user in enumerate(batch.user.tolist()):
         history = store.item[store.offsets[user] : store.offsets[user + 1]].tolist()
         target = history.pop()

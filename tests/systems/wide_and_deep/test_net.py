@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
 from recsys.systems.wide_and_deep.net import CrossedFeatures, WideAndDeep, WideAndDeepConfig
+from tests.manifests import EMPTY
 
 NUM_ITEMS = 9
 FEATURES = (
@@ -22,18 +25,10 @@ FEATURES = (
 
 
 def manifest(features: tuple[Feature, ...] = FEATURES) -> DatasetManifest:
-    return DatasetManifest(
-        name="tiny",
-        source="test",
-        tasks=(),
+    return replace(
+        EMPTY,
         features=features,
-        vocabulary_sizes={},
         surfaces=("unknown",),
-        media_types=(),
-        split_bounds={},
-        counts={},
-        rejected={},
-        fingerprint="",
     )
 
 

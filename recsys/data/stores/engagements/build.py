@@ -183,8 +183,7 @@ def _is_first(owner: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.b
 def _save(folder: Path, name: str, array: NDArray) -> None:
     with (folder / f"{name}.npy").open("wb") as file:
         np.save(file, array)
-        file.flush()
-        sync_file(file.fileno())
+        sync_file(file)
 
 
 def _remove_outdated(folder: Path, timelines: str) -> None:

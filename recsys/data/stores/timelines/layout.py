@@ -168,8 +168,7 @@ def write_block(path: Path, timelines: dict[TimelineKind, Events]) -> BlockEntry
                 content += bytes(-len(content) % _ALIGNMENT)
                 checksum = zlib.crc32(content, checksum)
                 position += file.write(content)
-        file.flush()
-        sync_file(file.fileno())
+        sync_file(file)
     return BlockEntry(path.name, users, events, position, checksum)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.core.durable import sync_folder
+from recsys.core.durable import PARTIAL, sync_folder
 from recsys.core.errors import DataError
 from recsys.core.progress import track
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TIMELINE_COLUMNS, TimelineKind
@@ -221,7 +221,7 @@ class TimelineWriter:
         shutil.rmtree(self.path / "spill", ignore_errors=True)
         for file in self.path.iterdir():
             unnamed_block = file.suffix == BLOCK_SUFFIX and file.name not in self._manifest.files
-            if unnamed_block or file.suffix == ".partial":
+            if unnamed_block or file.suffix == PARTIAL:
                 file.unlink()
         sync_folder(self.path)
 
