@@ -114,7 +114,8 @@ class ItemEmbeddings:
         known = np.zeros(vocabulary.size, bool)
         known[taken] = True
         # an item without a row that can be used is counted by the first of its rows
-        lost = reason.filter(of_log.is_first_distinct() & ~of_log.is_in(of_log.filter(usable).implode()))
+        has_usable = of_log.is_in(of_log.filter(usable).implode())
+        lost = reason.filter(of_log.is_first_distinct() & ~has_usable)
         items = vocabulary.table.height
         report = EmbeddingReport(
             items=items,
