@@ -25,12 +25,17 @@ from recsys.models.wide_and_deep import WideAndDeepRecommender
 from recsys.nn.post_tower import PostTowerConfig
 from recsys.nn.sequence_tower import SequenceTowerConfig
 from recsys.nn.wide_and_deep import WideAndDeepConfig
-from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
+from recsys.optim.dense import DenseOptimConfig, ScheduleConfig
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ranks import train_by_sgd
 
 STEPS, POSTS = 5, 15
 #: Users (or pairs of posts) of each rank in every step.
 USERS = (5, 3)
-OPTIM = DenseOptimConfig(DenseOptimizerConfig(1e-2), ScheduleConfig(2, 1.0))
+#: Of SGD: gradients of norm 1 at most.
+LEARNING_RATE = 0.3
+OPTIM = DenseOptimConfig(schedule=ScheduleConfig(2, 1.0))
 COUNTRY = Feature("country", FeatureSide.USER, FeatureKind.CATEGORICAL, 4)
 AUTHOR = Feature("author_id", FeatureSide.ITEM, FeatureKind.CATEGORICAL, 6)
 MANIFEST = DatasetManifest(
@@ -149,6 +154,7 @@ def train(name: str, ranks: list[int], folder: Path, **settings: Any) -> dict[st
     lightning.seed_everything(0, verbose=False)
     build, batch = MODELS[name]
     model = build()
+    train_by_sgd(model, LEARNING_RATE)
     batches = [batch(step, ranks) for step in range(STEPS)]
     logged = Logged()
     trainer = lightning.Trainer(
