@@ -8,6 +8,7 @@
 #
 # PYTHON=…  the Python 3.11 or 3.12 that .venv is made with
 # VENV=…    another environment than .venv; TORCH=2.11 the older set of versions
+# PYTEST_ARGS=…  added to pytest's: tests/nn, -k tables, -n 0 for one process
 
 VENV ?= .venv
 TORCH ?=
@@ -18,6 +19,10 @@ BENCH ?= $(notdir $(basename $(filter-out benchmarks/_%,$(wildcard benchmarks/*.
 
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
+# A process per core and one thread each: more threads than cores slow the tests down. The tests of
+# a file stay together: they share what the file has trained, and a simulated cluster.
+CORES = $(shell $(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)))')
+PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest -n $(CORES) --dist loadfile
 
 .PHONY: setup demo test test-all lint format bench lock clean-venv
 .DEFAULT_GOAL := setup
@@ -30,10 +35,10 @@ demo: setup
 	@PATH="$(abspath $(BIN)):$$PATH" bash scripts/demo.sh
 
 test: setup
-	$(RUN) pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: setup
-	$(RUN) pytest -m "" $(PYTEST_ARGS)
+	$(PYTEST) -m "" $(PYTEST_ARGS)
 
 lint: setup
 	$(RUN) ruff check .

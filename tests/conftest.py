@@ -6,6 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes hangs on the machine and on what else it does.
+settings.register_profile(
+    "any machine",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("any machine")
 
 #: Fixtures that several folders of tests use.
 pytest_plugins = ["tests.small_runs", "tests.data.sequence_data"]

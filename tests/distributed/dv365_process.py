@@ -21,11 +21,13 @@ from recsys.optim.fused import FusedOptimizerConfig
 from recsys.systems.dv365.module import DV365, OptimConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ranks import module_of
+from ranks import module_of, train_by_sgd
 
 samples = module_of(Path(__file__).resolve().parents[1] / "systems" / "dv365" / "test_module.py")
 
 STEPS = 6
+#: Of the dense weights, by SGD: gradients of norm 0.5 at most.
+LEARNING_RATE = 0.1
 #: Requests of each rank in every step; the ranks differ in rows too.
 REQUESTS, ROWS = (5, 3), (4, 2)
 
@@ -110,6 +112,7 @@ def train(
     folder: Path, model: DV365, batches: list[RequestBatch], **settings: Any
 ) -> dict[str, Any]:
     """Losses, metrics of a validation, and the checkpoint."""
+    train_by_sgd(model, LEARNING_RATE)
     logged = Logged()
     trainer = lightning.Trainer(
         max_epochs=1,

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +25,36 @@ def module_of(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+def train_by_sgd(model: lightning.LightningModule, learning_rate: float) -> None:
+    """Have the dense weights trained by SGD on the model's own curve, and so comparable.
+
+    Two ranks and one process, or two processors, add the same numbers in another order. Where a
+    loss takes no notice of a weight, as a softmax of the keys' bias, its gradient is what that
+    leaves over, rounding: AdamW divides it by its own size and makes whole steps of it, SGD steps
+    of rounding. So nothing is left out of a comparison, and more is found: AdamW hardly sees a
+    gradient that is wrong by a factor, such as a sum over the ranks for their mean.
+    """
+    of_the_model = model.configure_optimizers
+
+    def configure_optimizers() -> OptimizerLRSchedulerConfig:
+        configured: Any = of_the_model()
+        optimizer = torch.optim.SGD(
+            [
+                {"params": group["params"], "weight_decay": group["weight_decay"]}
+                for group in configured["optimizer"].param_groups
+            ],
+            lr=learning_rate,
+        )
+        curve, *_ = configured["lr_scheduler"]["scheduler"].lr_lambdas
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    model.configure_optimizers = configure_optimizers
 
 
 def run_script(script: Path, folder: Path, timeout: float) -> str:

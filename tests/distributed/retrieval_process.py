@@ -18,7 +18,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
 from recsys.data.loaders.item_pairs import ItemPairBatch
 from recsys.distributed.strategy import TorchRecStrategy
-from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
+from recsys.optim.dense import DenseOptimConfig, ScheduleConfig
 from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
 from recsys.systems.nxtpost.net import SequenceTowerConfig
 from recsys.systems.post_tower.module import ItemSimilarity, ItemSimilarityConfig
@@ -27,10 +27,15 @@ from recsys.systems.sequence.module import SequenceRecommender, SequenceRecommen
 from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
 from recsys.systems.wide_and_deep.net import WideAndDeepConfig
 
+sys.path.insert(0, str(Path(__file__).parent))
+from ranks import train_by_sgd
+
 STEPS, ITEMS = 5, 15
 #: Users (or pairs of items) of each rank in every step.
 USERS = (5, 3)
-OPTIM = DenseOptimConfig(DenseOptimizerConfig(1e-2), ScheduleConfig(2, 1.0))
+#: Of SGD: gradients of norm 1 at most.
+LEARNING_RATE = 0.3
+OPTIM = DenseOptimConfig(schedule=ScheduleConfig(2, 1.0))
 COUNTRY = Feature("country", FeatureSide.USER, FeatureKind.CATEGORICAL, 4)
 AUTHOR = Feature("author_id", FeatureSide.ITEM, FeatureKind.CATEGORICAL, 6)
 MANIFEST = DatasetManifest(
@@ -149,6 +154,7 @@ def train(name: str, ranks: list[int], folder: Path, **settings: Any) -> dict[st
     lightning.seed_everything(0, verbose=False)
     build, batch = MODELS[name]
     model = build()
+    train_by_sgd(model, LEARNING_RATE)
     batches = [batch(step, ranks) for step in range(STEPS)]
     logged = Logged()
     trainer = lightning.Trainer(

@@ -1,8 +1,9 @@
-"""Publishes everyone in small transactions and says so at the first; killed by the test."""
+"""Publishes in small transactions, says so at the first and does not end; killed by the test."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 from recsys.embeddings import publish as module
@@ -20,6 +21,8 @@ if __name__ == "__main__":
         calls += 1
         if calls == 5:
             print("writing", flush=True)
+        if calls == 25:  # of some forty, one for each user
+            time.sleep(600)  # until it is killed, however fast it came here
         return compute(self, users)
 
     TimelineEmbedder.rows = compute_and_tell  # type: ignore[method-assign]
@@ -31,6 +34,6 @@ if __name__ == "__main__":
             store=location,
             only_changed=False,
             retention_days=20,
-            batch_users=2,
+            batch_users=1,  # the bits of other batches may differ
         )
     )

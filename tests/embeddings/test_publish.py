@@ -43,6 +43,8 @@ from tests.systems.dv365.towers import NOW
 
 ROOT = Path(__file__).parents[2]
 IDS = [RAW_SHIFT + index for index in range(1, USERS)]
+#: Users per batch that this machine can publish: see ``can_publish``.
+BATCH_USERS = [16]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,22 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def can_publish(exported: Path) -> None:
+    """Publish one user at a time where his embedding depends on his place in a batch.
+
+    That hangs on the processor and on the number of threads: in MKL's products for AVX2 the bits of
+    a row do (unless MKL_CBWR=AUTO,STRICT). There ``publish`` refuses to do it otherwise.
+    """
+    BATCH_USERS[:] = [16]
+    try:
+        publish(config(exported, "tried"))
+    except ArtifactError as error:
+        assert "publish with batch_users=1" in str(error)
+        BATCH_USERS[:] = [1]
+    shutil.rmtree(exported / "tried")
+
+
 @pytest.fixture
 def folder(exported: Path, tmp_path: Path) -> Path:
     """A copy whose timelines a test may change."""
@@ -75,7 +93,7 @@ def config(folder: Path, store: str, as_of: int = NOW, **options: object) -> Pub
         as_of=str(as_of),
         store=str(folder / store),
         retention_days=20,
-        batch_users=16,
+        batch_users=BATCH_USERS[0],
     )
     return replace(plain, **options)  # type: ignore[arg-type]
 
@@ -168,6 +186,23 @@ def test_the_order_and_company_of_users_do_not_matter(folder: Path) -> None:
         assert row == rows[user]
 
 
+def test_where_the_place_in_a_batch_matters_users_are_published_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = TimelineEmbedder.rows
+
+    def of_its_place(embedder: TimelineEmbedder, users: np.ndarray) -> np.ndarray:
+        rows = compute(embedder, users)
+        rows[1:] ^= 1
+        return rows
+
+    monkeypatch.setattr(TimelineEmbedder, "rows", of_its_place)
+    with pytest.raises(ArtifactError, match="publish with batch_users=1"):
+        publish(config(folder, "store", batch_users=16))
+    report = publish(config(folder, "store", batch_users=1))
+    assert report.published_users == report.active_users > 0
+
+
 def test_late_events_are_noticed(folder: Path) -> None:
     publish(config(folder, "store"))
     late = events(3, NOW - 15 * DAY, NOW - 14 * DAY, seed=9).with_columns(
@@ -206,8 +241,9 @@ def test_compaction_changes_no_bit(folder: Path) -> None:
     ],
 )
 def test_everyone_is_published_where_the_last_one_cannot_be_built_on(
-    folder: Path, options: dict[str, object], reason: str
+    folder: Path, options: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(TimelineEmbedder, "check_composition", lambda *_: None)  # not all allow 8
     publish(config(folder, "store"))
     report = publish(replace(config(folder, "store"), **options))  # type: ignore[arg-type]
     assert reason in report.scope
@@ -233,12 +269,11 @@ def test_a_killed_publication_is_run_again(folder: Path, kind: str) -> None:
     program = [sys.executable, "-m", "tests.embeddings.publish_process", str(folder)]
     generator = random.Random(3)
     with store_location(kind, folder) as location:
-        publish(replace(config(folder, "", as_of=NOW - 3 * DAY), store=location))
+        publish(replace(config(folder, "", as_of=NOW - 3 * DAY, batch_users=1), store=location))
         old = published(location)
-        publish(config(folder, "expected", only_changed=False))
+        publish(config(folder, "expected", only_changed=False, batch_users=1))
         new = published(folder / "expected")
         assert old != new
-        killed = 0
         for _ in range(2):
             process = subprocess.Popen([*program, location], stdout=subprocess.PIPE, cwd=ROOT)
             assert process.stdout is not None
@@ -247,11 +282,8 @@ def test_a_killed_publication_is_run_again(folder: Path, kind: str) -> None:
             process.send_signal(signal.SIGKILL)
             process.wait()
             process.stdout.close()
-            seen = published(location)
-            assert seen in (old, new)
-            killed += seen == old
-        assert killed > 0
-        publish(replace(config(folder, ""), store=location))
+            assert published(location) == old
+        publish(replace(config(folder, "", batch_users=1), store=location))
         assert published(location) == new
 
 

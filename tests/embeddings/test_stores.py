@@ -211,7 +211,7 @@ def test_killed_publishers_never_show_half_an_update(location: str, seed: int) -
         reader.prune()
         assert one_version(reader, users) == version
     assert seen == sorted(seen)
-    assert len(set(seen)) > 4
+    assert len(set(seen)) >= 4  # each publisher's first; how many more is the machine's speed
 
 
 def one_version(reader: EmbeddingStore, users: list[int]) -> int:

@@ -42,7 +42,8 @@ def check_batch_invariant(encoder: SequenceEncoder) -> None:
     parts = zip(tokens.split(LENGTHS.tolist()), times.split(LENGTHS.tolist()), strict=True)
     for (own_tokens, own_times), states in zip(parts, together, strict=True):
         alone = encoder(own_tokens, torch.tensor([len(own_tokens)]), own_times)
-        assert torch.allclose(alone, states, atol=1e-6)
+        # other shapes are other sums: up to 24 roundings apart, behind two norms
+        assert torch.allclose(alone, states, atol=1e-5)
 
 
 def check_scripts(encoder: SequenceEncoder) -> None:

@@ -52,7 +52,9 @@ def test_methods_agree_in_float32(method: RootInverse) -> None:
     some = matrices(3, 12, 12).float()
     result = inverse_roots(some, 4, 1e-2, method, torch.zeros_like(some))
     assert result.usable.all() and result.roots.dtype == torch.float32
-    assert error(result.roots, some, 4, 1e-2) < 1e-3
+    # the largest eigenvalue, 2e3, over the smallest plus ε is 1e5: a rounding of 1.2e-7 of the one
+    # is 1.2e-2 of the other, and a quarter of that of its root
+    assert error(result.roots, some, 4, 1e-2) < 3e-3
 
 
 def test_a_root_by_hand() -> None:
