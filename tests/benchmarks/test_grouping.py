@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._demo import prepare_demo
 from recsys.cli import bench
 from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.contract.schema import Split
+from recsys.data.stores.dataset import PreparedDataset
 
 grouping = bench._load("grouping")
 TINY = grouping.Config(users=40, requests=8, steps=2)
 
 
 def test_the_same_rows_cost_the_same(tmp_path: Path) -> None:
-    config, dataset = grouping._prepared(TINY, tmp_path)
+    config = prepare_demo(TINY.users, tmp_path)
+    dataset = PreparedDataset.open(config.data.out_folder)
     figures = grouping._measure(TINY, config, dataset)
     assert figures["loss_difference"] < grouping.TOLERANCE
     assert figures["ratio"] > 0 and figures["rows_per_request"] > 1

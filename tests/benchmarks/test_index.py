@@ -13,7 +13,7 @@ from recsys.index.faiss.kinds import IndexKind
 
 def test_figures_of_a_small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RECSYS_DATA_DIR", raising=False)
-    config = Config(items=2_000, width=16, clusters=20, users=50, repeats=1)
+    config = Config(posts=2_000, width=16, clusters=20, users=50, repeats=1)
     result = run(config)
     figures = result["simulated"]
     assert set(result) == {"config", "cores", "simulated"}

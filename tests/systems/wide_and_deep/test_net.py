@@ -61,7 +61,7 @@ def test_scores_agree_with_the_loop_over_users_and_items() -> None:
     item, lengths, categorical, dense, items = arguments()
     scores = model(item, lengths, categorical, dense, items)
     for user, history in enumerate(item.split(lengths.tolist())):
-        rows = [model.items.weight[known(int(item))] for item in history]
+        rows = [model.posts.weight[known(int(item))] for item in history]
         mean = torch.stack(rows).mean(dim=0) if rows else torch.zeros(8)
         static = model.static(categorical[user : user + 1], dense[user : user + 1])[0]
         embedding = model.deep(torch.cat([mean, static]))
@@ -73,7 +73,7 @@ def test_scores_agree_with_the_loop_over_users_and_items() -> None:
         for place, scored in enumerate(items.tolist()):
             crosses = model.wide._bucket(properties, torch.tensor(known(scored)))
             expected = (
-                embedding @ model.items.weight[known(scored)]
+                embedding @ model.posts.weight[known(scored)]
                 + model.bias[known(scored)]
                 + model.wide.weight[crosses].sum()
             )
