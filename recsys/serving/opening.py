@@ -16,7 +16,6 @@ from recsys.data.content.item_embeddings import ItemEmbeddings
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
-from recsys.data.stores.vocabulary import Vocabulary
 from recsys.index.faiss.folder import load_index
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import UserEmbedder
@@ -70,7 +69,7 @@ def _embedder(
     """The artifact's tower on the histories of a data set."""
     manifest = artifact.manifest
     _check_codes(artifact, dataset)
-    vocabulary = Vocabulary.load(dataset.path / "vocabulary" / "item.parquet")
+    vocabulary = dataset.vocabulary("item")
     path = embeddings or manifest.post_embeddings["path"]
     if embeddings is None and not Path(path).exists():
         raise ArtifactError(

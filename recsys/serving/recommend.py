@@ -13,7 +13,7 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.files import cast_column
 from recsys.data.contract.schema import Column
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX, Vocabulary
+from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.search import NONE
 from recsys.index.usable_items import POST_ID, TITLE
@@ -87,10 +87,8 @@ class Recommender:
         self._largest_norm = largest_norm
         self.dataset = dataset
         self._embedder = embedder
-        folder = dataset.path / "vocabulary"
-        self._users = Vocabulary.load(folder / "user.parquet")
-        items = Vocabulary.load(folder / "item.parquet")
-        self._seen = SeenItems(dataset.timelines, items, index)
+        self._users = dataset.vocabulary("user")
+        self._seen = SeenItems(dataset.timelines, dataset.vocabulary("item"), index)
 
     def given(self, table: pl.DataFrame) -> GivenItems:
         """Leaves out the items of a table: ``item_id``, or ``user_id`` and ``item_id``."""
