@@ -27,7 +27,7 @@ samples = module_of(Path(__file__).resolve().parents[1] / "systems" / "dv365" / 
 
 STEPS = 6
 #: Of the dense weights, by SGD: gradients of norm 0.5 at most.
-LEARNING_RATE = 0.1
+LEARNING_RATE = 0.3
 #: Requests of each rank in every step; the ranks differ in rows too.
 REQUESTS, ROWS = (5, 3), (4, 2)
 

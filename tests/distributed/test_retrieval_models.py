@@ -30,7 +30,7 @@ def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], name: str, tmp_p
     assert first["metrics"] == second["metrics"]
     assert first["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
     for key, value in one["state"].items():
-        torch.testing.assert_close(first["state"][key], value, rtol=1e-5, atol=1e-6, msg=key)
+        torch.testing.assert_close(first["state"][key], value, rtol=1e-5, atol=3e-6, msg=key)
 
 
 def test_the_embeddings_of_both_ranks_are_validated_in_the_order_of_the_queries(
