@@ -5,12 +5,8 @@ What training takes stands beside what the loader gives: requests per second of 
 
 With long histories a loader with workers is slower than one without: reading is copying from
 memory-mapped columns, and a worker copies once more, into shared memory whose fresh pages the
-kernel must clear. A batch travels as one buffer already (``RequestBatch.__reduce__``). Two cheap
-remedies were tried with one worker and histories of 40,000 events, on two cores that did other work
-too: torch's sharing strategy ``file_system`` (237 requests a second against 377 with
-``file_descriptor``, the default), and batches a quarter of the size (393): neither helps. Buffers
-used again and again might; they need a pool that both processes return them to. Training takes less
-than the loader gives without workers, so 0 is the default of ``loader.num_workers``.
+kernel must clear. Training takes less than the loader gives without workers, so 0 is the default of
+``loader.num_workers``.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ def measure_simulation(folder: Path) -> dict[str, float]:
 
 
 def main(simulation: Path, kuairand: Path) -> None:
-    """Print the table of docs/simulator.md."""
+    """Print the table of docs/results/data.md."""
     simulated, real = measure_simulation(simulation), measure_kuairand(kuairand)
     table = Table("statistic", "KuaiRand", "simulated")
     for name, value in real.items():

@@ -17,7 +17,7 @@ class SliceMeans(nn.Module):
     proportion to the logarithm of its weight w, standardised over fit requests (``measure``):
     ``mean + (ln(1 + w) - μ) / σ * vector``. Without the standardisation what users share and what
     the fullest slices hold would drown what a few follows or comments say. This is ours, not the
-    paper's; ``docs/dv365.md`` measures what it is worth.
+    paper's; ``docs/results/dv365.md`` has what it is worth.
 
     Args:
         num_slices: S.
