@@ -126,6 +126,22 @@ def test_excluded_items_are_left_out_and_made_up_for(
             assert ids == [item for item in ranking if item not in one][:k]
 
 
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_nobody_s_items_depend_on_who_is_searched_for_beside_him(kind: str) -> None:
+    """Also of items with equal scores, and beside one for whom much more is asked for."""
+    generator = np.random.default_rng(7)
+    rows = embeddings(3_000)[generator.integers(0, 2_000, 3_000)]
+    index, _ = ItemIndex.build(table(range(3_000)), rows, MODEL, IndexConfig(kind=kind))
+    queries = embeddings(30, seed=6)
+    sizes = [0, 5, 60] * 9 + [0, 900, 2_990]
+    exclude = [generator.choice(3_000, size, replace=False) for size in sizes]
+    together = index.search(queries, 10, exclude=exclude)
+    for user in range(30):
+        alone = index.search(queries[[user]], 10, exclude=exclude[user : user + 1])
+        np.testing.assert_array_equal(alone.slot[0], together.slot[user])
+        np.testing.assert_array_equal(alone.score[0], together.score[user])
+
+
 def test_an_approximate_index_searches_on_until_it_has_k() -> None:
     """One list of many is searched at first; what is asked for lies in all of them."""
     config = IndexConfig(kind="ivf_pq", lists=16, probes=1)

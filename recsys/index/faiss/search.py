@@ -18,7 +18,7 @@ from recsys.index.faiss.kinds import IndexConfig, exhaustive, search_parameters
 #: Slot where a user got fewer than k items; the score there is NaN.
 NONE = -1
 
-#: Users searched for at once; those with as many exclusions are put together.
+#: Users searched for at once.
 _USERS_PER_STEP = 256
 #: How much broader an approximate search gets, step by step, before all items are looked at.
 _EFFORTS = (1, 4, 16)
@@ -74,7 +74,8 @@ def search(
 
     A user's exclusions are found along with the rest and then dropped, so k + their number is
     asked for. An approximate index that gives fewer than k searches more broadly, at last
-    everywhere: fewer than k come back only if there are no more.
+    everywhere: fewer than k come back only if there are no more. What is asked for depends on the
+    user alone, so that nobody's items depend on who is searched for beside him.
 
     Args:
         index: of slots.
@@ -95,11 +96,14 @@ def search(
     nothing = np.empty(0, np.int64)
     left_out = [_among(eligible, slots) for slots in exclude or [nothing] * len(queries)]
     counts = np.array([len(slots) for slots in left_out], np.int64)
-    order = np.argsort(counts, kind="stable")
+    # Powers of two, so that few numbers are asked for, each for many users at once.
+    spare = np.where(counts > 0, 2 ** np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64), 0)
     scope = _Scope(index, config, eligible)
-    for start in range(0, len(queries), _USERS_PER_STEP):
-        users = order[start : start + _USERS_PER_STEP]
-        _search_step(scope, queries, users, left_out, found)
+    for number in np.unique(spare):
+        alike = np.flatnonzero(spare == number)
+        for start in range(0, len(alike), _USERS_PER_STEP):
+            users = alike[start : start + _USERS_PER_STEP]
+            _search_step(scope, queries, users, k + int(number), left_out, found)
     return found
 
 
@@ -135,14 +139,15 @@ def _search_step(
     scope: _Scope,
     queries: NDArray[np.float32],
     users: NDArray[np.int64],
+    wanted: int,
     left_out: Sequence[NDArray[np.int64]],
     found: Found,
 ) -> None:
-    """Fill ``found`` for some users."""
+    """Fill ``found`` for some users, for each of whom ``wanted`` items are asked for."""
     k = found.slot.shape[1]
     for effort in (*_EFFORTS, None):
         counts = np.array([len(left_out[user]) for user in users])
-        scores, slots = scope.find(queries[users], k + int(counts.max()), effort)
+        scores, slots = scope.find(queries[users], wanted, effort)
         keep = slots != NONE
         for row, user in enumerate(users):
             if counts[row]:
