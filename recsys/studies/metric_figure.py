@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from recsys.reports.figures import GREY, STYLE
 from recsys.studies.metric_table import MetricRow, MetricTable
-from recsys.studies.summary import Spread
+from recsys.studies.spread import Spread
 
 _SMALL = 7
 #: From this ratio of the largest to the smallest point on, the axis is logarithmic.

@@ -8,11 +8,11 @@ import sys
 from rich.console import Console
 
 from recsys.core.console import UNDEFINED, text_table
+from recsys.studies.comparison_page import WIDTH, Rows, as_json, markdown
 from recsys.studies.metric_figure import save_metric_figure
 from recsys.studies.metric_table import MetricRow, MetricTable, change
-from recsys.studies.page import WIDTH, Rows, markdown
 from recsys.studies.plan import StudyConfig
-from recsys.studies.summary import Spread, as_json
+from recsys.studies.spread import Spread
 
 
 def write_metric_table(table: MetricTable, config: StudyConfig) -> None:

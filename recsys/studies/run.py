@@ -20,11 +20,11 @@ from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.predictions import predictions_path
 from recsys.runs.checkpoints import BEST, CHECKPOINTS
 from recsys.studies import process
+from recsys.studies.comparison import compare_variants
+from recsys.studies.comparison_page import print_comparison, write_comparison
 from recsys.studies.metric_page import print_metric_table, write_metric_table
 from recsys.studies.metric_table import metric_table
-from recsys.studies.page import print_summary, write_summary
 from recsys.studies.plan import StudyConfig, StudyRun, plan
-from recsys.studies.summary import summarise
 
 
 class State(StrEnum):
@@ -57,9 +57,9 @@ def run_study(config: StudyConfig) -> None:
         write_metric_table(table, config)
         print_metric_table(table, config)
     elif any(run.variant != config.baseline for run in measured):
-        summary = summarise(config, measured)
-        write_summary(summary, config)
-        print_summary(summary, config)
+        comparison = compare_variants(config, measured)
+        write_comparison(comparison, config)
+        print_comparison(comparison, config)
     elif not problems:
         raise ArtifactError(
             f"{config.folder} holds no finished run of a variant to show; "

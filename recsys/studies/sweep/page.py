@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from recsys.core.console import UNDEFINED, text_table
-from recsys.studies.page import WIDTH, Rows, markdown
+from recsys.studies.comparison_page import WIDTH, Rows, markdown
 from recsys.studies.sweep.figure import save_figure
 from recsys.studies.sweep.file import SweepFile, shell_command
 from recsys.studies.sweep.trials import Trial, TrialState

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 
 from recsys.core.console import UNDEFINED, text_table
-from recsys.studies.figure import save_figure
+from recsys.evaluation.metrics_file import without_nan
+from recsys.studies.comparison import Comparison
+from recsys.studies.comparison_figure import save_figure
 from recsys.studies.plan import StudyConfig
-from recsys.studies.summary import Spread, Summary, as_json
+from recsys.studies.spread import Spread
 
 #: Width of the table where the output goes into a file or a pipe.
 WIDTH = 180
@@ -26,54 +31,54 @@ _GROUP_TITLES = {
 _RARE = "*"
 
 
-def write_summary(summary: Summary, config: StudyConfig) -> None:
+def write_comparison(comparison: Comparison, config: StudyConfig) -> None:
     """Write the page, the figures it stands on, and the plot."""
     config.folder.mkdir(parents=True, exist_ok=True)
-    config.file("json").write_text(as_json(summary))
-    config.file("md").write_text(page(summary, config.file("png").name))
-    save_figure(summary, config.file("png"))
+    config.file("json").write_text(as_json(comparison))
+    config.file("md").write_text(page(comparison, config.file("png").name))
+    save_figure(comparison, config.file("png"))
 
 
-def print_summary(summary: Summary, config: StudyConfig) -> None:
+def print_comparison(comparison: Comparison, config: StudyConfig) -> None:
     """Print the first table of the page and where everything lies."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(text_table(f"study {summary.title}", compact_rows(summary)))
-    console.print(_caption(summary), highlight=False)
-    console.print(f"Protocol: {summary.protocol}", highlight=False)
+    console.print(text_table(f"study {comparison.title}", compact_rows(comparison)))
+    console.print(_caption(comparison), highlight=False)
+    console.print(f"Protocol: {comparison.protocol}", highlight=False)
     console.print(f"Written: {config.file('md')}, {config.file('json')}")
 
 
-def page(summary: Summary, picture: str) -> str:
+def page(comparison: Comparison, picture: str) -> str:
     """``study.md``."""
     parts = [
-        f"# Study {summary.title}",
-        _caption(summary),
-        markdown(overview_rows(summary)),
+        f"# Study {comparison.title}",
+        _caption(comparison),
+        markdown(overview_rows(comparison)),
         f"![change by task]({picture})",
         "## Size and time",
-        markdown(size_rows(summary)),
-        _time_sentence(summary),
+        markdown(size_rows(comparison)),
+        _time_sentence(comparison),
     ]
-    for name, group in summary.groups.items():
+    for name, group in comparison.groups.items():
         parts += [
             f"## {_GROUP_TITLES[name]} ({group.rows:,})",
-            markdown(detail_rows(summary, name)),
+            markdown(detail_rows(comparison, name)),
         ]
-    parts += ["## Protocol", f"{summary.protocol}.", _seeds_sentence(summary)]
+    parts += ["## Protocol", f"{comparison.protocol}.", _seeds_sentence(comparison)]
     return "\n\n".join(parts) + "\n"
 
 
-def compact_rows(summary: Summary) -> Rows:
+def compact_rows(comparison: Comparison) -> Rows:
     """One row per variant: means over the tasks, size of the encoder, time."""
-    rows = [["variant", "mean NE, %", *summary.regression, "gain captured, %", "encoder", "s"]]
-    for name, variant in summary.compared.items():
-        gain = summary.metric(name, "", "gain_captured/mean")
+    rows = [["variant", "mean NE, %", *comparison.regression, "gain captured, %", "encoder", "s"]]
+    for name, variant in comparison.compared.items():
+        gain = comparison.metric(name, "", "gain_captured/mean")
         rows.append(
             [
                 name,
                 *(
-                    _spread(summary.change(name, "", task), "+.2f")
-                    for task in ("mean", *summary.regression)
+                    _spread(comparison.change(name, "", task), "+.2f")
+                    for task in ("mean", *comparison.regression)
                 ),
                 _spread(gain, ".1f", scale=100),
                 f"{variant.weights['encoder']:,} weights",
@@ -83,26 +88,28 @@ def compact_rows(summary: Summary) -> Rows:
     return rows
 
 
-def overview_rows(summary: Summary) -> Rows:
+def overview_rows(comparison: Comparison) -> Rows:
     """One row per variant: the change against the baseline by task, over seeds."""
-    tasks = [*summary.tasks, "mean"]
-    captured = any(summary.metric(name, "", "gain_captured/mean") for name in summary.compared)
-    headings = [_task(summary, "", task) for task in tasks]
+    tasks = [*comparison.tasks, "mean"]
+    captured = any(
+        comparison.metric(name, "", "gain_captured/mean") for name in comparison.compared
+    )
+    headings = [_task(comparison, "", task) for task in tasks]
     rows = [["variant", *headings, *(["gain captured, %"] if captured else [])]]
-    for name in summary.compared:
-        row = [name, *(_spread(summary.change(name, "", task), "+.2f") for task in tasks)]
+    for name in comparison.compared:
+        row = [name, *(_spread(comparison.change(name, "", task), "+.2f") for task in tasks)]
         if captured:
-            gain = summary.metric(name, "", "gain_captured/mean")
+            gain = comparison.metric(name, "", "gain_captured/mean")
             row.append(_spread(gain, ".1f", scale=100))
         rows.append(row)
     return rows
 
 
-def size_rows(summary: Summary) -> Rows:
+def size_rows(comparison: Comparison) -> Rows:
     """One row per variant: number of weights by part, training time, mean NE of choose."""
-    parts = list(next(iter(summary.variants.values())).weights)
+    parts = list(next(iter(comparison.variants.values())).weights)
     rows = [["variant", *parts, "training, s", "mean NE, choose", "seeds"]]
-    for name, variant in summary.variants.items():
+    for name, variant in comparison.variants.items():
         rows.append(
             [
                 name,
@@ -115,10 +122,10 @@ def size_rows(summary: Summary) -> Rows:
     return rows
 
 
-def detail_rows(summary: Summary, group: str) -> Rows:
+def detail_rows(comparison: Comparison, group: str) -> Rows:
     """One row per task and variant: both losses, the change over seeds, one seed's interval."""
-    seed = min(next(iter(summary.compared.values())).seeds)
-    captured = any(name.endswith("/gain_captured/mean") for name in _metric_names(summary))
+    seed = min(next(iter(comparison.compared.values())).seeds)
+    captured = any(name.endswith("/gain_captured/mean") for name in _metric_names(comparison))
     rows = [
         [
             "task",
@@ -132,70 +139,68 @@ def detail_rows(summary: Summary, group: str) -> Rows:
             *(["gain captured, %"] if captured else []),
         ]
     ]
-    for task in [*summary.tasks, "mean"]:
-        loss, form = ("mse", ",.1f") if task in summary.regression else ("ne", ".4f")
-        positives = summary.groups[group].positives.get(task)
-        for name in summary.compared:
-            change = summary.change(name, group, task)
+    for task in [*comparison.tasks, "mean"]:
+        loss, form = ("mse", ",.1f") if task in comparison.regression else ("ne", ".4f")
+        positives = comparison.groups[group].positives.get(task)
+        for name in comparison.compared:
+            change = comparison.change(name, group, task)
             row = [
-                _task(summary, group, task),
+                _task(comparison, group, task),
                 UNDEFINED if positives is None else f"{positives:,}",
                 name,
-                _spread(summary.metric(summary.baseline, group, f"{loss}/{task}"), form),
-                _spread(summary.metric(name, group, f"{loss}/{task}"), form),
+                _spread(comparison.metric(comparison.baseline, group, f"{loss}/{task}"), form),
+                _spread(comparison.metric(name, group, f"{loss}/{task}"), form),
                 _spread(change, "+.2f"),
                 _range(change),
                 _interval(change, seed),
             ]
             if captured:
-                gain = summary.metric(name, group, f"gain_captured/{task}")
+                gain = comparison.metric(name, group, f"gain_captured/{task}")
                 row.append(_spread(gain, ".1f", scale=100))
             rows.append(row)
     return rows
 
 
-def _metric_names(summary: Summary) -> set[str]:
-    return {name for variant in summary.compared.values() for name in variant.metrics}
+def _metric_names(comparison: Comparison) -> set[str]:
+    return {name for variant in comparison.compared.values() for name in variant.metrics}
 
 
-def _caption(summary: Summary) -> str:
-    regression = " and ".join(summary.regression)
+def _caption(comparison: Comparison) -> str:
+    regression = " and ".join(comparison.regression)
     of_mse = f" (of MSE for {regression})" if regression else ""
-    rare = [task for task in summary.tasks if summary.is_rare("", task)]
-    marked = (
-        f" {_RARE} fewer than {summary.rare_positives} positives: read the interval, not the value."
-        if rare
-        else ""
-    )
-    several = any(len(variant.seeds) > 1 for variant in summary.compared.values())
+    rare = [task for task in comparison.tasks if comparison.is_rare("", task)]
+    fewer = f" {_RARE} fewer than {comparison.rare_positives} positives"
+    marked = f"{fewer}: read the interval, not the value." if rare else ""
+    several = any(len(variant.seeds) > 1 for variant in comparison.compared.values())
     seeds = " Mean over seeds ± their standard deviation." if several else ""
     return (
-        f"Relative NE delta{of_mse} against {summary.baseline} in percent on the split "
-        f"{summary.split}; below 0 is better.{seeds}{marked}"
+        f"Relative NE delta{of_mse} against {comparison.baseline} in percent on the split "
+        f"{comparison.split}; below 0 is better.{seeds}{marked}"
     )
 
 
-def _time_sentence(summary: Summary) -> str:
+def _time_sentence(comparison: Comparison) -> str:
+    revisions = ", ".join(comparison.revisions)
     return (
         "Training time is the wall time of `recsys train`, mean over seeds, start and validations "
-        f"included; {summary.jobs} run(s) at a time. Git revision: {', '.join(summary.revisions)}."
+        f"included; {comparison.jobs} run(s) at a time. Git revision: {revisions}."
     )
 
 
-def _seeds_sentence(summary: Summary) -> str:
+def _seeds_sentence(comparison: Comparison) -> str:
     seeds = "; ".join(
         f"{name}: {', '.join(map(str, variant.seeds))}"
-        for name, variant in summary.variants.items()
+        for name, variant in comparison.variants.items()
     )
     return (
         f"This is the protocol of one run; seeds by variant: {seeds}. A run is compared with the "
-        f"{summary.baseline} of the same seed. Intervals are over users for one seed; the spread "
-        "over seeds comes on top."
+        f"{comparison.baseline} of the same seed. Intervals are over users for one seed; the "
+        "spread over seeds comes on top."
     )
 
 
-def _task(summary: Summary, group: str, task: str) -> str:
-    return f"{task} {_RARE}" if task != "mean" and summary.is_rare(group, task) else task
+def _task(comparison: Comparison, group: str, task: str) -> str:
+    return f"{task} {_RARE}" if task != "mean" and comparison.is_rare(group, task) else task
 
 
 def _spread(spread: Spread | None, form: str, scale: float = 1) -> str:
@@ -226,3 +231,8 @@ def markdown(rows: Rows) -> str:
     """Headings and rows as a Markdown table; all but the first column to the right."""
     lines = [rows[0], ["---", *("---:" for _ in rows[0][1:])], *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_json(outcome: Any) -> str:
+    """A dataclass as text; what is not defined is null."""
+    return json.dumps(without_nan(asdict(outcome)), indent=2, ensure_ascii=False) + "\n"

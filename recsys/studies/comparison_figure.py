@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recsys.reports.figures import GREY, STYLE
-from recsys.studies.summary import Summary
+from recsys.studies.comparison import Comparison
 
 _PANELS = {"": "all rows", "seen_items": "items seen in training", "unseen_items": "unseen items"}
 #: Space between the lines of two variants, as a share of the space between two tasks.
@@ -18,34 +18,34 @@ _SPACING = 0.8
 _MARGIN = 0.08
 
 
-def save_figure(summary: Summary, path: Path) -> None:
+def save_figure(comparison: Comparison, path: Path) -> None:
     """One panel per group of rows: a bar for the first seed's bootstrap interval, a small dot per
     seed, a large one for their mean.
     """
-    groups = [group for group in summary.groups if _has_values(summary, group)]
-    lines = len(summary.tasks) * len(summary.compared)
+    groups = [group for group in comparison.groups if _has_values(comparison, group)]
+    lines = len(comparison.tasks) * len(comparison.compared)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.6 + 3.6 * len(groups), 1.6 + 0.2 * lines), dpi=150)
         panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
         for axes, group in zip(panels, groups, strict=True):
-            _draw(axes, summary, group)
-        panels[0].set_yticks(range(len(summary.tasks)), summary.tasks)
-        panels[0].set_ylim(len(summary.tasks) - 0.5, -0.5)
+            _draw(axes, comparison, group)
+        panels[0].set_yticks(range(len(comparison.tasks)), comparison.tasks)
+        panels[0].set_ylim(len(comparison.tasks) - 0.5, -0.5)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.supxlabel(f"change of NE (MSE) against {summary.baseline}, %", fontsize=9.5)
+        figure.supxlabel(f"change of NE (MSE) against {comparison.baseline}, %", fontsize=9.5)
         figure.legend(handles, labels, loc="upper center", ncols=4, bbox_to_anchor=(0.5, 0))
         figure.tight_layout()
         figure.savefig(path, bbox_inches="tight")
 
 
-def _draw(axes: Axes, summary: Summary, group: str) -> None:
+def _draw(axes: Axes, comparison: Comparison, group: str) -> None:
     axes.axvline(0, color=GREY, linewidth=1, linestyle="--")
     ends: list[float] = [0.0]
-    for number, name in enumerate(summary.compared):
+    for number, name in enumerate(comparison.compared):
         colour = f"C{number % 10}"
-        offset = _SPACING * ((number + 0.5) / len(summary.compared) - 0.5)
-        for position, task in enumerate(summary.tasks):
-            change = summary.change(name, group, task)
+        offset = _SPACING * ((number + 0.5) / len(comparison.compared) - 0.5)
+        for position, task in enumerate(comparison.tasks):
+            change = comparison.change(name, group, task)
             if change is None:
                 continue
             line = position + offset
@@ -56,14 +56,16 @@ def _draw(axes: Axes, summary: Summary, group: str) -> None:
             label = name if position == 0 else None
             axes.plot(change.mean, line, "o", color=colour, markersize=5, label=label)
             # intervals of rare tasks may leave the panel, or the others could not be seen
-            shown = seeds if summary.is_rare(group, task) else [*seeds, first.low, first.high]
+            shown = seeds if comparison.is_rare(group, task) else [*seeds, first.low, first.high]
             ends += [value for value in shown if math.isfinite(value)]
     margin = _MARGIN * (max(ends) - min(ends) or 1)
     axes.set_xlim(min(ends) - margin, max(ends) + margin)
-    axes.set_title(f"{_PANELS[group]} ({summary.groups[group].rows:,})", fontsize=9.5)
+    axes.set_title(f"{_PANELS[group]} ({comparison.groups[group].rows:,})", fontsize=9.5)
 
 
-def _has_values(summary: Summary, group: str) -> bool:
+def _has_values(comparison: Comparison, group: str) -> bool:
     return any(
-        summary.change(name, group, task) for name in summary.compared for task in summary.tasks
+        comparison.change(name, group, task)
+        for name in comparison.compared
+        for task in comparison.tasks
     )
