@@ -1,168 +1,120 @@
-"""The outcome of a study as study.md, study.json, study.png and a table in the terminal."""
+"""How a comparison of variants is shown: its rows and sentences."""
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
 
-from rich.console import Console
-
-from recsys.core.console import UNDEFINED, text_table
-from recsys.evaluation.metrics_file import without_nan
-from recsys.studies.comparison import Comparison
-from recsys.studies.comparison_figure import save_figure
-from recsys.studies.plan import StudyConfig
-from recsys.studies.spread import Spread
-
-#: Width of the table where the output goes into a file or a pipe.
-WIDTH = 180
-
-Rows = list[list[str]]
+from recsys.core.console import UNDEFINED
+from recsys.evaluation.comparisons import GAIN_CAPTURED
+from recsys.studies import tables
+from recsys.studies.comparison import Comparison, compare_variants
+from recsys.studies.figures import comparison_figure
+from recsys.studies.outcome import Outcome
+from recsys.studies.plan import StudyConfig, StudyRun
+from recsys.studies.tables import Rows
+from recsys.systems.choice import system_of_run
 
 _GROUP_TITLES = {
     "": "All rows",
     "seen_items": "Rows whose item was seen in the fit period",
     "unseen_items": "Rows whose item was not seen in the fit period",
 }
+_GAIN = "gain captured, %"
 #: Marks tasks with few positives.
 _RARE = "*"
 
 
-def write_comparison(comparison: Comparison, config: StudyConfig) -> None:
-    """Write the page, the figures it stands on, and the plot."""
-    config.folder.mkdir(parents=True, exist_ok=True)
-    config.file("json").write_text(as_json(comparison))
-    config.file("md").write_text(page(comparison, config.file("png").name))
-    save_figure(comparison, config.file("png"))
-
-
-def print_comparison(comparison: Comparison, config: StudyConfig) -> None:
-    """Print the first table of the page and where everything lies."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(text_table(f"study {comparison.title}", compact_rows(comparison)))
-    console.print(_caption(comparison), highlight=False)
-    console.print(f"Protocol: {comparison.protocol}", highlight=False)
-    console.print(f"Written: {config.file('md')}, {config.file('json')}")
-
-
-def page(comparison: Comparison, picture: str) -> str:
-    """``study.md``."""
-    parts = [
-        f"# Study {comparison.title}",
-        _caption(comparison),
-        markdown(overview_rows(comparison)),
-        f"![change by task]({picture})",
+def comparison_outcome(config: StudyConfig, runs: Sequence[StudyRun]) -> Outcome:
+    """What the finished runs of a study with a baseline say."""
+    comparison = compare_variants(config, runs)
+    caption = _caption(comparison)
+    sections = [
+        caption,
+        tables.markdown(overview_rows(comparison)),
+        f"![change by task]({config.file('png').name})",
         "## Size and time",
-        markdown(size_rows(comparison)),
+        tables.markdown(size_rows(comparison)),
         _time_sentence(comparison),
     ]
     for name, group in comparison.groups.items():
-        parts += [
-            f"## {_GROUP_TITLES[name]} ({group.rows:,})",
-            markdown(detail_rows(comparison, name)),
+        sections.append(f"## {_GROUP_TITLES[name]} ({group.rows:,})")
+        sections.append(tables.markdown(detail_rows(comparison, name)))
+    return Outcome(
+        numbers=comparison,
+        sections=[*sections, "## Protocol", f"{comparison.protocol}.", _seeds_sentence(comparison)],
+        table=compact_rows(comparison, system_of_run(runs[0].folder).compared_part),
+        notes=[caption, f"Protocol: {comparison.protocol}"],
+        figure=comparison_figure(comparison),
+    )
+
+
+def compact_rows(comparison: Comparison, part: str) -> Rows:
+    """One row per variant: means over the tasks, size of a part of the model, time."""
+    return tables.table(
+        [
+            ("variant", name),
+            ("mean NE, %", _change(comparison, name, "", "mean")),
+            *((task, _change(comparison, name, "", task)) for task in comparison.regression),
+            (_GAIN, _gain(comparison, name, "", "mean")),
+            (part, f"{variant.weights[part]:,} weights"),
+            ("s", tables.number_cell(variant.training_seconds, ",.0f")),
         ]
-    parts += ["## Protocol", f"{comparison.protocol}.", _seeds_sentence(comparison)]
-    return "\n\n".join(parts) + "\n"
-
-
-def compact_rows(comparison: Comparison) -> Rows:
-    """One row per variant: means over the tasks, size of the encoder, time."""
-    rows = [["variant", "mean NE, %", *comparison.regression, "gain captured, %", "encoder", "s"]]
-    for name, variant in comparison.compared.items():
-        gain = comparison.metric(name, "", "gain_captured/mean")
-        rows.append(
-            [
-                name,
-                *(
-                    _spread(comparison.change(name, "", task), "+.2f")
-                    for task in ("mean", *comparison.regression)
-                ),
-                _spread(gain, ".1f", scale=100),
-                f"{variant.weights['encoder']:,} weights",
-                _number(variant.training_seconds, ",.0f"),
-            ]
-        )
-    return rows
+        for name, variant in comparison.compared.items()
+    )
 
 
 def overview_rows(comparison: Comparison) -> Rows:
     """One row per variant: the change against the baseline by task, over seeds."""
-    tasks = [*comparison.tasks, "mean"]
-    captured = any(
-        comparison.metric(name, "", "gain_captured/mean") for name in comparison.compared
-    )
-    headings = [_task(comparison, "", task) for task in tasks]
-    rows = [["variant", *headings, *(["gain captured, %"] if captured else [])]]
+    lines = []
     for name in comparison.compared:
-        row = [name, *(_spread(comparison.change(name, "", task), "+.2f") for task in tasks)]
-        if captured:
-            gain = comparison.metric(name, "", "gain_captured/mean")
-            row.append(_spread(gain, ".1f", scale=100))
-        rows.append(row)
-    return rows
+        line = [("variant", name)]
+        for task in [*comparison.tasks, "mean"]:
+            line.append((_task(comparison, "", task), _change(comparison, name, "", task)))
+        if _has_gain(comparison, ""):
+            line.append((_GAIN, _gain(comparison, name, "", "mean")))
+        lines.append(line)
+    return tables.table(lines)
 
 
 def size_rows(comparison: Comparison) -> Rows:
     """One row per variant: number of weights by part, training time, mean NE of choose."""
-    parts = list(next(iter(comparison.variants.values())).weights)
-    rows = [["variant", *parts, "training, s", "mean NE, choose", "seeds"]]
-    for name, variant in comparison.variants.items():
-        rows.append(
-            [
-                name,
-                *(f"{count:,}" for count in variant.weights.values()),
-                _number(variant.training_seconds, ",.0f"),
-                _spread(variant.metrics.get("val/ne/mean"), ".4f"),
-                ", ".join(map(str, variant.seeds)),
-            ]
-        )
-    return rows
+    return tables.table(
+        [
+            ("variant", name),
+            *((part, f"{count:,}") for part, count in variant.weights.items()),
+            ("training, s", tables.number_cell(variant.training_seconds, ",.0f")),
+            ("mean NE, choose", tables.spread_cell(variant.metrics.get("val/ne/mean"), ".4f")),
+            ("seeds", tables.seeds_cell(variant.seeds)),
+        ]
+        for name, variant in comparison.variants.items()
+    )
 
 
 def detail_rows(comparison: Comparison, group: str) -> Rows:
     """One row per task and variant: both losses, the change over seeds, one seed's interval."""
     seed = min(next(iter(comparison.compared.values())).seeds)
-    captured = any(name.endswith("/gain_captured/mean") for name in _metric_names(comparison))
-    rows = [
-        [
-            "task",
-            "positives",
-            "variant",
-            "baseline",
-            "NE (MSE)",
-            "change, %",
-            "min to max",
-            f"95 % interval, seed {seed}",
-            *(["gain captured, %"] if captured else []),
-        ]
-    ]
+    lines = []
     for task in [*comparison.tasks, "mean"]:
         loss, form = ("mse", ",.1f") if task in comparison.regression else ("ne", ".4f")
         positives = comparison.groups[group].positives.get(task)
+        theirs = comparison.metric(comparison.baseline, group, f"{loss}/{task}")
         for name in comparison.compared:
             change = comparison.change(name, group, task)
-            row = [
-                _task(comparison, group, task),
-                UNDEFINED if positives is None else f"{positives:,}",
-                name,
-                _spread(comparison.metric(comparison.baseline, group, f"{loss}/{task}"), form),
-                _spread(comparison.metric(name, group, f"{loss}/{task}"), form),
-                _spread(change, "+.2f"),
-                _range(change),
-                _interval(change, seed),
+            ours = comparison.metric(name, group, f"{loss}/{task}")
+            line = [
+                ("task", _task(comparison, group, task)),
+                ("positives", UNDEFINED if positives is None else f"{positives:,}"),
+                ("variant", name),
+                ("baseline", tables.spread_cell(theirs, form)),
+                ("NE (MSE)", tables.spread_cell(ours, form)),
+                ("change, %", _change(comparison, name, group, task)),
+                ("min to max", tables.range_cell(change, "+.2f")),
+                (f"95 % interval, seed {seed}", tables.interval_cell(change, seed, "+.2f")),
             ]
-            if captured:
-                gain = comparison.metric(name, group, f"gain_captured/{task}")
-                row.append(_spread(gain, ".1f", scale=100))
-            rows.append(row)
-    return rows
-
-
-def _metric_names(comparison: Comparison) -> set[str]:
-    return {name for variant in comparison.compared.values() for name in variant.metrics}
+            if _has_gain(comparison, *comparison.groups):
+                line.append((_GAIN, _gain(comparison, name, group, task)))
+            lines.append(line)
+    return tables.table(lines)
 
 
 def _caption(comparison: Comparison) -> str:
@@ -189,7 +141,7 @@ def _time_sentence(comparison: Comparison) -> str:
 
 def _seeds_sentence(comparison: Comparison) -> str:
     seeds = "; ".join(
-        f"{name}: {', '.join(map(str, variant.seeds))}"
+        f"{name}: {tables.seeds_cell(variant.seeds)}"
         for name, variant in comparison.variants.items()
     )
     return (
@@ -199,40 +151,22 @@ def _seeds_sentence(comparison: Comparison) -> str:
     )
 
 
+def _change(comparison: Comparison, variant: str, group: str, task: str) -> str:
+    return tables.spread_cell(comparison.change(variant, group, task), "+.2f")
+
+
+def _gain(comparison: Comparison, variant: str, group: str, task: str) -> str:
+    gain = comparison.metric(variant, group, f"{GAIN_CAPTURED}/{task}")
+    return tables.spread_cell(gain, ".1f", scale=100)
+
+
+def _has_gain(comparison: Comparison, *groups: str) -> bool:
+    """Whether any gain is defined: only where the truth is known."""
+    name = f"{GAIN_CAPTURED}/mean"
+    return any(
+        comparison.metric(one, group, name) for one in comparison.compared for group in groups
+    )
+
+
 def _task(comparison: Comparison, group: str, task: str) -> str:
     return f"{task} {_RARE}" if task != "mean" and comparison.is_rare(group, task) else task
-
-
-def _spread(spread: Spread | None, form: str, scale: float = 1) -> str:
-    if spread is None:
-        return UNDEFINED
-    text = _number(scale * spread.mean, form)
-    return text if spread.sd is None else f"{text} ± {scale * spread.sd:{form.lstrip('+')}}"
-
-
-def _range(spread: Spread | None) -> str:
-    if spread is None or spread.sd is None:
-        return UNDEFINED
-    return f"{spread.low:+.2f} to {spread.high:+.2f}"
-
-
-def _interval(spread: Spread | None, seed: int) -> str:
-    interval = spread.by_seed.get(seed) if spread is not None else None
-    if interval is None or not math.isfinite(interval.low):
-        return UNDEFINED
-    return f"[{interval.low:+.2f}, {interval.high:+.2f}]"
-
-
-def _number(value: float, form: str) -> str:
-    return f"{value:{form}}" if math.isfinite(value) else UNDEFINED
-
-
-def markdown(rows: Rows) -> str:
-    """Headings and rows as a Markdown table; all but the first column to the right."""
-    lines = [rows[0], ["---", *("---:" for _ in rows[0][1:])], *rows[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def as_json(outcome: Any) -> str:
-    """A dataclass as text; what is not defined is null."""
-    return json.dumps(without_nan(asdict(outcome)), indent=2, ensure_ascii=False) + "\n"

@@ -23,6 +23,7 @@ from recsys.studies.plan import StudyConfig, StudyRun, plan
 from recsys.studies.run import State, baseline_folder, run_study, state
 from recsys.studies.spread import Spread
 from recsys.systems.evaluate import evaluate
+from recsys.systems.registry import SYSTEMS, system_named
 from recsys.systems.runs import load_run, train
 from tests.small_runs import TINY_RUN
 
@@ -205,6 +206,12 @@ def test_weights_and_positives_are_counted(
     assert everything.rows == len(labels)
     assert everything.positives["skip"] == (labels[:, names.index("skip")] == 1).sum()
     assert everything.rows == sum(g.rows for name, g in comparison.groups.items() if name)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_has_the_part_that_is_compared(name: str) -> None:
+    system = system_named(name)
+    assert system.compared_part in system.parts
 
 
 def test_rare_tasks_are_marked(comparison: Comparison) -> None:
