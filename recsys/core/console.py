@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 #: Stands for a number that is not defined.
@@ -10,6 +13,11 @@ UNDEFINED = "-"
 
 #: Width of tables that go into a file or a pipe.
 WIDTH = 180
+
+
+def output_console() -> Console:
+    """Standard output, ``WIDTH`` wide where it goes into a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def text_table(title: str, rows: list[list[str]]) -> Table:

@@ -13,8 +13,12 @@ from recsys.evaluation.paired import Bootstrap, Interval, captured_gain, relativ
 from recsys.evaluation.predictions import task_predictions
 from recsys.evaluation.task_metrics import TaskMetrics
 
+#: Comparisons before the task: the change of a binary task's NE and of a regression task's MSE, and
+#: the share of the gain possible for a model with the gap.
+NE_DELTA, MSE_DELTA, GAIN_CAPTURED = "relative_ne_delta", "relative_mse_delta", "gain_captured"
+
 #: Truths by the name of the share they define.
-GAIN_NAMES = {"best_within_reach": "gain_captured", "best_absolute": "gain_captured_absolute"}
+GAIN_NAMES = {"best_within_reach": GAIN_CAPTURED, "best_absolute": "gain_captured_absolute"}
 
 
 def measure(
@@ -51,9 +55,8 @@ def compare(
     comparisons = {}
     for task in tasks:
         run, other = task_predictions(frame, task), task_predictions(control, task)
-        loss = "ne" if task.kind == TaskKind.BINARY else "mse"
-        name = f"relative_{loss}_delta/{task.name}"
-        comparisons[name] = relative_delta(run, other, bootstrap)
+        name = NE_DELTA if task.kind == TaskKind.BINARY else MSE_DELTA
+        comparisons[f"{name}/{task.name}"] = relative_delta(run, other, bootstrap)
         for truth, gain in GAIN_NAMES.items():
             if f"{truth}_{task.name}" in frame.columns:
                 best = task_predictions(frame, task, truth)
@@ -66,7 +69,7 @@ def _of_means(
 ) -> dict[str, Interval]:
     run = measure(frame, tasks).get("ne/mean", math.nan)
     other = measure(control, tasks).get("ne/mean", math.nan)
-    values = {"relative_ne_delta/mean": 100 * (run - other) / other}
+    values = {f"{NE_DELTA}/mean": 100 * (run - other) / other}
     for truth, gain in GAIN_NAMES.items():
         if f"{truth}_{tasks[0].name}" in frame.columns:
             best = measure(frame, tasks, truth).get("ne/mean", math.nan)

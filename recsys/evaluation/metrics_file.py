@@ -41,13 +41,15 @@ def replace_metrics(run_dir: Path, prefix: str, metrics: Mapping[str, Mapping[st
     A value that is not defined (an NE without positives) is written as null.
     """
     kept = {k: v for k, v in read_metrics_file(run_dir).items() if not k.startswith(prefix)}
-    content = kept | {name: _without_nan(metric) for name, metric in metrics.items()}
+    content = kept | {name: without_nan(metric) for name, metric in metrics.items()}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     replace_file(run_dir / METRICS_FILE, text.encode())
 
 
-def _without_nan(metric: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in metric.items()
-    }
+def without_nan(value: Any) -> Any:
+    """What JSON can hold: numbers that are not defined are None, however deep they lie."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,16 +6,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from operator import attrgetter
 
 from recsys.core.errors import ArtifactError
-from recsys.data.contract.schema import Split
-from recsys.evaluation.config import PREFIXES
 from recsys.evaluation.metrics_file import Metrics, read_metrics_file
 from recsys.evaluation.paired import Interval
 from recsys.evaluation.retrieval_evaluation import QUERIES
+from recsys.studies.over_seeds import by_variant, revisions, spreads, training_seconds
 from recsys.studies.plan import POINT, StudyConfig, StudyRun
-from recsys.studies.summary import Spread, revisions, spreads, training_seconds
+from recsys.studies.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class MetricTable:
         for row in self.rows.values():
             if isinstance(row.at, float):
                 lines.setdefault(row.line, []).append(row)
-        return {name: sorted(line, key=_place) for name, line in lines.items()}
+        return {name: sorted(line, key=attrgetter("at")) for name, line in lines.items()}
 
 
 def metric_table(config: StudyConfig, runs: Sequence[StudyRun]) -> MetricTable:
@@ -77,27 +76,18 @@ def metric_table(config: StudyConfig, runs: Sequence[StudyRun]) -> MetricTable:
     Raises:
         ArtifactError: no run has points where ``config.within`` says.
     """
-    prefix = PREFIXES[Split(config.split)]
-    metrics = {run.folder: read_metrics_file(run.folder) for run in runs}
-    rows = {}
-    for variant in config.chosen:
-        own = [run for run in runs if run.variant == variant]
-        if own and config.within is None:
-            rows[variant] = _row(config, variant, own, metrics, prefix)
-        elif own:
-            for point in _points(config, metrics[own[0].folder], prefix):
-                place = f"{prefix}/{_filled(config, point)}"
-                rows[f"{variant}, {point}"] = _row(config, variant, own, metrics, place, point)
+    rows: dict[str, MetricRow] = {}
+    for variant, own in by_variant(config, runs).items():
+        rows |= _rows(config, variant, own)
     if not rows:
         raise ArtifactError(
-            f"no run of {config.name} has metrics at {prefix}/{config.within}. Stale embeddings "
-            "are measured with evaluation.stale_days=[…], stand-in histories with "
+            f"no run of {config.name} has metrics at {config.prefix}/{config.within}. Stale "
+            "embeddings are measured with evaluation.stale_days=[…], stand-in histories with "
             "evaluation.cold_start=true, days where the split has several."
         )
-    untrained = spreads(runs[:1], metrics)
-    first = metrics[runs[0].folder]
+    first, untrained = read_metrics_file(runs[0].folder), spreads(runs[:1])
     for scorer in config.scorers:
-        place = f"{prefix}/{scorer}/"
+        place = f"{config.prefix}/{scorer}/"
         found, queries = _below(place, untrained), _queries(place, first)
         rows[scorer] = MetricRow("", None, [], math.nan, found, queries)
     return MetricTable(
@@ -106,7 +96,7 @@ def metric_table(config: StudyConfig, runs: Sequence[StudyRun]) -> MetricTable:
         axis=config.axis,
         shown=config.metrics,
         rows=rows,
-        protocols=_protocols(config, first, prefix),
+        protocols=_protocols(config, first),
         revisions=revisions(runs),
     )
 
@@ -124,39 +114,43 @@ def change(row: MetricRow, first: MetricRow, metric: str) -> Spread | None:
     return Spread.of(by_seed)
 
 
-def _row(
-    config: StudyConfig,
-    variant: str,
-    runs: Sequence[StudyRun],
-    metrics: Mapping[Path, Metrics],
-    place: str,
-    point: str | None = None,
-) -> MetricRow:
-    one = config.variants[variant]
-    at = one.at if point is None else point
-    return MetricRow(
-        line=one.line or ("" if point is None else variant),
-        at=None if at is None else _number(at),
-        seeds=[run.seed for run in runs],
-        training_seconds=training_seconds(runs),
-        metrics=_below(f"{place}/", spreads(runs, metrics)),
-        queries=_queries(f"{place}/", metrics[runs[0].folder]),
-    )
+def _rows(config: StudyConfig, variant: str, runs: Sequence[StudyRun]) -> dict[str, MetricRow]:
+    """A row for the variant, or one for each point within its runs."""
+    one, found, first = config.variants[variant], spreads(runs), read_metrics_file(runs[0].folder)
+    rows = {}
+    for point in _points(config, first):
+        at, place = one.at if point is None else point, _place(config, point)
+        rows[variant if point is None else f"{variant}, {point}"] = MetricRow(
+            line=one.line or ("" if point is None else variant),
+            at=None if at is None else _number(at),
+            seeds=[run.seed for run in runs],
+            training_seconds=training_seconds(runs),
+            metrics=_below(place, found),
+            queries=_queries(place, first),
+        )
+    return rows
 
 
-def _points(config: StudyConfig, metrics: Metrics, prefix: str) -> list[str]:
-    """What stands for the point in the names of a run's metrics, in their order."""
-    assert config.within is not None
-    before, after = map(re.escape, f"{prefix}/{config.within}/".split(POINT))
+def _points(config: StudyConfig, metrics: Metrics) -> Sequence[str | None]:
+    """What stands for the points in the names of a run's metrics, in their order; None alone for
+    the run as a whole.
+    """
+    if config.within is None:
+        return [None]
+    before, after = map(re.escape, f"{config.prefix}/{config.within}/".split(POINT))
     shown = "|".join(map(re.escape, config.metrics))
     found = (re.fullmatch(f"{before}(.+){after}({shown})", name) for name in metrics)
     points = list(dict.fromkeys(match[1] for match in found if match))
-    numbers = [_number(point) for point in points]
-    return sorted(points, key=float) if all(isinstance(n, float) for n in numbers) else points
+    if all(isinstance(_number(point), float) for point in points):
+        points.sort(key=float)
+    return points
 
 
-def _filled(config: StudyConfig, point: str) -> str:
-    return str(config.within).replace(POINT, point)
+def _place(config: StudyConfig, point: str | None) -> str:
+    """What the names of a point's metrics begin with."""
+    if config.within is None or point is None:
+        return f"{config.prefix}/"
+    return f"{config.prefix}/{config.within.replace(POINT, point)}/"
 
 
 def _number(point: float | str) -> float | str:
@@ -165,11 +159,6 @@ def _number(point: float | str) -> float | str:
         return float(point)
     except ValueError:
         return point
-
-
-def _place(row: MetricRow) -> float:
-    assert isinstance(row.at, float)
-    return row.at
 
 
 def _below(place: str, found: Mapping[str, Spread]) -> dict[str, Spread]:
@@ -187,10 +176,8 @@ def _queries(place: str, metrics: Metrics) -> dict[str, int]:
     }
 
 
-def _protocols(config: StudyConfig, metrics: Metrics, prefix: str) -> dict[str, str]:
+def _protocols(config: StudyConfig, metrics: Metrics) -> dict[str, str]:
     """The sentence of each shown metric, at the first point where there are points."""
-    place = prefix
-    if config.within is not None:
-        place = f"{prefix}/{_filled(config, _points(config, metrics, prefix)[0])}"
-    measured = {name: metrics.get(f"{place}/{name}") for name in config.metrics}
+    place = _place(config, _points(config, metrics)[0])
+    measured = {name: metrics.get(f"{place}{name}") for name in config.metrics}
     return {name: str(metric["protocol"]) for name, metric in measured.items() if metric}

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from recsys.core.composition import to_yaml
 from recsys.core.errors import ArtifactError, ConfigError
+from recsys.data.contract.schema import Split
 from recsys.evaluation.config import PREFIXES
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
@@ -173,6 +174,11 @@ class StudyConfig:
     def file(self, ending: str) -> Path:
         """The table or the plot: ``study.md`` and so on."""
         return self.folder / f"{self.outcome}.{ending}"
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the measured split's metrics begin with."""
+        return PREFIXES[Split(self.split)]
 
     @property
     def chosen(self) -> list[str]:

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from recsys.core.errors import ArtifactError
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.runs.files import CONFIG_FILE
-from recsys.studies.summary import TIMING_FILE
+
+#: In a run folder: the seconds spent on its training, and how many ran at a time.
+TIMING_FILE = "timing.json"
 
 
 def is_begun(run_dir: Path) -> bool:
@@ -90,15 +93,18 @@ def last_line(log: Path) -> str:
     return lines[-1].removeprefix("recsys: ") if lines else "it printed nothing"
 
 
-def training_seconds(run_dir: Path) -> float:
-    """What was spent on a training so far, in seconds."""
-    timing = run_dir / TIMING_FILE
-    return float(json.loads(timing.read_text())["training_seconds"]) if timing.is_file() else 0.0
+def read_timing(run_dir: Path) -> dict[str, Any]:
+    """``training_seconds`` and ``jobs``; empty where nobody noted them."""
+    path = run_dir / TIMING_FILE
+    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return content
 
 
-def add_training_seconds(run_dir: Path, seconds: float, jobs: int) -> None:
-    """Add to what was spent on a training; ``jobs`` were run at a time."""
-    if run_dir.is_dir():
-        spent = training_seconds(run_dir) + seconds
-        timing = {"training_seconds": spent, "jobs": jobs}
-        (run_dir / TIMING_FILE).write_text(json.dumps(timing) + "\n")
+def add_training_seconds(run_dir: Path, seconds: float, jobs: int) -> float:
+    """Add to what was spent on a training, and return the sum; 0 where it made no folder."""
+    if not run_dir.is_dir():
+        return 0.0
+    spent = float(read_timing(run_dir).get("training_seconds", 0)) + seconds
+    timing = {"training_seconds": spent, "jobs": jobs}
+    (run_dir / TIMING_FILE).write_text(json.dumps(timing) + "\n")
+    return spent

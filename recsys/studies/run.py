@@ -15,16 +15,15 @@ from rich.progress import Progress
 from recsys.core.errors import ArtifactError
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
-from recsys.evaluation.config import PREFIXES
+from recsys.evaluation.comparisons import NE_DELTA
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.predictions import predictions_path
 from recsys.runs.checkpoints import BEST, CHECKPOINTS
 from recsys.studies import process
-from recsys.studies.metric_page import print_metric_table, write_metric_table
-from recsys.studies.metric_table import metric_table
-from recsys.studies.page import print_summary, write_summary
+from recsys.studies.comparison_page import comparison_outcome
+from recsys.studies.metric_page import metric_outcome
+from recsys.studies.outcome import print_outcome, write_outcome
 from recsys.studies.plan import StudyConfig, StudyRun, plan
-from recsys.studies.summary import summarise
 
 
 class State(StrEnum):
@@ -52,14 +51,11 @@ def run_study(config: StudyConfig) -> None:
         return
     problems = [] if config.summarise_only else _complete(config, runs)
     measured = [run for run in runs if state(config, run) is State.MEASURED]
-    if config.baseline is None and measured:
-        table = metric_table(config, measured)
-        write_metric_table(table, config)
-        print_metric_table(table, config)
-    elif any(run.variant != config.baseline for run in measured):
-        summary = summarise(config, measured)
-        write_summary(summary, config)
-        print_summary(summary, config)
+    if any(run.variant != config.baseline for run in measured):
+        kind = metric_outcome if config.baseline is None else comparison_outcome
+        outcome = kind(config, measured)
+        write_outcome(outcome, config)
+        print_outcome(outcome, config)
     elif not problems:
         raise ArtifactError(
             f"{config.folder} holds no finished run of a variant to show; "
@@ -79,10 +75,9 @@ def state(config: StudyConfig, run: StudyRun) -> State:
     if not process.is_trained(run.folder):
         return State.BEGUN
     metrics = read_metrics_file(run.folder)
-    prefix = PREFIXES[_split(config)]
-    predictions = predictions_path(run.folder, _split(config))
+    predictions = predictions_path(run.folder, Split(config.split))
     control = baseline_folder(config, run)
-    wanted = f"{prefix}/" if control is None else f"{prefix}/relative_ne_delta/"
+    wanted = f"{config.prefix}/" if control is None else f"{config.prefix}/{NE_DELTA}/"
     checkpoints = [folder / CHECKPOINTS / BEST for folder in (run.folder, control or run.folder)]
     if not any(name.startswith(wanted) for name in metrics) or not predictions.is_file():
         return State.TRAINED
@@ -123,7 +118,7 @@ def _complete(config: StudyConfig, runs: Sequence[StudyRun]) -> list[str]:
 
 def _baseline_is_measured(config: StudyConfig, run: StudyRun) -> bool:
     control = baseline_folder(config, run)
-    return control is None or predictions_path(control, _split(config)).is_file()
+    return control is None or predictions_path(control, Split(config.split)).is_file()
 
 
 def _train(config: StudyConfig, run: StudyRun) -> None:
@@ -181,7 +176,3 @@ def _print_states(config: StudyConfig, runs: Sequence[StudyRun]) -> None:
         console.print(f"# {run.name}: {state(config, run)}")
         words = ("recsys", "train", *run.overrides)
         console.print(shlex.join(words), markup=False, soft_wrap=True)
-
-
-def _split(config: StudyConfig) -> Split:
-    return Split(config.split)

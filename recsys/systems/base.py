@@ -54,10 +54,12 @@ class System(TrainableSystem[Config], Generic[Config]):
         compared: whether `recsys evaluate against=…` measures two runs on the same rows.
         parts: parts of the model whose weights a study counts, by the beginning of their names; a
             weight counts for the first that fits.
+        compared_part: the part whose size stands in the short table of a study.
     """
 
     compared: ClassVar[bool] = False
     parts: ClassVar[Mapping[str, str]] = MappingProxyType({"model": ""})
+    compared_part: ClassVar[str] = "model"
 
     @abstractmethod
     def evaluate(

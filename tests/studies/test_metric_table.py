@@ -11,9 +11,10 @@ import pytest
 
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.runs.config import RunConfig
-from recsys.studies.metric_figure import metric_figure
-from recsys.studies.metric_page import change_rows, table_rows, write_metric_table
+from recsys.studies.figures import metric_figure
+from recsys.studies.metric_page import change_rows, metric_outcome, table_rows
 from recsys.studies.metric_table import MetricTable, metric_table
+from recsys.studies.outcome import write_outcome
 from recsys.studies.plan import StudyConfig, StudyRun, Variant
 from recsys.studies.run import State, state
 from recsys.systems.choice import compose_run
@@ -152,7 +153,7 @@ def test_points_that_are_no_numbers_keep_their_order(
 def test_another_outcome_has_files_and_a_title_of_its_own(stale: Study) -> None:
     config, runs = stale
     config = replace(config, outcome="ages")
-    write_metric_table(metric_table(config, runs), config)
+    write_outcome(metric_outcome(config, runs), config)
     page = (config.folder / "ages.md").read_text()
     assert page.startswith("# Study toy, ages\n") and "(ages.png)" in page and "## Change" in page
     assert (config.folder / "ages.json").is_file() and (config.folder / "ages.png").is_file()
@@ -183,9 +184,17 @@ def test_n_stands_at_the_points_where_it_differs(stale: Study) -> None:
     assert labels == ["2\nn = 80", "10\nn = 70"]
 
 
+def test_a_metric_that_nobody_measured_leaves_its_panel_empty(stale: Study) -> None:
+    config, runs = stale
+    table = metric_table(replace(config, metrics=[ALL, "hits@10/nowhere"]), runs)
+    everything, nowhere = metric_figure(table).axes
+    assert len(everything.lines) > 0
+    assert not any(len(line.get_xdata()) for line in nowhere.lines)  # type: ignore[arg-type]
+
+
 def test_page_json_and_plot_are_written(study: Study) -> None:
     config, runs = study
-    write_metric_table(metric_table(config, runs), config)
+    write_outcome(metric_outcome(config, runs), config)
     page = config.file("md").read_text()
     assert "| with a mask | 0.6000 [0.1000] | 100 | 0 | 60 |" in page
     assert f"- `{ALL}`: 100 queries." in page

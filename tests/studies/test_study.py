@@ -17,11 +17,13 @@ from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.runs.checkpoints import BEST, CHECKPOINTS
-from recsys.studies.page import detail_rows, overview_rows
+from recsys.studies.comparison import Comparison, compare_variants
+from recsys.studies.comparison_page import detail_rows, overview_rows
 from recsys.studies.plan import StudyConfig, StudyRun, plan
 from recsys.studies.run import State, baseline_folder, run_study, state
-from recsys.studies.summary import Spread, Summary, summarise
+from recsys.studies.spread import Spread
 from recsys.systems.evaluate import evaluate
+from recsys.systems.registry import SYSTEMS, system_named
 from recsys.systems.runs import load_run, train
 from tests.small_runs import TINY_RUN
 
@@ -57,8 +59,8 @@ def runs(study: StudyConfig) -> Runs:
 
 
 @pytest.fixture(scope="module")
-def summary(study: StudyConfig, runs: Runs) -> Summary:
-    return summarise(study, list(runs.values()))
+def comparison(study: StudyConfig, runs: Runs) -> Comparison:
+    return compare_variants(study, list(runs.values()))
 
 
 @pytest.mark.parametrize("name", ["ebnerd", "kuairand", "simulated", "encoders"])
@@ -169,14 +171,16 @@ def test_dry_run_prints_the_commands(study: StudyConfig, capsys: pytest.CaptureF
     assert printed.count("recsys train experiment=demo") == 4
 
 
-def test_the_summary_is_that_of_the_runs(runs: Runs, study: StudyConfig, summary: Summary) -> None:
+def test_the_summary_is_that_of_the_runs(
+    runs: Runs, study: StudyConfig, comparison: Comparison
+) -> None:
     found = [
         read_metrics_file(runs["linear_compression", seed].folder)[
             "report/seen_items/relative_ne_delta/skip"
         ]
         for seed in (0, 1)
     ]
-    change = summary.change("linear_compression", "seen_items", "skip")
+    change = comparison.change("linear_compression", "seen_items", "skip")
     assert change is not None
     values = [metric["value"] for metric in found]
     assert change.mean == pytest.approx(sum(values) / 2)
@@ -186,36 +190,42 @@ def test_the_summary_is_that_of_the_runs(runs: Runs, study: StudyConfig, summary
 
 
 def test_weights_and_positives_are_counted(
-    runs: Runs, study: StudyConfig, summary: Summary
+    runs: Runs, study: StudyConfig, comparison: Comparison
 ) -> None:
     run = load_run(runs["linear_compression", 0].folder)
     assert run.model.tower is not None
-    weights = summary.variants["linear_compression"].weights
+    weights = comparison.variants["linear_compression"].weights
     encoder = sum(weight.numel() for weight in run.model.tower.encoder.parameters())
     assert weights["encoder"] == encoder > 0
     assert sum(weights.values()) == sum(v.numel() for v in run.model.state_dict().values())
-    assert summary.variants["without_timelines"].weights["encoder"] == 0
+    assert comparison.variants["without_timelines"].weights["encoder"] == 0
 
     labels = run.dataset.requests("report").labels
     names = [task.name for task in run.manifest.tasks]
-    everything = summary.groups[""]
+    everything = comparison.groups[""]
     assert everything.rows == len(labels)
     assert everything.positives["skip"] == (labels[:, names.index("skip")] == 1).sum()
-    assert everything.rows == sum(g.rows for name, g in summary.groups.items() if name)
+    assert everything.rows == sum(g.rows for name, g in comparison.groups.items() if name)
 
 
-def test_rare_tasks_are_marked(summary: Summary) -> None:
-    positives = summary.groups[""].positives
-    rare = [task for task in summary.binary if positives[task] < summary.rare_positives]
-    assert 0 < len(rare) < len(summary.binary)
-    marked = {heading for heading in overview_rows(summary)[0] if heading.endswith(" *")}
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_has_the_part_that_is_compared(name: str) -> None:
+    system = system_named(name)
+    assert system.compared_part in system.parts
+
+
+def test_rare_tasks_are_marked(comparison: Comparison) -> None:
+    positives = comparison.groups[""].positives
+    rare = [task for task in comparison.binary if positives[task] < comparison.rare_positives]
+    assert 0 < len(rare) < len(comparison.binary)
+    marked = {heading for heading in overview_rows(comparison)[0] if heading.endswith(" *")}
     assert marked == {f"{task} *" for task in rare}
-    assert not summary.is_rare("", "watch_time")
+    assert not comparison.is_rare("", "watch_time")
 
 
-def test_tables_have_every_task_and_variant(study: StudyConfig, summary: Summary) -> None:
-    rows = detail_rows(summary, "")
-    assert len(rows) == 1 + len(summary.tasks) + 1
+def test_tables_have_every_task_and_variant(study: StudyConfig, comparison: Comparison) -> None:
+    rows = detail_rows(comparison, "")
+    assert len(rows) == 1 + len(comparison.tasks) + 1
     assert all(len(row) == len(rows[0]) for row in rows)
     run_study(replace(study, summarise_only=True))
     page = study.file("md").read_text()
@@ -226,10 +236,10 @@ def test_tables_have_every_task_and_variant(study: StudyConfig, summary: Summary
     assert set(skip["by_seed"]) == {"0", "1"}
 
 
-def test_a_change_without_positives_is_not_defined(summary: Summary) -> None:
-    empty = replace(summary.groups[""], positives={**summary.groups[""].positives, "skip": 0})
-    assert summary.change("linear_compression", "", "skip") is not None
-    without = replace(summary, groups={**summary.groups, "": empty})
+def test_a_change_without_positives_is_not_defined(comparison: Comparison) -> None:
+    empty = replace(comparison.groups[""], positives={**comparison.groups[""].positives, "skip": 0})
+    assert comparison.change("linear_compression", "", "skip") is not None
+    without = replace(comparison, groups={**comparison.groups, "": empty})
     assert without.change("linear_compression", "", "skip") is None
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from recsys.reports.figures import STYLE
 from recsys.studies.sweep.file import SweepFile
 from recsys.studies.sweep.trials import Trial, TrialState
+from recsys.studies.tables import setting_cell
 
 _COLOURS = "viridis_r"
 #: From this ratio of the largest to the smallest value on, an axis is logarithmic.
@@ -69,17 +70,17 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Places and labels."""
         if self.choices:
-            return [(self.place(one), _label(one)) for one in self.choices]
+            return [(self.place(one), setting_cell(one)) for one in self.choices]
         if self.low == self.high:
-            return [(0.5, _label(self.low))]
+            return [(0.5, setting_cell(self.low))]
         space = np.geomspace if self.is_logarithmic else np.linspace
         values = [
             float(one) for one in space(self.low, self.high, _TICKS).clip(self.low, self.high)
         ]
         digits = 2 if self.is_logarithmic else 4
-        while len({_label(one, digits) for one in values}) < _TICKS and digits < _MOST_DIGITS:
+        while len({setting_cell(one, digits) for one in values}) < _TICKS and digits < _MOST_DIGITS:
             digits += 1
-        return [(self.place(one), _label(one, digits)) for one in values]
+        return [(self.place(one), setting_cell(one, digits)) for one in values]
 
 
 def save_figure(file: SweepFile, trials: Sequence[Trial], path: Path) -> None:
@@ -144,10 +145,6 @@ def _draw_axes(axes: Axes, axes_of: Sequence[Axis]) -> None:
 def _heading(name: str) -> str:
     """A dotted name on several lines."""
     return name.replace(".", ".\n")
-
-
-def _label(value: Any, digits: int = 4) -> str:
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-
-from recsys.core.console import UNDEFINED, text_table
-from recsys.studies.page import WIDTH, Rows, markdown
+from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.studies.sweep.figure import save_figure
 from recsys.studies.sweep.file import SweepFile, shell_command
 from recsys.studies.sweep.trials import Trial, TrialState
+from recsys.studies.tables import Rows, markdown, setting_cell, table
 
 
 def write_outcome(file: SweepFile, trials: Sequence[Trial], folder: Path) -> None:
@@ -24,7 +20,7 @@ def write_outcome(file: SweepFile, trials: Sequence[Trial], folder: Path) -> Non
 
 def print_outcome(file: SweepFile, trials: Sequence[Trial], folder: Path) -> None:
     """Print the table, the best trial's command, and where everything lies."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = output_console()
     console.print(text_table(f"sweep {file.name}", table_rows(file, trials)))
     console.print(_caption(file), highlight=False)
     console.print("Best:", best_command(file, trials), markup=False, soft_wrap=True)
@@ -60,19 +56,20 @@ def best_command(file: SweepFile, trials: Sequence[Trial]) -> str:
 
 def table_rows(file: SweepFile, trials: Sequence[Trial]) -> Rows:
     """Headings, then a row per trial: the best first, those without a value last."""
-    rows = [["trial", file.metric, *file.searched, "validations", "training, s", "state"]]
+    lines = []
     for trial in [*ranked(file, trials), *(one for one in trials if not one.is_measured)]:
-        rows.append(
+        seconds = f"{trial.training_seconds:,.0f}" if trial.training_seconds else UNDEFINED
+        lines.append(
             [
-                trial.name,
-                f"{file.best(trial.history):.4f}" if trial.history else UNDEFINED,
-                *(_cell(trial.parameters.get(name)) for name in file.searched),
-                f"{len(trial.history)}",
-                f"{trial.training_seconds:,.0f}" if trial.training_seconds else UNDEFINED,
-                str(trial.state),
+                ("trial", trial.name),
+                (file.metric, f"{file.best(trial.history):.4f}" if trial.history else UNDEFINED),
+                *((name, setting_cell(trial.parameters.get(name))) for name in file.searched),
+                ("validations", f"{len(trial.history)}"),
+                ("training, s", seconds),
+                ("state", str(trial.state)),
             ]
         )
-    return rows
+    return table(lines)
 
 
 def _caption(file: SweepFile) -> str:
@@ -87,7 +84,3 @@ def _caption(file: SweepFile) -> str:
         "as the best of many is too good; `recsys evaluate` measures a run on the report split, "
         f"which no sweep reads.{stopped}"
     )
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -206,7 +206,10 @@ class LocalSweep:
     def _finish(self, one: RunningTrial) -> None:
         """Note how a trial has ended."""
         trial, code = one.trial, one.process.returncode
-        self._note_time(one)
+        seconds = time.perf_counter() - one.started
+        trial.training_seconds = process.add_training_seconds(
+            self._run_dir(trial), seconds, self.config.jobs
+        )
         trial.history = self._history(trial)
         if code == PreemptedError.EXIT_CODE:
             raise PreemptedError(f"{trial.name}: {process.last_line(self._log(trial))}")
@@ -260,12 +263,6 @@ class LocalSweep:
             f"{self.file.path}: the trials log no {self.file.metric}; {meant} Correct metric.name "
             "and start the sweep again: it goes on with the trials there are."
         )
-
-    def _note_time(self, one: RunningTrial) -> None:
-        run_dir = self._run_dir(one.trial)
-        seconds = time.perf_counter() - one.started
-        process.add_training_seconds(run_dir, seconds, self.config.jobs)
-        one.trial.training_seconds = process.training_seconds(run_dir)
 
     def _outcome(self, trial: Trial) -> str:
         if trial.problem is not None:

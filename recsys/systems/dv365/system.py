@@ -39,6 +39,7 @@ class DV365System(TaskSystem[DV365RunConfig]):
             "backbone": "",
         }
     )
+    compared_part = "encoder"
 
     def assemble(
         self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest

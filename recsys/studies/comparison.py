@@ -1,64 +1,30 @@
-"""What the finished runs of a study say together: every metric over seeds."""
+"""The outcome of a study with a baseline: the change of every task, over seeds."""
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split, TaskKind
 from recsys.distributed.checkpoint.load import open_checkpoint
+from recsys.evaluation.comparisons import MSE_DELTA, NE_DELTA
 from recsys.evaluation.config import PREFIXES
-from recsys.evaluation.metrics_file import Metrics, read_metrics_file
-from recsys.evaluation.paired import Interval
+from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.predictions import read_predictions
 from recsys.evaluation.tasks import groups
 from recsys.runs.checkpoints import BEST, CHECKPOINTS
+from recsys.studies import over_seeds
 from recsys.studies.plan import StudyConfig, StudyRun
+from recsys.studies.spread import Spread
 from recsys.systems.choice import system_of_run
 
-#: Where a study notes how long the training of a run took.
-TIMING_FILE = "timing.json"
-
 
 @dataclass(frozen=True)
-class Spread:
-    """One metric over seeds.
-
-    Attributes:
-        mean: over the seeds for which it is defined.
-        sd: standard deviation over them (n - 1); None with fewer than two.
-        low: smallest value.
-        high: largest value.
-        by_seed: the value of each seed, with its bootstrap interval where there is one.
-    """
-
-    mean: float
-    sd: float | None
-    low: float
-    high: float
-    by_seed: dict[int, Interval]
-
-    @classmethod
-    def of(cls, by_seed: dict[int, Interval]) -> Spread | None:
-        """None where no seed defines the metric."""
-        values = [one.value for one in by_seed.values() if math.isfinite(one.value)]
-        if not values:
-            return None
-        sd = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), sd, min(values), max(values), by_seed)
-
-
-@dataclass(frozen=True)
-class VariantSummary:
+class MeasuredVariant:
     """A variant's runs.
 
     Attributes:
@@ -88,7 +54,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Comparison:
     """A study's outcome.
 
     Attributes:
@@ -112,13 +78,13 @@ class Summary:
     regression: list[str]
     groups: dict[str, Group]
     rare_positives: int
-    variants: dict[str, VariantSummary]
+    variants: dict[str, MeasuredVariant]
     protocol: str
     revisions: list[str]
     jobs: int
 
     @property
-    def compared(self) -> dict[str, VariantSummary]:
+    def compared(self) -> dict[str, MeasuredVariant]:
         """The variants without the baseline."""
         return {name: one for name, one in self.variants.items() if name != self.baseline}
 
@@ -133,8 +99,8 @@ class Summary:
         """
         if self.groups[group].positives.get(task) == 0:
             return None
-        loss = "mse" if task in self.regression else "ne"
-        return self.metric(variant, group, f"relative_{loss}_delta/{task}")
+        name = MSE_DELTA if task in self.regression else NE_DELTA
+        return self.metric(variant, group, f"{name}/{task}")
 
     def metric(self, variant: str, group: str, name: str) -> Spread | None:
         """A metric of a variant on a group of rows."""
@@ -146,17 +112,13 @@ class Summary:
         return task in self.binary and self.groups[group].positives[task] < self.rare_positives
 
 
-def summarise(config: StudyConfig, runs: Sequence[StudyRun]) -> Summary:
+def compare_variants(config: StudyConfig, runs: Sequence[StudyRun]) -> Comparison:
     """Gather the finished runs of a study that has a baseline."""
     assert config.baseline is not None
-    prefix = PREFIXES[Split(config.split)]
-    metrics = {run.folder: read_metrics_file(run.folder) for run in runs}
     manifest = DatasetManifest.load(runs[0].folder)
     kinds = {kind: [t.name for t in manifest.tasks if t.kind == kind] for kind in TaskKind}
     compared = next(run for run in runs if run.variant != config.baseline)
-    names = [name for name in config.chosen if any(run.variant == name for run in runs)]
-    timings = [_read_json(run.folder / TIMING_FILE) for run in runs]
-    return Summary(
+    return Comparison(
         title=config.title,
         split=config.split,
         baseline=config.baseline,
@@ -165,45 +127,21 @@ def summarise(config: StudyConfig, runs: Sequence[StudyRun]) -> Summary:
         groups=_groups(read_predictions(runs[0].folder, Split(config.split)), manifest),
         rare_positives=config.rare_positives,
         variants={
-            name: _variant([run for run in runs if run.variant == name], metrics) for name in names
+            name: _measured(own) for name, own in over_seeds.by_variant(config, runs).items()
         },
-        protocol=metrics[compared.folder][f"{prefix}/relative_ne_delta/mean"]["protocol"],
-        revisions=revisions(runs),
-        jobs=max(timing.get("jobs", 1) for timing in timings),
+        protocol=read_metrics_file(compared.folder)[f"{config.prefix}/{NE_DELTA}/mean"]["protocol"],
+        revisions=over_seeds.revisions(runs),
+        jobs=over_seeds.most_jobs(runs),
     )
 
 
-def _variant(runs: Sequence[StudyRun], metrics: Mapping[Path, Metrics]) -> VariantSummary:
-    return VariantSummary(
+def _measured(runs: Sequence[StudyRun]) -> MeasuredVariant:
+    return MeasuredVariant(
         seeds=[run.seed for run in runs],
         weights=_weights(runs[0].folder),
-        training_seconds=training_seconds(runs),
-        metrics=spreads(runs, metrics),
+        training_seconds=over_seeds.training_seconds(runs),
+        metrics=over_seeds.spreads(runs),
     )
-
-
-def spreads(runs: Sequence[StudyRun], metrics: Mapping[Path, Metrics]) -> dict[str, Spread]:
-    """Every metric over the seeds of a variant's runs."""
-    by_name: dict[str, dict[int, Interval]] = {}
-    for run in runs:
-        for name, metric in metrics[run.folder].items():
-            ends = (metric.get(end) for end in ("value", "low", "high"))
-            value, low, high = (math.nan if end is None else end for end in ends)
-            by_name.setdefault(name, {})[run.seed] = Interval(value, low, high)
-    found = {name: Spread.of(values) for name, values in by_name.items()}
-    return {name: spread for name, spread in found.items() if spread is not None}
-
-
-def training_seconds(runs: Sequence[StudyRun]) -> float:
-    """Mean wall time of the trainings; NaN where it was not noted."""
-    seconds = [_read_json(run.folder / TIMING_FILE).get("training_seconds") for run in runs]
-    known = [value for value in seconds if value is not None]
-    return statistics.fmean(known) if known else math.nan
-
-
-def revisions(runs: Sequence[StudyRun]) -> list[str]:
-    """The git revisions the runs were made with."""
-    return sorted({_revision(run.folder) for run in runs})
 
 
 def _groups(frame: pl.DataFrame, manifest: DatasetManifest) -> dict[str, Group]:
@@ -227,29 +165,3 @@ def _weights(run_dir: Path) -> dict[str, int]:
         part = next(part for part, start in parts.items() if name.startswith(start))
         counts[part] += tensor.numel()
     return counts
-
-
-def _revision(run_dir: Path) -> str:
-    git = _read_json(run_dir / ENVIRONMENT_FILE).get("git")
-    if not git:
-        return "unknown"
-    changed = " with uncommitted changes" if git["dirty"] else ""
-    return f"{git['revision'][:12]}{changed}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return content
-
-
-def as_json(outcome: Any) -> str:
-    """A dataclass as text; what is not defined is null."""
-    return json.dumps(_without_nan(asdict(outcome)), indent=2, ensure_ascii=False) + "\n"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
