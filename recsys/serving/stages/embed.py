@@ -22,12 +22,16 @@ class UserEmbedder:
         tower: ``SequenceTowerArtifact.embed``, or a trained model's.
         reader: of the histories; it cuts them strictly before the moment.
         items: [V, W] float32 embedding of every item index, zeros where there is none.
+        gap_ms: how long before the moment a history ends.
     """
 
     name = "embed"
 
-    def __init__(self, tower: Embed, reader: SequenceReader, items: NDArray[np.float32]) -> None:
+    def __init__(
+        self, tower: Embed, reader: SequenceReader, items: NDArray[np.float32], gap_ms: int = 0
+    ) -> None:
         self._tower = tower
+        self._gap_ms = gap_ms
         self._reader = reader
         self._items = torch.from_numpy(items)
 
@@ -37,7 +41,7 @@ class UserEmbedder:
         Raises:
             ArtifactError: an embedding holds NaN or infinity.
         """
-        batch = self._reader.before(users.indices, users.moment)
+        batch = self._reader.before(users.indices, users.moment, self._gap_ms)
         with torch.no_grad():
             embedding = self._tower(batch, self._items[batch.item]).numpy()
         bad = ~np.isfinite(embedding).all(axis=1)

@@ -64,9 +64,8 @@ class EmbeddingSystem(RetrievalSystem[Config]):
         self, run: LoadedRun[Any, Any], user: NDArray[np.int64], moment: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """[B, W] of the engagements before the moments, less the gap of the training."""
-        gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
         with torch.inference_mode():
-            users = run.model(self.reader(run).before(user, moment, gap))
+            users = run.model(self.reader(run).before(user, moment, gap_of(run)))
         found: NDArray[np.float32] = users.float().numpy()
         return found
 
@@ -100,5 +99,12 @@ class EmbeddingSystem(RetrievalSystem[Config]):
             model=str(run.folder),
             config=IndexConfig(kind=IndexKind.FLAT.value),
         )
-        embedder = UserEmbedder(lambda batch, _: run.model(batch).float(), self.reader(run), items)
+        embedder = UserEmbedder(
+            lambda batch, _: run.model(batch).float(), self.reader(run), items, gap_of(run)
+        )
         return Recommender(index, run.dataset, embedder, largest_norm)
+
+
+def gap_of(run: LoadedRun[Any, Any]) -> int:
+    """How long before their moments the histories of a run end, ms."""
+    return round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
