@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.errors import ConfigError
 from recsys.data.contract.moments import as_of_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, Column
 from recsys.data.stores.dataset import PreparedDataset
@@ -114,7 +115,7 @@ class Run:
         Raises:
             ConfigError: the model has no user embedding, or ``as_of`` cannot be read.
         """
-        moments = np.full(len(users), self._moment(as_of))
+        moments = np.full(len(_listed("users", users)), self._moment(as_of))
         return self._system.user_embeddings(self.loaded, self._indices("user", users), moments)
 
     def score(
@@ -145,10 +146,10 @@ class Run:
             ConfigError: the model scores no given items, or a name or moment cannot be.
         """
         [index] = self._indices("user", [user])
-        item = self._indices("item", items)
+        item = self._indices("item", _listed("items", items))
         scores = self._system.score(self.loaded, int(index), item, self._moment(at), context)
         columns = {name: pl.Series(values).fill_nan(None) for name, values in scores.items()}
-        return pl.DataFrame({Column.ITEM.value: list(items), **columns})
+        return pl.DataFrame({Column.ITEM.value: _series(items), **columns})
 
     def recommend(
         self,
@@ -157,6 +158,7 @@ class Run:
         as_of: Moment | None = None,
         min_score: float | None = None,
         max_age_hours: float | None = None,
+        leave_out: Sequence[RawId] = (),
     ) -> pl.DataFrame:
         """The best items of users, without those they have seen.
 
@@ -170,6 +172,7 @@ class Run:
                 the data set's last split.
             min_score: lowest score.
             max_age_hours: leave out items last seen longer than this before ``as_of``.
+            leave_out: raw ids of items that nobody is to get.
 
         Raises:
             ConfigError: the system does not recommend, or a setting cannot be.
@@ -179,8 +182,13 @@ class Run:
         if max_age_hours is not None:
             seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
         rules = RecommendRules(moment, k, min_score, seen_after)
-        ids = pl.Series(Column.USER, list(map(str, users)))
-        return pl.concat(self._recommender(moment).recommend(ids, rules))
+        ids = _series(_listed("users", users)).alias(Column.USER)
+        recommender = self._recommender(moment)
+        given = None
+        if len(leave_out):
+            table = pl.DataFrame({Column.ITEM.value: _series(_listed("leave_out", leave_out))})
+            given = recommender.given(table)
+        return pl.concat(recommender.recommend(ids, rules, given=given))
 
     def _recommender(self, moment: int) -> Recommender:
         """That of the last moment asked for is kept: to make one reads the whole log."""
@@ -197,3 +205,21 @@ class Run:
 
     def _indices(self, name: str, ids: Sequence[RawId]) -> NDArray[np.int64]:
         return self.dataset.vocabulary(name).indices_of(ids)
+
+
+def _listed(name: str, ids: Sequence[RawId]) -> Sequence[RawId]:
+    """The ids, if they are a list of them: a text alone would be taken for its characters.
+
+    Raises:
+        ConfigError: they are one id.
+    """
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | np.ndarray | pl.Series):
+        raise ConfigError(f"{name} is {ids!r}; give a list of ids, such as [{ids!r}].")
+    return ids
+
+
+def _series(ids: Sequence[RawId]) -> pl.Series:
+    """The ids as they are given: numbers where all are, otherwise text."""
+    listed = list(ids)
+    numbers = all(isinstance(one, int | np.integer) for one in listed)
+    return pl.Series(listed, dtype=pl.Int64) if numbers else pl.Series(list(map(str, listed)))

@@ -76,3 +76,13 @@ def test_only_what_is_public_is_there() -> None:
     assert all(getattr(recsys, name) is not None for name in recsys.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         recsys.nothing  # noqa: B018
+
+
+def test_a_run_is_asked_for_lists_of_ids(tmp_path: Path) -> None:
+    from recsys.api.run import _listed, _series
+
+    for one in ("42", 42, None):
+        with pytest.raises(ConfigError, match=r"users is .*; give a list of ids"):
+            _listed("users", one)  # type: ignore[arg-type]
+    assert _series([1, np.int64(2)]).to_list() == [1, 2]
+    assert _series([1, "a"]).to_list() == ["1", "a"]

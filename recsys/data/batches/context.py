@@ -33,7 +33,8 @@ def context_arrays(
         rows: R.
 
     Raises:
-        ConfigError: a name that is no context feature, or a frame with another number of rows.
+        ConfigError: a name that is no context feature, a value that is no text or number, or a
+            frame with another number of rows.
     """
     manifest = dataset.manifest
     features = {kind: manifest.select(FeatureSide.CONTEXT, kind) for kind in FeatureKind}
@@ -61,6 +62,11 @@ def _frame(context: Context, rows: int) -> pl.DataFrame:
     if isinstance(context, pl.DataFrame):
         return context
     values = {} if context is None else context
+    for name, value in values.items():
+        if not isinstance(value, str | int | float | None):
+            raise ConfigError(
+                f"context has {name}={value!r}; give one text or number that holds for all items."
+            )
     return pl.DataFrame(
         {name: pl.Series([value]).new_from_index(0, rows) for name, value in values.items()}
     )

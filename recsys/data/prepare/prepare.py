@@ -118,8 +118,9 @@ def prepare(
             return _append(source, folder, appendable, config, mark, files)
         if existing is not None and not config.overwrite:
             raise DataError(
-                f"{folder} was prepared with another configuration or from other files; give "
-                "overwrite=true to replace it, append=true to add new days, or another out=."
+                f"{folder} was prepared with another configuration or from other files; repeat the "
+                "options it was prepared with, or give overwrite=true to replace it, append=true "
+                "to add new days, or another out=."
             )
         with (
             replaced_folder(folder) as partial,

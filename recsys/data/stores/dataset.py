@@ -61,6 +61,9 @@ class PreparedDataset:
         folder = Path(path)
         return cls(folder, DatasetManifest.load(folder))
 
+    def __repr__(self) -> str:
+        return f"PreparedDataset({str(self.path)!r}, name={self.manifest.name!r})"
+
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         """Open the data set again in the process that unpickles it."""
         return type(self).open, (self.path,)

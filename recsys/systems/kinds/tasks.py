@@ -58,6 +58,8 @@ class TaskSystem(System[Config], Generic[Config]):
         context: Context = None,
     ) -> dict[str, NDArray[np.float64]]:
         """The prediction of every task: a probability, or a number of a regression task."""
+        if not len(item):  # TorchRec looks nothing up for no row
+            return {task.name: np.empty(0) for task in run.manifest.tasks}
         reader = RequestDataModule(run.config.loader, run.dataset).reader
         one = np.array([user]), np.array([moment]), np.array([len(item)])
         with torch.inference_mode():
