@@ -21,7 +21,7 @@ from recsys.nn.tables.collection import bag_collection, tables_without_memory
 from recsys.optim.fused import FusedOptimizerConfig
 
 WIDTH = 256
-ROWS = {"items": 50_000_000, "authors": 1_000_000, "days": 10}
+ROWS = {"goods": 50_000_000, "authors": 1_000_000, "days": 10}
 GPUS = Machine(world_size=16, per_node=8, device="cuda", device_bytes=80 * 10**9, host_bytes=2**37)
 
 
@@ -56,7 +56,7 @@ def test_tables_have_no_memory_and_come_largest_first() -> None:
     assert all(weight.is_meta for weight in Model().part.tables.parameters())
     plan = plan_of(GPUS)
     assert [(table.name, table.rows) for table in plan.tables] == [
-        (f"part.tables.{name}", ROWS[name]) for name in ("items", "authors", "days")
+        (f"part.tables.{name}", ROWS[name]) for name in ("goods", "authors", "days")
     ]
     assert plan.dense_bytes == DENSE_COPIES * 12 * 4
 
@@ -66,8 +66,8 @@ def test_the_memory_of_a_whole_table_is_that_of_its_rows_and_their_optimiser() -
     on_one = TableConstraint("*", ["table_wise"])
     plan = plan_of(GPUS, on_one)
     [shard] = plan.tables[0].shards
-    assert (shard.rows, shard.columns) == (ROWS["items"], WIDTH)
-    assert shard.device_bytes == pytest.approx(ROWS["items"] * 257 * 4, rel=1e-3)
+    assert (shard.rows, shard.columns) == (ROWS["goods"], WIDTH)
+    assert shard.device_bytes == pytest.approx(ROWS["goods"] * 257 * 4, rel=1e-3)
     assert max(plan.bytes_per_rank()) >= shard.device_bytes + plan.dense_bytes
     on_one_gpu = TableConstraint("*", ["table_wise"], ["fused"])
     with pytest.raises(PlanDoesNotFitError):  # twice that
@@ -85,7 +85,7 @@ def test_the_first_constraint_that_fits_a_name_holds() -> None:
     items, authors, days = plan.tables
     assert (items.sharding_type, items.compute_kernel) == ("row_wise", "fused")
     assert len({shard.rank for shard in items.shards}) == 16
-    assert sum(shard.rows for shard in items.shards) == ROWS["items"]
+    assert sum(shard.rows for shard in items.shards) == ROWS["goods"]
     assert authors.sharding_type == "column_wise"
     assert sum(shard.columns for shard in authors.shards) == WIDTH
     assert (days.sharding_type, days.compute_kernel) == ("data_parallel", "dense")
@@ -93,11 +93,11 @@ def test_the_first_constraint_that_fits_a_name_holds() -> None:
 
 
 def test_a_cached_table_lies_in_host_memory() -> None:
-    cached = TableConstraint("items", ["table_wise"], ["fused_uvm_caching"], cache_fraction=0.1)
+    cached = TableConstraint("goods", ["table_wise"], ["fused_uvm_caching"], cache_fraction=0.1)
     [shard] = plan_of(GPUS, cached).tables[0].shards
-    assert shard.host_bytes == pytest.approx(ROWS["items"] * 257 * 4, rel=0.01)
+    assert shard.host_bytes == pytest.approx(ROWS["goods"] * 257 * 4, rel=0.01)
     # a tenth of the rows, 4 bytes per row that say where it is, 8 per row that is kept
-    cached_bytes = ROWS["items"] * (0.1 * 257 * 4 + 4 + 0.1 * 8)
+    cached_bytes = ROWS["goods"] * (0.1 * 257 * 4 + 4 + 0.1 * 8)
     assert shard.device_bytes == pytest.approx(cached_bytes, rel=0.01)
 
 

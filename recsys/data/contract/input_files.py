@@ -41,6 +41,8 @@ def describe_files(paths: Sequence[Path], known: Iterable[InputFile]) -> tuple[I
     Raises:
         DataError: a file cannot be read.
     """
+    if not paths:
+        return ()
     digests = {(file.name, file.size, file.modified): file.digest for file in known}
     shared = Path(os.path.commonpath([path.parent for path in paths]))
     marks = {path: _mark(path, shared) for path in paths}
