@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from recsys.core.errors import DataError
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.data.prepare.prepare import prepare as prepare_source
 from recsys.data.stores.dataset import PreparedDataset
@@ -79,4 +80,10 @@ def prepare(
 
 
 def _frame(log: pl.DataFrame | pl.LazyFrame | pandas.DataFrame) -> pl.DataFrame | pl.LazyFrame:
-    return log if isinstance(log, (pl.DataFrame, pl.LazyFrame)) else pl.from_pandas(log)
+    if isinstance(log, (pl.DataFrame, pl.LazyFrame)):
+        return log
+    if type(log).__module__.partition(".")[0] == "pandas":
+        return pl.from_pandas(log)
+    raise DataError(
+        f"the log is a {type(log).__name__}; give a path, or a frame of polars or pandas."
+    )

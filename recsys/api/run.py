@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
-from recsys.data.contract.moments import as_of_moment
+from recsys.data.contract.moments import as_of_moment, parse_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.metrics_file import Metrics, read_metrics_file
@@ -115,7 +116,7 @@ class Run:
         Raises:
             ConfigError: the model has no user embedding, or ``as_of`` cannot be read.
         """
-        moments = np.full(len(_listed("users", users)), self._moment(as_of))
+        moments = np.full(len(_named("users", users)), self._moment("as_of", as_of))
         return self._system.user_embeddings(self.loaded, self._indices("user", users), moments)
 
     def score(
@@ -147,7 +148,7 @@ class Run:
         """
         [index] = self._indices("user", [user])
         item = self._indices("item", _listed("items", items))
-        scores = self._system.score(self.loaded, int(index), item, self._moment(at), context)
+        scores = self._system.score(self.loaded, int(index), item, self._moment("at", at), context)
         columns = {name: pl.Series(values).fill_nan(None) for name, values in scores.items()}
         return pl.DataFrame({Column.ITEM.value: _series(items), **columns})
 
@@ -177,12 +178,14 @@ class Run:
         Raises:
             ConfigError: the system does not recommend, or a setting cannot be.
         """
-        moment = self._moment(as_of)
+        moment = self._moment("as_of", as_of)
         seen_after = None
         if max_age_hours is not None:
+            if not 0 < max_age_hours < math.inf:
+                raise ConfigError(f"max_age_hours is {max_age_hours}; it must be above 0.")
             seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
         rules = RecommendRules(moment, k, min_score, seen_after)
-        ids = _series(_listed("users", users)).alias(Column.USER)
+        ids = _series(_named("users", users)).alias(Column.USER)
         recommender = self._recommender(moment)
         given = None
         if len(leave_out):
@@ -196,12 +199,13 @@ class Run:
             self._kept = moment, self._system.recommender(self.loaded, moment)
         return self._kept[1]
 
-    def _moment(self, moment: Moment | None) -> int:
+    def _moment(self, name: str, moment: Moment | None) -> int:
         if isinstance(moment, datetime):
             aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
             return round(aware.timestamp() * MILLISECONDS_PER_SECOND)
-        text = None if moment is None else str(moment)
-        return as_of_moment(text, self.dataset.manifest)
+        if moment is None:
+            return as_of_moment(None, self.dataset.manifest)
+        return parse_moment(name, str(moment))
 
     def _indices(self, name: str, ids: Sequence[RawId]) -> NDArray[np.int64]:
         return self.dataset.vocabulary(name).indices_of(ids)
@@ -215,6 +219,13 @@ def _listed(name: str, ids: Sequence[RawId]) -> Sequence[RawId]:
     """
     if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | np.ndarray | pl.Series):
         raise ConfigError(f"{name} is {ids!r}; give a list of ids, such as [{ids!r}].")
+    return ids
+
+
+def _named(name: str, ids: Sequence[RawId]) -> Sequence[RawId]:
+    """A list of at least one id."""
+    if not len(_listed(name, ids)):
+        raise ConfigError(f"{name} is empty; give at least one id.")
     return ids
 
 

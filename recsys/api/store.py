@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from recsys.embeddings import stores
 from recsys.embeddings.stores import EmbeddingStore
 
 
-def open_store(location: str) -> EmbeddingStore:
+def open_store(location: Path | str) -> EmbeddingStore:
     """Open a store of published user embeddings for reading.
 
     >>> with recsys.open_store("runs/mine/embeddings") as store:  # doctest: +SKIP
@@ -19,4 +21,4 @@ def open_store(location: str) -> EmbeddingStore:
         ArtifactError: there is no store.
         ConfigError: an address of another kind.
     """
-    return stores.open_store(location, readonly=True)
+    return stores.open_store(str(location), readonly=True)

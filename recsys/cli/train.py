@@ -49,7 +49,11 @@ def configure(overrides: Sequence[str]) -> RunConfig:
                 f"`{override}` chooses a file of conf/, but a resumed run takes its "
                 f"configuration from {path}; leave it out, and give single settings to change."
             )
-    return load(path, system_of_run(path.parent).config, overrides)
+    system = system_of_run(path.parent)
+    for override in overrides:
+        if override.partition("=")[0] == SYSTEM and override != f"{SYSTEM}={system.name}":
+            raise ConfigError(f"{path.parent} is a run of {system.name}; leave {override} out.")
+    return load(path, system.config, overrides)
 
 
 def run(overrides: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,6 +57,8 @@ class RecommendRules:
         """Refuse what no search can do."""
         if self.k < 1:
             raise ConfigError(f"k={self.k} items per user; ask for at least 1.")
+        if self.min_score is not None and math.isnan(self.min_score):
+            raise ConfigError("min_score is no number; leave it out to take any score.")
 
 
 class Recommender:

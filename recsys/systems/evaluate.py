@@ -29,9 +29,12 @@ def evaluate(config: EvaluateConfig) -> Metrics:
     system = system_of_run(folder)
     control = None
     if config.against is not None:
-        if not system.compared:
+        other = system_of_run(config.against)
+        for run_dir, one in ((folder, system), (config.against, other)):
+            if one.compared:
+                continue
             raise ConfigError(
-                f"{folder} is a run of {system.name}, which is measured without against=; runs of "
+                f"{run_dir} is a run of {one.name}, which is measured without against=; runs of "
                 "retrieval systems are compared by `recsys study`."
             )
         check_comparable(Path(config.against), DatasetManifest.load(folder))

@@ -54,7 +54,10 @@ def context_arrays(
         for kind, array in ((FeatureKind.CATEGORICAL, categorical), (FeatureKind.DENSE, dense)):
             for position, feature in enumerate(features[kind]):
                 if feature.name in frame.columns:
-                    array[:, position] = encoding.encode(frame[feature.name], feature).to_numpy()
+                    column = frame[feature.name]
+                    if kind is FeatureKind.CATEGORICAL and column.dtype.is_float():
+                        column = column.cast(pl.Int64, strict=False)  # 20.0 is the category 20
+                    array[:, position] = encoding.encode(column, feature).to_numpy()
     return categorical, dense
 
 
@@ -62,6 +65,10 @@ def _frame(context: Context, rows: int) -> pl.DataFrame:
     if isinstance(context, pl.DataFrame):
         return context
     values = {} if context is None else context
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"context is {values!r}; give values by name, {{'surface': 'feed'}}, or a frame."
+        )
     for name, value in values.items():
         if not isinstance(value, str | int | float | None):
             raise ConfigError(

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
-from recsys.data.contract.files import cast_column
 
 RAW = "raw"
 INDEX = "index"
@@ -143,9 +142,12 @@ class Vocabulary:
     def indices_of(self, ids: Sequence[int | str]) -> NDArray[np.int64]:
         """[n] the index of each raw id, given as number or text; 0 for those it does not have.
 
-        An id of another kind than the log's (``"abc"`` where ids are numbers) is one it lacks.
+        An id of another kind than the log's (``"abc"`` where ids are numbers), or written in
+        another way (``"007"``), is one it lacks.
         """
-        named = cast_column(pl.Series(RAW, [str(one) for one in ids]), self.table.schema[RAW])
+        given = pl.Series(RAW, [str(one) for one in ids], pl.String())
+        named = given.cast(self.table.schema[RAW], strict=False)
+        named = named.set(~named.cast(pl.String()).eq_missing(given), None)
         found: NDArray[np.int64] = self.indices(named).cast(pl.Int64).to_numpy()
         return found
 

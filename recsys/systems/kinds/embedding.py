@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.core.errors import ConfigError
 from recsys.data.batches.context import Context
+from recsys.data.contract.moments import to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
 from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.evaluation.config import EvaluateConfig
@@ -77,21 +79,28 @@ class EmbeddingSystem(RetrievalSystem[Config]):
         moment: int,
         context: Context = None,
     ) -> dict[str, NDArray[np.float64]]:
-        """``score``: the product with the user embedding; NaN of items without an embedding."""
+        """``score``: the product with the user embedding; NaN of items that were not learned."""
         self.refuse_context(context)
         embedding = self.user_embeddings(run, np.array([user]), np.array([moment]))[0]
         items = self.item_embeddings(run).numpy()[item]
-        known = self.known(run.config, run.dataset)[item]
-        return {"score": np.where(known, (items @ embedding).astype(np.float64), np.nan)}
+        learned = self.learned(run)[item]
+        # row by row: an item's score has the same bits whatever is scored beside it
+        product = (items * embedding).sum(axis=1, dtype=np.float64)
+        return {"score": np.where(learned, product, np.nan)}
 
     def recommender(self, run: LoadedRun[Any, Any], moment: int) -> Recommender:
         """By exact search over the items with an embedding; scores are those of ``score``."""
-        known = self.known(run.config, run.dataset)
+        learned = self.learned(run)
         items = self.item_embeddings(run).float().numpy()
         table = run.dataset.vocabulary("item").table
-        table = table.filter(pl.Series(known[table[INDEX].to_numpy()]))
+        table = table.filter(pl.Series(learned[table[INDEX].to_numpy()]))
         described = describe_items(table[RAW], run.dataset, moment, None)
         early = described[FIRST_SEEN] < moment
+        if not early.any():
+            raise ConfigError(
+                f"As of {to_text(moment)} the log had no item that the model knows; give a later "
+                "as_of."
+            )
         rows, largest_norm = with_norm_column(items[table[INDEX].filter(early).to_numpy()])
         index, _ = ItemIndex.build(
             described.filter(early),

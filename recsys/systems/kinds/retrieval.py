@@ -60,6 +60,10 @@ class RetrievalSystem(System[Config]):
         engagements = EngagementStore.open(run.dataset, run.config.sequences, known)
         return SequenceReader(run.dataset, engagements, run.config.loader.max_length)
 
+    def learned(self, run: LoadedRun[Any, Any]) -> NDArray[np.bool_]:
+        """[V] the items that the model says something of: here all that can be recommended."""
+        return self.known(run.config, run.dataset)
+
     def refuse_context(self, context: Context) -> None:
         """Sequence models read no context features.
 

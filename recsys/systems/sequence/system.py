@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.data.contract.manifest import DatasetManifest
@@ -44,6 +46,11 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
     ) -> SequenceRecommender:
         """The model; its catalogue is that of the time of training."""
         return _model(config, manifest)
+
+    def learned(self, run: SequenceRun) -> NDArray[np.bool_]:
+        """[V] the items of the fit period."""
+        known = self.known(run.config, run.dataset)
+        return known & (np.arange(len(known)) < run.model.num_items)
 
     def item_embeddings(self, run: SequenceRun) -> Tensor:
         """The learned ones; items first seen after the fit period share that of the unknown."""

@@ -113,5 +113,10 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
         with torch.inference_mode():
             batch = reader.before(np.array([user]), moment, gap)
-            found = run.model(batch, torch.from_numpy(item))[0]
-        return {"score": found.double().numpy()}
+            found = run.model(batch, torch.from_numpy(item.copy()))[0]
+        return {"score": np.where(self.learned(run)[item], found.double().numpy(), np.nan)}
+
+    def learned(self, run: WideAndDeepRun) -> NDArray[np.bool_]:
+        """[V] the items of the fit period."""
+        known = self.known(run.config, run.dataset)
+        return known & (np.arange(len(known)) < run.model.net.num_items)
