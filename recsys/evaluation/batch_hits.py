@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.queries import EvaluationQueries, flat_ranges
-from recsys.evaluation.ranking import LEFT_OUT
+from recsys.evaluation.ranking import LEFT_OUT, as_good_as_target
 
 #: EvaluationQueries in a batch: the paper's batch size.
 BATCH_SIZE = 1024
@@ -22,12 +23,12 @@ _NO_BATCH = -1
 
 @dataclass(frozen=True, eq=False)
 class BatchPools:
-    """The distinct targets of each batch; a user's other targets in the batch are no candidates.
+    """The distinct targets of each batch, without the user's history and other targets.
 
     Attributes:
         description: which items.
         queries: Q queries.
-        num_items: V.
+        engagements: where their histories lie.
         batch: [Q] int64, the batch of each query, −1 for none.
         pool: [N, P] int64, the distinct targets of each batch, padded with 0.
         pool_size: [N] int64.
@@ -38,7 +39,7 @@ class BatchPools:
 
     description: str
     queries: EvaluationQueries
-    num_items: int
+    engagements: EngagementStore
     batch: NDArray[np.int64]
     pool: NDArray[np.int64]
     pool_size: NDArray[np.int64]
@@ -47,44 +48,29 @@ class BatchPools:
     group_end: NDArray[np.int64]
 
     def ranks(self, rows: slice, scores: Tensor) -> NDArray[np.int64]:
-        """Rank of each target of ``rows`` given scores [q, V]; [q]."""
+        """Rank of each target of ``rows`` given scores [q, V], history removed; [q]."""
+        others_row, place = flat_ranges(self.group_start[rows], self.group_end[rows])
+        others = self.queries.target[self.by_user[place]]
+        history_row, position = self.queries.history(rows)
+        history = self.engagements.item[position].astype(np.int64)
+        good = as_good_as_target(
+            scores,
+            self.queries.target[rows],
+            np.concatenate([history_row, others_row]),
+            np.concatenate([history, others]),
+        )
+
         batch = self.batch[rows]
-        targets = self.queries.target[rows]
         pool = torch.from_numpy(self.pool[batch]).to(scores.device)  # [q, P]
         size = torch.from_numpy(self.pool_size[batch]).to(scores.device)[:, None]  # [q, 1]
-        target = torch.from_numpy(targets).to(scores.device)[:, None]  # [q, 1]
-        own = scores.gather(1, target)  # [q, 1]
         real = torch.arange(pool.shape[1], device=scores.device) < size  # [q, P]
-        count = ((scores.gather(1, pool) >= own) & real).sum(dim=1)  # [q]
-
-        row, place = flat_ranges(self.group_start[rows], self.group_end[rows])
-        item = self.queries.target[self.by_user[place]]
-        pairs = _distinct_others(row, item, targets, self.num_items)
-        others_row, others = (torch.from_numpy(part).to(scores.device) for part in pairs)
-        as_good = scores[others_row, others] >= own[others_row, 0]
-        count -= torch.bincount(others_row[as_good], minlength=len(count))
-        return np.where(batch == _NO_BATCH, LEFT_OUT, count.cpu().numpy())
-
-
-def _distinct_others(
-    row: NDArray[np.int64],
-    item: NDArray[np.int64],
-    targets: NDArray[np.int64],
-    num_items: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs (row, item) [H] to take out of the candidates: each once, never the target.
-
-    Returns:
-        row [n] and item [n].
-    """
-    pairs = np.unique(row * num_items + item)
-    row, item = np.divmod(pairs, num_items)
-    other = item != targets[row]
-    return row[other], item[other]
+        count = (good.gather(1, pool) * real).sum(dim=1)  # [q]
+        return np.where(batch == _NO_BATCH, LEFT_OUT, count.long().cpu().numpy())
 
 
 def batch_pools(
     queries: EvaluationQueries,
+    engagements: EngagementStore,
     num_items: int,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
@@ -97,6 +83,7 @@ def batch_pools(
 
     Args:
         queries: Q queries.
+        engagements: where their histories lie.
         num_items: V.
         seed: of the shuffle.
         batch_size: queries in a batch.
@@ -128,9 +115,9 @@ def batch_pools(
     kind = "queries" if group is None else group.description
     return BatchPools(
         f"the distinct targets of a batch of {size} {kind} (shuffled with seed {seed}), without "
-        "the user's other targets",
+        "the user's history and other targets",
         queries,
-        num_items,
+        engagements,
         batch,
         pool,
         pool_size,

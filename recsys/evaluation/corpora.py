@@ -12,7 +12,7 @@ from torch import Tensor
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
-from recsys.evaluation.ranking import OUTSIDE_CORPUS
+from recsys.evaluation.ranking import OUTSIDE_CORPUS, as_good_as_target
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +43,9 @@ class Corpus:
     def ranks(self, rows: slice, scores: Tensor) -> NDArray[np.int64]:
         """Rank of each target of ``rows`` given scores [q, V], history removed; [q]."""
         targets, snapshot = self.queries.target[rows], self.snapshot[rows]
-        target = torch.from_numpy(targets).to(scores.device)[:, None]  # [q, 1]
-        # 0 and 1 in float32: sums count exactly below 2^24 items
-        as_good = torch.empty_like(scores)
-        torch.ge(scores, scores.gather(1, target), out=as_good)  # [q, V]
-
         row, position = self.queries.history(rows)
-        seen = torch.from_numpy(self.engagements.item[position].astype(np.int64))
-        as_good[torch.from_numpy(row), seen] = 0
-        as_good.scatter_(1, target, 1)  # with repeats it may be in the history
-        count = self._members_among(snapshot, as_good)
+        history = self.engagements.item[position].astype(np.int64)
+        count = self._members_among(snapshot, as_good_as_target(scores, targets, row, history))
 
         # a target in the corpus was counted once: as itself, which makes the count its rank
         return np.where(self._contains(snapshot, targets), count, OUTSIDE_CORPUS)

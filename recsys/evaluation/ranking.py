@@ -192,6 +192,32 @@ def checked_scores(scorer: Scorer, rows: slice, num_items: int) -> Tensor:
     return scores
 
 
+def as_good_as_target(
+    scores: Tensor,
+    targets: NDArray[np.int64],
+    row: NDArray[np.int64],
+    removed: NDArray[np.int64],
+) -> Tensor:
+    """The items that count against each query's target: at least its score, and not removed.
+
+    Args:
+        scores: [q, V].
+        targets: [q], the target of each query; it is marked, also where it is among ``removed``.
+        row: [n], the query an item is no candidate of.
+        removed: [n], that item.
+
+    Returns:
+        [q, V] of 0 and 1 in float32: sums of them count exactly below 2^24 items. The number of
+        marks among candidates that the target is one of is its rank.
+    """
+    target = torch.from_numpy(targets).to(scores.device)[:, None]  # [q, 1]
+    marks = torch.empty_like(scores)
+    torch.ge(scores, scores.gather(1, target), out=marks)
+    marks[torch.from_numpy(row), torch.from_numpy(removed)] = 0
+    marks.scatter_(1, target, 1)
+    return marks
+
+
 def gather_ranks(
     queries: EvaluationQueries, parts: list[NDArray[np.int64]], description: str
 ) -> Ranks:

@@ -18,7 +18,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.baselines.popularity import FitPopularity, RecentPopularity
 from recsys.evaluation.baselines.similarity import last_item_embeddings, mean_history_embeddings
-from recsys.evaluation.batch_hits import batch_pools
+from recsys.evaluation.batch_hits import BatchPools, batch_pools
 from recsys.evaluation.corpora import alive_items, all_items, items_before
 from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, item_groups
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
@@ -158,17 +158,20 @@ class RetrievalProtocol:
 
     def _candidates(self, name: str) -> CandidateSet | None:
         if name == BATCH:
-            return batch_pools(self.queries, self.num_items, self.config.batch_seed)
+            return self._batch_pools()
         if name == UNSEEN_BATCH:
             [_, unseen] = item_groups(self.queries, self.fit_items)
             if not unseen.chosen.any():
                 return None
-            seed = self.config.batch_seed
-            return batch_pools(self.queries, self.num_items, seed, group=unseen)
+            return self._batch_pools(unseen)
         if name == ALL:
             return all_items(self.engagements, self.queries, self.period_end, self.known)
         hours = self.config.alive_hours
         return alive_items(self.events, self.queries, self.engagements, self.known, hours)
+
+    def _batch_pools(self, group: QueryGroup | None = None) -> BatchPools:
+        seed = self.config.batch_seed
+        return batch_pools(self.queries, self.engagements, self.num_items, seed, group=group)
 
     def rank(
         self, scorer: Scorer, candidates: dict[str, CandidateSet], place: str = "targets"

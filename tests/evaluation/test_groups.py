@@ -62,13 +62,14 @@ def test_unseen_items_are_ranked_among_themselves(tmp_path: Path) -> None:
     queries = EvaluationQueries.of_period(store, DAY, 2 * DAY)
     [_, unseen] = item_groups(queries, items_before(store, DAY, 5))
     pools = {
-        "batch": batch_pools(queries, 5),
-        "unseen_batch": batch_pools(queries, 5, group=unseen),
+        "batch": batch_pools(queries, store, 5),
+        "unseen_batch": batch_pools(queries, store, 5, group=unseen),
     }
     # everybody prefers item 2 to 3 to 4
     users, items = torch.ones(4, 1), torch.tensor([[0.0], [0.0], [3.0], [2.0], [1.0]])
     ranks = rank_targets(DotProductScorer(users, items), queries, pools, 5)
-    assert ranks["batch"].rank.tolist() == [2, 3, 1, 2]
+    # user 2 saw 2 before both queries
+    assert ranks["batch"].rank.tolist() == [2, 2, 1, 2]
     assert ranks["unseen_batch"].query.tolist() == [0, 1, 3]
     assert ranks["unseen_batch"].rank.tolist() == [1, 2, 1]
     assert (

@@ -106,31 +106,44 @@ def test_a_target_seen_before_stays_a_candidate(tmp_path: Path) -> None:
 
 
 def test_batch_ranks_by_hand(tmp_path: Path) -> None:
-    """One batch of all four queries: pool 1, 2, 3, where 1 is shared by two users."""
-    store = store_of(tmp_path, [(1, 1, 0), (1, 2, 1), (2, 1, 2), (3, 3, 3)])
-    queries = EvaluationQueries.of_period(store, 0, 4)
+    """One batch of all four queries: pool 1, 2, 3, where 1 is shared by two users; user 2 saw 3
+    before, user 3 saw 4, which nobody of the batch is to find.
+    """
+    events = [(1, 1, 10), (1, 2, 11), (2, 3, 0), (2, 1, 12), (3, 4, 0), (3, 3, 13)]
+    store = store_of(tmp_path, events)
+    queries = EvaluationQueries.of_period(store, 10, 14)
     scores = Table(
         [
-            [9.0, 0.5, 0.9, 0.6],  # target 1; the user's other target 2 is masked; 3 is better
-            [9.0, 0.9, 0.5, 0.4],  # target 2; 1 is masked
-            [9.0, 0.5, 0.5, 0.6],  # target 1: 2 ties, 3 is better, 1 of user 1 is the same item
-            [9.0, 0.2, 0.2, 0.3],  # target 3
+            [9.0, 0.5, 0.9, 0.6, 0.7],  # target 1; the user's other target 2 is out; 3 is better
+            [9.0, 0.9, 0.5, 0.4, 0.3],  # target 2; 1 is in the history
+            [9.0, 0.5, 0.5, 0.6, 0.1],  # target 1: 2 ties, 3 was seen
+            [9.0, 0.2, 0.2, 0.3, 0.4],  # target 3; 4 was seen and is no target either
         ]
     )
-    pools = {"batch": batch_pools(queries, 4)}
-    ranks = rank_targets(scores, queries, pools, 4)["batch"]
-    assert ranks.rank.tolist() == [2, 1, 3, 1]
+    pools = {"batch": batch_pools(queries, store, 5)}
+    ranks = rank_targets(scores, queries, pools, 5)["batch"]
+    assert ranks.rank.tolist() == [2, 1, 2, 1]
+    assert "without the user's history and other targets" in ranks.candidates
+
+
+def test_a_target_seen_before_is_a_candidate_of_its_batch(tmp_path: Path) -> None:
+    """With repeats an item may be in the history and be the target."""
+    store = store_of(tmp_path, [(1, 1, 0), (2, 1, 0), (1, 1, 10), (2, 2, 11)])
+    queries = EvaluationQueries.of_period(store, 10, 12)
+    pools = {"batch": batch_pools(queries, store, 3)}
+    ranks = rank_targets(Table([[0.0, 0.1, 0.9], [0.0, 0.9, 0.1]]), queries, pools, 3)["batch"]
+    assert ranks.rank.tolist() == [2, 1]
 
 
 def test_batches_are_whole_and_shuffled_by_the_seed(tmp_path: Path) -> None:
     store = store_of(tmp_path, [(user, user, user) for user in range(1, 12)])
     queries = EvaluationQueries.of_period(store, 0, 100)
-    pools = batch_pools(queries, 12, seed=3, batch_size=4)
+    pools = batch_pools(queries, store, 12, seed=3, batch_size=4)
     ranks = rank_targets(Table([[0.0] * 12] * 11), queries, {"batch": pools}, 12)["batch"]
     assert len(ranks) == 8 and set(ranks.rank.tolist()) == {4}
     assert np.bincount(pools.batch[ranks.query]).tolist() == [4, 4]
-    again = batch_pools(queries, 12, seed=3, batch_size=4)
-    other = batch_pools(queries, 12, seed=4, batch_size=4)
+    again = batch_pools(queries, store, 12, seed=3, batch_size=4)
+    other = batch_pools(queries, store, 12, seed=4, batch_size=4)
     assert again.batch.tolist() == pools.batch.tolist() != other.batch.tolist()
 
 
@@ -148,7 +161,7 @@ def test_ranks_equal_those_of_sorting(tmp_path: Path, seed: int) -> None:
     sets = {
         "all": all_items(store, queries, 4 * DAY, known),
         "alive": alive_items(EventsByTime.of(store), queries, store, known),
-        "batch": batch_pools(queries, 9, seed=seed, batch_size=5),
+        "batch": batch_pools(queries, store, 9, seed=seed, batch_size=5),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "MOST_QUERIES", 1 + seed % 7)
@@ -181,7 +194,7 @@ def test_ranks_equal_those_of_sorting(tmp_path: Path, seed: int) -> None:
             continue
         mates = np.flatnonzero(batch == batch[q])
         own = {int(queries.target[m]) for m in mates if queries.user[m] == queries.user[q]}
-        others = {int(queries.target[m]) for m in mates} - own
+        others = {int(queries.target[m]) for m in mates} - own - seen
         better = [p for p in others if scores[q, p] >= scores[q, target]]
         assert measured["batch"][q] == len(better) + 1
 
@@ -225,7 +238,7 @@ def test_rank_table(tmp_path: Path) -> None:
     store = store_of(tmp_path, EVENTS)
     queries = EvaluationQueries.of_period(store, DAY, 3 * DAY)
     sets = {
-        "batch": batch_pools(queries, 6, batch_size=2),
+        "batch": batch_pools(queries, store, 6, batch_size=2),
         "alive": alive_items(EventsByTime.of(store), queries, store, EVERYTHING),
     }
     ranks = rank_targets(Table([[0.0] * 6] * 3), queries, sets, 6)
@@ -245,7 +258,7 @@ def test_no_query(tmp_path: Path) -> None:
     sets = {
         "all": all_items(store, queries, 8 * DAY, EVERYTHING),
         "alive": alive_items(EventsByTime.of(store), queries, store, EVERYTHING),
-        "batch": batch_pools(queries, 6),
+        "batch": batch_pools(queries, store, 6),
     }
     ranks = rank_targets(Table([[0.0] * 6]), queries, sets, 6)
     assert {name: len(measured) for name, measured in ranks.items()} == dict.fromkeys(sets, 0)
