@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from recsys.distributed.table_module import TableModule
+from recsys.optim.dense import dense_parameters
+
 from .ranks import module_of, run_ranks
 
 PROCESS = Path(__file__).with_name("retrieval_process.py")
@@ -31,6 +34,19 @@ def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], name: str, tmp_p
     assert first["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
     for key, value in one["state"].items():
         torch.testing.assert_close(first["state"][key], value, rtol=1e-5, atol=3e-6, msg=key)
+
+
+@pytest.mark.parametrize("name", sorted(retrieval.MODELS))
+def test_every_weight_has_an_optimiser(name: str) -> None:
+    """Tables that ``dense_parameters`` leaves out belong to a ``TableModule``, which trains them."""
+    build, _ = retrieval.MODELS[name]
+    model = build()
+    trained = {id(parameter) for parameter in dense_parameters(model)}
+    if isinstance(model, TableModule):
+        for child in model.table_optimizers():
+            trained |= {id(parameter) for parameter in model.get_submodule(child).parameters()}
+    forgotten = [key for key, value in model.named_parameters() if id(value) not in trained]
+    assert forgotten == []
 
 
 def test_the_embeddings_of_both_ranks_are_validated_in_the_order_of_the_queries(

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from recsys.core.errors import ConfigError
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.content.text import HashedTextConfig
-from recsys.data.contract.schema import Column, Feature
-from recsys.nn.interaction.backbone import BackboneConfig, FeatureVectors
+from recsys.data.contract.schema import ID_COLUMNS, Column, Feature
 from recsys.nn.interaction.channel_fusion import ChannelFusion
-from recsys.nn.tables.collection import DEFAULT_SPREAD
 from recsys.systems.post_tower.images import ImageSet
 from recsys.systems.post_tower.text import HashedText, PretrainedText
 
@@ -53,7 +51,8 @@ class PostTowerConfig:
 class Metadata(nn.Module):
     """Categorical metadata: the looked-up values side by side, and an MLP.
 
-    The item's own id is not among them: see :class:`PostId`.
+    The item's own id is not among them: see :class:`PostId`. Index 0 of every table, unknown, is
+    what an author or topic that was never seen is read as.
 
     Args:
         features: the categorical features, in column order, the item's id among them.
@@ -61,33 +60,41 @@ class Metadata(nn.Module):
         id_dropout: see :class:`PostTowerConfig`.
     """
 
-    columns: Tensor
-
     def __init__(self, features: Sequence[Feature], width: int, id_dropout: float) -> None:
         super().__init__()
-        used = metadata_columns(features)
-        self.register_buffer("columns", torch.tensor(used), persistent=False)
-        self.vectors = FeatureVectors(
-            [features[c] for c in used],
-            num_dense=0,
-            dimension=width,
-            config=BackboneConfig(id_dropout=id_dropout),
-            spread=DEFAULT_SPREAD,
-        )
+        self.columns = metadata_columns(features)
+        used = [features[column] for column in self.columns]
+        self.tables = nn.ModuleList(nn.Embedding(feature.cardinality, width) for feature in used)
+        self.is_id = [feature.name in ID_COLUMNS for feature in used]
+        self.id_dropout = id_dropout
         self.mlp = nn.Sequential(
             nn.Linear(len(used) * width, width), nn.ReLU(), nn.Linear(width, width)
         )
 
     def forward(self, categorical: Tensor) -> tuple[Tensor, Tensor]:
         """[P, F] → [P, D], and [P] bool: whether anything is known of an item."""
-        used = categorical.index_select(1, self.columns)
-        looked_up = self.vectors(used, used.new_zeros([len(used), 0]).float())
-        return self.mlp(looked_up.flatten(1)), (used > 0).any(dim=1)
+        used = categorical[:, self.columns]
+        looked_up = [
+            table(self._in_table(indices, table.num_embeddings, is_id))
+            for indices, table, is_id in zip(used.unbind(1), self.tables, self.is_id, strict=True)
+        ]
+        return self.mlp(torch.cat(looked_up, dim=1)), (used > 0).any(dim=1)
+
+    def _in_table(self, indices: Tensor, rows: int, is_id: bool) -> Tensor:
+        """[P] with what the table does not have as unknown, and some ids of a training step."""
+        unknown = indices >= rows
+        if self.training and is_id:
+            unknown |= torch.rand(indices.shape, device=indices.device) < self.id_dropout
+        return indices.masked_fill(unknown, 0)
 
 
 def metadata_columns(features: Sequence[Feature]) -> list[int]:
-    """The columns of categorical features of items that are not the item's own id."""
-    return [c for c, feature in enumerate(features) if feature.name != Column.ITEM]
+    """The columns of categorical features that tell items apart, without the item's own id."""
+    return [
+        c
+        for c, feature in enumerate(features)
+        if feature.name != Column.ITEM and feature.cardinality > 1
+    ]
 
 
 class PostId(nn.Module):

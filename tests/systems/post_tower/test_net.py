@@ -71,12 +71,8 @@ def reference(tower: PostTower, item: ItemFeatures) -> Tensor:
     own, author, media = item.categorical[0].tolist()
     if author or media:
         assert tower.metadata is not None
-        tables = tower.metadata.vectors.tables.state_dict()
-        rows = [
-            tables["embedding_bags.author_id.weight"][author],
-            tables["embedding_bags.media.weight"][media],
-        ]
-        channels[2] = tower.metadata.mlp(torch.cat(rows))
+        authors, medias = tower.metadata.tables.parameters()
+        channels[2] = tower.metadata.mlp(torch.cat([authors[author], medias[media]]))
     if own and tower.post_id is not None:
         channels[3] = tower.post_id.embedding.weight[own]
     if item.has_dense:
