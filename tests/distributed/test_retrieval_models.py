@@ -38,7 +38,7 @@ def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], name: str, tmp_p
 
 @pytest.mark.parametrize("name", sorted(retrieval.MODELS))
 def test_every_weight_has_an_optimiser(name: str) -> None:
-    """Tables that ``dense_parameters`` leaves out belong to a ``TableModule``, which trains them."""
+    """Tables that ``dense_parameters`` leaves out belong to a ``TableModule``."""
     build, _ = retrieval.MODELS[name]
     model = build()
     trained = {id(parameter) for parameter in dense_parameters(model)}
