@@ -64,7 +64,8 @@ class Metadata(nn.Module):
         super().__init__()
         self.columns = metadata_columns(features)
         used = [features[column] for column in self.columns]
-        self.tables = nn.ModuleList(nn.Embedding(feature.cardinality, width) for feature in used)
+        self.rows = [feature.cardinality for feature in used]
+        self.tables = nn.ModuleList(nn.Embedding(rows, width) for rows in self.rows)
         self.is_id = [feature.name in ID_COLUMNS for feature in used]
         self.id_dropout = id_dropout
         self.mlp = nn.Sequential(
@@ -75,15 +76,14 @@ class Metadata(nn.Module):
         """[P, F] → [P, D], and [P] bool: whether anything is known of an item."""
         used = categorical[:, self.columns]
         looked_up = [
-            table(self._in_table(indices, table.num_embeddings, is_id))
-            for indices, table, is_id in zip(used.unbind(1), self.tables, self.is_id, strict=True)
+            table(self._in_table(used[:, place], place)) for place, table in enumerate(self.tables)
         ]
         return self.mlp(torch.cat(looked_up, dim=1)), (used > 0).any(dim=1)
 
-    def _in_table(self, indices: Tensor, rows: int, is_id: bool) -> Tensor:
-        """[P] with what the table does not have as unknown, and some ids of a training step."""
-        unknown = indices >= rows
-        if self.training and is_id:
+    def _in_table(self, indices: Tensor, place: int) -> Tensor:
+        """[P] with what a table does not have as unknown, and some ids of a training step."""
+        unknown = indices >= self.rows[place]
+        if self.training and self.is_id[place]:
             unknown |= torch.rand(indices.shape, device=indices.device) < self.id_dropout
         return indices.masked_fill(unknown, 0)
 
