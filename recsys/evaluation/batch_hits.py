@@ -115,7 +115,7 @@ def batch_pools(
     kind = "queries" if group is None else group.description
     return BatchPools(
         f"the distinct targets of a batch of {size} {kind} (shuffled with seed {seed}), without "
-        "the user's history and other targets",
+        "the user's other targets",
         queries,
         engagements,
         batch,

@@ -28,6 +28,9 @@ from recsys.evaluation.queries import EvaluationQueries
 #: How equal scores count, for :class:`recsys.evaluation.protocol.Protocol`.
 TIE_RULE = "a tie with another item counts against the model"
 
+#: What is no candidate of any set, for the same.
+HISTORY_RULE = "the user's history is removed"
+
 #: Rank of a target that is not in the corpus: a miss at every K, however large.
 OUTSIDE_CORPUS = int(np.iinfo(np.int64).max)
 

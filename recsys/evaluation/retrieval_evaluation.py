@@ -16,7 +16,14 @@ from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.paired import Interval
 from recsys.evaluation.predictions import write_predictions
 from recsys.evaluation.protocol import Protocol
-from recsys.evaluation.ranking import TIE_RULE, DotProductScorer, Ranks, Scorer, rank_table
+from recsys.evaluation.ranking import (
+    HISTORY_RULE,
+    TIE_RULE,
+    DotProductScorer,
+    Ranks,
+    Scorer,
+    rank_table,
+)
 from recsys.evaluation.retrieval import ALL, RetrievalProtocol
 from recsys.evaluation.retrieval_metrics import (
     RetrievalMetric,
@@ -237,7 +244,7 @@ def protocol_of(run: RunIdentity, split: Split, ranks: Ranks) -> Protocol:
         seed=run.seed,
         checkpoint=f"{run.checkpoint.name} of step {run.checkpoint.step}",
         chosen_by=run.checkpoint.chosen_by,
-        candidates=f"{ranks.candidates}; the user's history is removed",
+        candidates=f"{ranks.candidates}; {HISTORY_RULE}",
         tie_rule=TIE_RULE,
         part=ranks.part,
     )

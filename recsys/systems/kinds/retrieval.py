@@ -17,6 +17,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.ranking import HISTORY_RULE
 from recsys.evaluation.retrieval import ALL, RetrievalProtocol
 from recsys.reports.page import Page
 from recsys.reports.retrieval_tables import print_retrieval
@@ -52,7 +53,8 @@ class RetrievalSystem(System[Config]):
         protocol = self.protocol(config, dataset, split)
         candidates = protocol.candidates([self.validated_on])[self.validated_on]
         users = len(np.unique(protocol.queries.user))
-        return MeasuredRows(len(protocol.queries), users, candidates.description)
+        described = f"{candidates.description}; {HISTORY_RULE}"
+        return MeasuredRows(len(protocol.queries), users, described)
 
     def reader(self, run: LoadedRun[Any, Any]) -> SequenceReader:
         """Reads the histories that the run was trained on."""
