@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 matplotlib.use("Agg")
+# names are no formulas: a `$` in one would end the figure with an error
+matplotlib.rcParams["text.parse_math"] = False
 
 WITH = "#1f5fa8"
 WITHOUT = "#c2571a"
@@ -40,7 +42,7 @@ def _svg(figure: Figure) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=nothing)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return visible_lines(text[text.index("<svg") :])
 
 
 def _axes(width: float = 7.2, height: float = 3.0) -> tuple[Figure, Axes]:

@@ -17,6 +17,7 @@ from recsys.cli.launch.script import job_script, world_of
 from recsys.cli.launch.tasks import TRAIN, plan_trainings, plan_verb, separate, verb_and_overrides
 from recsys.cli.main import invoke
 from recsys.core.composition import compose
+from recsys.core.console import message_console, output_console
 from recsys.core.errors import ConfigError
 from recsys.runs.files import LOGS
 from recsys.runs.folder import RUNS, time_stamp
@@ -117,11 +118,11 @@ def check_cluster(config: SubmitConfig) -> None:
 def send_or_show(script: str, folder: Path, config: SubmitConfig, dry_run: bool) -> None:
     """Submit a script and print the job's number, or print the script alone."""
     if dry_run:
-        print(script, end="")
+        output_console().print_lines(script)
         return
     job = send(script, folder, config)
-    print(job)
-    typer.echo(f"Job {job}: {folder / SCRIPT}, logs beside it.", err=True)
+    output_console().print(job)
+    message_console().print(f"Job {job}: {folder / SCRIPT}, logs beside it.")
 
 
 @app.command(epilog=EXAMPLES)
