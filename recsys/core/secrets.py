@@ -7,8 +7,9 @@ its password.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 #: Stands for a secret.
 MASK = "***"
@@ -23,7 +24,9 @@ _PAIR = re.compile(r"(?<![\w-])([\w-]+)([=:])('[^'\n]*'|\"[^\"\n]*\"|[^\s,;&`'\"
 _QUERY_ITEM = re.compile(r"[?&;]([^=&;\s]*)=")
 #: An address in a text: what is before ``://`` and after it. A password may hold spaces, unless
 #: what follows the colon is a port.
-_ADDRESS = re.compile(r"(?<!\w)(\w*)://((?:[^\s@/:]*:(?!\d+(?:\W|$)|\s)[^\n@]*@)?\S*)")
+_ADDRESS = re.compile(
+    r"(?<!\w)(\w*)://((?:(?!\[[\da-fA-F:.]+\])[^\n@/:]*:(?!\d+(?:\W|$)|\s)[^\n]*@)?\S*)"
+)
 #: Names the variable that has the secret, and is none.
 _REFERENCE = "${oc.env:"
 _REFERRING_USER = re.compile(r"(?:[^\s:@/]*:)?\$\{oc\.env:\w+\}")
@@ -84,6 +87,22 @@ def mask_words(words: Sequence[str]) -> list[str]:
         option = word if word.startswith("-") and not equals and not option else ""
         option = option if is_secret(option) else ""
     return masked
+
+
+def mask_settings(settings: Any) -> Any:
+    """Nested settings, as of ``asdict``, without the secrets in them.
+
+    >>> mask_settings({"user": "a", "password": "b", "places": ["redis://:b@host"]})
+    {'user': 'a', 'password': '***', 'places': ['redis://***@host']}
+    """
+    if isinstance(settings, Mapping):
+        return {
+            name: MASK if value and is_secret(str(name)) else mask_settings(value)
+            for name, value in settings.items()
+        }
+    if isinstance(settings, (list, tuple)):
+        return [mask_settings(value) for value in settings]
+    return mask(settings) if isinstance(settings, str) else settings
 
 
 def _mask_pair(found: re.Match[str]) -> str:

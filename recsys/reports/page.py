@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from rich import box
 from rich.table import Table
 
@@ -71,7 +72,8 @@ def write_page(page: Page) -> Path:
 
 def _shown(value: Any) -> Any:
     """What stands in the page: text of others as in the terminal; lines of a file stay lines."""
-    return visible_lines(mask(value)) if isinstance(value, str) else value
+    is_text = isinstance(value, str) and not isinstance(value, Markup)  # which a figure is
+    return visible_lines(mask(value)) if is_text else value
 
 
 def read_run_environment(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from recsys.cli.main import invoke
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
 from recsys.core.errors import ConfigError
+from recsys.core.secrets import mask_words
 from recsys.runs.files import LOGS
 from recsys.runs.folder import RUNS, time_stamp
 
@@ -42,6 +43,7 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
         RecsysError: arguments that do not fit.
     """
     verb, overrides = verb_and_overrides(arguments)
+    _refuse_secrets(overrides)
     own, others = separate(overrides, [field.name for field in fields(SubmitConfig)])
     config = compose("submit", SubmitConfig, own)
     stamp = time_stamp()
@@ -61,6 +63,17 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
     array = RUNS / "jobs" / f"{verb}-{name}-{stamp}"
     folder = tasks[0].run_dir / LOGS if len(tasks) == 1 else array
     return job_script(verb, name, tasks, config, folder), folder, config
+
+
+def _refuse_secrets(overrides: Sequence[str]) -> None:
+    """A script lies in the run folder, and its settings in the log: passwords do not."""
+    for override, masked in zip(overrides, mask_words(overrides), strict=True):
+        if override != masked:
+            key = override.partition("=")[0]
+            raise ConfigError(
+                f"`{masked}` would be written into the script with its secret; put that into an "
+                f"environment variable of the job and name it: '{key}=…${{oc.env:VARIABLE}}…'."
+            )
 
 
 def send(script: str, folder: Path, config: SubmitConfig) -> str:
