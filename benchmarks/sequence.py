@@ -274,4 +274,4 @@ def _our_steps(arguments: dict[str, Any]) -> list[float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_our_steps(json.loads(sys.argv[1]))))
+    output_console().print(json.dumps(_our_steps(json.loads(sys.argv[1]))))

@@ -294,7 +294,7 @@ def _two_steps(variant: str, explicit: str, implicit: str, config_json: str) -> 
     for _ in range(2):
         pooled = pooling(*batch)
         pooled.backward(torch.ones_like(pooled))
-    print(json.dumps([before, _memory_gib("VmHWM")]))
+    output_console().print(json.dumps([before, _memory_gib("VmHWM")]))
 
 
 def _memory_gib(field: str) -> float:

@@ -75,7 +75,7 @@ class Client(redis.Redis):
                 "that speaks TLS on this port and whose certificate is trusted here, if need be "
                 "by ?ssl_ca_certs=<file>."
             )
-        if unanswered and "closed by server" in reason:
+        if unanswered and ("closed by server" in reason or "reset by peer" in reason):
             return f"{where} has closed the connection; one that speaks TLS is given as rediss://."
         if unanswered:
             return (
