@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks._convergence_figure import save_figure
 from benchmarks._convergence_runs import Point, Task, Trial, train
 from recsys.core.composition import load
+from recsys.core.console import message_console, output_console
 from recsys.core.errors import ConfigError, TrainingError
 from recsys.core.paths import conf_dir
 from recsys.core.progress import track
@@ -107,7 +107,7 @@ def measure(study: Study, config: Config) -> dict[str, object]:
     _print_rows(config.task, task, rows, target)
     path = Path(config.out) / f"{config.task}.png"
     save_figure({name: _array(of) for name, of in curves.items()}, task.metric, target, path)
-    Console().print(f"The plot is {path}.")
+    output_console().print(f"The plot is {path}.")
     return {
         "config": asdict(config),
         "study": asdict(study),
@@ -133,7 +133,7 @@ def _tune(
             points = train(task, trial, shampoo, study.tuning_seed, overrides)
             tuned[optimizer][trial] = points[-1].value
         except TrainingError as error:
-            Console(stderr=True).print(f"{optimizer} with {trial} failed: {error}")
+            message_console().print(f"{optimizer} with {trial} failed: {error}")
             tuned[optimizer][trial] = math.nan
     return tuned
 
@@ -193,7 +193,7 @@ def _print_trials(name: str, task: Task, tuned: dict[str, dict[Trial, float]]) -
     for trial in tuned[ADAMW]:
         values = [f"{tuned[optimizer][trial]:.4f}" for optimizer in OPTIMIZERS]
         table.add_row(f"{trial.learning_rate:g}", f"{trial.second_beta:g}", *values)
-    Console().print(table)
+    output_console().print(table)
 
 
 def _print_rows(name: str, task: Task, rows: dict[str, dict[str, object]], target: float) -> None:
@@ -204,7 +204,7 @@ def _print_rows(name: str, task: Task, rows: dict[str, dict[str, object]], targe
         table.add_column(column, justify="right")
     for optimizer, row in rows.items():
         table.add_row(optimizer, *_cells(row))
-    Console().print(table)
+    output_console().print(table)
 
 
 def _cells(row: dict[str, object]) -> list[str]:

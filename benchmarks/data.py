@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks._training import Training, build_model
 from recsys.core.composition import compose
+from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import (
@@ -295,7 +295,7 @@ def _print(figures: dict) -> None:
     for name, prefix in (("timeline store", ""), ("plain Polars group-by", "group_by_")):
         peak = prepare[f"{prefix}peak_memory_bytes"] / 1e6
         table.add_row(name, f"{prepare[f'{prefix}rows_per_second']:,.0f}", f"{peak:,.0f}")
-    console = Console()
+    console = output_console()
     console.print(table)
     table = Table("reading", "workers", "requests / s", "events / s", "history(), µs")
     for setting in ("short", "demo", "long"):

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from benchmarks._demo import prepare_demo
 from benchmarks._training import Training, build_model
+from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.batches.requests import RequestBatch
@@ -138,4 +138,4 @@ def _print(figures: dict[str, float]) -> None:
         table.add_row(name, f"{figures[f'rows_per_second_{name}']:,.0f}")
     table.add_row("ratio", f"{figures['ratio']:.2f}")
     table.add_row("relative difference of the loss", f"{figures['loss_difference']:.1e}")
-    Console().print(table)
+    output_console().print(table)

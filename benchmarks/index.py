@@ -22,9 +22,9 @@ import faiss
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
+from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.data.content.item_embeddings import read_embeddings
 from recsys.index.faiss.item_index import ItemIndex
@@ -96,7 +96,7 @@ def run(config: Config) -> dict[str, object]:
     if (folder := _globo_folder()) is not None:
         corpora.append(globo(folder, config))
     else:
-        Console().print("RECSYS_DATA_DIR has no globo/: its articles are left out.")
+        output_console().print("RECSYS_DATA_DIR has no globo/: its articles are left out.")
     if config.posts:
         corpora.append(simulated(config))
     for corpus in corpora:
@@ -227,4 +227,4 @@ def _print(corpus: Corpus, figures: Figures) -> None:
     table = Table("", *figures, title=title)
     for name in names:
         table.add_row(name, *(f"{figures[kind][name]:,.3f}" for kind in figures))
-    Console().print(table)
+    output_console().print(table)

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.nn.softmax.exclusions import Owned
 from recsys.nn.softmax.pool_softmax import pool_softmax_loss
@@ -184,7 +184,7 @@ def _steps_of(name: str, size: Size, threads: int, repeats: int) -> None:
         seconds.append(time.perf_counter() - start)
     peak = _resident_gib("VmHWM")
     figures = {"seconds": min(seconds), "gib": peak - before, "process_gib": peak}
-    print(json.dumps({**figures, "loss": loss.item()}))
+    output_console().print(json.dumps({**figures, "loss": loss.item()}))
 
 
 def _inputs(size: Size) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
@@ -219,9 +219,9 @@ def _print(rows: list[dict[str, float]], figures: dict[str, float]) -> None:
             cells.append(f"{row[f'{name}_seconds']:.2f}" if f"{name}_seconds" in row else "-")
             cells.append(f"{row[f'{name}_gib']:.3f}" if f"{name}_gib" in row else "-")
         table.add_row(*cells)
-    Console().print(table)
+    output_console().print(table)
     for key, value in figures.items():
-        Console().print(f"{key}: {value:.2f}")
+        output_console().print(f"{key}: {value:.2f}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from recsys.core.console import output_console
 from recsys.data.contract.manifest import DatasetManifest
 
 DESCRIPTION = "peak memory of simulating and preparing a log of 50 million events, under 4 GiB"
@@ -101,4 +101,4 @@ def _print(figures: dict[str, float]) -> None:
         speed = figures["events"] / seconds
         peak = figures[f"{name}_peak_gib"]
         table.add_row(name, f"{seconds:,.0f}", f"{speed:,.0f}", f"{peak:.2f}")
-    Console().print(table)
+    output_console().print(table)

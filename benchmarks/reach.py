@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks._observed import OBSERVERS, observe
 from recsys.cli.simulate import configure as configure_simulation
+from recsys.core.console import output_console
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import Split, Task, TaskKind
 from recsys.data.simulator.config import TASKS
@@ -165,6 +165,6 @@ def _print(figures: dict[str, dict[str, Any]], frame: pl.DataFrame, predictors: 
         captured = values.get("gain_captured", {})
         cells = (f"{100 * v:.1f} [{100 * a:.1f}, {100 * b:.1f}]" for v, a, b in captured.values())
         shares.add_row(task, *cells)
-    Console().print(losses, "¹ watch_time: squared error in excess of the absolute truth's")
+    output_console().print(losses, "¹ watch_time: squared error in excess of the absolute truth's")
     if "without" in predictors:
-        Console().print(shares)
+        output_console().print(shares)

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks._demo import prepare_demo
 from benchmarks._scale_process import Task, Way, checkpoint, train
+from recsys.core.console import output_console
 from recsys.distributed.processes import on_processes
 from recsys.systems.dv365.system import DV365RunConfig
 
@@ -140,11 +140,11 @@ def _print(figures: dict[str, dict[str, Any]], checkpoints: dict[str, dict[str, 
         table.add_row(label, *(_formatted(one[key], form) for one in figures.values()))
     sent = (f"{one['bytes_per_step_2']:,.0f}" for one in figures.values())
     table.add_row("bytes per step, 2 processes", *sent)
-    Console().print(table)
+    output_console().print(table)
     table = Table("checkpoint", "write, s / GiB", "read, s / GiB")
     for processes, one in checkpoints.items():
         table.add_row(f"{processes} process(es)", f"{one['write']:.2f}", f"{one['read']:.2f}")
-    Console().print(table)
+    output_console().print(table)
 
 
 def _formatted(spread: Spread | None, form: str) -> str:

@@ -28,10 +28,10 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from recsys.core.composition import compose
+from recsys.core.console import message_console, output_console
 from recsys.core.progress import track
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.data.stores.dataset import PreparedDataset
@@ -154,7 +154,7 @@ def _rectools_python() -> Path:
     python = environment / "bin" / "python"
     done = environment / "installed"
     if not done.is_file():
-        Console(stderr=True).print(
+        message_console().print(
             f"Installing RecTools {_RECTOOLS_VERSION} into {environment} (once)."
         )
         venv.create(environment, with_pip=True, clear=True)
@@ -237,7 +237,7 @@ def _print(config: Config, figures: dict[str, Any]) -> None:
         )
     spread = f"{figures['ratio_lowest']:.1f} to {figures['ratio_highest']:.1f}"
     table.add_row("ratio", f"{figures['ratio']:.1f} ({spread})", "", "")
-    Console().print(table)
+    output_console().print(table)
 
 
 class _Clock(lightning.Callback):
@@ -274,4 +274,4 @@ def _our_steps(arguments: dict[str, Any]) -> list[float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_our_steps(json.loads(sys.argv[1]))))
+    output_console().print(json.dumps(_our_steps(json.loads(sys.argv[1]))))

@@ -10,9 +10,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from recsys.core.console import output_console
 from recsys.core.errors import ConfigError
 from recsys.data.batches.sequences.config import SequenceLoaderConfig
 from recsys.data.contract.schema import Split
@@ -89,7 +89,7 @@ def run(config: Config) -> dict[str, object]:
             f"{one.queries / one.seconds:,.0f}",
             f"{one.events / one.seconds:,.0f}",
         )
-    Console().print(table, "Times are CPU time of the reading process, without its workers.")
+    output_console().print(table, "Times are CPU time of the reading process, without its workers.")
     return {
         "engagements": len(engagements),
         "build_seconds": built,

@@ -25,12 +25,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks._shampoo_side import WORKLOADS
 from recsys.cli.simulate import configure
 from recsys.core.composition import compose, load
+from recsys.core.console import message_console, output_console
 from recsys.core.paths import conf_dir
 from recsys.core.progress import track
 from recsys.data.prepare.open_or_prepare import open_or_prepare
@@ -149,7 +149,7 @@ def _peer() -> Path:
     folder = cache / "recsys" / f"pytorch-optimizer-{_PEER_VERSION}"
     done = folder / "installed"
     if not done.is_file():
-        Console(stderr=True).print(f"Installing pytorch-optimizer into {folder} (once).")
+        message_console().print(f"Installing pytorch-optimizer into {folder} (once).")
         package = f"pytorch-optimizer=={_PEER_VERSION}"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
         subprocess.run([*command, "--target", str(folder), package], check=True)
@@ -235,12 +235,12 @@ def _print(figures: list[dict[str, Any]], frequencies: list[int]) -> None:
                 f"{row['bound']:.1%}" if ours else "",
                 f"{row['state_mib']:.1f}",
             )
-    Console().print(table)
+    output_console().print(table)
     for row in figures:
         if row["optimizer"] == _OURS:
             limit = AIM if row["bound"] < AIM / 2 else 2 * row["bound"]
             kept = [f for f in frequencies if row[f"more_{f}"] <= limit]
-            Console().print(
+            output_console().print(
                 f"{row['workload']}, ranks {row['ranks']}: aim {limit:.1%}, kept at frequencies "
                 f"{kept or 'none'}"
             )

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torchrec import KeyedJaggedTensor
 
+from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.data.batches.requests import JaggedTimeline
 from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_DAY, TimelineKind
@@ -294,7 +294,7 @@ def _two_steps(variant: str, explicit: str, implicit: str, config_json: str) -> 
     for _ in range(2):
         pooled = pooling(*batch)
         pooled.backward(torch.ones_like(pooled))
-    print(json.dumps([before, _memory_gib("VmHWM")]))
+    output_console().print(json.dumps([before, _memory_gib("VmHWM")]))
 
 
 def _memory_gib(field: str) -> float:
@@ -312,7 +312,7 @@ def _print(result: dict[str, object]) -> None:
             table.add_row(key, f"{value:,.3f}", f"{result['long_' + key]:,.3f}")
         elif not key.startswith("long_"):
             table.add_row(key, f"{value:,.1f}", f"{value:,.1f}")
-    Console().print(table)
+    output_console().print(table)
 
 
 if __name__ == "__main__":

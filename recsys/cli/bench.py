@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from types import ModuleType
 
-from rich.console import Console
 from rich.table import Table
 
 from recsys.core.composition import merge
+from recsys.core.console import output_console
 from recsys.core.errors import ConfigError
 from recsys.core.paths import PACKAGE
 
@@ -35,9 +35,9 @@ def print_list(as_json: bool = False) -> None:
     table = Table("benchmark", "what is measured", title="recsys bench <benchmark>")
     for name, description in descriptions.items():
         table.add_row(name, description)
-    Console().print(table)
+    output_console().print(table)
     if as_json:
-        print(json.dumps(descriptions))
+        output_console().print(json.dumps(descriptions))
 
 
 def run(name: str, overrides: Sequence[str], as_json: bool = False) -> None:
@@ -51,8 +51,7 @@ def run(name: str, overrides: Sequence[str], as_json: bool = False) -> None:
     module = _load(name)
     result = module.run(merge(module.Config, overrides))
     if as_json:
-        sys.stdout.flush()
-        print(json.dumps(result), flush=True)
+        output_console().print(json.dumps(result))
 
 
 def _load(name: str) -> ModuleType:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from recsys.core.composition import compose
+from recsys.core.console import output_console
 from recsys.runs.checkpoint_tools import InspectConfig, Inspected, TensorLine, inspect
 from recsys.runs.sharding_plan import WIDTH
 
@@ -21,9 +20,9 @@ def configure(overrides: Sequence[str]) -> InspectConfig:
 def run(overrides: Sequence[str]) -> None:
     """Print what the checkpoint holds."""
     inspected = inspect(configure(overrides))
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = output_console(WIDTH)
     console.print(_table(inspected.lines))
-    console.print(_state(inspected), highlight=False, soft_wrap=True)
+    console.print(_state(inspected))
 
 
 def _table(lines: Sequence[TensorLine]) -> Table:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from recsys.core.composition import compose
+from recsys.core.console import message_console
 from recsys.runs.checkpoint_tools import UnshardConfig, unshard_checkpoint
 
 
@@ -17,4 +16,4 @@ def configure(overrides: Sequence[str]) -> UnshardConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Write it and say where it is."""
-    Console(stderr=True).print(f"Checkpoint: {unshard_checkpoint(configure(overrides))}")
+    message_console().print(f"Checkpoint: {unshard_checkpoint(configure(overrides))}")

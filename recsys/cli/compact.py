@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omegaconf import MISSING
-from rich.console import Console
 
 from recsys.core.composition import compose
+from recsys.core.console import message_console
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
 from recsys.data.stores.timelines import TimelineWriter
 
@@ -36,4 +36,4 @@ def run(overrides: Sequence[str]) -> None:
         segments = writer.num_segments
         writer.compact()
         left = writer.num_segments
-    Console(stderr=True).print(f"Timelines: {segments} segments merged into {left}.")
+    message_console().print(f"Timelines: {segments} segments merged into {left}.")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from recsys.core.composition import compose
+from recsys.core.console import message_console
 from recsys.embeddings.deletion import DeleteConfig, delete_user
 
 
@@ -19,7 +18,7 @@ def run(overrides: Sequence[str]) -> None:
     """Delete the user and say what was found."""
     config = configure(overrides)
     deleted = delete_user(config)
-    console = Console(stderr=True)
+    console = message_console()
     if config.dataset is not None:
         console.print(f"User {config.user}: {deleted.events:,} events removed from the timelines.")
     if config.store is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import MISSING
-from rich.console import Console
 from rich.table import Table
 
 from recsys.core.composition import compose
+from recsys.core.console import output_console
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.contract.schema import LENGTHS, TimelineKind
@@ -25,9 +24,6 @@ from recsys.data.stores.timelines import DEFAULT_MAX_EVENTS
 
 #: Users whose histories are in memory at a time.
 USERS_PER_CHUNK = 64
-
-#: Width of tables that go into a file or a pipe.
-WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def run(overrides: Sequence[str]) -> None:
     """Print the data set's tables and one line per slice."""
     config = configure(overrides)
     dataset = PreparedDataset.open(Path(config.dataset))
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = output_console()
     console.print(describe(dataset))
     manifest = dataset.manifest
     slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from recsys.core.console import output_console
 from recsys.core.installation import MEND, Environment, problems, read_environment
 
 #: Checks without which the later ones cannot run.
@@ -58,13 +59,16 @@ def run() -> None:
     """
     logging.disable(logging.WARNING)  # torch's and FBGEMM's remarks on their own internals
     checks = run_checks()
+    console = output_console()
     for check in checks:
-        print(f"{check.outcome:<8}{check.name:<16}{check.detail}")
+        console.print(f"{check.outcome:<8}{check.name:<16}{check.detail}")
     failed = [check.name for check in checks if check.outcome == Outcome.FAILED]
     if failed:
-        print(f"\nrecsys does not work here: {', '.join(failed)} failed.")
+        console.print()
+        console.print(f"recsys does not work here: {', '.join(failed)} failed.")
         sys.exit(1)
-    print("\nrecsys works here.")
+    console.print()
+    console.print("recsys works here.")
 
 
 def run_checks() -> list[Check]:

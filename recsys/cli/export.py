@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from recsys.core.composition import compose
+from recsys.core.console import message_console
 from recsys.systems.base import ExportConfig
 from recsys.systems.registry import system_named
 from recsys.systems.runs import load_run
@@ -22,4 +21,4 @@ def run(overrides: Sequence[str]) -> None:
     config = configure(overrides)
     trained = load_run(config.run_dir, config.checkpoint, config.dataset)
     folder = system_named(trained.config.system).export(trained, config)
-    Console(stderr=True).print(f"Artifact: {folder}")
+    message_console().print(f"Artifact: {folder}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from recsys.cli.index_report import print_change
 from recsys.core.composition import compose
+from recsys.core.console import message_console
 from recsys.index.maintain import IndexBuildConfig, build_index
 
 
@@ -20,4 +19,4 @@ def run(overrides: Sequence[str]) -> None:
     """Build the index and say what is in it."""
     config = configure(overrides)
     print_change(build_index(config))
-    Console(stderr=True).print(f"Index: {config.out}")
+    message_console().print(f"Index: {config.out}")

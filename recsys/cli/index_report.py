@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
+from recsys.core.console import message_console
 from recsys.index.faiss.item_index import Added
 from recsys.index.maintain import REJECTED_FILE, IndexChange
 from recsys.index.usable_items import REASON
@@ -11,7 +10,7 @@ from recsys.index.usable_items import REASON
 
 def print_change(changed: IndexChange) -> None:
     """Say on standard error what was added, replaced, left out or removed, and what is there."""
-    console = Console(stderr=True)
+    console = message_console()
     change, index = changed.change, changed.index
     if isinstance(change, Added):
         console.print(f"Items added: {change.added:,}; replaced: {change.replaced:,}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from recsys.core.errors import PreemptedError, RecsysError
 from recsys.core.quiet import quieten
+from recsys.core.secrets import mask
 from recsys.core.version import VERSION
 
 USER_ERROR = 2
@@ -218,7 +220,9 @@ app.add_typer(checkpoint_app, name="checkpoint")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"recsys {VERSION}")
+        from recsys.core.console import output_console
+
+        output_console().print(f"recsys {VERSION}")
         raise Exit
 
 
@@ -340,44 +344,54 @@ def _exit_code(command: Callable[[], object]) -> int:
     try:
         returned = command()
     except (KeyboardInterrupt, Abort):
-        typer.echo("recsys: interrupted.", err=True)
+        _tell("interrupted.")
         return INTERRUPTED
     except SystemExit as end:
         # Lightning leaves a training that is sent SIGTERM without a code, as if it had finished
         if end.code not in (None, TERMINATED):
             raise
-        typer.echo("recsys: terminated.", err=True)
+        _tell("terminated.")
         return TERMINATED
     except TyperException as error:
         message = error.format_message()
         if message:  # empty where the help text was printed instead
-            typer.echo(f"recsys: {message}", err=True)
+            _tell(message)
         return USER_ERROR
     except PreemptedError as stop:
-        typer.echo(f"recsys: {stop}", err=True)
+        _tell(str(stop))
         return stop.EXIT_CODE
     except RecsysError as error:
-        if _debugging():
-            raise
-        typer.echo(f"recsys: {error}", err=True)
+        _tell_of(error, str(error))
         return USER_ERROR
     except OSError as error:
-        if _debugging():
-            raise
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"recsys: {place}{error.strerror or error}.", err=True)
+        _tell_of(error, f"{place}{error.strerror or error}.")
         return USER_ERROR
     except Exception as error:
-        if _debugging():
-            raise
-        summary = " ".join(str(error).split())[:500]
-        typer.echo(
-            f"recsys: unexpected {type(error).__name__}: {summary} "
-            "(run it again with RECSYS_DEBUG=1 to see the traceback).",
-            err=True,
+        summary = mask(" ".join(str(error).split()))[:500]
+        _tell_of(
+            error,
+            f"unexpected {type(error).__name__}: {summary} (run it again with RECSYS_DEBUG=1 to "
+            "see the traceback).",
         )
         return UNEXPECTED_ERROR
     return returned if isinstance(returned, int) else 0
+
+
+def _tell(sentence: str) -> None:
+    from recsys.core.console import message_console  # Rich, for which `recsys --help` need not wait
+
+    message_console().print(f"recsys: {' '.join(sentence.split())}")
+
+
+def _tell_of(error: Exception, sentence: str) -> None:
+    """The sentence; the traceback, to whom wants to see it."""
+    if not _debugging():
+        _tell(sentence)
+        return
+    from recsys.core.console import message_console
+
+    message_console().print_lines("".join(traceback.format_exception(error)))
 
 
 def _debugging() -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from rich.console import Console
-
 from recsys.core.composition import compose
+from recsys.core.console import output_console
 from recsys.distributed.planning import PlanDoesNotFitError
 from recsys.runs.config import RunConfig
 from recsys.runs.pricing import PlanConfig, Priced, price
@@ -33,12 +31,12 @@ def run(overrides: Sequence[str]) -> None:
     """
     config, planned = configure(overrides)
     priced = price(config, system_named(planned.system), planned)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = output_console(WIDTH)
     console.print(plan_report(priced.plan, console.width))
-    console.print(dominating(priced.plan), highlight=False)
+    console.print(dominating(priced.plan))
     if priced.problem is not None:
         raise PlanDoesNotFitError(f"With unlimited memory: {_need(priced)} {priced.problem}")
-    console.print(f"It fits: {_need(priced)}", highlight=False)
+    console.print(f"It fits: {_need(priced)}")
 
 
 def _need(priced: Priced) -> str:

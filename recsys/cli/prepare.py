@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from recsys.core.composition import compose
+from recsys.core.console import message_console, output_console
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.prepare.describe import rejected_table
@@ -28,8 +28,8 @@ def run(overrides: Sequence[str]) -> None:
     former = DatasetManifest.load(folder) if (folder / DATASET_FILE).is_file() else None
     manifest = prepare(config)
     if former is not None and former.fingerprint == manifest.fingerprint:
-        Console(stderr=True).print(f"{folder} is prepared already; nothing was done.")
-    console = Console()
+        message_console().print(f"{folder} is prepared already; nothing was done.")
+    console = output_console()
     console.print(_counts_table(manifest, folder))
     appended_to = former if config.append and former != manifest else None
     rejected = _rejected_since(appended_to, manifest)

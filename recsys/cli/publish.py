@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from recsys.artifacts.timeline_tower import TimelineTowerManifest
 from recsys.core.composition import compose
+from recsys.core.console import output_console
 from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
 from recsys.data.contract.moments import to_text
@@ -38,7 +38,7 @@ def run(overrides: Sequence[str]) -> None:
     table = Table(title="Published user embeddings", show_header=False)
     for name, value in outcome.items():
         table.add_row(name.replace("_", " "), _text(name, value))
-    Console().print(table)
+    output_console().print(table)
 
 
 def _refuse_other_systems(run_dir: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
 from recsys.core.composition import compose
+from recsys.core.console import message_console, output_console
 from recsys.data.contract.moments import to_text
 from recsys.serving.recommend_users import RecommendConfig, recommend
 
@@ -22,7 +22,7 @@ def run(overrides: Sequence[str]) -> None:
     """Recommend, and print the rows where they are not written."""
     config = configure(overrides)
     report, rows = recommend(config)
-    console = Console(stderr=True)
+    console = message_console()
     if config.out is None:
         _print(rows)
     else:
@@ -42,7 +42,7 @@ def _print(rows: pl.DataFrame) -> None:
     for row in rows.iter_rows(named=True):
         row["score"] = f"{row['score']:.3f}"
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    output_console().print(table)
 
 
 def _users_as_typed(override: str) -> str:

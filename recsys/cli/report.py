@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import MISSING
-from rich.console import Console
 
 from recsys.core.composition import compose
+from recsys.core.console import message_console, output_console
 from recsys.reports.page import write_page
 from recsys.runs.load import check_run_folder
 from recsys.systems.choice import system_of_run
@@ -40,8 +40,8 @@ def run(overrides: Sequence[str]) -> None:
     config = configure(overrides)
     folder = Path(config.run_dir)
     against = Path(config.against) if config.against is not None else None
-    with Console(stderr=True).status("Writing the report"):
+    with message_console().status("Writing the report"):
         check_run_folder(folder)
         page = system_of_run(folder).report(folder, against, config.dataset)
         write_page(page)
-    Console().print(page.closing)
+    output_console().print(page.closing)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import MISSING
-from rich.console import Console
 
 from recsys.core.composition import compose
+from recsys.core.console import message_console
 from recsys.data.simulator.config import SimulatorConfig
 from recsys.data.simulator.simulate import simulate
 
@@ -36,4 +36,4 @@ def run(overrides: Sequence[str]) -> None:
     """Write the log."""
     config = configure(overrides)
     simulate(config.simulator, Path(config.out))
-    Console(stderr=True).print(f"Simulated log: {config.out}")
+    message_console().print(f"Simulated log: {config.out}")

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from rich.console import Console
-
 from recsys.core.composition import compose
+from recsys.core.console import output_console
 from recsys.studies.sweep.file import SweepFile, check_settings, read_sweep
 from recsys.studies.sweep.run import SweepConfig, run_sweep
 
@@ -34,4 +33,4 @@ def run(path: Path, overrides: Sequence[str], local: bool) -> None:
         f"Here, without a server: recsys sweep {path} --local",
         f"With a server: wandb sweep {path}, then the `wandb agent …` that it prints.",
     )
-    Console(highlight=False).print(*lines, sep="\n", soft_wrap=True)
+    output_console().print(*lines, sep="\n")

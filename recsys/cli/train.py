@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from rich.console import Console
-
 from recsys.core.composition import load, merge
+from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.core.paths import conf_dir
 from recsys.distributed.processes import is_first_rank
@@ -61,8 +60,8 @@ def run(overrides: Sequence[str]) -> None:
     run_dir = train(configure(overrides))
     if not is_first_rank():
         return
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(best_line(run_dir), highlight=False)
+    console = message_console()
+    console.print(best_line(run_dir))
     console.print(f"Run folder: {run_dir}")
 
 

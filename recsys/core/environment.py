@@ -15,6 +15,7 @@ import psutil
 
 from recsys.core.durable import replace_file
 from recsys.core.paths import PACKAGE
+from recsys.core.secrets import mask_words
 from recsys.core.version import VERSION
 
 ENVIRONMENT_FILE = "environment.json"
@@ -41,7 +42,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": _versions(),
         "hardware": _hardware(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *mask_words(sys.argv[1:])],
     }
 
 

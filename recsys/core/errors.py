@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from recsys.core.secrets import mask
+
 
 class RecsysError(Exception):
     """A problem the user can mend; the command line prints its message alone and exits with 2."""
+
+    def __str__(self) -> str:
+        """The sentence, wherever it is printed or written, without secrets."""
+        return mask(super().__str__())
 
 
 class DataError(RecsysError):

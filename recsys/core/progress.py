@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import track as rich_track
+from recsys.core.console import progress_bar
 
 T = TypeVar("T")
 
@@ -19,5 +18,5 @@ def track(iterable: Iterable[T], description: str, total: float | None = None) -
         description: what is being done, for example ``"Writing timelines"``.
         total: number of items; taken from ``len(iterable)`` where it has one.
     """
-    console = Console(stderr=True)
-    yield from rich_track(iterable, description=description, total=total, console=console)
+    with progress_bar() as progress:
+        yield from progress.track(iterable, total=total, description=description)

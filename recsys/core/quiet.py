@@ -23,6 +23,8 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
     # said where our code calls it; what is to be used instead is not in torch 2.11
     warnings.filterwarnings("ignore", message=r"torch\.distributed\.nn\.functional\.all_gather")
+    # of names in a figure, which it would repeat with the control characters in them
+    warnings.filterwarnings("ignore", message=r"(?s)Glyph \d+ .* missing from font")
     for logger in TALKATIVE_LOGGERS:
         logging.getLogger(logger).setLevel(logging.ERROR)
     # torch sets up its loggers anew when it is imported; this is how it is told.

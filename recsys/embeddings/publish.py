@@ -17,6 +17,7 @@ from recsys.artifacts.timeline_tower import (
 )
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.progress import track
+from recsys.core.secrets import mask_address
 from recsys.data.contract.moments import as_of_moment, to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.prepare.prepare import GROWN_FROM
@@ -89,7 +90,7 @@ class PublishReport:
     Attributes:
         version: of the publication.
         as_of: ms.
-        store: where it lies.
+        store: where it lies; an address without user and password.
         scope: whose embeddings were computed, and why.
         active_users: users with an embedding as of this moment.
         published_users: users whose embedding was written.
@@ -172,7 +173,7 @@ def publish(config: PublishConfig) -> PublishReport:
         return PublishReport(
             version=publication.version,
             as_of=moment.as_of,
-            store=location,
+            store=mask_address(location),
             scope=plan.scope,
             active_users=int(plan.active.sum()),
             published_users=published,

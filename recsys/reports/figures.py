@@ -12,7 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from recsys.core.console import visible_lines
+
 matplotlib.use("Agg")
+# names are no formulas: a `$` in one would end the figure with an error
+matplotlib.rcParams["text.parse_math"] = False
 
 WITH = "#1f5fa8"
 WITHOUT = "#c2571a"
@@ -40,7 +44,7 @@ def _svg(figure: Figure) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=nothing)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return visible_lines(text[text.index("<svg") :])
 
 
 def _axes(width: float = 7.2, height: float = 3.0) -> tuple[Figure, Axes]:
@@ -218,6 +222,7 @@ def hits_over_k(
                 share = list(values.values())
                 panel.plot(list(values), share, "o", markersize=4, color=colour, label=scorer)
             panel.set_xscale("log")
+            panel.xaxis.set_major_formatter("{x:g}")  # as text, not as the formula 10^1
             panel.set_ylim(0, 1.02)
             panel.set_title(candidates, fontsize=9)
             panel.set_xlabel("K")

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from rich import box
 from rich.table import Table
 
 from recsys.core.composition import to_yaml
+from recsys.core.console import visible_lines
 from recsys.core.durable import replace_file
 from recsys.core.environment import ENVIRONMENT_FILE
+from recsys.core.secrets import mask, mask_words
 from recsys.runs.config import RunConfig
 
 REPORT_FILE = "report.html"
@@ -58,13 +61,19 @@ class Page:
 def write_page(page: Page) -> Path:
     """Write ``report.html`` into the run folder."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE)
-    html = template.render(
+    environment = jinja2.Environment(loader=loader, autoescape=True, finalize=_shown)
+    html = environment.get_template(TEMPLATE).render(
         title=page.title, subtitle=page.subtitle, tiles=page.tiles, sections=page.sections
     )
     path = page.folder / REPORT_FILE
     replace_file(path, html.encode())
     return path
+
+
+def _shown(value: Any) -> Any:
+    """What stands in the page: text of others as in the terminal; lines of a file stay lines."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)  # which a figure is
+    return visible_lines(mask(value)) if is_text else value
 
 
 def read_run_environment(folder: Path) -> dict[str, Any]:
@@ -88,18 +97,18 @@ def setting(config: RunConfig, environment: Mapping[str, Any], facts: dict[str, 
         "seed": str(config.seed),
         "hardware": f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB",
         "versions": ", ".join(f"{k} {v}" for k, v in environment["packages"].items()),
-        "command": " ".join(environment["command"]),
+        "command": " ".join(mask_words(environment["command"])),
     }
     return Section(
         "Configuration", facts=facts | every, text_title="config.yaml", text=to_yaml(config)
     )
 
 
-def places(folder: Path, others: Mapping[str, Path]) -> dict[str, str]:
-    """Where the run folder, other folders and the report lie, with their sizes."""
+def places(folder: Path, others: Mapping[str, Path | str]) -> dict[str, str]:
+    """Where the run folder, others and the report lie, with the sizes of folders."""
     lines = {}
     for name, place in {"run folder": folder, **others}.items():
-        size = f" ({megabytes(folder_size(place))})" if place.exists() else ""
+        size = f" ({megabytes(folder_size(Path(place)))})" if Path(place).exists() else ""
         lines[name] = f"{place}{size}"
     return lines | {"report": str(folder / REPORT_FILE)}
 

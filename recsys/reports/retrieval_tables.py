@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
-from recsys.core.console import UNDEFINED, WIDTH, text_table
+from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.groups import GROUPS
 from recsys.evaluation.metrics_file import Metrics
@@ -37,7 +34,7 @@ GROUP_METRIC = "hits@10"
 def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
     """Print every candidate set's tables, its candidates, and how intervals were made."""
     prefix = config.prefix
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = output_console()
     for candidates in candidate_names(metrics, prefix):
         title = f"{config.run_dir} on the split {config.split}, candidates: {candidates}"
         console.print(text_table(title, scorer_rows(metrics, prefix, candidates)))
@@ -49,7 +46,7 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
         if len(by_group[0]) > 2:
             console.print(text_table(f"{metric} by group, {candidates}", by_group))
         protocol = metrics[f"{prefix}/{metric}/{candidates}"]["protocol"]
-        console.print(f"Protocol: {protocol}\n", highlight=False)
+        console.print(f"Protocol: {protocol}", end="\n\n")
 
 
 def _differences_title(metrics: Metrics, prefix: str, candidates: str) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-
-from recsys.core.console import UNDEFINED, WIDTH, text_table
+from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 
@@ -69,7 +66,7 @@ EXPORTED = (
 def print_evaluation(metrics: Metrics, config: EvaluateConfig) -> None:
     """Print what was measured, the comparison, and items seen and unseen in the fit period."""
     prefix = config.prefix
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = output_console()
     titles = {
         f"{config.run_dir} on the split {config.split}": MEASURED,
         f"{config.run_dir} against {config.against}": COMPARED,
@@ -80,12 +77,11 @@ def print_evaluation(metrics: Metrics, config: EvaluateConfig) -> None:
         if len(rows[0]) > 1:
             console.print(text_table(title, rows))
     any_metric = metrics.get(f"{prefix}/ne/mean") or next(iter(metrics.values()))
-    console.print(f"Protocol: {any_metric['protocol']}", highlight=False)
+    console.print(f"Protocol: {any_metric['protocol']}")
     if config.against is not None:
         console.print(
             f"Below 0 is better than {config.against}; in brackets the "
             f"{config.bootstrap.confidence:.0%} bootstrap interval over users.",
-            highlight=False,
         )
 
 

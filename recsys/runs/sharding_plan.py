@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import lightning
-from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 
+from recsys.core.console import Console, message_console
 from recsys.core.durable import replace_file, replaced_file
 from recsys.distributed.planning import ModelPlan, TablePlan
 
@@ -36,7 +36,7 @@ class PlanFiles(lightning.Callback):
     def show(self, plan: ModelPlan) -> None:
         """Print a plan on standard error."""
         self.plan = plan
-        console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
+        console = message_console(WIDTH)
         console.print(plan_report(plan, console.width))
 
     def on_train_start(

@@ -13,7 +13,9 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from recsys.core.environment import describe_environment
 from recsys.core.errors import ConfigError
+from recsys.core.secrets import mask_settings
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
@@ -235,6 +237,11 @@ def _batches_between_validations(settings: TrainerConfig) -> int | None:
 def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
     loggers: list[Logger] = [MetricsCsv(run_dir)]
     if config.logger.wandb:
+        import wandb  # seconds, which only those wait who log there
+
+        # what it would note itself of git and the command line may hold secrets
+        unasked = wandb.Settings(disable_git=True, x_disable_meta=True)
+        settings = mask_settings(asdict(config)) | {"environment": describe_environment()}
         loggers.append(
             WandbLogger(
                 name=run_dir.name,
@@ -243,7 +250,8 @@ def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
                 project=config.logger.project,
                 offline=config.logger.offline,
                 save_dir=run_dir,
-                config=asdict(config),
+                config=settings,
+                settings=unasked,
             )
         )
     return loggers

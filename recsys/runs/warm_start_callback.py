@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lightning
-from rich.console import Console
 
+from recsys.core.console import message_console
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.prepare.prepare import GROWN_FROM
 from recsys.runs.warm_start import Taken, WarmStartConfig, take_weights
@@ -43,7 +43,7 @@ class WarmStart(lightning.Callback):
                     "ignore the tables of ids."
                 )
             for line in lines:
-                Console(stderr=True, soft_wrap=True).print(line, highlight=False, markup=False)
+                message_console().print(line)
 
 
 def ids_differ(checkpoint: Path, run_dir: Path) -> bool:

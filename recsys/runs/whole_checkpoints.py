@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
+from recsys.core.console import message_console
 from recsys.core.errors import ArtifactError
 from recsys.distributed.checkpoint.folder import DamagedCheckpointError
 from recsys.distributed.checkpoint.load import open_checkpoint
@@ -30,9 +29,8 @@ def last_checkpoint(folder: Path) -> Path | None:
         return last
     newest = newest_whole(folder)
     if newest is not None:
-        Console(stderr=True, soft_wrap=True).print(
+        message_console().print(
             f"{last} leads to no checkpoint; going on from the newest whole one, {newest.name}.",
-            highlight=False,
         )
         return newest
     if last.is_symlink():

@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.core.console import Console
 from recsys.core.errors import ArtifactError
+from recsys.core.secrets import mask_words
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.runs.files import CONFIG_FILE
 
@@ -51,7 +54,8 @@ def start(words: Sequence[str], log: Path, jobs: int) -> subprocess.Popen[bytes]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         fcntl.flock(output, fcntl.LOCK_SH)  # the process inherits it, and all that it starts
-        print("$ recsys", *words, file=output, flush=True)
+        Console(file=output).print(shlex.join(["$", "recsys", *mask_words(words)]))
+        output.flush()
         command = [sys.executable, "-m", "recsys", *words]
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment

@@ -9,9 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from enum import StrEnum
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
+from recsys.core.console import output_console, progress_bar
 from recsys.core.errors import ArtifactError
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
@@ -147,7 +145,7 @@ def _in_processes(
     problems: list[str] = []
     if not runs:
         return problems
-    with Progress(console=Console(stderr=True)) as progress, ThreadPoolExecutor(jobs) as pool:
+    with progress_bar() as progress, ThreadPoolExecutor(jobs) as pool:
         bar = progress.add_task(f"{verb} ({len(runs)} runs)", total=len(runs))
         started = time.perf_counter()
         futures = {pool.submit(command, run): run for run in runs}
@@ -171,8 +169,8 @@ def _in_processes(
 
 
 def _print_states(config: StudyConfig, runs: Sequence[StudyRun]) -> None:
-    console = Console(highlight=False)
+    console = output_console()
     for run in runs:
         console.print(f"# {run.name}: {state(config, run)}")
         words = ("recsys", "train", *run.overrides)
-        console.print(shlex.join(words), markup=False, soft_wrap=True)
+        console.print(shlex.join(words))

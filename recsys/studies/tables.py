@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from recsys.core.console import UNDEFINED
+from recsys.core.console import UNDEFINED, visible
 from recsys.studies.spread import Spread
 
 #: Headings, then a row each.
@@ -21,7 +21,8 @@ def table(lines: Iterable[Sequence[tuple[str, str]]]) -> Rows:
 
 
 def markdown(rows: Rows) -> str:
-    """A table of a page; all but the first column to the right."""
+    """A table of a page; all but the first column to the right, and every cell on its line."""
+    rows = [[visible(cell).replace("|", r"\|") for cell in row] for row in rows]
     lines = [rows[0], ["---", *("---:" for _ in rows[0][1:])], *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

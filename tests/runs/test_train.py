@@ -348,6 +348,7 @@ def test_wandb_keeps_numbers_and_configuration_in_the_run_folder(
 ) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)  # offline is our own default
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr("sys.argv", ["recsys", "train", "given_token=geheim"])
     run_dir = train(replace(run_config, logger=LoggerConfig(wandb=True)))
     wandb.finish()
     [file] = run_dir.glob("wandb/offline-run-*/*.wandb")

@@ -17,7 +17,9 @@ from recsys.cli.launch.script import job_script, world_of
 from recsys.cli.launch.tasks import TRAIN, plan_trainings, plan_verb, separate, verb_and_overrides
 from recsys.cli.main import invoke
 from recsys.core.composition import compose
+from recsys.core.console import message_console, output_console
 from recsys.core.errors import ConfigError
+from recsys.core.secrets import mask_words
 from recsys.runs.files import LOGS
 from recsys.runs.folder import RUNS, time_stamp
 
@@ -41,6 +43,7 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
         RecsysError: arguments that do not fit.
     """
     verb, overrides = verb_and_overrides(arguments)
+    _refuse_secrets(overrides)
     own, others = separate(overrides, [field.name for field in fields(SubmitConfig)])
     config = compose("submit", SubmitConfig, own)
     stamp = time_stamp()
@@ -60,6 +63,17 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
     array = RUNS / "jobs" / f"{verb}-{name}-{stamp}"
     folder = tasks[0].run_dir / LOGS if len(tasks) == 1 else array
     return job_script(verb, name, tasks, config, folder), folder, config
+
+
+def _refuse_secrets(overrides: Sequence[str]) -> None:
+    """A script lies in the run folder, and its settings in the log: passwords do not."""
+    for override, masked in zip(overrides, mask_words(overrides), strict=True):
+        if override != masked:
+            key = override.partition("=")[0]
+            raise ConfigError(
+                f"`{masked}` would be written into the script with its secret; put that into an "
+                f"environment variable of the job and name it: '{key}=…${{oc.env:VARIABLE}}…'."
+            )
 
 
 def send(script: str, folder: Path, config: SubmitConfig) -> str:
@@ -117,11 +131,11 @@ def check_cluster(config: SubmitConfig) -> None:
 def send_or_show(script: str, folder: Path, config: SubmitConfig, dry_run: bool) -> None:
     """Submit a script and print the job's number, or print the script alone."""
     if dry_run:
-        print(script, end="")
+        output_console().print_lines(script)
         return
     job = send(script, folder, config)
-    print(job)
-    typer.echo(f"Job {job}: {folder / SCRIPT}, logs beside it.", err=True)
+    output_console().print(job)
+    message_console().print(f"Job {job}: {folder / SCRIPT}, logs beside it.")
 
 
 @app.command(epilog=EXAMPLES)

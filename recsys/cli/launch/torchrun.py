@@ -15,6 +15,7 @@ from recsys.cli.launch.config import TorchrunConfig
 from recsys.cli.launch.tasks import TRAIN, World, plan_trainings, separate
 from recsys.cli.main import invoke
 from recsys.core.composition import compose
+from recsys.core.console import output_console
 from recsys.core.errors import ConfigError
 from recsys.runs.files import LOGS
 from recsys.runs.folder import time_stamp
@@ -89,7 +90,7 @@ def run(
     """Train on the processes of one host or of several; give the same command on each host."""
     command = command_of(overrides)
     if dry_run:
-        print(shlex.join(command))
+        output_console().print(shlex.join(command))
         return
     processes = next(word for word in command if word.startswith("--nproc-per-node="))
     cores = len(os.sched_getaffinity(0)) // int(processes.partition("=")[2])

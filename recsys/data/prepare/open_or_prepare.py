@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rich.console import Console
-
+from recsys.core.console import message_console
 from recsys.data.contract.manifest import DATASET_FILE
 from recsys.data.prepare.preparation import rejected_folder
 from recsys.data.prepare.prepare import PrepareConfig, prepare
@@ -24,7 +23,7 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
             prepared in another way or from other files.
     """
     folder = config.out_folder
-    console = Console(stderr=True)
+    console = message_console()
     absent = not (folder / DATASET_FILE).is_file()
     if absent:
         console.print(f"Preparing {config.title} into {folder} (once).")

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
+from recsys.core.console import output_console
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import IMPRESSION, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.simulator.simulate import ITEMS_FILE, LOG_FOLDER, REQUESTS_FOLDER, SIMULATION_FILE
@@ -229,7 +229,7 @@ def main(simulation: Path, kuairand: Path) -> None:
     table = Table("statistic", "KuaiRand", "simulated")
     for name, value in real.items():
         table.add_row(name, f"{value:.4g}", f"{simulated[name]:.4g}")
-    Console().print(table)
+    output_console().print(table)
 
 
 if __name__ == "__main__":

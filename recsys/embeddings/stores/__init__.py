@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recsys.core.errors import ConfigError
+from recsys.core.secrets import mask_address
 from recsys.embeddings.stores.base import EmbeddingStore, Publication, StoredEmbedding
 
 __all__ = ["EmbeddingStore", "Publication", "StoredEmbedding", "open_store"]
@@ -21,10 +22,14 @@ def open_store(location: str, readonly: bool = False) -> EmbeddingStore:
         ConfigError: an address of another kind.
     """
     scheme, separator, _ = location.partition("://")
+    if not separator and location.partition(":")[0] in REDIS_SCHEMES:
+        raise ConfigError(  # what follows may be a password
+            f"store={location.partition(':')[0]}:… is no address; it begins with redis://."
+        )
     if separator and scheme not in REDIS_SCHEMES:
         raise ConfigError(
-            f"store={location}: embeddings are kept in Redis (redis://host:port/database) or in a "
-            f"folder, not at {scheme}://; give one of these."
+            f"store={mask_address(location)}: embeddings are kept in Redis "
+            f"(redis://host:port/database) or in a folder, not at {scheme}://; give one of these."
         )
     if separator:
         from recsys.embeddings.stores.redis import RedisStore

@@ -13,10 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import redis
-
-from recsys.core.errors import ArtifactError
 from recsys.embeddings.stores.base import EmbeddingStore, Publication
+from recsys.embeddings.stores.redis_client import connect
 
 #: Users handled by one script call: a script blocks the server while it runs.
 USERS_PER_CALL = 256
@@ -106,20 +104,14 @@ class RedisStore(EmbeddingStore):
         prefix: in front of every key.
 
     Raises:
-        ArtifactError: no server answers there.
+        ArtifactError: no server answers there, or it refuses; so of every method.
+        ConfigError: ``url`` is no address of Redis.
     """
 
     def __init__(self, url: str, prefix: str = "recsys") -> None:
         super().__init__()
-        self._client: Any = redis.Redis.from_url(url)
+        self._client: Any = connect(url)
         self._prefix = prefix
-        try:
-            self._client.ping()
-        except redis.RedisError as error:
-            raise ArtifactError(
-                f"No Redis server answers at {url} ({error}); start one, or give a folder as the "
-                "store and have it in LMDB."
-            ) from error
         self._read_script = self._client.register_script(_READ)
         self._write_script = self._client.register_script(_WRITE)
         self._flip_script = self._client.register_script(_FLIP)
@@ -181,7 +173,7 @@ class RedisStore(EmbeddingStore):
 
     def _take_version(self) -> int:
         version = int(self._client.incr(self._key("last_version")))
-        with self._client.pipeline(transaction=True) as pipeline:
+        with self._client.telling(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.set(self._key("open_version"), version)
             pipeline.delete(self._key("deleted"))
             pipeline.execute()

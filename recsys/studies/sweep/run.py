@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from recsys.core.console import message_console, output_console
 from recsys.core.errors import ArtifactError, ConfigError, PreemptedError
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.evaluation.metrics_file import read_metrics_file
@@ -120,14 +119,14 @@ class LocalSweep:
         self.limit = limit
         self.folder = Path(config.out) if config.out is not None else SWEEPS / file.name
         self.trials: list[Trial] = []
-        self._console = Console(stderr=True, highlight=False)
+        self._console = message_console()
 
     def print_first_command(self) -> None:
         """Check the file against what `recsys train` takes and print the first trial's command."""
         check_settings(self.file)
         parameters = suggest(self.file.content, []) or {}
         command = shell_command(self.file.settings, parameters)
-        Console(highlight=False).print(command, markup=False, soft_wrap=True)
+        output_console().print(command)
 
     def open(self) -> None:
         """Read what there is; a trial that failed is tried again where its log was deleted."""
@@ -294,4 +293,4 @@ class LocalSweep:
         return self.folder / f"{trial.name}.log"
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line)

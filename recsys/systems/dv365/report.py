@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recsys.artifacts.manifest import ARTIFACT, MANIFEST_FILE
+from recsys.core.secrets import mask_address
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split, TimelineKind
@@ -144,13 +145,13 @@ def _tiles(material: Material, exported: Exported) -> list[dict[str, Any]]:
 
 def places_of(material: Material, exported: Exported) -> dict[str, str]:
     """Where everything lies, with its size."""
-    others = {"prepared data set": material.dataset.path}
+    others: dict[str, Path | str] = {"prepared data set": material.dataset.path}
     if material.against is not None:
         others["compared with"] = material.against
     if exported.sizes:
         others["artifact"] = material.folder / ARTIFACT
     if "store" in exported.publication:
-        others["embedding store"] = Path(exported.publication["store"])
+        others["embedding store"] = mask_address(exported.publication["store"])
     return places(material.folder, others)
 
 

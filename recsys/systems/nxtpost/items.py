@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
+from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.core.location import find_path
 from recsys.data.content.item_embeddings import EmbeddingReport, ItemEmbeddings, embeddings_file
@@ -56,7 +56,7 @@ def _read(
 @rank_zero_only
 def say_what_is_left_out(report: EmbeddingReport) -> None:
     """Print how many items of the log have no embedding that can be used, and why."""
-    console = Console(stderr=True)
+    console = message_console()
     reasons = {
         "not in the file": report.without_embedding,
         "with NaN or infinity": report.not_finite,
