@@ -12,7 +12,7 @@ _ATEN = """
     __and__ __contains__ __derive_index __getitem__ __is__ __isnot__ __not__ __or__ __range_length
     __xor__ _set_item abs add add_ all amax amin any append arange argsort avg_pool1d bincount
     bitwise_and bitwise_not bitwise_or bmm bucketize cat ceil chunk clamp clamp_max clamp_min
-    clamp_min_ clone contiguous copy_ cos cumsum detach device diff dim div dropout dropout_ einsum
+    clamp_min_ clone contiguous copy_ cos cumsum detach device diff dim div dropout dropout_
     element_size embedding embedding_bag empty empty_like eq exp expand expand_as extend flatten
     flip floor floor_divide floordiv format full full_like gather ge gelu gt index index_add
     index_copy index_select is_floating_point item items join keys layer_norm le len linear list log

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import re
 import typing
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
         _check_form(override)
     try:
         config = OmegaConf.merge(
-            structured(schema), _as_written(path), OmegaConf.from_dotlist(list(overrides))
+            structured(schema), as_written(path), OmegaConf.from_dotlist(list(overrides))
         )
         return _to_dataclass(config, schema)
     except yaml.YAMLError as error:
@@ -74,7 +75,7 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
         raise ConfigError(f"{path}: {_sentence(error, schema, overrides)}") from error
 
 
-def _as_written(path: Path) -> Any:
+def as_written(path: Path) -> Any:
     """What a file holds that may come from somebody else: of it nothing is resolved.
 
     ``${oc.env:NAME}`` would put the reader's secrets into what is made of the file, and an alias
@@ -82,6 +83,7 @@ def _as_written(path: Path) -> Any:
 
     Raises:
         ConfigError: it has an interpolation or an alias.
+        YAMLError, OSError, ValueError: it cannot be read.
     """
     text = path.read_text()
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -96,7 +98,7 @@ def _as_written(path: Path) -> Any:
                 "interpolation; in a file that was written by a run nothing is resolved: write the "
                 "value itself."
             )
-    return OmegaConf.load(path)
+    return OmegaConf.load(io.StringIO(text))
 
 
 def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
