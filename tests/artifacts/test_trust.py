@@ -25,27 +25,33 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "settings" / "trusted"
 
 
-@pytest.fixture
-def artifact(listed: Path, tmp_path: Path) -> Path:
-    """An artifact that this user has exported."""
-    exported(tmp_path / "artifact")
-    return tmp_path / "artifact"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trust") / "artifact"
+    exported(folder)
+    return folder
 
 
 @pytest.fixture
-def foreign(artifact: Path, listed: Path) -> Path:
-    """One that somebody else has."""
-    listed.unlink()
-    return artifact
+def foreign(made: Path, listed: Path, tmp_path: Path) -> Path:
+    """An artifact that somebody else has exported."""
+    return Path(shutil.copytree(made, tmp_path / "artifact"))
+
+
+@pytest.fixture
+def artifact(foreign: Path) -> Path:
+    """One that this user trusts."""
+    trust_artifact(foreign)
+    return foreign
 
 
 def write_manifest(folder: Path, content: dict) -> None:
     (folder / "manifest.json").write_text(json.dumps(content))
 
 
-def test_an_export_is_the_users_own_wherever_it_is_copied_to(
-    artifact: Path, listed: Path, tmp_path: Path
-) -> None:
+def test_an_export_is_the_users_own_wherever_it_is_copied_to(listed: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "artifact"
+    exported(artifact)
     open_artifact(artifact)
     open_artifact(shutil.copytree(artifact, tmp_path / "copy"))
     [line] = listed.read_text().splitlines()
