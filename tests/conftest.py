@@ -33,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="torch sees no NVIDIA GPU on this machine"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def trusted_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The list of artifacts that tests have exported; the user's own is left alone."""
+    path = tmp_path_factory.mktemp("settings") / "trusted_artifacts"
+    os.environ["RECSYS_TRUSTED_ARTIFACTS"] = str(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with the owners' files of the real data sets (docs/data.md says which)."""

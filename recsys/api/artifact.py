@@ -8,8 +8,8 @@ from recsys.artifacts.open import Artifact
 from recsys.artifacts.open import open_artifact as open_any
 
 
-def open_artifact(path: Path | str) -> Artifact:
-    """Open what `recsys export` wrote, after checking its format version and every checksum.
+def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
+    """Open what `recsys export` wrote, after checking its version, checksums and code.
 
     >>> artifact = recsys.open_artifact("runs/mine/artifact")  # doctest: +SKIP
     >>> artifact.manifest.training["checkpoint"]  # doctest: +SKIP
@@ -17,12 +17,15 @@ def open_artifact(path: Path | str) -> Artifact:
 
     Args:
         path: the artifact folder.
+        trust: whether to load one that is not among those you have exported or trusted
+            (docs/export.md).
 
     Returns:
         A tower over timelines (DV365) or over sequences (NxtPost); its ``embed`` gives user
         embeddings.
 
     Raises:
-        ArtifactError: the folder is no artifact, or a file of it is not what was exported.
+        ArtifactError: the folder is no artifact, it is not trusted, a file of it is not what was
+            exported, or its tower is none that `recsys export` writes.
     """
-    return open_any(path)
+    return open_any(path, trust)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from recsys.artifacts.trust import remember, remember_own, require_trusted
 from recsys.core.errors import ArtifactError
 
 FORMAT_VERSION = 1
@@ -51,20 +52,54 @@ class Manifest:
     files: dict[str, dict[str, Any]]
     format_version: int = FORMAT_VERSION
 
-    def save(self, folder: Path) -> None:
-        """Write ``manifest.json`` into ``folder``."""
+    def save(self, folder: Path, out: Path) -> None:
+        """Write ``manifest.json``, and add the artifact to those the user trusts.
+
+        Args:
+            folder: where its other files are.
+            out: where it will be.
+        """
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
-        (folder / MANIFEST_FILE).write_text(text + "\n")
+        content = f"{text}\n".encode()
+        (folder / MANIFEST_FILE).write_bytes(content)
+        remember_own(out, content)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read ``manifest.json`` from ``folder``.
+    def open(cls, folder: Path, trust: bool) -> Self:
+        """Read ``manifest.json`` of an artifact that is to be loaded.
+
+        Args:
+            folder: the artifact.
+            trust: whether to load one that is not in the user's list of trusted ones.
 
         Raises:
-            ArtifactError: there is none, it is damaged, or of another format version or system.
+            ArtifactError: there is none, it is damaged, of another format version or system, or
+                not trusted; or a file is missing, differs, or is not named in it.
         """
+        written = _read(folder)
+        manifest = cls._parsed(folder, written)
+        if not trust:
+            require_trusted(folder, written)
+        manifest._check_files(folder)
+        return manifest
+
+    @classmethod
+    def remember(cls, folder: Path) -> Path:
+        """Add an artifact to the user's list of trusted ones, and return the list.
+
+        Raises:
+            ArtifactError: as ``open``.
+            ConfigError: there is no place for a list.
+        """
+        written = _read(folder)
+        manifest = cls._parsed(folder, written)
+        manifest._check_files(folder)
+        return remember(written, f"{cls.system}, {manifest.created}, from {folder.resolve()}")
+
+    @classmethod
+    def _parsed(cls, folder: Path, written: bytes) -> Self:
         path = folder / MANIFEST_FILE
-        content = _content(folder)
+        content = _content(path, written)
         version = content.pop("format_version")
         if version != FORMAT_VERSION:
             raise ArtifactError(
@@ -82,12 +117,13 @@ class Manifest:
             raise ArtifactError(f"{path} is damaged (fields: {different}); {_MEND}")
         return cls(**content)
 
-    def check_files(self, folder: Path) -> None:
-        """Compare every file's size and checksum.
-
-        Raises:
-            ArtifactError: a file is missing, differs, or is not named in the manifest.
-        """
+    def _check_files(self, folder: Path) -> None:
+        """Compare every file's size and checksum."""
+        for path in folder.rglob("*"):
+            if path.is_symlink():
+                raise ArtifactError(
+                    f"{path} is a link; an artifact holds its own files: replace it by a copy."
+                )
         present = {str(path.relative_to(folder)) for path in _files(folder)}
         for name, expected in self.files.items():
             path = folder / name
@@ -115,7 +151,7 @@ def model_of(folder: Path) -> str:
     Raises:
         ArtifactError: there is no manifest, or it is damaged.
     """
-    return str(_content(folder).get("model"))
+    return str(_content(folder / MANIFEST_FILE, _read(folder)).get("model"))
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -140,13 +176,17 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _content(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> bytes:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         why = f"no {MANIFEST_FILE} in it" if folder.is_dir() else "the folder does not exist"
         raise ArtifactError(f"{folder} is no artifact ({why}); {_MEND}")
+    return path.read_bytes()
+
+
+def _content(path: Path, written: bytes) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(written)
         content["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error

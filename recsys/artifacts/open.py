@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recsys.artifacts.inspection import check_tower_file
 from recsys.artifacts.manifest import MANIFEST_FILE, model_of
 from recsys.artifacts.sequence_tower import (
+    TOWER_FILES,
     SequenceTowerArtifact,
     SequenceTowerManifest,
     load_sequence_tower,
 )
 from recsys.artifacts.timeline_tower import (
+    TOWER_FILE,
     TimelineTowerArtifact,
     TimelineTowerManifest,
     load_timeline_tower,
@@ -20,18 +23,46 @@ from recsys.core.errors import ArtifactError
 Artifact = TimelineTowerArtifact | SequenceTowerArtifact
 
 
-def open_artifact(path: Path | str) -> Artifact:
+def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
     """Open the artifact in a folder, by the model its manifest names.
 
+    Args:
+        path: the artifact folder.
+        trust: whether to load one that is not in the user's list of trusted ones.
+
     Raises:
-        ArtifactError: the folder is no artifact, is of a model that is not known, or a file of it
-            is not what was exported.
+        ArtifactError: the folder is no artifact, is of a model that is not known, it is not
+            trusted, a file of it is not what was exported, or its tower is none that `recsys
+            export` writes.
     """
-    model = model_of(Path(path))
-    if model == TimelineTowerManifest.system:
-        return load_timeline_tower(path)
-    if model == SequenceTowerManifest.system:
-        return load_sequence_tower(path)
+    if _manifest_of(Path(path)) is TimelineTowerManifest:
+        return load_timeline_tower(path, trust)
+    return load_sequence_tower(path, trust=trust)
+
+
+def trust_artifact(path: Path | str) -> Path:
+    """Add an artifact to the user's list of trusted ones; nothing of it is run.
+
+    Returns:
+        The list.
+
+    Raises:
+        ArtifactError: ``open_artifact`` would refuse it all the same.
+        ConfigError: there is no place for a list.
+    """
+    folder = Path(path)
+    manifest = _manifest_of(folder)
+    for name in [TOWER_FILE] if manifest is TimelineTowerManifest else TOWER_FILES.values():
+        if (folder / name).is_file():
+            check_tower_file(folder / name)
+    return manifest.remember(folder)
+
+
+def _manifest_of(folder: Path) -> type[TimelineTowerManifest | SequenceTowerManifest]:
+    model = model_of(folder)
+    for manifest in (TimelineTowerManifest, SequenceTowerManifest):
+        if model == manifest.system:
+            return manifest
     raise ArtifactError(
-        f"{Path(path) / MANIFEST_FILE} is of the model {model}, which this release cannot open."
+        f"{folder / MANIFEST_FILE} is of the model {model}, which this release cannot open."
     )

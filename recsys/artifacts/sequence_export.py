@@ -25,7 +25,7 @@ from recsys.artifacts.sequence_tower import (
     open_tower,
     user_features,
 )
-from recsys.artifacts.torchscript import script_tower
+from recsys.artifacts.torchscript import save_tower, script_tower
 from recsys.core.environment import describe_environment
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import locked_folder, replaced_folder
@@ -98,14 +98,14 @@ def export_sequence_tower(
     with locked_folder(folder), replaced_folder(folder) as partial:
         shutil.copy(export.config_file, partial / CONFIG_FILE)
         for precision, module in exported.items():
-            torch.jit.save(script_tower(module), partial / TOWER_FILES[precision])
+            save_tower(script_tower(module), partial / TOWER_FILES[precision])
         manifest = _manifest(tower, dataset, export, partial)
         artifacts = {p: open_tower(partial, manifest, p) for p in Precision}
         manifest = replace(manifest, agreement=_check(tower, artifacts, export.examples))
         if export.measure is not None:
             manifest = replace(manifest, metrics=_measured(artifacts, export.measure))
         manifest = replace(manifest, files=describe_files(partial))
-        manifest.save(partial)
+        manifest.save(partial, folder)
     return manifest
 
 

@@ -94,17 +94,22 @@ class SequenceTowerArtifact:
 
 
 def load_sequence_tower(
-    path: Path | str, precision: str = Precision.FLOAT
+    path: Path | str, precision: str = Precision.FLOAT, trust: bool = False
 ) -> SequenceTowerArtifact:
-    """Open an artifact after checking its format version, system and every checksum.
+    """Open an artifact after checking its format version, every checksum and the tower's code.
+
+    Args:
+        path: the artifact folder.
+        precision: ``float`` or ``int8``.
+        trust: whether to load one that is not in the user's list of trusted ones.
 
     Raises:
-        ArtifactError: the folder is no such artifact, or a file of it is not what was exported.
+        ArtifactError: the folder is no such artifact, it is not trusted, a file of it is not what
+            was exported, or the tower is none that `recsys export` writes.
         ConfigError: there is no such precision.
     """
     folder = Path(path)
-    manifest = SequenceTowerManifest.load(folder)
-    manifest.check_files(folder)
+    manifest = SequenceTowerManifest.open(folder, trust)
     return open_tower(folder, manifest, Precision(precision))
 
 

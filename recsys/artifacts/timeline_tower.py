@@ -88,18 +88,22 @@ class TimelineTowerArtifact:
             return cast(Tensor, self.tower(explicit, implicit, request_time))
 
 
-def load_timeline_tower(path: Path | str) -> TimelineTowerArtifact:
-    """Open an artifact after checking its format version and every checksum.
+def load_timeline_tower(path: Path | str, trust: bool = False) -> TimelineTowerArtifact:
+    """Open an artifact after checking its format version, every checksum and the tower's code.
+
+    Args:
+        path: the artifact folder.
+        trust: whether to load one that is not in the user's list of trusted ones.
 
     Raises:
-        ArtifactError: the folder is no artifact, or a file of it is not what was exported.
+        ArtifactError: the folder is no artifact, it is not trusted, a file of it is not what was
+            exported, or the tower is none that `recsys export` writes.
     """
     require_supported_set()
     import fbgemm_gpu  # noqa: F401  (its operators read the quantised tables)
 
     folder = Path(path)
-    manifest = TimelineTowerManifest.load(folder)
-    manifest.check_files(folder)
+    manifest = TimelineTowerManifest.open(folder, trust)
     return TimelineTowerArtifact(folder, manifest, load_tower(folder / TOWER_FILE, manifest))
 
 

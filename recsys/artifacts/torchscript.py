@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from recsys.artifacts.inspection import check_tower_file
 from recsys.artifacts.manifest import Manifest
 from recsys.core.errors import ArtifactError
 
@@ -22,12 +23,24 @@ def script_tower(tower: nn.Module) -> torch.jit.ScriptModule:
     return scripted
 
 
-def load_tower(path: Path, manifest: Manifest) -> torch.jit.ScriptModule:
-    """Open a compiled tower on the CPU, in evaluation mode.
+def save_tower(tower: torch.jit.ScriptModule, path: Path) -> None:
+    """Write a compiled tower.
 
     Raises:
-        ArtifactError: this version of torch cannot load it.
+        ArtifactError: it has an operator that ``load_tower`` would refuse.
     """
+    torch.jit.save(tower, path)
+    check_tower_file(path)
+
+
+def load_tower(path: Path, manifest: Manifest) -> torch.jit.ScriptModule:
+    """Open a compiled tower on the CPU, in evaluation mode, after a look at its code.
+
+    Raises:
+        ArtifactError: it is none that `recsys export` writes, or this version of torch cannot load
+            it.
+    """
+    check_tower_file(path)
     try:
         tower: torch.jit.ScriptModule = torch.jit.load(path, map_location="cpu")
     except RuntimeError as error:

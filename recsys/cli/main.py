@@ -177,6 +177,12 @@ VERBS = (
         ("recsys export run_dir=runs/mine",),
     ),
     Verb(
+        "trust",
+        "trust",
+        "Add an artifact that somebody has handed over to the list of those that may be loaded.",
+        ("recsys trust artifact=from_a_colleague/artifact",),
+    ),
+    Verb(
         "publish",
         "publish",
         "Compute user embeddings as of a moment and write them into a key-value store.",

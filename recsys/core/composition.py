@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml  # type: ignore[import-untyped]
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
@@ -57,20 +58,47 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
     """Read a resolved configuration written by :func:`save`, changed by ``key=value`` overrides.
 
     Raises:
-        ConfigError: the file is no configuration of this kind, or an override does not fit it.
+        ConfigError: the file is no configuration of this kind, it holds an interpolation, or an
+            override does not fit it.
     """
     for override in overrides:
         _check_form(override)
     try:
         config = OmegaConf.merge(
-            structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+            structured(schema), as_written(path), OmegaConf.from_dotlist(list(overrides))
         )
         return _to_dataclass(config, schema)
-    except YAMLError as error:
+    except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path} is damaged: it is no YAML ({problem}).") from error
     except (OmegaConfBaseException, OSError, ValueError) as error:
         raise ConfigError(f"{path}: {_sentence(error, schema, overrides)}") from error
+
+
+def as_written(path: Path) -> Any:
+    """What a file holds that may come from somebody else: of it nothing is resolved.
+
+    ``${oc.env:NAME}`` would put the reader's secrets into what is made of the file, and an alias
+    stand for more text than memory can hold.
+
+    Raises:
+        ConfigError: it has an interpolation or an alias.
+        YAMLError, OSError, ValueError: it cannot be read.
+    """
+    text = path.read_text()
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(
+                f"{path}, line {event.start_mark.line + 1}: an alias, which no configuration that "
+                "recsys writes has; write out what it stands for."
+            )
+        if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
+            raise ConfigError(
+                f"{path}, line {event.start_mark.line + 1}: `{event.value[:80]}` is an "
+                "interpolation; in a file that was written by a run nothing is resolved: write the "
+                "value itself."
+            )
+    return OmegaConf.load(io.StringIO(text))
 
 
 def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:

@@ -53,6 +53,7 @@ class PublishConfig:
         retention_days: users without an event in the last so many days are not active.
         batch_users: users per call of the tower. Another number may change the last bits of
             some encoders, so it makes a publication of everyone.
+        trust: load an artifact that is not in the user's list of trusted ones.
     """
 
     run_dir: str | None = None
@@ -63,6 +64,7 @@ class PublishConfig:
     only_changed: bool = True
     retention_days: float = 365.0
     batch_users: int = 64
+    trust: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -125,7 +127,7 @@ def publish(config: PublishConfig) -> PublishReport:
         RecsysError: the artifact, data set or store cannot be used, or ``as_of`` cannot be read.
     """
     folder = config.artifact_folder
-    artifact = load_timeline_tower(folder)
+    artifact = load_timeline_tower(folder, config.trust)
     manifest = artifact.manifest
     dataset = _open_dataset(config, manifest.dataset["path"])
     check_ids(artifact, dataset)

@@ -27,6 +27,7 @@ def open_recommender(
     dataset: Path | str | None = None,
     embeddings: Path | str | None = None,
     precision: str = Precision.FLOAT,
+    trust: bool = False,
 ) -> Recommender:
     """A recommender of an index's items, by an exported user tower.
 
@@ -36,16 +37,17 @@ def open_recommender(
         dataset: the prepared data set; None takes the one the model was trained on.
         embeddings: of the items in the users' histories; None takes those of the training.
         precision: of the user tower: ``float`` or ``int8``.
+        trust: whether to load an artifact that is not in the user's list of trusted ones.
 
     Raises:
-        ArtifactError: artifact or index cannot be read, they belong to different models, surfaces
-            or user features are other ones than in training, or what the model was trained on has
-            been moved.
+        ArtifactError: artifact or index cannot be read, the artifact is not trusted, they belong to
+            different models, surfaces or user features are other ones than in training, or what the
+            model was trained on has been moved.
         DataError: the embeddings cannot be read or have another width, or the index is of another
             log.
         ConfigError: there is no such precision.
     """
-    tower = load_sequence_tower(artifact, precision)
+    tower = load_sequence_tower(artifact, precision, trust)
     log = _dataset(tower, dataset)
     items = load_index(index)
     items.check_model(tower.manifest.post_embeddings["model"], f"the artifact {artifact}")

@@ -43,6 +43,7 @@ class RecommendConfig:
         strict: refuse users who are not in the log.
         precision: of the user tower: ``float`` or ``int8``.
         batch_users: users per step.
+        trust: load an artifact that is not in the user's list of trusted ones.
     """
 
     artifact: str = MISSING
@@ -60,6 +61,7 @@ class RecommendConfig:
     strict: bool = False
     precision: str = Precision.FLOAT.value
     batch_users: int = 1024
+    trust: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -99,7 +101,12 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
     """
     users = read_users(config)
     recommender = open_recommender(
-        config.artifact, config.index, config.dataset, config.embeddings, config.precision
+        config.artifact,
+        config.index,
+        config.dataset,
+        config.embeddings,
+        config.precision,
+        config.trust,
     )
     rules = _rules(config, recommender.dataset)
     given = None if config.leave_out is None else recommender.given(read_items(config.leave_out))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from recsys.core.composition import SEARCH_PATH, compose
+from recsys.core.composition import SEARCH_PATH, as_written, compose
+from recsys.core.errors import ConfigError
 from recsys.core.paths import conf_dir
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
@@ -49,7 +50,7 @@ def system_of_run(run_dir: Path | str) -> System[Any]:
 
     Whoever loads the file says what is wrong with it.
     """
-    content = _read(Path(run_dir) / CONFIG_FILE)
+    content = _read(Path(run_dir) / CONFIG_FILE, as_written)
     return system_named(str(content.get(SYSTEM, DEFAULT_SYSTEM)))
 
 
@@ -58,7 +59,7 @@ def _of_experiment(name: str, folders: Sequence[Path]) -> str | None:
     for folder in folders:
         path = folder / _EXPERIMENT / f"{name}.yaml"
         if path.is_file():
-            content = _read(path)
+            content = _read(path, OmegaConf.load)
             if SYSTEM in content:
                 return str(content[SYSTEM])
             parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str)]
@@ -74,9 +75,9 @@ def _folders(given: dict[str, str]) -> list[Path]:
     return [conf_dir(), *map(Path, paths)]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        content = OmegaConf.to_container(read(path))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, ConfigError):
         return {}
     return content if isinstance(content, dict) else {}  # type: ignore[return-value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,3 +203,45 @@ def test_a_value_that_needs_quotes_is_told_so() -> None:
         compose("train", DV365RunConfig, ["run_dir=läufe/1"])
     config = compose("train", DV365RunConfig, ["run_dir='läufe 1'", "experiment=demo"])
     assert config.run_dir == "läufe 1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "name: ${oc.env:HOME}",
+        "name: a ${seed}",
+        'name: "\\x24{oc.env:HOME}"',
+        "${oc.env:HOME}: 1",
+        "loader: {batch_requests: '${trainer.max_epochs}'}",
+        "loader: ${trainer}",
+        "name: ${oc.decode:'${oc.env:HOME}'}",
+        "name: !!str ${oc.env:HOME}",
+    ],
+)
+def test_of_a_runs_configuration_nothing_is_resolved(line: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"system: dv365\n{line}\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml, line 2: `.*` is an interpolation") as why:
+        load(tmp_path / "config.yaml", DV365RunConfig)
+    assert os.environ["HOME"] not in str(why.value)
+    assert system_of_run(tmp_path).name == "dv365"  # the sentence comes from who loads it
+
+
+def test_a_small_file_cannot_stand_for_a_large_one(tmp_path: Path) -> None:
+    grown = ["a: &a0 [x, x]"] + [f"b{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 64)]
+    (tmp_path / "config.yaml").write_text("\n".join(grown))
+    with pytest.raises(ConfigError, match=r"config\.yaml, line 2: an alias"):
+        load(tmp_path / "config.yaml", DV365RunConfig)
+    system_of_run(tmp_path)
+
+
+def test_no_object_is_made_of_a_runs_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for line in (
+        f"name: !!python/object/apply:os.mkdir [{tmp_path / 'canary'}]",
+        f"model: {{_target_: os.mkdir, path: {tmp_path / 'canary'}}}",
+        "defaults: [experiment: demo]",
+    ):
+        path.write_text(line)
+        with pytest.raises(ConfigError, match=r"is damaged|unknown key"):
+            load(path, DV365RunConfig)
+    assert not (tmp_path / "canary").exists()

@@ -147,3 +147,57 @@ def test_an_index_faiss_cannot_read_is_a_sentence(tmp_path: Path) -> None:
     index.manifest.save(tmp_path)
     with pytest.raises(ArtifactError, match=f"cannot be read by FAISS {faiss.__version__}"):
         load_index(tmp_path)
+
+
+def with_file(folder: Path, index: faiss.Index) -> None:
+    """A folder whose manifest is right about the file of an index that is not its own."""
+    kind = built("ivf_pq")
+    save_index(kind, folder)
+    faiss.write_index(index, str(folder / "index.1.faiss"))
+    kind.manifest.files["index.1.faiss"]["sha256"] = sha256(folder / "index.1.faiss")
+    kind.manifest.save(folder)
+
+
+def test_an_index_opens_no_file_of_another_folder(tmp_path: Path) -> None:
+    items = built("ivf_pq")
+    index = items.index
+    elsewhere = tmp_path / "elsewhere"
+    lists = faiss.OnDiskInvertedLists(index.nlist, index.code_size, str(elsewhere))
+    for number in range(index.nlist):
+        size = index.invlists.list_size(number)
+        ids, codes = index.invlists.get_ids(number), index.invlists.get_codes(number)
+        if size:
+            lists.add_entries(number, size, ids, codes)
+    index.replace_invlists(lists)
+    folder = tmp_path / "index"
+    with_file(folder, index)
+    before = elsewhere.stat()
+    with pytest.raises(ArtifactError, match="cannot be read by FAISS"):
+        load_index(folder)
+    (folder / "elsewhere").write_bytes(elsewhere.read_bytes())
+    with pytest.raises(ArtifactError, match=r"no ivf_pq index .* OnDiskInvertedLists"):
+        load_index(folder)
+    assert elsewhere.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_an_index_of_another_kind_or_width_is_refused(tmp_path: Path) -> None:
+    other = faiss.IndexIDMap2(faiss.IndexFlatIP(8))
+    with_file(tmp_path / "kind", other)
+    with pytest.raises(ArtifactError, match=r"no ivf_pq index .* IndexIDMap2, IndexFlatIP"):
+        load_index(tmp_path / "kind")
+    save_index(built(), tmp_path / "width")
+    manifest = tmp_path / "width" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"width": 9}))
+    with pytest.raises(ArtifactError, match="no flat index of width 9"):
+        load_index(tmp_path / "width")
+
+
+@pytest.mark.parametrize("place", ["../a.faiss", "/etc/hostname", "b/../a.faiss", ".."])
+def test_a_manifest_names_files_of_its_folder_alone(place: str, tmp_path: Path) -> None:
+    save_index(built(), tmp_path)
+    manifest = tmp_path / "manifest.json"
+    described = json.loads(manifest.read_text())
+    described["files"][place] = described["files"].pop("index.1.faiss")
+    manifest.write_text(json.dumps(described))
+    with pytest.raises(ArtifactError, match="which is no file of its folder"):
+        load_index(tmp_path)

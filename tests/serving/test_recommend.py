@@ -266,11 +266,12 @@ def test_what_was_moved_since_the_training_can_be_named(
     manifest["post_embeddings"]["path"] = str(tmp_path / "gone.npz")
     (moved / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="where it lies now: dataset="):
-        recommend(config(folder, moved))
+        recommend(config(folder, moved, trust=True))
     with pytest.raises(ArtifactError, match="where they lie now: embeddings="):
-        recommend(config(folder, moved, dataset=str(dataset.path)))
+        recommend(config(folder, moved, trust=True, dataset=str(dataset.path)))
     items = str(dataset.path.parent / "posts.parquet")
-    _, rows = recommend(config(folder, moved, dataset=str(dataset.path), embeddings=items))
+    places = {"dataset": str(dataset.path), "embeddings": items}
+    _, rows = recommend(config(folder, moved, trust=True, **places))
     assert rows.equals(recommend(config(folder, artifact))[1])
 
 

@@ -105,7 +105,9 @@ def pretrained_tokens(
     """
     transformers = require_transformers(path)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} holds no tokeniser that transformers can load "

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
+from recsys.core.paths import plain_name
 
 FORMAT_VERSION = 1
 MANIFEST = "requests.json"
@@ -117,6 +118,9 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         content = json.loads(path.read_bytes())
         version = content["format_version"]
+        if version == FORMAT_VERSION:
+            for entry in content["arrays"].values():
+                plain_name(entry["file"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is damaged ({error}); prepare the data set again with `recsys data prepare`."

@@ -29,6 +29,7 @@ from torch.futures import Future
 
 from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
+from recsys.core.paths import plain_name
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
 
 MANIFEST = "manifest.json"
@@ -105,7 +106,8 @@ class FolderManifest:
             content: dict[str, Any] = json.loads(path.read_text())
             version = content["format_version"]
             if version == FORMAT_VERSION:
-                files = {name: FileEntry(**one) for name, one in content.pop("files").items()}
+                files = content.pop("files")
+                files = {plain_name(name): FileEntry(**one) for name, one in files.items()}
                 manifest = cls(**content, files=files)
                 manifest._check_sizes(folder)
                 return manifest

@@ -223,7 +223,13 @@ class CheckpointFolder(StoredCheckpoint):
         item = ReadItem(LoadItemType.BYTE_IO, key, origin, key, origin, origin)
         planner = _IntoMemory()
         self.read(LoadPlan([item]), planner)
-        rest: dict[str, Any] = torch.load(planner.bytes, map_location="cpu", weights_only=True)
+        try:
+            rest: dict[str, Any] = torch.load(planner.bytes, map_location="cpu", weights_only=True)
+        except _DAMAGE as error:
+            raise DamagedCheckpointError(
+                f"{self.path} is damaged: the state of rank {rank} in it cannot be read "
+                f"({_shortened(error)})"
+            ) from error
         return rest
 
     def read(self, plan: LoadPlan, planner: _IntoMemory) -> None:

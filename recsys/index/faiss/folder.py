@@ -18,9 +18,13 @@ from recsys.artifacts.manifest import describe_file
 from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import ArtifactError
 from recsys.index.faiss.item_index import ItemIndex
+from recsys.index.faiss.kinds import check_kind
 from recsys.index.faiss.manifest import IndexManifest
 
 _NUMBERED = re.compile(r"(?:index\.(\d+)\.faiss|posts\.(\d+)\.parquet)")
+#: A file of somebody else may say that its lists lie in another one, which FAISS would then open to
+#: write into; ``check_kind`` refuses such an index once it is read.
+_FLAGS = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
 #: How often a reader starts again when a writer removes files between its steps.
 _OPEN_ATTEMPTS = 10
 
@@ -76,7 +80,7 @@ def _read(folder: Path, manifest: IndexManifest) -> ItemIndex:
         manifest.check_file(folder / name)
     vectors, table = sorted(manifest.files)
     try:
-        index = faiss.read_index(str(folder / vectors))
+        index = faiss.read_index(str(folder / vectors), _FLAGS)
     except RuntimeError as error:
         if not (folder / vectors).exists():
             raise FileNotFoundError(2, "removed by a writer", str(folder / vectors)) from error
@@ -84,6 +88,7 @@ def _read(folder: Path, manifest: IndexManifest) -> ItemIndex:
             f"{folder / vectors} cannot be read by FAISS {faiss.__version__}; build the index "
             "again with `recsys index build`."
         ) from error
+    check_kind(index, manifest.config, manifest.width, folder / vectors)
     return ItemIndex(index, pl.read_parquet(folder / table), manifest)
 
 

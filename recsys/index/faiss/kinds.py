@@ -15,12 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import gcd, isqrt
+from pathlib import Path
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.core.errors import ConfigError
+from recsys.core.errors import ArtifactError, ConfigError
 
 
 class IndexKind(StrEnum):
@@ -45,6 +46,13 @@ _ITEMS_PER_LIST = 39
 #: Items drawn per centroid; more of them cost time and move centroids little.
 _TRAINING_ITEMS_PER_CENTROID = 64
 _SEED = 0
+#: What an index of each kind consists of.
+_CLASSES = {
+    IndexKind.FLAT: (faiss.IndexIDMap2, faiss.IndexFlatIP),
+    IndexKind.SCALAR_QUANTISED: (faiss.IndexIDMap2, faiss.IndexScalarQuantizer),
+    IndexKind.IVF_PQ: (faiss.IndexIVFPQ, faiss.ArrayInvertedLists),
+    IndexKind.HNSW: (faiss.IndexHNSWFlat,),
+}
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,32 @@ def new_index(config: IndexConfig, embeddings: NDArray[np.float32]) -> faiss.Ind
     if not index.is_trained:
         index.train(embeddings)
     return index
+
+
+def check_kind(index: faiss.Index, config: IndexConfig, width: int, path: Path) -> None:
+    """Refuse an index that is not what ``new_index`` makes.
+
+    Args:
+        index: as it was read.
+        config: resolved.
+        width: W of the embeddings.
+        path: where it was read, for the sentence.
+
+    Raises:
+        ArtifactError: it is another class of FAISS, or its lists lie in another file.
+    """
+    parts = [index]
+    if isinstance(index, faiss.IndexIDMap2):
+        parts.append(faiss.downcast_index(index.index))
+    if isinstance(index, faiss.IndexIVF):
+        parts.append(faiss.downcast_InvertedLists(index.invlists))
+    found, expected = tuple(type(part) for part in parts), _CLASSES[IndexKind(config.kind)]
+    if found != expected or index.d != width:
+        raise ArtifactError(
+            f"{path} is no {config.kind} index of width {width}: it holds "
+            f"{', '.join(one.__name__ for one in found)} of width {index.d}; build the index again "
+            "with `recsys index build`."
+        )
 
 
 def search_parameters(

@@ -10,6 +10,7 @@ from typing import Any, Self
 from recsys.artifacts.manifest import sha256
 from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
+from recsys.core.paths import plain_name
 from recsys.index.faiss.kinds import IndexConfig
 
 FORMAT_VERSION = 1
@@ -78,7 +79,7 @@ class IndexManifest:
             raise ArtifactError(f"{path} is no manifest of an index of items; {_MEND}")
         try:
             content["config"] = IndexConfig(**content["config"])
-            _, _ = content["files"]
+            _, _ = map(plain_name, content["files"])
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
         return cls(**content)

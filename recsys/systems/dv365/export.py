@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from recsys.artifacts.manifest import ARTIFACT, describe_files
 from recsys.artifacts.timeline_tower import (
@@ -20,7 +19,7 @@ from recsys.artifacts.timeline_tower import (
     TimelineTowerManifest,
     describe_inputs,
 )
-from recsys.artifacts.torchscript import script_tower
+from recsys.artifacts.torchscript import save_tower, script_tower
 from recsys.core.environment import describe_environment
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import replaced_folder
@@ -64,7 +63,7 @@ def export_run(run: DV365Run, config: ExportConfig) -> Path:
             tower.encoder, len(run.model.slice_set.slices), dimension, folder / ENCODER_FILE
         )
         scripted = script_tower(tower)
-        torch.jit.save(scripted, folder / TOWER_FILE)
+        save_tower(scripted, folder / TOWER_FILE)
         vector_bytes = num_outputs * dimension * 4
         sizes = {
             "tables_float32_bytes": float_bytes,
@@ -80,7 +79,7 @@ def export_run(run: DV365Run, config: ExportConfig) -> Path:
                 run, TimelineTowerArtifact(folder, manifest, scripted).embed
             )
             manifest = replace(manifest, metrics=measured)
-        replace(manifest, files=describe_files(folder)).save(folder)
+        replace(manifest, files=describe_files(folder)).save(folder, out)
     if config.measure:
         replace_metrics(run.folder, f"{EXPORT_PREFIX}/", measured)
     return out

@@ -50,7 +50,9 @@ class PretrainedText(nn.Module):
         super().__init__()
         transformers = require_transformers(path)
         try:
-            self.encoder = transformers.AutoModel.from_pretrained(path, local_files_only=True)
+            self.encoder = transformers.AutoModel.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{path} holds no encoder that transformers can load "

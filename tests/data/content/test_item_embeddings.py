@@ -158,6 +158,10 @@ def test_a_null_embedding_is_none(tmp_path: Path):
         ({"post_id": np.arange(2), "embedding": np.array([["a"], ["b"]])}, "expected numbers"),
         ({"post_id": np.array([7, 8]), "embedding": np.eye(2)}, r"none of the 2 ids .* 7.* 1"),
         ({"post_id": np.arange(2), "embedding": np.eye(2) * 1j}, "expected numbers"),
+        (
+            {"post_id": np.arange(2), "embedding": np.array([{}, {}])},
+            "no readable .* allow_pickle=False",
+        ),
         ({"post_id": np.eye(2), "embedding": np.eye(2)}, "ids are whole numbers or text"),
         ({"post_id": np.array([1.0, 2.5]), "embedding": np.eye(2)}, "has ids of type Float64"),
         (

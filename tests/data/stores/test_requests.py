@@ -151,6 +151,13 @@ def test_bad_frame_is_one_sentence(tmp_path: Path, frame, sentence):
 def test_damaged_store_is_named(tmp_path: Path):
     write(tmp_path, [request_rows([1], [5])])
     [labels] = tmp_path.glob("labels.*")
+    manifest = tmp_path / "requests.json"
+    written = manifest.read_text()
+    for place in (f"../{labels.name}", str(labels)):
+        manifest.write_text(written.replace(labels.name, place))
+        with pytest.raises(DataError, match="which is no file of its folder"):
+            RequestStore.open(tmp_path)
+    manifest.write_text(written)
     labels.write_bytes(b"")
     with pytest.raises(DataError, match="has 0 bytes, 8 were written"):
         RequestStore.open(tmp_path)

@@ -297,6 +297,37 @@ def test_a_description_cannot_run_code(folder: Path, capsys: pytest.CaptureFixtu
     assert not capsys.readouterr().out
 
 
+def test_a_file_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, weights in (("weights.ckpt", _Harm()), ("state.ckpt", {})):
+        other = {"global_step": 1, "callbacks": {"a": _Harm()}}
+        torch.save({"state_dict": weights, **other}, tmp_path / name)
+        with pytest.raises(ArtifactError, match=f"{name} is damaged"):
+            open_checkpoint(tmp_path / name)
+    assert not capsys.readouterr().out
+
+
+def test_the_state_of_a_rank_cannot_run_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(self: CheckpointFolder, plan: Any, planner: Any) -> None:
+        torch.save({"state_dict": {}, "callbacks": _Harm()}, planner.bytes)
+        planner.bytes.seek(0)
+
+    monkeypatch.setattr(CheckpointFolder, "read", read)
+    with pytest.raises(ArtifactError, match="the state of rank 0 in it cannot be read"):
+        open_checkpoint(folder).rest()
+    assert not capsys.readouterr().out
+
+
+def test_a_manifest_names_files_of_its_folder_alone(folder: Path, tmp_path: Path) -> None:
+    (folder / "__0_0.distcp").rename(tmp_path / "__0_0.distcp")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"]["../__0_0.distcp"] = manifest["files"].pop("__0_0.distcp")
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="which is no file of its folder"):
+        open_checkpoint(folder)
+
+
 @given(
     begin=st.integers(0, 50),
     rows=st.integers(1, 60),

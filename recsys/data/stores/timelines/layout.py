@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from recsys.core.durable import replace_file, sync_file
 from recsys.core.errors import DataError
+from recsys.core.paths import plain_name
 from recsys.data.contract.schema import TIMELINE_COLUMNS, TimelineKind
 
 FORMAT_VERSION = 1
@@ -104,6 +105,8 @@ class StoreManifest:
                     Segment(tuple(BlockEntry(**b) if b else None for b in segment["blocks"]))
                     for segment in content["segments"]
                 )
+                for block in (block for segment in segments for block in segment.blocks if block):
+                    plain_name(block.file)
                 return cls(content["num_partitions"], content["commit"], segments)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(

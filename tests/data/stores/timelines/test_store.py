@@ -194,7 +194,11 @@ def test_missing_and_damaged_stores_are_named(tmp_path: Path):
     block.unlink()
     with pytest.raises(DataError, match="is missing"):
         TimelineStore.open(tmp_path)
-    (tmp_path / "CURRENT.json").write_text("{")
+    current = tmp_path / "CURRENT.json"
+    current.write_text(current.read_text().replace(block.name, f"../{block.name}"))
+    with pytest.raises(DataError, match="which is no file of its folder"):
+        TimelineStore.open(tmp_path)
+    current.write_text("{")
     with pytest.raises(DataError, match="is damaged"):
         TimelineStore.open(tmp_path)
 

@@ -1,0 +1,36 @@
+"""`recsys trust`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+from rich.console import Console
+
+from recsys.artifacts.open import trust_artifact
+from recsys.core.composition import compose
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    """What to trust.
+
+    Attributes:
+        artifact: the artifact folder.
+    """
+
+    artifact: str = MISSING
+
+
+def configure(overrides: Sequence[str]) -> TrustConfig:
+    """Compose conf/trust.yaml."""
+    return compose("trust", TrustConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Check the artifact, add it to the list, and say where that is."""
+    config = configure(overrides)
+    listed = trust_artifact(config.artifact)
+    Console(stderr=True).print(f"{Path(config.artifact)} is now in {listed}.", markup=False)
