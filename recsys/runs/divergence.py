@@ -172,15 +172,21 @@ def _listed(names: list[str]) -> str:
 
 def _not_finite(trainer: lightning.Trainer) -> list[str]:
     """Names of what is not finite on any rank, in the order of the model; all ranks must ask."""
-    module, strategy = trainer.lightning_module, trainer.strategy
-    state: dict[str, Any] = {
+    here = [name for name, value in _state(trainer) if not _is_finite(value)]
+    everywhere = [name for names in from_all_ranks(here) for name in names]
+    return list(dict.fromkeys(everywhere))
+
+
+def _state(trainer: lightning.Trainer) -> Iterator[tuple[str, Any]]:
+    """What a checkpoint would hold of weights and states of optimisers, and what each is called."""
+    strategy = trainer.strategy
+    content: dict[str, Any] = {
         WEIGHTS: strategy.lightning_module_state_dict(),
         DENSE_STATE: [strategy.optimizer_state(one) for one in trainer.optimizers],
     }
-    module.on_save_checkpoint(state)  # the state of the tables
-    here = [_name(place) for place, value in tensors_in(state) if not _is_finite(value)]
-    everywhere = [name for names in from_all_ranks(here) for name in names]
-    return list(dict.fromkeys(everywhere))
+    trainer.lightning_module.on_save_checkpoint(content)  # the states of tables
+    for place, value in tensors_in(content):
+        yield _name(place), value
 
 
 def _name(place: Place) -> str:

@@ -27,6 +27,7 @@ _WIDE = 10
 def comparison_figure(comparison: Comparison) -> Figure:
     """One panel per group of rows, a line per task and variant."""
     groups = [group for group in comparison.groups if _has_values(comparison, group)]
+    groups = groups or list(comparison.groups)[:1]  # an empty panel, where all have diverged
     width, lines = 1.6 + 3.6 * len(groups), len(comparison.tasks) * len(comparison.compared)
     with matplotlib.rc_context(STYLE):
         figure, panels = _panel_row(len(groups), width, 1.6 + 0.2 * lines, shared_lines=True)
