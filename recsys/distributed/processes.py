@@ -217,6 +217,15 @@ def on_first_rank(function: Callable[[], Result], group: dist.ProcessGroup | Non
     return result
 
 
+def from_all_ranks(value: Result) -> list[Result]:
+    """What every process has, in the order of the ranks; all must call it."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 @contextmanager
 def first_rank_first() -> Iterator[None]:
     """Let the other processes into the block when the first one has left it."""

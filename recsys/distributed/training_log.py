@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import lightning
@@ -9,6 +10,14 @@ import torch
 from torch import Tensor
 
 from recsys.distributed.gather import mean_over_ranks
+
+
+class LossListener(lightning.Callback, ABC):
+    """A callback that is told the losses of every batch before its backward."""
+
+    @abstractmethod
+    def on_losses(self, module: lightning.LightningModule, losses: Mapping[str, Tensor]) -> None:
+        """Take the ranks' mean of each loss, scalars; every rank is told the same."""
 
 
 def log_losses(
@@ -21,5 +30,9 @@ def log_losses(
     """
     means = mean_over_ranks(torch.stack([loss.detach() for loss in losses.values()]))
     first, *_ = losses
-    for name, mean in zip(losses, means, strict=True):
+    by_name = dict(zip(losses, means, strict=True))
+    for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, LossListener):
+            callback.on_losses(module, by_name)
+    for name, mean in by_name.items():
         module.log(f"train/{name}", mean, prog_bar=name == first, batch_size=batch_size)

@@ -1,7 +1,8 @@
 """Metrics of ranking tasks, each of K tasks at once, summed over batches and ranks.
 
 ``update`` takes predictions and labels [R, K]; a NaN label is a row not observed. ``compute``
-gives [K], NaN where the metric is not defined.
+gives [K], NaN where the metric is not defined. A prediction of an observed row that is not finite
+makes every metric of its task undefined: a model that diverged is not good on the other rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
-from recsys.evaluation.row_losses import cross_entropy, entropy, squared_error
+from recsys.evaluation.row_losses import (
+    cross_entropy,
+    entropy,
+    finite_or_nan,
+    observed_sum,
+    squared_error,
+)
 
 
 class NormalizedEntropy(Metric):
@@ -23,6 +30,9 @@ class NormalizedEntropy(Metric):
 
     Args:
         num_tasks: K.
+
+    Attributes:
+        measurable: [K] bool, after ``compute`` the tasks whose labels define an NE.
     """
 
     higher_is_better = False
@@ -30,6 +40,7 @@ class NormalizedEntropy(Metric):
     loss: Tensor
     positives: Tensor
     rows: Tensor
+    measurable: Tensor
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
@@ -40,14 +51,15 @@ class NormalizedEntropy(Metric):
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
         """Add rows: probabilities and labels [R, K]."""
-        self.loss += cross_entropy(probabilities, labels).nansum(dim=0)
-        self.positives += labels.double().nansum(dim=0)
+        self.loss += observed_sum(cross_entropy(probabilities, labels), labels)
+        self.positives += observed_sum(labels.double(), labels)
         self.rows += (~torch.isnan(labels)).sum(dim=0)
 
     def compute(self) -> Tensor:
         """NE of each task, [K] float64."""
         denominator = entropy(self.positives / self.rows)
-        denominator = torch.where(denominator > 0, denominator, torch.nan)
+        self.measurable = denominator > 0
+        denominator = torch.where(self.measurable, denominator, torch.nan)
         return self.loss / self.rows / denominator
 
 
@@ -72,9 +84,8 @@ class Calibration(Metric):
 
     def update(self, predictions: Tensor, labels: Tensor) -> None:
         """Add rows: predictions and labels [R, K]."""
-        known = ~torch.isnan(labels)
-        self.predicted += (predictions.double() * known).sum(dim=0)
-        self.observed += labels.double().nansum(dim=0)
+        self.predicted += observed_sum(finite_or_nan(predictions), labels)
+        self.observed += observed_sum(labels.double(), labels)
 
     def compute(self) -> Tensor:
         """Calibration of each task, [K] float64."""
@@ -105,7 +116,7 @@ class MeanSquaredError(_LossAndRows):
 
     def update(self, predictions: Tensor, labels: Tensor) -> None:
         """Add rows: predictions and labels [R, K]."""
-        self.loss += squared_error(predictions, labels).nansum(dim=0)
+        self.loss += observed_sum(squared_error(predictions, labels), labels)
         self.rows += (~torch.isnan(labels)).sum(dim=0)
 
     def compute(self) -> Tensor:
@@ -163,7 +174,7 @@ class AreaUnderCurve(Metric):
         predictions, labels = dim_zero_cat(self.predictions), dim_zero_cat(self.labels)
         for task in range(self.num_tasks):
             known = ~torch.isnan(labels[:, task])
-            targets = labels[known, task].long()
-            if 0 < targets.sum() < len(targets):
-                areas[task] = binary_auroc(predictions[known, task], targets)
+            scores, targets = predictions[known, task], labels[known, task].long()
+            if 0 < targets.sum() < len(targets) and scores.isfinite().all():
+                areas[task] = binary_auroc(scores, targets)
         return areas

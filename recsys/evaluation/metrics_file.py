@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
@@ -46,10 +46,15 @@ def replace_metrics(run_dir: Path, prefix: str, metrics: Mapping[str, Mapping[st
     replace_file(run_dir / METRICS_FILE, text.encode())
 
 
+def is_defined(value: float | None) -> TypeGuard[float]:
+    """Whether a number was measured and is finite; others are shown as undefined, never ranked."""
+    return value is not None and math.isfinite(value)
+
+
 def without_nan(value: Any) -> Any:
     """What JSON can hold: numbers that are not defined are None, however deep they lie."""
     if isinstance(value, Mapping):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return None if isinstance(value, float) and not is_defined(value) else value

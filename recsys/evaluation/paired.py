@@ -81,8 +81,14 @@ class Bootstrap:
         return totals
 
     def interval(self, value: float, draws: NDArray[np.float64]) -> Interval:
-        """Percentile interval of the defined draws around ``value``; NaN where there is none."""
+        """Percentile interval of the defined draws around ``value``; NaN where there is none.
+
+        All of it is NaN where the value itself is not defined: draws that leave out the rows that
+        cannot be measured say nothing of the estimate.
+        """
         draws = draws[np.isfinite(draws)]
+        if not np.isfinite(value):
+            return Interval(np.nan, np.nan, np.nan, self.confidence)
         if not len(draws):
             return Interval(value, np.nan, np.nan, self.confidence)
         tail = (1 - self.confidence) / 2

@@ -14,10 +14,10 @@ def cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
     """``−[y ln ŷ + (1 − y) ln(1 − ŷ)]`` per element (DV365 equation 7), float64.
 
     Args:
-        probabilities: any shape, in [0, 1].
+        probabilities: any shape, in [0, 1]; one that is not finite gives NaN.
         labels: same shape, in [0, 1]; NaN gives NaN.
     """
-    certain = probabilities.double().clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    certain = finite_or_nan(probabilities).clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     targets = labels.double()
     return -(targets * certain.log() + (1 - targets) * torch.log1p(-certain))
 
@@ -29,5 +29,19 @@ def entropy(rates: Tensor) -> Tensor:
 
 
 def squared_error(predictions: Tensor, labels: Tensor) -> Tensor:
-    """``(z − ẑ)²`` per element, float64; a NaN label gives NaN."""
-    return (predictions.double() - labels.double()).square()
+    """``(z − ẑ)²`` per element, float64; NaN where the label is NaN or a prediction not finite."""
+    return (finite_or_nan(predictions) - labels.double()).square()
+
+
+def finite_or_nan(predictions: Tensor) -> Tensor:
+    """Predictions in float64, NaN where they are infinite: a model that overflows says nothing."""
+    exact = predictions.double()
+    return exact.where(exact.isfinite(), torch.nan)
+
+
+def observed_sum(values: Tensor, labels: Tensor) -> Tensor:
+    """Sum over the rows whose label is observed, [R, K] → [K].
+
+    NaN where one of these values is; what stands beside a label that is NaN does not count.
+    """
+    return values.masked_fill(labels.isnan(), 0).sum(dim=0)

@@ -53,14 +53,16 @@ class TaskMetrics(nn.Module):
 
     def compute(self) -> dict[str, float]:
         """Values by name: ``ne/<task>``, ``auc/<task>``, ``mse/<task>``, ``calibration/<task>``,
-        and ``ne/mean``, the mean over the binary tasks whose NE is defined.
+        and ``ne/mean``, the mean over the binary tasks whose labels define an NE; undefined where
+        the predictions of one of them are not finite.
         """
         values: dict[str, float] = {}
         if self.binary:
             normalized_entropies = self.normalized_entropy.compute()
             values |= self._by_name("ne", self.binary, normalized_entropies)
             values |= self._by_name("auc", self.binary, self.area_under_curve.compute())
-            values["ne/mean"] = normalized_entropies.nanmean().item()
+            measurable = self.normalized_entropy.measurable
+            values["ne/mean"] = normalized_entropies.reshape(-1)[measurable].mean().item()
         if self.regression:
             values |= self._by_name("mse", self.regression, self.mean_squared_error.compute())
         everything = list(range(len(self.tasks)))

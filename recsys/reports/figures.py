@@ -135,7 +135,8 @@ def calibration(
     """Observed rate against mean prediction in bins of equal size, one panel per task.
 
     Args:
-        predictions: per binary task the predictions and labels of its rows, without NaN.
+        predictions: per binary task the predictions and labels of its rows; a panel stays empty
+            where a prediction is not finite.
         bins: number of bins.
     """
     columns = min(5, len(predictions))
@@ -146,6 +147,10 @@ def calibration(
         for panel in panels[len(predictions) :]:
             panel.set_visible(False)
         for panel, (task, (predicted, labels)) in zip(panels, predictions.items(), strict=False):
+            panel.set_title(task, fontsize=9)
+            if not np.isfinite(predicted).all():
+                panel.set_xlabel("not defined", fontsize=8)
+                continue
             order = np.argsort(predicted, kind="stable")
             groups = [group for group in np.array_split(order, bins) if len(group)]
             mean = np.array([predicted[group].mean() for group in groups])
@@ -155,7 +160,6 @@ def calibration(
             panel.plot([0, limit], [0, limit], color=GREY, linewidth=1, linestyle="--")
             panel.errorbar(mean, rate, 2 * error, color=WITH, marker="o", markersize=3, linewidth=1)
             panel.set(xlim=(0, limit), ylim=(0, limit))
-            panel.set_title(task, fontsize=9)
             panel.locator_params(nbins=3)
             panel.tick_params(labelsize=8)
         figure.supxlabel("mean prediction", fontsize=9)

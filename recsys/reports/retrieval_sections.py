@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from recsys.evaluation.metrics_file import is_defined
 from recsys.evaluation.other_histories import COLD, HISTORIES
 from recsys.evaluation.retrieval_evaluation import QUERIES
 from recsys.evaluation.retrieval_metrics import RetrievalMetric
@@ -131,7 +132,9 @@ def _hits_by_k(material: RetrievalMaterial, scorer: str, candidates: str) -> dic
     for name in metric_names(material.metrics, material.prefix, candidates):
         measured = entry(material.metrics, material.prefix, scorer, "", name, candidates)
         metric = RetrievalMetric.parse(name)
-        if measured and metric.name == "hits" and metric.k is not None:
+        if not measured or not is_defined(measured["value"]):
+            continue
+        if metric.name == "hits" and metric.k is not None:
             found[metric.k] = float(measured["value"])
     return found
 

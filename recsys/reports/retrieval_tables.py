@@ -8,7 +8,7 @@ from typing import Any
 from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.groups import GROUPS
-from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.metrics_file import Metrics, is_defined
 from recsys.evaluation.retrieval import BASELINES, CANDIDATES
 from recsys.evaluation.retrieval_evaluation import (
     HIGH_OVER_ITEMS,
@@ -134,7 +134,7 @@ def _count(metric: Mapping[str, Any]) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return UNDEFINED if value is None else f"{value:+.4f}"
+    return f"{value:+.4f}" if is_defined(value) else UNDEFINED
 
 
 def _interval(metric: Mapping[str, Any], low: str, high: str) -> str:
@@ -143,8 +143,8 @@ def _interval(metric: Mapping[str, Any], low: str, high: str) -> str:
 
 def _cell(metric: Mapping[str, Any] | None) -> str:
     value, low, high = ((metric or {}).get(key) for key in ("value", "low", "high"))
-    if value is None:
+    if not is_defined(value):
         return UNDEFINED
-    if low is None or high is None:
-        return f"{value:.4f}"
-    return f"{value:.4f} ±{(high - low) / 2:.4f}"
+    if is_defined(low) and is_defined(high):
+        return f"{value:.4f} ±{(high - low) / 2:.4f}"
+    return f"{value:.4f}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.evaluation.config import EvaluateConfig
-from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.metrics_file import Metrics, is_defined
 
 
 @dataclass(frozen=True)
@@ -106,17 +105,13 @@ def task_names(metrics: Metrics, prefix: str) -> list[str]:
 
 def number(metric: Mapping[str, Any] | None, column: TableColumn) -> str:
     """A metric as text, with its interval where it has one."""
-    if metric is None or not _is_defined(metric["value"]):
+    if metric is None or not is_defined(metric["value"]):
         return UNDEFINED
     text = column.form.format(column.scale * metric["value"])
-    if not _is_defined(metric.get("low")):
+    if not is_defined(metric.get("low")):
         return text
     low, high = (column.form.format(column.scale * metric[end]) for end in ("low", "high"))
     return f"{text} [{low}, {high}]"
-
-
-def _is_defined(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _find(

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
 from recsys.distributed.randomness import seed_of_step
+from recsys.runs.checkpoints import is_within_step
 
 
 class StepSeed(lightning.Callback):
@@ -32,6 +33,33 @@ class StepSeed(lightning.Callback):
         batches = trainer.accumulate_grad_batches
         place = trainer.global_rank * batches + batch_idx % batches
         torch.manual_seed(seed_of_step(self.seed, trainer.global_step, place))
+
+
+class ValidateEverySteps(lightning.Callback):
+    """Validates after every so many steps of the whole run, and never within one.
+
+    Lightning counts batches. Where they are accumulated, an epoch whose last step is made of fewer
+    would shift its validations into the middle of a step, whose gradients no checkpoint holds.
+
+    Args:
+        steps: between two validations.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Give Lightning an interval that ends with this batch, or one that does not."""
+        ends_step = not is_within_step(trainer, batch_idx)
+        is_due = ends_step and (trainer.global_step + 1) % self.steps == 0
+        batches = trainer.fit_loop.total_batch_idx + 1
+        trainer.val_check_batch = batches if is_due else batches + 1
 
 
 class ProgressBar(RichProgressBar):

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from recsys.core.errors import RecsysError
 from recsys.distributed.checkpoint.plugins import CheckpointPlugin
 from recsys.evaluation.monitor import Monitor
+from recsys.runs.divergence import Divergence
 
 CHECKPOINTS = "checkpoints"
 BEST = "best.ckpt"
@@ -35,12 +36,10 @@ class Validated:
     """A step that was validated.
 
     Attributes:
-        value: of the monitored metric.
         step: optimiser steps done.
         metrics: every ``val/…`` metric.
     """
 
-    value: float
     step: int
     metrics: dict[str, float]
 
@@ -64,6 +63,7 @@ class Checkpoints(Checkpoint):
         keep_best: how many of the best are kept.
 
     Attributes:
+        divergence: is asked before anything is saved, and ends the training instead.
         best: of the steps validated so far the best ones, best first.
         batches_per_epoch: of a process; in a checkpoint those of the processes that have saved it.
     """
@@ -71,15 +71,22 @@ class Checkpoints(Checkpoint):
     def __init__(
         self, folder: Path, every_n_steps: int, monitor: Monitor, keep_best: int = 1
     ) -> None:
+        self.divergence = Divergence(folder)
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.monitor = monitor
         self.keep_best = keep_best
         self.best: list[Validated] = []
         self.batches_per_epoch: float | None = None
+        self._saved_epoch: int | None = None
 
     def save(self, trainer: lightning.Trainer) -> None:
-        """Save the last state; every rank must call it."""
+        """Save the last state; every rank must call it.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        self.divergence.refuse(trainer)
         step = trainer.global_step
         best = [one.step for one in self.best]
         trainer.save_checkpoint(
@@ -99,6 +106,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Go on at the loaders' place in the epoch, and clear up after a run that was killed."""
         self._count_batches_anew(trainer)
+        self._begin_next_epoch(trainer)
         if trainer.is_global_zero:
             settle(self.folder, trainer.global_step, [one.step for one in self.best])
 
@@ -115,6 +123,26 @@ class Checkpoints(Checkpoint):
             counts = current.state_dict().items()  # of a batch's stages: ready, …, completed
             current.load_state_dict({stage: count + moved for stage, count in counts})
         self.batches_per_epoch = now
+
+    def _begin_next_epoch(self, trainer: lightning.Trainer) -> None:
+        """Let a run that was saved after the last batch of an epoch go on with the next, or end.
+
+        Of a step that was saved in its validation Lightning believes that this is still to be
+        done, and trains a batch to come to it; and it has forgotten the epoch where it was saved
+        there twice.
+        """
+        loop = trainer.fit_loop
+        if self._saved_epoch is None:
+            return
+        over = loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches
+        for count in (loop.epoch_progress.total, loop.epoch_progress.current):
+            begun, done = self._saved_epoch + 1, self._saved_epoch + int(over)
+            count.load_state_dict(
+                {"ready": begun, "started": begun, "processed": done, "completed": done}
+            )
+        if over:
+            loop.reset_restart_stage()
+            loop.epoch_loop.restarting = False
 
     def on_train_batch_start(
         self,
@@ -161,21 +189,28 @@ class Checkpoints(Checkpoint):
         measured = {
             k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")
         }
-        value = measured.get(self.monitor.metric, math.nan)
-        # Without positives, or with labels that are all equal, the metric is not defined.
-        defined = not math.isnan(value)
-        if not defined:
-            value = measured[self.monitor.fallback]
-        validated = Validated(value, trainer.global_step, measured)
-        best = self._with(validated, defined and self.monitor.highest)
+        fallback = self.monitor.fallback
+        self.divergence.refuse_validation(trainer, fallback, measured.get(fallback, 0.0))
+        best = self._with(Validated(trainer.global_step, measured))
         self.best = trainer.strategy.broadcast(best)  # the ranks must agree
         self.save(trainer)
 
-    def _with(self, validated: Validated, highest: bool) -> list[Validated]:
-        """The best ones, this one among them where it belongs."""
-        better = (i for i, one in enumerate(self.best) if _is_better(validated, one, highest))
-        place = next(better, len(self.best))
-        return [*self.best[:place], validated, *self.best[place:]][: self.keep_best]
+    def _with(self, validated: Validated) -> list[Validated]:
+        """The best ones, this one among them where it belongs; of equal ones the earlier first."""
+        return sorted([*self.best, validated], key=self._place)[: self.keep_best]
+
+    def _place(self, one: Validated) -> tuple[int, float]:
+        """Lower is better: by the monitored metric, or else by the loss, or else not at all.
+
+        A metric is not defined without positives, or with labels that are all equal. A step where
+        it is comes before all where it is not, whatever their losses.
+        """
+        metric, loss = (
+            one.metrics.get(name, math.nan) for name in (self.monitor.metric, self.monitor.fallback)
+        )
+        if math.isfinite(metric):
+            return 0, -metric if self.monitor.highest else metric
+        return (1, loss) if math.isfinite(loss) else (2, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know to choose the same checkpoints."""
@@ -185,13 +220,16 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best of the run so far."""
         self.batches_per_epoch = state_dict["batches_per_epoch"]
-        self.best = [Validated(**one) for one in state_dict["best"]]
+        self.best = [Validated(one["step"], one["metrics"]) for one in state_dict["best"]]
 
-
-def _is_better(one: Validated, other: Validated, highest: bool) -> bool:
-    if math.isnan(other.value):
-        return True
-    return one.value > other.value if highest else one.value < other.value
+    def on_load_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Know the epoch in which the checkpoint was saved."""
+        self._saved_epoch = checkpoint["epoch"]
 
 
 def settle(folder: Path, last: int, best: list[int]) -> None:

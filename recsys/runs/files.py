@@ -7,6 +7,8 @@ LOCK_FILE = ".lock"
 WANDB_FILE = "wandb_run_id"
 #: What the ranks print, where a launcher has started them.
 LOGS = "logs"
+#: Why a training ended whose numbers went wrong; gone when the run is gone on with.
+DIVERGED_FILE = "diverged.txt"
 #: What `recsys publish` reported last.
 PUBLICATION_FILE = "publication.json"
 #: In front of the metrics of the choose split with the exported tower; those of DV365's same rows

@@ -22,7 +22,7 @@ from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.evaluation.predictions import PREDICTIONS
 from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.runs.config import RunConfig
-from recsys.runs.files import CONFIG_FILE, LOCK_FILE, LOGS, WANDB_FILE
+from recsys.runs.files import CONFIG_FILE, DIVERGED_FILE, LOCK_FILE, LOGS, WANDB_FILE
 from recsys.runs.load import load_config
 from recsys.runs.metrics_log import MetricsCsv
 from recsys.runs.whole_checkpoints import another_named, last_checkpoint
@@ -153,6 +153,7 @@ def go_back_to_checkpoint(run_dir: Path) -> Path | None:
     with another_named(run_dir):
         step = 0 if last is None else open_checkpoint(last).step
     MetricsCsv(run_dir).drop_after(step)
+    (run_dir / DIVERGED_FILE).unlink(missing_ok=True)
     shutil.rmtree(run_dir / PREDICTIONS, ignore_errors=True)  # of a checkpoint that may change
     return last
 

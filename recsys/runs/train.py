@@ -36,9 +36,10 @@ from recsys.evaluation.metrics_file import replace_metrics
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.with_protocol import with_protocol
 from recsys.nn.tables.collection import tables_for_shards
-from recsys.runs.callbacks import ProgressBar, StepSeed
+from recsys.runs.callbacks import ProgressBar, StepSeed, ValidateEverySteps
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
-from recsys.runs.config import RunConfig, TrainerConfig
+from recsys.runs.config import RunConfig
+from recsys.runs.divergence import noted_if_diverged
 from recsys.runs.folder import (
     begin,
     begun_unless_refused,
@@ -102,7 +103,8 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             dataset = PreparedDataset.open(data_config.out_folder)
             manifest = dataset.manifest
             on_first_rank(lambda: begin(run_dir, config, manifest))
-        checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
+        with noted_if_diverged(run_dir):
+            checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
         on_first_rank(lambda: _finish(system, config, run_dir, dataset, checkpoints))
     return run_dir
 
@@ -165,10 +167,13 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
     plan_files = PlanFiles(run_dir)
     callbacks: list[lightning.Callback] = [
         StepSeed(config.seed),
+        checkpoints.divergence,
         checkpoints,
         Preemption(checkpoints),
         plan_files,
     ]
+    if settings.validate_every_n_steps is not None:
+        callbacks.append(ValidateEverySteps(settings.validate_every_n_steps))
     if config.warm_start.checkpoint is not None and not config.resume:
         callbacks.append(WarmStart(config.warm_start, run_dir))
     if settings.progress_bar:
@@ -197,7 +202,7 @@ def _trainer(
         max_steps=settings.max_steps,
         gradient_clip_val=settings.gradient_clip,
         accumulate_grad_batches=settings.accumulate_batches,
-        val_check_interval=_batches_between_validations(settings),
+        val_check_interval=settings.validate_every_n_steps,  # see ValidateEverySteps
         # None counts the steps of the whole run, so that an interval may span epochs
         check_val_every_n_epoch=1 if settings.validate_every_n_steps is None else None,
         log_every_n_steps=settings.log_every_n_steps,
@@ -227,11 +232,6 @@ def _plugins(config: RunConfig) -> OneFileCheckpoints | None:
     if config.strategy.name == SINGLE:
         return OneFileCheckpoints(config.trainer.checkpoint_in_background)
     return None  # the strategy has its own
-
-
-def _batches_between_validations(settings: TrainerConfig) -> int | None:
-    steps = settings.validate_every_n_steps
-    return None if steps is None else steps * settings.accumulate_batches
 
 
 def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:

@@ -29,12 +29,14 @@ class MeasuredVariant:
 
     Attributes:
         seeds: of its finished runs.
+        diverged: seeds whose training diverged; then no metric is defined.
         weights: number of weights by part of the model.
         training_seconds: wall time of `recsys train`, mean over seeds; validations included.
         metrics: by name as in ``metrics.json``.
     """
 
     seeds: list[int]
+    diverged: list[int]
     weights: dict[str, int]
     training_seconds: float
     metrics: dict[str, Spread]
@@ -112,8 +114,10 @@ class Comparison:
         return task in self.binary and self.groups[group].positives[task] < self.rare_positives
 
 
-def compare_variants(config: StudyConfig, runs: Sequence[StudyRun]) -> Comparison:
-    """Gather the finished runs of a study that has a baseline."""
+def compare_variants(
+    config: StudyConfig, runs: Sequence[StudyRun], diverged: Sequence[StudyRun] = ()
+) -> Comparison:
+    """Gather the finished runs of a study that has a baseline, and those that diverged."""
     assert config.baseline is not None
     manifest = DatasetManifest.load(runs[0].folder)
     kinds = {kind: [t.name for t in manifest.tasks if t.kind == kind] for kind in TaskKind}
@@ -127,7 +131,8 @@ def compare_variants(config: StudyConfig, runs: Sequence[StudyRun]) -> Compariso
         groups=_groups(read_predictions(runs[0].folder, Split(config.split)), manifest),
         rare_positives=config.rare_positives,
         variants={
-            name: _measured(own) for name, own in over_seeds.by_variant(config, runs).items()
+            name: _measured(own, [run for run in diverged if run.variant == name])
+            for name, own in over_seeds.by_variant(config, runs).items()
         },
         protocol=read_metrics_file(compared.folder)[f"{config.prefix}/{NE_DELTA}/mean"]["protocol"],
         revisions=over_seeds.revisions(runs),
@@ -135,12 +140,13 @@ def compare_variants(config: StudyConfig, runs: Sequence[StudyRun]) -> Compariso
     )
 
 
-def _measured(runs: Sequence[StudyRun]) -> MeasuredVariant:
+def _measured(runs: Sequence[StudyRun], diverged: Sequence[StudyRun]) -> MeasuredVariant:
     return MeasuredVariant(
         seeds=[run.seed for run in runs],
+        diverged=[run.seed for run in diverged],
         weights=_weights(runs[0].folder),
         training_seconds=over_seeds.training_seconds(runs),
-        metrics=over_seeds.spreads(runs),
+        metrics=over_seeds.spreads(runs, diverged),
     )
 
 

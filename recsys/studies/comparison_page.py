@@ -10,6 +10,7 @@ from recsys.studies import tables
 from recsys.studies.comparison import Comparison, compare_variants
 from recsys.studies.figures import comparison_figure
 from recsys.studies.outcome import Outcome
+from recsys.studies.over_seeds import diverged_sentences
 from recsys.studies.plan import StudyConfig, StudyRun
 from recsys.studies.tables import Rows
 from recsys.systems.choice import system_of_run
@@ -24,13 +25,17 @@ _GAIN = "gain captured, %"
 _RARE = "*"
 
 
-def comparison_outcome(config: StudyConfig, runs: Sequence[StudyRun]) -> Outcome:
-    """What the finished runs of a study with a baseline say."""
-    comparison = compare_variants(config, runs)
+def comparison_outcome(
+    config: StudyConfig, runs: Sequence[StudyRun], diverged: Sequence[StudyRun]
+) -> Outcome:
+    """What the finished runs of a study with a baseline say, and which diverged."""
+    comparison = compare_variants(config, runs, diverged)
+    sentences = diverged_sentences(diverged)
     caption = _caption(comparison)
     sections = [
         caption,
         tables.markdown(overview_rows(comparison)),
+        *sentences,
         f"![change by task]({config.file('png').name})",
         "## Size and time",
         tables.markdown(size_rows(comparison)),
@@ -43,7 +48,7 @@ def comparison_outcome(config: StudyConfig, runs: Sequence[StudyRun]) -> Outcome
         numbers=comparison,
         sections=[*sections, "## Protocol", f"{comparison.protocol}.", _seeds_sentence(comparison)],
         table=compact_rows(comparison, system_of_run(runs[0].folder).compared_part),
-        notes=[caption, f"Protocol: {comparison.protocol}"],
+        notes=[caption, f"Protocol: {comparison.protocol}", *sentences],
         figure=comparison_figure(comparison),
     )
 
@@ -84,7 +89,7 @@ def size_rows(comparison: Comparison) -> Rows:
             *((part, f"{count:,}") for part, count in variant.weights.items()),
             ("training, s", tables.number_cell(variant.training_seconds, ",.0f")),
             ("mean NE, choose", tables.spread_cell(variant.metrics.get("val/ne/mean"), ".4f")),
-            ("seeds", tables.seeds_cell(variant.seeds)),
+            ("seeds", tables.seeds_cell(variant.seeds, variant.diverged)),
         ]
         for name, variant in comparison.variants.items()
     )
@@ -141,7 +146,7 @@ def _time_sentence(comparison: Comparison) -> str:
 
 def _seeds_sentence(comparison: Comparison) -> str:
     seeds = "; ".join(
-        f"{name}: {tables.seeds_cell(variant.seeds)}"
+        f"{name}: {tables.seeds_cell(variant.seeds, variant.diverged)}"
         for name, variant in comparison.variants.items()
     )
     return (

@@ -27,6 +27,7 @@ _WIDE = 10
 def comparison_figure(comparison: Comparison) -> Figure:
     """One panel per group of rows, a line per task and variant."""
     groups = [group for group in comparison.groups if _has_values(comparison, group)]
+    groups = groups or list(comparison.groups)[:1]  # an empty panel, where all have diverged
     width, lines = 1.6 + 3.6 * len(groups), len(comparison.tasks) * len(comparison.compared)
     with matplotlib.rc_context(STYLE):
         figure, panels = _panel_row(len(groups), width, 1.6 + 0.2 * lines, shared_lines=True)
@@ -104,7 +105,7 @@ def _draw_line(axes: Axes, name: str, line: Sequence[MetricRow], metric: str, nu
     lows, highs = [one.first.low for one in spreads], [one.first.high for one in spreads]
     axes.fill_between(places, lows, highs, color=colour, alpha=0.15, linewidth=0)
     for place, spread in zip(places, spreads, strict=True):
-        values = [one.value for one in spread.defined]
+        values = [one.value for one in spread.by_seed.values()]
         axes.plot([place] * len(values), values, "o", color=colour, markersize=2.5, alpha=0.6)
     means = [spread.mean for spread in spreads]
     axes.plot(places, means, "o-", color=colour, markersize=5, label=name or None)
@@ -179,7 +180,7 @@ def _draw_spread(
     """
     first = spread.first
     axes.plot([first.low, first.high], [line] * 2, color=colour, linewidth=4, alpha=0.25)
-    seeds = [one.value for one in spread.defined]
+    seeds = [one.value for one in spread.by_seed.values()]
     axes.plot(seeds, [line] * len(seeds), "o", color=colour, markersize=2.5, alpha=opacity)
     axes.plot(spread.mean, line, "o", color=colour, markersize=5, label=label or None)
 

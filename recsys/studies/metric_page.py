@@ -9,22 +9,25 @@ from recsys.studies import tables
 from recsys.studies.figures import metric_figure
 from recsys.studies.metric_table import MetricRow, MetricTable, change, metric_table
 from recsys.studies.outcome import Outcome
+from recsys.studies.over_seeds import diverged_sentences
 from recsys.studies.plan import StudyConfig, StudyRun
 from recsys.studies.tables import Rows
 
 
-def metric_outcome(config: StudyConfig, runs: Sequence[StudyRun]) -> Outcome:
-    """What the finished runs of a study without a baseline say."""
-    metrics = metric_table(config, runs)
+def metric_outcome(
+    config: StudyConfig, runs: Sequence[StudyRun], diverged: Sequence[StudyRun]
+) -> Outcome:
+    """What the finished runs of a study without a baseline say, and which diverged."""
+    metrics, sentences = metric_table(config, runs, diverged), diverged_sentences(diverged)
     rows, changes, caption = table_rows(metrics), change_rows(metrics), _caption(metrics)
     picture = f"![metrics by {metrics.axis or 'variant'}]({config.file('png').name})"
-    sections = [caption, tables.markdown(rows), picture]
+    sections = [caption, tables.markdown(rows), *sentences, picture]
     if changes:
         sections += ["## Change against the first point of each line, %", tables.markdown(changes)]
     protocols = "\n".join(f"- `{name}`: {text}." for name, text in metrics.protocols.items())
     sections += ["## Protocol", "Of the first run:", protocols]
     sections.append(f"Git revision: {', '.join(metrics.revisions)}.")
-    return Outcome(metrics, sections, rows, [caption], metric_figure(metrics))
+    return Outcome(metrics, sections, rows, [caption, *sentences], metric_figure(metrics))
 
 
 def table_rows(metrics: MetricTable) -> Rows:
@@ -34,7 +37,7 @@ def table_rows(metrics: MetricTable) -> Rows:
             *_first_columns(metrics, name, row),
             *((one, tables.measured_cell(row.metrics.get(one), ".4f")) for one in metrics.shown),
             ("n", _n(row, metrics.shown)),
-            ("seeds", tables.seeds_cell(row.seeds)),
+            ("seeds", tables.seeds_cell(row.seeds, row.diverged)),
             ("training, s", tables.number_cell(row.training_seconds, ",.0f")),
         ]
         for name, row in metrics.rows.items()

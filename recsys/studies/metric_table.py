@@ -25,6 +25,7 @@ class MetricRow:
         line: what the row, or the curve it is a point of, is called; "" for the row's own name.
         at: where it lies on the axis; None without one.
         seeds: of the runs; none for an untrained scorer.
+        diverged: seeds whose training diverged; then no metric is defined.
         training_seconds: wall time of `recsys train`, mean over seeds; NaN for a scorer.
         metrics: by name, without the split's prefix and the place of the point.
         queries: number measured, by name of the metric.
@@ -33,6 +34,7 @@ class MetricRow:
     line: str
     at: float | str | None
     seeds: list[int]
+    diverged: list[int]
     training_seconds: float
     metrics: dict[str, Spread]
     queries: dict[str, int]
@@ -70,15 +72,17 @@ class MetricTable:
         return {name: sorted(line, key=attrgetter("at")) for name, line in lines.items()}
 
 
-def metric_table(config: StudyConfig, runs: Sequence[StudyRun]) -> MetricTable:
-    """Gather the finished runs of a study.
+def metric_table(
+    config: StudyConfig, runs: Sequence[StudyRun], diverged: Sequence[StudyRun] = ()
+) -> MetricTable:
+    """Gather the finished runs of a study, and those that diverged.
 
     Raises:
         ArtifactError: no run has points where ``config.within`` says.
     """
     rows: dict[str, MetricRow] = {}
     for variant, own in by_variant(config, runs).items():
-        rows |= _rows(config, variant, own)
+        rows |= _rows(config, variant, own, [run for run in diverged if run.variant == variant])
     if not rows:
         raise ArtifactError(
             f"no run of {config.name} has metrics at {config.prefix}/{config.within}. Stale "
@@ -89,7 +93,7 @@ def metric_table(config: StudyConfig, runs: Sequence[StudyRun]) -> MetricTable:
     for scorer in config.scorers:
         place = f"{config.prefix}/{scorer}/"
         found, queries = _below(place, untrained), _queries(place, first)
-        rows[scorer] = MetricRow("", None, [], math.nan, found, queries)
+        rows[scorer] = MetricRow("", None, [], [], math.nan, found, queries)
     return MetricTable(
         title=config.title,
         split=config.split,
@@ -114,9 +118,12 @@ def change(row: MetricRow, first: MetricRow, metric: str) -> Spread | None:
     return Spread.of(by_seed)
 
 
-def _rows(config: StudyConfig, variant: str, runs: Sequence[StudyRun]) -> dict[str, MetricRow]:
+def _rows(
+    config: StudyConfig, variant: str, runs: Sequence[StudyRun], diverged: Sequence[StudyRun]
+) -> dict[str, MetricRow]:
     """A row for the variant, or one for each point within its runs."""
-    one, found, first = config.variants[variant], spreads(runs), read_metrics_file(runs[0].folder)
+    one, found = config.variants[variant], spreads(runs, diverged)
+    first = read_metrics_file(runs[0].folder)
     rows = {}
     for point in _points(config, first):
         at, place = one.at if point is None else point, _place(config, point)
@@ -124,6 +131,7 @@ def _rows(config: StudyConfig, variant: str, runs: Sequence[StudyRun]) -> dict[s
             line=one.line or ("" if point is None else variant),
             at=None if at is None else _number(at),
             seeds=[run.seed for run in runs],
+            diverged=[run.seed for run in diverged],
             training_seconds=training_seconds(runs),
             metrics=_below(place, found),
             queries=_queries(place, first),

@@ -11,8 +11,8 @@ from pathlib import Path
 from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.paired import Interval
+from recsys.studies import process
 from recsys.studies.plan import StudyConfig, StudyRun
-from recsys.studies.process import read_timing
 from recsys.studies.spread import Spread
 
 
@@ -22,27 +22,36 @@ def by_variant(config: StudyConfig, runs: Sequence[StudyRun]) -> dict[str, list[
     return {name: own for name, own in found.items() if own}
 
 
-def spreads(runs: Sequence[StudyRun]) -> dict[str, Spread]:
-    """Every metric over the seeds of a variant's runs, by name as in ``metrics.json``."""
+def spreads(runs: Sequence[StudyRun], diverged: Sequence[StudyRun] = ()) -> dict[str, Spread]:
+    """Every metric over the seeds of a variant's runs, by name as in ``metrics.json``.
+
+    None is defined of a variant that diverged with a seed.
+    """
     by_name: dict[str, dict[int, Interval]] = {}
     for run in runs:
         for name, metric in read_metrics_file(run.folder).items():
             ends = (metric.get(end) for end in ("value", "low", "high"))
             value, low, high = (math.nan if end is None else end for end in ends)
             by_name.setdefault(name, {})[run.seed] = Interval(value, low, high)
-    found = {name: Spread.of(values) for name, values in by_name.items()}
+    undefined = {run.seed: Interval(math.nan, math.nan, math.nan) for run in diverged}
+    found = {name: Spread.of(values | undefined) for name, values in by_name.items()}
     return {name: spread for name, spread in found.items() if spread is not None}
+
+
+def diverged_sentences(diverged: Sequence[StudyRun]) -> list[str]:
+    """What became of the runs that diverged, a sentence each."""
+    return [f"{run.name} diverged: {process.divergence(run.folder)}" for run in diverged]
 
 
 def training_seconds(runs: Sequence[StudyRun]) -> float:
     """Mean wall time of the trainings; NaN where it was not noted."""
-    timings = [timing for run in runs if (timing := read_timing(run.folder))]
+    timings = [timing for run in runs if (timing := process.read_timing(run.folder))]
     return statistics.fmean(one["training_seconds"] for one in timings) if timings else math.nan
 
 
 def most_jobs(runs: Sequence[StudyRun]) -> int:
     """Runs at a time while training; the most where it differed."""
-    return max(read_timing(run.folder).get("jobs", 1) for run in runs)
+    return max(process.read_timing(run.folder).get("jobs", 1) for run in runs)
 
 
 def revisions(runs: Sequence[StudyRun]) -> list[str]:

@@ -16,7 +16,7 @@ from recsys.core.console import Console
 from recsys.core.errors import ArtifactError
 from recsys.core.secrets import mask_words
 from recsys.evaluation.metrics_file import read_metrics_file
-from recsys.runs.files import CONFIG_FILE
+from recsys.runs.files import CONFIG_FILE, DIVERGED_FILE
 
 #: In a run folder: the seconds spent on its training, and how many ran at a time.
 TIMING_FILE = "timing.json"
@@ -30,6 +30,12 @@ def is_begun(run_dir: Path) -> bool:
 def is_trained(run_dir: Path) -> bool:
     """Whether it has ended, which is when the metrics of the choose split are written."""
     return any(name.startswith("val/") for name in read_metrics_file(run_dir))
+
+
+def divergence(run_dir: Path) -> str | None:
+    """The sentence a training has ended with because its numbers went wrong; None where not."""
+    path = run_dir / DIVERGED_FILE
+    return path.read_text().strip() if path.is_file() else None
 
 
 def training_command(run_dir: Path, overrides: Sequence[str]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from recsys.studies import process
 from recsys.studies.comparison_page import comparison_outcome
 from recsys.studies.metric_page import metric_outcome
 from recsys.studies.outcome import print_outcome, write_outcome
+from recsys.studies.over_seeds import diverged_sentences
 from recsys.studies.plan import StudyConfig, StudyRun, plan
 
 
@@ -29,6 +30,7 @@ class State(StrEnum):
 
     NEW = "not begun"
     BEGUN = "cut off in training"
+    DIVERGED = "diverged"
     TRAINED = "trained"
     MEASURED = "measured"
 
@@ -36,7 +38,8 @@ class State(StrEnum):
 def run_study(config: StudyConfig) -> None:
     """Train and evaluate every run that is not finished, then write and print the tables.
 
-    A run that fails does not stop the others. What a run prints stands beside its folder, in
+    A run that fails, or diverges, does not stop the others; one that diverged is not tried again
+    while its folder is there. What a run prints stands beside its folder, in
     ``seed_<n>.log``.
 
     Raises:
@@ -49,15 +52,17 @@ def run_study(config: StudyConfig) -> None:
         return
     problems = [] if config.summarise_only else _complete(config, runs)
     measured = [run for run in runs if state(config, run) is State.MEASURED]
+    diverged = [run for run in runs if state(config, run) is State.DIVERGED]
     if any(run.variant != config.baseline for run in measured):
         kind = metric_outcome if config.baseline is None else comparison_outcome
-        outcome = kind(config, measured)
+        outcome = kind(config, measured, diverged)
         write_outcome(outcome, config)
         print_outcome(outcome, config)
     elif not problems:
         raise ArtifactError(
             f"{config.folder} holds no finished run of a variant to show; "
-            "leave out summarise_only=true to make them."
+            "leave out summarise_only=true to make them. "
+            f"{' '.join(diverged_sentences(diverged))}".strip()
         )
     if problems:
         raise ArtifactError(" ".join(problems))
@@ -71,7 +76,7 @@ def state(config: StudyConfig, run: StudyRun) -> State:
     if not process.is_begun(run.folder):
         return State.NEW
     if not process.is_trained(run.folder):
-        return State.BEGUN
+        return State.BEGUN if process.divergence(run.folder) is None else State.DIVERGED
     metrics = read_metrics_file(run.folder)
     predictions = predictions_path(run.folder, Split(config.split))
     control = baseline_folder(config, run)
@@ -101,7 +106,7 @@ def _complete(config: StudyConfig, runs: Sequence[StudyRun]) -> list[str]:
     for data in {run.config.data.out_folder: run.config.data for run in runs}.values():
         open_or_prepare(data)  # once, and not within the training time of the first run
     unfinished = [run for run in runs if state(config, run) in (State.NEW, State.BEGUN)]
-    problems += _in_processes("Training", unfinished, config.jobs, lambda run: _train(config, run))
+    problems += _in_processes(config, "Training", unfinished, lambda run: _train(config, run))
     for verb, baselines in (("Measuring the baseline", True), ("Measuring", False)):
         trained = [
             run
@@ -110,7 +115,7 @@ def _complete(config: StudyConfig, runs: Sequence[StudyRun]) -> list[str]:
             and state(config, run) is State.TRAINED
             and _baseline_is_measured(config, run)
         ]
-        problems += _in_processes(verb, trained, config.jobs, lambda run: _evaluate(config, run))
+        problems += _in_processes(config, verb, trained, lambda run: _evaluate(config, run))
     return problems
 
 
@@ -120,10 +125,16 @@ def _baseline_is_measured(config: StudyConfig, run: StudyRun) -> bool:
 
 
 def _train(config: StudyConfig, run: StudyRun) -> None:
-    """Train or go on, and add the seconds to what was spent on the run before."""
+    """Train or go on, and add the seconds to what was spent on the run before.
+
+    A run that diverges is no failure: its state says so.
+    """
     start = time.perf_counter()
     try:
         _recsys(config, run, process.training_command(run.folder, run.overrides))
+    except ArtifactError:
+        if process.divergence(run.folder) is None:
+            raise
     finally:
         process.add_training_seconds(run.folder, time.perf_counter() - start, config.jobs)
 
@@ -139,13 +150,13 @@ def _recsys(config: StudyConfig, run: StudyRun, words: Sequence[str]) -> None:
 
 
 def _in_processes(
-    verb: str, runs: Sequence[StudyRun], jobs: int, command: Callable[[StudyRun], None]
+    config: StudyConfig, verb: str, runs: Sequence[StudyRun], command: Callable[[StudyRun], None]
 ) -> list[str]:
-    """``command`` for every run, ``jobs`` at a time, under a progress bar; the failures."""
+    """``command`` for every run, some at a time, under a progress bar; the failures."""
     problems: list[str] = []
     if not runs:
         return problems
-    with progress_bar() as progress, ThreadPoolExecutor(jobs) as pool:
+    with progress_bar() as progress, ThreadPoolExecutor(config.jobs) as pool:
         bar = progress.add_task(f"{verb} ({len(runs)} runs)", total=len(runs))
         started = time.perf_counter()
         futures = {pool.submit(command, run): run for run in runs}
@@ -157,7 +168,8 @@ def _in_processes(
                     problems.append(str(error))
                 elif error is not None:
                     raise error
-                outcome = "failed" if error else "done"
+                diverged = state(config, futures[future]) is State.DIVERGED
+                outcome = "failed" if error else State.DIVERGED if diverged else "done"
                 minutes = (time.perf_counter() - started) / 60
                 progress.console.print(
                     f"{verb}: {futures[future].name} {outcome} after {minutes:.1f} min"

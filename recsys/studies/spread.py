@@ -14,8 +14,8 @@ class Spread:
     """One metric over seeds.
 
     Attributes:
-        mean: over the seeds for which it is defined.
-        sd: standard deviation over them (n - 1); None with fewer than two.
+        mean: over the seeds.
+        sd: standard deviation over them (n - 1); None with one.
         low: smallest value.
         high: largest value.
         by_seed: the value of each seed, with its bootstrap interval where there is one.
@@ -29,9 +29,9 @@ class Spread:
 
     @classmethod
     def of(cls, by_seed: dict[int, Interval]) -> Spread | None:
-        """None where no seed defines the metric."""
-        values = [one.value for one in by_seed.values() if math.isfinite(one.value)]
-        if not values:
+        """None where a seed does not define the metric: the others' mean would be too good."""
+        values = [one.value for one in by_seed.values()]
+        if not values or not all(map(math.isfinite, values)):
             return None
         sd = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), sd, min(values), max(values), by_seed)
@@ -40,8 +40,3 @@ class Spread:
     def first(self) -> Interval:
         """Of the smallest seed."""
         return self.by_seed[min(self.by_seed)]
-
-    @property
-    def defined(self) -> list[Interval]:
-        """Of the seeds for which it is defined."""
-        return [one for one in self.by_seed.values() if math.isfinite(one.value)]

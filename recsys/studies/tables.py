@@ -37,9 +37,9 @@ def setting_cell(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-def seeds_cell(seeds: Sequence[int]) -> str:
-    """The seeds; none of what is not trained."""
-    return ", ".join(map(str, seeds)) or UNDEFINED
+def seeds_cell(seeds: Sequence[int], diverged: Sequence[int] = ()) -> str:
+    """The seeds, and those that diverged; none of what is not trained."""
+    return ", ".join([*map(str, seeds), *(f"{seed} diverged" for seed in diverged)]) or UNDEFINED
 
 
 def spread_cell(spread: Spread | None, form: str, scale: float = 1) -> str:
@@ -55,7 +55,7 @@ def measured_cell(spread: Spread | None, form: str) -> str:
     text = spread_cell(spread, form)
     if spread is None or spread.sd is not None:
         return text
-    [one] = spread.defined
+    [one] = spread.by_seed.values()
     half = (one.high - one.low) / 2
     return text if math.isnan(half) else f"{text} [{half:{form}}]"
 

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.core.errors import RecsysError
 from recsys.evaluation.monitor import Monitor
@@ -94,8 +96,36 @@ def test_the_best_steps_in_order(keep: int, highest: bool, expected: list[int]) 
     """The second is not defined, the fifth equals the third: the earlier one is better."""
     checkpoints = Checkpoints(Path(), 1, Monitor("val/x", highest), keep)
     for number, value in enumerate([0.9, math.nan, 0.2, 0.5, 0.2], start=1):
-        checkpoints.best = checkpoints._with(Validated(value, number, {}), highest)
+        checkpoints.best = checkpoints._with(Validated(number, {"val/x": value}))
     assert [one.step for one in checkpoints.best] == expected
     again = Checkpoints(Path(), 1, Monitor("val/x", highest), keep)
     again.load_state_dict(checkpoints.state_dict())
     assert [one.step for one in again.best] == expected
+
+
+numbers = st.floats() | st.sampled_from([0.1, 0.5, math.nan, math.inf, -math.inf])
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), st.integers(1, 6))
+def test_what_is_not_defined_replaces_nothing_that_is(
+    validated: list[tuple[float, float]], keep: int
+) -> None:
+    """However low its loss, and whichever came first."""
+    checkpoints = Checkpoints(Path(), 1, Monitor("val/x"), keep)
+    for number, (metric, loss) in enumerate(validated, start=1):
+        one = Validated(number, {"val/x": metric, "val/loss": loss})
+        checkpoints.best = checkpoints._with(one)
+    defined = sorted(
+        (metric, number)
+        for number, (metric, _) in enumerate(validated, start=1)
+        if math.isfinite(metric)
+    )
+    by_loss = sorted(
+        (loss, number)
+        for number, (metric, loss) in enumerate(validated, start=1)
+        if not math.isfinite(metric) and math.isfinite(loss)
+    )
+    expected = [number for _, number in defined + by_loss][:keep]
+    found = [one.step for one in checkpoints.best]
+    assert found[: len(expected)] == expected
+    assert len(found) == min(keep, len(validated))

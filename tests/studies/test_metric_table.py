@@ -11,6 +11,7 @@ import pytest
 
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.runs.config import RunConfig
+from recsys.runs.files import DIVERGED_FILE
 from recsys.studies.figures import metric_figure
 from recsys.studies.metric_page import change_rows, metric_outcome, table_rows
 from recsys.studies.metric_table import MetricTable, metric_table
@@ -112,6 +113,15 @@ def test_rows_by_hand(study: Study) -> None:
     ]
 
 
+def test_a_variant_with_a_seed_that_diverged_has_no_numbers(study: Study) -> None:
+    config, [one, other, third] = study
+    (other.folder / DIVERGED_FILE).write_text("why\n")
+    outcome = metric_outcome(config, [one, third], [other])
+    assert outcome.table[1] == ["plain", "-", "100", "0, 1 diverged", "60"]
+    assert outcome.table[2][1] == "0.6000 [0.1000]"
+    assert "plain, seed 1 diverged: why" in outcome.sections
+
+
 def test_points_of_an_axis_by_hand(curve: MetricTable) -> None:
     assert table_rows(curve) == [
         ["variant", "length", ALL, "n", "seeds", "training, s"],
@@ -153,7 +163,7 @@ def test_points_that_are_no_numbers_keep_their_order(
 def test_another_outcome_has_files_and_a_title_of_its_own(stale: Study) -> None:
     config, runs = stale
     config = replace(config, outcome="ages")
-    write_outcome(metric_outcome(config, runs), config)
+    write_outcome(metric_outcome(config, runs, []), config)
     page = (config.folder / "ages.md").read_text()
     assert page.startswith("# Study toy, ages\n") and "(ages.png)" in page and "## Change" in page
     assert (config.folder / "ages.json").is_file() and (config.folder / "ages.png").is_file()
@@ -194,7 +204,7 @@ def test_a_metric_that_nobody_measured_leaves_its_panel_empty(stale: Study) -> N
 
 def test_page_json_and_plot_are_written(study: Study) -> None:
     config, runs = study
-    write_outcome(metric_outcome(config, runs), config)
+    write_outcome(metric_outcome(config, runs, []), config)
     page = config.file("md").read_text()
     assert "| with a mask | 0.6000 [0.1000] | 100 | 0 | 60 |" in page
     assert f"- `{ALL}`: 100 queries." in page

@@ -17,8 +17,15 @@ from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.runs.checkpoints import BEST, CHECKPOINTS
+from recsys.runs.files import DIVERGED_FILE
 from recsys.studies.comparison import Comparison, compare_variants
-from recsys.studies.comparison_page import detail_rows, overview_rows
+from recsys.studies.comparison_page import (
+    comparison_outcome,
+    detail_rows,
+    overview_rows,
+    size_rows,
+)
+from recsys.studies.outcome import write_outcome
 from recsys.studies.plan import StudyConfig, StudyRun, plan
 from recsys.studies.run import State, baseline_folder, run_study, state
 from recsys.studies.spread import Spread
@@ -243,12 +250,34 @@ def test_a_change_without_positives_is_not_defined(comparison: Comparison) -> No
     assert without.change("linear_compression", "", "skip") is None
 
 
-def test_spread_leaves_out_seeds_without_a_value() -> None:
-    nan = math.nan
-    assert Spread.of({0: Interval(nan, nan, nan)}) is None
-    spread = Spread.of({0: Interval(nan, nan, nan), 1: Interval(2.0, 1.0, 3.0)})
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_seed_without_a_value_is_not_averaged_away(value: float) -> None:
+    defined = Interval(2.0, 1.0, 3.0)
+    assert Spread.of({0: Interval(value, value, value)}) is None
+    assert Spread.of({0: Interval(value, value, value), 1: defined}) is None
+    spread = Spread.of({1: defined})
     assert spread is not None
     assert (spread.mean, spread.sd, spread.low) == (2.0, None, 2.0)
+
+
+def test_a_seed_that_diverged_leaves_its_variant_without_a_mean(
+    study: StudyConfig, runs: Runs, tmp_path: Path
+) -> None:
+    measured = [one for key, one in runs.items() if key != ("linear_compression", 1)]
+    diverged = replace(runs["linear_compression", 1], folder=tmp_path / "seed_1")
+    diverged.folder.mkdir()
+    (diverged.folder / "config.yaml").touch()
+    assert state(study, diverged) is State.BEGUN
+    (diverged.folder / DIVERGED_FILE).write_text("The training diverged in step 2: why.\n")
+    assert state(study, diverged) is State.DIVERGED
+
+    outcome = comparison_outcome(study, measured, [diverged])
+    comparison = outcome.numbers
+    assert overview_rows(comparison)[1][1:] == ["-"] * (len(comparison.tasks) + 1)
+    assert size_rows(comparison)[2][-1] == "0, 1 diverged"
+    sentence = "linear_compression, seed 1 diverged: The training diverged in step 2: why."
+    assert sentence in outcome.sections and sentence in outcome.notes
+    write_outcome(outcome, replace(study, out=str(tmp_path / "shown")))  # the figure is drawn
 
 
 @pytest.mark.slow

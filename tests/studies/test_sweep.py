@@ -18,6 +18,7 @@ import yaml
 
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.paths import conf_dir
+from recsys.runs.files import DIVERGED_FILE
 from recsys.studies import process
 from recsys.studies.sweep.figure import Axis, save_figure
 from recsys.studies.sweep.file import SweepFile, check_settings, read_sweep, words
@@ -52,7 +53,7 @@ def write(folder: Path, **changes: Any) -> Path:
 def made_up(tmp_path: Path) -> tuple[SweepFile, list[Trial]]:
     """A sweep with a trial in every state."""
     file = read_sweep(write(tmp_path))
-    rates_and_sizes = [(0.001, 8), (0.001, 16), (0.003, 8), (0.003, 16)]
+    rates_and_sizes = [(0.001, 8), (0.001, 16), (0.003, 8), (0.003, 16), (1e18, 8)]
     trials = [
         Trial(
             f"trial_{number:03d}",
@@ -65,6 +66,8 @@ def made_up(tmp_path: Path) -> tuple[SweepFile, list[Trial]]:
     trials[2].state, trials[2].history = TrialState.STOPPED, [0.99]
     trials[3].state, trials[3].history = TrialState.FAILED, [0.5]
     trials[3].problem = "no memory left."
+    trials[4].state, trials[4].history = TrialState.DIVERGED, [0.1]
+    trials[4].problem = "The training diverged in step 3."
     return file, trials
 
 
@@ -288,6 +291,45 @@ def test_a_trial_that_failed_is_tried_again_where_its_log_was_deleted(tmp_path: 
     assert sweep.trials[0].state is TrialState.FINISHED
 
 
+@pytest.mark.parametrize("diverged", [True, False])
+def test_a_trial_that_diverged_is_marked_so_and_never_best(tmp_path: Path, diverged: bool) -> None:
+    """However good it was before; the others go on."""
+    file, trials = made_up(tmp_path)
+    sweep = LocalSweep(file, SweepConfig(str(tmp_path)), None)
+    last = trials[-1]
+    last.state, last.problem, sweep.trials = TrialState.BEGUN, None, trials
+    (tmp_path / last.name).mkdir()
+    (tmp_path / last.name / "metrics.csv").write_text(
+        "step,epoch,metric,value\n2,0,val/ne/mean,0.1\n"
+    )
+    (tmp_path / f"{last.name}.log").write_text("recsys: no memory left.\n")
+    if diverged:
+        (tmp_path / last.name / DIVERGED_FILE).write_text("The training diverged in step 3.\n")
+    ended = subprocess.Popen(["false"])
+    ended.wait()
+    sweep._finish(RunningTrial(last, ended, time.perf_counter()))
+    assert last.history == [0.1] and not last.is_measured
+    assert last.state is (TrialState.DIVERGED if diverged else TrialState.FAILED)
+    expected = "The training diverged in step 3." if diverged else "no memory left."
+    assert last.problem == expected
+    assert best_command(file, sweep.trials).startswith("recsys train experiment=demo")
+    assert "1e+18" not in best_command(file, sweep.trials)
+
+
+def test_a_trial_whose_metric_is_logged_but_not_defined_has_no_value(tmp_path: Path) -> None:
+    file, trials = made_up(tmp_path)
+    sweep = LocalSweep(file, SweepConfig(str(tmp_path)), None)
+    last = trials[-1]
+    last.state, last.problem, sweep.trials = TrialState.BEGUN, None, trials
+    (tmp_path / last.name).mkdir()
+    metrics = {"val/ne/mean": {"value": None, "protocol": "p"}}
+    (tmp_path / last.name / "metrics.json").write_text(json.dumps(metrics))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    sweep._finish(RunningTrial(last, ended, time.perf_counter()))
+    assert last.state is TrialState.FINISHED and not last.is_measured
+
+
 def test_two_processes_do_not_run_one_sweep(tmp_path: Path) -> None:
     program = (
         "import sys, time\nfrom pathlib import Path\n"
@@ -315,16 +357,18 @@ def test_a_command_runs_until_it_and_what_it_started_have_ended(tmp_path: Path) 
 def test_the_table_has_the_best_first_and_failures_last(tmp_path: Path) -> None:
     file, trials = made_up(tmp_path)
     assert file.searched == ["optim.dense.learning_rate", "model.dimension"]
-    rows = table_rows(file, trials)
-    assert [row[0] for row in rows[1:]] == ["trial_001", "trial_000", "trial_002", "trial_003"]
+    rows, bad = table_rows(file, trials), ["trial_003", "trial_004"]
+    assert [row[0] for row in rows[1:]] == ["trial_001", "trial_000", "trial_002", *bad]
     assert rows[1][1:4] == ["0.9200", "0.001", "16"]
-    assert [row[-1] for row in rows[1:]] == ["finished", "finished", "stopped early", "failed"]
+    states = ["finished", "finished", "stopped early", "failed", "diverged"]
+    assert [row[-1] for row in rows[1:]] == states
     command = (
         "recsys train experiment=demo optim.dense.learning_rate=0.001 model.dimension=16 seed=5"
     )
     assert best_command(file, trials) == command
     text = page(file, trials)
     assert command in text and "trial_003 failed: no memory left." in text
+    assert "trial_004 diverged: The training diverged in step 3." in text
     assert "choose split" in text
 
 
@@ -332,7 +376,9 @@ def test_the_highest_is_best_where_the_metric_is_maximised(tmp_path: Path) -> No
     _, trials = made_up(tmp_path)
     file = read_sweep(write(tmp_path, metric={"name": "val/auc/mean", "goal": "maximize"}))
     rows = table_rows(file, trials)
-    assert [row[0] for row in rows[1:]] == ["trial_002", "trial_001", "trial_000", "trial_003"]
+    assert [row[0] for row in rows[1:]] == [
+        *("trial_002", "trial_001", "trial_000", "trial_003", "trial_004")
+    ]
 
 
 def test_places_on_the_axes() -> None:

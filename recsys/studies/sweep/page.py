@@ -38,7 +38,7 @@ def page(file: SweepFile, trials: Sequence[Trial]) -> str:
         "![parameters of each trial and its value](sweep.png)",
         "The best trial again:",
         f"```console\n$ {best_command(file, trials)}\n```",
-        *(f"{one.name} failed: {one.problem}" for one in trials if one.problem is not None),
+        *(f"{one.name} {one.state}: {one.problem}" for one in trials if one.problem is not None),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

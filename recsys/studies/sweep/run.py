@@ -18,7 +18,14 @@ from recsys.studies import process
 from recsys.studies.sweep.file import SweepFile, check_settings, shell_command, words
 from recsys.studies.sweep.page import print_outcome, write_outcome
 from recsys.studies.sweep.search import suggest, to_stop
-from recsys.studies.sweep.trials import Trial, TrialState, read_history, read_trials, write_trials
+from recsys.studies.sweep.trials import (
+    BAD_ENDS,
+    Trial,
+    TrialState,
+    read_history,
+    read_trials,
+    write_trials,
+)
 
 SWEEPS = RUNS / "sweeps"
 
@@ -72,8 +79,8 @@ class RunningTrial:
 def run_sweep(file: SweepFile, config: SweepConfig) -> None:
     """Train the trials of a sweep that are not finished, then write and print the outcome.
 
-    A trial that fails is recorded and does not stop the others. What a trial prints stands beside
-    its folder, in ``<trial>.log``.
+    A trial that fails or diverges is recorded and does not stop the others. What a trial prints
+    stands beside its folder, in ``<trial>.log``.
 
     Raises:
         RecsysError: the sweep cannot work.
@@ -100,7 +107,8 @@ def run_sweep(file: SweepFile, config: SweepConfig) -> None:
         if not config.summarise_only:
             sweep.complete()
         if not any(trial.is_measured for trial in sweep.trials):
-            raise ArtifactError(f"{sweep.folder} holds no trial with {file.metric} to show.")
+            ends = "".join(f" {one.name} {one.state}: {one.problem}" for one in sweep.bad_ends)
+            raise ArtifactError(f"{sweep.folder} holds no trial with {file.metric} to show.{ends}")
         write_outcome(file, sweep.trials, sweep.folder)
         print_outcome(file, sweep.trials, sweep.folder)
 
@@ -129,13 +137,15 @@ class LocalSweep:
         output_console().print(command)
 
     def open(self) -> None:
-        """Read what there is; a trial that failed is tried again where its log was deleted."""
+        """Read what there is; a trial that came to a bad end is tried again where its log was
+        deleted.
+        """
         self.trials = read_trials(
             self.folder / "sweep.json", self.file.settings, self.file.parameters
         )
         for trial in self.trials:
             trial.history = self._history(trial)
-            if trial.state is TrialState.FAILED and not self._log(trial).exists():
+            if trial.state in BAD_ENDS and not self._log(trial).exists():
                 trial.state, trial.problem = TrialState.BEGUN, None
 
     def complete(self) -> None:
@@ -214,12 +224,14 @@ class LocalSweep:
             raise PreemptedError(f"{trial.name}: {process.last_line(self._log(trial))}")
         if code == 0 and process.is_trained(self._run_dir(trial)):
             trial.state = TrialState.FINISHED
+        elif sentence := process.divergence(self._run_dir(trial)):
+            trial.state, trial.problem = TrialState.DIVERGED, sentence
         elif trial.state is not TrialState.STOPPED:
             trial.state = TrialState.FAILED
             trial.problem = process.last_line(self._log(trial))
         self.save()
-        if trial.state is TrialState.FINISHED and not trial.history:
-            raise self._no_such_metric(trial)
+        if trial.state is TrialState.FINISHED:
+            self._check_metric(trial)
         self._say(f"{trial.name}: {trial.state}, {self._outcome(trial)}")
 
     def stop_early(self, running: list[RunningTrial]) -> None:
@@ -249,16 +261,21 @@ class LocalSweep:
                 self._say(f"{trial.name} is still training since the sweep was killed: waiting")
             while process.is_running(self._log(trial)):
                 time.sleep(_INTERVAL)
-            if process.is_trained(self._run_dir(trial)):
+            if sentence := process.divergence(self._run_dir(trial)):
+                trial.state, trial.problem = TrialState.DIVERGED, sentence
+            elif process.is_trained(self._run_dir(trial)):
                 trial.history = self._history(trial)
                 trial.state = TrialState.FINISHED
         self.save()
 
-    def _no_such_metric(self, trial: Trial) -> ConfigError:
+    def _check_metric(self, trial: Trial) -> None:
+        """Refuse a metric that a finished trial has not logged, be it not defined."""
         logged = [name for name in read_metrics_file(self._run_dir(trial)) if "val/" in name]
+        if trial.history or self.file.metric in logged:
+            return
         near = difflib.get_close_matches(self.file.metric, logged, n=1)
         meant = f"did you mean {near[0]}?" if near else f"they log {', '.join(logged)}."
-        return ConfigError(
+        raise ConfigError(
             f"{self.file.path}: the trials log no {self.file.metric}; {meant} Correct metric.name "
             "and start the sweep again: it goes on with the trials there are."
         )
@@ -266,9 +283,16 @@ class LocalSweep:
     def _outcome(self, trial: Trial) -> str:
         if trial.problem is not None:
             return f"see {self._log(trial)}: {trial.problem}"
+        if not trial.history:
+            return f"{self.file.metric} is not defined"
         value = self.file.best(trial.history)
         so_far = self.file.best(self._values())
         return f"{self.file.metric} {value:.4f}, best so far {so_far:.4f}"
+
+    @property
+    def bad_ends(self) -> list[Trial]:
+        """The trials that failed or diverged."""
+        return [trial for trial in self.trials if trial.state in BAD_ENDS]
 
     def _values(self) -> list[float]:
         return [value for one in self.trials if one.is_measured for value in one.history]

@@ -31,6 +31,7 @@ _STATES = {
     TrialState.BEGUN: sweeps.RunState.running,
     TrialState.FINISHED: sweeps.RunState.finished,
     TrialState.STOPPED: sweeps.RunState.killed,
+    TrialState.DIVERGED: sweeps.RunState.failed,
     TrialState.FAILED: sweeps.RunState.failed,
 }
 

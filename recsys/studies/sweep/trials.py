@@ -22,7 +22,12 @@ class TrialState(StrEnum):
     BEGUN = "begun"
     FINISHED = "finished"
     STOPPED = "stopped early"
+    DIVERGED = "diverged"
     FAILED = "failed"
+
+
+#: States of trials whose values do not count.
+BAD_ENDS = (TrialState.DIVERGED, TrialState.FAILED)
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Trial:
         state: how far it is.
         history: the metric at each validation so far.
         training_seconds: wall time of `recsys train`; 0 where nobody waited for it.
-        problem: why it failed.
+        problem: why it failed or diverged.
     """
 
     name: str
@@ -47,8 +52,8 @@ class Trial:
 
     @property
     def is_measured(self) -> bool:
-        """Whether its values count: it was validated, and has not failed since."""
-        return bool(self.history) and self.state is not TrialState.FAILED
+        """Whether its values count: it was validated, and has come to no bad end since."""
+        return bool(self.history) and self.state not in BAD_ENDS
 
 
 def read_trials(path: Path, settings: Sequence[str], parameters: Mapping[str, Any]) -> list[Trial]:

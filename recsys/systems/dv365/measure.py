@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +13,7 @@ from recsys.data.batches.requests import JaggedTimeline, RequestBatch
 from recsys.data.contract.schema import Split
 from recsys.data.loaders.requests import RequestDataModule
 from recsys.embeddings.rows import dequantize_rows, quantize_rows
-from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.metrics_file import Metrics, without_nan
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.task_metrics import TaskMetrics
 from recsys.evaluation.with_protocol import with_protocol
@@ -57,13 +56,12 @@ def quantized_metrics(run: DV365Run, embed: Embed) -> Metrics:
         if name.startswith("ne/")
     }
     protocol = _protocol(run)
-    measured = {
-        **with_protocol(after | deltas, EXPORT_PREFIX, protocol),
-        **with_protocol(before, f"{EXPORT_PREFIX}/trained", protocol),
-    }
-    for metric in measured.values():
-        if not math.isfinite(metric["value"]):
-            metric["value"] = None  # not defined, for example an NE without positives
+    measured: Metrics = without_nan(
+        {
+            **with_protocol(after | deltas, EXPORT_PREFIX, protocol),
+            **with_protocol(before, f"{EXPORT_PREFIX}/trained", protocol),
+        }
+    )
     return measured
 
 
