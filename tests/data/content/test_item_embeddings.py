@@ -159,10 +159,9 @@ def test_a_null_embedding_is_none(tmp_path: Path):
         ({"post_id": np.array([7, 8]), "embedding": np.eye(2)}, r"none of the 2 ids .* 7.* 1"),
         ({"post_id": np.arange(2), "embedding": np.eye(2) * 1j}, "expected numbers"),
         ({"post_id": np.eye(2), "embedding": np.eye(2)}, "ids are whole numbers or text"),
-        ({"post_id": np.array([1.0, 2.5]), "embedding": np.eye(2)}, "has ids of type Float64"),
         (
-            {"post_id": np.array([1, 2**64 - 1], np.uint64), "embedding": np.eye(2)},
-            "the id 18446744073709551615, more than 64 bits with a sign",
+            {"post_id": np.array([1.0, 2.5]), "embedding": np.eye(2)},
+            "column post_id: ids are whole numbers or text",
         ),
     ],
 )
