@@ -63,7 +63,7 @@ def read_item_file(path: str) -> pl.DataFrame:
         ids = read_ids(file, Column.ITEM).alias(POST_ID)
         table = read_table(file, columns) if columns else pl.DataFrame()
         _check_times(file, table)
-        tables.append(table.insert_column(0, ids))
+        tables.append(pl.DataFrame([ids, *table.get_columns()]))
     ids = joined_ids([table[POST_ID] for table in tables])
     table = pl.concat(tables, how="diagonal").with_columns(ids)
     repeated = table[POST_ID].is_duplicated()
