@@ -283,7 +283,7 @@ def _read_csv(path: Path, columns: list[str], present: list[str]) -> Iterator[pl
     )
     try:
         with pa.csv.open_csv(
-            path,
+            path.absolute(),  # Arrow takes a relative `~` for the home folder
             read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
             parse_options=pa.csv.ParseOptions(delimiter=_csv_delimiter(path)),
             convert_options=convert,
