@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import pyarrow as pa
 
 from recsys.core.errors import DataError
 from recsys.data.prepare.prepare import PrepareConfig
@@ -83,7 +84,13 @@ def _frame(log: pl.DataFrame | pl.LazyFrame | pandas.DataFrame) -> pl.DataFrame 
     if isinstance(log, (pl.DataFrame, pl.LazyFrame)):
         return log
     if type(log).__module__.partition(".")[0] == "pandas":
-        return pl.from_pandas(log)
+        try:
+            return pl.from_pandas(log)
+        except (pl.exceptions.PolarsError, pa.ArrowException, ValueError, TypeError) as error:
+            raise DataError(
+                f"the frame of pandas cannot be read ({str(error).splitlines()[0]}); give every "
+                "column a name of its own and values of one type."
+            ) from error
     raise DataError(
         f"the log is a {type(log).__name__}; give a path, or a frame of polars or pandas."
     )

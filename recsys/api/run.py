@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
+from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.moments import as_of_moment, parse_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, Column
 from recsys.data.stores.dataset import PreparedDataset
@@ -230,7 +231,8 @@ def _named(name: str, ids: Sequence[RawId]) -> Sequence[RawId]:
 
 
 def _series(ids: Sequence[RawId]) -> pl.Series:
-    """The ids as they are given: numbers where all are, otherwise text."""
+    """The ids as they are given: numbers where all are and 64 bits hold them, otherwise text."""
     listed = list(ids)
-    numbers = all(isinstance(one, int | np.integer) for one in listed)
-    return pl.Series(listed, dtype=pl.Int64) if numbers else pl.Series(list(map(str, listed)))
+    if all(isinstance(one, int | np.integer) and -(2**127) < one < 2**127 for one in listed):
+        return checked_ids("the ids", pl.Series(listed, dtype=pl.Int128))
+    return pl.Series(list(map(str, listed)))

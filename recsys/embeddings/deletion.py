@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import polars as pl
 from omegaconf import MISSING
 
 from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.ids import as_ids
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
 from recsys.data.stores.engagements.build import forget_engagements
 from recsys.data.stores.timelines import TimelineWriter
+from recsys.data.stores.vocabulary import INDEX, UNKNOWN_INDEX
 from recsys.embeddings.stores import open_store
 from recsys.embeddings.stores.base import UserId
-from recsys.embeddings.users import Users
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def delete_user(config: DeleteConfig) -> DeleteReport:
             had_embedding = any(store.get_many(ids))
     events = 0
     if config.dataset is not None:
-        events = _delete_events(Path(config.dataset), ids)
+        events = _delete_events(Path(config.dataset), config.user)
     # After the timelines: a publication that begins now finds the user in neither.
     if config.store is not None:
         with open_store(config.store) as store:
@@ -81,25 +82,22 @@ def delete_user(config: DeleteConfig) -> DeleteReport:
 
 
 def _spellings(user: str) -> list[UserId]:
-    """The raw ids a text may stand for: logs have integers or strings, stores the same."""
+    """The raw ids written like a text: logs have integers or strings, stores the same."""
     ids: list[UserId] = [user]
-    if user.removeprefix("-").isdecimal() and -(2**63) <= int(user) < 2**63:
-        ids.append(int(user))
-    return ids
+    numbers = [as_ids(pl.Series([user]), dtype)[0] for dtype in (pl.Int64(), pl.UInt64())]
+    return ids + [number for number in numbers if number is not None][:1]
 
 
-def _delete_events(dataset: Path, ids: list[UserId]) -> int:
-    users = Users.of(PreparedDataset.open(dataset))
-    known = np.flatnonzero([np.any(users.raw == user) for user in ids])
-    if not len(known):
+def _delete_events(dataset: Path, user: str) -> int:
+    known = PreparedDataset.open(dataset).vocabulary("user")
+    index = int(known.indices_of([user])[0])
+    if index == UNKNOWN_INDEX:
         raise DataError(
-            f"{dataset} knows no user {ids[0]}; give the id as it is in the log. "
-            "Nothing was deleted."
+            f"{dataset} knows no user {user}; give the id as it is in the log. Nothing was deleted."
         )
-    [index] = users.index[users.raw == ids[known[0]]].tolist()
-    if np.count_nonzero(users.index == index) > 1:
+    if (known.table[INDEX] == index).sum() > 1:
         raise DataError(
-            f"User {ids[0]} shares the hashed index {index} with other users, so their events "
+            f"User {user} shares the hashed index {index} with other users, so their events "
             "cannot be told apart; prepare the data set with ids=dictionary to delete users."
         )
     with TimelineWriter(dataset / TIMELINES) as writer:

@@ -13,6 +13,7 @@ import polars as pl
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import ArtifactError
+from recsys.data.contract.parquet import read_metadata, read_parquet, write_frame
 from recsys.data.contract.schema import Split, Task
 from recsys.evaluation.identity import CheckpointUsed
 from recsys.evaluation.paired import TaskPredictions
@@ -38,7 +39,7 @@ def write_predictions(
     path = predictions_path(run_dir, split)
     path.parent.mkdir(exist_ok=True)
     with replaced_file(path) as partial:
-        frame.write_parquet(partial, metadata={CHECKPOINT: json.dumps(asdict(used))})
+        write_frame(partial, frame, {CHECKPOINT: json.dumps(asdict(used))})
 
 
 def read_predictions(run_dir: Path, split: Split) -> pl.DataFrame:
@@ -53,7 +54,7 @@ def read_predictions(run_dir: Path, split: Split) -> pl.DataFrame:
             f"{path} is not there; make it with `recsys evaluate run_dir={run_dir} split={split}`."
         )
     try:
-        return pl.read_parquet(path)
+        return read_parquet(path)
     except pl.exceptions.PolarsError as error:
         raise ArtifactError(
             f"{path} is damaged ({error}); delete it and run `recsys evaluate` again."
@@ -66,7 +67,7 @@ def predicted_by(run_dir: Path, split: Split) -> CheckpointUsed | None:
     if not path.is_file():
         return None
     try:
-        used = pl.read_parquet_metadata(path).get(CHECKPOINT)
+        used = read_metadata(path).get(CHECKPOINT)
     except pl.exceptions.PolarsError:
         return None
     return None if used is None else CheckpointUsed(**json.loads(used))

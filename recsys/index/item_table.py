@@ -9,7 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import cast_column, column_names, data_files, read_table
+from recsys.data.contract.files import column_names, data_files, read_table
+from recsys.data.contract.ids import as_ids, checked_ids, joined_ids, read_ids
 from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.contract.schema import Column, TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
@@ -35,8 +36,7 @@ def describe_items(
     Raises:
         DataError: a file cannot be read, or names an item twice.
     """
-    # as narrow as a file may hold them, so that rows of several tables can be put together
-    table = pl.DataFrame({POST_ID: ids.cast(pl.Int64) if ids.dtype.is_integer() else ids})
+    table = pl.DataFrame({POST_ID: checked_ids("the items", ids)})
     if file is not None:
         table = _join(table, read_item_file(file))
     if dataset is not None:
@@ -60,10 +60,12 @@ def read_item_file(path: str) -> pl.DataFrame:
     for file in data_files(Path(path), "posts"):
         present = set(column_names(file))
         columns = {name: dtype for name, dtype in OPTIONAL_COLUMNS.items() if name in present}
-        table = read_table(file, {Column.ITEM: _id_type(file), **columns})
+        ids = read_ids(file, Column.ITEM).alias(POST_ID)
+        table = read_table(file, columns) if columns else pl.DataFrame()
         _check_times(file, table)
-        tables.append(table.rename({Column.ITEM: POST_ID}))
-    table = pl.concat(tables, how="diagonal")
+        tables.append(pl.DataFrame([ids, *table.get_columns()]))
+    ids = joined_ids([table[POST_ID] for table in tables])
+    table = pl.concat(tables, how="diagonal").with_columns(ids)
     repeated = table[POST_ID].is_duplicated()
     if repeated.any():
         raise DataError(
@@ -109,7 +111,7 @@ def _items_of_log(dataset: PreparedDataset, as_of: int | None) -> pl.DataFrame:
 
 def _join(table: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """``table`` with what ``known`` says of its items where it says nothing itself."""
-    ids = cast_column(known[POST_ID], table.schema[POST_ID])
+    ids = as_ids(known[POST_ID], table.schema[POST_ID])
     known = known.with_columns(ids).drop_nulls(POST_ID)
     joined = table.join(known, on=POST_ID, how="left", maintain_order="left", suffix="_known")
     both = [name for name in table.columns if f"{name}_known" in joined.columns]
@@ -128,12 +130,3 @@ def _check_times(file: Path, table: pl.DataFrame) -> None:
                 f"{file}, column {name}: {wrong[0]} is not in milliseconds since 1970 (UTC); "
                 "multiply seconds by 1000, and leave empty what is not known."
             )
-
-
-def _id_type(file: Path) -> pl.DataType:
-    """Whole numbers where the file's ids all are, text otherwise."""
-    if Column.ITEM not in column_names(file):
-        return pl.Int64()  # reading says that the column is missing
-    ids = read_table(file, {Column.ITEM: pl.String()})[Column.ITEM]
-    whole = cast_column(ids, pl.Int64())
-    return pl.String() if whole.null_count() > ids.null_count() else pl.Int64()

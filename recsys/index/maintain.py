@@ -14,6 +14,7 @@ from recsys.core.errors import ConfigError
 from recsys.core.folders import locked_folder
 from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
 from recsys.data.contract.moments import parse_moment
+from recsys.data.contract.parquet import write_frame
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index, save_index
@@ -204,6 +205,6 @@ def _save(index: ItemIndex, folder: Path, rejected: pl.DataFrame) -> None:
     save_index(index, folder)
     if len(rejected):
         with replaced_file(folder / REJECTED_FILE) as partial:
-            rejected.write_parquet(partial)
+            write_frame(partial, rejected)
     else:
         (folder / REJECTED_FILE).unlink(missing_ok=True)

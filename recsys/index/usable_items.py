@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import DataError
 from recsys.data.content.usable_rows import usable_rows
+from recsys.data.contract.ids import checked_ids
 from recsys.data.stores.vocabulary import FIRST_SEEN
 
 POST_ID = "post_id"  # raw, as in the log
@@ -45,7 +46,7 @@ class UsableItems:
         """Sort out what cannot be used, as training does (``usable_rows``).
 
         Args:
-            items: ``post_id`` (int64 or string) and any of ``OPTIONAL_COLUMNS``.
+            items: ``post_id`` (whole numbers or text) and any of ``OPTIONAL_COLUMNS``.
             embedding: [P, W], a row per item.
 
         Raises:
@@ -75,14 +76,10 @@ def _table(items: pl.DataFrame) -> pl.DataFrame:
             f"The items have no column {POST_ID} (they have {', '.join(items.columns)}); name the "
             "column of raw ids so."
         )
-    ids = items[POST_ID]
-    if ids.dtype != pl.String and not ids.dtype.is_integer():
-        raise DataError(
-            f"Column {POST_ID} of the items is of type {ids.dtype}; ids are whole numbers or text."
-        )
+    ids = checked_ids("the items", items[POST_ID])
     if ids.null_count():
         raise DataError(f"Column {POST_ID} of the items has {ids.null_count()} empty rows.")
-    columns = [ids if ids.dtype == pl.String else ids.cast(pl.Int64)]
+    columns = [ids]
     for name, dtype in OPTIONAL_COLUMNS.items():
         if name in items.columns:
             columns.append(items[name].cast(dtype))

@@ -75,7 +75,7 @@ class MetricsCsv(Logger):
             return
         kept = read_metrics(self.path.parent).filter(pl.col("step") <= step)
         with replaced_file(self.path) as partial:
-            kept.write_csv(partial)
+            partial.write_text(kept.write_csv())
 
 
 def read_metrics(run_dir: Path) -> pl.DataFrame:

@@ -11,10 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError, DataError
-from recsys.data.contract.files import cast_column
 from recsys.data.contract.schema import Column
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
+from recsys.data.stores.vocabulary import UNKNOWN_INDEX
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.search import NONE
 from recsys.index.usable_items import POST_ID, TITLE
@@ -95,7 +94,7 @@ class Recommender:
 
     def given(self, table: pl.DataFrame) -> GivenItems:
         """Leaves out the items of a table: ``item_id``, or ``user_id`` and ``item_id``."""
-        return GivenItems(table, self.index, self._users.table.schema[RAW])
+        return GivenItems(table, self.index)
 
     def pipeline(self, rules: RecommendRules, given: GivenItems | None = None) -> Pipeline:
         """The stages that give users what the rules say, without the items that are given."""
@@ -120,7 +119,7 @@ class Recommender:
         """Recommendations of some users at a time.
 
         Args:
-            users: raw ids.
+            users: raw ids, matched with those of the log as they are written.
             rules: which items they get.
             batch_users: users per frame.
             given: items to leave out besides.
@@ -137,7 +136,7 @@ class Recommender:
         """
         if batch_users < 1:
             raise ConfigError(f"batch_users={batch_users}; take at least 1 user at a time.")
-        indices = self._indices(users)
+        indices: NDArray[np.int64] = self._users.indices(users).cast(pl.Int64).to_numpy()
         if rules.strict and (indices == UNKNOWN_INDEX).any():
             missing = users.filter(pl.Series(indices == UNKNOWN_INDEX))
             named = ", ".join(map(str, missing.head(_UNKNOWN_SHOWN).to_list()))
@@ -150,12 +149,6 @@ class Recommender:
         for start in range(0, len(users), batch_users):
             step = slice(start, start + batch_users)
             yield self._frame(pipeline.run(StepUsers(users[step], indices[step], rules.as_of)))
-
-    def _indices(self, users: pl.Series) -> NDArray[np.int64]:
-        # an id of another kind than the log's is one the log does not have
-        typed = cast_column(users, self._users.table.schema[RAW])
-        indices: NDArray[np.int64] = self._users.indices(typed).cast(pl.Int64).to_numpy()
-        return indices
 
     def _frame(self, recommended: Recommended) -> pl.DataFrame:
         users, found = recommended.users, recommended.found

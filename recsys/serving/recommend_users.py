@@ -13,8 +13,10 @@ from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import Precision
 from recsys.core.errors import ConfigError, DataError
-from recsys.data.contract.files import column_names, data_files, read_chunks
+from recsys.data.contract.files import column_names, data_files
+from recsys.data.contract.ids import joined_ids, read_ids
 from recsys.data.contract.moments import as_of_moment
+from recsys.data.contract.parquet import parquet_writer
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.serving.opening import open_recommender
@@ -123,7 +125,7 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
     if config.out is None:
         kept = list(counted())
     else:
-        write_parquet(counted(), Path(config.out))
+        write_frames(counted(), Path(config.out))
     unknown = None if given is None else given.unknown
     report = RecommendReport(len(users), len(users) - served, rules.as_of, unknown)
     return report, pl.concat(kept) if kept else pl.DataFrame()
@@ -137,18 +139,8 @@ def read_users(config: RecommendConfig) -> pl.Series:
     """
     if config.users is None:
         return pl.Series(Column.USER, config.user, pl.String()).unique(maintain_order=True)
-    chunks = [
-        chunk[Column.USER]
-        for file in data_files(Path(config.users), "users")
-        for chunk in read_chunks(file, [Column.USER])
-    ]
-    for chunk in chunks:
-        if chunk.dtype not in (pl.String, pl.Null) and not chunk.dtype.is_numeric():
-            raise DataError(
-                f"{config.users}, column {Column.USER}: expected ids, whole numbers or text, found "
-                f"{chunk.dtype}; convert the column."
-            )
-    users = pl.concat(chunks).drop_nulls() if chunks else pl.Series(Column.USER, [], pl.String())
+    files = data_files(Path(config.users), "users")
+    users = joined_ids([read_ids(file, Column.USER) for file in files]).drop_nulls()
     if users.is_empty():
         raise DataError(f"{config.users} names no user; give a file with a row per user.")
     return users.unique(maintain_order=True)
@@ -160,14 +152,15 @@ def read_items(path: str) -> pl.DataFrame:
     Raises:
         DataError: a file cannot be read, or has no ``item_id``.
     """
-    tables = [pl.DataFrame(schema={Column.ITEM: pl.Null})]  # what a file without rows holds
+    tables = []
     for file in data_files(Path(path), "leave_out"):
         users = [Column.USER] if Column.USER in column_names(file) else []
-        tables += read_chunks(file, [*users, Column.ITEM])
-    return pl.concat(tables, how="diagonal_relaxed")
+        ids = [read_ids(file, name).cast(pl.String) for name in (*users, Column.ITEM)]
+        tables.append(pl.DataFrame(ids))
+    return pl.concat(tables, how="diagonal")
 
 
-def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
+def write_frames(frames: Iterable[pl.DataFrame], path: Path) -> None:
     """Write frames of one schema as they come; a failure leaves what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -175,7 +168,7 @@ def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
     try:
         for frame in frames:
             table: pa.Table = frame.to_arrow()
-            writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
+            writer = writer or parquet_writer(partial, table.schema, compression="zstd")
             writer.write_table(table)
         if writer is not None:
             writer.close()

@@ -153,6 +153,26 @@ def test_an_id_is_taken_as_it_is_typed(
         assert [one is None for one in store.get_many([user, "other"])] == [True, False]
 
 
+def test_a_number_is_deleted_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    users: list[int | str] = [7, 2**64 - 1, "007"]
+    publish_by_hand("store", users)
+    for user, left in (("+7", 3), ("007", 2), ("18446744073709551615", 1), ("7", 0)):
+        assert invoke(["data", "delete", f"user={user}", "store=store"]) == 0
+        with open_store("store", readonly=True) as store:
+            assert sum(one is not None for one in store.get_many(users)) == left
+    log = "user_id,item_id,timestamp,action_type\n" + "".join(
+        f"{7 + at % 2},{at % 5},{1_700_000_000_000 + at * 3_600_000},click\n" for at in range(40)
+    )
+    Path("log.csv").write_text(log)
+    assert invoke(["data", "prepare", "data=log", "path=log.csv", "out=mine"]) == 0
+    assert invoke(["data", "delete", "user=007", "dataset=mine"]) == 2
+    assert "mine knows no user 007" in " ".join(capsys.readouterr().err.split())
+    assert invoke(["data", "delete", "user=8", "dataset=mine"]) == 0
+
+
 def test_deleting_from_one_of_the_two_leaves_the_other(folder: Path) -> None:
     publish_by_hand("store", ["u3"])
     assert invoke(["data", "delete", "user=u3", "dataset=mine"]) == 0

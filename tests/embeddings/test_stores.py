@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.embeddings.stores import EmbeddingStore, open_store
-from recsys.embeddings.stores.base import encode_user
+from recsys.embeddings.stores.base import decode_user, encode_user
 from tests.embeddings.stores import redis_server, store_location
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def test_a_committed_embedding_is_read_back(store: EmbeddingStore) -> None:
 
 
 def test_every_user_with_a_record_is_walked_once(store: EmbeddingStore) -> None:
-    users: list[int | str] = [-3, 0, 7, 2**62, "seven", "", "ä", "sevenfold"]
+    users: list[int | str] = [-3, 0, 7, 2**62, 2**63, 2**64 - 1, "seven", "", "ä", "sevenfold"]
     assert list(store.users()) == []
     for _ in range(3):  # superseded records stay until prune
         store.begin(0, {})
@@ -240,7 +240,7 @@ def test_a_long_id_is_refused() -> None:
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=6)),
+        st.one_of(st.integers(-(2**63), 2**64 - 1), st.text(max_size=6)),
         min_size=2,
         max_size=6,
         unique_by=lambda user: (type(user), user),
@@ -249,6 +249,7 @@ def test_a_long_id_is_refused() -> None:
 def test_no_key_is_a_prefix_of_another(users: list[int | str]) -> None:
     keys = sorted(encode_user(user) for user in users)
     assert not any(later.startswith(key) for key, later in pairwise(keys))
+    assert [decode_user(encode_user(user)) for user in users] == users
 
 
 @settings(max_examples=30, deadline=None)

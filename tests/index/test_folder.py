@@ -47,6 +47,16 @@ def test_an_opened_index_finds_what_the_saved_one_did_and_goes_on(
     assert opened.at(found.slot[0])["post_id"].to_list() == [3]
 
 
+def test_a_folder_named_like_a_pattern_holds_its_own_index(tmp_path: Path) -> None:
+    other = built()
+    other.remove(pl.Series(range(200)))
+    for name in ("i1", "a-b"):
+        save_index(other, tmp_path / name)
+    for name in ("i[1]", "a*b"):
+        save_index(built(), tmp_path / name)
+        assert len(load_index(tmp_path / name)) == 300
+
+
 def test_a_save_replaces_the_files_of_the_one_before(tmp_path: Path) -> None:
     index = built()
     for _ in range(3):

@@ -228,8 +228,32 @@ def test_ids_may_be_text() -> None:
     index, _ = ItemIndex.build(table(["a", "b"]), embeddings(2), MODEL, IndexConfig())
     assert index.remove(pl.Series(["b", "c"])).unknown == 1
     assert index.items["post_id"].to_list() == ["a"]
-    with pytest.raises(DataError, match="ids as they are in the log"):
-        index.remove(pl.Series([1]))
+    assert index.remove(pl.Series([1])).unknown == 1
+    assert index.add(table([1]), embeddings(1)).added == 1
+    assert index.remove(pl.Series(["1", "01"])).removed == 1
+
+
+def test_ids_of_an_index_of_numbers_are_matched_as_they_are_written() -> None:
+    index, _ = ItemIndex.build(table([7, 8]), embeddings(2), MODEL, IndexConfig())
+    for named in (["007", "+7"], ["seven"]):
+        with pytest.raises(DataError, match="ids as they are in the log"):
+            index.remove(pl.Series(named))
+    with pytest.raises(DataError, match="have the id '007', those of the index are whole"):
+        index.add(table(["9", "007"]), embeddings(2))
+    large = pl.Series([2**63], dtype=pl.UInt64)
+    with pytest.raises(DataError, match="have the id 9223372036854775808"):
+        index.add(pl.DataFrame({"post_id": large}), embeddings(1))
+    removed = index.remove(pl.Series(["7", "007", "7.0"]))
+    assert (removed.removed, removed.unknown) == (1, 2)
+    assert index.items["post_id"].to_list() == [8]
+
+
+def test_unsigned_ids_above_those_with_a_sign_are_ids() -> None:
+    ids = pl.Series("post_id", [2**63, 2**64 - 1, 5], dtype=pl.UInt64)
+    index, _ = ItemIndex.build(ids.to_frame(), embeddings(3), MODEL, IndexConfig())
+    assert index.items["post_id"].to_list() == ids.to_list()
+    assert index.remove(pl.Series([str(2**63), "-5"])).removed == 1
+    assert index.add(pl.DataFrame({"post_id": [5, 6]}), embeddings(2)).replaced == 1
 
 
 @pytest.mark.parametrize(

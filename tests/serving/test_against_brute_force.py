@@ -106,11 +106,11 @@ def pipeline(case: Case, kind: str, log: TimelineStore) -> tuple[Pipeline, ItemI
         before.append(TooOld(index, case.seen_after))
     if case.for_all is not None:
         table = pl.DataFrame({"item_id": sorted(case.for_all)}, schema={"item_id": pl.Int64})
-        before.append(GivenItems(table, index, pl.Int64()))
+        before.append(GivenItems(table, index))
     if case.of_user is not None:
         schema = {"user_id": pl.Int64, "item_id": pl.Int64}
         table = pl.DataFrame(sorted(case.of_user), schema=schema, orient="row")
-        before.append(GivenItems(table, index, pl.Int64()))
+        before.append(GivenItems(table, index))
     after = [] if case.min_score is None else [BelowScore(case.min_score)]
     return Pipeline(Rows(case.users), before, NearestItems(index, case.k), after), index
 

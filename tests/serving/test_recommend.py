@@ -20,7 +20,7 @@ from recsys.index.maintain import IndexBuildConfig, build_index
 from recsys.serving.opening import open_recommender
 from recsys.serving.pipeline import Embedded, StepUsers
 from recsys.serving.recommend import Recommender, RecommendRules
-from recsys.serving.recommend_users import RecommendConfig, recommend, write_parquet
+from recsys.serving.recommend_users import RecommendConfig, recommend, write_frames
 from tests.index.conftest import ITEMS, START, WIDTH
 
 LATE = RecommendRules(as_of=START + 1_000, k=20)
@@ -207,7 +207,7 @@ def test_what_cannot_be_left_out_is_a_sentence(
     with pytest.raises(DataError, match=r"out\.csv has no column item_id \(it has post_id\)"):
         recommend(config(folder, artifact, leave_out=str(file)))
     file.write_text("item_id\na\nb\n")
-    with pytest.raises(DataError, match="leave_out, column item_id: expected a whole number"):
+    with pytest.raises(DataError, match="ids such as 'a', those of the index are whole numbers"):
         recommend(config(folder, artifact, leave_out=str(file)))
     with pytest.raises(DataError, match="does not exist; give leave_out="):
         recommend(config(folder, artifact, leave_out=str(tmp_path / "none.csv")))
@@ -215,14 +215,14 @@ def test_what_cannot_be_left_out_is_a_sentence(
 
 def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
     path = tmp_path / "posts.parquet"
-    write_parquet([pl.DataFrame({"a": [1]})], path)
+    write_frames([pl.DataFrame({"a": [1]})], path)
 
     def failing() -> object:
         yield pl.DataFrame({"a": [2]})
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_parquet(failing(), path)
+        write_frames(failing(), path)
     assert pl.read_parquet(path)["a"].to_list() == [1]
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -252,7 +252,7 @@ def test_what_does_not_belong_together_is_refused(
         recommend(config(folder, artifact, user=None, users=str(tmp_path / "none.csv")))
     lists = tmp_path / "lists.parquet"
     pl.DataFrame({"user_id": [[101], [102]]}).write_parquet(lists)
-    with pytest.raises(DataError, match=r"column user_id: expected ids, .* found List\(Int64\)"):
+    with pytest.raises(DataError, match=r"column user_id: ids are .* found List\(Int64\)"):
         recommend(config(folder, artifact, user=None, users=str(lists)))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.core.location import find_path
 from recsys.data.batches.item_features import ItemFeatures
-from recsys.data.content.item_embeddings import read_embeddings
+from recsys.data.content.item_embeddings import indices_in_log, read_embeddings
 from recsys.data.content.text import HashedTextConfig, hashed_ngrams, pretrained_tokens
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
@@ -102,8 +102,9 @@ def _images(
     num_items = dataset.manifest.vocabulary_sizes[FeatureSide.ITEM]
     if config.images is None:
         return np.zeros((0, 0), np.float32), np.zeros(num_items, np.int64)
-    ids, embeddings = read_embeddings(find_path(config.data_dir, config.images))
-    index = dataset.vocabulary("item").indices(ids).to_numpy()
+    path = find_path(config.data_dir, config.images)
+    ids, embeddings = read_embeddings(path)
+    index = indices_in_log(path, ids, dataset.vocabulary("item")).to_numpy()
     order = np.argsort(index, kind="stable")
     order = order[index[order] > 0]
     counts = np.bincount(index[order], minlength=num_items).astype(np.int64)

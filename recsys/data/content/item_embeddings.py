@@ -14,12 +14,14 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
 from recsys.data.content.usable_rows import NOT_FINITE, ZERO_NORM, usable_rows
+from recsys.data.contract.files import refuse_repeated
+from recsys.data.contract.ids import checked_ids
+from recsys.data.contract.parquet import open_parquet, write_parquet
 from recsys.data.contract.schema import Column
 from recsys.data.stores.vocabulary import RAW, Vocabulary
 
@@ -97,14 +99,8 @@ class ItemEmbeddings:
                 "the file the model was trained with, or train a model on this one."
             )
         first = ids.is_first_distinct()
-        raw = ids.cast(vocabulary.table.schema[RAW], strict=False)  # null where it does not fit
-        index = vocabulary.indices(raw)
+        index = indices_in_log(file, ids, vocabulary)
         in_log = index > 0
-        if not in_log.any():
-            raise DataError(
-                f"none of the {len(ids)} ids of {file} (such as {ids[0]!r}) is an item of the log "
-                f"(such as {_example(vocabulary)!r}); give the embeddings of this log's items."
-            )
         of_log = ids.filter(in_log)
         reason, vectors = usable_rows(of_log, embeddings[in_log.to_numpy()])
         usable = reason == ""
@@ -129,6 +125,27 @@ class ItemEmbeddings:
         return cls(matrix, known, report)
 
 
+def indices_in_log(file: Path, ids: pl.Series, vocabulary: Vocabulary) -> pl.Series:
+    """[N] the item index of each id of a file, 0 where the log does not have it.
+
+    Args:
+        file: for the sentence.
+        ids: as ``read_embeddings`` gives them.
+        vocabulary: of the log's items.
+
+    Raises:
+        DataError: the log has none of them.
+    """
+    index = vocabulary.indices(ids)
+    if not (index > 0).any():
+        raise DataError(
+            f"none of the {len(ids)} ids of {file} (such as {ids[0]!r}) is an item of the log "
+            f"(such as {_example(vocabulary)!r}); give the embeddings of this log's items, their "
+            "ids written as there."
+        )
+    return index
+
+
 def write_item_embeddings(
     path: Path, ids: pl.Series | NDArray, embeddings: NDArray[np.floating]
 ) -> None:
@@ -149,7 +166,7 @@ def write_item_embeddings(
     )
     assert table.num_rows == count
     with replaced_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        write_parquet(partial, table, compression="zstd")
 
 
 def embeddings_file(path: Path | str) -> Path:
@@ -159,7 +176,7 @@ def embeddings_file(path: Path | str) -> Path:
 
 
 def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
-    """Ids [N], int64 or text, and embeddings [N, W] of a file, as they stand in it.
+    """Ids [N], numbers of 64 bits or text, and embeddings [N, W] of a file, as they stand in it.
 
     Raises:
         DataError: the file is missing, damaged or of another layout.
@@ -187,35 +204,26 @@ def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
 
 
 def _checked_ids(path: Path, ids: pl.Series) -> pl.Series:
-    """The ids as int64 or text."""
-    if ids.dtype in (pl.Categorical, pl.Enum):
-        ids = ids.cast(pl.String)
-    if ids.dtype != pl.String and not ids.dtype.is_integer():
-        raise DataError(
-            f"{path} has ids of type {ids.dtype}; ids are whole numbers or text: convert the "
-            "column."
-        )
+    ids = checked_ids(str(path), ids)
     if ids.null_count():
         raise DataError(
             f"{path} has {ids.null_count()} rows without an id; give each its item's id, or leave "
             "it out."
         )
-    typed = ids if ids.dtype == pl.String else ids.cast(pl.Int64, strict=False)
-    if typed.null_count():
-        too_large = ids.filter(typed.is_null())[0]
-        raise DataError(f"{path} has the id {too_large}, more than 64 bits with a sign can hold.")
-    return typed
+    return ids
 
 
 def _read_npz(path: Path) -> tuple[pl.Series, NDArray]:
     with np.load(path) as arrays:
         id_name = _id_name(path, list(arrays))
-        return pl.Series(arrays[id_name]), arrays[EMBEDDING]
+        return pl.Series(id_name, arrays[id_name]), arrays[EMBEDDING]
 
 
 def _read_parquet(path: Path) -> tuple[pl.Series, NDArray]:
-    with pq.ParquetFile(path) as file:
-        id_name = _id_name(path, file.schema_arrow.names)
+    with open_parquet(path) as file:
+        names = file.schema_arrow.names
+        id_name = _id_name(path, names)
+        refuse_repeated(path, names, (id_name, EMBEDDING))
         table = file.read([id_name, EMBEDDING])
     kind = table.schema.field(EMBEDDING).type
     is_lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)

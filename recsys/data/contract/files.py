@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recsys.core.errors import DataError
+from recsys.data.contract.parquet import open_parquet
 
 DEFAULT_CHUNK_ROWS = 500_000
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
@@ -66,9 +67,45 @@ def column_names(path: Path) -> list[str]:
     Raises:
         DataError: the file is empty or damaged.
     """
-    if path.suffix.lower() in PARQUET_SUFFIXES:
-        return list(_open_parquet(path).schema_arrow.names)
-    return _csv_header(path)
+    return list(_open_parquet(path).schema_arrow.names) if is_parquet(path) else _csv_header(path)
+
+
+def column_types(path: Path) -> dict[str, pl.DataType]:
+    """The types of a file's columns: of a CSV file all text.
+
+    Raises:
+        DataError: as ``column_names``.
+    """
+    if not is_parquet(path):
+        return dict.fromkeys(_csv_header(path), pl.String())
+    types: dict[str, pl.DataType] = {}
+    for field in _open_parquet(path).schema_arrow:  # one by one: names may stand there twice
+        types |= _to_frame(pa.schema([field]).empty_table()).schema
+    return types
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file that ``data_files`` found is Parquet; otherwise it is CSV."""
+    return path.suffix.lower() in PARQUET_SUFFIXES
+
+
+def refuse_repeated(path: Path, present: Sequence[str], columns: Iterable[str]) -> None:
+    """Refuse a file in which a column that is to be read stands more than once.
+
+    Args:
+        path: the file, for the sentence.
+        present: the names of its columns.
+        columns: those that are to be read.
+
+    Raises:
+        DataError: one of them is there twice.
+    """
+    for name in columns:
+        if present.count(name) > 1:
+            raise DataError(
+                f"{path} has {present.count(name)} columns named {name}, and which is meant "
+                "cannot be told; keep one, or give the others names of their own."
+            )
 
 
 def read_chunks(
@@ -93,7 +130,8 @@ def read_chunks(
                 f"{path} has no column {name} (it has {', '.join(present)}); "
                 "add the column or name the one that holds it."
             )
-    if path.suffix.lower() in PARQUET_SUFFIXES:
+    refuse_repeated(path, present, present if wanted is None else wanted)
+    if is_parquet(path):
         yield from _read_parquet(path, wanted, chunk_rows)
     else:
         yield from _read_csv(path, wanted or present, present)
@@ -173,8 +211,8 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes); write the file again or remove it.")
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        return open_parquet(path)
+    except (pa.ArrowException, OSError) as error:
         raise _damaged_parquet(path, error) from error
 
 
@@ -191,13 +229,18 @@ def _read_parquet(path: Path, columns: list[str] | None, chunk_rows: int) -> Ite
         while True:
             try:
                 batch = next(batches, None)
-            except (pa.ArrowInvalid, OSError) as error:
+                if batch is None:
+                    return
+                batch.validate(full=True)  # damaged text is no UTF-8, which polars takes on trust
+            except (pa.ArrowException, OSError) as error:
                 raise _damaged_parquet(path, error) from error
-            if batch is None:
-                return
-            frame = pl.from_arrow(pa.Table.from_batches([batch]))
-            assert isinstance(frame, pl.DataFrame)
-            yield frame
+            yield _to_frame(pa.Table.from_batches([batch]))
+
+
+def _to_frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _csv_delimiter(path: Path) -> str:
@@ -209,10 +252,19 @@ def _csv_header(path: Path) -> list[str]:
         line = file.readline().removeprefix(codecs.BOM_UTF8)
     if not line.strip():
         raise DataError(f"{path} is empty; its first line should name the columns.")
+    if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
+        raise DataError(
+            f"{path} has lines that end with a carriage return alone, as old Macs wrote them; "
+            f"convert it, for example with `tr '\\r' '\\n' < {path.name} > unix_{path.name}`."
+        )
     try:
         return next(csv.reader([line.decode()], delimiter=_csv_delimiter(path)))
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, first line: it does not name columns ({error}); write the file again."
+        ) from error
 
 
 def _not_utf8(path: Path) -> DataError:
@@ -231,16 +283,14 @@ def _read_csv(path: Path, columns: list[str], present: list[str]) -> Iterator[pl
     )
     try:
         with pa.csv.open_csv(
-            path,
+            path.absolute(),  # Arrow takes a relative `~` for the home folder
             read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
             parse_options=pa.csv.ParseOptions(delimiter=_csv_delimiter(path)),
             convert_options=convert,
         ) as reader:
             for batch in reader:
-                frame = pl.from_arrow(pa.Table.from_batches([batch]))
-                assert isinstance(frame, pl.DataFrame)
-                yield frame
-    except pa.ArrowInvalid as error:
+                yield _to_frame(pa.Table.from_batches([batch]))
+    except pa.ArrowException as error:
         if "UTF8" in str(error) or "UTF-8" in str(error):
             raise _not_utf8(path) from error
         raise DataError(

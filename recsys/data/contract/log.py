@@ -14,13 +14,9 @@ from pathlib import Path
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import (
-    CSV_SUFFIXES,
-    DEFAULT_CHUNK_ROWS,
-    cast_or_refuse,
-    data_files,
-    read_chunks,
-)
+from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, cast_or_refuse
+from recsys.data.contract.ids import as_ids, is_text
+from recsys.data.contract.log_parts import LogPart, id_types, log_parts
 from recsys.data.contract.rejected import DETAIL, REASON, Misfits
 from recsys.data.contract.schema import (
     ACTION_TYPES,
@@ -41,7 +37,7 @@ _NUMBER_SCHEMA = {
     for name, dtype in LOG_SCHEMA.items()
     if dtype.is_numeric() and name not in ID_COLUMNS
 } | {Column.REQUEST_TIME: pl.Int64()}
-
+_COLUMNS = (*LOG_SCHEMA, Column.REQUEST_TIME)
 
 #: Here an empty string says no more than a null does; an id must not be empty.
 _EMPTY_IS_UNKNOWN = (Column.AUTHOR, Column.TOPIC, Column.MEDIA_TYPE, Column.SURFACE)
@@ -53,9 +49,9 @@ class LogReader:
 
     Absent optional columns come as nulls, and so do their empty strings. An absent or null action
     type comes as ``impression``: that the item was shown is all such a row says. ``request_time``
-    and the reason columns come along where they are needed. Ids keep their kind, integers or
-    strings, which the first chunk decides; in a CSV file ids are integers where every id of the
-    first chunk is written like one.
+    and the reason columns come along where they are needed. Ids of a column are of one type,
+    numbers or text, settled over the whole log before its first row: every id stays as it is
+    written (``id_types``).
 
     Attributes:
         data: a Parquet or CSV file, a folder of them, or a polars frame.
@@ -68,15 +64,13 @@ class LogReader:
     columns: dict[str, str] = field(default_factory=dict)
     actions: dict[str, str] = field(default_factory=dict)
     chunk_rows: int = DEFAULT_CHUNK_ROWS
-    _id_types: dict[str, pl.DataType] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        known = [*LOG_SCHEMA, Column.REQUEST_TIME]
         for name in self.columns:
-            if name not in known:
+            if name not in _COLUMNS:
                 raise DataError(
                     f"columns: {name} is no column of the interaction log; "
-                    f"the columns are {', '.join(known)}."
+                    f"the columns are {', '.join(_COLUMNS)}."
                 )
         for action in self.actions:
             if action not in ACTION_TYPES:
@@ -84,6 +78,8 @@ class LogReader:
                     f"actions: {action} is no known action type; "
                     f"the action types are {', '.join(ACTION_TYPES)}."
                 )
+        _refuse_one_for_two("columns", self._sources)
+        _refuse_one_for_two("actions", self.actions)
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         """Chunks of the log.
@@ -91,92 +87,68 @@ class LogReader:
         Raises:
             DataError: a file cannot be used.
         """
+        parts = log_parts(self.data, self.chunk_rows)
+        for part in parts:
+            self._refuse_absent(part)
+        types = id_types(parts, [self._sources[name] for name in ID_COLUMNS])
         num_rows = 0
-        for where, chunk, is_text in self._raw_chunks():
-            if chunk.height:
-                num_rows += chunk.height
-                yield self._conform(where, chunk, is_text)
+        for part in parts:
+            present = [source for source in self._sources.values() if source in part.types]
+            for chunk in part.chunks(present):
+                if chunk.height:
+                    num_rows += chunk.height
+                    yield self._conform(part, chunk, types)
         if num_rows == 0:
             where = str(self.data) if isinstance(self.data, Path) else "the frame"
             raise DataError(f"{where} holds no rows; give a log with at least one event.")
 
     def raw_chunks(self) -> Iterator[pl.DataFrame]:
         """Chunks of the log as it is given."""
-        for _, chunk, _ in self._raw_chunks():
-            yield chunk
+        for part in log_parts(self.data, self.chunk_rows):
+            yield from part.chunks(list(part.types))
 
-    def _raw_chunks(self) -> Iterator[tuple[str, pl.DataFrame, bool]]:
-        if isinstance(self.data, pl.DataFrame):
-            for chunk in self.data.iter_slices(self.chunk_rows):
-                yield "the frame", chunk, False
-        elif isinstance(self.data, pl.LazyFrame):
-            for chunk in self.data.collect_batches(chunk_size=self.chunk_rows):
-                yield "the frame", chunk, False
-        else:
-            for path in data_files(self.data):
-                for chunk in read_chunks(path, chunk_rows=self.chunk_rows):
-                    yield str(path), chunk, path.suffix.lower() in CSV_SUFFIXES
+    @property
+    def _sources(self) -> dict[str, str]:
+        """Column of the contract to its name in the log."""
+        return {name: self.columns.get(name, name) for name in _COLUMNS}
 
-    def _conform(self, where: str, chunk: pl.DataFrame, is_text: bool) -> pl.DataFrame:
-        """Give a chunk the contract's names and types; what does not fit gets a reason."""
-        wanted = {
-            name: self.columns.get(name, str(name)) for name in (*LOG_SCHEMA, Column.REQUEST_TIME)
-        }
+    def _refuse_absent(self, part: LogPart) -> None:
         renamed = (name for name, source in self.columns.items() if source != name)
         for name in (*REQUIRED_LOG_COLUMNS, *renamed):
-            if wanted[name] not in chunk.columns:
+            if self._sources[name] not in part.types:
                 raise DataError(
-                    f"{where} has no column {wanted[name]} (it has {', '.join(chunk.columns)}); "
-                    f"add it, or say which column holds it: options.columns.{name}=<its name>."
+                    f"{part.where} has no column {self._sources[name]} (it has "
+                    f"{', '.join(part.types)}); add it, or say which column holds it: "
+                    f"options.columns.{name}=<its name>."
                 )
+
+    def _conform(
+        self, part: LogPart, chunk: pl.DataFrame, types: dict[str, pl.DataType]
+    ) -> pl.DataFrame:
+        """Give a chunk the contract's names and types; what does not fit gets a reason."""
         columns: list[pl.Series] = []
         misfits = Misfits(chunk.height)
-        for name, source in wanted.items():
+        for name, source in self._sources.items():
             if source not in chunk.columns:
                 if name != Column.REQUEST_TIME:
-                    dtype = LOG_SCHEMA[name]
-                    if name in ID_COLUMNS:
-                        dtype = self._id_types.setdefault(name, dtype)
+                    dtype = types[source] if name in ID_COLUMNS else LOG_SCHEMA[name]
                     columns.append(pl.Series(name, [None] * chunk.height, dtype=dtype))
                 continue
             raw = chunk[source]
             if name in _EMPTY_IS_UNKNOWN:
                 raw = _without_empty(raw)
-            typed = self._typed(where, name, raw, is_text).alias(name)
+            if name in ID_COLUMNS:
+                typed = as_ids(raw, types[source]).alias(name)
+            else:
+                typed = _typed(part.where, name, raw).alias(name)
             misfits.note(name, raw, typed)
             columns.append(typed)
         frame = pl.DataFrame([*columns, *misfits.columns])
         known = {name: action for action, name in self.actions.items()}
         action = pl.col(Column.ACTION_TYPE).replace(known).fill_null(IMPRESSION)
         frame = frame.with_columns(action)
-        _refuse_seconds(where, wanted[Column.TIMESTAMP], frame)
+        _refuse_seconds(part.where, self._sources[Column.TIMESTAMP], frame)
         return frame
-
-    def _typed(self, where: str, name: str, raw: pl.Series, is_text: bool) -> pl.Series:
-        if name in ID_COLUMNS:
-            return self._typed_id(where, name, raw, is_text)
-        if name in (Column.TIMESTAMP, Column.REQUEST_TIME) and raw.dtype.is_temporal():
-            return raw.cast(pl.Datetime("ms")).cast(pl.Int64)
-        dtype = _NUMBER_SCHEMA.get(name, pl.String())
-        unit = " of milliseconds since 1970 (UTC)" if dtype == pl.Int64() else ""
-        return cast_or_refuse(where, raw, dtype, unit)
-
-    def _typed_id(self, where: str, name: str, raw: pl.Series, is_text: bool) -> pl.Series:
-        if not (raw.dtype.is_integer() or raw.dtype in (pl.String, pl.Null, pl.Categorical)):
-            raise DataError(
-                f"{where}, column {raw.name}: ids are whole numbers or strings, found {raw.dtype}; "
-                "convert the column."
-            )
-        if name not in self._id_types:
-            as_number = raw.cast(pl.Int64, strict=False) if is_text else None
-            # 007 is a name, 7 a number; a column without any value may become either
-            written_alike = as_number is not None and (
-                raw.null_count() < len(raw)
-                and as_number.cast(pl.String).eq_missing(raw.cast(pl.String)).all()
-            )
-            is_number = raw.dtype.is_integer() or written_alike
-            self._id_types[name] = pl.Int64() if is_number else pl.String()
-        return raw.cast(self._id_types[name], strict=False)
 
 
 def split_rows(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -228,8 +200,33 @@ def _row_checks(schema: pl.Schema) -> list[pl.Expr]:
     return [pl.when(failed).then(pl.lit(reason)) for failed, reason in failures]
 
 
+def _typed(where: str, name: str, raw: pl.Series) -> pl.Series:
+    """A column that holds no ids in its type of the contract, null where a value does not fit."""
+    if name in (Column.TIMESTAMP, Column.REQUEST_TIME) and raw.dtype.is_temporal():
+        if raw.dtype in (pl.Time, pl.Duration):
+            raise DataError(
+                f"{where}, column {raw.name}: found {raw.dtype} values, which name no day; "
+                "expected datetimes, or milliseconds since 1970 (UTC): add the day to them."
+            )
+        return raw.cast(pl.Datetime("ms")).cast(pl.Int64)
+    dtype = _NUMBER_SCHEMA.get(name, pl.String())
+    unit = " of milliseconds since 1970 (UTC)" if dtype == pl.Int64() else ""
+    return cast_or_refuse(where, raw, dtype, unit)
+
+
+def _refuse_one_for_two(setting: str, sources: dict[str, str]) -> None:
+    """Refuse a name of the log that would stand for two of ours."""
+    first: dict[str, str] = {}
+    for ours, theirs in sources.items():
+        if first.setdefault(theirs, ours) != ours:
+            raise DataError(
+                f"options.{setting}: {theirs} of the log would be both {first[theirs]} and {ours}; "
+                "name another for one of the two."
+            )
+
+
 def _without_empty(raw: pl.Series) -> pl.Series:
-    if raw.dtype not in (pl.String, pl.Categorical):
+    if not is_text(raw.dtype):
         return raw
     return raw.to_frame().select(pl.when(pl.first() != "").then(pl.first())).to_series()
 

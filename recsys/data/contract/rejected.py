@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.data.contract.files import describe_type
+from recsys.data.contract.parquet import parquet_writer
 
 REASON = "rejection_reason"
 DETAIL = "rejection_detail"
@@ -99,7 +100,7 @@ class RejectedRows:
         if writer is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = re.sub(r"[^a-z0-9]+", "_", reason.lower()).strip("_")
-            writer = pq.ParquetWriter(self.folder / f"{name}.parquet", table.schema)
+            writer = parquet_writer(self.folder / f"{name}.parquet", table.schema)
             self._writers[reason] = writer
         missing = [name for name in writer.schema.names if name not in table.schema.names]
         for name in missing:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import polars as pl
 
 from recsys.core.errors import DataError
+from recsys.data.contract.ids import as_ids
 from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP, split_rows
 from recsys.data.contract.rejected import REASON, RejectedRows
-from recsys.data.contract.schema import ACTION_TYPES, ID_COLUMNS, LOG_SCHEMA, Column
+from recsys.data.contract.schema import ACTION_TYPES, ID_COLUMNS, Column
 from recsys.data.prepare.spill import PartitionSpill
 from recsys.data.stores.vocabulary import FirstSeen
 
@@ -58,6 +60,43 @@ class CodeBook:
         return codes.replace_strict(range(len(names)), names, return_dtype=pl.String)
 
 
+class _Tally:
+    """How many rows came, and why some of them cannot be used."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._undated = 0
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, good: pl.DataFrame, bad: pl.DataFrame) -> None:
+        """Count a chunk."""
+        self._rows += good.height + bad.height
+        self._reasons.update(bad[REASON] if REASON in bad.columns else ())
+        if Column.TIMESTAMP in bad.columns:
+            dated = bad[Column.TIMESTAMP].is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1)
+            self._undated += bad.height - int(dated.sum())
+
+    def refuse_mostly_bad(self, what: str, count_undated: bool = True) -> None:
+        """Refuse what is more bad than good.
+
+        Args:
+            what: the rows, for the sentence.
+            count_undated: rows without a usable timestamp are among them.
+
+        Raises:
+            DataError: more than half of the rows cannot be used, whatever the reasons.
+        """
+        left_out = 0 if count_undated else self._undated
+        rows, bad = self._rows - left_out, self._reasons.total() - left_out
+        if 2 * bad > rows:
+            reasons = ", ".join(f"{why}: {count:,}" for why, count in self._reasons.most_common())
+            raise DataError(
+                f"{bad:,} of {rows:,} {what} cannot be used ({reasons}); more than half is no log "
+                "with some bad rows but one that is read in the wrong way: correct its files, or "
+                "say how they are to be read (options.columns, options.actions)."
+            )
+
+
 class Intake:
     """Takes in events and request rows and sets them down by user.
 
@@ -68,6 +107,7 @@ class Intake:
         surfaces: names that have their code already; media_types likewise.
         after: only events after this moment (ms) are taken in; the others, good and bad,
             are counted as rejected.
+        id_types: of id columns whose type is settled, by a data set that is appended to.
 
     Attributes:
         seen: per id column the ids and when each was first seen.
@@ -83,6 +123,7 @@ class Intake:
         surfaces: Iterable[str] = (UNKNOWN_NAME,),
         media_types: Iterable[str] = (UNKNOWN_NAME,),
         after: int | None = None,
+        id_types: Mapping[str, pl.DataType] | None = None,
     ) -> None:
         self.num_partitions = num_partitions
         self.rejected = rejected
@@ -92,6 +133,8 @@ class Intake:
         self.seen = {name: FirstSeen() for name in ID_COLUMNS}
         self.num_events = 0
         self.last_timestamp = 0
+        self._id_types = dict(id_types or {})
+        self._tally = {_EVENTS: _Tally(), _REQUESTS: _Tally()}
         self._actions = CodeBook(Column.ACTION_TYPE, ACTION_TYPES)
         self._events = PartitionSpill(folder / _EVENTS, Column.USER, num_partitions)
         self._requests = PartitionSpill(folder / _REQUESTS, Column.USER, num_partitions)
@@ -108,8 +151,10 @@ class Intake:
             frame = later
         good, bad = split_rows(frame)
         self.rejected.add(bad)
+        self._tally[_EVENTS].add(good, bad)
         if good.is_empty():
             return
+        good = good.with_columns(self._of_known_type(good[name]) for name in ID_COLUMNS)
         for name in ID_COLUMNS:
             self.seen[name].add(good[name], good[Column.TIMESTAMP])
         self._note_attributes(good)
@@ -132,14 +177,23 @@ class Intake:
             ),
         )
         frame = frame.with_columns(reason.alias(REASON))
-        self.rejected.add(frame.filter(pl.col(REASON).is_not_null()))
+        bad = frame.filter(pl.col(REASON).is_not_null())
         good = frame.filter(pl.col(REASON).is_null()).drop(REASON)
+        self.rejected.add(bad)
+        self._tally[_REQUESTS].add(good, bad)
         for name in (Column.USER, Column.ITEM):
             self.seen[name].add(good[name], good[Column.REQUEST_TIME])
         self._requests.add(good)
 
     def finish_events(self) -> None:
-        """All events are in."""
+        """All events are in.
+
+        Raises:
+            DataError: more than half of them cannot be used.
+        """
+        # among the old rows of a log there are such without a time, which may be known as bad
+        has_old = NOT_LATER in self.rejected.counts
+        self._tally[_EVENTS].refuse_mostly_bad("rows of the log", count_undated=not has_old)
         self._events.finish()
 
     @property
@@ -148,7 +202,12 @@ class Intake:
         return self._requests.schema is not None
 
     def finish_requests(self) -> None:
-        """All request rows are in."""
+        """All request rows are in.
+
+        Raises:
+            DataError: more than half of them cannot be used.
+        """
+        self._tally[_REQUESTS].refuse_mostly_bad("request rows")
         self._requests.finish()
 
     def read_events(self, partition: int) -> pl.DataFrame | None:
@@ -188,8 +247,29 @@ class Intake:
         """``item_id``, ``author_id``, ``topic_id``: what the events say about each item first."""
         if not self._attributes:
             names = (Column.ITEM, Column.AUTHOR, Column.TOPIC)
-            return pl.DataFrame(schema={name: LOG_SCHEMA[name] for name in names})
+            return pl.DataFrame(schema={name: self._id_types[name] for name in names})
         return _first_known(pl.concat(self._attributes, how="vertical_relaxed"))
+
+    def _of_known_type(self, ids: pl.Series) -> pl.Series:
+        """Ids in the type of those before them.
+
+        Raises:
+            DataError: the others are numbers and these are not.
+        """
+        known = self._id_types.setdefault(ids.name, ids.dtype)
+        typed = as_ids(ids, known)
+        is_lost = typed.is_null() & ids.is_not_null()
+        if known != pl.String() and ids.dtype == pl.String():
+            is_lost = ids.is_not_null()  # text is a change of type though it may read as numbers
+        if is_lost.any():
+            raise DataError(
+                f"{ids.name} holds {'the text ' * (ids.dtype == pl.String())}"
+                f"{ids.filter(is_lost)[0]!r}, the ids of this data set are whole numbers "
+                f"({str(known).lower()}); ids are kept as they are written, so these cannot stand "
+                "beside those: correct the column, or prepare the whole log again with "
+                "overwrite=true."
+            )
+        return typed
 
     def _note_attributes(self, events: pl.DataFrame) -> None:
         names = (Column.ITEM, Column.AUTHOR, Column.TOPIC)

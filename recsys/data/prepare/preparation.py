@@ -61,13 +61,21 @@ class Preparation:
         self.source = source
         self.folder = folder
         self.rejected = RejectedRows(folder / rejected_folder(existing))
+        self.vocabularies: dict[str, Vocabulary] = {}
         if existing is None:
             self.intake = Intake(spill, num_partitions, self.rejected)
         else:
             after = existing.counts["last_timestamp"]
             names = (existing.surfaces, existing.media_types)
-            self.intake = Intake(spill, num_partitions, self.rejected, *names, after)
-        self.vocabularies: dict[str, Vocabulary] = {}
+            self.vocabularies = {
+                name: Vocabulary.load(self._vocabulary_path(name)) for name in ID_COLUMNS
+            }
+            types = {
+                name: known.table.schema[RAW]
+                for name, known in self.vocabularies.items()
+                if known.table.height
+            }
+            self.intake = Intake(spill, num_partitions, self.rejected, *names, after, types)
         self.encoding = FeatureEncoding()
         self.features: list[Feature] = []
         self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
@@ -127,8 +135,7 @@ class Preparation:
         items = self._items()
         seen = self._first_seen(items)
         for name in ID_COLUMNS:
-            known = Vocabulary.load(self._vocabulary_path(name))
-            self.vocabularies[name] = known.grow(seen[name].table())
+            self.vocabularies[name] = self.vocabularies[name].grow(seen[name].table())
         fit_end = existing.split_bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
         self.encoding = FeatureEncoding.load(self.folder / FEATURES)
@@ -167,8 +174,7 @@ class Preparation:
                 raise DataError(
                     "no event is later than the last one of the data set; nothing was appended."
                 )
-            reasons = ", ".join(f"{why}: {count}" for why, count in self.rejected.counts.items())
-            raise DataError(f"no event can be used ({reasons or 'there are none'}).")
+            raise DataError(f"source={self.source.name} holds no event; give other files.")
         self.counts["last_timestamp"] = self.intake.last_timestamp
 
     def _items(self) -> pl.DataFrame:

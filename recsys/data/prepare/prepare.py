@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import locked_folder, replaced_folder, was_ever_locked
@@ -18,6 +20,7 @@ from recsys.data.contract.input_files import (
     load_input_files,
     save_input_files,
 )
+from recsys.data.contract.log_parts import THE_FRAME
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.prepare.fingerprint import fingerprint
 from recsys.data.prepare.preparation import Preparation
@@ -104,7 +107,7 @@ def prepare(
     folder = config.out_folder
     if not was_ever_locked(folder):
         _existing(folder)  # a folder of something else is refused before a lock lies beside it
-    with locked_folder(folder):
+    with locked_folder(folder), _unforeseen_as_sentence(data):
         existing = _existing(folder)
         known = load_input_files(folder)
         files = source.inputs(known)
@@ -136,6 +139,23 @@ def prepare(
             manifest.save(partial)
             save_input_files(files, partial)
         return DatasetManifest.load(folder)
+
+
+@contextmanager
+def _unforeseen_as_sentence(data: Path | pl.DataFrame | pl.LazyFrame) -> Iterator[None]:
+    """Say of what the table libraries stumble over that it is the data's.
+
+    Raises:
+        DataError: they did.
+    """
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
+        what = data if isinstance(data, Path) else THE_FRAME
+        raise DataError(
+            f"{what} holds what cannot be prepared ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); compare its columns with docs/data.md."
+        ) from error
 
 
 def _appendable(folder: Path, existing: DatasetManifest | None, source: Source) -> DatasetManifest:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
+from recsys.data.contract.ids import as_ids
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
 from recsys.data.sources import Source
 from recsys.data.stores.encoding import FeatureEncoding, side_arrays
@@ -106,7 +107,7 @@ def _with_stated(ids: pl.DataFrame, stated: pl.DataFrame | None, name: str) -> p
         return ids
     stated = stated.unique(name, keep="first", maintain_order=True)
     return ids.join(
-        stated.with_columns(pl.col(name).cast(ids.schema[RAW])),
+        stated.with_columns(as_ids(stated[name], ids.schema[RAW])),
         left_on=RAW,
         right_on=name,
         how="left",

@@ -21,7 +21,7 @@ class PartitionSpill:
 
     def __init__(self, folder: Path, key: str, num_partitions: int) -> None:
         folder.mkdir(parents=True)
-        self.folder = folder
+        self.folder = folder.absolute()  # polars takes a relative `~` for the home folder
         self.num_partitions = num_partitions
         self._key = key
         self._schema: pl.Schema | None = None

@@ -21,8 +21,15 @@ from rich.table import Table
 
 from recsys.core.console import output_console
 from recsys.core.errors import DataError
+from recsys.data.contract.parquet import read_parquet, scan_parquet
 from recsys.data.contract.schema import IMPRESSION, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
-from recsys.data.simulator.simulate import ITEMS_FILE, LOG_FOLDER, REQUESTS_FOLDER, SIMULATION_FILE
+from recsys.data.simulator.simulate import (
+    ITEMS_FILE,
+    LOG_FOLDER,
+    PARTS,
+    REQUESTS_FOLDER,
+    SIMULATION_FILE,
+)
 
 LABELS = ("liked", "follow", "comment", "reshare", "profile_visit", "skip", "video_complete")
 #: Labels frequent enough in KuaiRand-Pure for statistics of pairs.
@@ -54,12 +61,13 @@ def read_kuairand(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     for name in names:
         if not (folder / name).is_file():
             raise DataError(f"{folder / name} is missing; KuaiRand-Pure is at kuairand.com.")
-    videos = pl.read_csv(folder / names[1], schema_overrides={"tag": pl.String}).select(
+    content = (folder / names[1]).read_bytes()
+    videos = pl.read_csv(content, schema_overrides={"tag": pl.String}).select(
         item_id=pl.col("video_id"),
         topic_id=pl.col("tag").str.split(",").list.first(),
         published=pl.col("upload_dt").str.to_date(strict=False).dt.epoch("ms"),
     )
-    log = pl.read_parquet(folder / names[0]).filter(
+    log = read_parquet(folder / names[0]).filter(
         (pl.col("tab") == KUAIRAND_MAIN_FEED) & (pl.col("duration_ms") > 0)
     )
     dwell, duration = pl.col("play_time_ms") / 1000, pl.col("duration_ms") / 1000
@@ -77,7 +85,7 @@ def read_kuairand(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         skip=(dwell < SKIP_SECONDS).cast(pl.Int8),
         video_complete=(dwell >= duration).cast(pl.Int8),
     )
-    history = pl.read_parquet(folder / names[2]).select("user_id", item_id="watch_seq")
+    history = read_parquet(folder / names[2]).select("user_id", item_id="watch_seq")
     history = history.explode("item_id", empty_as_null=True).drop_nulls()
     return rows.join(videos, on="item_id"), history.join(videos, on="item_id")
 
@@ -85,11 +93,11 @@ def read_kuairand(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 def read_simulation(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Request rows of videos with their labels, and a sample of all impressions."""
     config = json.loads((folder / SIMULATION_FILE).read_text())["config"]
-    items = pl.read_parquet(folder / ITEMS_FILE).select(
+    items = read_parquet(folder / ITEMS_FILE).select(
         "item_id", "topic_id", published="published_at", duration="video_duration"
     )
     rows = (
-        pl.scan_parquet(folder / REQUESTS_FOLDER / "*.parquet")
+        scan_parquet(sorted((folder / REQUESTS_FOLDER).glob(PARTS)))
         .select(
             "user_id",
             "item_id",
@@ -101,7 +109,7 @@ def read_simulation(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         .filter(pl.col("duration").is_not_null())
         .collect()
     )
-    impressions = pl.scan_parquet(folder / LOG_FOLDER / "*.parquet").filter(
+    impressions = scan_parquet(sorted((folder / LOG_FOLDER).glob(PARTS))).filter(
         pl.col("action_type") == IMPRESSION
     )
     count = impressions.select(pl.len()).collect().item()

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.core.progress import track
 from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE
+from recsys.data.contract.parquet import write_frame, write_parquet
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, MILLISECONDS_PER_HOUR, Column
 from recsys.data.simulator.best import SUMS, best_metrics, loss_sums
 from recsys.data.simulator.block import USERS_PER_BLOCK, UserBlock, simulate_block
@@ -65,7 +65,7 @@ def simulate(
             part.unlink()
     (out / SIMULATION_FILE).unlink(missing_ok=True)
     catalogue = make_catalogue(config, generator_of(config, 0))
-    catalogue.frame(config).write_parquet(out / ITEMS_FILE)
+    write_frame(out / ITEMS_FILE, catalogue.frame(config))
     write_embeddings(config, catalogue, out / ITEM_EMBEDDINGS_FILE)
 
     blocks = -(-config.users // USERS_PER_BLOCK)
@@ -76,7 +76,7 @@ def simulate(
             count = min(USERS_PER_BLOCK, config.users - first)
             block = simulate_block(config, catalogue, count, generator_of(config, number + 1))
             writer.write(block, first)
-    pq.write_table(pa.concat_tables(writer.users), out / USERS_FILE)
+    write_parquet(out / USERS_FILE, pa.concat_tables(writer.users))
     description = {
         "config": asdict(config),
         "split_bounds": config.split_bounds,
@@ -136,7 +136,7 @@ class _Writer:
                 table = pa.concat_tables(tables)
                 coded = [name for name in DICTIONARY_COLUMNS if name in table.column_names]
                 # Without the Arrow schema, coded columns are read as the strings they stand for.
-                pq.write_table(table, path, use_dictionary=coded, store_schema=False, **COMPRESSION)
+                write_parquet(path, table, use_dictionary=coded, store_schema=False, **COMPRESSION)
                 tables.clear()
         self.part, self.in_part = self.part + 1, 0
 

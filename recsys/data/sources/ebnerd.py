@@ -20,6 +20,7 @@ import polars as pl
 
 from recsys.core.errors import DataError
 from recsys.data.contract.files import column_names
+from recsys.data.contract.parquet import read_schema, scan_parquet
 from recsys.data.contract.schema import (
     IMPRESSION,
     LOG_SCHEMA,
@@ -186,7 +187,7 @@ class EbnerdSource(Source):
         path = self.folder / "articles.parquet"
         if not path.is_file():
             return None
-        articles = pl.scan_parquet(path).select(
+        articles = scan_parquet([path]).select(
             pl.col("article_id").cast(pl.Int64).alias(Column.ITEM),
             pl.lit(None, pl.Int64).alias(Column.AUTHOR),
             pl.col("category").cast(pl.Int64).alias(Column.TOPIC),
@@ -299,7 +300,7 @@ class EbnerdSource(Source):
         return -(-total // _BYTES_PER_GROUP)
 
     def _scan(self, part: str, name: str) -> pl.LazyFrame:
-        return pl.scan_parquet(self._path(part, name))
+        return scan_parquet([self._path(part, name)])
 
     def _path(self, part: str, name: str) -> Path:
         return self.folder / part / f"{name}.parquet"
@@ -308,7 +309,7 @@ class EbnerdSource(Source):
 def _check_columns(path: Path) -> None:
     """Refuse a file that is damaged, lacks a column, or has one of another type."""
     present = column_names(path)
-    types = pl.read_parquet_schema(path)
+    types = read_schema(path)
     for name, expected in _COLUMNS[path.stem].items():
         if name not in present:
             raise DataError(

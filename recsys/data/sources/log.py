@@ -104,7 +104,14 @@ class LogSource(Source):
         if wanted is None:
             wanted = [name for name in ACTION_TYPES if name in self._actions - {IMPRESSION}]
             wanted += [WATCH_TIME.name] * self._has_dwell
+        if not wanted and self.options.tasks is not None:
+            raise ConfigError(
+                "options.tasks is empty; name actions to predict, or leave it away for all that "
+                "the log has."
+            )
         for name in wanted:
+            if wanted.count(name) > 1:
+                raise ConfigError(f"options.tasks: {name} stands there twice; name it once.")
             if name != WATCH_TIME.name and name not in ACTION_TYPES[1:]:
                 raise ConfigError(
                     f"options.tasks: {name} is no task; tasks are {', '.join(ACTION_TYPES[1:])} "

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from recsys.core.errors import DataError
+from recsys.data.contract.files import read_chunks
+from recsys.data.contract.parquet import read_parquet
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
 from recsys.data.simulator.config import TASKS
 from recsys.data.simulator.simulate import (
@@ -87,16 +88,12 @@ class SimulatedSource(Source):
 
     def users(self) -> pl.DataFrame:
         """``user_id`` and ``log_activity``."""
-        return pl.read_parquet(self.path / USERS_FILE)
+        return read_parquet(self.path / USERS_FILE)
 
     def items(self) -> pl.DataFrame:
         """``item_id``, author, topic and the item features."""
-        return pl.read_parquet(self.path / ITEMS_FILE)
+        return read_parquet(self.path / ITEMS_FILE)
 
     def _chunks(self, folder: str) -> Iterator[pl.DataFrame]:
         for part in sorted((self.path / folder).glob(PARTS)):
-            with pq.ParquetFile(part) as file:
-                for batch in file.iter_batches(CHUNK_ROWS):
-                    frame = pl.from_arrow(batch)
-                    assert isinstance(frame, pl.DataFrame)
-                    yield frame
+            yield from read_chunks(part, chunk_rows=CHUNK_ROWS)

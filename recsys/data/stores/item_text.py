@@ -8,6 +8,7 @@ import polars as pl
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
+from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.data.stores.vocabulary import INDEX
 
 ITEM_TEXT_FILE = "item_text.parquet"
@@ -33,7 +34,7 @@ def write_item_text(folder: Path, texts: pl.DataFrame) -> None:
         )
     texts = texts.filter(pl.any_horizontal(pl.col(names).is_not_null())).sort(INDEX)
     with replaced_file(path) as partial:
-        texts.write_parquet(partial)
+        write_frame(partial, texts)
 
 
 def read_item_text(path: Path) -> pl.DataFrame:
@@ -45,7 +46,7 @@ def read_item_text(path: Path) -> pl.DataFrame:
     if not path.is_file():
         return pl.DataFrame(schema={INDEX: pl.Int32()})
     try:
-        return pl.read_parquet(path)
+        return read_parquet(path)
     except pl.exceptions.PolarsError as error:
         raise DataError(
             f"{path} is damaged ({str(error).splitlines()[0]}); prepare the data set again with "

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
+from recsys.data.contract.ids import as_ids
+from recsys.data.contract.parquet import read_metadata, read_parquet, write_frame
 
 RAW = "raw"
 INDEX = "index"
@@ -132,23 +134,21 @@ class Vocabulary:
         return self.size if late.is_empty() else int(late[INDEX][0])
 
     def indices(self, ids: pl.Series) -> pl.Series:
-        """The index of each id, int32; 0 for null and for ids that are not in the vocabulary."""
-        frame = pl.DataFrame({RAW: ids.cast(self.table.schema[RAW])})
+        """The index of each id, int32; 0 for null and for ids that are not in the vocabulary.
+
+        Ids are matched as they are written: where the log's are numbers, ``"7"`` is 7 and
+        ``"007"`` is no id of it.
+        """
+        frame = pl.DataFrame({RAW: as_ids(ids, self.table.schema[RAW])})
         joined = frame.join(
             self.table.select(RAW, INDEX), on=RAW, how="left", maintain_order="left"
         )
         return joined[INDEX].fill_null(UNKNOWN_INDEX).alias(ids.name)
 
     def indices_of(self, ids: Sequence[int | str]) -> NDArray[np.int64]:
-        """[n] the index of each raw id, given as number or text; 0 for those it does not have.
-
-        An id of another kind than the log's (``"abc"`` where ids are numbers), or written in
-        another way (``"007"``), is one it lacks.
-        """
+        """[n] the index of each raw id, given as number or text; as ``indices`` finds it."""
         given = pl.Series(RAW, [str(one) for one in ids], pl.String())
-        named = given.cast(self.table.schema[RAW], strict=False)
-        named = named.set(~named.cast(pl.String()).eq_missing(given), None)
-        found: NDArray[np.int64] = self.indices(named).cast(pl.Int64).to_numpy()
+        found: NDArray[np.int64] = self.indices(given).cast(pl.Int64).to_numpy()
         return found
 
     def grow(self, seen: pl.DataFrame) -> Vocabulary:
@@ -178,7 +178,7 @@ class Vocabulary:
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"mode": str(self.mode), "buckets": str(self.buckets)}
         with replaced_file(path) as partial:
-            self.table.write_parquet(partial, metadata=metadata)
+            write_frame(partial, self.table, metadata)
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -188,8 +188,8 @@ class Vocabulary:
             DataError: the file is missing or damaged.
         """
         try:
-            metadata = pl.read_parquet_metadata(path)
-            table = pl.read_parquet(path)
+            metadata = read_metadata(path)
+            table = read_parquet(path)
             return cls(table, IdMode(metadata["mode"]), int(metadata["buckets"]))
         except (pl.exceptions.PolarsError, FileNotFoundError, KeyError) as error:
             raise DataError(
@@ -214,7 +214,7 @@ def stable_hash(values: pl.Series) -> NDArray[np.uint64]:
             count=len(unique),
         )[positions]
     else:
-        hashed = values.cast(pl.Int64).to_numpy().astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        hashed = values.to_numpy().astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
         hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         hashed = hashed ^ (hashed >> np.uint64(31))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import ArtifactError, DataError
 
-#: A raw user id: a 64-bit integer or a string.
+#: A raw user id: an integer of 64 bits, with or without a sign, or a string.
 UserId = int | str
 #: In front of a record's rows: timestamp (ms), number of vectors N, integers per vector n.
 HEADER = struct.Struct("<qii")
@@ -76,6 +76,8 @@ def encode_user(user: UserId) -> bytes:
                 f"store has room for {LONGEST_STRING_ID}; publish under shorter ids."
             )
         return b"s" + struct.pack(">H", len(encoded)) + encoded
+    if user >= 1 << 63:
+        return b"u" + struct.pack(">Q", user)
     return b"i" + struct.pack(">Q", user + (1 << 63))
 
 
@@ -83,7 +85,8 @@ def decode_user(key: bytes) -> UserId:
     """The reverse of :func:`encode_user`."""
     if key[:1] == b"s":
         return key[3:].decode()
-    return int.from_bytes(key[1:], "big") - (1 << 63)
+    number = int.from_bytes(key[1:], "big")
+    return number if key[:1] == b"u" else number - (1 << 63)
 
 
 def encode_record(timestamp: int, rows: NDArray[np.int64]) -> bytes:

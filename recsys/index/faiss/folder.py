@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import faiss
-import polars as pl
 
 from recsys.artifacts.manifest import describe_file
 from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import ArtifactError
+from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import check_kind
 from recsys.index.faiss.manifest import IndexManifest
@@ -44,7 +44,7 @@ def save_index(index: ItemIndex, folder: Path) -> None:
     number = 1 + max(former.values(), default=0)
     vectors, table = folder / f"index.{number}.faiss", folder / f"posts.{number}.parquet"
     faiss.write_index(index.index, str(vectors))
-    index.items.write_parquet(table)
+    write_frame(table, index.items)
     for path in (vectors, table):
         with path.open("rb") as file:
             sync_file(file)
@@ -89,7 +89,7 @@ def _read(folder: Path, manifest: IndexManifest) -> ItemIndex:
             "again with `recsys index build`."
         ) from error
     check_kind(index, manifest.config, manifest.width, folder / vectors)
-    return ItemIndex(index, pl.read_parquet(folder / table), manifest)
+    return ItemIndex(index, read_parquet(folder / table), manifest)
 
 
 def _numbered_files(folder: Path) -> dict[Path, int]:

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import ArtifactError, DataError
+from recsys.data.contract.ids import as_ids, checked_ids
 from recsys.index.faiss.kinds import IndexConfig, IndexKind, new_index
 from recsys.index.faiss.manifest import METRIC, IndexManifest
 from recsys.index.faiss.search import NONE, Found, check_queries, search
@@ -155,9 +156,11 @@ class ItemIndex:
             embedding: [P, W] made by the model of the index.
 
         Raises:
-            DataError: the embeddings have another width, or ids are of another type.
+            DataError: the embeddings have another width, or an id is text where the index has
+                numbers, or a number too large for those.
         """
         usable = UsableItems.of(items, embedding)
+        usable = replace(usable, table=self._with_ids_of_index(usable.table))
         width = usable.embedding.shape[1]
         if width != self.manifest.width:
             raise DataError(
@@ -192,16 +195,16 @@ class ItemIndex:
         """[n] the slot of each raw id; −1 where the index has none.
 
         Raises:
-            DataError: ids are text and those of the index numbers, or the other way round.
+            DataError: none of them can be an id of the index, whose ids are numbers.
         """
         expected = self.items.schema[POST_ID]
-        if (ids.dtype == pl.String) != (expected == pl.String):
+        named = as_ids(checked_ids("the items", ids), expected)
+        if named.null_count() == len(named) and ids.null_count() < len(ids):
             raise DataError(
-                f"Items are named by {ids.dtype} ids, those of the index are {expected}; give the "
-                "ids as they are in the log."
+                f"Items are named by ids such as {ids.drop_nulls()[0]!r}, those of the index are "
+                f"whole numbers ({str(expected).lower()}); give the ids as they are in the log."
             )
-        named = pl.DataFrame({POST_ID: ids.cast(expected)})
-        joined = named.join(
+        joined = pl.DataFrame({POST_ID: named}).join(
             self.items.select(POST_ID, SLOT), on=POST_ID, how="left", maintain_order="left"
         )
         slots: NDArray[np.int64] = joined[SLOT].fill_null(NONE).to_numpy()
@@ -242,9 +245,21 @@ class ItemIndex:
             there &= eligible
         return search(self.index, self.manifest.config, there, queries, k, exclude)
 
+    def _with_ids_of_index(self, table: pl.DataFrame) -> pl.DataFrame:
+        ids = as_ids(table[POST_ID], self.items.schema[POST_ID])
+        if ids.null_count():
+            other = table[POST_ID].filter(ids.is_null())[0]
+            raise DataError(
+                f"The new items have the id {other!r}, those of the index are whole numbers "
+                f"({str(ids.dtype).lower()}); give the ids as they are in the log, or build the "
+                "index again with `recsys index build`."
+            )
+        return table.with_columns(ids)
+
     def _with_former_columns(self, table: pl.DataFrame) -> pl.DataFrame:
-        former = self.items.cast({POST_ID: table.schema[POST_ID]})
-        joined = table.join(former, on=POST_ID, how="left", maintain_order="left", suffix="_former")
+        joined = table.join(
+            self.items, on=POST_ID, how="left", maintain_order="left", suffix="_former"
+        )
         return joined.select(
             POST_ID,
             *(pl.coalesce(name, f"{name}_former").alias(name) for name in OPTIONAL_COLUMNS),
@@ -257,8 +272,7 @@ class ItemIndex:
             self.index.add(usable.embedding)  # an HNSW index numbers its items itself, like slots
         else:
             self.index.add_with_ids(usable.embedding, slots)
-        numbered = usable.table.cast({POST_ID: self.items.schema[POST_ID]})
-        numbered.insert_column(0, pl.Series(SLOT, slots, pl.Int64()))
+        numbered = usable.table.select(pl.Series(SLOT, slots, pl.Int64()), pl.all())
         self.items = pl.concat([self.items, numbered])
         self._update_manifest(first + len(slots))
 

@@ -10,11 +10,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import cast_column, cast_or_refuse
+from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.schema import Column
 from recsys.index.faiss.item_index import SLOT, ItemIndex
 from recsys.index.faiss.search import NONE
-from recsys.index.usable_items import POST_ID
 from recsys.serving.pipeline import Restriction, StepUsers
 
 
@@ -23,9 +22,9 @@ class GivenItems:
 
     Args:
         table: ``item_id`` of items that nobody is to get; with a column ``user_id``, of items that
-            this user is not to get. Users need not be in the log.
+            this user is not to get. Users need not be in the log. Ids are matched as written: 7 and
+            "7" are one user, "007" is another.
         index: whose items are left out.
-        user_ids: type of the log's user ids: 7, 7.0 and "7" are one user where it is a number.
 
     Attributes:
         unknown: how many of the named items the index does not have, which is no mistake.
@@ -36,18 +35,17 @@ class GivenItems:
 
     name = "given"
 
-    def __init__(self, table: pl.DataFrame, index: ItemIndex, user_ids: pl.DataType) -> None:
+    def __init__(self, table: pl.DataFrame, index: ItemIndex) -> None:
         self._index = index
-        self._user_ids = user_ids
-        slots = pl.Series(SLOT, index.slots(_items(table, index)))
+        slots = pl.Series(SLOT, index.slots(_items(table)))
         there = slots != NONE
         self.unknown = table[Column.ITEM].filter(~there).n_unique()
         self._for_all = np.empty(0, np.int64)
         self._of_user: dict[str, NDArray[np.int64]] = {}
         if Column.USER in table.columns:
-            named = pl.DataFrame([self._names(_users(table)), slots]).filter(there)
+            named = pl.DataFrame([_users(table), slots]).filter(there)
             for (user,), rows in named.group_by(Column.USER):
-                self._of_user[str(user)] = rows[SLOT].to_numpy()
+                self._of_user[user] = rows[SLOT].to_numpy()
         else:
             self._for_all = slots.filter(there).to_numpy()
 
@@ -56,26 +54,21 @@ class GivenItems:
         eligible = np.ones(self._index.slots_given, np.bool_)
         eligible[self._for_all] = False
         nothing = np.empty(0, np.int64)
-        names = self._names(users.raw.cast(pl.String))
+        names = users.raw.cast(pl.String)
         return Restriction(eligible, [self._of_user.get(name, nothing) for name in names])
 
-    def _names(self, ids: pl.Series) -> pl.Series:
-        """Ids as text [B], each user's written in one way."""
-        typed = cast_column(ids, self._user_ids).cast(pl.String)
-        return typed.zip_with(typed.is_not_null(), ids)
 
-
-def _items(table: pl.DataFrame, index: ItemIndex) -> pl.Series:
+def _items(table: pl.DataFrame) -> pl.Series:
     if Column.ITEM not in table.columns:
         raise DataError(
             f"The items to leave out have no column {Column.ITEM} (they have "
             f"{', '.join(table.columns)}); name the column of raw ids so."
         )
-    return cast_or_refuse("leave_out", table[Column.ITEM], index.items.schema[POST_ID])
+    return checked_ids("leave_out", table[Column.ITEM])
 
 
 def _users(table: pl.DataFrame) -> pl.Series:
-    users = cast_or_refuse("leave_out", table[Column.USER], pl.String())
+    users = checked_ids("leave_out", table[Column.USER]).cast(pl.String)
     if users.null_count():
         raise DataError(
             f"leave_out, column {Column.USER}: {users.null_count()} of {len(users)} rows name no "

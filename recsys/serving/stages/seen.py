@@ -6,10 +6,10 @@ Legend: B users.
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
+from recsys.data.contract.ids import as_ids
 from recsys.data.contract.schema import TimelineKind
 from recsys.data.stores.timelines import TimelineStore
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX, Vocabulary
@@ -62,13 +62,14 @@ class _SlotsOfItems:
     """
 
     def __init__(self, index: ItemIndex, items: Vocabulary) -> None:
-        ids, expected = index.items.schema[POST_ID], items.table.schema[RAW]
-        if (ids == pl.String) != (expected == pl.String):
+        named = as_ids(index.items[POST_ID], items.table.schema[RAW])
+        if len(named) and named.null_count() == len(named):
             raise DataError(
-                f"The index names items by {ids} ids, the data set by {expected}: it is of another "
-                "log; build an index of this data set's items with `recsys index build`."
+                f"The index names items by ids such as {index.items[POST_ID][0]!r}, the data set "
+                f"by whole numbers ({str(named.dtype).lower()}): it is of another log; build an "
+                "index of this data set's items with `recsys index build`."
             )
-        item = items.indices(index.items[POST_ID]).to_numpy()
+        item = items.indices(named).to_numpy()
         order = np.argsort(item, kind="stable")
         self._items = item[order]
         self._slots = index.items[SLOT].to_numpy()[order]

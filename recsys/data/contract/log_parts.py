@@ -1,0 +1,105 @@
+"""What a log consists of, files or a frame, and the types of its ids over all of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from recsys.data.contract.files import column_types, data_files, is_parquet, read_chunks
+from recsys.data.contract.ids import IdType, is_text, may_exceed_int64, refuse_other_types
+
+THE_FRAME = "the frame"
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """A file of a log, or a log in memory.
+
+    Attributes:
+        where: what it is, for sentences.
+        types: of its columns; those of a CSV file are all text.
+        spelt_out: numbers come as text, as in a CSV file.
+        chunks: reads some of its columns piece by piece.
+    """
+
+    where: str
+    types: dict[str, pl.DataType]
+    spelt_out: bool
+    chunks: Callable[[list[str]], Iterator[pl.DataFrame]]
+
+
+def log_parts(data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int) -> list[LogPart]:
+    """The parts of a log.
+
+    Args:
+        data: a Parquet or CSV file, a folder of them, or a frame.
+        chunk_rows: rows of a piece.
+
+    Raises:
+        DataError: there is no file, or one cannot be read.
+    """
+    if isinstance(data, pl.DataFrame):
+        frame = data
+        return [
+            LogPart(
+                THE_FRAME,
+                dict(frame.schema),
+                False,
+                lambda columns: frame.select(columns).iter_slices(chunk_rows),
+            )
+        ]
+    if isinstance(data, pl.LazyFrame):
+        lazy = data
+        return [
+            LogPart(
+                THE_FRAME,
+                dict(lazy.collect_schema()),
+                False,
+                lambda columns: lazy.select(columns).collect_batches(chunk_size=chunk_rows),
+            )
+        ]
+    return [
+        LogPart(
+            str(path),
+            column_types(path),
+            not is_parquet(path),
+            partial(read_chunks, path, chunk_rows=chunk_rows),
+        )
+        for path in data_files(data)
+    ]
+
+
+def id_types(parts: Sequence[LogPart], columns: Iterable[str]) -> dict[str, pl.DataType]:
+    """The type of each column of ids that keeps every id of every part as it is written.
+
+    A column that a file says is text is text. Values are looked at only where the files leave it
+    open: in CSV, and where numbers may be too large for int64.
+
+    Args:
+        parts: of the log.
+        columns: those that hold ids; one that no part has is int64.
+
+    Raises:
+        DataError: a column holds neither whole numbers nor text.
+    """
+    types: dict[str, pl.DataType] = {}
+    open_columns: dict[str, IdType] = {}
+    for column in columns:
+        having = [part for part in parts if column in part.types]
+        for part in having:
+            refuse_other_types(part.where, column, part.types[column])
+        types[column] = pl.Int64()
+        if any(is_text(part.types[column]) and not part.spelt_out for part in having):
+            types[column] = pl.String()
+        elif any(part.spelt_out or may_exceed_int64(part.types[column]) for part in having):
+            open_columns[column] = IdType()
+    for part in parts:
+        wanted = [column for column in open_columns if column in part.types]
+        for chunk in part.chunks(wanted) if wanted else ():
+            for column in wanted:
+                open_columns[column].add(chunk[column], part.spelt_out)
+    return types | {column: kind.dtype for column, kind in open_columns.items()}
