@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 from rich.console import Console
 
+from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
 from recsys.data.stores.timelines import TimelineWriter
 
 
 @dataclass(frozen=True)
-class CompactConfig:
+class CompactConfig(Settings):
     """What to compact.
 
     Attributes:

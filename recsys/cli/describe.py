@@ -13,8 +13,8 @@ from omegaconf import MISSING
 from rich.console import Console
 from rich.table import Table
 
+from recsys.core.bounds import Count, Settings
 from recsys.core.composition import compose
-from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.contract.schema import LENGTHS, TimelineKind
 from recsys.data.prepare.describe import describe
@@ -31,7 +31,7 @@ WIDTH = 120
 
 
 @dataclass(frozen=True)
-class DescribeConfig:
+class DescribeConfig(Settings):
     """What to describe.
 
     Attributes:
@@ -42,12 +42,7 @@ class DescribeConfig:
 
     dataset: str = MISSING
     slices: SliceConfig = field(default_factory=SliceConfig)
-    users: int = 1000
-
-    def __post_init__(self) -> None:
-        """Refuse a sample of nobody."""
-        if self.users < 1:
-            raise ConfigError(f"users is {self.users}, it must be at least 1.")
+    users: Count = 1000
 
 
 def configure(overrides: Sequence[str]) -> DescribeConfig:

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import MISSING
 from rich.console import Console
 
+from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.reports.page import write_page
 from recsys.runs.load import check_run_folder
@@ -16,7 +17,7 @@ from recsys.systems.choice import system_of_run
 
 
 @dataclass(frozen=True)
-class ReportConfig:
+class ReportConfig(Settings):
     """Which run to report on.
 
     Attributes:

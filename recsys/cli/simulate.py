@@ -9,13 +9,14 @@ from pathlib import Path
 from omegaconf import MISSING
 from rich.console import Console
 
+from recsys.core.bounds import OutPath, Settings
 from recsys.core.composition import compose
 from recsys.data.simulator.config import SimulatorConfig
 from recsys.data.simulator.simulate import simulate
 
 
 @dataclass(frozen=True)
-class SimulateConfig:
+class SimulateConfig(Settings):
     """What to simulate.
 
     Attributes:
@@ -24,7 +25,7 @@ class SimulateConfig:
     """
 
     simulator: SimulatorConfig
-    out: str = MISSING
+    out: OutPath = MISSING
 
 
 def configure(overrides: Sequence[str]) -> SimulateConfig:

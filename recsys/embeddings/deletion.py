@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import MISSING
 
+from recsys.core.bounds import Settings, Store
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
 from recsys.data.stores.engagements.build import forget_engagements
@@ -18,7 +19,7 @@ from recsys.embeddings.users import Users
 
 
 @dataclass(frozen=True)
-class DeleteConfig:
+class DeleteConfig(Settings):
     """Whom to delete, and from where: ``dataset``, ``store``, or both.
 
     Attributes:
@@ -30,10 +31,11 @@ class DeleteConfig:
 
     user: str = MISSING
     dataset: str | None = None
-    store: str | None = None
+    store: Store | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would delete nothing."""
+        super().__post_init__()
         if self.dataset is None and self.store is None:
             raise ConfigError(
                 "Give dataset=… to delete the user from timelines, store=… to delete the user's "

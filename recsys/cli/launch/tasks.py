@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from recsys.cli.train import configure as configure_training
-from recsys.core.composition import SEARCH_PATH
 from recsys.core.errors import ConfigError
+from recsys.core.overrides import SEARCH_PATH, split_list
 from recsys.distributed.config import SINGLE, TORCHREC
 from recsys.runs.config import RunConfig
 from recsys.runs.folder import CONFIG_FILE, RUNS
@@ -224,6 +224,9 @@ def _choices(override: str) -> list[str]:
     if not parsed.is_sweep_override():
         return [override]
     key = parsed.get_key_element()
+    given = override.partition("=")[2]
+    if parsed.is_choice_sweep() and not given.startswith("choice("):
+        return [f"{key}={value}" for value in split_list(given)]  # texts stay as they are typed
     return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
 
+from recsys.core.bounds import Name, Number, OutPath, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import locked_folder, replaced_folder, was_ever_locked
 from recsys.core.location import find_data_dir, find_path
@@ -29,7 +30,7 @@ GROWN_FROM = "grown_from"
 
 
 @dataclass(frozen=True)
-class PrepareConfig:
+class PrepareConfig(Settings):
     """How a data set is prepared; conf/data/ holds one file per data set.
 
     Attributes:
@@ -51,13 +52,13 @@ class PrepareConfig:
     source: str = "log"
     path: str | None = None
     data_dir: str | None = None
-    out: str | None = None
-    name: str | None = None
+    out: OutPath | None = None
+    name: Name | None = None
     ids: str = "dictionary"
-    hash_buckets: int = 1_000_000
+    hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] = 1_000_000
     append: bool = False
     overwrite: bool = False
-    partitions: int = 64
+    partitions: Annotated[int, Number(at_least=1, at_most=65_536)] = 64
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
