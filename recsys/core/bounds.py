@@ -196,8 +196,17 @@ def refuse_misfits(schema: type, values: Mapping[str, Any], place: str = "") -> 
     """
     for name, hint in field_hints(schema).items():
         if name in values:
-            for problem in _misfits(hint, values[name], f"{place}{name}"):
-                raise ConfigError(problem)
+            refuse_misfit(hint, values[name], f"{place}{name}")
+
+
+def refuse_misfit(hint: Any, value: Any, key: str) -> None:
+    """Refuse a value that the type ``hint`` of the setting ``key`` does not mean.
+
+    Raises:
+        ConfigError: a sentence with the key, the value, and what is expected.
+    """
+    for problem in _misfits(hint, value, key):
+        raise ConfigError(problem)
 
 
 @functools.cache

@@ -7,11 +7,23 @@ from typing import Annotated
 
 from omegaconf import MISSING
 
-from recsys.core.bounds import Count, Name, Number, OutPath, Positive, Processes, Seed, Settings
+from recsys.core.bounds import (
+    Count,
+    Name,
+    Number,
+    OneOf,
+    OutPath,
+    Positive,
+    Processes,
+    Seed,
+    Settings,
+)
 from recsys.core.errors import ConfigError
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.distributed.config import SINGLE, StrategyConfig
 from recsys.runs.warm_start import WarmStartConfig
+
+BF16_MIXED = "bf16-mixed"
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,8 @@ class TrainerConfig(Settings):
         devices: processes of a node, each with its own GPU where there are GPUs; more than one
             needs ``strategy=torchrec``.
         num_nodes: nodes, each with so many processes.
-        precision: as in Lightning, for example ``32-true`` or ``bf16-mixed``.
+        precision: ``32-true``, or ``bf16-mixed``. Float16 has a scale that tables, updated in the
+            backward, would not be told of; weights of other types are not what FBGEMM updates.
         gradient_clip: largest norm of the dense parameters' gradient, None for no limit. Tables
             are updated after every backward and are not clipped.
         accumulate_batches: batches whose gradients make up a step of the dense parameters. Tables
@@ -43,10 +56,10 @@ class TrainerConfig(Settings):
 
     max_epochs: Count = 1
     max_steps: Annotated[int, Number(at_least=1, at_most=10**12, besides=-1)] = -1
-    accelerator: str = "cpu"
+    accelerator: Annotated[str, OneOf(("cpu", "gpu", "auto"))] = "cpu"
     devices: Processes = 1
     num_nodes: Processes = 1
-    precision: str = "32-true"
+    precision: Annotated[str, OneOf(("32-true", BF16_MIXED))] = "32-true"
     gradient_clip: Positive | None = None
     accumulate_batches: Count = 1
     validate_every_n_steps: Count | None = None

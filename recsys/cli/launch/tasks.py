@@ -192,7 +192,7 @@ def _check_accelerator(accelerator: str, world: World) -> None:
             "The launcher gives every process a GPU (launcher.gpus), but the run is to use the "
             "CPU; add trainer=gpu, or choose a launcher without GPUs."
         )
-    if world.gpus is False and accelerator in ("gpu", "cuda"):
+    if world.gpus is False and accelerator == "gpu":
         raise ConfigError(
             f"trainer.accelerator={accelerator}, but the launcher gives no GPUs; choose "
             "launcher=gpu, or one of your own with gpus: true."
