@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.bounds import HoursAboveZero, refuse_misfit
 from recsys.core.errors import ConfigError
 from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.moments import as_of_moment, parse_moment
@@ -182,8 +182,7 @@ class Run:
         moment = self._moment("as_of", as_of)
         seen_after = None
         if max_age_hours is not None:
-            if not 0 < max_age_hours < math.inf:
-                raise ConfigError(f"max_age_hours is {max_age_hours}; it must be above 0.")
+            refuse_misfit(HoursAboveZero, max_age_hours, "max_age_hours")
             seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
         rules = RecommendRules(moment, k, min_score, seen_after)
         ids = _series(_named("users", users)).alias(Column.USER)

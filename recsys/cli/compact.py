@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.core.console import message_console
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
@@ -14,7 +15,7 @@ from recsys.data.stores.timelines import TimelineWriter
 
 
 @dataclass(frozen=True)
-class CompactConfig:
+class CompactConfig(Settings):
     """What to compact.
 
     Attributes:

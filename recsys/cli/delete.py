@@ -11,7 +11,7 @@ from recsys.embeddings.deletion import DeleteConfig, delete_user
 
 def configure(overrides: Sequence[str]) -> DeleteConfig:
     """Compose conf/delete.yaml."""
-    return compose("delete", DeleteConfig, [_user_as_typed(override) for override in overrides])
+    return compose("delete", DeleteConfig, overrides)
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -24,12 +24,3 @@ def run(overrides: Sequence[str]) -> None:
     if config.store is not None:
         found = "removed from the store" if deleted.embedding else "not in the store"
         console.print(f"User {config.user}: {found}.")
-
-
-def _user_as_typed(override: str) -> str:
-    """The id as text: 1e5 is an id and not 100000.0, and null is one too."""
-    key, _, value = override.partition("=")
-    if key != "user" or not value or value[0] in "'\"":
-        return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"user='{escaped}'"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 from rich.table import Table
 
+from recsys.core.bounds import Count, Settings
 from recsys.core.composition import compose
 from recsys.core.console import output_console
-from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.contract.schema import LENGTHS, TimelineKind
 from recsys.data.prepare.describe import describe
@@ -27,7 +27,7 @@ USERS_PER_CHUNK = 64
 
 
 @dataclass(frozen=True)
-class DescribeConfig:
+class DescribeConfig(Settings):
     """What to describe.
 
     Attributes:
@@ -38,12 +38,7 @@ class DescribeConfig:
 
     dataset: str = MISSING
     slices: SliceConfig = field(default_factory=SliceConfig)
-    users: int = 1000
-
-    def __post_init__(self) -> None:
-        """Refuse a sample of nobody."""
-        if self.users < 1:
-            raise ConfigError(f"users is {self.users}, it must be at least 1.")
+    users: Count = 1000
 
 
 def configure(overrides: Sequence[str]) -> DescribeConfig:

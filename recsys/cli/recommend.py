@@ -15,7 +15,7 @@ from recsys.serving.recommend_users import RecommendConfig, recommend
 
 def configure(overrides: Sequence[str]) -> RecommendConfig:
     """Compose conf/recommend.yaml."""
-    return compose("recommend", RecommendConfig, [_users_as_typed(o) for o in overrides])
+    return compose("recommend", RecommendConfig, [_listed(o) for o in overrides])
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -45,11 +45,8 @@ def _print(rows: pl.DataFrame) -> None:
     output_console().print(table)
 
 
-def _users_as_typed(override: str) -> str:
-    """``user=42`` and ``user=[42,a b]`` as lists of text: 1e5 is an id and not 100000.0."""
+def _listed(override: str) -> str:
+    """``user=42`` as the list of one user that it means."""
     key, _, value = override.partition("=")
-    if key != "user" or value == "null":
-        return override
-    ids = value.removeprefix("[").removesuffix("]").split(",")
-    quoted = (one.strip().replace("\\", "\\\\").replace("'", "\\'") for one in ids)
-    return "user=[" + ",".join(f"'{one}'" for one in quoted) + "]"
+    one = key == "user" and value != "null" and not value.startswith("[")
+    return f"user=[{value}]" if one else override

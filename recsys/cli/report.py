@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
 from recsys.reports.page import write_page
@@ -16,7 +17,7 @@ from recsys.systems.choice import system_of_run
 
 
 @dataclass(frozen=True)
-class ReportConfig:
+class ReportConfig(Settings):
     """Which run to report on.
 
     Attributes:

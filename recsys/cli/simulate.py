@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from recsys.core.bounds import OutPath, Settings
 from recsys.core.composition import compose
 from recsys.core.console import message_console
 from recsys.data.simulator.config import SimulatorConfig
@@ -15,7 +16,7 @@ from recsys.data.simulator.simulate import simulate
 
 
 @dataclass(frozen=True)
-class SimulateConfig:
+class SimulateConfig(Settings):
     """What to simulate.
 
     Attributes:
@@ -24,7 +25,7 @@ class SimulateConfig:
     """
 
     simulator: SimulatorConfig
-    out: str = MISSING
+    out: OutPath = MISSING
 
 
 def configure(overrides: Sequence[str]) -> SimulateConfig:

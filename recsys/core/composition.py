@@ -13,23 +13,21 @@ import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml  # type: ignore[import-untyped]
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
+from recsys.core.overrides import for_hydra, with_overrides
 from recsys.core.paths import conf_dir
 from recsys.core.schemas import instantiate, structured
-
-#: The one setting of Hydra itself a user may give: further folders with configuration groups.
-SEARCH_PATH = "hydra.searchpath="
 
 Schema = TypeVar("Schema")
 
@@ -43,12 +41,10 @@ def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema
     Raises:
         ConfigError: an override or a file does not fit ``schema``.
     """
-    for override in overrides:
-        _check_form(override)
     ConfigStore.instance().store(f"{name}_schema", structured(schema))
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = hydra_compose(name, overrides=[_opened(o, schema) for o in overrides])
+            config = hydra_compose(name, overrides=for_hydra(overrides, schema))
         return _to_dataclass(config, schema)
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         raise ConfigError(_sentence(error, schema, overrides)) from error
@@ -61,13 +57,9 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
         ConfigError: the file is no configuration of this kind, it holds an interpolation, or an
             override does not fit it.
     """
-    for override in overrides:
-        _check_form(override)
     try:
-        config = OmegaConf.merge(
-            structured(schema), as_written(path), OmegaConf.from_dotlist(list(overrides))
-        )
-        return _to_dataclass(config, schema)
+        config = cast(DictConfig, OmegaConf.merge(structured(schema), as_written(path)))
+        return _to_dataclass(with_overrides(config, overrides, schema), schema)
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path} is damaged: it is no YAML ({problem}).") from error
@@ -107,11 +99,8 @@ def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
     Raises:
         ConfigError: an override does not fit ``schema``.
     """
-    for override in overrides:
-        _check_form(override)
     try:
-        config = OmegaConf.merge(structured(schema), OmegaConf.from_dotlist(list(overrides)))
-        return _to_dataclass(config, schema)
+        return _to_dataclass(with_overrides(structured(schema), overrides, schema), schema)
     except OmegaConfBaseException as error:
         raise ConfigError(_sentence(error, schema, overrides)) from error
 
@@ -134,32 +123,6 @@ def _to_dataclass(config: Any, schema: type[Schema]) -> Schema:
     if missing:
         raise ConfigError(f"`{missing[0]}=…` is needed and has no default; add it to the command.")
     return instantiate(schema, config)
-
-
-def _opened(override: str, schema: type) -> str:
-    """Let Hydra take a key that no file names where ``schema`` leaves the keys open."""
-    key = override.partition("=")[0]
-    hint: Any = schema
-    for part in key.split("."):
-        if hint == dict[str, Any]:
-            return f"++{override}"
-        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
-        hint = hints.get(part)
-    return override
-
-
-def _check_form(override: str) -> None:
-    if override.startswith(("+", "~")):
-        raise ConfigError(
-            f"`{override}`: keys are fixed, they can be neither added (+) nor removed (~); "
-            "write `key=value`."
-        )
-    if override.startswith("hydra.") and not override.startswith(SEARCH_PATH):
-        raise ConfigError(
-            f"`{override}`: of Hydra's own settings only `{SEARCH_PATH}[folder]` can be given."
-        )
-    if "=" not in override:
-        raise ConfigError(f"`{override}` is not of the form `key=value`.")
 
 
 def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> str:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import types
 import typing
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-Schema = TypeVar("Schema")
+from recsys.core.bounds import UNIONS, refuse_misfits, without_none
 
-_UNIONS = (typing.Union, types.UnionType)
+Schema = TypeVar("Schema")
 
 
 def structured(schema: type | object) -> DictConfig:
@@ -27,9 +26,18 @@ def structured(schema: type | object) -> DictConfig:
     return OmegaConf.structured(_twin_instance(schema))
 
 
-def instantiate(schema: type[Schema], config: DictConfig) -> Schema:
-    """The dataclass that a node of :func:`structured` describes; interpolations are resolved."""
-    built: Schema = _build(schema, OmegaConf.to_container(config, resolve=True))
+def instantiate(schema: type[Schema], config: DictConfig, place: str = "") -> Schema:
+    """The dataclass that a node of :func:`structured` describes; interpolations are resolved.
+
+    Args:
+        schema: the dataclass.
+        config: the node.
+        place: what comes before the node's keys in a sentence, such as ``options.``.
+
+    Raises:
+        ConfigError: a value that its type does not mean.
+    """
+    built: Schema = _build(schema, OmegaConf.to_container(config, resolve=True), place)
     return built
 
 
@@ -52,7 +60,13 @@ def _twin(schema: type) -> type:
 
 
 def _twin_hint(hint: Any) -> Any:
-    """A type with every dataclass in it replaced by its twin."""
+    """A type with every dataclass in it replaced by its twin.
+
+    Text is anything here, for OmegaConf would make "1000.0" of a file's 1e3; whatever is no text
+    is refused when the frozen classes are built.
+    """
+    if without_none(hint)[0] is str:
+        return Any
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _twin(hint)
     arguments = typing.get_args(hint)
@@ -60,7 +74,7 @@ def _twin_hint(hint: Any) -> Any:
         return hint
     twins = tuple(_twin_hint(argument) for argument in arguments)
     origin = typing.get_origin(hint)
-    return typing.Union[twins] if origin in _UNIONS else origin[twins]  # noqa: UP007
+    return typing.Union[twins] if origin in UNIONS else origin[twins]  # noqa: UP007
 
 
 def _twin_instance(value: Any) -> Any:
@@ -80,22 +94,19 @@ def _call_and_twin(factory: Any) -> Any:
     return _twin_instance(factory())
 
 
-def _build(hint: Any, value: Any) -> Any:
+def _build(hint: Any, value: Any, place: str) -> Any:
     """``value``, of plain lists and dictionaries, as an instance of the type ``hint``."""
-    if value is None:
-        return None
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        return hint(**{name: _build(hints[name], item) for name, item in value.items()})
+    hint, _ = without_none(hint)
     arguments = typing.get_args(hint)
-    origin = typing.get_origin(hint)
-    if origin in _UNIONS:
-        [inner] = [a for a in arguments if a is not type(None)][:1]
-        return _build(inner, value) if isinstance(value, (dict, list)) else value
-    if origin is tuple:
-        return tuple(_build(arguments[0], item) for item in value)
-    if origin is list:
-        return [_build(arguments[0], item) for item in value]
-    if origin is dict:
-        return {key: _build(arguments[1], item) for key, item in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        hints = typing.get_type_hints(hint)
+        built = {name: _build(hints[name], item, f"{place}{name}.") for name, item in value.items()}
+        refuse_misfits(hint, built, place)
+        return hint(**built)
+    if isinstance(value, list) and arguments:
+        of = place.removesuffix(".")
+        items = [_build(arguments[0], item, f"{of}[{i}].") for i, item in enumerate(value)]
+        return tuple(items) if typing.get_origin(hint) is tuple else items
+    if isinstance(value, dict) and arguments:
+        return {key: _build(arguments[1], item, f"{place}{key}.") for key, item in value.items()}
     return value

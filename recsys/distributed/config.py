@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.types import ShardingType
 
-from recsys.core.errors import ConfigError
+from recsys.core.bounds import (
+    BatchSize,
+    Gibibytes,
+    Number,
+    OneOf,
+    Positive,
+    Settings,
+    ShareBelowOne,
+)
 
 SINGLE = "single"
 TORCHREC = "torchrec"
@@ -24,7 +33,7 @@ COMPUTE_KERNELS = (
 
 
 @dataclass(frozen=True)
-class TableConstraint:
+class TableConstraint(Settings):
     """What the planner may do with some tables.
 
     Attributes:
@@ -38,43 +47,15 @@ class TableConstraint:
     """
 
     tables: str = "*"
-    sharding_types: list[str] = field(default_factory=list)
-    compute_kernels: list[str] = field(default_factory=list)
-    min_columns: int | None = None
-    cache_fraction: float | None = None
-    lookups: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse what TorchRec does not know."""
-        for name, known in (
-            ("sharding_types", SHARDING_TYPES),
-            ("compute_kernels", COMPUTE_KERNELS),
-        ):
-            unknown = [value for value in getattr(self, name) if value not in known]
-            if unknown:
-                raise ConfigError(
-                    f"strategy.tables: {name} of {self.tables!r} has {unknown[0]!r}; choose from "
-                    f"{', '.join(known)}."
-                )
-        if self.min_columns is not None and (self.min_columns < 4 or self.min_columns % 4):
-            raise ConfigError(
-                f"strategy.tables: min_columns of {self.tables!r} is {self.min_columns}; it must "
-                "be a positive multiple of 4."
-            )
-        if self.cache_fraction is not None and not 0 < self.cache_fraction <= 1:
-            raise ConfigError(
-                f"strategy.tables: cache_fraction of {self.tables!r} is {self.cache_fraction}; it "
-                "must lie above 0 and not above 1."
-            )
-        if self.lookups <= 0:
-            raise ConfigError(
-                f"strategy.tables: lookups of {self.tables!r} is {self.lookups}; it must be above "
-                "0."
-            )
+    sharding_types: list[Annotated[str, OneOf(SHARDING_TYPES)]] = field(default_factory=list)
+    compute_kernels: list[Annotated[str, OneOf(COMPUTE_KERNELS)]] = field(default_factory=list)
+    min_columns: Annotated[int, Number(at_least=4, at_most=16_384, multiple_of=4)] | None = None
+    cache_fraction: Annotated[float, Number(above=0, at_most=1)] | None = None
+    lookups: Positive = 1.0
 
 
 @dataclass(frozen=True)
-class TopologyConfig:
+class TopologyConfig(Settings):
     """What a process has.
 
     Attributes:
@@ -84,24 +65,13 @@ class TopologyConfig:
         reserve: share of that memory the planner leaves free, beside the dense part of the model.
     """
 
-    device_memory_gib: float | None = None
-    host_memory_gib: float | None = None
-    reserve: float = 0.15
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that nothing has."""
-        for name in ("device_memory_gib", "host_memory_gib"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"strategy.topology.{name} is {value}, it must be above 0.")
-        if not 0 <= self.reserve < 1:
-            raise ConfigError(
-                f"strategy.topology.reserve is {self.reserve}; it must be at least 0, below 1."
-            )
+    device_memory_gib: Gibibytes | None = None
+    host_memory_gib: Gibibytes | None = None
+    reserve: ShareBelowOne = 0.15
 
 
 @dataclass(frozen=True)
-class StrategyConfig:
+class StrategyConfig(Settings):
     """How a run is spread over processes.
 
     Attributes:
@@ -115,25 +85,12 @@ class StrategyConfig:
             while the batch before theirs is computed.
     """
 
-    name: str = SINGLE
+    name: Annotated[str, OneOf((SINGLE, TORCHREC))] = SINGLE
     tables: list[TableConstraint] = field(default_factory=list)
     topology: TopologyConfig = field(default_factory=TopologyConfig)
-    batch_size: int = 512
-    timeout_minutes: float = 30.0
+    batch_size: BatchSize = 512
+    timeout_minutes: Annotated[float, Number(above=0, at_most=1_000_000)] = 30.0
     overlap_inputs: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        if self.name not in (SINGLE, TORCHREC):
-            raise ConfigError(
-                f"strategy.name={self.name} is unknown; choose {SINGLE} or {TORCHREC}."
-            )
-        if self.batch_size < 1:
-            raise ConfigError(f"strategy.batch_size is {self.batch_size}, it must be at least 1.")
-        if self.timeout_minutes <= 0:
-            raise ConfigError(
-                f"strategy.timeout_minutes is {self.timeout_minutes}, it must be above 0."
-            )
 
     def constraint(self, table: str) -> TableConstraint:
         """What holds for a table."""

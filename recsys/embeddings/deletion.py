@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 from omegaconf import MISSING
 
+from recsys.core.bounds import Settings, Store
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.ids import as_ids
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
@@ -19,7 +20,7 @@ from recsys.embeddings.stores.base import UserId
 
 
 @dataclass(frozen=True)
-class DeleteConfig:
+class DeleteConfig(Settings):
     """Whom to delete, and from where: ``dataset``, ``store``, or both.
 
     Attributes:
@@ -31,10 +32,11 @@ class DeleteConfig:
 
     user: str = MISSING
     dataset: str | None = None
-    store: str | None = None
+    store: Store | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would delete nothing."""
+        super().__post_init__()
         if self.dataset is None and self.store is None:
             raise ConfigError(
                 "Give dataset=… to delete the user from timelines, store=… to delete the user's "

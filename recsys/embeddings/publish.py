@@ -15,6 +15,7 @@ from recsys.artifacts.timeline_tower import (
     TimelineTowerArtifact,
     load_timeline_tower,
 )
+from recsys.core.bounds import BatchSize, Days, Settings, Store
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.progress import track
 from recsys.core.secrets import mask_address
@@ -37,7 +38,7 @@ _USERS_PER_WRITE = 4_096
 
 
 @dataclass(frozen=True)
-class PublishConfig:
+class PublishConfig(Settings):
     """What to publish where.
 
     Attributes:
@@ -60,21 +61,17 @@ class PublishConfig:
     artifact: str | None = None
     dataset: str | None = None
     as_of: str | None = None
-    store: str | None = None
+    store: Store | None = None
     only_changed: bool = True
-    retention_days: float = 365.0
-    batch_users: int = 64
+    retention_days: Days = 365.0
+    batch_users: BatchSize = 64
     trust: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        super().__post_init__()
         if (self.run_dir is None) == (self.artifact is None):
             raise ConfigError("Give either run_dir=… or artifact=…: the model to publish with.")
-        if self.batch_users < 1 or self.retention_days <= 0:
-            raise ConfigError(
-                f"batch_users is {self.batch_users} and retention_days {self.retention_days:g}; "
-                "both must be positive."
-            )
 
     @property
     def artifact_folder(self) -> Path:

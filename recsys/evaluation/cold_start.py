@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.core.bounds import Count, CountOrZero, Length, Settings, WholeHours
 from recsys.core.errors import ConfigError
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
@@ -25,7 +26,7 @@ from recsys.evaluation.queries import EvaluationQueries, EventsByTime, flat_rang
 
 
 @dataclass(frozen=True)
-class StandInConfig:
+class StandInConfig(Settings):
     """Who gets a stand-in history, and of what.
 
     Attributes:
@@ -39,16 +40,17 @@ class StandInConfig:
         refresh_hours: similar users: how long embeddings of neighbours are kept.
     """
 
-    most_events: int = MARGINAL_EVENTS
-    fill_to: int = 10
-    window_hours: int = 24
-    least_engagements: int = 100
-    neighbours: int = 10
-    neighbour_events: int = MARGINAL_EVENTS + 1
-    refresh_hours: int = 24
+    most_events: CountOrZero = MARGINAL_EVENTS
+    fill_to: Length = 10
+    window_hours: WholeHours = 24
+    least_engagements: CountOrZero = 100
+    neighbours: Count = 10
+    neighbour_events: CountOrZero = MARGINAL_EVENTS + 1
+    refresh_hours: WholeHours = 24
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
+        super().__post_init__()
         if self.fill_to <= self.most_events:
             raise ConfigError(
                 f"fill_to is {self.fill_to}; it must be above most_events ({self.most_events}), "
@@ -59,9 +61,6 @@ class StandInConfig:
                 f"neighbour_events is {self.neighbour_events}; it must be above most_events "
                 f"({self.most_events}), or a user could stand in for himself."
             )
-        for name in ("window_hours", "neighbours", "refresh_hours"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least 1.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +237,7 @@ def fill(
     found: list[StandInCandidates],
     engagements: EngagementStore,
     queries: EvaluationQueries,
-    fill_to: int,
+    fill_to: Length,
 ) -> StandInHistories:
     """The best candidates that are not in the user's own history, up to ``fill_to`` events.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from omegaconf import MISSING
 
-from recsys.core.errors import ConfigError
+from recsys.core.bounds import OneOf, Settings
 from recsys.data.contract.schema import Split
 from recsys.evaluation.paired import Bootstrap
 
@@ -15,7 +16,7 @@ PREFIXES = {Split.CHOOSE: "val", Split.REPORT: "report"}
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Settings):
     """What to measure.
 
     Attributes:
@@ -30,16 +31,10 @@ class EvaluateConfig:
 
     run_dir: str = MISSING
     against: str | None = None
-    split: str = "report"
+    split: Annotated[str, OneOf(tuple(PREFIXES))] = "report"
     checkpoint: str = "best"
     dataset: str | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
-
-    def __post_init__(self) -> None:
-        """Refuse a split that no metric is of."""
-        if self.split not in PREFIXES:
-            choices = " or ".join(PREFIXES)
-            raise ConfigError(f"split={self.split} cannot be evaluated; choose {choices}.")
 
     @property
     def prefix(self) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.core.bounds import Number, Seed, Settings
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import TaskKind
 from recsys.evaluation.row_losses import cross_entropy, squared_error
@@ -53,7 +55,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class Bootstrap(Settings):
     """How intervals are made: whole users, or all queries of an item, are drawn with replacement.
 
     Attributes:
@@ -62,9 +64,9 @@ class Bootstrap:
         seed: of the draws.
     """
 
-    resamples: int = 1000
-    confidence: float = 0.95
-    seed: int = 0
+    resamples: Annotated[int, Number(at_least=1, at_most=1_000_000)] = 1000
+    confidence: Annotated[float, Number(above=0, below=1)] = 0.95
+    seed: Seed = 0
 
     def sums(self, per_unit: NDArray[np.float64]) -> NDArray[np.float64]:
         """Totals over drawn units (users or items), [units, columns] → [resamples, columns]."""

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.core.errors import ConfigError, DataError
+from recsys.core.bounds import OneOf, Seed, Settings, WholeDays, WholeHours
+from recsys.core.errors import DataError
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
@@ -39,7 +41,7 @@ BASELINES = (
 
 
 @dataclass(frozen=True)
-class RetrievalEvaluationConfig:
+class RetrievalEvaluationConfig(Settings):
     """How retrieval is measured.
 
     Attributes:
@@ -58,32 +60,23 @@ class RetrievalEvaluationConfig:
     metrics: list[str] = field(
         default_factory=lambda: ["hits@1", "hits@10", "hits@20", "hits@100", "ndcg@10", "mrr"]
     )
-    candidates: list[str] = field(default_factory=lambda: list(CANDIDATES))
-    alive_hours: int = 24
-    recent_hours: int = 1
-    baselines: list[str] = field(default_factory=lambda: list(BASELINES))
-    batch_seed: int = 0
+    candidates: list[Annotated[str, OneOf(CANDIDATES)]] = field(
+        default_factory=lambda: list(CANDIDATES)
+    )
+    alive_hours: WholeHours = 24
+    recent_hours: WholeHours = 1
+    baselines: list[Annotated[str, OneOf(BASELINES)]] = field(
+        default_factory=lambda: list(BASELINES)
+    )
+    batch_seed: Seed = 0
     cold_start: bool = False
-    stale_days: list[int] = field(default_factory=list)
+    stale_days: list[WholeDays] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse names that stand for nothing."""
+        super().__post_init__()
         for name in self.metrics:
             RetrievalMetric.parse(name)
-        for kind, known in (("candidates", CANDIDATES), ("baselines", BASELINES)):
-            for name in getattr(self, kind):
-                if name not in known:
-                    raise ConfigError(
-                        f"evaluation.{kind} has {name!r}; choose from {', '.join(known)}."
-                    )
-        if any(day < 0 for day in self.stale_days):
-            raise ConfigError(
-                f"evaluation.stale_days is {list(self.stale_days)}; an embedding is 0 or more days "
-                "old."
-            )
-        for name in ("alive_hours", "recent_hours"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"evaluation.{name} is {getattr(self, name)}; give at least 1.")
 
 
 class RetrievalProtocol:

@@ -9,6 +9,7 @@ import polars as pl
 from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import embeddings_model
+from recsys.core.bounds import HoursAboveZero, OutPath, Settings
 from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError
 from recsys.core.folders import locked_folder
@@ -31,7 +32,7 @@ TOO_OLD = "last seen longer than max_age_hours before as_of"
 
 
 @dataclass(frozen=True)
-class IndexBuildConfig:
+class IndexBuildConfig(Settings):
     """What index to build of which items.
 
     Attributes:
@@ -48,26 +49,24 @@ class IndexBuildConfig:
     """
 
     embeddings: str = MISSING
-    out: str = MISSING
+    out: OutPath = MISSING
     dataset: str | None = None
     posts: str | None = None
     as_of: str | None = None
-    max_age_hours: float | None = None
+    max_age_hours: HoursAboveZero | None = None
     index: IndexConfig = field(default_factory=IndexConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be answered."""
+        """Refuse ages of items that nobody dates."""
+        super().__post_init__()
         if self.as_of is not None and self.dataset is None and self.posts is None:
             raise ConfigError("as_of= needs dataset= or posts=, which say when items were seen.")
-        if self.max_age_hours is not None and (self.as_of is None or self.max_age_hours <= 0):
-            raise ConfigError(
-                f"max_age_hours={self.max_age_hours:g} is counted back from as_of=: give both, and "
-                "an age above 0."
-            )
+        if self.max_age_hours is not None and self.as_of is None:
+            raise ConfigError("max_age_hours= is counted back from as_of=; give both.")
 
 
 @dataclass(frozen=True)
-class IndexAddConfig:
+class IndexAddConfig(Settings):
     """Which items to add to an index.
 
     Attributes:
@@ -87,7 +86,7 @@ class IndexAddConfig:
 
 
 @dataclass(frozen=True)
-class IndexRemoveConfig:
+class IndexRemoveConfig(Settings):
     """Which items to take out of an index; give one of the two.
 
     Attributes:
@@ -102,6 +101,7 @@ class IndexRemoveConfig:
 
     def __post_init__(self) -> None:
         """Refuse none and both."""
+        super().__post_init__()
         if (self.posts is None) == (self.last_seen_before is None):
             raise ConfigError(
                 "Give either posts=…, a file of the items to remove, or last_seen_before=…."

@@ -11,12 +11,13 @@ from torch import nn
 from torchrec.distributed.types import ShardedModule
 from torchrec.modules.embedding_modules import EmbeddingBagCollectionInterface
 
+from recsys.core.bounds import CountOrZero, NotNegative, Settings, Share, ShareBelowOne
 from recsys.core.errors import ConfigError
 from recsys.optim.shampoo.run_config import ShampooConfig, build_shampoo
 
 
 @dataclass(frozen=True)
-class DenseOptimizerConfig:
+class DenseOptimizerConfig(Settings):
     """AdamW, or Shampoo.
 
     Attributes:
@@ -26,21 +27,20 @@ class DenseOptimizerConfig:
         shampoo: further settings of Shampoo; None for AdamW.
     """
 
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.999)
+    learning_rate: NotNegative = 3e-3
+    weight_decay: NotNegative = 1e-2
+    betas: tuple[ShareBelowOne, Share] = (0.9, 0.999)
     shampoo: ShampooConfig | None = None
 
     def __post_init__(self) -> None:
-        """Refuse anything but a pair of betas."""
-        if len(self.betas) != 2:
-            raise ConfigError(
-                f"optim.dense.betas is {list(self.betas)}, it must be a pair such as [0.9, 0.999]."
-            )
+        """Refuse values that their types do not mean, and what AdamW cannot average by."""
+        super().__post_init__()
+        if self.shampoo is None and self.betas[1] == 1:
+            raise ConfigError("optim.dense.betas ends in 1; AdamW needs a number below 1.")
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(Settings):
     """Linear warm-up, then cosine decay; dense weights and tables follow the same curve.
 
     Attributes:
@@ -48,12 +48,12 @@ class ScheduleConfig:
         final_fraction: learning rate at the last step over the peak; 1 keeps it constant.
     """
 
-    warmup_steps: int = 50
-    final_fraction: float = 0.05
+    warmup_steps: CountOrZero = 50
+    final_fraction: Share = 0.05
 
 
 @dataclass(frozen=True)
-class DenseOptimConfig:
+class DenseOptimConfig(Settings):
     """Optimiser and schedule of a model that has no fused tables.
 
     Attributes:

@@ -14,6 +14,7 @@ from torchrec import EmbeddingBagCollection, KeyedJaggedTensor, KeyedTensor
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
+from recsys.core.bounds import NotNegative, Positive, Settings
 from recsys.core.errors import ConfigError
 
 #: What FBGEMM fuses on CPU and GPU alike (fbgemm-gpu 1.8: on CPU these are all there are).
@@ -25,7 +26,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 
 @dataclass(frozen=True)
-class FusedOptimizerConfig:
+class FusedOptimizerConfig(Settings):
     """How tables are updated.
 
     Attributes:
@@ -37,8 +38,8 @@ class FusedOptimizerConfig:
     """
 
     optimizer: str = "rowwise_adagrad"
-    learning_rate: float = 0.02
-    epsilon: float = 1e-8
+    learning_rate: NotNegative = 0.02
+    epsilon: Positive = 1e-8
 
 
 class FusedCollection(FusedEmbeddingBagCollection):

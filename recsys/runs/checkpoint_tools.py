@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Annotated
 
 from omegaconf import MISSING
 
-from recsys.core.errors import ConfigError
+from recsys.core.bounds import OneOf, OutPath, Processes, Settings
 from recsys.distributed.checkpoint.load import StoredCheckpoint, TensorInFolder, open_checkpoint
 from recsys.distributed.checkpoint.offline import (
     RESHARDING_TYPES,
@@ -24,7 +25,7 @@ from recsys.distributed.checkpoint.tensors import DENSE_STATE, TABLE_STATE, Plac
 
 
 @dataclass(frozen=True)
-class InspectConfig:
+class InspectConfig(Settings):
     """Which checkpoint.
 
     Attributes:
@@ -37,7 +38,7 @@ class InspectConfig:
 
 
 @dataclass(frozen=True)
-class UnshardConfig:
+class UnshardConfig(Settings):
     """Which checkpoint becomes one file.
 
     Attributes:
@@ -46,11 +47,11 @@ class UnshardConfig:
     """
 
     path: str = MISSING
-    out: str = MISSING
+    out: OutPath = MISSING
 
 
 @dataclass(frozen=True)
-class ReshardConfig:
+class ReshardConfig(Settings):
     """Which checkpoint becomes the folder of other ranks.
 
     Attributes:
@@ -62,19 +63,9 @@ class ReshardConfig:
     """
 
     path: str = MISSING
-    out: str = MISSING
-    world_size: int = MISSING
-    sharding_type: str = TABLE_WISE
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        if self.world_size < 1:
-            raise ConfigError(f"world_size is {self.world_size}, it must be at least 1.")
-        if self.sharding_type not in RESHARDING_TYPES:
-            raise ConfigError(
-                f"sharding_type={self.sharding_type} is unknown; choose one of "
-                f"{', '.join(RESHARDING_TYPES)}."
-            )
+    out: OutPath = MISSING
+    world_size: Processes = MISSING
+    sharding_type: Annotated[str, OneOf(tuple(RESHARDING_TYPES))] = TABLE_WISE
 
 
 @dataclass(frozen=True)

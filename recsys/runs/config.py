@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from omegaconf import MISSING
 
+from recsys.core.bounds import (
+    Count,
+    Name,
+    Number,
+    OneOf,
+    OutPath,
+    Positive,
+    Processes,
+    Seed,
+    Settings,
+)
 from recsys.core.errors import ConfigError
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.distributed.config import SINGLE, StrategyConfig
 from recsys.runs.warm_start import WarmStartConfig
 
+BF16_MIXED = "bf16-mixed"
+
 
 @dataclass(frozen=True)
-class TrainerConfig:
+class TrainerConfig(Settings):
     """How long and on what to train.
 
     Attributes:
@@ -23,7 +37,8 @@ class TrainerConfig:
         devices: processes of a node, each with its own GPU where there are GPUs; more than one
             needs ``strategy=torchrec``.
         num_nodes: nodes, each with so many processes.
-        precision: as in Lightning, for example ``32-true`` or ``bf16-mixed``.
+        precision: ``32-true``, or ``bf16-mixed``. Float16 has a scale that tables, updated in the
+            backward, would not be told of; weights of other types are not what FBGEMM updates.
         gradient_clip: largest norm of the dense parameters' gradient, None for no limit. Tables
             are updated after every backward and are not clipped.
         accumulate_batches: batches whose gradients make up a step of the dense parameters. Tables
@@ -39,39 +54,25 @@ class TrainerConfig:
         progress_bar: show one.
     """
 
-    max_epochs: int = 1
-    max_steps: int = -1
-    accelerator: str = "cpu"
-    devices: int = 1
-    num_nodes: int = 1
-    precision: str = "32-true"
-    gradient_clip: float | None = None
-    accumulate_batches: int = 1
-    validate_every_n_steps: int | None = None
-    checkpoint_every_n_steps: int = 200
+    max_epochs: Count = 1
+    max_steps: Annotated[int, Number(at_least=1, at_most=10**12, besides=-1)] = -1
+    accelerator: Annotated[str, OneOf(("cpu", "gpu", "auto"))] = "cpu"
+    devices: Processes = 1
+    num_nodes: Processes = 1
+    precision: Annotated[str, OneOf(("32-true", BF16_MIXED))] = "32-true"
+    gradient_clip: Positive | None = None
+    accumulate_batches: Count = 1
+    validate_every_n_steps: Count | None = None
+    checkpoint_every_n_steps: Count = 200
     checkpoint_in_background: bool = False
-    keep_best: int = 1
-    log_every_n_steps: int = 10
+    keep_best: Count = 1
+    log_every_n_steps: Count = 10
     deterministic: bool = True
     progress_bar: bool = True
 
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        if self.max_steps == 0 or self.max_steps < -1:
-            raise ConfigError(
-                f"trainer.max_steps is {self.max_steps}; give the number of steps, or -1 for no "
-                "limit."
-            )
-        intervals = ("max_epochs", "checkpoint_every_n_steps", "log_every_n_steps")
-        counts = ("devices", "num_nodes", "accumulate_batches", "keep_best")
-        for name in (*intervals, *counts, "validate_every_n_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"trainer.{name} is {value}, it must be at least 1.")
-
 
 @dataclass(frozen=True)
-class LoggerConfig:
+class LoggerConfig(Settings):
     """Where numbers go beside ``metrics.csv``, which is always written.
 
     Attributes:
@@ -86,7 +87,7 @@ class LoggerConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """What a run of any system depends on.
 
     Attributes:
@@ -103,11 +104,11 @@ class RunConfig:
         logger: where numbers go.
     """
 
-    name: str = MISSING
+    name: Name = MISSING
     system: str = MISSING
-    run_dir: str | None = None
+    run_dir: OutPath | None = None
     resume: bool = False
-    seed: int = 0
+    seed: Seed = 0
     data_dir: str | None = None
     data: PrepareConfig = field(default_factory=PrepareConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -116,9 +117,8 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
     def __post_init__(self) -> None:
-        """Refuse a seed that the generators do not take, and processes that nobody joins."""
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed is {self.seed}, it must lie between 0 and 2^32 - 1.")
+        """Refuse processes that nobody joins."""
+        super().__post_init__()
         if self.num_processes > 1 and self.strategy.name == SINGLE:
             raise ConfigError(
                 f"trainer.devices={self.trainer.devices} and trainer.num_nodes="

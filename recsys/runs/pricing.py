@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
+from recsys.core.bounds import Gibibytes, OneOf, Processes, Settings, TableSize
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import ID_COLUMNS
@@ -36,7 +37,7 @@ _UNLIMITED = 2**60
 
 
 @dataclass(frozen=True)
-class RowsConfig:
+class RowsConfig(Settings):
     """Rows of the tables of an id; None for what the prepared data set has.
 
     Attributes:
@@ -46,20 +47,14 @@ class RowsConfig:
         topic: of topics.
     """
 
-    user: int | None = None
-    item: int | None = None
-    author: int | None = None
-    topic: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse tables without rows."""
-        for name, rows in asdict(self).items():
-            if rows is not None and rows < 1:
-                raise ConfigError(f"rows.{name} is {rows}, it must be at least 1.")
+    user: TableSize | None = None
+    item: TableSize | None = None
+    author: TableSize | None = None
+    topic: TableSize | None = None
 
 
 @dataclass(frozen=True)
-class PlanConfig:
+class PlanConfig(Settings):
     """The cluster.
 
     Attributes:
@@ -70,23 +65,11 @@ class PlanConfig:
         rows: sizes of tables other than the data set's.
     """
 
-    world_size: int = 8
-    per_node: int = 8
-    device: str = "h100"
-    host_memory_gib: float = 128.0
+    world_size: Processes = 8
+    per_node: Processes = 8
+    device: Annotated[str, OneOf(tuple(DEVICES))] = "h100"
+    host_memory_gib: Gibibytes = 128.0
     rows: RowsConfig = field(default_factory=RowsConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse a cluster that cannot be."""
-        if self.device not in DEVICES:
-            raise ConfigError(
-                f"device={self.device} is unknown; choose one of {', '.join(DEVICES)}."
-            )
-        for name in ("world_size", "per_node"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least 1.")
-        if self.host_memory_gib <= 0:
-            raise ConfigError(f"host_memory_gib is {self.host_memory_gib}, it must be above 0.")
 
     def machine(self) -> Machine:
         """The processes of the cluster."""

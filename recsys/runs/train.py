@@ -38,7 +38,7 @@ from recsys.evaluation.with_protocol import with_protocol
 from recsys.nn.tables.collection import tables_for_shards
 from recsys.runs.callbacks import ProgressBar, StepSeed, ValidateEverySteps
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
-from recsys.runs.config import RunConfig
+from recsys.runs.config import BF16_MIXED, RunConfig
 from recsys.runs.divergence import noted_if_diverged
 from recsys.runs.folder import (
     begin,
@@ -50,6 +50,7 @@ from recsys.runs.folder import (
 )
 from recsys.runs.load import open_dataset
 from recsys.runs.metrics_log import MetricsCsv
+from recsys.runs.precision import Bfloat16Mixed
 from recsys.runs.preemption import Preemption
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
@@ -83,9 +84,12 @@ def train(system: TrainableSystem[Any], config: RunConfig) -> Path:
 
 
 def _backend(config: RunConfig) -> str:
+    return "nccl" if _on_gpu(config) else "gloo"
+
+
+def _on_gpu(config: RunConfig) -> bool:
     accelerator = config.trainer.accelerator
-    on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    return "nccl" if on_gpu else "gloo"
+    return accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
 
 
 def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
@@ -197,7 +201,6 @@ def _trainer(
         strategy=strategy,
         use_distributed_sampler=False,  # the batches are divided among the processes already
         inference_mode=config.strategy.name == SINGLE,  # sharded lookups communicate
-        precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps,
         gradient_clip_val=settings.gradient_clip,
@@ -210,7 +213,7 @@ def _trainer(
         num_sanity_val_steps=0,
         logger=_loggers(config, run_dir),
         callbacks=callbacks,
-        plugins=_plugins(config),
+        plugins=_plugins(config),  # type: ignore[arg-type]
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
         default_root_dir=run_dir,
@@ -228,10 +231,13 @@ def _strategy(config: RunConfig, plan_files: PlanFiles) -> Strategy | str:
     )
 
 
-def _plugins(config: RunConfig) -> OneFileCheckpoints | None:
-    if config.strategy.name == SINGLE:
-        return OneFileCheckpoints(config.trainer.checkpoint_in_background)
-    return None  # the strategy has its own
+def _plugins(config: RunConfig) -> list[OneFileCheckpoints | Bfloat16Mixed]:
+    plugins: list[OneFileCheckpoints | Bfloat16Mixed] = []
+    if config.trainer.precision == BF16_MIXED:
+        plugins.append(Bfloat16Mixed("cuda" if _on_gpu(config) else "cpu"))
+    if config.strategy.name == SINGLE:  # the other strategy has its own
+        plugins.append(OneFileCheckpoints(config.trainer.checkpoint_in_background))
+    return plugins
 
 
 def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:

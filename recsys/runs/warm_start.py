@@ -13,6 +13,7 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
+from recsys.core.bounds import Settings
 from recsys.core.errors import ConfigError
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import is_table, table_of_state
@@ -32,7 +33,7 @@ _LISTED = 5
 
 
 @dataclass(frozen=True)
-class RenamedConfig:
+class RenamedConfig(Settings):
     """A part of a model that has another name now.
 
     Attributes:
@@ -45,7 +46,7 @@ class RenamedConfig:
 
 
 @dataclass(frozen=True)
-class WarmStartConfig:
+class WarmStartConfig(Settings):
     """Where a new run's weights come from.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.bounds import Finite, ItemsPerUser, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import Column
 from recsys.data.stores.dataset import PreparedDataset
@@ -34,7 +34,7 @@ _UNKNOWN_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class RecommendRules:
+class RecommendRules(Settings):
     """Which items users get.
 
     Attributes:
@@ -47,17 +47,10 @@ class RecommendRules:
     """
 
     as_of: int
-    k: int = 10
-    min_score: float | None = None
+    k: ItemsPerUser = 10
+    min_score: Finite | None = None
     seen_after: int | None = None
     strict: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what no search can do."""
-        if self.k < 1:
-            raise ConfigError(f"k={self.k} items per user; ask for at least 1.")
-        if self.min_score is not None and math.isnan(self.min_score):
-            raise ConfigError("min_score is no number; leave it out to take any score.")
 
 
 class Recommender:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
 import pyarrow as pa
@@ -12,6 +13,16 @@ import pyarrow.parquet as pq
 from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import Precision
+from recsys.core.bounds import (
+    BatchSize,
+    Finite,
+    HoursAboveZero,
+    ItemsPerUser,
+    OneOf,
+    OutPath,
+    Settings,
+    Store,
+)
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.files import column_names, data_files
 from recsys.data.contract.ids import joined_ids, read_ids
@@ -24,7 +35,7 @@ from recsys.serving.recommend import RecommendRules
 
 
 @dataclass(frozen=True)
-class RecommendConfig:
+class RecommendConfig(Settings):
     """Who gets items of which index.
 
     Attributes:
@@ -52,30 +63,28 @@ class RecommendConfig:
     index: str = MISSING
     user: list[str] | None = None
     users: str | None = None
-    out: str | None = None
+    out: OutPath | None = None
     dataset: str | None = None
-    embeddings: str | None = None
+    embeddings: Store | None = None
     as_of: str | None = None
-    k: int = 10
-    min_score: float | None = None
-    max_age_hours: float | None = None
+    k: ItemsPerUser = 10
+    min_score: Finite | None = None
+    max_age_hours: HoursAboveZero | None = None
     leave_out: str | None = None
     strict: bool = False
-    precision: str = Precision.FLOAT.value
-    batch_users: int = 1024
+    precision: Annotated[str, OneOf(tuple(Precision))] = Precision.FLOAT.value
+    batch_users: BatchSize = 1024
     trust: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Refuse nobody, and users given twice."""
+        super().__post_init__()
         if (self.user is None) == (self.users is None):
             raise ConfigError("Give either user=… (one id or [several]) or users=…, a file.")
-        if self.user is not None and ("" in self.user or not self.user):
-            raise ConfigError("user= names nobody, or somebody by an empty id; give user=42.")
+        if self.user == []:
+            raise ConfigError("user= names nobody; give user=42.")
         if self.out is not None and Path(self.out).is_dir():
             raise ConfigError(f"out={self.out} is a folder; give the Parquet file to write.")
-        Precision(self.precision)  # refuses another one
-        if self.batch_users < 1 or (self.max_age_hours is not None and self.max_age_hours <= 0):
-            raise ConfigError("batch_users and max_age_hours must be above 0.")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 from omegaconf import MISSING
 
+from recsys.core.bounds import CountOrZero, Finite, Jobs, Name, OneOf, OutPath, Seed, Settings
 from recsys.core.composition import to_yaml
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.data.contract.schema import Split
@@ -26,7 +28,7 @@ _OWN_SETTINGS = ("seed", "run_dir", "resume")
 
 
 @dataclass(frozen=True)
-class Variant:
+class Variant(Settings):
     """One line of a study's table.
 
     Attributes:
@@ -40,13 +42,13 @@ class Variant:
 
     of: str | None = None
     overrides: list[str] = field(default_factory=list)
-    seeds: list[int] | None = None
-    at: float | None = None
+    seeds: list[Seed] | None = None
+    at: Finite | None = None
     line: str | None = None
 
 
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(Settings):
     """A study; conf/study/ holds one file per study, conf/view/ further tables of its runs.
 
     Attributes:
@@ -71,7 +73,7 @@ class StudyConfig:
         summarise_only: make the tables from the runs that are finished.
     """
 
-    name: str = MISSING
+    name: Name = MISSING
     outcome: str = "study"
     overrides: list[str] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)
@@ -81,26 +83,22 @@ class StudyConfig:
     scorers: list[str] = field(default_factory=list)
     axis: str | None = None
     within: str | None = None
-    seeds: list[int] = field(default_factory=lambda: [0])
-    split: str = "report"
-    out: str | None = None
-    jobs: int = 1
-    rare_positives: int = 150
+    seeds: list[Seed] = field(default_factory=lambda: [0])
+    split: Annotated[str, OneOf(tuple(PREFIXES))] = "report"
+    out: OutPath | None = None
+    jobs: Jobs = 1
+    rare_positives: CountOrZero = 150
     dry_run: bool = False
     summarise_only: bool = False
 
     def __post_init__(self) -> None:
         """Refuse studies that cannot work."""
+        super().__post_init__()
         if self.baseline is None and not self.metrics:
             raise ConfigError(
                 "a study needs a baseline that its variants are measured against, or metrics=[…] "
                 "to show of each."
             )
-        if self.split not in PREFIXES:
-            choices = " or ".join(PREFIXES)
-            raise ConfigError(f"split={self.split} cannot be evaluated; choose {choices}.")
-        if self.jobs < 1:
-            raise ConfigError(f"jobs is {self.jobs}, it must be at least 1.")
         self._check_variants()
         self._check_axis()
         if self.baseline is not None:

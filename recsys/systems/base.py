@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic
+from typing import Annotated, Any, ClassVar, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
+from recsys.core.bounds import OneOf, OutPath, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.batches.context import Context
 from recsys.evaluation.config import EvaluateConfig
@@ -25,7 +26,7 @@ from recsys.serving.recommend import Recommender
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(Settings):
     """What to export.
 
     Attributes:
@@ -40,10 +41,10 @@ class ExportConfig:
     """
 
     run_dir: str = MISSING
-    out: str | None = None
+    out: OutPath | None = None
     checkpoint: str = "best"
     dataset: str | None = None
-    table_bits: int = 4
+    table_bits: Annotated[int, OneOf((4, 8, 32))] = 4
     measure: bool = True
 
 

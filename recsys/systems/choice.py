@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from recsys.core.composition import SEARCH_PATH, as_written, compose
+from recsys.core.composition import as_written, compose
 from recsys.core.errors import ConfigError
+from recsys.core.overrides import SEARCH_PATH
 from recsys.core.paths import conf_dir
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE

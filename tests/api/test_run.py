@@ -85,8 +85,8 @@ def test_what_cannot_be_is_a_sentence(run: recsys.Run) -> None:
         (lambda: run.recommend([1], as_of="2020-01-01"), "had no item that the model knows"),
         (lambda: run.recommend([]), "users is empty"),
         (lambda: run.recommend("42"), "users is '42'; give a list of ids"),
-        (lambda: run.recommend([1], max_age_hours=-1), "must be above 0"),
-        (lambda: run.recommend([1], min_score=float("nan")), "min_score is no number"),
+        (lambda: run.recommend([1], max_age_hours=-1), "max_age_hours is -1"),
+        (lambda: run.recommend([1], min_score=float("nan")), "min_score is nan"),
         (lambda: run.score(1, [2], at="soon"), "at=soon is no moment"),
         (lambda: run.score(1, [2], context={"surface": "feed"}), "take no context"),
     ):

@@ -72,7 +72,7 @@ def test_damage_is_a_sentence(
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
-    [("world_size=0", "must be at least 1"), ("sharding_type=diagonal", "choose one of")],
+    [("world_size=0", "from 1 to 65,536"), ("sharding_type=diagonal", "one of table_wise")],
 )
 def test_impossible_settings_are_refused(
     file: Path, tmp_path: Path, setting: str, sentence: str, capsys: pytest.CaptureFixture[str]

@@ -111,7 +111,7 @@ def test_bench_examples_fit_the_benchmark() -> None:
         (["export", "run_dir=nowhere"], "nowhere is not a run folder"),
         (["report", "run_dir=nowhere"], "nowhere is not a run folder"),
         (["publish"], "Give either run_dir=… or artifact=…"),
-        (["data", "prepare", "source=nothing"], "source=nothing is not known"),
+        (["data", "prepare", "source=nothing"], "source is 'nothing', it must be one of log"),
         (["data", "describe", "dataset=nowhere"], "data set (the folder does not exist)"),
         (["bench", "nothing"], "there is no benchmark 'nothing'"),
         (["nothing"], "No such command 'nothing'"),

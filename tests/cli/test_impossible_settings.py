@@ -12,16 +12,16 @@ from recsys.cli.main import invoke
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train", "seed=-1"], "it must lie between 0 and 2^32 - 1"),
+        (["train", "seed=-1"], "seed is -1, it must be a whole number from 0 to 4,294,967,295"),
         (["train", "trainer.max_steps=0"], "trainer.max_steps is 0"),
-        (["train", "trainer.validate_every_n_steps=0"], "it must be at least 1"),
-        (["train", "trainer.checkpoint_every_n_steps=0"], "it must be at least 1"),
-        (["train", "loader.gap_hours=nan"], "gap_hours is nan"),
+        (["train", "trainer.validate_every_n_steps=0"], "trainer.validate_every_n_steps is 0"),
+        (["train", "trainer.checkpoint_every_n_steps=0"], "trainer.checkpoint_every_n_steps is 0"),
+        (["train", "loader.gap_hours=nan"], "loader.gap_hours is nan"),
         (["train", "model.dimension=30"], "model.dimension is 30"),
-        (["data", "simulate", "simulator.users=0", "out=log"], "at least one user"),
+        (["data", "simulate", "simulator.users=0", "out=log"], "simulator.users is 0"),
         (["data", "simulate", "simulator=demo", "out=/dev/null/log"], "Not a directory"),
         (["data", "describe", "dataset=data", "users=0"], "users is 0"),
-        (["data", "prepare", "data=simulated", "path=log", "partitions=0"], "partitions=0"),
+        (["data", "prepare", "data=simulated", "path=log", "partitions=0"], "partitions is 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -187,9 +187,9 @@ def test_options_of_a_source_need_no_file_that_names_them(source: str) -> None:
         "prepare", PrepareConfig, [f"source={source}", "options.anything=7", "options.deep.er=a"]
     )
     assert config.source == source
-    assert config.options == {"anything": 7, "deep": {"er": "a"}}
+    assert config.options == {"anything": "7", "deep": {"er": "a"}}
     run = compose("train", DV365RunConfig, ["experiment=demo", "data.options.anything=7"])
-    assert run.data.options == {"anything": 7}
+    assert run.data.options == {"anything": "7"}
 
 
 def test_a_saved_configuration_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
@@ -199,10 +199,8 @@ def test_a_saved_configuration_that_is_no_yaml_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_value_that_needs_quotes_is_told_so() -> None:
-    with pytest.raises(ConfigError, match="goes in quotes: \"run_dir='läufe/1'\""):
-        compose("train", DV365RunConfig, ["run_dir=läufe/1"])
-    config = compose("train", DV365RunConfig, ["run_dir='läufe 1'", "experiment=demo"])
-    assert config.run_dir == "läufe 1"
+    with pytest.raises(ConfigError, match="goes in quotes: \"seed='1 ä'\""):
+        compose("train", DV365RunConfig, ["seed=1 ä"])
 
 
 @pytest.mark.parametrize(

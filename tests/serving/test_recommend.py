@@ -281,15 +281,15 @@ def test_what_was_moved_since_the_training_can_be_named(
         ({"user": None}, "Give either user="),
         ({"users": "a.csv"}, "Give either user="),
         ({"user": []}, "names nobody"),
-        ({"user": ["101", ""]}, "names nobody"),
+        ({"user": ["101", ""]}, "not empty"),
         ({"out": "."}, "out=. is a folder"),
-        ({"precision": "int4"}, "it is float or int8"),
-        ({"batch_users": 0}, "must be above 0"),
-        ({"max_age_hours": 0.0}, "must be above 0"),
+        ({"precision": "int4"}, "one of float, int8"),
+        ({"batch_users": 0}, "batch_users is 0"),
+        ({"max_age_hours": 0.0}, "max_age_hours is 0.0"),
     ],
 )
 def test_settings_that_cannot_work(changes: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, tmp_path, **changes)
-    with pytest.raises(ConfigError, match="ask for at least 1"):
+    with pytest.raises(ConfigError, match="k is 0"):
         RecommendRules(as_of=0, k=0)

@@ -107,7 +107,7 @@ def test_settings_of_runs_go_to_all_runs(tmp_path: Path) -> None:
     ("overrides", "sentence"),
     [
         (["baseline=nothing"], "baseline=nothing is none of the variants"),
-        (["split=fit"], "split=fit cannot be evaluated"),
+        (["split=fit"], "split is 'fit'"),
         (["jobs=0"], "jobs is 0"),
         (["variants.funnel.seeds=[7]"], "variant funnel has seed 7, the baseline"),
         (["seeds=[]"], "the baseline has no seeds"),

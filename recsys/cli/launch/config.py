@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from recsys.core.bounds import Count, CountOrZero, Number, OneOf, Processes, Rows, Settings
 from recsys.core.errors import ConfigError
 
 APPTAINER = "apptainer"
@@ -19,7 +20,7 @@ SECONDS_TO_REQUEUE = 30
 
 
 @dataclass(frozen=True)
-class ContainerConfig:
+class ContainerConfig(Settings):
     """The image that `recsys` is run from.
 
     Attributes:
@@ -28,17 +29,13 @@ class ContainerConfig:
         mounts: folders beside the working directory, as ``/there`` or ``/there:/here``.
     """
 
-    runtime: str | None = None
+    runtime: Annotated[str, OneOf((APPTAINER, PYXIS))] | None = None
     image: str | None = None
     mounts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuse an unknown runtime, a runtime without an image, and the reverse."""
-        if self.runtime not in (None, APPTAINER, PYXIS):
-            raise ConfigError(
-                f"launcher.container.runtime={self.runtime} is unknown; choose {APPTAINER} or "
-                f"{PYXIS}."
-            )
+        """Refuse a runtime without an image, and the reverse."""
+        super().__post_init__()
         if (self.runtime is None) != (self.image is None):
             raise ConfigError(
                 "launcher.container needs runtime and image together; of runtime="
@@ -47,7 +44,7 @@ class ContainerConfig:
 
 
 @dataclass(frozen=True)
-class SlurmConfig:
+class SlurmConfig(Settings):
     """A cluster with SLURM, as conf/launcher describes it.
 
     Attributes:
@@ -71,13 +68,13 @@ class SlurmConfig:
     partition: str | None = None
     account: str | None = None
     time_limit: str | None = None
-    processes_per_node: int = 1
+    processes_per_node: Processes = 1
     gpus: bool = False
-    cpus_per_process: int = 1
+    cpus_per_process: Processes = 1
     memory: str | None = None
     options: list[str] = field(default_factory=list)
-    signal_seconds: int = 180
-    max_requeues: int = 20
+    signal_seconds: Annotated[int, Number(above=SECONDS_TO_REQUEUE, at_most=86_400)] = 180
+    max_requeues: CountOrZero = 20
     setup: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
@@ -85,16 +82,7 @@ class SlurmConfig:
 
     def __post_init__(self) -> None:
         """Refuse what sbatch or the job could not work with."""
-        for name in ("processes_per_node", "cpus_per_process"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"launcher.{name} is {getattr(self, name)}, it must be above 0.")
-        if self.max_requeues < 0:
-            raise ConfigError(f"launcher.max_requeues is {self.max_requeues}, it must not be < 0.")
-        if self.signal_seconds <= SECONDS_TO_REQUEUE:
-            raise ConfigError(
-                f"launcher.signal_seconds is {self.signal_seconds}; it must be above "
-                f"{SECONDS_TO_REQUEUE}, and long enough for a step, a validation and a checkpoint."
-            )
+        super().__post_init__()
         if self.time_limit is not None and not _TIME.fullmatch(self.time_limit):
             raise ConfigError(
                 f"launcher.time_limit={self.time_limit} is no time of SLURM's; write minutes, "
@@ -112,7 +100,7 @@ class SlurmConfig:
 
 
 @dataclass(frozen=True)
-class SubmitConfig:
+class SubmitConfig(Settings):
     """What `launchers/slurm/submit` takes beside the settings of the verb.
 
     Attributes:
@@ -122,21 +110,14 @@ class SubmitConfig:
         launcher: the cluster.
     """
 
-    nodes: int = 1
-    after: list[int] = field(default_factory=list)
-    at_once: int | None = None
+    nodes: Processes = 1
+    after: list[Rows] = field(default_factory=list)
+    at_once: Count | None = None
     launcher: SlurmConfig = field(default_factory=SlurmConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse numbers below 1."""
-        for name in ("nodes", "at_once"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}, it must be above 0.")
 
 
 @dataclass(frozen=True)
-class TorchrunConfig:
+class TorchrunConfig(Settings):
     """What `launchers/torchrun/run` takes beside the settings of a training.
 
     Attributes:
@@ -145,15 +126,13 @@ class TorchrunConfig:
         rendezvous: ``host:port`` of one of the hosts, where all of them meet.
     """
 
-    nodes: int = 1
-    processes_per_node: int = 1
+    nodes: Processes = 1
+    processes_per_node: Processes = 1
     rendezvous: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the hosts could not meet by."""
-        for name in ("nodes", "processes_per_node"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must be above 0.")
+        super().__post_init__()
         if self.nodes > 1 and self.rendezvous is None:
             raise ConfigError(
                 f"nodes={self.nodes} must meet somewhere: add rendezvous=host:port, with the name "

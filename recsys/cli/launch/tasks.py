@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from recsys.cli.train import configure as configure_training
-from recsys.core.composition import SEARCH_PATH
 from recsys.core.errors import ConfigError
+from recsys.core.overrides import SEARCH_PATH, split_list
 from recsys.distributed.config import SINGLE, TORCHREC
 from recsys.runs.config import RunConfig
 from recsys.runs.folder import CONFIG_FILE, RUNS
@@ -192,7 +192,7 @@ def _check_accelerator(accelerator: str, world: World) -> None:
             "The launcher gives every process a GPU (launcher.gpus), but the run is to use the "
             "CPU; add trainer=gpu, or choose a launcher without GPUs."
         )
-    if world.gpus is False and accelerator in ("gpu", "cuda"):
+    if world.gpus is False and accelerator == "gpu":
         raise ConfigError(
             f"trainer.accelerator={accelerator}, but the launcher gives no GPUs; choose "
             "launcher=gpu, or one of your own with gpus: true."
@@ -224,6 +224,9 @@ def _choices(override: str) -> list[str]:
     if not parsed.is_sweep_override():
         return [override]
     key = parsed.get_key_element()
+    given = override.partition("=")[2]
+    if parsed.is_choice_sweep() and not given.startswith("choice("):
+        return [f"{key}={value}" for value in split_list(given)]  # texts stay as they are typed
     return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
 
 

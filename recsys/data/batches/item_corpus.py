@@ -12,6 +12,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from recsys.core.bounds import Length, Settings
 from recsys.core.location import find_path
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.content.item_embeddings import indices_in_log, read_embeddings
@@ -23,7 +24,7 @@ from recsys.data.stores.vocabulary import INDEX
 
 
 @dataclass(frozen=True)
-class ItemCorpusConfig:
+class ItemCorpusConfig(Settings):
     """What of an item is looked at beside its features in the data set.
 
     Attributes:
@@ -33,7 +34,7 @@ class ItemCorpusConfig:
         data_dir: where ``images`` is looked for, before RECSYS_DATA_DIR and ./data.
     """
 
-    max_tokens: int = 128
+    max_tokens: Length = 128
     images: str | None = None
     data_dir: str | None = None
 

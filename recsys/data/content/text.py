@@ -10,11 +10,12 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.core.bounds import Buckets, Few, Number, Settings
 from recsys.core.errors import ConfigError, InstallationError
 from recsys.core.progress import track
 
@@ -22,7 +23,7 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
-class HashedTextConfig:
+class HashedTextConfig(Settings):
     """How a text becomes hashed n-grams.
 
     Attributes:
@@ -32,18 +33,9 @@ class HashedTextConfig:
             and end marked, so that forms of a word share most of them; 0 for none.
     """
 
-    buckets: int = 65_536
-    word_ngrams: int = 2
-    character_ngrams: int = 3
-
-    def __post_init__(self) -> None:
-        """Refuse values that give no n-grams."""
-        if self.buckets < 1 or self.word_ngrams < 1 or self.character_ngrams < 0:
-            raise ConfigError(
-                f"Hashed text has buckets={self.buckets}, word_ngrams={self.word_ngrams} and "
-                f"character_ngrams={self.character_ngrams}; the first two must be at least 1 and "
-                "the last at least 0."
-            )
+    buckets: Buckets = 65_536
+    word_ngrams: Few = 2
+    character_ngrams: Annotated[int, Number(at_least=0, at_most=1_024)] = 3
 
 
 def ngrams(text: str, config: HashedTextConfig) -> Iterator[str]:

@@ -35,6 +35,8 @@ def to_milliseconds(setting: str, text: str, zone: tzinfo = UTC) -> int:
 def parse_moment(setting: str, text: str) -> int:
     """The moment that a text names, in ms: ISO 8601 (UTC where it names no zone), or ms as digits.
 
+    Up to eight digits are a date without hyphens: as ms they would be on the first day of 1970.
+
     Args:
         setting: the key that has this value, for the sentence.
         text: what the user wrote.
@@ -42,11 +44,11 @@ def parse_moment(setting: str, text: str) -> int:
     Raises:
         ConfigError: it is neither, or a number of seconds.
     """
-    if not text.lstrip("-").isdecimal():
+    if not text.lstrip("-").isdecimal() or len(text) <= len("20240501"):
         return to_milliseconds(setting, text)
     moment = int(text)
     in_seconds = FIRST_TIMESTAMP // MILLISECONDS_PER_SECOND <= moment < FIRST_TIMESTAMP
-    if in_seconds or not 0 <= moment < LAST_TIMESTAMP:
+    if not FIRST_TIMESTAMP <= moment < LAST_TIMESTAMP:
         raise ConfigError(
             f"{setting}={text} is not in milliseconds since 1970 (UTC)"
             f"{', it looks like seconds' * in_seconds}; give milliseconds or a moment such as "

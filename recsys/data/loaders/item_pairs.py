@@ -5,7 +5,6 @@ Legend: B pairs of a batch, n pairs of a split.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from recsys.core.errors import ConfigError, DataError
+from recsys.core.bounds import BatchSize, Count, Seed, Settings, Workers
+from recsys.core.errors import DataError
 from recsys.data.batches.tensor_batch import TensorBatch
 from recsys.data.contract.schema import Split
 from recsys.data.loaders.sampling import BatchBounds, RequestBatchSampler
@@ -26,7 +26,7 @@ _NO_BOUND = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class ItemPairConfig:
+class ItemPairConfig(Settings):
     """Which pairs, and how many in a batch.
 
     Attributes:
@@ -36,18 +36,10 @@ class ItemPairConfig:
         num_workers: processes that build batches beside the training; 0 builds them in between.
     """
 
-    batch_size: int = 1024
-    window: int = 1
-    seed: int = 0
-    num_workers: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        for name in ("batch_size", "window"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least 1.")
-        if not 0 <= self.num_workers < math.inf:
-            raise ConfigError(f"num_workers is {self.num_workers}, it must not be negative.")
+    batch_size: BatchSize = 1024
+    window: Count = 1
+    seed: Seed = 0
+    num_workers: Workers = 0
 
 
 @dataclass

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from recsys.core.errors import ConfigError
+from recsys.core.bounds import BatchSize, Count, Hours, Length, Seed, Settings, Workers
 from recsys.core.progress import track
 from recsys.data.batches.request_reader import RequestDataset, RequestReader
 from recsys.data.batches.requests import RequestBatch
@@ -20,7 +19,7 @@ from recsys.data.stores.timelines import DEFAULT_MAX_EVENTS
 
 
 @dataclass(frozen=True)
-class LoaderConfig:
+class LoaderConfig(Settings):
     """How requests are read and put into batches.
 
     Attributes:
@@ -36,25 +35,16 @@ class LoaderConfig:
         pin_memory: batches lie in page-locked memory, for copies to a GPU.
     """
 
-    gap_hours: float = 24.0
-    max_events: int = DEFAULT_MAX_EVENTS
-    batch_requests: int = 64
-    batch_events: int = 2_000_000
-    shuffle_window: int = 16_384
-    seed: int = 0
-    num_workers: int = 0
+    gap_hours: Hours = 24.0
+    max_events: Length = DEFAULT_MAX_EVENTS
+    batch_requests: BatchSize = 64
+    batch_events: Count = 2_000_000
+    shuffle_window: Count = 16_384
+    seed: Seed = 0
+    num_workers: Workers = 0
     request_grouping: bool = True
     without_timelines: bool = False
     pin_memory: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        for name in ("batch_requests", "batch_events", "shuffle_window"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least 1.")
-        for name in ("gap_hours", "max_events", "num_workers"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must not be negative.")
 
 
 class RequestDataModule(SplitDataModule):

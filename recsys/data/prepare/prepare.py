@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
 import pyarrow as pa
 
+from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import locked_folder, replaced_folder, was_ever_locked
 from recsys.core.location import find_data_dir, find_path
@@ -32,7 +33,7 @@ GROWN_FROM = "grown_from"
 
 
 @dataclass(frozen=True)
-class PrepareConfig:
+class PrepareConfig(Settings):
     """How a data set is prepared; conf/data/ holds one file per data set.
 
     Attributes:
@@ -51,16 +52,16 @@ class PrepareConfig:
         options: of the source.
     """
 
-    source: str = "log"
+    source: Annotated[str, OneOf(tuple(SOURCES))] = "log"
     path: str | None = None
     data_dir: str | None = None
-    out: str | None = None
-    name: str | None = None
-    ids: str = "dictionary"
-    hash_buckets: int = 1_000_000
+    out: OutPath | None = None
+    name: Name | None = None
+    ids: Annotated[str, OneOf(tuple(IdMode))] = "dictionary"
+    hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] = 1_000_000
     append: bool = False
     overwrite: bool = False
-    partitions: int = 64
+    partitions: Annotated[int, Number(at_least=1, at_most=65_536)] = 64
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -92,9 +93,7 @@ def prepare(
         DataError: a file cannot be used, or the folder holds something else.
         ConfigError: the configuration cannot work.
     """
-    mode = _id_mode(config)
-    if config.partitions < 1:
-        raise ConfigError(f"partitions={config.partitions} cannot be; give at least 1.")
+    mode = IdMode(config.ids)
     data = _find_path(config) if frame is None else frame
     source = open_source(config.source, data, dict(config.options))
     description = {
@@ -105,6 +104,11 @@ def prepare(
         "options": complete_options(config.source, dict(config.options)),
     }
     folder = config.out_folder
+    if isinstance(data, Path) and folder.resolve().is_relative_to(data.resolve()):
+        raise ConfigError(
+            f"out={folder} lies in {data}, where the log is read from, and would be read with it "
+            "the next time; give another out."
+        )
     if not was_ever_locked(folder):
         _existing(folder)  # a folder of something else is refused before a lock lies beside it
     with locked_folder(folder), _unforeseen_as_sentence(data):
@@ -196,22 +200,7 @@ def _append(
     return DatasetManifest.load(folder)
 
 
-def _id_mode(config: PrepareConfig) -> IdMode:
-    if config.ids not in tuple(IdMode):
-        raise ConfigError(f"ids={config.ids} is not known; it is {' or '.join(IdMode)}.")
-    mode = IdMode(config.ids)
-    if mode is IdMode.HASHED and not 2 <= config.hash_buckets < 2**31:
-        raise ConfigError(
-            f"hash_buckets={config.hash_buckets} cannot be; give a number from 2 to 2^31 - 1."
-        )
-    return mode
-
-
 def _find_path(config: PrepareConfig) -> Path:
-    if config.source not in SOURCES:
-        raise ConfigError(
-            f"source={config.source} is not known; the sources are {', '.join(SOURCES)}."
-        )
     if config.path is None:
         default = SOURCES[config.source].default_path
         if default is None:

@@ -5,6 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from recsys.core.bounds import (
+    Count,
+    CountOrZero,
+    Days,
+    Finite,
+    HoursAboveZero,
+    NotNegative,
+    Positive,
+    Seed,
+    Settings,
+    Share,
+    WholeDays,
+    WholeHours,
+    WidthOrZero,
+)
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, Split, Task, TaskKind
 
@@ -30,7 +45,7 @@ HOURS_PER_DAY = 24
 
 
 @dataclass(frozen=True)
-class ActivityConfig:
+class ActivityConfig(Settings):
     """How many impressions a user has.
 
     Attributes:
@@ -39,13 +54,13 @@ class ActivityConfig:
         max_impressions: limit per user; the store cuts timelines at 35,000 anyway.
     """
 
-    quantiles: dict[float, float]
-    scale: float
-    max_impressions: int
+    quantiles: dict[Share, NotNegative]
+    scale: NotNegative
+    max_impressions: Count
 
 
 @dataclass(frozen=True)
-class CatalogueConfig:
+class CatalogueConfig(Settings):
     """Topics, authors and items.
 
     Attributes:
@@ -68,27 +83,27 @@ class CatalogueConfig:
         lasting_days: mean age of lasting items at exposure.
     """
 
-    topics: int
-    topic_zipf: float
-    authors: int
-    author_zipf: float
-    items: int
-    second_topic_share: float
-    author_quality: float
-    item_quality: float
-    content_noise: float
-    log_duration_mean: float
-    log_duration_sd: float
-    media_shares: dict[str, float]
-    reading_times: dict[str, float]
-    warm_up_days: int
-    fresh_share: float
-    fresh_days: float
-    lasting_days: float
+    topics: Count
+    topic_zipf: NotNegative
+    authors: Count
+    author_zipf: NotNegative
+    items: Count
+    second_topic_share: Share
+    author_quality: NotNegative
+    item_quality: NotNegative
+    content_noise: NotNegative
+    log_duration_mean: Finite
+    log_duration_sd: NotNegative
+    media_shares: dict[str, Share]
+    reading_times: dict[str, Positive]
+    warm_up_days: WholeDays
+    fresh_share: Share
+    fresh_days: Days
+    lasting_days: Days
 
 
 @dataclass(frozen=True)
-class InterestConfig:
+class InterestConfig(Settings):
     """What users like, for long and for a short while.
 
     Attributes:
@@ -105,21 +120,21 @@ class InterestConfig:
         mood_sd: standard deviation of the mood of one session.
     """
 
-    topics_per_user: int
-    stable_mean: float
-    stable_sd: float
-    other_sd: float
-    short_term_sd: float
-    short_term_hours: float
-    grid_hours: int
-    favourite_authors: int
-    author_mean: float
-    author_sd: float
-    mood_sd: float
+    topics_per_user: Count
+    stable_mean: Finite
+    stable_sd: NotNegative
+    other_sd: NotNegative
+    short_term_sd: NotNegative
+    short_term_hours: HoursAboveZero
+    grid_hours: WholeHours
+    favourite_authors: CountOrZero
+    author_mean: Finite
+    author_sd: NotNegative
+    mood_sd: NotNegative
 
 
 @dataclass(frozen=True)
-class SessionConfig:
+class SessionConfig(Settings):
     """When users come and how much they are shown.
 
     Attributes:
@@ -131,16 +146,16 @@ class SessionConfig:
         surface_shares: share of sessions per surface.
     """
 
-    hour_shares: dict[int, float]
-    requests_per_session: float
-    min_items: int
-    max_items: int
-    think_seconds: float
-    surface_shares: dict[str, float]
+    hour_shares: dict[CountOrZero, Share]
+    requests_per_session: Positive
+    min_items: Count
+    max_items: Count
+    think_seconds: NotNegative
+    surface_shares: dict[str, Share]
 
 
 @dataclass(frozen=True)
-class ExposureConfig:
+class ExposureConfig(Settings):
     """How the recommender that made the log chose items.
 
     Attributes:
@@ -149,13 +164,13 @@ class ExposureConfig:
         sharpness: logits over the user's topics = sharpness · affinity as of a day before.
     """
 
-    topic_share: float
-    author_share: float
-    sharpness: float
+    topic_share: Share
+    author_share: Share
+    sharpness: Finite
 
 
 @dataclass(frozen=True)
-class ResponseConfig:
+class ResponseConfig(Settings):
     """How one outcome depends on the latents; for dwell time the response is ln(dwell).
 
     Attributes:
@@ -167,16 +182,16 @@ class ResponseConfig:
         mood: weight of the session's mood.
     """
 
-    intercept: float
-    user_sd: float
-    interest: float
-    author: float
-    quality: float
-    mood: float
+    intercept: Finite
+    user_sd: NotNegative
+    interest: Finite
+    author: Finite
+    quality: Finite
+    mood: Finite
 
 
 @dataclass(frozen=True)
-class DwellConfig:
+class DwellConfig(Settings):
     """Dwell time and the tasks that are functions of it.
 
     Attributes:
@@ -188,14 +203,14 @@ class DwellConfig:
     """
 
     response: ResponseConfig
-    duration_exponent: float
-    noise_sd: float
-    max_seconds: float
-    skip_seconds: float
+    duration_exponent: Finite
+    noise_sd: NotNegative
+    max_seconds: Positive
+    skip_seconds: NotNegative
 
 
 @dataclass(frozen=True)
-class ItemEmbeddingConfig:
+class ItemEmbeddingConfig(Settings):
     """Embeddings of the items, as a content model would make them (NxtPost §3.1.1).
 
     Attributes:
@@ -205,14 +220,14 @@ class ItemEmbeddingConfig:
         noise: weight of what an item has of its own and no user cares about.
     """
 
-    width: int = 0
-    topic: float = 1.0
-    author: float = 0.5
-    noise: float = 0.5
+    width: WidthOrZero = 0
+    topic: Finite = 1.0
+    author: Finite = 0.5
+    noise: Finite = 0.5
 
 
 @dataclass(frozen=True)
-class SimulatorConfig:
+class SimulatorConfig(Settings):
     """One simulated log.
 
     Attributes:
@@ -237,17 +252,17 @@ class SimulatorConfig:
         post_embedding: embeddings of the items; none by default.
     """
 
-    seed: int
-    users: int
+    seed: Seed
+    users: Count
     start: str
-    days: int
-    fit_days: int
-    choose_days: int
-    report_days: int
-    request_share: float
-    gap_hours: int
-    surface_offsets: dict[str, float]
-    media_offsets: dict[str, float]
+    days: WholeDays
+    fit_days: WholeDays
+    choose_days: WholeDays
+    report_days: WholeDays
+    request_share: Share
+    gap_hours: WholeHours
+    surface_offsets: dict[str, Finite]
+    media_offsets: dict[str, Finite]
     activity: ActivityConfig
     catalogue: CatalogueConfig
     interests: InterestConfig
@@ -258,20 +273,20 @@ class SimulatorConfig:
     post_embedding: ItemEmbeddingConfig = field(default_factory=ItemEmbeddingConfig)
 
     def __post_init__(self) -> None:
+        """Refuse settings that do not fit each other."""
+        super().__post_init__()
         if set(self.actions) != set(LOGIT_TASKS):
             raise ConfigError(
                 f"simulator.actions has the tasks {sorted(self.actions)}; expected exactly "
                 f"{sorted(LOGIT_TASKS)}."
             )
-        if self.users < 1:
-            raise ConfigError(f"simulator.users={self.users}; simulate at least one user.")
         topics = self.catalogue.topics
         if self.catalogue.authors < topics:
             raise ConfigError(
                 f"simulator.catalogue.authors={self.catalogue.authors} is fewer than "
                 f"simulator.catalogue.topics={topics}; every topic needs an author of its own."
             )
-        if not 1 <= self.interests.topics_per_user < topics:
+        if self.interests.topics_per_user >= topics:
             raise ConfigError(
                 f"simulator.interests.topics_per_user={self.interests.topics_per_user} is not "
                 f"between 1 and {topics - 1}; a user likes some of the "
@@ -290,11 +305,6 @@ class SimulatorConfig:
         if set(self.sessions.hour_shares) != set(range(HOURS_PER_DAY)):
             raise ConfigError(
                 "simulator.sessions.hour_shares needs one share for each hour from 0 to 23."
-            )
-        if self.post_embedding.width < 0:
-            raise ConfigError(
-                f"simulator.post_embedding.width={self.post_embedding.width} cannot be; give 0 for "
-                "none."
             )
         _check_names("surface_offsets", self.surface_offsets, self.sessions.surface_shares)
         _check_names("media_offsets", self.media_offsets, self.catalogue.media_shares)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
+from typing import Annotated
 
+from recsys.core.bounds import Finite, NotNegative, Number, Positive, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TimelineKind
 from recsys.data.slices.rules import (
@@ -52,15 +54,15 @@ def _any() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Range:
+class Range(Settings):
     """``[lower, upper)``: adjoining ranges share no event; no upper bound by default."""
 
-    lower: float = 0.0
-    upper: float = math.inf
+    lower: NotNegative = 0.0
+    upper: Annotated[float, Number(above=0, besides=math.inf)] = math.inf
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(Settings):
     """What every family has; each listed value gives slices of its own.
 
     Attributes:
@@ -111,7 +113,7 @@ class WatchRatioFamily(Family):
         ranges: of the ratio.
     """
 
-    exponents: list[float] = field(default_factory=lambda: [1.0])
+    exponents: list[Finite] = field(default_factory=lambda: [1.0])
     ranges: list[Range] = field(default_factory=list)
 
 
@@ -124,12 +126,12 @@ class DebiasedScoreFamily(Family):
         thresholds: values of s₀; an event is in the slice where its score is above.
     """
 
-    gammas: list[float] = field(default_factory=lambda: [1.0])
-    thresholds: list[float] = field(default_factory=list)
+    gammas: list[Positive] = field(default_factory=lambda: [1.0])
+    thresholds: list[NotNegative] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class SliceConfig:
+class SliceConfig(Settings):
     """The declarative list in ``conf/slices``."""
 
     actions: list[ActionFamily] = field(default_factory=list)

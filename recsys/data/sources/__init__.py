@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import polars as pl
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.errors import ConfigError
+from recsys.core.schemas import instantiate, structured
 from recsys.data.sources.base import Source
 
 __all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source"]
+
+
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,7 @@ def open_source(
         if options:
             raise ConfigError(f"source={name} has no options, found {', '.join(options)}.")
         return source_class(data)
-    options_type = getattr(module, entry.options)
-    try:
-        merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options_type), options))
-    except OmegaConfBaseException as error:
-        reason = (error.msg or str(error)).splitlines()[0]
-        known = [field.name for field in fields(options_type)]
-        near = difflib.get_close_matches(str(error.full_key), known, n=1)
-        listed = ", ".join(known) or "none"
-        hint = f"did you mean `options.{near[0]}`?" if near else f"its options: {listed}."
-        raise ConfigError(f"options.{error.full_key} of source={name}: {reason}; {hint}") from error
-    return source_class(data, merged)
+    return source_class(data, _read_options(name, getattr(module, entry.options), options))
 
 
 def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -94,8 +88,23 @@ def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     if not entry.options:
         return {}
     options_type = getattr(importlib.import_module(entry.module), entry.options)
-    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(options_type), options))
+    complete = asdict(_read_options(name, options_type, options))
     return {
         key: {k: v for k, v in value.items() if k != v} if isinstance(value, dict) else value
-        for key, value in cast(dict[str, Any], merged).items()
+        for key, value in complete.items()
     }
+
+
+def _read_options(name: str, options_type: type[Options], options: dict[str, Any]) -> Options:
+    """Options as the dataclass that says what they may be."""
+    try:
+        merged = OmegaConf.merge(structured(options_type), options)
+        return instantiate(options_type, cast(DictConfig, merged), "options.")
+    except (OmegaConfBaseException, OverflowError) as error:
+        reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
+        key = getattr(error, "full_key", None)
+        known = [field.name for field in fields(options_type)]  # type: ignore[arg-type]
+        near = difflib.get_close_matches(str(key), known, n=1)
+        listed = ", ".join(known) or "none"
+        hint = f"did you mean `options.{near[0]}`?" if near else f"its options: {listed}."
+        raise ConfigError(f"options.{key} of source={name}: {reason}; {hint}") from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
 
+from recsys.core.bounds import Count, Hours, Number, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
 from recsys.data.contract.input_files import InputFile, describe_frame
@@ -34,7 +36,7 @@ _ROW = "row"
 
 
 @dataclass(frozen=True)
-class LogOptions:
+class LogOptions(Settings):
     """How a log is read.
 
     Attributes:
@@ -52,12 +54,12 @@ class LogOptions:
     columns: dict[str, str] = field(default_factory=dict)
     actions: dict[str, str] = field(default_factory=dict)
     tasks: list[str] | None = None
-    attribution_hours: float = 24.0
+    attribution_hours: Hours = 24.0
     fit_until: str | None = None
     choose_until: str | None = None
-    choose_fraction: float = 0.1
-    report_fraction: float = 0.2
-    chunk_rows: int = DEFAULT_CHUNK_ROWS
+    choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
+    report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
+    chunk_rows: Count = DEFAULT_CHUNK_ROWS
 
 
 class LogSource(Source):

@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import gcd, isqrt
 from pathlib import Path
+from typing import Annotated
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.core.bounds import Few, Length, OneOf, Rows, Settings, Width
 from recsys.core.errors import ArtifactError, ConfigError
 
 
@@ -56,7 +58,7 @@ _CLASSES = {
 
 
 @dataclass(frozen=True)
-class IndexConfig:
+class IndexConfig(Settings):
     """What kind of index to build; None and ``auto`` take a value by the number of items.
 
     Attributes:
@@ -72,27 +74,13 @@ class IndexConfig:
         search_candidates: HNSW: width of a user's search (efSearch); at least k in any case.
     """
 
-    kind: str = AUTO
-    lists: int | None = None
-    probes: int | None = None
-    code_bytes: int | None = None
-    neighbours: int = 16
-    construction_candidates: int = 100
-    search_candidates: int = 128
-
-    def __post_init__(self) -> None:
-        """Refuse what no index can have."""
-        if self.kind not in (AUTO, *IndexKind):
-            kinds = ", ".join([AUTO, *IndexKind])
-            raise ConfigError(f"kind={self.kind} is no kind of index; choose one of {kinds}.")
-        for name in ("lists", "probes", "code_bytes", "neighbours"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} of an index is {value}; it must be at least 1.")
-        if min(self.construction_candidates, self.search_candidates) < 1:
-            raise ConfigError(
-                "construction_candidates and search_candidates of an index must be at least 1."
-            )
+    kind: Annotated[str, OneOf((AUTO, *IndexKind))] = AUTO
+    lists: Rows | None = None
+    probes: Rows | None = None
+    code_bytes: Width | None = None
+    neighbours: Few = 16
+    construction_candidates: Length = 100
+    search_candidates: Length = 128
 
     def resolve(self, items: int, width: int) -> IndexConfig:
         """The same with every value that depends on the number of items and their width filled in.

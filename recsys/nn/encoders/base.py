@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from recsys.core.bounds import Few, Settings, ShareBelowOne, Width, WidthOrZero
+
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(Settings):
     """Which user encoder, and its sizes; a size that the encoder does not have stays ``None``.
 
     Attributes:
@@ -27,15 +29,15 @@ class EncoderConfig:
     """
 
     name: str = "funnel"
-    num_outputs: int | None = None
-    compression_outputs: int | None = None
-    blocks: int | None = None
-    layers: int | None = None
-    stride: int | None = None
-    heads: int | None = None
-    feed_forward_factor: int | None = None
-    hidden_sizes: list[int] = field(default_factory=list)
-    dropout: float = 0.0
+    num_outputs: Width | None = None
+    compression_outputs: WidthOrZero | None = None
+    blocks: Few | None = None
+    layers: Few | None = None
+    stride: Width | None = None
+    heads: Few | None = None
+    feed_forward_factor: Few | None = None
+    hidden_sizes: list[Width] = field(default_factory=list)
+    dropout: ShareBelowOne = 0.0
 
 
 class UserEncoder(nn.Module):

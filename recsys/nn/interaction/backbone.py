@@ -13,6 +13,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.modules.mlp import MLP
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
+from recsys.core.bounds import NotNegative, Settings, Share, Width
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import (
     ID_COLUMNS,
@@ -27,7 +28,7 @@ from recsys.nn.tables.collection import IdSpread, bag_collection, uniform_rows
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
+class BackboneConfig(Settings):
     """Sizes of the backbone.
 
     Attributes:
@@ -41,12 +42,12 @@ class BackboneConfig:
             ±table_init.
     """
 
-    user_vectors: int = 8
-    dense_hidden_sizes: list[int] = field(default_factory=lambda: [32])
-    over_sizes: list[int] = field(default_factory=lambda: [128, 64])
-    task_hidden_size: int = 16
-    id_dropout: float = 0.05
-    table_init: float = 0.05
+    user_vectors: Width = 8
+    dense_hidden_sizes: list[Width] = field(default_factory=lambda: [32])
+    over_sizes: list[Width] = field(default_factory=lambda: [128, 64])
+    task_hidden_size: Width = 16
+    id_dropout: Share = 0.05
+    table_init: NotNegative = 0.05
 
 
 #: Features whose tables start with the rows of the slices' tables.

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
+from recsys.core.bounds import CountOrZero, NotNegative, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.slices.slice_set import SliceTable
 from recsys.nn.tables.first_rows import FirstRows, collection_without_memory
@@ -28,7 +29,7 @@ _TURNS = 30
 
 
 @dataclass(frozen=True)
-class IdSpread:
+class IdSpread(Settings):
     """Standard deviation of an id's row at the start, per id type.
 
     All tables of an id type, those of the slices and the backbone's own, start with the same
@@ -49,10 +50,10 @@ class IdSpread:
         even_rows: tables of at most so many rows start evenly spread; 0 for random rows everywhere.
     """
 
-    item: float = 0.02
-    author: float = 0.2
-    topic: float = 0.4
-    even_rows: int = 0
+    item: NotNegative = 0.02
+    author: NotNegative = 0.2
+    topic: NotNegative = 0.4
+    even_rows: CountOrZero = 0
 
     def fill(self, id_type: str) -> FirstRows:
         """What fills a table of ``item``, ``author`` or ``topic`` rows, by torch's seed."""

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
 
-from recsys.core.errors import ConfigError
+from recsys.core.bounds import (
+    Count,
+    Number,
+    OneOf,
+    Positive,
+    Processes,
+    Settings,
+    ShareBelowOne,
+    Width,
+)
 from recsys.optim.shampoo.config import (
     AdaGradGrafting,
     AdamGrafting,
@@ -48,7 +57,7 @@ _ROOT_INVERSES: Mapping[str, Callable[[], RootInverse]] = {
 
 
 @dataclass(frozen=True)
-class ShampooConfig:
+class ShampooConfig(Settings):
     """Settings of Shampoo beside learning rate, weight decay and betas.
 
     Attributes:
@@ -71,35 +80,20 @@ class ShampooConfig:
         ranks_per_group: ranks that share one copy of the state; None for all.
     """
 
-    epsilon: float = 1e-12
-    max_preconditioner_dim: int = 1024
-    precondition_frequency: int = 50
-    start_preconditioning_step: int = -1
+    epsilon: Positive = 1e-12
+    max_preconditioner_dim: Width = 1024
+    precondition_frequency: Count = 50
+    start_preconditioning_step: Annotated[int, Number(at_least=1, at_most=10**9, besides=-1)] = -1
     use_bias_correction: bool = True
-    grafting: str = "adam"
-    grafting_epsilon: float = 1e-8
-    momentum: float = 0.0
+    grafting: Annotated[str, OneOf(tuple(_GRAFTINGS))] = "adam"
+    grafting_epsilon: Positive = 1e-8
+    momentum: ShareBelowOne = 0.0
     use_nesterov: bool = False
-    root_inverse: str = "eigendecomposition"
+    root_inverse: Annotated[str, OneOf(tuple(_ROOT_INVERSES))] = "eigendecomposition"
     spread_root_inverse: bool = False
-    preconditioner_dtype: str = "float32"
-    communication_dtype: str = "float32"
-    ranks_per_group: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse names that nothing has."""
-        for setting, known in (
-            ("grafting", _GRAFTINGS),
-            ("root_inverse", _ROOT_INVERSES),
-            ("preconditioner_dtype", _DTYPES),
-            ("communication_dtype", _DTYPES),
-        ):
-            value = getattr(self, setting)
-            if value not in known:
-                raise ConfigError(
-                    f"optim.dense.shampoo.{setting}={value} is unknown; choose one of "
-                    f"{', '.join(known)}."
-                )
+    preconditioner_dtype: Annotated[str, OneOf(tuple(_DTYPES))] = "float32"
+    communication_dtype: Annotated[str, OneOf(tuple(_DTYPES))] = "float32"
+    ranks_per_group: Processes | None = None
 
 
 def build_shampoo(

@@ -60,7 +60,7 @@ class NearestItems:
 
     def __init__(self, index: ItemIndex, k: int) -> None:
         self._index = index
-        self._k = k
+        self._k = min(k, max(len(index.items), 1))  # what is asked for is held for each user
 
     def find(
         self, users: StepUsers, embedding: NDArray[np.float32], restriction: Restriction

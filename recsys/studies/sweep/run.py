@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsys.core.bounds import Count, Jobs, OutPath, Settings
 from recsys.core.console import message_console, output_console
 from recsys.core.errors import ArtifactError, ConfigError, PreemptedError
 from recsys.data.prepare.open_or_prepare import open_or_prepare
@@ -36,7 +37,7 @@ _GRACE = 30.0
 
 
 @dataclass(frozen=True)
-class SweepConfig:
+class SweepConfig(Settings):
     """How a sweep is run on this machine.
 
     Attributes:
@@ -47,18 +48,11 @@ class SweepConfig:
         summarise_only: make table and plot from the trials so far.
     """
 
-    out: str | None = None
-    jobs: int = 1
-    count: int | None = None
+    out: OutPath | None = None
+    jobs: Jobs = 1
+    count: Count | None = None
     dry_run: bool = False
     summarise_only: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        for name in ("jobs", "count"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}, it must be at least 1.")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from recsys.core.bounds import NotNegative, Number, Settings, Share
 from recsys.core.errors import ConfigError
 from recsys.data.batches.requests import RequestBatch
 from recsys.data.contract.manifest import DatasetManifest
@@ -40,7 +42,7 @@ _SLICE_WEIGHTS = "slice_weights"  # how much each slice holds, [B, S]
 
 
 @dataclass(frozen=True)
-class DV365Config:
+class DV365Config(Settings):
     """The model beside its encoder.
 
     Attributes:
@@ -54,25 +56,17 @@ class DV365Config:
         backbone: sizes of the backbone.
     """
 
-    dimension: int = 32
+    dimension: Annotated[int, Number(at_least=4, at_most=4_096, multiple_of=4)] = 32
     pooling: str = "cells"
     slice_counts: bool = True
     id_spread: IdSpread = field(default_factory=IdSpread)
-    task_balance: float = 0.5
-    regression_weight: float = 1.0
+    task_balance: Share = 0.5
+    regression_weight: NotNegative = 1.0
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse a width that FBGEMM's tables cannot have."""
-        if self.dimension < 4 or self.dimension % 4:
-            raise ConfigError(
-                f"model.dimension is {self.dimension}, it must be a positive multiple of 4 (of 16 "
-                "to be published)."
-            )
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Settings):
     """Optimisers of dense weights and tables, and the schedule all follow.
 
     Attributes:

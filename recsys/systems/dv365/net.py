@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from recsys.nn.encoders.base import UserEncoder
@@ -38,5 +39,8 @@ class UserTower(nn.Module):
         Returns:
             [B, N_out, D].
         """
+        if request_time.shape[0] == 0:  # lookups cannot tell the width of nothing
+            shape = [0, self.encoder.num_outputs, self.pooling.dimension]
+            return torch.zeros(shape, device=request_time.device)
         encoded: Tensor = self.encoder(self.pooling(explicit, implicit, request_time))
         return encoded

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from recsys.core.bounds import Settings, Width
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.core.location import find_path
@@ -17,7 +18,7 @@ from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 
 
 @dataclass(frozen=True)
-class ItemsConfig:
+class ItemsConfig(Settings):
     """Where the embeddings of items come from.
 
     Attributes:
@@ -29,7 +30,7 @@ class ItemsConfig:
 
     path: str | None = None
     data_dir: str | None = None
-    width: int | None = None
+    width: Width | None = None
 
 
 def load_items(config: ItemsConfig, dataset: PreparedDataset) -> ItemEmbeddings:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from recsys.core.bounds import Count, Finite, NotNegative, Positive, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.manifest import DatasetManifest
@@ -21,7 +22,7 @@ from recsys.systems.nxtpost.net import EncodedHistory, SequenceTower, SequenceTo
 
 
 @dataclass(frozen=True)
-class NxtPostConfig:
+class NxtPostConfig(Settings):
     """The tower and its losses.
 
     Attributes:
@@ -40,23 +41,17 @@ class NxtPostConfig:
     """
 
     tower: SequenceTowerConfig = field(default_factory=SequenceTowerConfig)
-    scale: float = 20.0
-    long_term: float = 1.0
-    short_term: float = 1.0
-    negatives: int | None = None
-    log_q: float = 0.0
+    scale: Positive = 20.0
+    long_term: NotNegative = 1.0
+    short_term: NotNegative = 1.0
+    negatives: Count | None = None
+    log_q: Finite = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse losses that cannot be computed."""
-        if self.long_term < 0 or self.short_term < 0 or self.long_term + self.short_term == 0:
-            raise ConfigError(
-                f"model.long_term is {self.long_term} and model.short_term {self.short_term}; "
-                "neither may be negative, and one must be above 0."
-            )
-        if self.negatives is not None and self.negatives < 1:
-            raise ConfigError(
-                f"model.negatives is {self.negatives}; give at least 1, or null for the whole pool."
-            )
+        """Refuse a loss of nothing."""
+        super().__post_init__()
+        if self.long_term + self.short_term == 0:
+            raise ConfigError("model.long_term and model.short_term are 0; one must be above 0.")
 
 
 class NxtPost(RetrievalModule):

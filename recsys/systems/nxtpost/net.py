@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.core.bounds import Few, Length, Settings, ShareBelowOne, Width
 from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import ACTION_TYPES, FeatureKind, FeatureSide
@@ -30,7 +31,7 @@ RESIDUAL_START = 0.3
 
 
 @dataclass(frozen=True)
-class ChannelConfig:
+class ChannelConfig(Settings):
     """The events that make one sequence of their own.
 
     Attributes:
@@ -45,7 +46,7 @@ class ChannelConfig:
 
 
 @dataclass(frozen=True)
-class SequenceTowerConfig:
+class SequenceTowerConfig(Settings):
     """What the rows of NxtPost table 1 switch, and the sizes.
 
     The table's Two Tower Transformer is ``cls=False, causal=False, pooling=mean,
@@ -71,12 +72,12 @@ class SequenceTowerConfig:
             normalised (``ContentMean``); for corpora of few items. The paper has none.
     """
 
-    width: int = 64
-    layers: int = 2
-    heads: int = 2
-    feed_forward_factor: int = 4
-    dropout: float = 0.2
-    max_length: int = 100
+    width: Width = 64
+    layers: Few = 2
+    heads: Few = 2
+    feed_forward_factor: Few = 4
+    dropout: ShareBelowOne = 0.2
+    max_length: Length = 100
     cls: bool = True
     causal: bool = True
     pooling: str = "last"
@@ -87,17 +88,8 @@ class SequenceTowerConfig:
     content_residual: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        for option in ("width", "layers", "heads", "feed_forward_factor", "max_length"):
-            value = getattr(self, option)
-            if value < 1:
-                raise ConfigError(
-                    f"{option} of the user tower must be a positive number, it is {value}."
-                )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(
-                f"dropout of the user tower is {self.dropout}; it must be at least 0 and below 1."
-            )
+        """Refuse a tower without channels."""
+        super().__post_init__()
         if not self.channels:
             raise ConfigError("The user tower has no channel; give it at least one, `- name: all`.")
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from recsys.core.errors import ConfigError
+from recsys.core.bounds import Finite, Positive, Settings
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.contract.schema import Feature
 from recsys.data.loaders.item_pairs import ItemPairBatch
@@ -30,7 +30,7 @@ _ITEMS_PER_CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class ItemSimilarityConfig:
+class ItemSimilarityConfig(Settings):
     """The tower and its loss.
 
     Attributes:
@@ -41,13 +41,8 @@ class ItemSimilarityConfig:
     """
 
     tower: PostTowerConfig = field(default_factory=PostTowerConfig)
-    scale: float = 20.0
-    log_q: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse a scale that turns similarity around."""
-        if self.scale <= 0:
-            raise ConfigError(f"model.scale is {self.scale}, it must be above 0.")
+    scale: Positive = 20.0
+    log_q: Finite = 0.0
 
 
 class ItemSimilarity(lightning.LightningModule):

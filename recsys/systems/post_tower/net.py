@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.core.bounds import Settings, Share, ShareBelowOne, Width
 from recsys.core.errors import ConfigError
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.content.text import HashedTextConfig
@@ -22,7 +23,7 @@ from recsys.systems.post_tower.text import HashedText, PretrainedText
 
 
 @dataclass(frozen=True)
-class PostTowerConfig:
+class PostTowerConfig(Settings):
     """Sizes of the post tower.
 
     Attributes:
@@ -39,13 +40,13 @@ class PostTowerConfig:
         dropout: of the fused channels.
     """
 
-    width: int = 64
-    output_width: int = 64
+    width: Width = 64
+    output_width: Width = 64
     hashed_text: HashedTextConfig = field(default_factory=HashedTextConfig)
     pretrained_text: str | None = None
     post_id: bool = False
-    id_dropout: float = 0.05
-    dropout: float = 0.1
+    id_dropout: Share = 0.05
+    dropout: ShareBelowOne = 0.1
 
 
 class Metadata(nn.Module):

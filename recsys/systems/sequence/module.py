@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from recsys.core.bounds import Few, Length, OneOf, Positive, Settings, ShareBelowOne, Width
 from recsys.core.errors import ConfigError
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.distributed.gather import relative_share
@@ -30,7 +32,7 @@ _INITIAL_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
-class SequenceRecommenderConfig:
+class SequenceRecommenderConfig(Settings):
     """The model.
 
     Attributes:
@@ -44,30 +46,18 @@ class SequenceRecommenderConfig:
         has_times: HSTU's attention looks at time differences.
     """
 
-    encoder: str = "sasrec"
-    width: int = 50
-    blocks: int = 2
-    heads: int = 1
-    dropout: float = 0.2
-    max_length: int = 200
-    scale: float | None = None
+    encoder: Annotated[str, OneOf(_ENCODERS)] = "sasrec"
+    width: Width = 50
+    blocks: Few = 2
+    heads: Few = 1
+    dropout: ShareBelowOne = 0.2
+    max_length: Length = 200
+    scale: Positive | None = None
     has_times: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        if self.encoder not in _ENCODERS:
-            raise ConfigError(
-                f"model.encoder={self.encoder} is unknown; choose one of {list(_ENCODERS)}."
-            )
-        for name in ("width", "blocks", "max_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}, it must be at least 1.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"model.dropout is {self.dropout}, it must be at least 0, below 1.")
-        if self.scale is not None and self.scale <= 0:
-            raise ConfigError(
-                f"model.scale is {self.scale}; give a positive number, or null for dot products."
-            )
+        """Refuse what SASRec does not have."""
+        super().__post_init__()
         if self.has_times and self.encoder == "sasrec":
             raise ConfigError("model.has_times is no option of SASRec; leave it out.")
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.core.errors import ConfigError
+from recsys.core.bounds import Buckets, Settings, ShareBelowOne, Width
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
 from recsys.nn.interaction.static_features import CategoricalValues, StaticFeatures, used_columns
@@ -24,7 +24,7 @@ _ITEMS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
-class WideAndDeepConfig:
+class WideAndDeepConfig(Settings):
     """Sizes of the model.
 
     Attributes:
@@ -35,23 +35,10 @@ class WideAndDeepConfig:
             what to say about new items.
     """
 
-    width: int = 64
-    hidden_sizes: list[int] = field(default_factory=lambda: [128])
-    cross_buckets: int = 2**20
-    id_dropout: float = 0.05
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that cannot work."""
-        if min([self.width, self.cross_buckets, *self.hidden_sizes]) < 1:
-            raise ConfigError(
-                f"The wide-and-deep model has width={self.width}, hidden_sizes={self.hidden_sizes} "
-                f"and cross_buckets={self.cross_buckets}; all must be at least 1."
-            )
-        if not 0 <= self.id_dropout < 1:
-            raise ConfigError(
-                f"id_dropout of the wide-and-deep model is {self.id_dropout}; it must be at least "
-                "0 and below 1."
-            )
+    width: Width = 64
+    hidden_sizes: list[Width] = field(default_factory=lambda: [128])
+    cross_buckets: Buckets = 2**20
+    id_dropout: ShareBelowOne = 0.05
 
 
 class CrossedFeatures(nn.Module):

@@ -236,7 +236,6 @@ def test_dropout_is_active_in_training_only() -> None:
         (replace(TRANSFORMER, num_outputs=2), "leaves 0 outputs"),
         (replace(FUNNEL, num_outputs=5), "num_outputs is no option of the funnel"),
         (replace(FUNNEL, blocks=None), "blocks must be a positive number"),
-        (replace(FUNNEL, stride=0), "stride must be a positive number"),
         (EncoderConfig("token_wise_mlp", num_outputs=5), "hidden_sizes .* is empty"),
         (EncoderConfig("none"), "no user tower"),
         (EncoderConfig("fnnel"), "fnnel is unknown; choose one of"),

@@ -29,6 +29,11 @@ def test_float_tables_agree_within_rounding() -> None:
     torch.testing.assert_close(exported(32, 32)(*inputs), small_tower(32)(*inputs))
 
 
+@pytest.mark.parametrize("bits", [4, 8, 32])
+def test_no_requests_have_no_embeddings(bits: int) -> None:
+    assert exported(16, bits)(*timelines([])).shape == (0, 20, 16)
+
+
 @pytest.mark.parametrize("dimension", [16, 32, 64, 128, 256])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantised_pooling_is_within_the_tables_rounding(bits: int, dimension: int) -> None:

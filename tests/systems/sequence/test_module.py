@@ -188,10 +188,10 @@ def test_training_validates_with_users_in_the_order_of_their_queries():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"encoder": "gru"}, "model.encoder=gru is unknown"),
-        ({"blocks": 0}, "model.blocks is 0"),
-        ({"dropout": 1.0}, "model.dropout is 1.0"),
-        ({"scale": 0.0}, "null for dot products"),
+        ({"encoder": "gru"}, "encoder is 'gru', it must be one of sasrec, hstu"),
+        ({"blocks": 0}, "blocks is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"scale": 0.0}, "scale is 0.0, it must be a finite number above 0, or null"),
         ({"has_times": True}, "no option of SASRec"),
     ],
 )

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Annotated
 
+from recsys.core.bounds import (
+    BatchSize,
+    Count,
+    CountOrZero,
+    Hours,
+    Length,
+    OneOf,
+    Seed,
+    Settings,
+    Workers,
+)
 from recsys.core.errors import ConfigError
 
 CUTS = ("random", "last", "window")
 
 
 @dataclass(frozen=True)
-class SequenceLoaderConfig:
+class SequenceLoaderConfig(Settings):
     """How sequences are cut into histories and labels and put into batches.
 
     Attributes:
@@ -34,28 +45,21 @@ class SequenceLoaderConfig:
         pin_memory: batches lie in page-locked memory, for copies to a GPU.
     """
 
-    batch_size: int = 1024
-    max_length: int = 100
-    labels: int = 1
-    cut: str = "random"
-    min_history: int = 0
-    min_events: int = 2
-    gap_hours: float = 0.0
+    batch_size: BatchSize = 1024
+    max_length: Length = 100
+    labels: Length = 1
+    cut: Annotated[str, OneOf(CUTS)] = "random"
+    min_history: CountOrZero = 0
+    min_events: Count = 2
+    gap_hours: Hours = 0.0
     length_bucketing: bool = False
-    seed: int = 0
-    num_workers: int = 0
+    seed: Seed = 0
+    num_workers: Workers = 0
     pin_memory: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        for name in ("batch_size", "max_length", "labels", "min_events"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least 1.")
-        for name in ("min_history", "gap_hours", "num_workers"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must not be negative.")
-        if self.cut not in CUTS:
-            raise ConfigError(f"cut={self.cut} is not known; it is {' or '.join(CUTS)}.")
+        """Refuse a history that leaves no label."""
+        super().__post_init__()
         if self.min_events <= self.min_history:
             raise ConfigError(
                 f"min_events is {self.min_events}; it must be above min_history "

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from recsys.core.errors import ConfigError
+from recsys.core.bounds import OneOf, Settings
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, NEGATIVE_ACTION_TYPES
+
+_EXPLICIT = tuple(name for name in ACTION_TYPES if name != IMPRESSION)
 
 
 @dataclass(frozen=True)
-class SequenceConfig:
+class SequenceConfig(Settings):
     """Which events of the explicit timelines are engagements.
 
     Attributes:
@@ -20,19 +23,9 @@ class SequenceConfig:
             lies between two events says nothing.
     """
 
-    actions: list[str] = field(default_factory=list)
+    actions: list[Annotated[str, OneOf(_EXPLICIT)]] = field(default_factory=list)
     repeats: bool = False
     has_times: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse action types that no explicit timeline has."""
-        explicit = [name for name in ACTION_TYPES if name != IMPRESSION]
-        for name in self.actions:
-            if name not in explicit:
-                raise ConfigError(
-                    f"actions has {name!r}, which is no explicit action type; they are "
-                    f"{', '.join(explicit)}."
-                )
 
     @property
     def action_codes(self) -> list[int]:
