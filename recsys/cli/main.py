@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -343,6 +344,9 @@ def invoke(arguments: Sequence[str], command: typer.Typer = app, name: str = "re
     has saved its state because it was told to stop, 1 otherwise.
     """
     quieten()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whose encoding may lack a title's letters
+            stream.reconfigure(errors="backslashreplace")
     return _exit_code(lambda: command(args=list(arguments), prog_name=name, standalone_mode=False))
 
 

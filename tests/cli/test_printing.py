@@ -32,6 +32,7 @@ MEASURED = {"value": 0.5, "low": 0.4, "high": 0.6, "protocol": "by hand"}
 
 
 def print_recommendations(text: str) -> None:
+    text = text.encode(errors="replace").decode()  # a column holds no halves of characters
     columns = {"user_id": [text], f"title {text}": [text], "score": [0.5]}
     recommend._print(pl.DataFrame(columns, strict=False))
 
@@ -120,6 +121,16 @@ def test_an_error_is_one_line_whatever_was_typed(
     assert not has_control(output + messages)
     assert messages.count(NEWLINE) == 1
     assert messages.startswith("recsys: ")
+
+
+def test_a_terminal_without_the_letters_gets_their_numbers() -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with redirect_stdout(terminal), redirect_stderr(terminal):
+        assert invoke(["日本"]) == 2
+        print_recommendations("日本")
+        terminal.flush()
+    shown = terminal.buffer.getvalue()  # type: ignore[attr-defined]
+    assert shown.count(rb"\u65e5\u672c") == 3
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=3))

@@ -364,3 +364,5 @@ def test_wandb_keeps_numbers_and_configuration_in_the_run_folder(
     files = list(run_dir.glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
     assert {file.name for file in files} == {f"run-{(run_dir / WANDB_FILE).read_text()}.wandb"}
+    for path in run_dir.rglob("*"):  # of the command line
+        assert not path.is_file() or b"geheim" not in path.read_bytes(), path

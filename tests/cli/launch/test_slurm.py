@@ -174,3 +174,18 @@ def test_without_slurm_the_check_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigError, match="sbatch is not on this machine"):
         check_cluster(SubmitConfig())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["store=redis://:GEHEIM@host:6379/0", "store=unix:///run/redis.sock?password=GEHEIM"],
+)
+def test_a_script_is_not_written_with_a_password(tmp_path: Path, setting: str) -> None:
+    (tmp_path / "run").mkdir()
+    given = ["publish", f"run_dir={tmp_path / 'run'}"]
+    with pytest.raises(ConfigError, match="would be written into the script") as caught:
+        script_of([*given, setting])
+    assert "GEHEIM" not in str(caught.value)
+    named = "store=redis://:${oc.env:HOME}@host:6379/0"
+    script, _, _ = script_of([*given, named])
+    assert shlex.quote(named) in checked(script)
