@@ -13,8 +13,7 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-from rich.console import Console
-
+from recsys.core.console import message_console
 from recsys.core.durable import sync_file
 from recsys.core.errors import ArtifactError, ConfigError
 
@@ -97,10 +96,9 @@ def remember_own(folder: Path, manifest: bytes) -> None:
     try:
         remember(manifest, f"exported to {folder.resolve()}")
     except (ConfigError, OSError) as error:
-        Console(stderr=True).print(
+        message_console().print(
             f"{folder} could not be added to your list of trusted artifacts ({error}); set "
-            f"{VARIABLE} to a file that can be written to, or load it with trust=true.",
-            markup=False,
+            f"{VARIABLE} to a file that can be written to, or load it with trust=true."
         )
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import MISSING
-from rich.console import Console
 
 from recsys.artifacts.open import trust_artifact
+from recsys.core.bounds import Settings
 from recsys.core.composition import compose
+from recsys.core.console import message_console
 
 
 @dataclass(frozen=True)
-class TrustConfig:
+class TrustConfig(Settings):
     """What to trust.
 
     Attributes:
@@ -33,4 +34,4 @@ def run(overrides: Sequence[str]) -> None:
     """Check the artifact, add it to the list, and say where that is."""
     config = configure(overrides)
     listed = trust_artifact(config.artifact)
-    Console(stderr=True).print(f"{Path(config.artifact)} is now in {listed}.", markup=False)
+    message_console().print(f"{Path(config.artifact)} is now in {listed}.")
