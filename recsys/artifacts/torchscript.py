@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def script_tower(tower: nn.Module) -> torch.jit.ScriptModule:
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted: torch.jit.ScriptModule = torch.jit.script(tower)
     return scripted
+
+
+def save_tower(tower: torch.jit.ScriptModule, path: Path) -> None:
+    """Write a compiled tower.
+
+    By way of memory: where the disk is full, torch ends the process when it writes a file itself.
+    """
+    content = io.BytesIO()
+    torch.jit.save(tower, content)
+    path.write_bytes(content.getbuffer())
 
 
 def load_tower(path: Path, manifest: Manifest) -> torch.jit.ScriptModule:

@@ -10,6 +10,8 @@ from omegaconf import MISSING
 from rich.console import Console
 
 from recsys.core.composition import compose
+from recsys.core.folders import locked_folder
+from recsys.evaluation.predictions import PREDICTIONS
 from recsys.reports.page import write_page
 from recsys.runs.load import check_run_folder
 from recsys.systems.choice import system_of_run
@@ -40,8 +42,11 @@ def run(overrides: Sequence[str]) -> None:
     config = configure(overrides)
     folder = Path(config.run_dir)
     against = Path(config.against) if config.against is not None else None
-    with Console(stderr=True).status("Writing the report"):
-        check_run_folder(folder)
+    check_run_folder(folder)
+    with (
+        locked_folder(folder / PREDICTIONS),  # of one evaluation, as the metrics
+        Console(stderr=True).status("Writing the report"),
+    ):
         page = system_of_run(folder).report(folder, against, config.dataset)
         write_page(page)
     Console().print(page.closing)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from omegaconf import MISSING
 
 from recsys.core.errors import ConfigError, DataError
-from recsys.data.stores.dataset import TIMELINES, PreparedDataset
+from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
 from recsys.data.stores.engagements.build import forget_engagements
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.embeddings.stores import open_store
@@ -71,7 +70,8 @@ def delete_user(config: DeleteConfig) -> DeleteReport:
             had_embedding = any(store.get_many(ids))
     events = 0
     if config.dataset is not None:
-        events = _delete_events(Path(config.dataset), ids)
+        with locked_dataset(config.dataset) as dataset:
+            events = _delete_events(dataset, ids)
     # After the timelines: a publication that begins now finds the user in neither.
     if config.store is not None:
         with open_store(config.store) as store:
@@ -88,12 +88,12 @@ def _spellings(user: str) -> list[UserId]:
     return ids
 
 
-def _delete_events(dataset: Path, ids: list[UserId]) -> int:
-    users = Users.of(PreparedDataset.open(dataset))
+def _delete_events(dataset: PreparedDataset, ids: list[UserId]) -> int:
+    users = Users.of(dataset)
     known = np.flatnonzero([np.any(users.raw == user) for user in ids])
     if not len(known):
         raise DataError(
-            f"{dataset} knows no user {ids[0]}; give the id as it is in the log. "
+            f"{dataset.path} knows no user {ids[0]}; give the id as it is in the log. "
             "Nothing was deleted."
         )
     [index] = users.index[users.raw == ids[known[0]]].tolist()
@@ -102,7 +102,7 @@ def _delete_events(dataset: Path, ids: list[UserId]) -> int:
             f"User {ids[0]} shares the hashed index {index} with other users, so their events "
             "cannot be told apart; prepare the data set with ids=dictionary to delete users."
         )
-    with TimelineWriter(dataset / TIMELINES) as writer:
+    with TimelineWriter(dataset.path / TIMELINES) as writer:
         events = writer.delete_users([index])
-    forget_engagements(dataset)
+    forget_engagements(dataset.path)
     return events

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,18 @@ import pyarrow.parquet as pq
 from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import Precision
+from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError, DataError
+from recsys.core.folders import check_file
 from recsys.data.contract.files import column_names, data_files, read_chunks
 from recsys.data.contract.moments import as_of_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.serving.opening import open_recommender
 from recsys.serving.recommend import RecommendRules
+
+#: Key of the Parquet metadata by which a file of recommendations is known.
+MADE_BY = b"made_by"
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,6 @@ class RecommendConfig:
             raise ConfigError("Give either user=… (one id or [several]) or users=…, a file.")
         if self.user is not None and ("" in self.user or not self.user):
             raise ConfigError("user= names nobody, or somebody by an empty id; give user=42.")
-        if self.out is not None and Path(self.out).is_dir():
-            raise ConfigError(f"out={self.out} is a folder; give the Parquet file to write.")
         Precision(self.precision)  # refuses another one
         if self.batch_users < 1 or (self.max_age_hours is not None and self.max_age_hours <= 0):
             raise ConfigError("batch_users and max_age_hours must be above 0.")
@@ -97,6 +100,9 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
     Raises:
         RecsysError: artifact, index, data set or users cannot be used together.
     """
+    if config.out is not None:
+        read = (config.artifact, config.index, config.users, config.leave_out, config.embeddings)
+        check_file(Path(config.out), is_made_here, [one for one in read if one is not None])
     users = read_users(config)
     recommender = open_recommender(
         config.artifact, config.index, config.dataset, config.embeddings, config.precision
@@ -160,21 +166,24 @@ def read_items(path: str) -> pl.DataFrame:
     return pl.concat(tables, how="diagonal_relaxed")
 
 
-def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
-    """Write frames of one schema as they come; a failure leaves what was there."""
+def write_parquet(frames: Iterator[pl.DataFrame], path: Path) -> None:
+    """Write frames of one schema, at least one, as they come; a failure leaves what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    writer: pq.ParquetWriter | None = None
+    with replaced_file(path) as partial:
+        first = next(frames).to_arrow()
+        schema = first.schema.with_metadata({MADE_BY: b"recsys recommend"})
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            writer.write_table(first)
+            for frame in frames:
+                writer.write_table(frame.to_arrow())
+
+
+def is_made_here(path: Path) -> bool:
+    """Whether a file is one that ``write_parquet`` has written."""
     try:
-        for frame in frames:
-            table: pa.Table = frame.to_arrow()
-            writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        return MADE_BY in (pq.read_metadata(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _rules(config: RecommendConfig, dataset: PreparedDataset) -> RecommendRules:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.runs.files import CONFIG_FILE
@@ -106,5 +107,5 @@ def add_training_seconds(run_dir: Path, seconds: float, jobs: int) -> float:
         return 0.0
     spent = float(read_timing(run_dir).get("training_seconds", 0)) + seconds
     timing = {"training_seconds": spent, "jobs": jobs}
-    (run_dir / TIMING_FILE).write_text(json.dumps(timing) + "\n")
+    replace_file(run_dir / TIMING_FILE, f"{json.dumps(timing)}\n".encode())
     return spent

@@ -11,14 +11,14 @@ from typing import Any
 import polars as pl
 
 from recsys.core.errors import ConfigError, DataError
-from recsys.core.folders import locked_folder, replaced_folder, was_ever_locked
+from recsys.core.folders import check_folder, locked_folder, replaced_folder
 from recsys.core.location import find_data_dir, find_path
 from recsys.data.contract.input_files import (
     InputFile,
     load_input_files,
     save_input_files,
 )
-from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, DatasetManifest
 from recsys.data.prepare.fingerprint import fingerprint
 from recsys.data.prepare.preparation import Preparation
 from recsys.data.sources import SOURCES, Source, complete_options, open_source
@@ -92,6 +92,10 @@ def prepare(
     mode = _id_mode(config)
     if config.partitions < 1:
         raise ConfigError(f"partitions={config.partitions} cannot be; give at least 1.")
+    if config.append and config.overwrite:
+        raise ConfigError(
+            "append=true keeps a data set and overwrite=true replaces it: give one of the two."
+        )
     data = _find_path(config) if frame is None else frame
     source = open_source(config.source, data, dict(config.options))
     description = {
@@ -102,9 +106,10 @@ def prepare(
         "options": complete_options(config.source, dict(config.options)),
     }
     folder = config.out_folder
-    if not was_ever_locked(folder):
-        _existing(folder)  # a folder of something else is refused before a lock lies beside it
+    inputs = [data] if isinstance(data, Path) else []
+    check_folder(folder, DATASET_FOLDER, inputs)
     with locked_folder(folder):
+        check_folder(folder, DATASET_FOLDER, inputs)
         existing = _existing(folder)
         known = load_input_files(folder)
         files = source.inputs(known)
@@ -201,10 +206,4 @@ def _find_path(config: PrepareConfig) -> Path:
 
 
 def _existing(folder: Path) -> DatasetManifest | None:
-    if (folder / DATASET_FILE).is_file():
-        return DatasetManifest.load(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise DataError(
-            f"{folder} exists and is not a prepared data set; give another out= or remove it."
-        )
-    return None
+    return DatasetManifest.load(folder) if (folder / DATASET_FILE).is_file() else None

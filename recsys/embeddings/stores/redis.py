@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import redis
 
-from recsys.core.errors import ArtifactError
+from recsys.core.errors import ArtifactError, RecsysError
 from recsys.embeddings.stores.base import EmbeddingStore, Publication
 
 #: Users handled by one script call: a script blocks the server while it runs.
@@ -180,42 +181,64 @@ class RedisStore(EmbeddingStore):
                 yield name.removeprefix(prefix)
 
     def _take_version(self) -> int:
-        version = int(self._client.incr(self._key("last_version")))
-        with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.set(self._key("open_version"), version)
-            pipeline.delete(self._key("deleted"))
-            pipeline.execute()
+        with self._room_needed():
+            version = int(self._client.incr(self._key("last_version")))
+            with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.set(self._key("open_version"), version)
+                pipeline.delete(self._key("deleted"))
+                pipeline.execute()
         publication = self.current()
         for unfinished in self._journaled_versions():
             if publication is None or unfinished > publication.version:
-                self._walk_journal(unfinished, self._take_back_script)
+                self._take_back(unfinished)
         return version
+
+    def _take_back(self, version: int) -> None:
+        self._walk_journal(version, self._take_back_script)
+
+    @contextmanager
+    def _room_needed(self) -> Iterator[None]:
+        """Say that the server has no memory left where that is why the block fails."""
+        try:
+            yield
+        except redis.ResponseError as error:
+            if "OOM" not in str(error):
+                raise
+            at = self._client.connection_pool.connection_kwargs
+            raise RecsysError(
+                f"The Redis server at {at.get('host', at.get('path'))} has no memory left for the "
+                f"embeddings ({error}); raise its maxmemory, or give it more memory, and publish "
+                "again."
+            ) from error
 
     def _write(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         version = self._publication().version
         names = ("open_version", "deleted", f"journal:{version}", "journals")
         for start in range(0, len(records), USERS_PER_CALL):
             chunk = records[start : start + USERS_PER_CALL]
-            written = self._write_script(
-                [*map(self._key, names), *(self._record_key(key) for key, _ in chunk)],
-                [version, *(part for pair in chunk for part in pair)],
-            )
+            with self._room_needed():
+                written = self._write_script(
+                    [*map(self._key, names), *(self._record_key(key) for key, _ in chunk)],
+                    [version, *(part for pair in chunk for part in pair)],
+                )
             if not written:
                 raise self._superseded()
 
     def _flip(self, publication: Publication) -> None:
-        flipped = self._flip_script(
-            [self._key(name) for name in ("open_version", "current", "deleted")],
-            [publication.version, json.dumps(asdict(publication))],
-        )
+        with self._room_needed():
+            flipped = self._flip_script(
+                [self._key(name) for name in ("open_version", "current", "deleted")],
+                [publication.version, json.dumps(asdict(publication))],
+            )
         if not flipped:
             raise self._superseded()
 
     def _delete(self, key: bytes) -> None:
-        self._delete_script(
-            [
-                *(self._key(name) for name in ("open_version", "deleted", "journals")),
-                self._record_key(key),
-            ],
-            [key, self._key("journal:")],
-        )
+        with self._room_needed():
+            self._delete_script(
+                [
+                    *(self._key(name) for name in ("open_version", "deleted", "journals")),
+                    self._record_key(key),
+                ],
+                [key, self._key("journal:")],
+            )
