@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 from recsys.core.disk import named_if_full
 
@@ -33,8 +33,8 @@ def replaced_file(path: Path) -> Iterator[Path]:
         RecsysError: the file system is full.
     """
     _remove_abandoned(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    with named_if_full(path), _locked(partial):
+    partial = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}{PARTIAL}")
+    with named_if_full(path):
         try:
             yield partial
             with partial.open("rb") as file:
@@ -45,34 +45,13 @@ def replaced_file(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
-@contextmanager
-def _locked(partial: Path) -> Iterator[None]:
-    """Make a file and hold a lock on it, by which others know that its writer lives."""
-    file = _opened_and_locked(partial)
-    try:
-        yield
-    finally:
-        file.close()
-
-
-def _opened_and_locked(partial: Path) -> BinaryIO:
-    while True:
-        file = partial.open("wb")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if partial.exists() and os.path.samestat(partial.stat(), os.fstat(file.fileno())):
-            return file
-        file.close()  # it was taken for abandoned before it was locked
-
-
 def _remove_abandoned(path: Path) -> None:
-    for partial in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
-        if partial.name[len(path.name) + 1 : -len(PARTIAL)].isdecimal() and partial.is_file():
-            with partial.open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue  # it is being written
-                partial.unlink(missing_ok=True)
+    """Remove what processes of this machine that are no more have begun of ``path``."""
+    begin = f"{path.name}.{socket.gethostname()}-"
+    for partial in path.parent.glob(f"{glob.escape(begin)}*{PARTIAL}"):
+        process = partial.name[len(begin) : -len(PARTIAL)]
+        if process.isdecimal() and not Path(f"/proc/{process}").exists():
+            partial.unlink(missing_ok=True)
 
 
 def sync_file(file: IO[bytes]) -> None:

@@ -6,6 +6,7 @@ what such a command wrote before. Anything else is somebody's, and refused befor
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -25,6 +26,9 @@ from recsys.core.durable import PARTIAL, sync_folder
 from recsys.core.errors import ConfigError, RecsysError
 
 Read = TypeVar("Read")
+
+#: RENAME_EXCHANGE of renameat2(2), which Python does not have.
+_EXCHANGE = 2
 
 #: How often, and how many seconds apart, a folder is read again that is being replaced.
 _READ_ATTEMPTS, _READ_PAUSE = 50, 0.02
@@ -56,23 +60,23 @@ class FolderKind:
         return isinstance(content, dict) and set(self.keys) <= set(content)
 
     def foreign(self, folder: Path) -> Path | None:
-        """Something in the folder that no command has written, relative to it."""
+        """A file in the folder that no command has written, relative to it."""
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
-            if not self._writes(relative.as_posix()) and path.suffix != PARTIAL:
+            is_file = path.is_symlink() or not path.is_dir()
+            if is_file and path.suffix != PARTIAL and not self._writes(relative.as_posix()):
                 return relative
         return None
 
     def _writes(self, name: str) -> bool:
-        above = any(pattern.startswith(f"{name}/") for pattern in self.files)
-        return above or any(fnmatchcase(name, pattern) for pattern in (self.marker, *self.files))
+        return any(fnmatchcase(name, pattern) for pattern in (self.marker, *self.files))
 
 
 def check_folder(folder: Path, kind: FolderKind, inputs: Iterable[Path | str] = ()) -> None:
-    """Check that a command may write ``folder``, in the place of all that it holds.
+    """Check that a command may write into ``folder``, beside what else may lie there.
 
     Args:
-        folder: new, empty, or made by a command of this kind, with nothing else in it.
+        folder: new, empty, or made by a command of this kind.
         kind: what is to be made.
         inputs: what the command reads; neither may lie within the other.
 
@@ -91,6 +95,15 @@ def check_folder(folder: Path, kind: FolderKind, inputs: Iterable[Path | str] = 
             f"{folder} exists and is not {kind.name}: nothing in it is replaced. Give another "
             "folder, or remove it yourself."
         )
+
+
+def check_replaced(folder: Path, kind: FolderKind, inputs: Iterable[Path | str] = ()) -> None:
+    """Check that a command may replace all of ``folder``: as ``check_folder``, and nothing beside.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    check_folder(folder, kind, inputs)
     foreign = kind.foreign(folder)
     if foreign is not None:
         raise ConfigError(
@@ -209,13 +222,13 @@ def made_folder(
     """A folder to write in that becomes ``folder`` when the block ends well, others kept waiting.
 
     Raises:
-        ConfigError: ``folder`` is not of this kind: see ``check_folder``.
+        ConfigError: ``folder`` may not be replaced: see ``check_replaced``.
         RecsysError: the file system is full.
     """
-    check_folder(folder, kind, inputs)
+    check_replaced(folder, kind, inputs)
     with locked_folder(folder), replaced_folder(folder) as partial:
         yield partial
-        check_folder(folder, kind, inputs)  # what came meanwhile is not replaced either
+        check_replaced(folder, kind, inputs)  # what came meanwhile is not replaced either
 
 
 @contextmanager
@@ -280,6 +293,10 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def _swap(partial: Path, folder: Path) -> None:
+    """Put one folder in the place of the other, which then is the partial one or gone."""
+    if folder.exists() and _exchanged(partial, folder):
+        sync_folder(folder.parent)
+        return
     previous = _previous(folder)
     if folder.exists():
         folder.rename(previous)
@@ -290,6 +307,13 @@ def _swap(partial: Path, folder: Path) -> None:
         raise
     sync_folder(folder.parent)
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step; whether this file system can do that."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    return exchange is not None and exchange(0, names[0], 0, names[1], _EXCHANGE) == 0
 
 
 def _wait(lock: TextIO, folder: Path) -> None:

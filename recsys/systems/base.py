@@ -15,7 +15,7 @@ from omegaconf import MISSING
 
 from recsys.artifacts.manifest import ARTIFACT, ARTIFACT_FOLDER
 from recsys.core.errors import ConfigError
-from recsys.core.folders import check_folder
+from recsys.core.folders import check_replaced
 from recsys.data.batches.context import Context
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
@@ -57,7 +57,7 @@ class ExportConfig:
         usual = run_dir / ARTIFACT
         out = Path(self.out) if self.out is not None else usual
         read = [] if out.resolve() == usual.resolve() else [run_dir]
-        check_folder(out, ARTIFACT_FOLDER, read if dataset is None else [*read, dataset])
+        check_replaced(out, ARTIFACT_FOLDER, read if dataset is None else [*read, dataset])
         return out
 
 

@@ -11,7 +11,12 @@ from typing import Any
 import polars as pl
 
 from recsys.core.errors import ConfigError, DataError
-from recsys.core.folders import check_folder, locked_folder, replaced_folder
+from recsys.core.folders import (
+    check_folder,
+    check_replaced,
+    locked_folder,
+    replaced_folder,
+)
 from recsys.core.location import find_data_dir, find_path
 from recsys.data.contract.input_files import (
     InputFile,
@@ -86,8 +91,8 @@ def prepare(
         frame: a log in memory, in the place of ``config.path``.
 
     Raises:
-        DataError: a file cannot be used, or the folder holds something else.
-        ConfigError: the configuration cannot work.
+        DataError: a file cannot be used, or the data set was prepared in another way.
+        ConfigError: the configuration cannot work, or the folder holds something else.
     """
     mode = _id_mode(config)
     if config.partitions < 1:
@@ -127,6 +132,7 @@ def prepare(
                 "options it was prepared with, or give overwrite=true to replace it, append=true "
                 "to add new days, or another out=."
             )
+        check_replaced(folder, DATASET_FOLDER, inputs)
         with (
             replaced_folder(folder) as partial,
             TemporaryDirectory(dir=partial, prefix="spill-") as spill,
@@ -140,6 +146,7 @@ def prepare(
             )
             manifest.save(partial)
             save_input_files(files, partial)
+            check_replaced(folder, DATASET_FOLDER, inputs)  # what came meanwhile stays too
         return DatasetManifest.load(folder)
 
 
