@@ -187,8 +187,8 @@ def check_place(path: Path, inputs: Iterable[Path | str]) -> None:
             )
 
 
-def was_ever_locked(folder: Path) -> bool:
-    """Whether ``locked_folder`` has been here: its lock file stays beside the folder."""
+def has_lock(folder: Path) -> bool:
+    """Whether somebody changes ``folder`` now, or was killed while doing it."""
     return _lock_file(folder).exists()
 
 
@@ -201,18 +201,16 @@ def locked_folder(folder: Path) -> Iterator[None]:
     folder = folder.resolve()
     with named_if_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock_file(folder).open("a+")
-    with file:
-        _wait(file, folder)
-        with named_if_full(folder):
-            file.truncate(0)
-            file.write(_who())
-            file.flush()
+    with _lock(folder) as file:
         try:
+            with named_if_full(folder):
+                file.truncate(0)
+                file.write(_who())
+                file.flush()
             _restore_folder(folder)
             yield
         finally:
-            file.truncate(0)
+            _lock_file(folder).unlink(missing_ok=True)  # while it is held: see ``_lock``
 
 
 @contextmanager
@@ -314,6 +312,18 @@ def _exchanged(one: Path, other: Path) -> bool:
     exchange = getattr(ctypes.CDLL(None), "renameat2", None)
     names = os.fsencode(one.absolute()), os.fsencode(other.absolute())
     return exchange is not None and exchange(0, names[0], 0, names[1], _EXCHANGE) == 0
+
+
+def _lock(folder: Path) -> TextIO:
+    """The lock file, open and locked; who held it before has removed the one that it held."""
+    path = _lock_file(folder)
+    while True:
+        with named_if_full(folder):
+            file = path.open("a+")
+        _wait(file, folder)
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return file
+        file.close()
 
 
 def _wait(lock: TextIO, folder: Path) -> None:

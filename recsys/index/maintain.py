@@ -13,7 +13,7 @@ from omegaconf import MISSING
 from recsys.artifacts.sequence_tower import embeddings_model
 from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError
-from recsys.core.folders import check_folder, locked_folder, was_ever_locked
+from recsys.core.folders import check_folder, has_lock, locked_folder
 from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
 from recsys.data.contract.moments import parse_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
@@ -191,7 +191,7 @@ def remove_items(config: IndexRemoveConfig) -> IndexChange:
 @contextmanager
 def _locked_index(folder: Path) -> Iterator[ItemIndex]:
     """An index that nobody else changes until the block ends."""
-    if not was_ever_locked(folder):
+    if not has_lock(folder):
         IndexManifest.load(folder)  # no lock is left beside what is no index
     with locked_folder(folder):
         yield load_index(folder)

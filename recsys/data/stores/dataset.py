@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
-from recsys.core.folders import locked_folder, was_ever_locked
+from recsys.core.folders import has_lock, locked_folder
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
@@ -161,7 +161,7 @@ def locked_dataset(path: Path | str) -> Iterator[PreparedDataset]:
         DataError: ``path`` is no prepared data set.
     """
     folder = Path(path)
-    if not was_ever_locked(folder):
+    if not has_lock(folder):
         DatasetManifest.load(folder)  # no lock is left beside what is no data set
     with locked_folder(folder):
         yield PreparedDataset.open(folder)
