@@ -10,11 +10,19 @@ from typing import Any, ClassVar, Self
 
 from recsys.artifacts.trust import remember, remember_own, require_trusted
 from recsys.core.errors import ArtifactError
+from recsys.core.folders import FolderKind
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 #: Where `recsys export` puts an artifact inside a run folder.
 ARTIFACT = "artifact"
+#: What only `recsys export` writes, and may replace.
+ARTIFACT_FOLDER = FolderKind(
+    "an exported artifact",
+    MANIFEST_FILE,
+    ("format_version", "model", "training", "files"),
+    ("config.yaml", "*.pt", "*.pt2", "vocabulary/*.parquet"),
+)
 
 _MEND = "export the run again with `recsys export`."
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recsys.artifacts.manifest import describe_files
+from recsys.artifacts.manifest import ARTIFACT_FOLDER, describe_files
 from recsys.artifacts.quantisation import agreement, quantized_tower, weight_bytes
 from recsys.artifacts.sequence_tower import (
     TOWER_FILES,
@@ -28,7 +28,7 @@ from recsys.artifacts.sequence_tower import (
 from recsys.artifacts.torchscript import save_tower, script_tower
 from recsys.core.environment import describe_environment
 from recsys.core.errors import ArtifactError
-from recsys.core.folders import locked_folder, replaced_folder
+from recsys.core.folders import made_folder
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import ACTION_TYPES
@@ -92,10 +92,11 @@ def export_sequence_tower(
 
     Raises:
         ArtifactError: an exported tower does not agree with the trained one.
+        ConfigError: ``folder`` holds something else than an artifact.
     """
     tower = tower.eval()
     exported = {Precision.FLOAT: tower, Precision.INT8: quantized_tower(tower)}
-    with locked_folder(folder), replaced_folder(folder) as partial:
+    with made_folder(folder, ARTIFACT_FOLDER) as partial:
         shutil.copy(export.config_file, partial / CONFIG_FILE)
         for precision, module in exported.items():
             save_tower(script_tower(module), partial / TOWER_FILES[precision])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -26,10 +27,14 @@ def script_tower(tower: nn.Module) -> torch.jit.ScriptModule:
 def save_tower(tower: torch.jit.ScriptModule, path: Path) -> None:
     """Write a compiled tower.
 
+    By way of memory: where the disk is full, torch ends the process when it writes a file itself.
+
     Raises:
         ArtifactError: it has an operator that ``load_tower`` would refuse.
     """
-    torch.jit.save(tower, path)
+    content = io.BytesIO()
+    torch.jit.save(tower, content)
+    path.write_bytes(content.getbuffer())
     check_tower_file(path)
 
 

@@ -10,7 +10,7 @@ from omegaconf import MISSING
 from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.core.console import message_console
-from recsys.data.stores.dataset import TIMELINES, PreparedDataset
+from recsys.data.stores.dataset import TIMELINES, locked_dataset
 from recsys.data.stores.timelines import TimelineWriter
 
 
@@ -32,8 +32,10 @@ def configure(overrides: Sequence[str]) -> CompactConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Merge the segments and say how many there were."""
-    path = PreparedDataset.open(configure(overrides).dataset).path / TIMELINES
-    with TimelineWriter(path) as writer:
+    with (
+        locked_dataset(configure(overrides).dataset) as dataset,
+        TimelineWriter(dataset.path / TIMELINES) as writer,
+    ):
         segments = writer.num_segments
         writer.compact()
         left = writer.num_segments

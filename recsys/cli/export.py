@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from recsys.core.composition import compose
 from recsys.core.console import message_console
@@ -19,6 +20,7 @@ def configure(overrides: Sequence[str]) -> ExportConfig:
 def run(overrides: Sequence[str]) -> None:
     """Export the run's user tower and say where the artifact is."""
     config = configure(overrides)
+    config.folder(Path(config.run_dir), config.dataset)  # refused before the run is loaded
     trained = load_run(config.run_dir, config.checkpoint, config.dataset)
     folder = system_named(trained.config.system).export(trained, config)
     message_console().print(f"Artifact: {folder}")

@@ -16,9 +16,12 @@ from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
 from recsys.data.contract.moments import to_text
 from recsys.embeddings.publish import PublishConfig, publish
+from recsys.nn.encoders.build import NO_TIMELINES
 from recsys.runs.files import PUBLICATION_FILE
 from recsys.runs.load import check_run_folder
 from recsys.systems.choice import system_of_run
+from recsys.systems.dv365.config import DV365RunConfig
+from recsys.systems.runs import load_config
 
 
 def configure(overrides: Sequence[str]) -> PublishConfig:
@@ -48,6 +51,12 @@ def _refuse_other_systems(run_dir: Path) -> None:
         raise ConfigError(
             f"{run_dir} is a run of {system}, which has no user embeddings to publish; give the "
             f"folder of a {wanted} run."
+        )
+    config = load_config(run_dir)
+    if isinstance(config, DV365RunConfig) and config.encoder.name == NO_TIMELINES:
+        raise ConfigError(
+            f"{run_dir} was trained without timelines (encoder.name={NO_TIMELINES}), so it has no "
+            "user embeddings to publish; give the folder of a run with an encoder."
         )
 
 

@@ -11,6 +11,8 @@ from omegaconf import MISSING
 from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.folders import locked_folder
+from recsys.evaluation.predictions import PREDICTIONS
 from recsys.reports.page import write_page
 from recsys.runs.load import check_run_folder
 from recsys.systems.choice import system_of_run
@@ -41,8 +43,11 @@ def run(overrides: Sequence[str]) -> None:
     config = configure(overrides)
     folder = Path(config.run_dir)
     against = Path(config.against) if config.against is not None else None
-    with message_console().status("Writing the report"):
-        check_run_folder(folder)
+    check_run_folder(folder)
+    with (
+        locked_folder(folder / PREDICTIONS),  # of one evaluation, as the metrics
+        message_console().status("Writing the report"),
+    ):
         page = system_of_run(folder).report(folder, against, config.dataset)
         write_page(page)
     output_console().print(page.closing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 from omegaconf import MISSING
@@ -11,7 +10,7 @@ from omegaconf import MISSING
 from recsys.core.bounds import Settings, Store
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.ids import as_ids
-from recsys.data.stores.dataset import TIMELINES, PreparedDataset
+from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
 from recsys.data.stores.engagements.build import forget_engagements
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import INDEX, UNKNOWN_INDEX
@@ -74,7 +73,8 @@ def delete_user(config: DeleteConfig) -> DeleteReport:
             had_embedding = any(store.get_many(ids))
     events = 0
     if config.dataset is not None:
-        events = _delete_events(Path(config.dataset), config.user)
+        with locked_dataset(config.dataset) as dataset:
+            events = _delete_events(dataset, config.user)
     # After the timelines: a publication that begins now finds the user in neither.
     if config.store is not None:
         with open_store(config.store) as store:
@@ -90,19 +90,20 @@ def _spellings(user: str) -> list[UserId]:
     return ids + [number for number in numbers if number is not None][:1]
 
 
-def _delete_events(dataset: Path, user: str) -> int:
-    known = PreparedDataset.open(dataset).vocabulary("user")
+def _delete_events(dataset: PreparedDataset, user: str) -> int:
+    known = dataset.vocabulary("user")
     index = int(known.indices_of([user])[0])
     if index == UNKNOWN_INDEX:
         raise DataError(
-            f"{dataset} knows no user {user}; give the id as it is in the log. Nothing was deleted."
+            f"{dataset.path} knows no user {user}; give the id as it is in the log. "
+            "Nothing was deleted."
         )
     if (known.table[INDEX] == index).sum() > 1:
         raise DataError(
             f"User {user} shares the hashed index {index} with other users, so their events "
             "cannot be told apart; prepare the data set with ids=dictionary to delete users."
         )
-    with TimelineWriter(dataset / TIMELINES) as writer:
+    with TimelineWriter(dataset.path / TIMELINES) as writer:
         events = writer.delete_users([index])
-    forget_engagements(dataset)
+    forget_engagements(dataset.path)
     return events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from recsys.artifacts.timeline_tower import (
     load_timeline_tower,
 )
 from recsys.core.bounds import BatchSize, Days, Settings, Store
-from recsys.core.errors import ArtifactError, ConfigError
+from recsys.core.errors import ArtifactError, ConfigError, RecsysError
+from recsys.core.folders import read_whole
 from recsys.core.progress import track
 from recsys.core.secrets import mask_address
 from recsys.data.contract.moments import as_of_moment, to_text
@@ -29,7 +31,7 @@ from recsys.embeddings.changes import Moment, block_checksums
 from recsys.embeddings.compute import TimelineEmbedder
 from recsys.embeddings.known_ids import check_ids
 from recsys.embeddings.plan import of_same_dataset, plan_publication
-from recsys.embeddings.stores import EmbeddingStore, open_store
+from recsys.embeddings.stores import EmbeddingStore, Publication, open_store
 from recsys.embeddings.users import Users
 
 DEFAULT_STORE = "embeddings"
@@ -124,73 +126,106 @@ def publish(config: PublishConfig) -> PublishReport:
         RecsysError: the artifact, data set or store cannot be used, or ``as_of`` cannot be read.
     """
     folder = config.artifact_folder
-    artifact = load_timeline_tower(folder, config.trust)
-    manifest = artifact.manifest
-    dataset = _open_dataset(config, manifest.dataset["path"])
+    artifact = read_whole(folder, lambda: load_timeline_tower(folder, config.trust))
+    path = _dataset_path(config, artifact.manifest.dataset["path"])
+    location = config.store or str(folder.parent / DEFAULT_STORE)
+    with open_store(location) as store:
+        try:
+            opened = read_whole(path, lambda: _begin(store, artifact, path, config))
+            return _publish(store, artifact, opened, config, location)
+        except RecsysError:
+            with suppress(RecsysError):  # the next publication does it
+                store.abandon()
+            raise
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A publication that has begun, and the data set as it was then."""
+
+    moment: Moment
+    former: Publication | None
+    publication: Publication
+    timelines: TimelineStore
+    users: Users
+
+
+def _begin(
+    store: EmbeddingStore, artifact: TimelineTowerArtifact, path: Path, config: PublishConfig
+) -> _Begun:
+    """Begin, and open the data set then: a user deleted from now on is not written.
+
+    What readers see is looked up after that too: nobody else can publish any more.
+    """
+    dataset = PreparedDataset.open(path)
     check_ids(artifact, dataset)
     moment = Moment(
         as_of_moment(config.as_of, dataset.manifest),
-        round(manifest.gap_hours * MILLISECONDS_PER_HOUR),
+        round(artifact.manifest.gap_hours * MILLISECONDS_PER_HOUR),
         round(config.retention_days * MILLISECONDS_PER_DAY),
     )
-    location = config.store or str(folder.parent / DEFAULT_STORE)
-    with open_store(location) as store:
-        former = store.current()
-        # Begin first: a user deleted after this moment is not written, even if the timelines
-        # opened below still hold the user.
-        details = _details(artifact, moment, config, dataset)
-        publication = store.begin(moment.as_of, details)
-        timelines = TimelineStore.open(dataset.path / TIMELINES)
-        users = Users.of(dataset)
-        plan = plan_publication(
-            timelines,
-            users.index,
-            moment,
-            former,
-            publication,
-            manifest.age_edges,
-            config.only_changed,
-        )
-        if not plan.active.any():
-            raise ConfigError(
-                f"As of {to_text(moment.as_of)} no user has an event older than the gap of "
-                f"{manifest.gap_hours:g} h and younger than retention_days="
-                f"{config.retention_days:g}: every embedding would be withdrawn; give an as_of= "
-                "within or soon after the log."
-            )
-        withdrawn = _withdraw(store, users, plan.withdrawn)
-        if former is not None and not of_same_dataset(former, publication):
-            withdrawn += _withdraw_unknown(store, users)
-        embedder = TimelineEmbedder(artifact, timelines, moment, config.batch_users)
-        start = time.perf_counter()
-        _compute(store, embedder, users, np.flatnonzero(plan.computed), config.batch_users)
-        seconds = time.perf_counter() - start
-        store.commit()
-        store.prune()
-        published = int(plan.computed.sum())
-        vectors, integers = manifest.output["published"]["shape"]
-        return PublishReport(
-            version=publication.version,
-            as_of=moment.as_of,
-            store=mask_address(location),
-            scope=plan.scope,
-            active_users=int(plan.active.sum()),
-            published_users=published,
-            withdrawn_users=withdrawn,
-            bytes_per_user=vectors * integers * 8,
-            store_bytes=store.size_bytes(),
-            compute_seconds=seconds,
-            users_per_second=published / seconds if published else 0.0,
-        )
+    publication = store.begin(moment.as_of, _details(artifact, moment, config, dataset))
+    timelines = TimelineStore.open(path / TIMELINES)
+    return _Begun(moment, store.current(), publication, timelines, Users.of(dataset))
 
 
-def _open_dataset(config: PublishConfig, trained_on: str) -> PreparedDataset:
+def _publish(
+    store: EmbeddingStore,
+    artifact: TimelineTowerArtifact,
+    opened: _Begun,
+    config: PublishConfig,
+    location: str,
+) -> PublishReport:
+    manifest, moment, users = artifact.manifest, opened.moment, opened.users
+    plan = plan_publication(
+        opened.timelines,
+        users.index,
+        moment,
+        opened.former,
+        opened.publication,
+        manifest.age_edges,
+        config.only_changed,
+    )
+    if not plan.active.any():
+        raise ConfigError(
+            f"As of {to_text(moment.as_of)} no user has an event older than the gap of "
+            f"{manifest.gap_hours:g} h and younger than retention_days="
+            f"{config.retention_days:g}: every embedding would be withdrawn; give an as_of= "
+            "within or soon after the log."
+        )
+    withdrawn = _withdraw(store, users, plan.withdrawn)
+    if opened.former is not None and not of_same_dataset(opened.former, opened.publication):
+        withdrawn += _withdraw_unknown(store, users)
+    embedder = TimelineEmbedder(artifact, opened.timelines, moment, config.batch_users)
+    start = time.perf_counter()
+    _compute(store, embedder, users, np.flatnonzero(plan.computed), config.batch_users)
+    seconds = time.perf_counter() - start
+    store.commit()
+    store.prune()
+    published = int(plan.computed.sum())
+    vectors, integers = manifest.output["published"]["shape"]
+    return PublishReport(
+        version=opened.publication.version,
+        as_of=moment.as_of,
+        store=mask_address(location),
+        scope=plan.scope,
+        active_users=int(plan.active.sum()),
+        published_users=published,
+        withdrawn_users=withdrawn,
+        bytes_per_user=vectors * integers * 8,
+        store_bytes=store.size_bytes(),
+        compute_seconds=seconds,
+        users_per_second=published / seconds if published else 0.0,
+    )
+
+
+def _dataset_path(config: PublishConfig, trained_on: str) -> Path:
     if config.dataset is None and not Path(trained_on).exists():
         raise ArtifactError(
             f"{config.artifact_folder} was made with the prepared data set {trained_on}, which is "
             "not there; if it was moved, say where it lies now: dataset=<its folder>."
         )
-    return PreparedDataset.open(config.dataset or trained_on)
+    return Path(config.dataset or trained_on)
 
 
 def _details(

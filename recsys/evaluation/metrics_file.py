@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
+from recsys.core.folders import locked_folder
 
 METRICS_FILE = "metrics.json"
 
@@ -38,12 +39,15 @@ def read_metrics_file(run_dir: Path) -> Metrics:
 def replace_metrics(run_dir: Path, prefix: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Replace all metrics whose name begins with ``prefix`` by ``metrics``, in one atomic step.
 
-    A value that is not defined (an NE without positives) is written as null.
+    A value that is not defined (an NE without positives) is written as null. Metrics that another
+    command writes at this moment are kept too.
     """
-    kept = {k: v for k, v in read_metrics_file(run_dir).items() if not k.startswith(prefix)}
-    content = kept | {name: without_nan(metric) for name, metric in metrics.items()}
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    replace_file(run_dir / METRICS_FILE, text.encode())
+    path = run_dir / METRICS_FILE
+    with locked_folder(path):
+        kept = {k: v for k, v in read_metrics_file(run_dir).items() if not k.startswith(prefix)}
+        content = kept | {name: without_nan(metric) for name, metric in metrics.items()}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        replace_file(path, text.encode())
 
 
 def is_defined(value: float | None) -> TypeGuard[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,20 +14,18 @@ from recsys.artifacts.sequence_tower import embeddings_model
 from recsys.core.bounds import HoursAboveZero, OutPath, Settings
 from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError
-from recsys.core.folders import locked_folder
+from recsys.core.folders import check_folder, has_lock, locked_folder
 from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
 from recsys.data.contract.moments import parse_moment
 from recsys.data.contract.parquet import write_frame
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.index.faiss.folder import load_index, save_index
+from recsys.index.faiss.folder import INDEX_FOLDER, REJECTED_FILE, load_index, save_index
 from recsys.index.faiss.item_index import Added, ItemIndex, Removed
 from recsys.index.faiss.kinds import IndexConfig
+from recsys.index.faiss.manifest import IndexManifest
 from recsys.index.item_table import describe_items, read_item_file
 from recsys.index.usable_items import FIRST_SEEN, POST_ID, REASON, last_known
-
-#: Rows that the last build or addition left out, with their reasons, in the index's folder.
-REJECTED_FILE = "rejected.parquet"
 
 FUTURE = "first seen at as_of or later"
 TOO_OLD = "last seen longer than max_age_hours before as_of"
@@ -126,11 +126,12 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
 
     Raises:
         DataError: no item can be used, or a file cannot be read.
-        ConfigError: ``out`` is a file, or the kind cannot hold so few items or their width.
+        ConfigError: ``out`` holds something else, or the kind cannot hold so few items or their
+            width.
     """
     folder = Path(config.out)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"out={config.out} is a file; give the folder the index is to lie in.")
+    read = (config.embeddings, config.dataset, config.posts)
+    check_folder(folder, INDEX_FOLDER, [one for one in read if one is not None])
     dataset = None if config.dataset is None else PreparedDataset.open(config.dataset)
     as_of = None if config.as_of is None else parse_moment("as_of", config.as_of)
     ids, embedding = read_embeddings(embeddings_file(config.embeddings))
@@ -159,8 +160,7 @@ def add_items(config: IndexAddConfig) -> IndexChange:
     """
     dataset = None if config.dataset is None else PreparedDataset.open(config.dataset)
     folder = Path(config.index)
-    with locked_folder(folder):
-        index = load_index(folder)
+    with _locked_index(folder) as index:
         if not config.same_model:
             index.check_model(embeddings_model(config.embeddings), config.embeddings)
         ids, embedding = read_embeddings(embeddings_file(config.embeddings))
@@ -177,8 +177,7 @@ def remove_items(config: IndexRemoveConfig) -> IndexChange:
         DataError: the file of items cannot be read, or its ids are of another type.
     """
     folder = Path(config.index)
-    with locked_folder(folder):
-        index = load_index(folder)
+    with _locked_index(folder) as index:
         if config.posts is not None:
             ids = read_item_file(config.posts)[POST_ID]
         else:
@@ -188,6 +187,15 @@ def remove_items(config: IndexRemoveConfig) -> IndexChange:
         removed = index.remove(ids)
         save_index(index, folder)
     return IndexChange(index, removed)
+
+
+@contextmanager
+def _locked_index(folder: Path) -> Iterator[ItemIndex]:
+    """An index that nobody else changes until the block ends."""
+    if not has_lock(folder):
+        IndexManifest.load(folder)  # no lock is left beside what is no index
+    with locked_folder(folder):
+        yield load_index(folder)
 
 
 def _out_of_time(table: pl.DataFrame, as_of: int | None, max_age_hours: float | None) -> pl.Series:

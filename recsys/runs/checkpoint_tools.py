@@ -11,12 +11,12 @@ from typing import Annotated
 from omegaconf import MISSING
 
 from recsys.core.bounds import OneOf, OutPath, Processes, Settings
+from recsys.core.folders import check_new, locked_folder
 from recsys.distributed.checkpoint.load import StoredCheckpoint, TensorInFolder, open_checkpoint
 from recsys.distributed.checkpoint.offline import (
     RESHARDING_TYPES,
     TABLE_WISE,
     is_table,
-    refuse_target,
     reshard,
     table_of_state,
     unshard,
@@ -161,21 +161,25 @@ def unshard_checkpoint(config: UnshardConfig) -> Path:
         ConfigError: ``out`` is there already, or lies within the checkpoint.
     """
     stored, out = open_checkpoint(Path(config.path)), Path(config.out)
-    refuse_target(stored.path, out)
+    check_new(out, [stored.path])
     stored.check()
-    unshard(stored, out)
+    with locked_folder(out):
+        check_new(out, [stored.path])
+        unshard(stored, out)
     return out
 
 
 def reshard_checkpoint(config: ReshardConfig) -> Path:
-    """Write a folder for other ranks; it is whole when its manifest is there.
+    """Write a folder for other ranks; it is whole or not there.
 
     Raises:
         ArtifactError: the checkpoint is not there, incomplete or damaged.
         ConfigError: ``out`` is there already, or lies within the checkpoint.
     """
     stored, out = open_checkpoint(Path(config.path)), Path(config.out)
-    refuse_target(stored.path, out)
+    check_new(out, [stored.path])
     stored.check()
-    reshard(stored, out, config.world_size, config.sharding_type)
+    with locked_folder(out):
+        check_new(out, [stored.path])
+        reshard(stored, out, config.world_size, config.sharding_type)
     return out

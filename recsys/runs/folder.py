@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -18,8 +17,9 @@ from recsys.core.durable import PARTIAL, replace_file
 from recsys.core.environment import ENVIRONMENT_FILE, write_environment
 from recsys.core.errors import ConfigError, RecsysError
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
+from recsys.data.contract.schema import Split
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.evaluation.predictions import PREDICTIONS
+from recsys.evaluation.predictions import predictions_path
 from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE, DIVERGED_FILE, LOCK_FILE, LOGS, WANDB_FILE
@@ -83,7 +83,7 @@ def _changed(key: str, old: Any, new: Any) -> list[str]:
 
 
 @contextmanager
-def held(run_dir: Path) -> Iterator[None]:
+def held(run_dir: Path, doing: str = "is training in", setting: str = "run_dir") -> Iterator[None]:
     """Make the folder where it is absent, and keep other trainings out until the block ends.
 
     Raises:
@@ -95,8 +95,8 @@ def held(run_dir: Path) -> Iterator[None]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise ConfigError(
-                f"Another process is training in {run_dir}; wait until it has finished, or give "
-                "another run_dir."
+                f"Another process {doing} {run_dir}; wait until it has finished, or give another "
+                f"{setting}."
             ) from error
         yield
 
@@ -154,7 +154,8 @@ def go_back_to_checkpoint(run_dir: Path) -> Path | None:
         step = 0 if last is None else open_checkpoint(last).step
     MetricsCsv(run_dir).drop_after(step)
     (run_dir / DIVERGED_FILE).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / PREDICTIONS, ignore_errors=True)  # of a checkpoint that may change
+    for split in Split:  # of a checkpoint that may change
+        predictions_path(run_dir, split).unlink(missing_ok=True)
     return last
 
 

@@ -11,6 +11,7 @@ from recsys.artifacts.sequence_tower import (
     user_features,
 )
 from recsys.core.errors import ArtifactError
+from recsys.core.folders import read_whole
 from recsys.data.batches.sequences.reader import SequenceReader
 from recsys.data.content.item_embeddings import ItemEmbeddings
 from recsys.data.stores.dataset import PreparedDataset
@@ -47,7 +48,7 @@ def open_recommender(
             log.
         ConfigError: there is no such precision.
     """
-    tower = load_sequence_tower(artifact, precision, trust)
+    tower = read_whole(Path(artifact), lambda: load_sequence_tower(artifact, precision, trust))
     log = _dataset(tower, dataset)
     items = load_index(index)
     items.check_model(tower.manifest.post_embeddings["model"], f"the artifact {artifact}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import Precision
@@ -23,15 +22,20 @@ from recsys.core.bounds import (
     Settings,
     Store,
 )
+from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError, DataError
+from recsys.core.folders import check_file
 from recsys.data.contract.files import column_names, data_files
 from recsys.data.contract.ids import joined_ids, read_ids
 from recsys.data.contract.moments import as_of_moment
-from recsys.data.contract.parquet import parquet_writer
+from recsys.data.contract.parquet import open_parquet, parquet_writer
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.serving.opening import open_recommender
 from recsys.serving.recommend import RecommendRules
+
+#: Key of the Parquet metadata by which a file of recommendations is known.
+MADE_BY = b"made_by"
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,6 @@ class RecommendConfig(Settings):
             raise ConfigError("Give either user=… (one id or [several]) or users=…, a file.")
         if self.user == []:
             raise ConfigError("user= names nobody; give user=42.")
-        if self.out is not None and Path(self.out).is_dir():
-            raise ConfigError(f"out={self.out} is a folder; give the Parquet file to write.")
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,9 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
     Raises:
         RecsysError: artifact, index, data set or users cannot be used together.
     """
+    if config.out is not None:
+        read = (config.artifact, config.index, config.users, config.leave_out, config.embeddings)
+        check_file(Path(config.out), is_made_here, [one for one in read if one is not None])
     users = read_users(config)
     recommender = open_recommender(
         config.artifact,
@@ -169,21 +174,24 @@ def read_items(path: str) -> pl.DataFrame:
     return pl.concat(tables, how="diagonal")
 
 
-def write_frames(frames: Iterable[pl.DataFrame], path: Path) -> None:
-    """Write frames of one schema as they come; a failure leaves what was there."""
+def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:
+    """Write frames of one schema, at least one, as they come; a failure leaves what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    writer: pq.ParquetWriter | None = None
+    with replaced_file(path) as partial:
+        first = next(frames).to_arrow()
+        schema = first.schema.with_metadata({MADE_BY: b"recsys recommend"})
+        with parquet_writer(partial, schema, compression="zstd") as writer:
+            writer.write_table(first)
+            for frame in frames:
+                writer.write_table(frame.to_arrow())
+
+
+def is_made_here(path: Path) -> bool:
+    """Whether a file is one that ``write_frames`` has written."""
     try:
-        for frame in frames:
-            table: pa.Table = frame.to_arrow()
-            writer = writer or parquet_writer(partial, table.schema, compression="zstd")
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        return MADE_BY in (open_parquet(path).metadata.metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _rules(config: RecommendConfig, dataset: PreparedDataset) -> RecommendRules:

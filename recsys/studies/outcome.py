@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from recsys.core.console import output_console, text_table
+from recsys.core.durable import replace_file, replaced_file
 from recsys.evaluation.metrics_file import without_nan
 from recsys.studies.plan import StudyConfig
 from recsys.studies.tables import Rows
@@ -38,10 +39,11 @@ def write_outcome(outcome: Outcome, config: StudyConfig) -> None:
     """Write the page, the numbers it stands on, and the plot."""
     config.folder.mkdir(parents=True, exist_ok=True)
     numbers = json.dumps(without_nan(asdict(outcome.numbers)), indent=2, ensure_ascii=False)
-    config.file("json").write_text(numbers + "\n")
+    replace_file(config.file("json"), (numbers + "\n").encode())
     page = "\n\n".join([f"# Study {config.title}", *outcome.sections])
-    config.file("md").write_text(page + "\n")
-    outcome.figure.savefig(config.file("png"), bbox_inches="tight")
+    replace_file(config.file("md"), (page + "\n").encode())
+    with replaced_file(config.file("png")) as partial:
+        outcome.figure.savefig(partial, format="png", bbox_inches="tight")
 
 
 def print_outcome(outcome: Outcome, config: StudyConfig) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.core.console import Console
+from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
 from recsys.core.secrets import mask_words
 from recsys.evaluation.metrics_file import read_metrics_file
@@ -116,5 +117,5 @@ def add_training_seconds(run_dir: Path, seconds: float, jobs: int) -> float:
         return 0.0
     spent = float(read_timing(run_dir).get("training_seconds", 0)) + seconds
     timing = {"training_seconds": spent, "jobs": jobs}
-    (run_dir / TIMING_FILE).write_text(json.dumps(timing) + "\n")
+    replace_file(run_dir / TIMING_FILE, f"{json.dumps(timing)}\n".encode())
     return spent

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from recsys.core.console import output_console, progress_bar
 from recsys.core.errors import ArtifactError
+from recsys.core.folders import check_begun
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.evaluation.comparisons import NE_DELTA
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.predictions import predictions_path
 from recsys.runs.checkpoints import BEST, CHECKPOINTS
+from recsys.runs.files import LOCK_FILE
+from recsys.runs.folder import held
 from recsys.studies import process
 from recsys.studies.comparison_page import comparison_outcome
 from recsys.studies.metric_page import metric_outcome
@@ -46,11 +49,16 @@ def run_study(config: StudyConfig) -> None:
         ArtifactError: a run failed; the sentence names its log.
         RecsysError: the study cannot work.
     """
+    # the second is of runs that were made before the study kept a lock of its own
+    check_begun(config.folder, (LOCK_FILE, f"*/seed_*/{LOCK_FILE}"), "a study")
     runs = plan(config)
     if config.dry_run:
         _print_states(config, runs)
         return
-    problems = [] if config.summarise_only else _complete(config, runs)
+    problems = []
+    if not config.summarise_only:
+        with held(config.folder, "runs the study in", "out="):
+            problems = _complete(config, runs)
     measured = [run for run in runs if state(config, run) is State.MEASURED]
     diverged = [run for run in runs if state(config, run) is State.DIVERGED]
     if any(run.variant != config.baseline for run in measured):

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
+from recsys.artifacts.manifest import ARTIFACT, ARTIFACT_FOLDER
 from recsys.core.bounds import OneOf, OutPath, Settings
 from recsys.core.errors import ConfigError
+from recsys.core.folders import check_replaced
 from recsys.data.batches.context import Context
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
@@ -46,6 +48,18 @@ class ExportConfig(Settings):
     dataset: str | None = None
     table_bits: Annotated[int, OneOf((4, 8, 32))] = 4
     measure: bool = True
+
+    def folder(self, run_dir: Path, dataset: Path | str | None = None) -> Path:
+        """The artifact folder of a run on this data set.
+
+        Raises:
+            ConfigError: it holds something else, or lies in what is exported.
+        """
+        usual = run_dir / ARTIFACT
+        out = Path(self.out) if self.out is not None else usual
+        read = [] if out.resolve() == usual.resolve() else [run_dir]
+        check_replaced(out, ARTIFACT_FOLDER, read if dataset is None else [*read, dataset])
+        return out
 
 
 class System(TrainableSystem[Config], Generic[Config]):

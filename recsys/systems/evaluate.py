@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from recsys.core.errors import ConfigError
+from recsys.core.folders import locked_folder
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics, replace_metrics
-from recsys.evaluation.predictions import predicted_by, read_predictions
+from recsys.evaluation.predictions import PREDICTIONS, predicted_by, read_predictions
 from recsys.evaluation.tasks import Control
 from recsys.runs.checkpoints import NAMED_CHECKPOINTS
 from recsys.runs.load import check_comparable, check_run_folder
@@ -39,9 +40,10 @@ def evaluate(config: EvaluateConfig) -> Metrics:
             )
         check_comparable(Path(config.against), DatasetManifest.load(folder))
         control = _control(config, config.against)
-    run = load_run(folder, config.checkpoint, config.dataset)
-    metrics = system.evaluate(run, config, control)
-    replace_metrics(run.folder, f"{config.prefix}/", metrics)
+    with locked_folder(folder / PREDICTIONS):  # predictions and metrics are of one evaluation
+        run = load_run(folder, config.checkpoint, config.dataset)
+        metrics = system.evaluate(run, config, control)
+        replace_metrics(run.folder, f"{config.prefix}/", metrics)
     return metrics
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from recsys.artifacts.manifest import sha256
 from recsys.core import durable
-from recsys.core.errors import ArtifactError
+from recsys.core.errors import ArtifactError, ConfigError
 from recsys.index.faiss.folder import load_index, save_index
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
@@ -145,7 +145,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
 
 def test_other_peoples_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("…")
-    with pytest.raises(ArtifactError, match="no index of items"):
+    with pytest.raises(ConfigError, match="is not an index of items: nothing in it is replaced"):
         save_index(built(), tmp_path)
 
 

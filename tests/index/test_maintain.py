@@ -162,7 +162,7 @@ def test_settings_that_cannot_work(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is missing"):
         build_index(IndexBuildConfig(str(tmp_path / "none.npz"), str(tmp_path / "index")))
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="is a file; give the folder"):
+    with pytest.raises(ConfigError, match="is a file; give a folder"):
         build_index(IndexBuildConfig(str(tmp_path / "none.npz"), str(tmp_path / "file")))
     with pytest.raises(DataError, match=r"none\.csv does not exist; give posts= .* folder\.$"):
         read_item_file(str(tmp_path / "none.csv"))

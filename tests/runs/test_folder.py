@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from recsys.core.composition import save
-from recsys.core.errors import ArtifactError, ConfigError
+from recsys.core.errors import ArtifactError, ConfigError, RecsysError
 from recsys.data.loaders.requests import LoaderConfig
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.distributed.checkpoint.load import open_checkpoint
@@ -94,7 +94,7 @@ def test_a_full_disk_leaves_no_half_of_a_configuration(
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (256, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(RecsysError, match="could not be written: File too large"):
             save(run_config, tmp_path / CONFIG_FILE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -18,7 +18,9 @@ from recsys.cli.launch.tasks import TRAIN, plan_trainings, plan_verb, separate, 
 from recsys.cli.main import invoke
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
+from recsys.core.folders import check_file
 from recsys.core.secrets import mask_words
 from recsys.runs.files import LOGS
 from recsys.runs.folder import RUNS, time_stamp
@@ -80,17 +82,24 @@ def send(script: str, folder: Path, config: SubmitConfig) -> str:
     """Keep a script in ``folder``, hand it to sbatch, and return the id of its job.
 
     Raises:
-        ConfigError: there is no SLURM here, or it cannot give what is asked for.
+        ConfigError: there is no SLURM here, it cannot give what is asked for, or the script would
+            replace one of somebody else.
     """
+    path = folder / SCRIPT
+    check_file(path, is_made_here)
     check_cluster(config)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / SCRIPT
-    path.write_text(script)
+    replace_file(path, script.encode())
     sent = subprocess.run(["sbatch", "--parsable", path], capture_output=True, text=True)
     if sent.returncode != 0:
         problem = " ".join(sent.stderr.replace("sbatch: error:", "").split())
         raise ConfigError(f"sbatch refused {path}: {problem}")
     return sent.stdout.strip().partition(";")[0]
+
+
+def is_made_here(path: Path) -> bool:
+    """Whether a script is one that ``send`` has written."""
+    return b"sbatch takes it as it is." in path.read_bytes()
 
 
 def check_cluster(config: SubmitConfig) -> None:

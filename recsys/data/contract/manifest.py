@@ -9,10 +9,34 @@ from typing import Any
 
 from recsys.core.durable import replace_file
 from recsys.core.errors import DataError
+from recsys.core.folders import FolderKind
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
 
 FORMAT_VERSION = 1
 DATASET_FILE = "dataset.json"
+#: What only commands that prepare or change a data set write, and may replace.
+DATASET_FOLDER = FolderKind(
+    "a prepared data set",
+    DATASET_FILE,
+    ("format_version", "fingerprint", "vocabulary_sizes"),
+    (
+        "inputs.json",
+        "vocabulary/*.parquet",
+        "features/*.npy",
+        "features/*.json",
+        "features/*.parquet",
+        "timelines/*.block",
+        "timelines/CURRENT.json",
+        "timelines/LOCK",
+        "timelines/spill/*",
+        "requests/*.bin",
+        "requests/*.json",
+        "rejected/*.parquet",
+        "sequences/*/*.npy",
+        "sequences/*/*.bin",
+        "sequences/*/engagements.json",
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,12 @@ import pyarrow as pa
 
 from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
 from recsys.core.errors import ConfigError, DataError
-from recsys.core.folders import locked_folder, replaced_folder, was_ever_locked
+from recsys.core.folders import (
+    check_folder,
+    check_replaced,
+    locked_folder,
+    replaced_folder,
+)
 from recsys.core.location import find_data_dir, find_path
 from recsys.data.contract.input_files import (
     InputFile,
@@ -22,7 +27,7 @@ from recsys.data.contract.input_files import (
     save_input_files,
 )
 from recsys.data.contract.log_parts import THE_FRAME
-from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, DatasetManifest
 from recsys.data.prepare.fingerprint import fingerprint
 from recsys.data.prepare.preparation import Preparation
 from recsys.data.sources import SOURCES, Source, complete_options, open_source
@@ -90,10 +95,14 @@ def prepare(
         frame: a log in memory, in the place of ``config.path``.
 
     Raises:
-        DataError: a file cannot be used, or the folder holds something else.
-        ConfigError: the configuration cannot work.
+        DataError: a file cannot be used, or the data set was prepared in another way.
+        ConfigError: the configuration cannot work, or the folder holds something else.
     """
     mode = IdMode(config.ids)
+    if config.append and config.overwrite:
+        raise ConfigError(
+            "append=true keeps a data set and overwrite=true replaces it: give one of the two."
+        )
     data = _find_path(config) if frame is None else frame
     source = open_source(config.source, data, dict(config.options))
     description = {
@@ -104,14 +113,10 @@ def prepare(
         "options": complete_options(config.source, dict(config.options)),
     }
     folder = config.out_folder
-    if isinstance(data, Path) and folder.resolve().is_relative_to(data.resolve()):
-        raise ConfigError(
-            f"out={folder} lies in {data}, where the log is read from, and would be read with it "
-            "the next time; give another out."
-        )
-    if not was_ever_locked(folder):
-        _existing(folder)  # a folder of something else is refused before a lock lies beside it
+    inputs = [data] if isinstance(data, Path) else []
+    check_folder(folder, DATASET_FOLDER, inputs)
     with locked_folder(folder), _unforeseen_as_sentence(data):
+        check_folder(folder, DATASET_FOLDER, inputs)
         existing = _existing(folder)
         known = load_input_files(folder)
         files = source.inputs(known)
@@ -129,6 +134,7 @@ def prepare(
                 "options it was prepared with, or give overwrite=true to replace it, append=true "
                 "to add new days, or another out=."
             )
+        check_replaced(folder, DATASET_FOLDER, inputs)
         with (
             replaced_folder(folder) as partial,
             TemporaryDirectory(dir=partial, prefix="spill-") as spill,
@@ -142,6 +148,7 @@ def prepare(
             )
             manifest.save(partial)
             save_input_files(files, partial)
+            check_replaced(folder, DATASET_FOLDER, inputs)  # what came meanwhile stays too
         return DatasetManifest.load(folder)
 
 
@@ -210,10 +217,4 @@ def _find_path(config: PrepareConfig) -> Path:
 
 
 def _existing(folder: Path) -> DatasetManifest | None:
-    if (folder / DATASET_FILE).is_file():
-        return DatasetManifest.load(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise DataError(
-            f"{folder} exists and is not a prepared data set; give another out= or remove it."
-        )
-    return None
+    return DatasetManifest.load(folder) if (folder / DATASET_FILE).is_file() else None

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.core.folders import FolderKind, made_folder
 from recsys.core.progress import track
 from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE
 from recsys.data.contract.parquet import write_frame, write_parquet
@@ -28,6 +29,19 @@ USERS_FILE = "users.parquet"
 LOG_FOLDER = "log"
 REQUESTS_FOLDER = "requests"
 PARTS = "part-*.parquet"
+
+SIMULATION = FolderKind(
+    "a simulated log",
+    SIMULATION_FILE,
+    ("config", "split_bounds", "counts", "best"),
+    (
+        ITEMS_FILE,
+        USERS_FILE,
+        ITEM_EMBEDDINGS_FILE,
+        f"{LOG_FOLDER}/{PARTS}",
+        f"{REQUESTS_FOLDER}/{PARTS}",
+    ),
+)
 
 #: A file holds about this many impressions.
 IMPRESSIONS_PER_PART = 2_000_000
@@ -47,23 +61,28 @@ DICTIONARY_COLUMNS: tuple[str, ...] = (
 def simulate(
     config: SimulatorConfig, out: Path, impressions_per_part: int = IMPRESSIONS_PER_PART
 ) -> None:
-    """Write the log of ``config`` into ``out``, replacing a simulation that is there.
+    """Write the log of ``config`` as ``out``, replacing a simulation that is there in one step.
 
     ``log/`` and ``requests/`` hold Parquet parts, ``items.parquet`` and ``users.parquet`` the
     features, ``post_embeddings.parquet`` the embeddings of items if their width is given,
-    ``simulation.json`` the configuration, counts, split bounds and best metrics; it is
-    written last, so a folder with it is whole. Memory is bounded by one block of users.
+    ``simulation.json`` the configuration, counts, split bounds and best metrics. Memory is
+    bounded by one block of users.
 
     Args:
         config: what to simulate.
         out: folder to write.
         impressions_per_part: size of a file; it does not change the log.
+
+    Raises:
+        ConfigError: ``out`` holds something else.
     """
+    with made_folder(out, SIMULATION) as folder:
+        _simulate(config, folder, impressions_per_part)
+
+
+def _simulate(config: SimulatorConfig, out: Path, impressions_per_part: int) -> None:
     for name in (LOG_FOLDER, REQUESTS_FOLDER):
-        (out / name).mkdir(parents=True, exist_ok=True)
-        for part in (out / name).glob(PARTS):
-            part.unlink()
-    (out / SIMULATION_FILE).unlink(missing_ok=True)
+        (out / name).mkdir()
     catalogue = make_catalogue(config, generator_of(config, 0))
     write_frame(out / ITEMS_FILE, catalogue.frame(config))
     write_embeddings(config, catalogue, out / ITEM_EMBEDDINGS_FILE)

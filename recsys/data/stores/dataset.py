@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
+from recsys.core.folders import has_lock, locked_folder
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
@@ -146,3 +149,19 @@ class PreparedDataset:
                 )
             arrays[str(kind)] = np.asarray(array)
         return FeatureArrays(**arrays)
+
+
+@contextmanager
+def locked_dataset(path: Path | str) -> Iterator[PreparedDataset]:
+    """A data set that nobody else prepares, appends to or changes until the block ends.
+
+    Whatever writes into a prepared data set does it in here; who comes second waits.
+
+    Raises:
+        DataError: ``path`` is no prepared data set.
+    """
+    folder = Path(path)
+    if not has_lock(folder):
+        DatasetManifest.load(folder)  # no lock is left beside what is no data set
+    with locked_folder(folder):
+        yield PreparedDataset.open(folder)

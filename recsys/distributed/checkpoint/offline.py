@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.core.errors import ConfigError
+from recsys.core.folders import replaced_folder
 from recsys.distributed.checkpoint.folder import (
     FORMAT_VERSION,
     ChecksummingWriter,
@@ -82,7 +80,7 @@ def reshard(stored: StoredCheckpoint, target: Path, world_size: int, sharding_ty
     into as many parts as there are ranks. Everything else is spread over the ranks by size.
 
     Raises:
-        RecsysError: it cannot be written; what was begun is removed.
+        RecsysError: it cannot be written; nothing is there then.
     """
     tables = {place: one for place, one in stored.tensors().items() if is_table(place)}
     states = {
@@ -113,12 +111,8 @@ def reshard(stored: StoredCheckpoint, target: Path, world_size: int, sharding_ty
     for rank, items in enumerate(ranks):
         rest = items[rest_key(rank)] = io.BytesIO()
         torch.save(stored.rest(rank, world_size), rest)
-    try:
-        with named_if_unwritten(target):
-            _write_as_ranks(ranks, target, stored.step)
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
+    with named_if_unwritten(target), replaced_folder(target) as partial:
+        _write_as_ranks(ranks, partial, stored.step)
 
 
 def is_table(place: Place) -> bool:
@@ -188,7 +182,6 @@ def _held_state(
 
 def _write_as_ranks(ranks: Sequence[dict[str, Any]], folder: Path, step: int) -> None:
     """What ``write_folder`` does on several ranks, one after the other."""
-    folder.mkdir(parents=True)
     writer = ChecksummingWriter(folder)
     writer.set_up_storage_writer(is_coordinator=True)
     planners = [ChunkPlanner() for _ in ranks]
@@ -203,18 +196,3 @@ def _write_as_ranks(ranks: Sequence[dict[str, Any]], folder: Path, step: int) ->
     writer.finish(metadata, results)
     files = files_written(folder, writer.written)
     FolderManifest(FORMAT_VERSION, step, len(ranks), files).save(folder)
-
-
-def refuse_target(checkpoint: Path, target: Path) -> None:
-    """Check that nothing would be overwritten, and the checkpoint that is read not be changed.
-
-    Raises:
-        ConfigError: something is there, or it would lie within the checkpoint.
-    """
-    if os.path.lexists(target):
-        raise ConfigError(f"{target} is there already; give another `out=…`, or remove it.")
-    if target.resolve().is_relative_to(checkpoint.resolve()):
-        raise ConfigError(
-            f"out={target} lies within the checkpoint {checkpoint}, which is removed as a whole "
-            "some day; give an `out=…` beside it."
-        )

@@ -173,6 +173,16 @@ class EmbeddingStore(ABC):
         self._open = None
         return publication
 
+    def abandon(self) -> None:
+        """Take back what the open publication has written, as the next ``begin`` would.
+
+        Raises:
+            RecsysError: there is no room even for that.
+        """
+        if self._open is not None:
+            self._take_back(self._open.version)
+            self._open = None
+
     def delete(self, user: UserId) -> None:
         """Remove every trace of a user, at once and from an open publication as well."""
         self._delete(encode_user(user))
@@ -226,6 +236,10 @@ class EmbeddingStore(ABC):
     @abstractmethod
     def _take_version(self) -> int:
         """Become the publisher: a fresh version, after unfinished ones are taken back."""
+
+    @abstractmethod
+    def _take_back(self, version: int) -> None:
+        """Remove the records of a publication that was not committed."""
 
     @abstractmethod
     def _write(self, records: Sequence[tuple[bytes, bytes]]) -> None:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import lmdb
 
-from recsys.core.errors import ArtifactError
+from recsys.core.disk import named_if_full
+from recsys.core.errors import ArtifactError, RecsysError
 from recsys.embeddings.stores.base import WITHDRAWN, EmbeddingStore, Publication
 
 #: Address space to reserve; the file itself only grows with what is written.
 MAP_SIZE = 1 << 40
+#: Bytes that must be free for a new one: with less, writing to its mapped lock ends the process.
+_LEAST_ROOM = 1 << 20
 #: Journal entries handled in one transaction, so that no transaction grows with the store.
 ENTRIES_PER_TRANSACTION = 4096
 
+#: The files of an LMDB.
+DATA_FILE, LOCK_FILE = "data.mdb", "lock.mdb"
+
 CURRENT, OPEN_VERSION, NEXT_VERSION = b"current", b"open_version", b"next_version"
+_STATE = b"state"
 LARGEST_VERSION = (1 << 64) - 1
 
 
@@ -49,29 +60,95 @@ class LmdbStore(EmbeddingStore):
     def __init__(self, path: str | Path, readonly: bool = False) -> None:
         super().__init__()
         self._path = Path(path)
-        if readonly and not (self._path / "data.mdb").is_file():
+        if readonly and not (self._path / DATA_FILE).is_file():
             raise ArtifactError(
-                f"{self._path} is no embedding store (no data.mdb in it); "
+                f"{self._path} is no embedding store (no {DATA_FILE} in it); "
                 "make one with `recsys publish`."
             )
-        self._path.mkdir(parents=True, exist_ok=True)
+        self._refuse_other_files()
+        self._made = not (self._path / DATA_FILE).exists()
         try:
-            # No read-ahead: readers fetch single users from a file larger than memory.
-            self._environment = lmdb.open(
-                str(self._path),
-                map_size=MAP_SIZE,
-                max_dbs=4,
-                max_readers=1024,
-                readonly=readonly,
-                readahead=False,
-            )
-            create = not readonly
-            self._state = self._environment.open_db(b"state", create=create)
-            self._records = self._environment.open_db(b"records", create=create)
-            self._journal = self._environment.open_db(b"journal", create=create)
-            self._deleted = self._environment.open_db(b"deleted", create=create)
+            with named_if_full(self._path):
+                self._path.mkdir(parents=True, exist_ok=True)
+                if self._made and shutil.disk_usage(self._path).free < _LEAST_ROOM:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._open_environment(readonly)
         except lmdb.Error as error:
             raise ArtifactError(f"{self._path} cannot be opened as an LMDB: {error}") from error
+        except RecsysError:
+            if self._made:
+                self._remove()
+            raise
+
+    def _refuse_other_files(self) -> None:
+        if self._path.exists() and not self._path.is_dir():
+            raise ArtifactError(f"{self._path} is a file; give the folder of an embedding store.")
+        others = [path.name for path in self._path.glob("*") if path.name != LOCK_FILE]
+        if others and DATA_FILE not in others:
+            raise ArtifactError(
+                f"{self._path} holds {others[0]} and is no embedding store; give an empty or new "
+                "folder."
+            )
+
+    def _open_environment(self, readonly: bool) -> None:
+        # No read-ahead: readers fetch single users from a file larger than memory.
+        self._environment = lmdb.open(
+            str(self._path),
+            map_size=MAP_SIZE,
+            max_dbs=4,
+            max_readers=1024,
+            readonly=readonly,
+            readahead=False,
+        )
+        create = not readonly
+        if create:
+            self._refuse_other_databases()
+        self._state = self._environment.open_db(_STATE, create=create)
+        self._records = self._environment.open_db(b"records", create=create)
+        self._journal = self._environment.open_db(b"journal", create=create)
+        self._deleted = self._environment.open_db(b"deleted", create=create)
+
+    def _remove(self) -> None:
+        """Remove a store that has never held a publication."""
+        for name in (DATA_FILE, LOCK_FILE):
+            (self._path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may have been there
+            self._path.rmdir()
+
+    def _refuse_other_databases(self) -> None:
+        with self._environment.begin() as transaction:
+            names = [bytes(name) for name in transaction.cursor().iternext(values=False)]
+        if names and _STATE not in names:
+            raise ArtifactError(
+                f"{self._path} is an LMDB of another program (it has {names[0]!r}); give an empty "
+                "or new folder."
+            )
+
+    @contextmanager
+    def _changing(self, database: lmdb._Database | None = None) -> Iterator[lmdb.Transaction]:
+        """A transaction that is committed when the block ends well.
+
+        Raises:
+            RecsysError: the file system is full.
+        """
+        with (
+            named_if_full(self._path),
+            self._environment.begin(write=True, db=database) as transaction,
+        ):
+            yield transaction
+
+    def abandon(self) -> None:
+        """Take back the open publication, with the store where it was made for that."""
+        if self._made and self.current() is None and self._is_publisher():
+            self.close()
+            self._remove()
+        else:
+            super().abandon()
+
+    def _is_publisher(self) -> bool:
+        with self._environment.begin(db=self._state) as transaction:
+            open_version = transaction.get(OPEN_VERSION)
+        return self._open is None or open_version == str(self._open.version).encode()
 
     def current(self) -> Publication | None:
         """The publication readers see, or None in a new store."""
@@ -90,7 +167,7 @@ class LmdbStore(EmbeddingStore):
         """Drop superseded records, guided by the journal of committed versions."""
         dropped = 0
         while True:
-            with self._environment.begin(write=True) as transaction:
+            with self._changing() as transaction:
                 publication = _publication_in(transaction, self._state)
                 entries = self._journal_entries(
                     transaction, 0, publication.version if publication else 0
@@ -162,21 +239,24 @@ class LmdbStore(EmbeddingStore):
                 found = cursor.set_range(key + _version_bytes(LARGEST_VERSION) + b"\0")
 
     def _take_version(self) -> int:
-        with self._environment.begin(write=True, db=self._state) as transaction:
+        with self._changing(self._state) as transaction:
             version = int(transaction.get(NEXT_VERSION, b"1"))
             transaction.put(NEXT_VERSION, str(version + 1).encode())
             transaction.put(OPEN_VERSION, str(version).encode())
             transaction.drop(self._deleted, delete=False)
-        while self._take_back_some():
+        publication = self.current()
+        while self._take_back_some(publication.version + 1 if publication else 0, LARGEST_VERSION):
             pass
         return version
 
-    def _take_back_some(self) -> bool:
-        """Remove some records of unfinished publications; whether there were any."""
-        with self._environment.begin(write=True) as transaction:
-            publication = _publication_in(transaction, self._state)
-            first = publication.version + 1 if publication else 0
-            entries = self._journal_entries(transaction, first, LARGEST_VERSION)
+    def _take_back(self, version: int) -> None:
+        while self._take_back_some(version, version):
+            pass
+
+    def _take_back_some(self, first: int, last: int) -> bool:
+        """Remove some records of these publications, none committed; whether there were any."""
+        with self._changing() as transaction:
+            entries = self._journal_entries(transaction, first, last)
             for version, key in entries:
                 transaction.delete(key + _newest_first(version), db=self._records)
                 transaction.delete(_version_bytes(version) + key, db=self._journal)
@@ -184,7 +264,7 @@ class LmdbStore(EmbeddingStore):
 
     def _write(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         version = self._publication().version
-        with self._environment.begin(write=True) as transaction:
+        with self._changing() as transaction:
             self._require_publisher(transaction)
             for key, record in records:
                 if transaction.get(key, db=self._deleted) is None:
@@ -192,14 +272,14 @@ class LmdbStore(EmbeddingStore):
                     transaction.put(_version_bytes(version) + key, b"", db=self._journal)
 
     def _flip(self, publication: Publication) -> None:
-        with self._environment.begin(write=True, db=self._state) as transaction:
+        with self._changing(self._state) as transaction:
             self._require_publisher(transaction)
             transaction.put(CURRENT, json.dumps(asdict(publication)).encode())
             transaction.delete(OPEN_VERSION)
             transaction.drop(self._deleted, delete=False)
 
     def _delete(self, key: bytes) -> None:
-        with self._environment.begin(write=True) as transaction:
+        with self._changing() as transaction:
             with transaction.cursor(db=self._records) as cursor:
                 found = cursor.set_range(key)
                 while found and cursor.key()[:-8] == key:

@@ -180,8 +180,11 @@ class RedisStore(EmbeddingStore):
         publication = self.current()
         for unfinished in self._journaled_versions():
             if publication is None or unfinished > publication.version:
-                self._walk_journal(unfinished, self._take_back_script)
+                self._take_back(unfinished)
         return version
+
+    def _take_back(self, version: int) -> None:
+        self._walk_journal(version, self._take_back_script)
 
     def _write(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         version = self._publication().version

@@ -21,7 +21,7 @@ _EXAMPLE = "redis://:${oc.env:REDIS_PASSWORD}@host:port/database"
 
 
 class Client(redis.Redis):
-    """Redis whose errors are sentences; the scripts' and a full memory's are left to its caller."""
+    """Redis whose errors are sentences; a script that the server lost is sent again by redis-py."""
 
     def execute_command(self, *arguments: Any, **options: Any) -> Any:
         """Run one command.
@@ -41,7 +41,7 @@ class Client(redis.Redis):
         """
         try:
             yield
-        except (exceptions.NoScriptError, exceptions.OutOfMemoryError):
+        except exceptions.NoScriptError:
             raise
         except redis.RedisError as error:
             raise ArtifactError(self._sentence(error)) from error
@@ -61,6 +61,11 @@ class Client(redis.Redis):
             return (
                 f"{where} does not permit its user what is needed ({reason}); docs/export.md has "
                 "the permissions to give by ACL SETUSER."
+            )
+        if "OOM" in reason:
+            return (
+                f"{where} has no memory left ({reason}); raise its maxmemory, or give it more "
+                "memory, and run the command again."
             )
         if isinstance(error, exceptions.BusyLoadingError):
             return f"{where} is still reading its data; try again when it has."

@@ -8,18 +8,32 @@ after that, so a reader that comes upon a file just removed starts again from th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import faiss
 
 from recsys.artifacts.manifest import describe_file
+from recsys.core.disk import named_if_full
 from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import ArtifactError
+from recsys.core.folders import FolderKind, check_folder, replaced_folder
 from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import check_kind
-from recsys.index.faiss.manifest import IndexManifest
+from recsys.index.faiss.manifest import INDEX_FILE, IndexManifest
+
+#: Rows that the last build or addition left out, with their reasons.
+REJECTED_FILE = "rejected.parquet"
+#: What only `recsys index` writes, and may replace.
+INDEX_FOLDER = FolderKind(
+    "an index of items",
+    INDEX_FILE,
+    ("format_version", "metric", "model", "files"),
+    ("index.*.faiss", "posts.*.parquet", REJECTED_FILE),
+)
 
 _NUMBERED = re.compile(r"(?:index\.(\d+)\.faiss|posts\.(\d+)\.parquet)")
 #: A file of somebody else may say that its lists lie in another one, which FAISS would then open to
@@ -30,18 +44,25 @@ _OPEN_ATTEMPTS = 10
 
 
 def save_index(index: ItemIndex, folder: Path) -> None:
-    """Write an index into ``folder``, in the place of the one that is there.
+    """Write an index into ``folder``, locked, in the place of the one that is there.
 
     Raises:
-        ArtifactError: the folder holds other things than an index.
+        ConfigError: the folder holds other things than an index.
+        RecsysError: the file system is full; nothing has changed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder, INDEX_FOLDER)
+    if not (folder / INDEX_FILE).exists():
+        with replaced_folder(folder) as partial:
+            _write(index, partial)
+        return
     former = _numbered_files(folder)
-    if not former and any(folder.iterdir()):
-        raise ArtifactError(
-            f"{folder} holds files that are no index of items; give out= an empty or new folder."
-        )
-    number = 1 + max(former.values(), default=0)
+    with named_if_full(folder), _removed_if_unnamed(folder):
+        _write(index, folder, 1 + max(former.values(), default=0))
+    for path in former:
+        path.unlink()
+
+
+def _write(index: ItemIndex, folder: Path, number: int = 1) -> None:
     vectors, table = folder / f"index.{number}.faiss", folder / f"posts.{number}.parquet"
     faiss.write_index(index.index, str(vectors))
     write_frame(table, index.items)
@@ -52,8 +73,19 @@ def save_index(index: ItemIndex, folder: Path) -> None:
     files = {path.name: describe_file(path) for path in (vectors, table)}
     index.manifest = replace(index.manifest, files=files)
     index.manifest.save(folder)
-    for path in former:
-        path.unlink()
+
+
+@contextmanager
+def _removed_if_unnamed(folder: Path) -> Iterator[None]:
+    """Remove files that the block has begun where it fails, for no manifest names them."""
+    try:
+        yield
+    except BaseException:
+        named = IndexManifest.load(folder).files
+        for path in _numbered_files(folder):
+            if path.name not in named:
+                path.unlink()
+        raise
 
 
 def load_index(folder: Path | str) -> ItemIndex:

@@ -108,7 +108,7 @@ def save_figure(file: SweepFile, trials: Sequence[Trial], path: Path) -> None:
             )
         if any(trial.state is TrialState.STOPPED for trial in shown):
             axes.set_xlabel(f"dashed: {TrialState.STOPPED}", fontsize=8, loc="left")
-        figure.savefig(path, bbox_inches="tight")
+        figure.savefig(path, format="png", bbox_inches="tight")
 
 
 def _parameter_axis(file: SweepFile, name: str, trials: Sequence[Trial]) -> Axis:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.core.console import UNDEFINED, output_console, text_table
+from recsys.core.durable import replace_file, replaced_file
 from recsys.studies.sweep.figure import save_figure
 from recsys.studies.sweep.file import SweepFile, shell_command
 from recsys.studies.sweep.trials import Trial, TrialState
@@ -14,8 +15,9 @@ from recsys.studies.tables import Rows, markdown, setting_cell, table
 
 def write_outcome(file: SweepFile, trials: Sequence[Trial], folder: Path) -> None:
     """Write the page and the plot."""
-    save_figure(file, trials, folder / "sweep.png")
-    (folder / "sweep.md").write_text(page(file, trials))
+    with replaced_file(folder / "sweep.png") as partial:
+        save_figure(file, trials, partial)
+    replace_file(folder / "sweep.md", page(file, trials).encode())
 
 
 def print_outcome(file: SweepFile, trials: Sequence[Trial], folder: Path) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import subprocess
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.core.bounds import Count, Jobs, OutPath, Settings
 from recsys.core.console import message_console, output_console
 from recsys.core.errors import ArtifactError, ConfigError, PreemptedError
+from recsys.core.folders import check_begun
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.evaluation.metrics_file import read_metrics_file
+from recsys.runs.files import LOCK_FILE
 from recsys.runs.folder import RUNS, held
 from recsys.studies import process
 from recsys.studies.sweep.file import SweepFile, check_settings, shell_command, words
@@ -89,14 +90,8 @@ def run_sweep(file: SweepFile, config: SweepConfig) -> None:
     if config.dry_run:
         sweep.print_first_command()
         return
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(held(sweep.folder))
-        except ConfigError as error:
-            raise ConfigError(
-                f"Another process runs the sweep in {sweep.folder}; wait until it has ended, or "
-                "give another out=."
-            ) from error
+    check_begun(sweep.folder, (LOCK_FILE,), "a sweep")
+    with held(sweep.folder, "runs the sweep in", "out="):
         sweep.open()
         if not config.summarise_only:
             sweep.complete()

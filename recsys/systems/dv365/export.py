@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys.artifacts.manifest import ARTIFACT, describe_files
+from recsys.artifacts.manifest import ARTIFACT_FOLDER, describe_files
 from recsys.artifacts.timeline_tower import (
     ENCODER_FILE,
     TOWER_FILE,
@@ -22,7 +22,7 @@ from recsys.artifacts.timeline_tower import (
 from recsys.artifacts.torchscript import save_tower, script_tower
 from recsys.core.environment import describe_environment
 from recsys.core.errors import ArtifactError
-from recsys.core.folders import replaced_folder
+from recsys.core.folders import made_folder
 from recsys.data.contract.schema import ACTION_TYPES
 from recsys.data.slices.rules import AttributeKind, RangeCondition
 from recsys.data.slices.slice_set import SliceSet
@@ -47,15 +47,16 @@ def export_run(run: DV365Run, config: ExportConfig) -> Path:
 
     Raises:
         ArtifactError: the run has no user tower.
-        ConfigError: ``table_bits`` or the embedding's width cannot be exported.
+        ConfigError: ``out`` holds something else, or ``table_bits`` or the embedding's width cannot
+            be exported.
     """
+    out = config.folder(run.folder, run.dataset.path)
     integers = row_integers(run.config.model.dimension)
     tower = _inference_tower(run)
     float_bytes = table_bytes(tower)
     num_outputs = tower.encoder.num_outputs
     quantize_tables(tower, config.table_bits)
-    out = Path(config.out) if config.out is not None else run.folder / ARTIFACT
-    with replaced_folder(out) as folder:
+    with made_folder(out, ARTIFACT_FOLDER) as folder:
         shutil.copy(run.folder / CONFIG_FILE, folder / CONFIG_FILE)
         _copy_vocabularies(run, folder)
         dimension = run.config.model.dimension

@@ -8,6 +8,7 @@ loads the result needs ``torch`` and ``fbgemm_gpu`` and nothing else.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -85,4 +86,6 @@ def export_encoder(encoder: UserEncoder, num_inputs: int, dimension: int, path: 
     example = torch.zeros(2, num_inputs, dimension)
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(encoder, (example,), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path)
+    content = io.BytesIO()  # as in ``save_tower``
+    torch.export.save(program, content)
+    path.write_bytes(content.getbuffer())

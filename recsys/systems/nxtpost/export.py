@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from recsys.artifacts.manifest import ARTIFACT
 from recsys.artifacts.sequence_export import Measure, SequenceExport, export_sequence_tower
 from recsys.artifacts.sequence_tower import Embed
 from recsys.core.progress import track
@@ -39,7 +38,7 @@ def export_run(run: NxtPostRun, config: ExportConfig, protocol: RetrievalProtoco
     Raises:
         ArtifactError: an exported tower does not agree with the trained one.
     """
-    folder = Path(config.out) if config.out is not None else run.folder / ARTIFACT
+    folder = config.folder(run.folder, run.dataset.path)
     data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
     examples = next(iter(data.loader(Split.CHOOSE, shuffle=False)))
     export = SequenceExport(

@@ -374,9 +374,8 @@ def test_what_cannot_be_prepared_is_a_sentence(tmp_path: Path, config: PrepareCo
         prepare(changed(config, append=True))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    (tmp_path / ".out.lock").unlink()  # of the append that was refused
     for refused in (config, changed(config, append=True), changed(config, overwrite=True)):
-        with pytest.raises(DataError, match="is not a prepared data set"):
+        with pytest.raises(ConfigError, match="is not a prepared data set"):
             prepare(refused)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from recsys.core.errors import DataError
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import ACTION_TYPES, LOG_SCHEMA, Split
 from recsys.data.simulator import simulate
 from recsys.data.simulator.config import TASKS
@@ -39,12 +39,15 @@ def test_another_seed_gives_another_log_and_replaces_the_old_one(small_config, t
     quick = dataclasses.replace(small_config, users=70)
     simulate(quick, tmp_path, impressions_per_part=2_000)
     before = read(tmp_path, "log")
-    (tmp_path / "log" / "notes.txt").write_text("somebody else's")
-    simulate(dataclasses.replace(quick, seed=quick.seed + 1), tmp_path)
-    assert {path.name for path in (tmp_path / "log").iterdir()} == {
-        "notes.txt",
-        "part-00000.parquet",
-    }
+    notes = tmp_path / "log" / "notes.txt"
+    notes.write_text("somebody else's")
+    other = dataclasses.replace(quick, seed=quick.seed + 1)
+    with pytest.raises(ConfigError, match=r"log/notes\.txt in it was not written by recsys"):
+        simulate(other, tmp_path)
+    assert notes.exists()
+    notes.unlink()
+    simulate(other, tmp_path)
+    assert [path.name for path in (tmp_path / "log").iterdir()] == ["part-00000.parquet"]
     assert not before.equals(read(tmp_path, "log"))
 
 

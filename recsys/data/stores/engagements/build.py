@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.core.durable import sync_file
+from recsys.core.durable import PARTIAL, sync_file
 from recsys.core.errors import DataError
-from recsys.core.folders import locked_folder, replaced_folder
+from recsys.core.folders import replaced_folder
 from recsys.core.progress import track
 from recsys.data.contract.schema import EXPLICIT_COLUMNS, LENGTHS, TimelineKind
-from recsys.data.stores.dataset import TIMELINES, PreparedDataset
+from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.timelines.layout import CURRENT
 
@@ -62,25 +62,37 @@ def ensure_engagements(
     """The folder of the arrays, built if they are not there.
 
     Raises:
-        DataError: there is no engagement.
+        DataError: there is no engagement, or the data set was prepared anew since it was opened.
     """
     num_items = dataset.manifest.vocabulary_sizes["item"]
     known = np.ones(num_items, bool) if known_items is None else known_items.copy()
     if known.shape != (num_items,):
         raise ValueError(f"known_items has shape {known.shape}, expected ({num_items},)")
     known[0] = False
-    timelines = _timelines_mark(dataset.path)
-    wanted = [FORMAT_VERSION, timelines, config.action_codes, config.repeats, num_items]
-    mark = hashlib.sha256(json.dumps(wanted).encode() + np.packbits(known).tobytes())
-    folder = dataset.path / SEQUENCES / mark.hexdigest()[:16]
+    folder, _ = _wanted(dataset.path, config, known)
     if (folder / DESCRIPTION).is_file():
         return folder
-    with locked_folder(folder):
+    with locked_dataset(dataset.path) as current:
+        if current.manifest.fingerprint != dataset.manifest.fingerprint:
+            raise DataError(
+                f"{dataset.path} was prepared anew or appended to since it was opened; start again."
+            )
+        # the timelines of now: a user may have been deleted since the data set was opened
+        folder, timelines = _wanted(dataset.path, config, known)
         if not (folder / DESCRIPTION).is_file():
+            folder.parent.mkdir(exist_ok=True)
             with replaced_folder(folder) as partial:
-                _build(dataset, config, known, partial, timelines)
-            _remove_outdated(folder.parent, timelines)
+                _build(current, config, known, partial, timelines)
+        _remove_outdated(folder.parent, timelines)
     return folder
+
+
+def _wanted(dataset: Path, config: SequenceConfig, known: NDArray[np.bool_]) -> tuple[Path, str]:
+    """The folder of the arrays of the timelines as they are now, and the mark of these."""
+    timelines = _timelines_mark(dataset)
+    wanted = [FORMAT_VERSION, timelines, config.action_codes, config.repeats, len(known)]
+    mark = hashlib.sha256(json.dumps(wanted).encode() + np.packbits(known).tobytes())
+    return dataset / SEQUENCES / mark.hexdigest()[:16], timelines
 
 
 def read_description(folder: Path) -> Description:
@@ -187,7 +199,9 @@ def _save(folder: Path, name: str, array: NDArray) -> None:
 
 
 def _remove_outdated(folder: Path, timelines: str) -> None:
-    """Remove what was built from other timelines: nobody can ask for it any more."""
+    """Remove what was built from other timelines, or half: nobody can ask for it any more."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        shutil.rmtree(partial, ignore_errors=True)
     for description in folder.glob(f"[!.]*/{DESCRIPTION}"):
         if read_description(description.parent).timelines != timelines:
             shutil.rmtree(description.parent, ignore_errors=True)
