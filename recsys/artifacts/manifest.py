@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from recsys.core.errors import ArtifactError
+from recsys.core.json_files import read_json, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 #: Where `recsys export` puts an artifact inside a run folder.
 ARTIFACT = "artifact"
 
+_KIND = "manifest of an artifact"
 _MEND = "export the run again with `recsys export`."
 
 
@@ -53,8 +54,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write ``manifest.json`` into ``folder``."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
-        (folder / MANIFEST_FILE).write_text(text + "\n")
+        write_json(folder / MANIFEST_FILE, _KIND, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -64,7 +64,7 @@ class Manifest:
             ArtifactError: there is none, it is damaged, or of another format version or system.
         """
         path = folder / MANIFEST_FILE
-        content = _content(folder)
+        content = read_manifest(folder)
         version = content.pop("format_version")
         if version != FORMAT_VERSION:
             raise ArtifactError(
@@ -115,7 +115,7 @@ def model_of(folder: Path) -> str:
     Raises:
         ArtifactError: there is no manifest, or it is damaged.
     """
-    return str(_content(folder).get("model"))
+    return str(read_manifest(folder).get("model"))
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -140,14 +140,19 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _content(folder: Path) -> dict[str, Any]:
+def read_manifest_if_any(folder: Path) -> dict[str, Any]:
+    """As :func:`read_manifest`; empty where there is none."""
+    return read_manifest(folder) if (folder / MANIFEST_FILE).is_file() else {}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest of an artifact of whatever system says.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
     path = folder / MANIFEST_FILE
     if not path.is_file():
         why = f"no {MANIFEST_FILE} in it" if folder.is_dir() else "the folder does not exist"
         raise ArtifactError(f"{folder} is no artifact ({why}); {_MEND}")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        content["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
-    return content
+    return read_json(path, _KIND, ArtifactError, _MEND)

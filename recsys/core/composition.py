@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import re
 import typing
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +31,9 @@ from recsys.core.schemas import instantiate, structured
 
 #: The one setting of Hydra itself a user may give: further folders with configuration groups.
 SEARCH_PATH = "hydra.searchpath="
+
+#: How a file of :func:`save` begins, before the checksum of the lines below.
+_CHECKSUM = "# crc32 "
 
 Schema = TypeVar("Schema")
 
@@ -62,9 +67,8 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
     for override in overrides:
         _check_form(override)
     try:
-        config = OmegaConf.merge(
-            structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
-        )
+        saved = OmegaConf.load(io.StringIO(_checked(path)))
+        config = OmegaConf.merge(structured(schema), saved, OmegaConf.from_dotlist(list(overrides)))
         return _to_dataclass(config, schema)
     except YAMLError as error:
         problem = " ".join(str(error).split())
@@ -89,11 +93,29 @@ def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
 
 
 def save(config: object, path: Path) -> None:
-    """Write a configuration dataclass as YAML, whole or not at all.
+    """Write a configuration dataclass as YAML, whole or not at all, under its checksum.
 
-    Half of one can be read too: what is missing has its default.
+    Half of one could be read too: what is missing would have its default.
     """
-    replace_file(path, to_yaml(config).encode())
+    content = to_yaml(config).encode()
+    head = f"{_CHECKSUM}{zlib.crc32(content):08x}; remove this line after a change by hand\n"
+    replace_file(path, head.encode() + content)
+
+
+def _checked(path: Path) -> str:
+    """The text of a file that :func:`save` has written, or that somebody has changed since."""
+    head, _, content = path.read_bytes().partition(b"\n")
+    if head.startswith(_CHECKSUM.encode()):
+        if head[len(_CHECKSUM) :][:8] != b"%08x" % zlib.crc32(content):
+            raise ConfigError(
+                f"{path} is damaged (its checksum is not that of its content); restore it from a "
+                "copy. If it was changed on purpose, remove its first line."
+            )
+    else:
+        content = head + b"\n" + content
+    if not content.strip():
+        raise ConfigError(f"{path} is damaged: it is empty; restore it from a copy.")
+    return content.decode()
 
 
 def to_yaml(config: object) -> str:

@@ -20,6 +20,7 @@ from recsys.core.progress import track
 from recsys.data.contract.moments import as_of_moment, to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.data.stores.check import check_dataset
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
 from recsys.data.stores.timelines import TimelineStore
 from recsys.data.stores.timelines.layout import StoreManifest
@@ -127,6 +128,7 @@ def publish(config: PublishConfig) -> PublishReport:
     artifact = load_timeline_tower(folder)
     manifest = artifact.manifest
     dataset = _open_dataset(config, manifest.dataset["path"])
+    check_dataset(dataset, anew=True)
     check_ids(artifact, dataset)
     moment = Moment(
         as_of_moment(config.as_of, dataset.manifest),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ from rich.table import Table
 
 from recsys.core.composition import to_yaml
 from recsys.core.durable import replace_file
-from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.runs.config import RunConfig
 
 REPORT_FILE = "report.html"
@@ -65,12 +63,6 @@ def write_page(page: Page) -> Path:
     path = page.folder / REPORT_FILE
     replace_file(path, html.encode())
     return path
-
-
-def read_run_environment(folder: Path) -> dict[str, Any]:
-    """``environment.json`` of a run."""
-    content: dict[str, Any] = json.loads((folder / ENVIRONMENT_FILE).read_text())
-    return content
 
 
 def revision(environment: Mapping[str, Any]) -> str:

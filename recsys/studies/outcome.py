@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from recsys.core.console import output_console, text_table
+from recsys.core.json_files import write_json
 from recsys.evaluation.metrics_file import without_nan
 from recsys.studies.plan import StudyConfig
 from recsys.studies.tables import Rows
@@ -37,8 +37,7 @@ class Outcome:
 def write_outcome(outcome: Outcome, config: StudyConfig) -> None:
     """Write the page, the numbers it stands on, and the plot."""
     config.folder.mkdir(parents=True, exist_ok=True)
-    numbers = json.dumps(without_nan(asdict(outcome.numbers)), indent=2, ensure_ascii=False)
-    config.file("json").write_text(numbers + "\n")
+    write_json(config.file("json"), "outcome of a study", without_nan(asdict(outcome.numbers)))
     page = "\n\n".join([f"# Study {config.title}", *outcome.sections])
     config.file("md").write_text(page + "\n")
     outcome.figure.savefig(config.file("png"), bbox_inches="tight")

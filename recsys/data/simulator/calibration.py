@@ -9,7 +9,6 @@ thinned to it, which needs a log of full density (``activity.scale=1``).
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -22,7 +21,12 @@ from rich.table import Table
 
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import IMPRESSION, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
-from recsys.data.simulator.simulate import ITEMS_FILE, LOG_FOLDER, REQUESTS_FOLDER, SIMULATION_FILE
+from recsys.data.simulator.simulate import (
+    ITEMS_FILE,
+    LOG_FOLDER,
+    REQUESTS_FOLDER,
+    read_description,
+)
 
 LABELS = ("liked", "follow", "comment", "reshare", "profile_visit", "skip", "video_complete")
 #: Labels frequent enough in KuaiRand-Pure for statistics of pairs.
@@ -84,7 +88,7 @@ def read_kuairand(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def read_simulation(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Request rows of videos with their labels, and a sample of all impressions."""
-    config = json.loads((folder / SIMULATION_FILE).read_text())["config"]
+    config = read_description(folder)["config"]
     items = pl.read_parquet(folder / ITEMS_FILE).select(
         "item_id", "topic_id", published="published_at", duration="video_duration"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.core.errors import DataError
+from recsys.core.json_files import read_json, write_json
 from recsys.core.progress import track
 from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, MILLISECONDS_PER_HOUR, Column
@@ -23,6 +24,7 @@ from recsys.data.simulator.embeddings import write_embeddings
 from recsys.data.simulator.outcomes import stack_tasks
 
 SIMULATION_FILE = "simulation.json"
+_KIND = "description of a simulated log"
 ITEMS_FILE = "items.parquet"
 USERS_FILE = "users.parquet"
 LOG_FOLDER = "log"
@@ -83,7 +85,17 @@ def simulate(
         "counts": writer.counts,
         "best": {split: best_metrics(sums) for split, sums in writer.sums.items()},
     }
-    (out / SIMULATION_FILE).write_text(json.dumps(description, indent=2) + "\n")
+    write_json(out / SIMULATION_FILE, _KIND, description)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """``simulation.json``.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    mend = "simulate the log again with `recsys data simulate`."
+    return read_json(folder / SIMULATION_FILE, _KIND, DataError, mend)
 
 
 def generator_of(config: SimulatorConfig, stream: int) -> np.random.Generator:

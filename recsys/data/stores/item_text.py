@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import polars as pl
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
+from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.stores.vocabulary import INDEX
 
 ITEM_TEXT_FILE = "item_text.parquet"
@@ -45,9 +47,8 @@ def read_item_text(path: Path) -> pl.DataFrame:
     if not path.is_file():
         return pl.DataFrame(schema={INDEX: pl.Int32()})
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(io.BytesIO(path.read_bytes()))
     except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); prepare the data set again with "
-            "`recsys data prepare`."
+            f"{path} is damaged ({str(error).splitlines()[0]}); {PREPARE_AGAIN}"
         ) from error

@@ -7,7 +7,7 @@ after that, so a reader that comes upon a file just removed starts again from th
 
 from __future__ import annotations
 
-import re
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +18,8 @@ from recsys.artifacts.manifest import describe_file
 from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import ArtifactError
 from recsys.index.faiss.item_index import ItemIndex
-from recsys.index.faiss.manifest import IndexManifest
+from recsys.index.faiss.manifest import TABLE_FILE, VECTORS_FILE, IndexManifest
 
-_NUMBERED = re.compile(r"(?:index\.(\d+)\.faiss|posts\.(\d+)\.parquet)")
 #: How often a reader starts again when a writer removes files between its steps.
 _OPEN_ATTEMPTS = 10
 
@@ -84,9 +83,14 @@ def _read(folder: Path, manifest: IndexManifest) -> ItemIndex:
             f"{folder / vectors} cannot be read by FAISS {faiss.__version__}; build the index "
             "again with `recsys index build`."
         ) from error
-    return ItemIndex(index, pl.read_parquet(folder / table), manifest)
+    return ItemIndex(index, pl.read_parquet(io.BytesIO((folder / table).read_bytes())), manifest)
 
 
 def _numbered_files(folder: Path) -> dict[Path, int]:
-    matches = {path: _NUMBERED.fullmatch(path.name) for path in folder.iterdir()}
-    return {path: int(match[1] or match[2]) for path, match in matches.items() if match}
+    kinds = (VECTORS_FILE, TABLE_FILE)
+    return {
+        path: int(match[1])
+        for path in folder.iterdir()
+        for kind in kinds
+        if (match := kind.fullmatch(path.name))
+    }
