@@ -46,7 +46,7 @@ from recsys.runs.folder import (
     wandb_run_id,
 )
 from recsys.runs.load import open_dataset
-from recsys.runs.metrics_log import MetricsCsv
+from recsys.runs.metrics_log import MetricsCsv, close_log
 from recsys.runs.preemption import Preemption
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
@@ -148,6 +148,7 @@ def _finish(
     checkpoints: Checkpoints,
 ) -> None:
     """Write what the best checkpoint is worth, and what the system leaves."""
+    close_log(run_dir)
     measured = system.measured(config, dataset, Split.CHOOSE)
     _write_validation_metrics(config, run_dir, dataset.manifest.name, measured, checkpoints)
     system.finish(run_dir)
