@@ -36,7 +36,7 @@ from recsys.core.progress import track
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
-from recsys.evaluation.metrics_file import METRICS_FILE
+from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.systems.sequence.system import SequenceRunConfig, SequenceSystem
 
 DESCRIPTION = "training users per second of SASRec, beside RecTools' SASRecModel"
@@ -213,11 +213,9 @@ def _figures(config: Config, seconds: dict[str, list[float]]) -> dict[str, Any]:
         figures[f"users_per_second_{side}"] = statistics.median(rates[side])
         figures[f"seconds_per_step_{side}"] = statistics.median(seconds[side])
         figures[f"hits@10_{side}"] = None
-    measured = Path(config.run_dir) / METRICS_FILE
-    if measured.is_file():
-        metrics = json.loads(measured.read_text())
-        if "report/hits@10/all" in metrics:
-            figures[f"hits@10_{_OURS}"] = metrics["report/hits@10/all"]["value"]
+    metrics = read_metrics_file(Path(config.run_dir))
+    if "report/hits@10/all" in metrics:
+        figures[f"hits@10_{_OURS}"] = metrics["report/hits@10/all"]["value"]
     kept = _quality_of_rectools(config)
     if kept is not None:
         figures[f"epochs_{_THEIRS}"], figures[f"hits@10_{_THEIRS}"] = kept

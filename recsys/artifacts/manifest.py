@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,8 +10,9 @@ from typing import Any, ClassVar, Self
 from recsys.artifacts.trust import remember, remember_own, require_trusted
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import FolderKind
+from recsys.core.json_files import decode_json, encode_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 #: Where `recsys export` puts an artifact inside a run folder.
 ARTIFACT = "artifact"
@@ -24,6 +24,7 @@ ARTIFACT_FOLDER = FolderKind(
     ("config.yaml", "*.pt", "*.pt2", "vocabulary/*.parquet"),
 )
 
+_KIND = "manifest of an artifact"
 _MEND = "export the run again with `recsys export`."
 
 
@@ -67,8 +68,7 @@ class Manifest:
             folder: where its other files are.
             out: where it will be.
         """
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
-        content = f"{text}\n".encode()
+        content = encode_json(_KIND, asdict(self))
         (folder / MANIFEST_FILE).write_bytes(content)
         remember_own(out, content)
 
@@ -159,7 +159,7 @@ def model_of(folder: Path) -> str:
     Raises:
         ArtifactError: there is no manifest, or it is damaged.
     """
-    return str(_content(folder / MANIFEST_FILE, _read(folder)).get("model"))
+    return str(read_manifest(folder).get("model"))
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -184,6 +184,20 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
+def read_manifest_if_any(folder: Path) -> dict[str, Any]:
+    """As :func:`read_manifest`; empty where there is none."""
+    return read_manifest(folder) if (folder / MANIFEST_FILE).is_file() else {}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest of an artifact of whatever system says.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
+    return _content(folder / MANIFEST_FILE, _read(folder))
+
+
 def _read(folder: Path) -> bytes:
     path = folder / MANIFEST_FILE
     if not path.is_file():
@@ -194,8 +208,8 @@ def _read(folder: Path) -> bytes:
 
 def _content(path: Path, written: bytes) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(written)
-        content["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
-    return content
+        return decode_json(_KIND, written)
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path} is damaged or no {_KIND} of this release ({error}); {_MEND}"
+        ) from None

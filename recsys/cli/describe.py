@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from recsys.data.contract.schema import LENGTHS, TimelineKind
 from recsys.data.prepare.describe import describe
 from recsys.data.slices.families import SliceConfig
 from recsys.data.slices.slice_set import SliceSet
+from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.timelines import DEFAULT_MAX_EVENTS
 
@@ -49,7 +49,7 @@ def configure(overrides: Sequence[str]) -> DescribeConfig:
 def run(overrides: Sequence[str]) -> None:
     """Print the data set's tables and one line per slice."""
     config = configure(overrides)
-    dataset = PreparedDataset.open(Path(config.dataset))
+    dataset = open_checked(config.dataset)
     console = output_console()
     console.print(describe(dataset))
     manifest = dataset.manifest

@@ -70,6 +70,12 @@ DATA_VERBS = (
         ("recsys data describe dataset=prepared/kuairand_pure slices=full",),
     ),
     Verb(
+        "check",
+        "check",
+        "Read a prepared data set, or a store of embeddings, and compare it with its checksums.",
+        ("recsys data check dataset=prepared/mine store=runs/mine/embeddings",),
+    ),
+    Verb(
         "compact",
         "compact",
         "Merge the segments that appending has left in the timelines into one.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +11,12 @@ from rich.table import Table
 from recsys.artifacts.timeline_tower import TimelineTowerManifest
 from recsys.core.composition import compose
 from recsys.core.console import output_console
-from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
 from recsys.data.contract.moments import to_text
 from recsys.embeddings.publish import PublishConfig, publish
 from recsys.nn.encoders.build import NO_TIMELINES
-from recsys.runs.files import PUBLICATION_FILE
 from recsys.runs.load import check_run_folder
+from recsys.runs.publication import write_publication
 from recsys.systems.choice import system_of_run
 from recsys.systems.dv365.config import DV365RunConfig
 from recsys.systems.runs import load_config
@@ -36,8 +34,7 @@ def run(overrides: Sequence[str]) -> None:
         _refuse_other_systems(Path(config.run_dir))
     outcome = asdict(publish(config))
     if config.run_dir is not None:
-        text = json.dumps(outcome, indent=2) + "\n"
-        replace_file(Path(config.run_dir) / PUBLICATION_FILE, text.encode())
+        write_publication(Path(config.run_dir), outcome)
     table = Table(title="Published user embeddings", show_header=False)
     for name, value in outcome.items():
         table.add_row(name.replace("_", " "), _text(name, value))

@@ -11,6 +11,7 @@ import difflib
 import io
 import re
 import typing
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -28,6 +29,9 @@ from recsys.core.errors import ConfigError
 from recsys.core.overrides import for_hydra, with_overrides
 from recsys.core.paths import conf_dir
 from recsys.core.schemas import instantiate, structured
+
+#: How a file of :func:`save` begins, before the checksum of the lines below.
+_CHECKSUM = "# crc32 "
 
 Schema = TypeVar("Schema")
 
@@ -77,7 +81,7 @@ def as_written(path: Path) -> Any:
         ConfigError: it has an interpolation or an alias.
         YAMLError, OSError, ValueError: it cannot be read.
     """
-    text = path.read_text()
+    text = _checked(path)
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError(
@@ -106,11 +110,29 @@ def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
 
 
 def save(config: object, path: Path) -> None:
-    """Write a configuration dataclass as YAML, whole or not at all.
+    """Write a configuration dataclass as YAML, whole or not at all, under its checksum.
 
-    Half of one can be read too: what is missing has its default.
+    Half of one could be read too: what is missing would have its default.
     """
-    replace_file(path, to_yaml(config).encode())
+    content = to_yaml(config).encode()
+    head = f"{_CHECKSUM}{zlib.crc32(content):08x}; remove this line after a change by hand\n"
+    replace_file(path, head.encode() + content)
+
+
+def _checked(path: Path) -> str:
+    """The text of a file that :func:`save` has written, or that somebody has changed since."""
+    head, _, content = path.read_bytes().partition(b"\n")
+    if head.startswith(_CHECKSUM.encode()):
+        if head[len(_CHECKSUM) :][:8] != b"%08x" % zlib.crc32(content):
+            raise ConfigError(
+                f"{path} is damaged (its checksum is not that of its content); restore it from a "
+                "copy. If it was changed on purpose, remove its first line."
+            )
+    elif not content.strip():
+        content = head
+    if not content.strip():
+        raise ConfigError(f"{path} is damaged: it is empty; restore it from a copy.")
+    return path.read_text()
 
 
 def to_yaml(config: object) -> str:

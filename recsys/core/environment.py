@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -13,12 +12,15 @@ from typing import Any
 
 import psutil
 
-from recsys.core.durable import replace_file
+from recsys.core.errors import ArtifactError
+from recsys.core.json_files import read_json, write_json
 from recsys.core.paths import PACKAGE
 from recsys.core.secrets import mask_words
 from recsys.core.version import VERSION
 
 ENVIRONMENT_FILE = "environment.json"
+
+_KIND = "environment of a run"
 
 PACKAGES = (
     "torch",
@@ -48,8 +50,17 @@ def describe_environment() -> dict[str, Any]:
 
 def write_environment(folder: Path) -> None:
     """Write ``environment.json`` into a run folder."""
-    content = json.dumps(describe_environment(), indent=2) + "\n"
-    replace_file(folder / ENVIRONMENT_FILE, content.encode())
+    write_json(folder / ENVIRONMENT_FILE, _KIND, describe_environment())
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """``environment.json`` of a run folder.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    mend = "restore it from a copy, or train again."
+    return read_json(folder / ENVIRONMENT_FILE, _KIND, ArtifactError, mend)
 
 
 def git_revision() -> dict[str, Any] | None:

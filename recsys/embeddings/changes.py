@@ -85,12 +85,7 @@ def changed_users(
 
 def block_checksums(store: StoreManifest) -> dict[str, int]:
     """The block files of a timeline store, which never change, with their checksums."""
-    return {
-        block.file: block.checksum
-        for segment in store.segments
-        for block in segment.blocks
-        if block is not None
-    }
+    return {block.file: block.mark.crc32 for block in store.blocks}
 
 
 def users_with_late_events(
@@ -108,11 +103,10 @@ def users_with_late_events(
         cutoff: of the former publication, ms.
     """
     late = [np.empty(0, np.int32)]
-    for segment in store.segments:
-        for entry in segment.blocks:
-            if entry is None or known.get(entry.file) == entry.checksum:
-                continue
-            for block in map_block(timelines.path, entry).values():
-                oldest = block.columns["timestamp"][block.offsets[:-1]]  # [U], sorted by time
-                late.append(block.users[oldest < cutoff])
+    for entry in store.blocks:
+        if known.get(entry.file) == entry.mark.crc32:
+            continue
+        for block in map_block(timelines.path, entry).values():
+            oldest = block.columns["timestamp"][block.offsets[:-1]]  # [U], sorted by time
+            late.append(block.users[oldest < cutoff])
     return np.unique(np.concatenate(late))

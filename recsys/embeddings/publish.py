@@ -24,6 +24,7 @@ from recsys.core.secrets import mask_address
 from recsys.data.contract.moments import as_of_moment, to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.data.stores.check import check_dataset
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
 from recsys.data.stores.timelines import TimelineStore
 from recsys.data.stores.timelines.layout import StoreManifest
@@ -158,6 +159,7 @@ def _begin(
     What readers see is looked up after that too: nobody else can publish any more.
     """
     dataset = PreparedDataset.open(path)
+    check_dataset(dataset, anew=True)
     check_ids(artifact, dataset)
     moment = Moment(
         as_of_moment(config.as_of, dataset.manifest),

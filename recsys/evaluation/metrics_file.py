@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import locked_folder
+from recsys.core.json_files import read_json, write_json
 
 METRICS_FILE = "metrics.json"
+
+_KIND = "list of metrics"
 
 #: Per metric ``value``, ``protocol`` and, where there is one, the interval's ``low`` and ``high``.
 Metrics = dict[str, dict[str, Any]]
@@ -27,13 +28,8 @@ def read_metrics_file(run_dir: Path) -> Metrics:
     path = run_dir / METRICS_FILE
     if not path.is_file():
         return {}
-    try:
-        content: Metrics = json.loads(path.read_text())
-    except ValueError as error:
-        raise ArtifactError(
-            f"{path} is damaged ({error}); delete it and run `recsys evaluate` again."
-        ) from error
-    return content
+    mend = "delete it and run `recsys evaluate` again."
+    return read_json(path, _KIND, ArtifactError, mend)
 
 
 def replace_metrics(run_dir: Path, prefix: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
@@ -42,12 +38,10 @@ def replace_metrics(run_dir: Path, prefix: str, metrics: Mapping[str, Mapping[st
     A value that is not defined (an NE without positives) is written as null. Metrics that another
     command writes at this moment are kept too.
     """
-    path = run_dir / METRICS_FILE
-    with locked_folder(path):
+    with locked_folder(run_dir / METRICS_FILE):
         kept = {k: v for k, v in read_metrics_file(run_dir).items() if not k.startswith(prefix)}
         content = kept | {name: without_nan(metric) for name, metric in metrics.items()}
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        replace_file(path, text.encode())
+        write_json(run_dir / METRICS_FILE, _KIND, content)
 
 
 def is_defined(value: float | None) -> TypeGuard[float]:

@@ -1,27 +1,29 @@
 """Predictions of a run on the rows of a split: one Parquet file that every comparison reads.
 
-Of a retrieval run it holds the ranks of the targets instead.
+Of a retrieval run it holds the ranks of the targets instead. A JSON file beside it has its checksum
+and names the checkpoint that made it.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from recsys.core.checksums import FileMark
 from recsys.core.durable import replaced_file
 from recsys.core.errors import ArtifactError
-from recsys.data.contract.parquet import read_metadata, read_parquet, write_frame
+from recsys.core.json_files import read_json, write_json
+from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.data.contract.schema import Split, Task
 from recsys.evaluation.identity import CheckpointUsed
 from recsys.evaluation.paired import TaskPredictions
 
 PREDICTIONS = "predictions"
 
-#: Key of the Parquet metadata that names the checkpoint.
-CHECKPOINT = "checkpoint"
+_KIND = "description of predictions"
 
 #: How many events a request's two timelines held.
 HISTORY_COLUMNS = ("explicit_events", "implicit_events")
@@ -35,42 +37,48 @@ def predictions_path(run_dir: Path, split: Split) -> Path:
 def write_predictions(
     run_dir: Path, split: Split, frame: pl.DataFrame, used: CheckpointUsed
 ) -> None:
-    """Write ``predictions/<split>.parquet`` in one step, with the checkpoint that made it."""
+    """Write ``predictions/<split>.parquet``, and beside it the checkpoint that made it."""
     path = predictions_path(run_dir, split)
     path.parent.mkdir(exist_ok=True)
     with replaced_file(path) as partial:
-        write_frame(partial, frame, {CHECKPOINT: json.dumps(asdict(used))})
+        write_frame(partial, frame)
+        mark = FileMark.of(partial)
+    content = {"file": asdict(mark), "checkpoint": asdict(used)}
+    write_json(path.with_suffix(".json"), _KIND, content)
 
 
 def read_predictions(run_dir: Path, split: Split) -> pl.DataFrame:
     """The predictions, or of a retrieval run the ranks, of a split.
 
     Raises:
-        ArtifactError: they are not there or cannot be read.
+        ArtifactError: they are not there or are not what was written.
     """
     path = predictions_path(run_dir, split)
     if not path.is_file():
         raise ArtifactError(
             f"{path} is not there; make it with `recsys evaluate run_dir={run_dir} split={split}`."
         )
-    try:
-        return read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise ArtifactError(
-            f"{path} is damaged ({error}); delete it and run `recsys evaluate` again."
-        ) from error
+    _described(path)
+    return read_parquet(path)
 
 
 def predicted_by(run_dir: Path, split: Split) -> CheckpointUsed | None:
-    """The checkpoint that made the predictions; None where there are none or it is not known."""
+    """The checkpoint that made the predictions; None where there are none.
+
+    Raises:
+        ArtifactError: they are not what was written.
+    """
     path = predictions_path(run_dir, split)
-    if not path.is_file():
-        return None
-    try:
-        used = read_metadata(path).get(CHECKPOINT)
-    except pl.exceptions.PolarsError:
-        return None
-    return None if used is None else CheckpointUsed(**json.loads(used))
+    return CheckpointUsed(**_described(path)["checkpoint"]) if path.is_file() else None
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What lies beside a file of predictions, after they were compared with it."""
+    mend = f"delete {path} and run `recsys evaluate` again."
+    content = read_json(path.with_suffix(".json"), _KIND, ArtifactError, mend)
+    if problem := FileMark(**content["file"]).problem(path):
+        raise ArtifactError(f"{path} is damaged: it {problem}; {mend}")
+    return content
 
 
 def task_predictions(

@@ -19,7 +19,7 @@ from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
 from recsys.data.contract.moments import parse_moment
 from recsys.data.contract.parquet import write_frame
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
-from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.check import open_checked
 from recsys.index.faiss.folder import INDEX_FOLDER, REJECTED_FILE, load_index, save_index
 from recsys.index.faiss.item_index import Added, ItemIndex, Removed
 from recsys.index.faiss.kinds import IndexConfig
@@ -132,7 +132,7 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
     folder = Path(config.out)
     read = (config.embeddings, config.dataset, config.posts)
     check_folder(folder, INDEX_FOLDER, [one for one in read if one is not None])
-    dataset = None if config.dataset is None else PreparedDataset.open(config.dataset)
+    dataset = None if config.dataset is None else open_checked(config.dataset)
     as_of = None if config.as_of is None else parse_moment("as_of", config.as_of)
     ids, embedding = read_embeddings(embeddings_file(config.embeddings))
     table = describe_items(ids, dataset, as_of, config.posts)
@@ -158,7 +158,7 @@ def add_items(config: IndexAddConfig) -> IndexChange:
         ArtifactError: there is no index, or its model is another one.
         DataError: the embeddings have another width, or ids are of another type.
     """
-    dataset = None if config.dataset is None else PreparedDataset.open(config.dataset)
+    dataset = None if config.dataset is None else open_checked(config.dataset)
     folder = Path(config.index)
     with _locked_index(folder) as index:
         if not config.same_model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from rich.table import Table
 from recsys.core.composition import to_yaml
 from recsys.core.console import visible_lines
 from recsys.core.durable import replace_file
-from recsys.core.environment import ENVIRONMENT_FILE
 from recsys.core.secrets import mask, mask_words
 from recsys.runs.config import RunConfig
 
@@ -74,12 +72,6 @@ def _shown(value: Any) -> Any:
     """What stands in the page: text of others as in the terminal; lines of a file stay lines."""
     is_text = isinstance(value, str) and not isinstance(value, Markup)  # which a figure is
     return visible_lines(mask(value)) if is_text else value
-
-
-def read_run_environment(folder: Path) -> dict[str, Any]:
-    """``environment.json`` of a run."""
-    content: dict[str, Any] = json.loads((folder / ENVIRONMENT_FILE).read_text())
-    return content
 
 
 def revision(environment: Mapping[str, Any]) -> str:

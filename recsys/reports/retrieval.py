@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from recsys.artifacts.manifest import ARTIFACT
+from recsys.core.environment import read_environment
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.reports import figures
 from recsys.reports import retrieval_sections as sections
@@ -15,7 +16,6 @@ from recsys.reports.page import (
     closing_table,
     megabytes,
     places,
-    read_run_environment,
     revision,
     setting,
 )
@@ -27,7 +27,7 @@ from recsys.runs.metrics_log import read_metrics
 
 def report_page(material: RetrievalMaterial) -> Page:
     """The page and the table a run ends with."""
-    environment = read_run_environment(material.folder)
+    environment = read_environment(material.folder)
     counts, name = material.trained_on.counts, material.trained_on.name
     trained = material.described
     where = {"prepared data set": material.dataset.path}

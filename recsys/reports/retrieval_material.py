@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from recsys.artifacts.manifest import ARTIFACT
+from recsys.artifacts.manifest import ARTIFACT, read_manifest_if_any
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.stores.dataset import PreparedDataset
@@ -115,7 +114,6 @@ def read_material(
         (one for one in (Split.REPORT, Split.CHOOSE) if predictions_path(folder, one).is_file()),
         None,
     )
-    manifest = folder / ARTIFACT / "manifest.json"
     return RetrievalMaterial(
         folder=folder,
         described=described,
@@ -126,5 +124,5 @@ def read_material(
         metrics=read_metrics_file(folder),
         prefix="report" if split is Split.REPORT else "val",
         frame=read_predictions(folder, split) if split is not None else None,
-        artifact=json.loads(manifest.read_text()) if manifest.is_file() else {},
+        artifact=read_manifest_if_any(folder / ARTIFACT),
     )

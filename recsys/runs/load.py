@@ -12,6 +12,7 @@ from recsys.core.composition import load
 from recsys.core.errors import ArtifactError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.evaluation.identity import CheckpointUsed, RunIdentity
@@ -160,14 +161,14 @@ def open_dataset(
 
     Raises:
         ArtifactError: it is not there, or another data set is.
-        DataError: ``dataset_folder`` is no prepared data set.
+        DataError: ``dataset_folder`` is no prepared data set, or a file of it is damaged.
     """
     if dataset_folder is None and not config.data.out_folder.exists():
         raise ArtifactError(
             f"{folder} was trained on the prepared data set {config.data.out_folder}, which is not "
             "there; if it was moved, say where it lies now: dataset=<its folder>."
         )
-    dataset = PreparedDataset.open(dataset_folder or config.data.out_folder)
+    dataset = open_checked(dataset_folder or config.data.out_folder)
     trained_on = DatasetManifest.load(folder)
     grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
     if trained_on.fingerprint not in (dataset.manifest.fingerprint, *grown_from):

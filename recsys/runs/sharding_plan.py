@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 
 from recsys.core.console import Console, message_console
-from recsys.core.durable import replace_file, replaced_file
+from recsys.core.durable import replaced_file
+from recsys.core.json_files import write_json
 from recsys.distributed.planning import ModelPlan, TablePlan
 
 JSON_FILE = "plan.json"
@@ -45,8 +45,7 @@ class PlanFiles(lightning.Callback):
         """Write what this process has shown, which the first rank does."""
         if self.plan is None:
             return
-        text = json.dumps(self.plan.to_dict(), indent=2) + "\n"
-        replace_file(self.folder / JSON_FILE, text.encode())
+        write_json(self.folder / JSON_FILE, "sharding plan", self.plan.to_dict())
         with replaced_file(self.folder / TEXT_FILE) as partial, partial.open("w") as file:
             Console(file=file, width=WIDTH).print(plan_report(self.plan))
 

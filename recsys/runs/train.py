@@ -49,7 +49,7 @@ from recsys.runs.folder import (
     wandb_run_id,
 )
 from recsys.runs.load import open_dataset
-from recsys.runs.metrics_log import MetricsCsv
+from recsys.runs.metrics_log import MetricsCsv, close_log
 from recsys.runs.precision import Bfloat16Mixed
 from recsys.runs.preemption import Preemption
 from recsys.runs.sharding_plan import PlanFiles
@@ -156,6 +156,7 @@ def _finish(
     checkpoints: Checkpoints,
 ) -> None:
     """Write what the best checkpoint is worth, and what the system leaves."""
+    close_log(run_dir)
     measured = system.measured(config, dataset, Split.CHOOSE)
     _write_validation_metrics(config, run_dir, dataset.manifest.name, measured, checkpoints)
     system.finish(run_dir)

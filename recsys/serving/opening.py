@@ -14,6 +14,7 @@ from recsys.core.errors import ArtifactError
 from recsys.core.folders import read_whole
 from recsys.data.batches.sequences.reader import SequenceReader
 from recsys.data.content.item_embeddings import ItemEmbeddings
+from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
@@ -63,7 +64,7 @@ def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> Prep
             f"{artifact.folder} was trained on the prepared data set {trained_on}, which is not "
             "there; if it was moved, say where it lies now: dataset=<its folder>."
         )
-    return PreparedDataset.open(folder or trained_on)
+    return open_checked(folder or trained_on)
 
 
 def _embedder(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from recsys.core.console import output_console, text_table
 from recsys.core.durable import replace_file, replaced_file
+from recsys.core.json_files import write_json
 from recsys.evaluation.metrics_file import without_nan
 from recsys.studies.plan import StudyConfig
 from recsys.studies.tables import Rows
@@ -38,8 +38,7 @@ class Outcome:
 def write_outcome(outcome: Outcome, config: StudyConfig) -> None:
     """Write the page, the numbers it stands on, and the plot."""
     config.folder.mkdir(parents=True, exist_ok=True)
-    numbers = json.dumps(without_nan(asdict(outcome.numbers)), indent=2, ensure_ascii=False)
-    replace_file(config.file("json"), (numbers + "\n").encode())
+    write_json(config.file("json"), "outcome of a study", without_nan(asdict(outcome.numbers)))
     page = "\n\n".join([f"# Study {config.title}", *outcome.sections])
     replace_file(config.file("md"), (page + "\n").encode())
     with replaced_file(config.file("png")) as partial:

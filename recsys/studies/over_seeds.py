@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from recsys.core.environment import ENVIRONMENT_FILE
+from recsys.core.environment import ENVIRONMENT_FILE, read_environment
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.paired import Interval
 from recsys.studies import process
@@ -60,8 +59,8 @@ def revisions(runs: Sequence[StudyRun]) -> list[str]:
 
 
 def _revision(run_dir: Path) -> str:
-    path = run_dir / ENVIRONMENT_FILE
-    git = json.loads(path.read_text()).get("git") if path.is_file() else None
+    noted = (run_dir / ENVIRONMENT_FILE).is_file()
+    git = read_environment(run_dir).get("git") if noted else None
     if not git:
         return "unknown"
     changed = " with uncommitted changes" if git["dirty"] else ""

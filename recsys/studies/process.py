@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shlex
 import subprocess
@@ -13,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from recsys.core.console import Console
-from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
+from recsys.core.json_files import read_json, write_json
 from recsys.core.secrets import mask_words
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.runs.files import CONFIG_FILE, DIVERGED_FILE
 
 #: In a run folder: the seconds spent on its training, and how many ran at a time.
 TIMING_FILE = "timing.json"
+
+_KIND = "time of a training"
 
 
 def is_begun(run_dir: Path) -> bool:
@@ -105,10 +106,14 @@ def last_line(log: Path) -> str:
 
 
 def read_timing(run_dir: Path) -> dict[str, Any]:
-    """``training_seconds`` and ``jobs``; empty where nobody noted them."""
+    """``training_seconds`` and ``jobs``; empty where nobody noted them.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
     path = run_dir / TIMING_FILE
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return content
+    mend = "remove it, and the time is not told."
+    return read_json(path, _KIND, ArtifactError, mend) if path.is_file() else {}
 
 
 def add_training_seconds(run_dir: Path, seconds: float, jobs: int) -> float:
@@ -116,6 +121,5 @@ def add_training_seconds(run_dir: Path, seconds: float, jobs: int) -> float:
     if not run_dir.is_dir():
         return 0.0
     spent = float(read_timing(run_dir).get("training_seconds", 0)) + seconds
-    timing = {"training_seconds": spent, "jobs": jobs}
-    replace_file(run_dir / TIMING_FILE, f"{json.dumps(timing)}\n".encode())
+    write_json(run_dir / TIMING_FILE, _KIND, {"training_seconds": spent, "jobs": jobs})
     return spent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,6 +29,7 @@ from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Feature, FeatureKind, FeatureSide
 from recsys.systems.nxtpost.net import ChannelConfig, SequenceTower, SequenceTowerConfig
 from tests.manifests import EMPTY
+from tests.rewritten import ARTIFACT_KIND, rewrite
 
 WIDTH = 24
 NOW = 1_500_000_000_000
@@ -259,7 +259,6 @@ def test_other_artifacts_and_damage_are_refused(tmp_path: Path) -> None:
     int8.write_bytes(int8.read_bytes()[:-1] + b"?")
     with pytest.raises(ArtifactError, match="another SHA-256"):
         load_sequence_tower(folder)
-    content = json.loads((folder / "manifest.json").read_text()) | {"model": "dv365"}
-    (folder / "manifest.json").write_text(json.dumps(content))
+    rewrite(folder / "manifest.json", ARTIFACT_KIND, {"model": "dv365"})
     with pytest.raises(ArtifactError, match="of the system dv365, expected one of nxtpost"):
         load_sequence_tower(folder)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from recsys.artifacts.trust import VARIABLE, remember, trusted_list
 from recsys.cli.main import invoke
 from recsys.core.errors import ArtifactError
 from tests.artifacts.test_sequence_tower import exported
+from tests.rewritten import ARTIFACT_KIND, rewrite
 
 
 @pytest.fixture
@@ -43,10 +44,6 @@ def artifact(foreign: Path) -> Path:
     """One that this user trusts."""
     trust_artifact(foreign)
     return foreign
-
-
-def write_manifest(folder: Path, content: dict) -> None:
-    (folder / "manifest.json").write_text(json.dumps(content))
 
 
 def test_an_export_is_the_users_own_wherever_it_is_copied_to(listed: Path, tmp_path: Path) -> None:
@@ -93,8 +90,8 @@ def test_the_command_adds_it(
 
 
 def test_another_manifest_is_another_artifact(artifact: Path) -> None:
-    content = json.loads((artifact / "manifest.json").read_text())
-    write_manifest(artifact, content | {"created": "2000-01-01T00:00:00+00:00"})
+    created = {"created": "2000-01-01T00:00:00+00:00"}
+    rewrite(artifact / "manifest.json", ARTIFACT_KIND, created)
     with pytest.raises(ArtifactError, match="not among the artifacts"):
         open_artifact(artifact)
 
@@ -102,9 +99,11 @@ def test_another_manifest_is_another_artifact(artifact: Path) -> None:
 @pytest.mark.parametrize("place", ["../config.yaml", "/etc/hostname", "elsewhere/a.yaml"])
 def test_a_manifest_names_files_of_its_folder_alone(place: str, artifact: Path) -> None:
     (artifact.parent / "config.yaml").write_text("{}")
-    content = json.loads((artifact / "manifest.json").read_text())
-    content["files"][place] = content["files"].pop("config.yaml")
-    write_manifest(artifact, content)
+
+    def renamed(content: dict[str, Any]) -> None:
+        content["files"][place] = content["files"].pop("config.yaml")
+
+    rewrite(artifact / "manifest.json", ARTIFACT_KIND, renamed)
     with pytest.raises(ArtifactError, match="is missing though the manifest names it"):
         open_artifact(artifact, trust=True)
 

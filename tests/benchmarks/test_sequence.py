@@ -12,6 +12,7 @@ from recsys.cli import bench
 from recsys.core.composition import compose
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.data.stores.engagements.store import EngagementStore
+from recsys.evaluation.metrics_file import replace_metrics
 from recsys.systems.sequence.system import SequenceRunConfig
 
 sequence = bench._load("sequence")
@@ -61,7 +62,7 @@ def test_ratio_and_its_spread_by_hand(tmp_path: Path, monkeypatch: pytest.Monkey
 
     (tmp_path / "run").mkdir()
     metrics = {"report/hits@10/all": {"value": 0.31, "protocol": "…"}}
-    (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
+    replace_metrics(tmp_path / "run", "", metrics)
     sequence._kept_rectools(config).mkdir(parents=True)
     by_epoch = {"90": {"hits@10": 0.28}, "100": {"hits@10": 0.29}}
     (sequence._kept_rectools(config) / "quality.json").write_text(json.dumps(by_epoch))

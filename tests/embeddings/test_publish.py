@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import signal
@@ -17,7 +16,7 @@ import polars as pl
 import pytest
 import torch
 
-from recsys.artifacts.timeline_tower import load_timeline_tower
+from recsys.artifacts.timeline_tower import TimelineTowerManifest, load_timeline_tower
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import as_of_moment
@@ -383,9 +382,9 @@ def test_what_is_missing_is_a_sentence(exported: Path, tmp_path: Path) -> None:
 
 
 def test_a_moved_data_set_is_asked_for(folder: Path) -> None:
-    path = folder / "run" / "artifact" / "manifest.json"
-    made_with = json.loads(path.read_text())["dataset"]["path"]
-    path.write_text(path.read_text().replace(made_with, str(folder / "gone")))
+    manifest = TimelineTowerManifest.load(folder / "run" / "artifact")
+    gone = manifest.dataset | {"path": str(folder / "gone")}
+    replace(manifest, dataset=gone).save(folder / "run" / "artifact")
     with pytest.raises(ArtifactError, match=r"gone, which is not there; .* dataset=<its folder>"):
         publish(config(folder, "store", dataset=None))
     assert publish(config(folder, "store")).published_users > 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from recsys.data.stores.engagements.build import COLUMNS, DESCRIPTION, OFFSETS, Description
+from recsys.core.checksums import FileMark
+from recsys.data.stores.engagements.build import COLUMNS, OFFSETS, Description, array_path
 from recsys.data.stores.engagements.store import EngagementStore
 
 HOUR = 3_600_000
@@ -29,11 +28,12 @@ def store_of(
     num_users = num_users or int(user.max()) + 1
     arrays = {"item": item, "action_type": item % 5, "surface": user % 3, "timestamp": time}
     for name, dtype in COLUMNS.items():
-        np.save(folder / f"{name}.npy", arrays[name].astype(dtype))
+        np.save(array_path(folder, name), arrays[name].astype(dtype))
     offsets = np.searchsorted(user, np.arange(num_users + 1))
-    np.save(folder / f"{OFFSETS}.npy", offsets)
+    np.save(array_path(folder, OFFSETS), offsets)
     lengths = {OFFSETS: num_users + 1, **dict.fromkeys(COLUMNS, len(user))}
-    (folder / DESCRIPTION).write_text(json.dumps(asdict(Description("", 0, lengths))))
+    files = {name: FileMark.of(array_path(folder, name)) for name in lengths}
+    Description("", 0, lengths, files).save(folder)
     return EngagementStore(folder)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,8 @@ from recsys.core.errors import ArtifactError, ConfigError
 from recsys.index.faiss.folder import load_index, save_index
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
+from recsys.index.faiss.manifest import IndexManifest
+from tests.rewritten import INDEX_KIND, rewrite
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.standard_normal((300, 8)).astype(np.float32)
@@ -125,22 +126,30 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
         load_index(tmp_path)
     items.write_bytes(content)
     manifest = tmp_path / "manifest.json"
-    described = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(described | {"format_version": 99}))
+    described = manifest.read_bytes()
+    rewrite(manifest, INDEX_KIND, {"format_version": 99})
     with pytest.raises(ArtifactError, match="format version 99"):
         load_index(tmp_path)
-    manifest.write_text(json.dumps(described | {"more": 1}))
+    manifest.write_bytes(described)
+    rewrite(manifest, INDEX_KIND, {"more": 1})
     with pytest.raises(ArtifactError, match="no manifest of an index"):
         load_index(tmp_path)
-    settings = {name: value for name, value in described["config"].items() if name != "kind"}
-    for damaged in (
-        "{",
-        json.dumps(described | {"files": {}}),
-        json.dumps(described | {"config": settings | {"kinds": "flat"}}),
-    ):
-        manifest.write_text(damaged)
+    for damaged in (b"", b"{", b"[]", described[:-9], described.replace(b"flat", b"hnsw")):
+        manifest.write_bytes(damaged)
         with pytest.raises(ArtifactError, match="is damaged"):
             load_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["index.1.faiss"], ["../idx/index.1.faiss", "posts.1.parquet"]]
+)
+def test_only_the_folders_own_files_are_read(tmp_path: Path, names: list[str]) -> None:
+    index = built()
+    save_index(index, tmp_path)
+    mark = index.manifest.files["index.1.faiss"]
+    rewrite(tmp_path / "manifest.json", INDEX_KIND, {"files": dict.fromkeys(names, mark)})
+    with pytest.raises(ArtifactError, match="names other files than the two of an index"):
+        load_index(tmp_path)
 
 
 def test_other_peoples_files_are_not_overwritten(tmp_path: Path) -> None:
@@ -196,8 +205,7 @@ def test_an_index_of_another_kind_or_width_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"no ivf_pq index .* IndexIDMap2, IndexFlatIP"):
         load_index(tmp_path / "kind")
     save_index(built(), tmp_path / "width")
-    manifest = tmp_path / "width" / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"width": 9}))
+    rewrite(tmp_path / "width" / "manifest.json", INDEX_KIND, {"width": 9})
     with pytest.raises(ArtifactError, match="no flat index of width 9"):
         load_index(tmp_path / "width")
 
@@ -205,9 +213,8 @@ def test_an_index_of_another_kind_or_width_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["../a.faiss", "/etc/hostname", "b/../a.faiss", ".."])
 def test_a_manifest_names_files_of_its_folder_alone(place: str, tmp_path: Path) -> None:
     save_index(built(), tmp_path)
-    manifest = tmp_path / "manifest.json"
-    described = json.loads(manifest.read_text())
-    described["files"][place] = described["files"].pop("index.1.faiss")
-    manifest.write_text(json.dumps(described))
-    with pytest.raises(ArtifactError, match="which is no file of its folder"):
+    files = dict(IndexManifest.load(tmp_path).files)
+    files[place] = files.pop("index.1.faiss")
+    rewrite(tmp_path / "manifest.json", INDEX_KIND, {"files": files})
+    with pytest.raises(ArtifactError, match="names other files than the two of an index"):
         load_index(tmp_path)

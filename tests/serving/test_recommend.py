@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.artifacts.sequence_tower import SequenceTowerManifest
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index
@@ -261,10 +261,12 @@ def test_what_was_moved_since_the_training_can_be_named(
 ) -> None:
     moved = tmp_path / "artifact"
     shutil.copytree(artifact, moved)
-    manifest = json.loads((moved / "manifest.json").read_text())
-    manifest["dataset"]["path"] = str(tmp_path / "gone")
-    manifest["post_embeddings"]["path"] = str(tmp_path / "gone.npz")
-    (moved / "manifest.json").write_text(json.dumps(manifest))
+    manifest = SequenceTowerManifest.load(moved)
+    replace(
+        manifest,
+        dataset=manifest.dataset | {"path": str(tmp_path / "gone")},
+        post_embeddings=manifest.post_embeddings | {"path": str(tmp_path / "gone.npz")},
+    ).save(moved)
     with pytest.raises(ArtifactError, match="where it lies now: dataset="):
         recommend(config(folder, moved, trust=True))
     with pytest.raises(ArtifactError, match="where they lie now: embeddings="):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from recsys.core.errors import ArtifactError, ConfigError
+from recsys.evaluation.metrics_file import read_metrics_file, replace_metrics
 from recsys.runs.config import RunConfig
 from recsys.runs.files import DIVERGED_FILE
 from recsys.studies.figures import metric_figure
@@ -17,6 +18,7 @@ from recsys.studies.metric_page import change_rows, metric_outcome, table_rows
 from recsys.studies.metric_table import MetricTable, metric_table
 from recsys.studies.outcome import write_outcome
 from recsys.studies.plan import StudyConfig, StudyRun, Variant
+from recsys.studies.process import add_training_seconds
 from recsys.studies.run import State, state
 from recsys.systems.choice import compose_run
 
@@ -41,8 +43,8 @@ def _run(
 ) -> StudyRun:
     run_dir = folder / variant / f"seed_{seed}"
     run_dir.mkdir(parents=True)
-    (run_dir / "metrics.json").write_text(json.dumps(metrics))
-    (run_dir / "timing.json").write_text(json.dumps({"training_seconds": 60.0 * (seed + 1)}))
+    replace_metrics(run_dir, "", metrics)
+    add_training_seconds(run_dir, 60.0 * (seed + 1), jobs=1)
     return StudyRun(variant, seed, run_dir, (), config)
 
 
@@ -218,11 +220,10 @@ def test_page_json_and_plot_are_written(study: Study) -> None:
 def test_an_older_run_has_no_n(study: Study) -> None:
     config, runs = study
     for run in runs:
-        path = run.folder / "metrics.json"
-        metrics = json.loads(path.read_text())
+        metrics = read_metrics_file(run.folder)
         for metric in metrics.values():
             del metric["queries"]
-        path.write_text(json.dumps(metrics))
+        replace_metrics(run.folder, "", metrics)
     assert [row[2] for row in table_rows(metric_table(config, runs))] == ["n", "-", "-", "-"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -16,6 +15,7 @@ import torch
 from recsys.cli.train import best_line
 from recsys.core.composition import compose, save
 from recsys.core.errors import ArtifactError, ConfigError
+from recsys.core.json_files import write_json
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.evaluation.config import EvaluateConfig
@@ -36,6 +36,7 @@ from recsys.systems.dv365.report import (
 from recsys.systems.dv365.system import DV365RunConfig
 from recsys.systems.evaluate import evaluate
 from recsys.systems.runs import checkpoint_of, load_run, train
+from tests.rewritten import ARTIFACT_KIND
 from tests.small_runs import TINY_RUN
 
 BOOTSTRAP = Bootstrap(resamples=50)
@@ -152,8 +153,7 @@ def test_the_fit_split_is_not_evaluated(runs: tuple[Path, Path]) -> None:
 def test_runs_on_other_data_are_not_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)
-    manifest = json.loads((other / "dataset.json").read_text())
-    (other / "dataset.json").write_text(json.dumps({**manifest, "fingerprint": "another"}))
+    replace(DatasetManifest.load(other), fingerprint="another").save(other)
     with pytest.raises(ArtifactError, match="was trained on another data set"):
         evaluate(EvaluateConfig(str(runs[0]), against=str(other)))
     with pytest.raises(ArtifactError, match="fingerprint another"):
@@ -202,8 +202,7 @@ def test_the_report_draws_the_other_run_only_as_it_was_compared(
     evaluate(EvaluateConfig(str(other), checkpoint="last"))
     with pytest.raises(ArtifactError, match="made by another checkpoint"):
         read_material(runs[0], other)
-    manifest = json.loads((other / "dataset.json").read_text())
-    (other / "dataset.json").write_text(json.dumps({**manifest, "fingerprint": "another"}))
+    replace(DatasetManifest.load(other), fingerprint="another").save(other)
     with pytest.raises(ArtifactError, match="was trained on another data set"):
         read_material(runs[0], other)
     evaluate(EvaluateConfig(str(runs[0]), against=str(runs[1]), bootstrap=BOOTSTRAP))
@@ -296,7 +295,7 @@ def test_the_report_shows_the_export_beside_the_trained_model(
         ("embedding_float32_bytes", "embedding_bytes", "embedding_compression"), 4.0
     )
     (copy / "artifact").mkdir()
-    (copy / "artifact" / "manifest.json").write_text(json.dumps({"sizes": sizes}))
+    write_json(copy / "artifact" / "manifest.json", ARTIFACT_KIND, {"sizes": sizes})
     line = export_lines(read_material(copy, None), Exported.of(copy))["mean NE exported"]
     assert line == "0.9567 quantised, 0.9478 before (+0.94%; split choose)"
     page = write_page(report_page(read_material(copy, None))).read_text()

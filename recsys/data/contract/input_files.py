@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,11 +10,13 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.core.durable import replace_file
 from recsys.core.errors import DataError
+from recsys.core.json_files import read_json, write_json
 from recsys.core.progress import track
 
 INPUTS_FILE = "inputs.json"
+
+_KIND = "list of input files"
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,21 @@ def describe_frame(chunks: Iterable[pl.DataFrame]) -> InputFile:
 
 
 def load_input_files(folder: Path) -> tuple[InputFile, ...]:
-    """What ``save_input_files`` has written to ``folder``; nothing where it was never."""
-    file = folder / INPUTS_FILE
-    return tuple(InputFile(**one) for one in json.loads(file.read_text())) if file.is_file() else ()
+    """What ``save_input_files`` has written to ``folder``; nothing where it was never.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / INPUTS_FILE
+    if not path.is_file():
+        return ()
+    content = read_json(path, _KIND, DataError, "remove it, and the input files are read again.")
+    return tuple(InputFile(**one) for one in content["files"])
 
 
 def save_input_files(files: Sequence[InputFile], folder: Path) -> None:
     """Write ``inputs.json`` into ``folder``, in one step."""
-    content = json.dumps([asdict(file) for file in files], indent=1) + "\n"
-    replace_file(folder / INPUTS_FILE, content.encode())
+    write_json(folder / INPUTS_FILE, _KIND, {"files": [asdict(file) for file in files]})
 
 
 def _mark(path: Path, shared: Path) -> tuple[str, int, int]:

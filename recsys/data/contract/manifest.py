@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recsys.core.durable import replace_file
+from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
 from recsys.core.folders import FolderKind
+from recsys.core.json_files import read_json, write_json
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DATASET_FILE = "dataset.json"
 #: What only commands that prepare or change a data set write, and may replace.
 DATASET_FOLDER = FolderKind(
@@ -37,6 +37,10 @@ DATASET_FOLDER = FolderKind(
         "sequences/*/engagements.json",
     ),
 )
+#: The end of every sentence about a data set that is not what was written.
+PREPARE_AGAIN = "prepare the data set again with `recsys data prepare`."
+
+_KIND = "description of a data set"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class DatasetManifest:
         rejected: rows that could not be used, by reason.
         fingerprint: hash of the preparation's configuration and input files.
         preparation: the configuration the data set was prepared with.
+        files: size and checksum of every file below the data set's folder, by its path there, but
+            those of which a store has a manifest of its own.
     """
 
     name: str
@@ -71,6 +77,7 @@ class DatasetManifest:
     rejected: dict[str, int]
     fingerprint: str
     preparation: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, FileMark] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def select(self, side: FeatureSide, kind: FeatureKind) -> tuple[Feature, ...]:
@@ -79,15 +86,15 @@ class DatasetManifest:
 
     def save(self, folder: Path) -> None:
         """Write ``dataset.json`` into ``folder``, in one step."""
-        text = json.dumps(asdict(self), indent=2) + "\n"
-        replace_file(folder / DATASET_FILE, text.encode())
+        write_json(folder / DATASET_FILE, _KIND, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> DatasetManifest:
         """Read ``dataset.json`` from ``folder``.
 
         Raises:
-            DataError: the folder is no prepared data set or was written by another format version.
+            DataError: the folder is no prepared data set, the file is damaged, or it was written
+                by another format version.
         """
         path = folder / DATASET_FILE
         if not path.is_file():
@@ -95,18 +102,12 @@ class DatasetManifest:
             raise DataError(
                 f"{folder} is not a prepared data set ({why}); make one with `recsys data prepare`."
             )
-        try:
-            content = json.loads(path.read_text())
-            version = content.get("format_version")
-        except (ValueError, AttributeError) as error:
-            raise DataError(
-                f"{path} is damaged ({error}); prepare the data set again with "
-                "`recsys data prepare`."
-            ) from error
+        content = read_json(path, _KIND, DataError, PREPARE_AGAIN)
+        version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise DataError(
                 f"{path} has format version {version}, this release reads "
-                f"version {FORMAT_VERSION}; prepare the data set again with `recsys data prepare`."
+                f"version {FORMAT_VERSION}; {PREPARE_AGAIN}"
             )
         content["tasks"] = tuple(
             Task(task["name"], TaskKind(task["kind"])) for task in content["tasks"]
@@ -118,4 +119,5 @@ class DatasetManifest:
         content["surfaces"] = tuple(content["surfaces"])
         content["media_types"] = tuple(content["media_types"])
         content["split_bounds"] = {k: tuple(v) for k, v in content["split_bounds"].items()}
+        content["files"] = {name: FileMark(**mark) for name, mark in content["files"].items()}
         return cls(**content)

@@ -8,6 +8,7 @@ from recsys.core.console import message_console
 from recsys.data.contract.manifest import DATASET_FILE
 from recsys.data.prepare.preparation import rejected_folder
 from recsys.data.prepare.prepare import PrepareConfig, prepare
+from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 
 
@@ -20,7 +21,7 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
 
     Raises:
         DataError: the owner's files are missing, or the folder holds a data set that was
-            prepared in another way or from other files.
+            prepared in another way or from other files, or a damaged one.
     """
     folder = config.out_folder
     console = message_console()
@@ -31,4 +32,4 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
     if absent and rejected:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
         console.print(f"Rows left out ({reasons}); they are in {folder / rejected_folder(None)}.")
-    return PreparedDataset.open(folder), replace(config, out=str(folder.resolve()))
+    return open_checked(folder), replace(config, out=str(folder.resolve()))

@@ -31,7 +31,9 @@ from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, DatasetM
 from recsys.data.prepare.fingerprint import fingerprint
 from recsys.data.prepare.preparation import Preparation
 from recsys.data.sources import SOURCES, Source, complete_options, open_source
-from recsys.data.stores.vocabulary import IdMode
+from recsys.data.stores.check import open_checked
+from recsys.data.stores.dataset import FEATURES, mark_files
+from recsys.data.stores.vocabulary import VOCABULARIES, IdMode
 
 #: In a manifest's preparation: fingerprints the data set had before days were appended to it.
 GROWN_FROM = "grown_from"
@@ -145,6 +147,7 @@ def prepare(
                 name=config.title,
                 fingerprint=mark,
                 preparation={**description, "standardisation": preparation.encoding.dense},
+                files=mark_files(partial),
             )
             manifest.save(partial)
             save_input_files(files, partial)
@@ -191,6 +194,7 @@ def _append(
     mark: str,
     files: Sequence[InputFile],
 ) -> DatasetManifest:
+    open_checked(folder)  # what is damaged gets no new checksum
     with (
         replaced_folder(folder, start_from=folder) as partial,
         TemporaryDirectory(dir=partial, prefix="spill-") as spill,
@@ -201,6 +205,7 @@ def _append(
             preparation.run_append(existing),
             fingerprint=mark,
             preparation={**existing.preparation, GROWN_FROM: grown_from},
+            files=existing.files | mark_files(partial, f"{VOCABULARIES}/*", f"{FEATURES}/*"),
         )
         manifest.save(partial)
         save_input_files(files, partial)

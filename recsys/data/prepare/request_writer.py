@@ -5,8 +5,8 @@ Legend: K tasks.
 
 from __future__ import annotations
 
-import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.core.durable import replace_file, sync_file, sync_folder
+from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import DataError
+from recsys.core.json_files import write_json
 from recsys.data.contract.schema import Task
-from recsys.data.stores.requests import FORMAT_VERSION, MANIFEST, TRUTHS, read_manifest
+from recsys.data.stores.requests import FORMAT_VERSION, KIND, MANIFEST, TRUTHS, read_manifest
 
 #: How much memory the sort of rows may take; more rows are sorted in buckets of time.
 DEFAULT_SORT_BYTES = 512 << 20
@@ -93,7 +94,7 @@ def write_requests(
         "context_dense": columns.context_dense,
         "arrays": arrays,
     }
-    replace_file(folder / MANIFEST, json.dumps(content, indent=2).encode())
+    write_json(folder / MANIFEST, KIND, content)
     named = {entry["file"] for entry in arrays.values()}
     for file in folder.glob(f"*{_ARRAY_SUFFIX}"):
         if file.name not in named:
@@ -212,6 +213,7 @@ class _ArrayWriter:
     def __init__(self, paths: dict[str, Path]) -> None:
         self._paths = paths
         self._entries: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        self._checksums = dict.fromkeys(paths, 0)
         self.num_requests = 0
         self.num_rows = 0
 
@@ -249,10 +251,13 @@ class _ArrayWriter:
                 "file": self._paths[name].name,
                 "dtype": dtype.str,
                 "shape": [lengths.get(name, self.num_rows), *inner],
+                "crc32": self._checksums[name],
             }
             for name, (dtype, inner) in sorted(self._entries.items())
         }
 
     def _write(self, name: str, array: NDArray) -> None:
         self._entries[name] = (array.dtype, array.shape[1:])
-        self._files[name].write(np.ascontiguousarray(array).tobytes())
+        content = np.ascontiguousarray(array).tobytes()
+        self._checksums[name] = zlib.crc32(content, self._checksums[name])
+        self._files[name].write(content)

@@ -9,7 +9,6 @@ thinned to it, which needs a log of full density (``activity.scale=1``).
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ from recsys.data.simulator.simulate import (
     LOG_FOLDER,
     PARTS,
     REQUESTS_FOLDER,
-    SIMULATION_FILE,
+    read_description,
 )
 
 LABELS = ("liked", "follow", "comment", "reshare", "profile_visit", "skip", "video_complete")
@@ -92,7 +91,7 @@ def read_kuairand(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def read_simulation(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Request rows of videos with their labels, and a sample of all impressions."""
-    config = json.loads((folder / SIMULATION_FILE).read_text())["config"]
+    config = read_description(folder)["config"]
     items = read_parquet(folder / ITEMS_FILE).select(
         "item_id", "topic_id", published="published_at", duration="video_duration"
     )

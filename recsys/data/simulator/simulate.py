@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.core.errors import DataError
 from recsys.core.folders import FolderKind, made_folder
+from recsys.core.json_files import read_json, write_json
 from recsys.core.progress import track
 from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE
 from recsys.data.contract.parquet import write_frame, write_parquet
@@ -24,6 +25,7 @@ from recsys.data.simulator.embeddings import write_embeddings
 from recsys.data.simulator.outcomes import stack_tasks
 
 SIMULATION_FILE = "simulation.json"
+_KIND = "description of a simulated log"
 ITEMS_FILE = "items.parquet"
 USERS_FILE = "users.parquet"
 LOG_FOLDER = "log"
@@ -102,7 +104,17 @@ def _simulate(config: SimulatorConfig, out: Path, impressions_per_part: int) -> 
         "counts": writer.counts,
         "best": {split: best_metrics(sums) for split, sums in writer.sums.items()},
     }
-    (out / SIMULATION_FILE).write_text(json.dumps(description, indent=2) + "\n")
+    write_json(out / SIMULATION_FILE, _KIND, description)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """``simulation.json``.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    mend = "simulate the log again with `recsys data simulate`."
+    return read_json(folder / SIMULATION_FILE, _KIND, DataError, mend)
 
 
 def generator_of(config: SimulatorConfig, stream: int) -> np.random.Generator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from recsys.data.simulator.simulate import (
     REQUESTS_FOLDER,
     SIMULATION_FILE,
     USERS_FILE,
+    read_description,
 )
 from recsys.data.sources.base import Source
 
@@ -45,7 +45,7 @@ class SimulatedSource(Source):
         path: the folder.
 
     Raises:
-        DataError: the folder holds no whole simulation.
+        DataError: the folder holds no whole simulation, or its description is damaged.
     """
 
     name = "simulated"
@@ -54,13 +54,12 @@ class SimulatedSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        description = path / SIMULATION_FILE
-        if not description.is_file():
+        if not (path / SIMULATION_FILE).is_file():
             raise DataError(
                 f"{path} holds no whole simulated log (no {SIMULATION_FILE} in it); make one with "
                 f"`recsys data simulate simulator=demo out={path}`."
             )
-        bounds = json.loads(description.read_text())["split_bounds"]
+        bounds = read_description(path)["split_bounds"]
         self.split_bounds = {split: (first, last) for split, (first, last) in bounds.items()}
 
     def files(self) -> list[Path]:

@@ -13,14 +13,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
 from recsys.core.folders import has_lock, locked_folder
-from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.manifest import PREPARE_AGAIN, DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
-from recsys.data.stores.requests import RequestStore
+from recsys.data.stores.requests import MANIFEST, RequestStore
 from recsys.data.stores.timelines import TimelineStore
-from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
+from recsys.data.stores.vocabulary import VOCABULARIES, Vocabulary, vocabulary_path
 
 TIMELINES = "timelines"
 REQUESTS = "requests"
@@ -56,13 +57,19 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Read the manifest.
+        """Read the manifest and compare the sizes of the files that it names.
+
+        ``check_dataset`` compares the content of all files, which takes as long as reading them.
 
         Raises:
-            DataError: ``path`` is no prepared data set.
+            DataError: ``path`` is no prepared data set, or a file of it is missing or cut off.
         """
         folder = Path(path)
-        return cls(folder, DatasetManifest.load(folder))
+        manifest = DatasetManifest.load(folder)
+        for name, mark in manifest.files.items():
+            if problem := mark.size_problem(folder / name):
+                raise DataError(f"{folder / name} {problem}; {PREPARE_AGAIN}")
+        return cls(folder, manifest)
 
     def __repr__(self) -> str:
         return f"PreparedDataset({str(self.path)!r}, name={self.manifest.name!r})"
@@ -82,7 +89,8 @@ class PreparedDataset:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return Vocabulary.load(vocabulary_path(self.path, name))
+        path = vocabulary_path(self.path, name)
+        return Vocabulary.load(path, self.manifest.files.get(str(path.relative_to(self.path))))
 
     def requests(self, split: str) -> RequestStore:
         """The requests of ``fit``, ``choose`` or ``report``.
@@ -102,7 +110,7 @@ class PreparedDataset:
         if store.tasks != expected:
             raise DataError(
                 f"{store.path} holds labels of {', '.join(store.tasks)}, the manifest names "
-                f"{', '.join(expected)}; prepare the data set again with `recsys data prepare`."
+                f"{', '.join(expected)}; {PREPARE_AGAIN}"
             )
         return store
 
@@ -130,22 +138,17 @@ class PreparedDataset:
         for kind in FeatureKind:
             path = self.path / FEATURES / f"{side}_{kind}.npy"
             if not path.is_file():
-                raise DataError(
-                    f"{path} is missing; prepare the data set again with `recsys data prepare`."
-                )
+                raise DataError(f"{path} is missing; {PREPARE_AGAIN}")
             shape = (rows, len(self.manifest.select(side, kind)))
             # numpy cannot map an empty array
             try:
                 array = np.load(path, mmap_mode="r" if all(shape) else None)
             except (ValueError, EOFError) as error:
-                raise DataError(
-                    f"{path} is damaged ({error}); prepare the data set again with "
-                    "`recsys data prepare`."
-                ) from error
+                raise DataError(f"{path} is damaged ({error}); {PREPARE_AGAIN}") from error
             if array.shape != shape:
                 raise DataError(
                     f"{path} has shape {array.shape}, the manifest asks for {shape}; "
-                    "prepare the data set again with `recsys data prepare`."
+                    f"{PREPARE_AGAIN}"
                 )
             arrays[str(kind)] = np.asarray(array)
         return FeatureArrays(**arrays)
@@ -165,3 +168,16 @@ def locked_dataset(path: Path | str) -> Iterator[PreparedDataset]:
         DatasetManifest.load(folder)  # no lock is left beside what is no data set
     with locked_folder(folder):
         yield PreparedDataset.open(folder)
+
+
+def mark_files(folder: Path, *patterns: str) -> dict[str, FileMark]:
+    """Size and checksum of files below a data set's folder, by path there.
+
+    Args:
+        folder: of the data set.
+        patterns: which files; without any those of all vocabularies and features, and the
+            descriptions of requests, whose arrays these have the checksums of.
+    """
+    patterns = patterns or (f"{VOCABULARIES}/*", f"{FEATURES}/*", f"{REQUESTS}/*/{MANIFEST}")
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    return {str(path.relative_to(folder)): FileMark.of(path) for path in paths}

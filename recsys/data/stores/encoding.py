@@ -6,7 +6,6 @@ is learned from what is known by the end of the fit period.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,9 +15,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.errors import DataError
+from recsys.core.json_files import read_json, write_json
+from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.contract.schema import Feature, FeatureKind
 
 ENCODING_FILE = "encoding.json"
+
+_KIND = "encoding of features"
 
 
 @dataclass
@@ -106,12 +110,16 @@ class FeatureEncoding:
     def save(self, folder: Path) -> None:
         """Write ``encoding.json`` into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ENCODING_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_json(folder / ENCODING_FILE, _KIND, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> FeatureEncoding:
-        """Read ``encoding.json`` from ``folder``."""
-        content = json.loads((folder / ENCODING_FILE).read_text())
+        """Read ``encoding.json`` from ``folder``.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+        content = read_json(folder / ENCODING_FILE, _KIND, DataError, PREPARE_AGAIN)
         dense = {name: (mean, std) for name, (mean, std) in content["dense"].items()}
         return cls(content["categories"], dense)
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
+from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.data.stores.vocabulary import INDEX
 
@@ -49,6 +50,5 @@ def read_item_text(path: Path) -> pl.DataFrame:
         return read_parquet(path)
     except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); prepare the data set again with "
-            "`recsys data prepare`."
+            f"{path} is damaged ({str(error).splitlines()[0]}); {PREPARE_AGAIN}"
         ) from error

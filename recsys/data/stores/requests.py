@@ -7,7 +7,6 @@ Legend: Q requests, R rows, K tasks, F features.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
+from recsys.core.json_files import read_json
 from recsys.core.paths import plain_name
+from recsys.data.contract.manifest import PREPARE_AGAIN
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "requests.json"
+KIND = "description of requests"
 
 #: Sources that know the truth give it as ``<name>_<task>``: the probability given everything, and
 #: the probability given only what happened before the gap.
@@ -72,7 +75,7 @@ class RequestStore:
                 "make them with `recsys data prepare`."
             )
         arrays = {
-            name: _map_array(folder / entry["file"], np.dtype(entry["dtype"]), entry["shape"])
+            name: _map_array(folder / entry["file"], entry)
             for name, entry in manifest["arrays"].items()
         }
         return cls(path=folder, tasks=tuple(manifest["tasks"]), **arrays)
@@ -115,30 +118,40 @@ def read_manifest(folder: Path) -> dict | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_bytes())
-        version = content["format_version"]
-        if version == FORMAT_VERSION:
-            for entry in content["arrays"].values():
-                plain_name(entry["file"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); prepare the data set again with `recsys data prepare`."
-        ) from error
+    content = read_json(path, KIND, DataError, PREPARE_AGAIN)
+    version = content["format_version"]
     if version != FORMAT_VERSION:
         raise DataError(
             f"{path} has format version {version}, this release reads version {FORMAT_VERSION}; "
-            "prepare the data set again with `recsys data prepare`."
+            f"{PREPARE_AGAIN}"
         )
+    try:
+        for entry in content["arrays"].values():
+            plain_name(entry["file"])
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}; {PREPARE_AGAIN}") from error
     return content
 
 
-def _map_array(path: Path, dtype: np.dtype, shape: list[int]) -> NDArray:
-    expected = math.prod(shape) * dtype.itemsize
-    size = path.stat().st_size if path.is_file() else None
-    if size != expected:
-        found = "is missing" if size is None else f"has {size} bytes, {expected} were written"
-        raise DataError(f"{path} {found}; prepare the data set again with `recsys data prepare`.")
-    if not expected:  # an empty file cannot be mapped
+def request_marks(folder: Path) -> dict[Path, FileMark]:
+    """The arrays of a store as they were written; none where there is no store.
+
+    Raises:
+        DataError: the store's manifest is damaged, or of another version.
+    """
+    manifest = read_manifest(folder) or {"arrays": {}}
+    return {folder / entry["file"]: _mark(entry) for entry in manifest["arrays"].values()}
+
+
+def _mark(entry: dict) -> FileMark:
+    size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
+    return FileMark(size, entry["crc32"])
+
+
+def _map_array(path: Path, entry: dict) -> NDArray:
+    mark, dtype, shape = _mark(entry), np.dtype(entry["dtype"]), entry["shape"]
+    if problem := mark.size_problem(path):  # before it is mapped: a page that is not there kills
+        raise DataError(f"{path} {problem}; {PREPARE_AGAIN}")
+    if not mark.bytes:  # an empty file cannot be mapped
         return np.empty(shape, dtype)
     return np.asarray(np.memmap(path, dtype, mode="r", shape=tuple(shape)))

@@ -12,9 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.checksums import FileMark
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
 from recsys.data.contract.ids import as_ids
+from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.contract.parquet import read_metadata, read_parquet, write_frame
 
 RAW = "raw"
@@ -22,7 +24,8 @@ INDEX = "index"
 FIRST_SEEN = "first_seen"  # ms
 UNKNOWN_INDEX = 0
 
-_FOLDER = "vocabulary"
+VOCABULARIES = "vocabulary"
+
 _COMPACT_FACTOR = 2
 _COMPACT_ROWS = 2_000_000
 
@@ -34,7 +37,7 @@ def vocabulary_path(folder: Path, name: str) -> Path:
         folder: of the data set or the artifact.
         name: ``user``, ``item``, ``author`` or ``topic``.
     """
-    return folder / _FOLDER / f"{name}.parquet"
+    return folder / VOCABULARIES / f"{name}.parquet"
 
 
 class IdMode(StrEnum):
@@ -181,20 +184,27 @@ class Vocabulary:
             write_frame(partial, self.table, metadata)
 
     @classmethod
-    def load(cls, path: Path) -> Vocabulary:
+    def load(cls, path: Path, mark: FileMark | None = None) -> Vocabulary:
         """Read a vocabulary that ``save`` wrote.
+
+        It decides who is who, so all of it is compared with its checksum.
+
+        Args:
+            path: the file.
+            mark: of the file as it was written; None where somebody has compared it already.
 
         Raises:
             DataError: the file is missing or damaged.
         """
+        if mark is not None and (problem := mark.problem(path)):
+            raise DataError(f"{path} {problem}; {PREPARE_AGAIN}")
         try:
             metadata = read_metadata(path)
             table = read_parquet(path)
             return cls(table, IdMode(metadata["mode"]), int(metadata["buckets"]))
-        except (pl.exceptions.PolarsError, FileNotFoundError, KeyError) as error:
+        except (pl.exceptions.PolarsError, FileNotFoundError, LookupError, ValueError) as error:
             raise DataError(
-                f"{path} is missing or damaged ({str(error).splitlines()[0]}); prepare the data "
-                "set again with `recsys data prepare`."
+                f"{path} is missing or damaged ({str(error).splitlines()[0]}); {PREPARE_AGAIN}"
             ) from error
 
 

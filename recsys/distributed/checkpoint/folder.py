@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,16 +26,16 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from recsys.core.durable import replace_file
+from recsys.core.checksums import FileMark
 from recsys.core.errors import ArtifactError
+from recsys.core.json_files import decode_json, write_json
 from recsys.core.paths import plain_name
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
 
 MANIFEST = "manifest.json"
 METADATA = ".metadata"
-FORMAT_VERSION = 1
-#: Bytes of a file that are in memory at once.
-_PIECE = 2**22
+FORMAT_VERSION = 2
+KIND = "manifest of a checkpoint"
 
 
 class DamagedCheckpointError(ArtifactError):
@@ -56,19 +55,6 @@ class DamagedCheckpointError(ArtifactError):
 
 
 @dataclass(frozen=True)
-class FileEntry:
-    """A file as it was written.
-
-    Attributes:
-        bytes: its size.
-        crc32: its checksum.
-    """
-
-    bytes: int
-    crc32: int
-
-
-@dataclass(frozen=True)
 class FolderManifest:
     """What a whole checkpoint consists of.
 
@@ -82,12 +68,11 @@ class FolderManifest:
     format_version: int
     step: int
     world_size: int
-    files: dict[str, FileEntry]
+    files: dict[str, FileMark]
 
     def save(self, folder: Path) -> None:
         """Commit the checkpoint: a folder without its manifest is none."""
-        content = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-        replace_file(folder / MANIFEST, content.encode())
+        write_json(folder / MANIFEST, KIND, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> FolderManifest:
@@ -103,11 +88,11 @@ class FolderManifest:
                 f"{folder} is no whole checkpoint: {MANIFEST}, which is written last, is not in it"
             )
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
+            content = decode_json(KIND, path.read_bytes())
             version = content["format_version"]
             if version == FORMAT_VERSION:
                 files = content.pop("files")
-                files = {plain_name(name): FileEntry(**one) for name, one in files.items()}
+                files = {plain_name(name): FileMark(**one) for name, one in files.items()}
                 manifest = cls(**content, files=files)
                 manifest._check_sizes(folder)
                 return manifest
@@ -125,17 +110,14 @@ class FolderManifest:
             raise ValueError(f"it names no {METADATA}")
         if not isinstance(self.step, int) or not isinstance(self.world_size, int):
             raise ValueError("its step or its number of processes is no number")
-        for name, entry in self.files.items():
+        for name, mark in self.files.items():
             path = folder / name
             if not path.is_file():
                 raise DamagedCheckpointError(
                     f"{path} is missing though {MANIFEST} names it: the checkpoint is incomplete"
                 )
-            if path.stat().st_size != entry.bytes:
-                raise DamagedCheckpointError(
-                    f"{path} is damaged: it has {path.stat().st_size} bytes, {MANIFEST} says "
-                    f"{entry.bytes}"
-                )
+            if problem := mark.size_problem(path):
+                raise DamagedCheckpointError(f"{path} is damaged: it {problem}")
 
     def check_content(self, folder: Path, rank: int = 0, num_ranks: int = 1) -> None:
         """Compare the checksums of this rank's share of the files.
@@ -144,23 +126,8 @@ class FolderManifest:
             ArtifactError: one is not as it was written.
         """
         for name in sorted(self.files)[rank::num_ranks]:
-            if _crc32(folder / name) != self.files[name].crc32:
-                raise DamagedCheckpointError(
-                    f"{folder / name} is damaged: it is not what was written (another CRC-32)"
-                )
-
-
-def entry_of(path: Path) -> FileEntry:
-    """Size and checksum of a file that lies there."""
-    return FileEntry(path.stat().st_size, _crc32(path))
-
-
-def _crc32(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            checksum = zlib.crc32(piece, checksum)
-    return checksum
+            if problem := self.files[name].problem(folder / name):
+                raise DamagedCheckpointError(f"{folder / name} is damaged: it {problem}")
 
 
 class ChecksummingWriter(FileSystemWriter):
@@ -172,7 +139,7 @@ class ChecksummingWriter(FileSystemWriter):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.written: dict[str, FileEntry] = {}
+        self.written: dict[str, FileMark] = {}
         self.fs = _ChecksummingFiles(self.written)
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
@@ -189,7 +156,7 @@ class ChecksummingWriter(FileSystemWriter):
 
 
 class _ChecksummingFiles(FileSystem):
-    def __init__(self, written: dict[str, FileEntry]) -> None:
+    def __init__(self, written: dict[str, FileMark]) -> None:
         self.written = written
 
     @contextmanager
@@ -199,7 +166,7 @@ class _ChecksummingFiles(FileSystem):
             stream = _ChecksummingStream(file)
             yield stream
             if Path(path).suffix == ".distcp":
-                self.written[Path(path).name] = FileEntry(stream.size, stream.crc32)
+                self.written[Path(path).name] = FileMark(stream.size, stream.crc32)
 
 
 class _ChecksummingStream(io.IOBase):
@@ -245,6 +212,6 @@ def reason(error: BaseException) -> BaseException:
     return one or error
 
 
-def files_written(folder: Path, written: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+def files_written(folder: Path, written: Mapping[str, FileMark]) -> dict[str, FileMark]:
     """What all ranks have written, and DCP's description of it."""
-    return dict(written) | {METADATA: entry_of(folder / METADATA)}
+    return dict(written) | {METADATA: FileMark.of(folder / METADATA)}

@@ -25,10 +25,10 @@ from torch.distributed.checkpoint.planner import (
     WriteItemType,
 )
 
+from recsys.core.checksums import FileMark
 from recsys.distributed.checkpoint.folder import (
     FORMAT_VERSION,
     ChecksummingWriter,
-    FileEntry,
     FolderManifest,
     files_written,
 )
@@ -97,7 +97,7 @@ def _make_empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _commit(folder: Path, step: int, world_size: int, files: Mapping[str, FileEntry]) -> None:
+def _commit(folder: Path, step: int, world_size: int, files: Mapping[str, FileMark]) -> None:
     manifest = FolderManifest(FORMAT_VERSION, step, world_size, files_written(folder, files))
     manifest.save(folder)
 

@@ -6,14 +6,18 @@ reader takes, for each user, the newest record whose version is not above ``curr
 publication of any size is seen whole or not at all, and an incremental one writes only the users
 that changed. A journal of the keys each version wrote lets a publication that was killed be taken
 back, and superseded records be dropped, without a walk over all users.
+
+A record has a checksum of itself, its user and its version, so that a reader is never given a
+damaged embedding or another user's.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,13 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import ArtifactError, DataError
+from recsys.core.json_files import decode_json, encode_json
 
 #: A raw user id: an integer of 64 bits, with or without a sign, or a string.
 UserId = int | str
-#: In front of a record's rows: timestamp (ms), number of vectors N, integers per vector n.
-HEADER = struct.Struct("<qii")
-#: A record that says "this user has no embedding from this version on".
-WITHDRAWN = b""
+#: In front of a record's rows: timestamp (ms), number of vectors N and integers per vector n, then
+#: the checksum; the rows lie at a multiple of 8 bytes.
+_HEAD, _CHECKSUM = struct.Struct("<qii"), struct.Struct("<I4x")
+_HEADER_BYTES = _HEAD.size + _CHECKSUM.size
+#: A record this long has no rows: it says "this user has no embedding from this version on".
+WITHDRAWN_BYTES = _HEADER_BYTES
+#: Of what a store keeps about its publication, as JSON.
+PUBLICATION = "publication of embeddings"
 #: LMDB's keys end at 511 bytes; a kind, a length and a version stand beside the id.
 LONGEST_STRING_ID = 480
 
@@ -89,18 +98,74 @@ def decode_user(key: bytes) -> UserId:
     return number if key[:1] == b"u" else number - (1 << 63)
 
 
-def encode_record(timestamp: int, rows: NDArray[np.int64]) -> bytes:
-    """Header and rows [N, n] of one user."""
-    return HEADER.pack(timestamp, *rows.shape) + np.ascontiguousarray(rows, dtype="<i8").tobytes()
+def encode_record(
+    key: bytes, version: int, timestamp: int, rows: NDArray[np.int64] | None
+) -> bytes:
+    """Header and rows of one user.
+
+    Args:
+        key: of the user.
+        version: of the publication.
+        timestamp: of the publication, ms.
+        rows: [N, n]; None for a user who has no embedding any more.
+    """
+    vectors, integers = (0, 0) if rows is None else rows.shape
+    content = b"" if rows is None else np.ascontiguousarray(rows, dtype="<i8").tobytes()
+    head = _HEAD.pack(timestamp, vectors, integers)
+    return head + _CHECKSUM.pack(_record_checksum(key, version, head, content)) + content
 
 
-def decode_record(version: int, record: bytes) -> StoredEmbedding | None:
-    """The reverse of :func:`encode_record`; None for a withdrawn user."""
-    if record == WITHDRAWN:
+def decode_record(key: bytes, version: int, record: bytes | memoryview) -> StoredEmbedding | None:
+    """The reverse of :func:`encode_record`; None for a withdrawn user.
+
+    Raises:
+        ArtifactError: it is not what was written for this user in this version.
+    """
+    if len(record) >= _HEADER_BYTES:
+        timestamp, vectors, integers = _HEAD.unpack_from(record)
+        # the length first: a damaged one may lead out of the file that the record is mapped from
+        if len(record) == _HEADER_BYTES + 8 * vectors * integers:
+            head, content = bytes(record[: _HEAD.size]), bytes(record[_HEADER_BYTES:])
+            expected = _record_checksum(key, version, head, content)
+            if _CHECKSUM.unpack_from(record, _HEAD.size) == (expected,):
+                rows = np.frombuffer(content, dtype="<i8").reshape(vectors, integers)
+                return StoredEmbedding(version, timestamp, rows) if content else None
+    raise ArtifactError(
+        f"The record of a user in version {version} of the embedding store is damaged (its "
+        "checksum is not that of its content); publish again with only_changed=false, into a new "
+        "store where that does not help."
+    )
+
+
+def _record_checksum(key: bytes, version: int, head: bytes, content: bytes) -> int:
+    """CRC-32 of a record, its user and its version."""
+    return zlib.crc32(content, zlib.crc32(key + struct.pack(">Q", version) + head))
+
+
+def encode_publication(publication: Publication) -> bytes:
+    """What a store keeps about the publication that readers see."""
+    return encode_json(PUBLICATION, asdict(publication))
+
+
+def decode_publication(content: bytes | memoryview | None, place: str) -> Publication | None:
+    """The reverse of :func:`encode_publication`; None where there is none.
+
+    Args:
+        content: what the store has kept.
+        place: the store, for the sentence.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    if content is None:
         return None
-    timestamp, vectors, integers = HEADER.unpack_from(record)
-    rows = np.frombuffer(record, dtype="<i8", offset=HEADER.size).reshape(vectors, integers)
-    return StoredEmbedding(version, timestamp, rows)
+    try:
+        return Publication(**decode_json(PUBLICATION, bytes(content)))
+    except ValueError as error:
+        raise ArtifactError(
+            f"What the embedding store {place} says of its publication is damaged, or of an "
+            f"earlier release ({error}); publish into a new store."
+        ) from error
 
 
 class EmbeddingStore(ABC):
@@ -118,9 +183,12 @@ class EmbeddingStore(ABC):
         return self.get_many([user])[0]
 
     def get_many(self, users: Sequence[UserId]) -> list[StoredEmbedding | None]:
-        """The embeddings of several users, all from one state of the store."""
-        found = self._read([encode_user(user) for user in users])
-        return [None if entry is None else decode_record(*entry) for entry in found]
+        """The embeddings of several users, all from one state of the store.
+
+        Raises:
+            ArtifactError: what the store keeps of one of them is damaged.
+        """
+        return self._read([encode_user(user) for user in users])
 
     def users(self) -> Iterator[UserId]:
         """Every user with a record, also a superseded or withdrawn one; a walk over all of them."""
@@ -144,13 +212,8 @@ class EmbeddingStore(ABC):
         Raises:
             ArtifactError: another publication has begun since.
         """
-        timestamp = self._publication().timestamp
-        self._write(
-            [
-                (encode_user(user), encode_record(timestamp, user_rows))
-                for user, user_rows in zip(users, rows, strict=True)
-            ]
-        )
+        keys = [encode_user(user) for user in users]
+        self._write([self._record(key, one) for key, one in zip(keys, rows, strict=True)])
 
     def withdraw_many(self, users: Sequence[UserId]) -> int:
         """Say that users have no embedding any more, from ``commit`` on.
@@ -159,7 +222,7 @@ class EmbeddingStore(ABC):
             How many of them had one; nothing is written for the others.
         """
         had = [user for user, found in zip(users, self.get_many(users), strict=True) if found]
-        self._write([(encode_user(user), WITHDRAWN) for user in had])
+        self._write([self._record(encode_user(user), None) for user in had])
         return len(had)
 
     def commit(self) -> Publication:
@@ -186,6 +249,10 @@ class EmbeddingStore(ABC):
     def delete(self, user: UserId) -> None:
         """Remove every trace of a user, at once and from an open publication as well."""
         self._delete(encode_user(user))
+
+    def _record(self, key: bytes, rows: NDArray[np.int64] | None) -> tuple[bytes, bytes]:
+        publication = self._publication()
+        return key, encode_record(key, publication.version, publication.timestamp, rows)
 
     def _publication(self) -> Publication:
         if self._open is None:
@@ -226,8 +293,16 @@ class EmbeddingStore(ABC):
         """Give back files or connections."""
 
     @abstractmethod
-    def _read(self, keys: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
-        """Per key its newest (version, record) not above ``current``, all from one state."""
+    def check(self) -> int:
+        """Read every record and compare its checksum; returns how many there are.
+
+        Raises:
+            ArtifactError: one is damaged or lost.
+        """
+
+    @abstractmethod
+    def _read(self, keys: Sequence[bytes]) -> list[StoredEmbedding | None]:
+        """Per key its newest record not above ``current``, all from one state."""
 
     @abstractmethod
     def _keys(self) -> Iterator[bytes]:

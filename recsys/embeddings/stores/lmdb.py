@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import lmdb
 
 from recsys.core.disk import named_if_full
 from recsys.core.errors import ArtifactError, RecsysError
-from recsys.embeddings.stores.base import WITHDRAWN, EmbeddingStore, Publication
+from recsys.embeddings.stores.base import (
+    WITHDRAWN_BYTES,
+    EmbeddingStore,
+    Publication,
+    StoredEmbedding,
+    decode_publication,
+    decode_record,
+    encode_publication,
+)
 
 #: Address space to reserve; the file itself only grows with what is written.
 MAP_SIZE = 1 << 40
@@ -68,13 +74,11 @@ class LmdbStore(EmbeddingStore):
         self._refuse_other_files()
         self._made = not (self._path / DATA_FILE).exists()
         try:
-            with named_if_full(self._path):
+            with self._sentences(), named_if_full(self._path):
                 self._path.mkdir(parents=True, exist_ok=True)
                 if self._made and shutil.disk_usage(self._path).free < _LEAST_ROOM:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._open_environment(readonly)
-        except lmdb.Error as error:
-            raise ArtifactError(f"{self._path} cannot be opened as an LMDB: {error}") from error
         except RecsysError:
             if self._made:
                 self._remove()
@@ -100,6 +104,7 @@ class LmdbStore(EmbeddingStore):
             readonly=readonly,
             readahead=False,
         )
+        self._refuse_cut_off()
         create = not readonly
         if create:
             self._refuse_other_databases()
@@ -125,17 +130,44 @@ class LmdbStore(EmbeddingStore):
             )
 
     @contextmanager
-    def _changing(self, database: lmdb._Database | None = None) -> Iterator[lmdb.Transaction]:
+    def _sentences(self) -> Iterator[None]:
+        """What LMDB says of a file it cannot use, as a sentence."""
+        try:
+            yield
+        except lmdb.Error as error:
+            raise ArtifactError(
+                f"The embedding store {self._path} cannot be used: LMDB says {error}; where its "
+                f"{DATA_FILE} is damaged, publish into a new store."
+            ) from error
+
+    @contextmanager
+    def _transaction(
+        self, write: bool = False, buffers: bool = False
+    ) -> Iterator[lmdb.Transaction]:
         """A transaction that is committed when the block ends well.
 
         Raises:
+            ArtifactError: the file cannot be used.
             RecsysError: the file system is full.
         """
-        with (
-            named_if_full(self._path),
-            self._environment.begin(write=True, db=database) as transaction,
-        ):
-            yield transaction
+        with ExitStack() as stack:
+            stack.enter_context(self._sentences())
+            if write:
+                stack.enter_context(named_if_full(self._path))
+            yield stack.enter_context(self._environment.begin(write=write, buffers=buffers))
+
+    def _refuse_cut_off(self) -> None:
+        """Compare the file's size with what it says of itself: a page that is not there kills."""
+        expected = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
+        size = (self._path / DATA_FILE).stat().st_size  # now: a publisher lets it grow first
+        if size < expected:
+            self._environment.close()
+            raise self._damaged(f"{DATA_FILE} has {size} bytes and had at least {expected}")
+
+    def _damaged(self, finding: str) -> ArtifactError:
+        return ArtifactError(
+            f"The embedding store {self._path} is damaged ({finding}); publish into a new store."
+        )
 
     def abandon(self) -> None:
         """Take back the open publication, with the store where it was made for that."""
@@ -146,18 +178,18 @@ class LmdbStore(EmbeddingStore):
             super().abandon()
 
     def _is_publisher(self) -> bool:
-        with self._environment.begin(db=self._state) as transaction:
-            open_version = transaction.get(OPEN_VERSION)
-        return self._open is None or open_version == str(self._open.version).encode()
+        with self._transaction() as transaction:
+            open_version = transaction.get(OPEN_VERSION, db=self._state)
+        return self._open is None or open_version == b"%d" % self._open.version
 
     def current(self) -> Publication | None:
         """The publication readers see, or None in a new store."""
-        with self._environment.begin(db=self._state) as transaction:
-            return _publication_in(transaction)
+        with self._transaction() as transaction:
+            return self._publication_in(transaction)
 
     def size_bytes(self) -> int:
         """Bytes of the data file; pages freed by ``prune`` stay in it and are used again."""
-        return (self._path / "data.mdb").stat().st_size
+        return (self._path / DATA_FILE).stat().st_size
 
     def close(self) -> None:
         """Close the environment."""
@@ -167,8 +199,8 @@ class LmdbStore(EmbeddingStore):
         """Drop superseded records, guided by the journal of committed versions."""
         dropped = 0
         while True:
-            with self._changing() as transaction:
-                publication = _publication_in(transaction, self._state)
+            with self._transaction(write=True) as transaction:
+                publication = self._publication_in(transaction)
                 entries = self._journal_entries(
                     transaction, 0, publication.version if publication else 0
                 )
@@ -186,7 +218,7 @@ class LmdbStore(EmbeddingStore):
                 return 0
             # delete() moves on to the next record, which is an older one of the same user or
             # belongs to another user.
-            more = cursor.delete() if cursor.value() == WITHDRAWN else cursor.next()
+            more = cursor.delete() if len(cursor.value()) == WITHDRAWN_BYTES else cursor.next()
             while more and cursor.key()[:-8] == key:
                 more = cursor.delete()
                 dropped += 1
@@ -208,28 +240,64 @@ class LmdbStore(EmbeddingStore):
                 found = cursor.next()
         return entries
 
-    def _read(self, keys: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
-        found: list[tuple[int, bytes] | None] = []
+    def check(self) -> int:
+        """Read every record and compare its checksum; returns how many there are."""
+        with self._transaction(buffers=True) as transaction:
+            self._publication_in(transaction)
+            self._walk(transaction, self._journal)
+            return self._walk(transaction, self._records, _decoded)
+
+    def _walk(
+        self,
+        transaction: lmdb.Transaction,
+        database: lmdb._Database,
+        check: Callable[[lmdb.Cursor], object] = lambda cursor: None,
+    ) -> int:
+        """How many entries there are, which are in order and as many as LMDB has counted."""
+        entries, former = 0, b""
+        with transaction.cursor(db=database) as cursor:
+            for entry in cursor.iternext(keys=True, values=False):
+                key = bytes(entry)
+                if key <= former:
+                    raise self._damaged("its keys are out of order")
+                check(cursor)
+                entries, former = entries + 1, key
+        if entries != transaction.stat(database)["entries"]:
+            raise self._damaged("records are lost")
+        return entries
+
+    def _read(self, keys: Sequence[bytes]) -> list[StoredEmbedding | None]:
         # One transaction is one snapshot, whatever a publisher does meanwhile.
-        with self._environment.begin() as transaction:
-            publication = _publication_in(transaction, self._state)
+        with self._transaction(buffers=True) as transaction:
+            publication = self._publication_in(transaction)
             if publication is None:
                 return [None] * len(keys)
             newest = _newest_first(publication.version)
             with transaction.cursor(db=self._records) as cursor:
-                for key in keys:
-                    entry = None
-                    if cursor.set_range(key + newest):
-                        stored, version = cursor.key()[:-8], cursor.key()[-8:]
-                        if stored == key:
-                            number = LARGEST_VERSION - int.from_bytes(version, "big")
-                            entry = number, bytes(cursor.value())
-                    found.append(entry)
-        return found
+                return [self._find(cursor, key, key + newest) for key in keys]
+
+    def _find(self, cursor: lmdb.Cursor, key: bytes, wanted: bytes) -> StoredEmbedding | None:
+        """The record of a user at or after ``wanted``.
+
+        A user may also be missed because the tree is damaged; then the records beside the place
+        where the user should be are damaged, or do not belong there.
+        """
+        after = cursor.set_range(wanted)
+        if after and cursor.key()[:-8] == key:
+            return _decoded(cursor)
+        if after and bytes(cursor.key()) < wanted:
+            raise self._damaged("its keys are out of order")
+        if after:
+            _decoded(cursor)
+        if cursor.prev() if after else cursor.last():
+            if bytes(cursor.key()) > wanted:
+                raise self._damaged("its keys are out of order")
+            _decoded(cursor)
+        return None
 
     def _keys(self) -> Iterator[bytes]:
         with (
-            self._environment.begin() as transaction,
+            self._transaction() as transaction,
             transaction.cursor(db=self._records) as cursor,
         ):
             found = cursor.first()
@@ -239,13 +307,17 @@ class LmdbStore(EmbeddingStore):
                 found = cursor.set_range(key + _version_bytes(LARGEST_VERSION) + b"\0")
 
     def _take_version(self) -> int:
-        with self._changing(self._state) as transaction:
-            version = int(transaction.get(NEXT_VERSION, b"1"))
-            transaction.put(NEXT_VERSION, str(version + 1).encode())
-            transaction.put(OPEN_VERSION, str(version).encode())
+        with self._transaction(write=True) as transaction:
+            publication = self._publication_in(transaction)
+            next_version = transaction.get(NEXT_VERSION, b"1", db=self._state)
+            version = int(next_version) if next_version.isdigit() else 0
+            if version <= (publication.version if publication else 0):
+                raise self._damaged("the number of its next version is no later one")
+            transaction.put(NEXT_VERSION, b"%d" % (version + 1), db=self._state)
+            transaction.put(OPEN_VERSION, b"%d" % version, db=self._state)
             transaction.drop(self._deleted, delete=False)
-        publication = self.current()
-        while self._take_back_some(publication.version + 1 if publication else 0, LARGEST_VERSION):
+        first = publication.version + 1 if publication else 0
+        while self._take_back_some(first, LARGEST_VERSION):
             pass
         return version
 
@@ -255,7 +327,7 @@ class LmdbStore(EmbeddingStore):
 
     def _take_back_some(self, first: int, last: int) -> bool:
         """Remove some records of these publications, none committed; whether there were any."""
-        with self._changing() as transaction:
+        with self._transaction(write=True) as transaction:
             entries = self._journal_entries(transaction, first, last)
             for version, key in entries:
                 transaction.delete(key + _newest_first(version), db=self._records)
@@ -264,7 +336,7 @@ class LmdbStore(EmbeddingStore):
 
     def _write(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         version = self._publication().version
-        with self._changing() as transaction:
+        with self._transaction(write=True) as transaction:
             self._require_publisher(transaction)
             for key, record in records:
                 if transaction.get(key, db=self._deleted) is None:
@@ -272,14 +344,14 @@ class LmdbStore(EmbeddingStore):
                     transaction.put(_version_bytes(version) + key, b"", db=self._journal)
 
     def _flip(self, publication: Publication) -> None:
-        with self._changing(self._state) as transaction:
+        with self._transaction(write=True) as transaction:
             self._require_publisher(transaction)
-            transaction.put(CURRENT, json.dumps(asdict(publication)).encode())
-            transaction.delete(OPEN_VERSION)
+            transaction.put(CURRENT, encode_publication(publication), db=self._state)
+            transaction.delete(OPEN_VERSION, db=self._state)
             transaction.drop(self._deleted, delete=False)
 
     def _delete(self, key: bytes) -> None:
-        with self._changing() as transaction:
+        with self._transaction(write=True) as transaction:
             with transaction.cursor(db=self._records) as cursor:
                 found = cursor.set_range(key)
                 while found and cursor.key()[:-8] == key:
@@ -294,9 +366,12 @@ class LmdbStore(EmbeddingStore):
         if open_version != str(self._publication().version).encode():
             raise self._superseded()
 
+    def _publication_in(self, transaction: lmdb.Transaction) -> Publication | None:
+        return decode_publication(transaction.get(CURRENT, db=self._state), str(self._path))
 
-def _publication_in(
-    transaction: lmdb.Transaction, database: lmdb._Database | None = None
-) -> Publication | None:
-    content = transaction.get(CURRENT, db=database)
-    return None if content is None else Publication(**json.loads(bytes(content)))
+
+def _decoded(cursor: lmdb.Cursor) -> StoredEmbedding | None:
+    """The record a cursor of records, of buffers, stands on."""
+    key = bytes(cursor.key())
+    version = LARGEST_VERSION - int.from_bytes(key[-8:], "big")
+    return decode_record(key[:-8], version, cursor.value())

@@ -8,12 +8,18 @@ setting (``appendfsync``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from recsys.embeddings.stores.base import EmbeddingStore, Publication
+from recsys.embeddings.stores.base import (
+    WITHDRAWN_BYTES,
+    EmbeddingStore,
+    Publication,
+    StoredEmbedding,
+    decode_publication,
+    decode_record,
+    encode_publication,
+)
 from recsys.embeddings.stores.redis_client import connect
 
 #: Users handled by one script call: a script blocks the server while it runs.
@@ -69,7 +75,8 @@ end
 """
 
 # As above: what is older than the user's record of the version, and that one if withdrawn.
-_DROP_SUPERSEDED = """
+_DROP_SUPERSEDED = f"""
+local withdrawn = {WITHDRAWN_BYTES}
 local dropped = 0
 for position = 2, #KEYS do
   for _, version in ipairs(redis.call('HKEYS', KEYS[position])) do
@@ -77,7 +84,7 @@ for position = 2, #KEYS do
       dropped = dropped + redis.call('HDEL', KEYS[position], version)
     end
   end
-  if redis.call('HSTRLEN', KEYS[position], ARGV[1]) == 0 then
+  if redis.call('HSTRLEN', KEYS[position], ARGV[1]) == withdrawn then
     redis.call('HDEL', KEYS[position], ARGV[1])
   end
   redis.call('SREM', KEYS[1], ARGV[position])
@@ -121,8 +128,7 @@ class RedisStore(EmbeddingStore):
 
     def current(self) -> Publication | None:
         """The publication readers see, or None in a new store."""
-        content = self._client.get(self._key("current"))
-        return None if content is None else Publication(**json.loads(content))
+        return decode_publication(self._client.get(self._key("current")), "in Redis")
 
     def size_bytes(self) -> int:
         """Bytes of memory the server uses for everything it holds."""
@@ -159,9 +165,22 @@ class RedisStore(EmbeddingStore):
         self._client.srem(self._key("journals"), version)
         return results
 
-    def _read(self, keys: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
+    def check(self) -> int:
+        """Read every record and compare its checksum; returns how many there are."""
+        self.current()
+        records = 0
+        for key in self._keys():
+            for version, record in self._client.hgetall(self._record_key(key)).items():
+                decode_record(key, int(version), record)
+                records += 1
+        return records
+
+    def _read(self, keys: Sequence[bytes]) -> list[StoredEmbedding | None]:
         found = self._read_script([self._key("current"), *map(self._record_key, keys)])
-        return [None if entry is None else (int(entry[0]), entry[1]) for entry in found]
+        return [
+            None if entry is None else decode_record(key, int(entry[0]), entry[1])
+            for key, entry in zip(keys, found, strict=True)
+        ]
 
     def _keys(self) -> Iterator[bytes]:
         prefix = self._record_key(b"")
@@ -201,7 +220,7 @@ class RedisStore(EmbeddingStore):
     def _flip(self, publication: Publication) -> None:
         flipped = self._flip_script(
             [self._key(name) for name in ("open_version", "current", "deleted")],
-            [publication.version, json.dumps(asdict(publication))],
+            [publication.version, encode_publication(publication)],
         )
         if not flipped:
             raise self._superseded()

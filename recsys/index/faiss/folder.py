@@ -7,7 +7,6 @@ after that, so a reader that comes upon a file just removed starts again from th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +22,7 @@ from recsys.core.folders import FolderKind, check_folder, replaced_folder
 from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import check_kind
-from recsys.index.faiss.manifest import INDEX_FILE, IndexManifest
+from recsys.index.faiss.manifest import INDEX_FILE, TABLE_FILE, VECTORS_FILE, IndexManifest
 
 #: Rows that the last build or addition left out, with their reasons.
 REJECTED_FILE = "rejected.parquet"
@@ -35,7 +34,6 @@ INDEX_FOLDER = FolderKind(
     ("index.*.faiss", "posts.*.parquet", REJECTED_FILE),
 )
 
-_NUMBERED = re.compile(r"(?:index\.(\d+)\.faiss|posts\.(\d+)\.parquet)")
 #: A file of somebody else may say that its lists lie in another one, which FAISS would then open to
 #: write into; ``check_kind`` refuses such an index once it is read.
 _FLAGS = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
@@ -125,5 +123,10 @@ def _read(folder: Path, manifest: IndexManifest) -> ItemIndex:
 
 
 def _numbered_files(folder: Path) -> dict[Path, int]:
-    matches = {path: _NUMBERED.fullmatch(path.name) for path in folder.iterdir()}
-    return {path: int(match[1] or match[2]) for path, match in matches.items() if match}
+    kinds = (VECTORS_FILE, TABLE_FILE)
+    return {
+        path: int(match[1])
+        for path in folder.iterdir()
+        for kind in kinds
+        if (match := kind.fullmatch(path.name))
+    }

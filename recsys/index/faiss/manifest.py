@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 from recsys.artifacts.manifest import sha256
-from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
-from recsys.core.paths import plain_name
+from recsys.core.json_files import read_json, write_json
 from recsys.index.faiss.kinds import IndexConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INDEX_FILE = "manifest.json"
 METRIC = "cosine"
+#: The files of an index: FAISS' own, and the table of its items.
+VECTORS_FILE = re.compile(r"index\.(\d+)\.faiss")
+TABLE_FILE = re.compile(r"posts\.(\d+)\.parquet")
 
+_KIND = "manifest of an index"
 _MEND = "build the index again with `recsys index build`."
 
 
@@ -52,8 +55,7 @@ class IndexManifest:
 
     def save(self, folder: Path) -> None:
         """Write ``manifest.json`` in one atomic step: from then on the index is what it says."""
-        text = json.dumps(asdict(self), indent=2) + "\n"
-        replace_file(folder / INDEX_FILE, text.encode())
+        write_json(folder / INDEX_FILE, _KIND, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -65,11 +67,8 @@ class IndexManifest:
         path = folder / INDEX_FILE
         if not path.is_file():
             raise ArtifactError(f"{folder} is no index of items (no {INDEX_FILE} in it); {_MEND}")
-        try:
-            content = json.loads(path.read_text())
-            version = content["format_version"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
+        content = read_json(path, _KIND, ArtifactError, _MEND)
+        version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise ArtifactError(
                 f"{path} has format version {version}, this release reads version "
@@ -77,12 +76,14 @@ class IndexManifest:
             )
         if set(content) != {field.name for field in fields(cls)}:
             raise ArtifactError(f"{path} is no manifest of an index of items; {_MEND}")
-        try:
-            content["config"] = IndexConfig(**content["config"])
-            _, _ = map(plain_name, content["files"])
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"{path} is damaged ({error}); {_MEND}") from error
-        return cls(**content)
+        names = sorted(content["files"])
+        kinds = (VECTORS_FILE, TABLE_FILE)
+        if len(names) != 2 or not all(map(re.Pattern.fullmatch, kinds, names)):
+            raise ArtifactError(
+                f"{path} names other files than the two of an index in its folder "
+                f"({', '.join(names)}); {_MEND}"
+            )
+        return cls(**{**content, "config": IndexConfig(**content["config"])})
 
     def check_file(self, path: Path) -> None:
         """Compare a file's checksum.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,9 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from recsys.core.durable import replace_file
 from recsys.core.errors import ArtifactError
+from recsys.core.json_files import read_json, write_json
 from recsys.runs.metrics_log import METRICS_LOG, read_metrics
+
+_KIND = "list of trials"
 
 
 class TrialState(StrEnum):
@@ -64,12 +65,9 @@ def read_trials(path: Path, settings: Sequence[str], parameters: Mapping[str, An
     """
     if not path.is_file():
         return []
-    try:
-        content = json.loads(path.read_text())
-        trials = [_trial(one) for one in content["trials"]]
-        kept = {"settings": content["settings"], "parameters": content["parameters"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); delete its folder.") from error
+    content = read_json(path, _KIND, ArtifactError, "delete its folder.")
+    trials = [_trial(one) for one in content["trials"]]
+    kept = {"settings": content["settings"], "parameters": content["parameters"]}
     for name, wanted in (("settings", list(settings)), ("parameters", dict(parameters))):
         if kept[name] != wanted:
             raise ArtifactError(
@@ -82,8 +80,7 @@ def read_trials(path: Path, settings: Sequence[str], parameters: Mapping[str, An
 def write_trials(path: Path, head: Mapping[str, Any], trials: Sequence[Trial]) -> None:
     """Replace ``path`` by ``head`` and the trials in one atomic step."""
     content = {**head, "trials": [vars(trial) for trial in trials]}
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    replace_file(path, text.encode())
+    write_json(path, _KIND, content)
 
 
 def read_history(run_dir: Path, metric: str) -> list[float]:

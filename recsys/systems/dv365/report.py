@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys.artifacts.manifest import ARTIFACT, MANIFEST_FILE
+from recsys.artifacts.manifest import ARTIFACT, read_manifest_if_any
+from recsys.core.environment import read_environment
 from recsys.core.secrets import mask_address
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import to_text
@@ -24,14 +24,14 @@ from recsys.reports.page import (
     closing_table,
     megabytes,
     places,
-    read_run_environment,
     revision,
     setting,
 )
 from recsys.reports.task_material import TaskMaterial
 from recsys.reports.task_tables import EXPORTED, metric_rows
-from recsys.runs.files import EXPORT_PREFIX, PUBLICATION_FILE
+from recsys.runs.files import EXPORT_PREFIX
 from recsys.runs.load import load_config
+from recsys.runs.publication import read_publication
 from recsys.systems.dv365.config import DV365RunConfig
 
 #: Requests whose slices are counted for the occupancy figure.
@@ -55,8 +55,8 @@ class Exported:
     @classmethod
     def of(cls, folder: Path) -> Exported:
         """Read it from the run folder."""
-        manifest = _read(folder / ARTIFACT / MANIFEST_FILE)
-        return cls(manifest.get("sizes", {}), _read(folder / PUBLICATION_FILE))
+        manifest = read_manifest_if_any(folder / ARTIFACT)
+        return cls(manifest.get("sizes", {}), read_publication(folder))
 
 
 def read_material(
@@ -82,7 +82,7 @@ def report_page(material: Material) -> Page:
     """The page and the table a run ends with."""
     folder, config = material.folder, material.config
     exported = Exported.of(folder)
-    environment = read_run_environment(folder)
+    environment = read_environment(folder)
     lie = places_of(material, exported)
     return Page(
         folder=folder,
@@ -255,8 +255,3 @@ def slice_occupancy(config: DV365RunConfig, dataset: PreparedDataset) -> dict[st
         filled += slice_set.slice_counts(explicit, implicit, moment) > 0
     names = (one.name for one in slice_set.slices)
     return dict(zip(names, (filled / len(chosen)).tolist(), strict=True))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return content

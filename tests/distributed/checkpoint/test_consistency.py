@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard
 from recsys.distributed.checkpoint.plugins import write_file
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
+from tests.rewritten import CHECKPOINT_KIND, rewrite
 
 TABLE = "tower.tables.embedding_bags.item.weight"
 
@@ -37,9 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Write it changed."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    change(manifest)
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    rewrite(folder / MANIFEST, CHECKPOINT_KIND, change)
 
 
 def change_description(folder: Path, change: Callable[[Metadata], object]) -> None:

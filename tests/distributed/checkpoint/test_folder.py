@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import resource
 import shutil
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -20,13 +20,14 @@ from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from recsys.core.errors import ArtifactError, RecsysError
 from recsys.distributed.checkpoint import save
-from recsys.distributed.checkpoint.folder import MANIFEST, METADATA
+from recsys.distributed.checkpoint.folder import MANIFEST, METADATA, FolderManifest
 from recsys.distributed.checkpoint.load import CheckpointFolder, open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard, unshard
 from recsys.distributed.checkpoint.plugins import write_file
 from recsys.distributed.checkpoint.safe_pickle import load_metadata
 from recsys.distributed.checkpoint.save import row_chunks
 from recsys.distributed.checkpoint.tensors import tensors_in
+from tests.rewritten import CHECKPOINT_KIND, rewrite
 
 TABLE = "tower.tables.embedding_bags.item.weight"
 OTHER = "tower.tables.embedding_bags.topic.weight"
@@ -205,8 +206,7 @@ def test_a_link_may_lead_elsewhere_while_a_checkpoint_is_read(
 
 @pytest.mark.parametrize("key", [{"more": 1}, {"files": []}, {"files": {}}, {"step": "four"}])
 def test_a_foreign_manifest_is_named(folder: Path, key: dict[str, Any]) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(manifest | key))
+    rewrite(folder / MANIFEST, CHECKPOINT_KIND, key)
     with pytest.raises(ArtifactError, match="is damaged or not a checkpoint's"):
         open_checkpoint(folder)
 
@@ -245,9 +245,8 @@ def test_ranks_share_the_work_of_checking(folder: Path) -> None:
 
 
 def test_what_was_not_finished_is_no_checkpoint(folder: Path) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(manifest | {"format_version": 2}))
-    with pytest.raises(ArtifactError, match="format version 2"):
+    rewrite(folder / MANIFEST, CHECKPOINT_KIND, {"format_version": 99})
+    with pytest.raises(ArtifactError, match="format version 99"):
         open_checkpoint(folder)
     (folder / MANIFEST).write_text("{")
     with pytest.raises(ArtifactError, match=f"{MANIFEST} is damaged"):
@@ -289,9 +288,12 @@ def test_only_memory_formats_may_be_asked_for(tmp_path: Path) -> None:
 
 def test_a_description_cannot_run_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / METADATA).write_bytes(pickle.dumps(_Harm()))
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][METADATA]["bytes"] = (folder / METADATA).stat().st_size
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    size = (folder / METADATA).stat().st_size
+    rewrite(
+        folder / MANIFEST,
+        CHECKPOINT_KIND,
+        lambda manifest: manifest["files"][METADATA].update(bytes=size),
+    )
     with pytest.raises(ArtifactError, match=r"names builtins\.print"):
         open_checkpoint(folder)
     assert not capsys.readouterr().out
@@ -321,9 +323,9 @@ def test_the_state_of_a_rank_cannot_run_code(
 
 def test_a_manifest_names_files_of_its_folder_alone(folder: Path, tmp_path: Path) -> None:
     (folder / "__0_0.distcp").rename(tmp_path / "__0_0.distcp")
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"]["../__0_0.distcp"] = manifest["files"].pop("__0_0.distcp")
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    files = {name: asdict(mark) for name, mark in FolderManifest.load(folder).files.items()}
+    files["../__0_0.distcp"] = files.pop("__0_0.distcp")
+    rewrite(folder / MANIFEST, CHECKPOINT_KIND, {"files": files})
     with pytest.raises(ArtifactError, match="which is no file of its folder"):
         open_checkpoint(folder)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from recsys.artifacts.timeline_tower import load_timeline_tower
 from recsys.core.errors import ArtifactError
+from recsys.core.json_files import write_json
 from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_DAY
 from recsys.data.loaders.requests import RequestDataModule
 from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
@@ -20,6 +22,7 @@ from recsys.nn.encoders import EncoderConfig
 from recsys.runs.load import LoadedRun
 from recsys.systems.base import ExportConfig
 from recsys.systems.dv365.export import age_edges, export_run
+from tests.rewritten import ARTIFACT_KIND
 from tests.systems.dv365.runs import FIT_ITEMS, events, prepared_dataset, untrained_run
 from tests.systems.dv365.towers import NOW, SLICES
 
@@ -143,17 +146,13 @@ def test_a_truncated_missing_or_foreign_file_is_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"format_version": 99}', "has format version 99, this release reads version 1"),
-        ("{", "manifest.json is damaged"),
-        ('{"format_version": 1, "model": "dv365"}', "is damaged \\(fields: age_edges"),
-        (
-            '{"format_version": 1, "model": "nxtpost"}',
-            "of the system nxtpost, expected one of dv365",
-        ),
+        ({"format_version": 99}, "has format version 99, this release reads version 2"),
+        ({"format_version": 2, "model": "dv365"}, "is damaged \\(fields: age_edges"),
+        ({"format_version": 2, "model": "nxtpost"}, "of the system nxtpost, expected one of dv365"),
     ],
 )
-def test_another_manifest_is_refused(copy: Path, content: str, message: str) -> None:
-    (copy / "manifest.json").write_text(content)
+def test_another_manifest_is_refused(copy: Path, content: dict[str, Any], message: str) -> None:
+    write_json(copy / "manifest.json", ARTIFACT_KIND, content)
     with pytest.raises(ArtifactError, match=message):
         load_timeline_tower(copy)
 

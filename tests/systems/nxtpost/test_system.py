@@ -25,6 +25,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.baselines.similarity import last_item_embeddings
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import read_metrics_file, replace_metrics
 from recsys.evaluation.other_histories import MeasuredTower, cold_start_metrics
 from recsys.evaluation.predictions import read_predictions
 from recsys.evaluation.queries import EvaluationQueries
@@ -319,10 +320,10 @@ def test_a_run_that_was_not_evaluated_has_a_report(trained: Path, tmp_path: Path
     shutil.rmtree(run_dir / "predictions")
     metrics = {
         name: metric
-        for name, metric in json.loads((run_dir / "metrics.json").read_text()).items()
+        for name, metric in read_metrics_file(run_dir).items()
         if name in ("val/hits@10/batch", "val/loss")
     }
-    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    replace_metrics(run_dir, "", metrics)
     report.run([f"run_dir={run_dir}"])
     page = (run_dir / "report.html").read_text()
     assert "split choose (the report split was not evaluated)" in page

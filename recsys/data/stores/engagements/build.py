@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.core.checksums import FileMark
 from recsys.core.durable import PARTIAL, sync_file
 from recsys.core.errors import DataError
 from recsys.core.folders import replaced_folder
+from recsys.core.json_files import read_json, write_json
 from recsys.core.progress import track
 from recsys.data.contract.schema import EXPLICIT_COLUMNS, LENGTHS, TimelineKind
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
@@ -34,7 +36,8 @@ COLUMNS: dict[str, np.dtype] = {
     name: EXPLICIT_COLUMNS[name] for name in ("item", "action_type", "surface", "timestamp")
 }
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_KIND = "description of engagements"
 _END_OF_TIME = np.iinfo(np.int64).max
 _ALL_EVENTS = np.iinfo(np.int32).max
 #: Explicit events that are in memory at a time, unless one user has more.
@@ -49,11 +52,17 @@ class Description:
         timelines: hash of the timelines' content when they were read.
         skipped: engagements left out since their item is unknown.
         lengths: number of entries by array.
+        files: size and checksum of each array's file, by array.
     """
 
     timelines: str
     skipped: int
     lengths: dict[str, int]
+    files: dict[str, FileMark]
+
+    def save(self, folder: Path) -> None:
+        """Write ``engagements.json``."""
+        write_json(folder / DESCRIPTION, _KIND, asdict(self))
 
 
 def ensure_engagements(
@@ -101,14 +110,31 @@ def read_description(folder: Path) -> Description:
     Raises:
         DataError: it is missing or damaged.
     """
-    path = folder / DESCRIPTION
-    try:
-        return Description(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{path} is missing or damaged ({error}); the data set may have changed since it was "
-            f"opened. Start again; if that does not help, remove {folder}."
-        ) from error
+    mend = (
+        "the data set may have changed since it was opened. Start again; if that does not help, "
+        f"remove {folder}."
+    )
+    content = read_json(folder / DESCRIPTION, _KIND, DataError, mend)
+    content["files"] = {name: FileMark(**mark) for name, mark in content["files"].items()}
+    return Description(**content)
+
+
+def array_path(folder: Path, name: str) -> Path:
+    """Where an array lies."""
+    return folder / f"{name}.npy"
+
+
+def engagement_marks(dataset: Path) -> dict[Path, FileMark]:
+    """The arrays of all engagements of a data set as they were written.
+
+    Raises:
+        DataError: a description of them is damaged.
+    """
+    return {
+        array_path(described.parent, name): mark
+        for described in sorted((dataset / SEQUENCES).glob(f"[!.]*/{DESCRIPTION}"))
+        for name, mark in read_description(described.parent).files.items()
+    }
 
 
 def forget_engagements(dataset: Path) -> None:
@@ -131,28 +157,28 @@ def _build(
     num_users = dataset.manifest.vocabulary_sizes["user"]
     counts = np.zeros(num_users, np.int64)
     skipped = 0
-    files = {name: (folder / f"{name}.bin").open("wb") for name in COLUMNS}
+    columns_written = {name: (folder / f"{name}.bin").open("wb") for name in COLUMNS}
     try:
         for users in track(list(_user_chunks(dataset)), "Collecting engagements"):
             owner, columns, unknown = _engagements(dataset, users, config, known)
             counts += np.bincount(owner, minlength=num_users)
             skipped += unknown
-            for name, file in files.items():
+            for name, file in columns_written.items():
                 file.write(columns[name].tobytes())
     finally:
-        for file in files.values():
+        for file in columns_written.values():
             file.close()
     total = int(counts.sum())
     if not total:
         raise DataError(_no_engagement(dataset, config, skipped))
+    files = {}
     for name, dtype in COLUMNS.items():
         raw = folder / f"{name}.bin"
-        _save(folder, name, np.memmap(raw, dtype, mode="r", shape=(total,)))
+        files[name] = _save(folder, name, np.memmap(raw, dtype, mode="r", shape=(total,)))
         raw.unlink()
-    _save(folder, OFFSETS, np.concatenate([[0], np.cumsum(counts)]))
+    files[OFFSETS] = _save(folder, OFFSETS, np.concatenate([[0], np.cumsum(counts)]))
     lengths = {OFFSETS: num_users + 1, **dict.fromkeys(COLUMNS, total)}
-    description = Description(timelines, skipped, lengths)
-    (folder / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2) + "\n")
+    Description(timelines, skipped, lengths, files).save(folder)
 
 
 def _user_chunks(dataset: PreparedDataset) -> Iterator[NDArray[np.int32]]:
@@ -192,10 +218,12 @@ def _is_first(owner: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.b
     return first
 
 
-def _save(folder: Path, name: str, array: NDArray) -> None:
-    with (folder / f"{name}.npy").open("wb") as file:
+def _save(folder: Path, name: str, array: NDArray) -> FileMark:
+    path = array_path(folder, name)
+    with path.open("wb") as file:
         np.save(file, array)
         sync_file(file)
+    return FileMark.of(path)
 
 
 def _remove_outdated(folder: Path, timelines: str) -> None:

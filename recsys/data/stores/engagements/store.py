@@ -12,11 +12,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.build import (
     COLUMNS,
     OFFSETS,
+    array_path,
     ensure_engagements,
     read_description,
 )
@@ -44,7 +46,7 @@ class EngagementStore:
         self.path = path
         description = read_description(path)
         arrays = {
-            name: _map_array(path / f"{name}.npy", length)
+            name: _map_array(array_path(path, name), length, description.files[name])
             for name, length in description.lengths.items()
         }
         self.offsets: NDArray[np.int64] = arrays[OFFSETS]
@@ -127,7 +129,9 @@ class EngagementStore:
         return inside[np.argsort(self.timestamp[inside], kind="stable")]
 
 
-def _map_array(path: Path, length: int) -> NDArray:
+def _map_array(path: Path, length: int, mark: FileMark) -> NDArray:
+    if problem := mark.size_problem(path):
+        raise DataError(f"{path} {problem}; remove {path.parent} and it is built anew.")
     try:
         # numpy cannot map an empty array
         array = np.load(path, mmap_mode="r" if length else None)

@@ -9,26 +9,29 @@ one array per column, events of a user side by side and sorted by time. A file t
 
 from __future__ import annotations
 
-import json
 import mmap
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.core.durable import replace_file, sync_file
+from recsys.core.checksums import FileMark
+from recsys.core.durable import sync_file
 from recsys.core.errors import DataError
+from recsys.core.json_files import read_json, write_json
 from recsys.core.paths import plain_name
+from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.contract.schema import TIMELINE_COLUMNS, TimelineKind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CURRENT = "CURRENT.json"
 BLOCK_SUFFIX = ".block"
 
+_KIND = "list of timelines"
 _ALIGNMENT = 64
-_CHECKSUM_CHUNK = 1 << 24
 
 #: Events of one partition, any order: ``user`` and the columns of one timeline kind.
 Events = dict[str, NDArray]
@@ -42,15 +45,18 @@ class BlockEntry:
         file: file name in the store's folder.
         users: number of users by timeline kind.
         events: number of events by timeline kind.
-        bytes: size of the file.
-        checksum: CRC-32 of the file.
+        mark: size and checksum of the file.
     """
 
     file: str
     users: dict[str, int]
     events: dict[str, int]
-    bytes: int
-    checksum: int
+    mark: FileMark
+
+    @classmethod
+    def from_json(cls, content: dict) -> BlockEntry:
+        """The reverse of ``asdict``."""
+        return cls(**{**content, "mark": FileMark(**content["mark"])})
 
 
 @dataclass(frozen=True)
@@ -75,14 +81,18 @@ class StoreManifest:
     segments: tuple[Segment, ...]
 
     @property
+    def blocks(self) -> Iterator[BlockEntry]:
+        """All block files of the store."""
+        return (block for segment in self.segments for block in segment.blocks if block)
+
+    @property
     def files(self) -> set[str]:
         """Names of all block files of the store."""
-        return {block.file for segment in self.segments for block in segment.blocks if block}
+        return {block.file for block in self.blocks}
 
     def save(self, folder: Path) -> None:
         """Make this the store's content, in one atomic step."""
-        content = {"format_version": FORMAT_VERSION, **asdict(self)}
-        replace_file(folder / CURRENT, json.dumps(content).encode())
+        write_json(folder / CURRENT, _KIND, {"format_version": FORMAT_VERSION, **asdict(self)})
 
     @classmethod
     def load(cls, folder: Path) -> StoreManifest:
@@ -97,26 +107,23 @@ class StoreManifest:
                 f"{folder} holds no timelines (no {CURRENT} in it); "
                 "make them with `recsys data prepare`."
             )
-        try:
-            content = json.loads(path.read_bytes())
-            version = content["format_version"]
-            if version == FORMAT_VERSION:
-                segments = tuple(
-                    Segment(tuple(BlockEntry(**b) if b else None for b in segment["blocks"]))
-                    for segment in content["segments"]
-                )
-                for block in (block for segment in segments for block in segment.blocks if block):
-                    plain_name(block.file)
-                return cls(content["num_partitions"], content["commit"], segments)
-        except (ValueError, KeyError, TypeError) as error:
+        content = read_json(path, _KIND, DataError, PREPARE_AGAIN)
+        version = content["format_version"]
+        if version != FORMAT_VERSION:
             raise DataError(
-                f"{path} is damaged ({error}); prepare the data set again with "
-                "`recsys data prepare`."
-            ) from error
-        raise DataError(
-            f"{path} has format version {version}, this release reads version {FORMAT_VERSION}; "
-            "prepare the data set again with `recsys data prepare`."
+                f"{path} has format version {version}, this release reads version "
+                f"{FORMAT_VERSION}; {PREPARE_AGAIN}"
+            )
+        segments = tuple(
+            Segment(tuple(BlockEntry.from_json(b) if b else None for b in segment["blocks"]))
+            for segment in content["segments"]
         )
+        try:
+            for block in (block for segment in segments for block in segment.blocks if block):
+                plain_name(block.file)
+        except ValueError as error:
+            raise DataError(f"{path} is damaged: {error}; {PREPARE_AGAIN}") from error
+        return cls(content["num_partitions"], content["commit"], segments)
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,7 @@ def write_block(path: Path, timelines: dict[TimelineKind, Events]) -> BlockEntry
                 checksum = zlib.crc32(content, checksum)
                 position += file.write(content)
         sync_file(file)
-    return BlockEntry(path.name, users, events, position, checksum)
+    return BlockEntry(path.name, users, events, FileMark(position, checksum))
 
 
 def _order(users: NDArray[np.int32], timestamps: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -199,8 +206,8 @@ def map_block(folder: Path, entry: BlockEntry) -> dict[TimelineKind, Block]:
     """
     with (folder / entry.file).open("rb") as file:
         size = file.seek(0, 2)
-        if size != entry.bytes:
-            raise _damaged(folder, entry, f"has {size} bytes, {entry.bytes} were written")
+        if size != entry.mark.bytes:  # a page that is not there would kill the process
+            raise _damaged(folder, entry, f"has {size} bytes, {entry.mark.bytes} were written")
         buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     blocks = {}
     position = 0
@@ -215,18 +222,24 @@ def map_block(folder: Path, entry: BlockEntry) -> dict[TimelineKind, Block]:
     return blocks
 
 
-def check_block(folder: Path, entry: BlockEntry) -> None:
-    """Read a block file through and compare its checksum.
+def map_checked_block(folder: Path, entry: BlockEntry) -> dict[TimelineKind, Block]:
+    """:func:`map_block`, of a file whose content is as it was written: it is read whole.
 
     Raises:
-        DataError: the content is not what was written.
+        DataError: it is not.
     """
-    checksum = 0
-    with (folder / entry.file).open("rb") as file:
-        while chunk := file.read(_CHECKSUM_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    if checksum != entry.checksum:
-        raise _damaged(folder, entry, "does not match its checksum")
+    if problem := entry.mark.problem(folder / entry.file):
+        raise _damaged(folder, entry, problem)
+    return map_block(folder, entry)
+
+
+def timeline_marks(folder: Path) -> dict[Path, FileMark]:
+    """The block files of a store as they were written.
+
+    Raises:
+        DataError: there is no store in ``folder``, it is damaged, or of another version.
+    """
+    return {folder / block.file: block.mark for block in StoreManifest.load(folder).blocks}
 
 
 def _arrays_of(kind: TimelineKind, users: int, events: int) -> dict[str, tuple[np.dtype, int]]:
@@ -241,5 +254,5 @@ def _arrays_of(kind: TimelineKind, users: int, events: int) -> dict[str, tuple[n
 def _damaged(folder: Path, entry: BlockEntry, finding: str) -> DataError:
     return DataError(
         f"{folder / entry.file} is damaged: it {finding}; restore the timelines from a copy or "
-        "prepare the data set again with `recsys data prepare`."
+        f"{PREPARE_AGAIN}"
     )

@@ -19,7 +19,6 @@ from recsys.data.contract.schema import LENGTHS, TIMELINE_COLUMNS, TimelineKind
 from recsys.data.stores.timelines.layout import (
     Block,
     StoreManifest,
-    check_block,
     map_block,
     partition_of,
 )
@@ -104,17 +103,6 @@ class TimelineStore:
         """Open the store again in the process that unpickles it."""
         return type(self).open, (self.path,)
 
-    def check(self) -> None:
-        """Read every file and compare its checksum.
-
-        Raises:
-            DataError: a file is not what was written; the sentence names it.
-        """
-        for segment in self._manifest.segments:
-            for entry in segment.blocks:
-                if entry is not None:
-                    check_block(self.path, entry)
-
     @property
     def num_segments(self) -> int:
         """Appends since the last compaction."""
@@ -122,12 +110,7 @@ class TimelineStore:
 
     def num_events(self, kind: TimelineKind) -> int:
         """Events of one timeline kind over all users."""
-        return sum(
-            block.events[kind]
-            for segment in self._manifest.segments
-            for block in segment.blocks
-            if block
-        )
+        return sum(block.events[kind] for block in self._manifest.blocks)
 
     def users(self) -> NDArray[np.int32]:
         """Every user that has an event, ascending."""

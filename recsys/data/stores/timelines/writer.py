@@ -26,7 +26,7 @@ from recsys.data.stores.timelines.layout import (
     Events,
     Segment,
     StoreManifest,
-    map_block,
+    map_checked_block,
     partition_of,
     write_block,
 )
@@ -148,7 +148,7 @@ class TimelineWriter:
                 entry = blocks[partition]
                 if entry is None:
                     continue
-                mapped = map_block(self.path, entry)
+                mapped = map_checked_block(self.path, entry)
                 if any(np.isin(doomed, block.users).any() for block in mapped.values()):
                     kept = {kind: _events_of(block, doomed) for kind, block in mapped.items()}
                     blocks[partition] = self._write(int(partition), kept, segment_number)
@@ -168,7 +168,7 @@ class TimelineWriter:
     def _merged(self, partition: int) -> dict[TimelineKind, Events]:
         """The events of one partition over all segments, oldest segment first."""
         mapped = [
-            map_block(self.path, entry)
+            map_checked_block(self.path, entry)
             for segment in self._manifest.segments
             if (entry := segment.blocks[partition])
         ]
@@ -226,12 +226,7 @@ class TimelineWriter:
         sync_folder(self.path)
 
     def _count_events(self) -> int:
-        return sum(
-            sum(block.events.values())
-            for segment in self._manifest.segments
-            for block in segment.blocks
-            if block
-        )
+        return sum(sum(block.events.values()) for block in self._manifest.blocks)
 
 
 def _records_of(frame: pl.DataFrame) -> NDArray:

@@ -1,0 +1,55 @@
+"""`recsys data check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from recsys.core.composition import compose
+from recsys.core.errors import ConfigError
+from recsys.data.stores.check import check_dataset
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.embeddings.stores import open_store
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What to check: ``dataset``, ``store``, or both.
+
+    Attributes:
+        dataset: a prepared data set.
+        store: ``redis://host:port/database``, or the folder of an LMDB.
+    """
+
+    dataset: str | None = None
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would check nothing."""
+        if self.dataset is None and self.store is None:
+            raise ConfigError(
+                "Give dataset=… to check a prepared data set, store=… to check published user "
+                "embeddings, or both."
+            )
+
+
+def configure(overrides: Sequence[str]) -> CheckConfig:
+    """Compose conf/check.yaml."""
+    return compose("check", CheckConfig, overrides)
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Read everything and say how much it was; what is damaged is an error."""
+    config = configure(overrides)
+    console = Console(stderr=True)
+    if config.dataset is not None:
+        checked = check_dataset(PreparedDataset.open(Path(config.dataset)), anew=True)
+        size = f"{checked.files:,} files, {checked.bytes / 1e6:,.1f} MB"
+        console.print(f"{config.dataset}: {size}, all as they were written.")
+    if config.store is not None:
+        with open_store(config.store, readonly=True) as store:
+            records = store.check()
+        console.print(f"The store of embeddings: {records:,} records, all as they were written.")
