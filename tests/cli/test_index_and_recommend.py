@@ -45,7 +45,7 @@ def test_user_ids_are_taken_as_typed(text: str, ids: list[str]) -> None:
 
 @pytest.mark.parametrize("text", ["user=", "user=[]", "user=[42,]"])
 def test_an_empty_user_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="names nobody|not empty"):
+    with pytest.raises(ConfigError, match=r"names nobody|not empty"):
         recommend.configure(["artifact=a", "index=i", text])
 
 
