@@ -162,6 +162,9 @@ def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> s
             f"\"{key}='{value}'\"."
         )
     place = _place(chain, overrides)
+    no_group = re.match(r"Could not override '([^']+)'", str(error))
+    if no_group:
+        return _unknown_key(no_group[1], schema, place)
     for link in reversed(chain):
         unknown = re.match(r"Key '([^']+)' (?:not in|is not in)", str(link))
         if unknown and isinstance(link, OmegaConfBaseException):

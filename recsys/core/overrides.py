@@ -83,9 +83,9 @@ def split_list(text: str) -> list[str]:
 def _for_hydra(override: str, schema: type) -> str:
     _check_form(override)
     key, _, value = override.partition("=")
+    if (conf_dir() / key.partition("@")[0]).is_dir():
+        return f"{key}={_text(value, False)}"  # the name of a file
     hint, optional = without_none(_hint(key, schema))
-    if hint is None or (conf_dir() / key).is_dir():
-        return override
     if hint is str:
         return f"{key}={_text(value, optional)}"
     if typing.get_origin(hint) is list and typing.get_args(hint)[0] is str:
@@ -109,6 +109,10 @@ def _hint(key: str, schema: type) -> Any:
             hint = _OPEN
         elif typing.get_origin(hint) is dict:
             hint = typing.get_args(hint)[1]
+        elif typing.get_origin(hint) is list:
+            if not part.isdecimal():
+                raise ConfigError(f"`{key}` is in a list; give the list whole, in [ ].")
+            hint = typing.get_args(hint)[0]
         else:
             hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
             hint = hints.get(part)
@@ -137,9 +141,9 @@ def _check_form(override: str) -> None:
             f"`{override}`: keys are fixed, they can be neither added (+) nor removed (~); "
             "write `key=value`."
         )
-    if override.startswith("hydra.") and not override.startswith(SEARCH_PATH):
+    if re.match(r"hydra\b", override) and not override.startswith(SEARCH_PATH):
         raise ConfigError(
             f"`{override}`: of Hydra's own settings only `{SEARCH_PATH}[folder]` can be given."
         )
-    if not re.fullmatch(r"[\w.@:/-]+=.*", override, re.DOTALL):
+    if not re.fullmatch(r"\w[\w.@:/-]*=.*", override, re.DOTALL):
         raise ConfigError(f"`{override}` is not of the form `key=value`.")
