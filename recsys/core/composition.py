@@ -44,6 +44,7 @@ def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema
     """
     for override in overrides:
         _check_form(override)
+        _check_choice(override)
     ConfigStore.instance().store(f"{name}_schema", structured(schema))
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -134,6 +135,18 @@ def _check_form(override: str) -> None:
         raise ConfigError(f"`{override}` is not of the form `key=value`.")
 
 
+def _check_choice(override: str) -> None:
+    """Refuse ``group=null``, of which Hydra says no more than that it is no string."""
+    key, _, value = override.partition("=")
+    group = conf_dir() / key
+    if value in ("null", "~") and group.is_dir():
+        options = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+        raise ConfigError(
+            f"`{override}`: null is no choice for `{key}`; leave it out, or choose one of "
+            f"{options}."
+        )
+
+
 def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> str:
     """What is wrong, in one sentence: the key, where it was given, and the nearest known key."""
     chain = list(_chain(error))
@@ -166,7 +179,9 @@ def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> s
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__
+        # Hydra does not name the cause of what a file has that the schema has not
+        of_hydra = error.__context__ if isinstance(error, HydraException) else None
+        error = error.__cause__ or of_hydra
 
 
 def _place(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from recsys.core.composition import SEARCH_PATH, compose
+from recsys.core.errors import ConfigError
 from recsys.core.paths import conf_dir
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
@@ -31,7 +32,17 @@ def compose_run(overrides: Sequence[str]) -> RunConfig:
     """
     system = chosen_system(overrides)
     others = [override for override in overrides if not override.startswith(f"{SYSTEM}=")]
-    config: RunConfig = compose("train", system.config, [f"{SYSTEM}={system.name}", *others])
+    try:
+        config: RunConfig = compose("train", system.config, [f"{SYSTEM}={system.name}", *others])
+    except ConfigError as error:
+        given = any(override.startswith(f"{_EXPERIMENT}=") for override in others)
+        meant = chosen_system(others).name if given else system.name
+        if meant == system.name:
+            raise
+        raise ConfigError(
+            f"{error} The experiment is one of {meant}: leave `{SYSTEM}={system.name}` out, or "
+            f"choose an experiment of {system.name}."
+        ) from error
     return replace(config, system=system.name)  # an experiment of another one may have named that
 
 
