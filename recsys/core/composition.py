@@ -182,7 +182,9 @@ def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> s
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__
+        # Hydra does not name the cause of what a file has that the schema has not
+        of_hydra = error.__context__ if isinstance(error, HydraException) else None
+        error = error.__cause__ or of_hydra
 
 
 def _place(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
-from recsys.core.errors import RecsysError
+from recsys.core.errors import ConfigError, RecsysError
 from recsys.distributed.checkpoint.plugins import CheckpointPlugin
 from recsys.evaluation.monitor import Monitor
 from recsys.runs.divergence import Divergence
@@ -228,8 +228,18 @@ class Checkpoints(Checkpoint):
         pl_module: lightning.LightningModule,
         checkpoint: dict[str, Any],
     ) -> None:
-        """Know the epoch in which the checkpoint was saved."""
-        self._saved_epoch = checkpoint["epoch"]
+        """Know the epoch in which the checkpoint was saved.
+
+        Raises:
+            ConfigError: it is one beyond those that the run is to have.
+        """
+        done, most = checkpoint["epoch"], trainer.max_epochs
+        if most is not None and done > most:
+            raise ConfigError(
+                f"The run has done {done} epochs, and trainer.max_epochs is {most}; give {done} or "
+                "more to go on with it."
+            )
+        self._saved_epoch = done
 
 
 def settle(folder: Path, last: int, best: list[int]) -> None:

@@ -33,7 +33,17 @@ def compose_run(overrides: Sequence[str]) -> RunConfig:
     """
     system = chosen_system(overrides)
     others = [override for override in overrides if not override.startswith(f"{SYSTEM}=")]
-    config: RunConfig = compose("train", system.config, [f"{SYSTEM}={system.name}", *others])
+    try:
+        config: RunConfig = compose("train", system.config, [f"{SYSTEM}={system.name}", *others])
+    except ConfigError as error:
+        given = any(override.startswith(f"{_EXPERIMENT}=") for override in others)
+        meant = chosen_system(others).name if given else system.name
+        if meant == system.name:
+            raise
+        raise ConfigError(
+            f"{error} The experiment is one of {meant}: leave `{SYSTEM}={system.name}` out, or "
+            f"choose an experiment of {system.name}."
+        ) from error
     return replace(config, system=system.name)  # an experiment of another one may have named that
 
 

@@ -156,6 +156,24 @@ def test_a_sentence_names_the_file_that_does_not_fit(overrides: list[str]) -> No
     assert named == overrides[1].replace("=", "/") + ".yaml"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["experiment=null"], r"there is no choice 'null' for `experiment`; choose one of demo, "),
+        (["experiment=demo", "encoder=null"], r"there is no choice 'null' for `encoder`"),
+        (
+            ["system=dv365", "experiment=nxtpost_globo"],
+            r"^unknown key `posts` \(in conf/experiment/nxtpost_globo\.yaml\)\. "
+            r"The experiment is one of nxtpost: leave `system=dv365` out",
+        ),
+        (["system=nxtpost", "experiment=demo"], r"The experiment is one of dv365"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_a_sentence(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        compose_run(overrides)
+
+
 def test_a_later_override_of_a_group_wins_over_the_experiment() -> None:
     config = compose("train", DV365RunConfig, ["experiment=demo", "encoder=none"])
     assert config.encoder.name == "none"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.core.errors import PreemptedError
+from recsys.core.errors import ConfigError, PreemptedError
 from recsys.runs.config import TrainerConfig
 
 from .small_training import Line, killed_in, small_run, told_to_stop_in, weights
@@ -93,6 +93,14 @@ def test_a_run_ends_at_the_step_and_with_the_weights_of_one_that_was_not_cut_off
 ) -> None:
     settings_ = trainer_config(**config, checkpoint_every_n_steps=2)
     check(tmp_path, batches, settings_, cuts, replace(settings_, max_steps=2))
+
+
+def test_a_run_is_not_gone_on_with_to_fewer_epochs_than_it_has_done(tmp_path: Path) -> None:
+    config = trainer_config(max_epochs=3, validate_every_n_steps=3)
+    small_run(tmp_path, config, 2, Line())
+    with pytest.raises(ConfigError, match=r"done 2 epochs, and trainer\.max_epochs is 1; give 2"):
+        small_run(tmp_path, replace(config, max_epochs=1), 2, Line())
+    assert weights(tmp_path)["step"] == [6]
 
 
 @pytest.mark.slow
