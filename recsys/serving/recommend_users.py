@@ -118,7 +118,7 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
     if config.out is None:
         kept = list(counted())
     else:
-        write_frames(counted(), Path(config.out))
+        write_parquet(counted(), Path(config.out))
     unknown = None if given is None else given.unknown
     report = RecommendReport(len(users), len(users) - served, rules.as_of, unknown)
     return report, pl.concat(kept) if kept else pl.DataFrame()
@@ -153,7 +153,7 @@ def read_items(path: str) -> pl.DataFrame:
     return pl.concat(tables, how="diagonal")
 
 
-def write_frames(frames: Iterable[pl.DataFrame], path: Path) -> None:
+def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
     """Write frames of one schema as they come; a failure leaves what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

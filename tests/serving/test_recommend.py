@@ -25,7 +25,7 @@ from recsys.serving.recommend_users import (
     read_items,
     read_users,
     recommend,
-    write_frames,
+    write_parquet,
 )
 from tests.index.conftest import ITEMS, START, WIDTH
 
@@ -239,14 +239,14 @@ def test_ids_of_files_are_read_as_they_are_written(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
     path = tmp_path / "posts.parquet"
-    write_frames([pl.DataFrame({"a": [1]})], path)
+    write_parquet([pl.DataFrame({"a": [1]})], path)
 
     def failing() -> object:
         yield pl.DataFrame({"a": [2]})
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_frames(failing(), path)
+        write_parquet(failing(), path)
     assert pl.read_parquet(path)["a"].to_list() == [1]
     assert len(list(tmp_path.iterdir())) == 1
 

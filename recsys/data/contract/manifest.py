@@ -11,7 +11,7 @@ from recsys.core.durable import replace_file
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DATASET_FILE = "dataset.json"
 
 
