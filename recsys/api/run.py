@@ -232,6 +232,8 @@ def _named(name: str, ids: Sequence[RawId]) -> Sequence[RawId]:
 def _series(ids: Sequence[RawId]) -> pl.Series:
     """The ids as they are given: numbers where all are and 64 bits hold them, otherwise text."""
     listed = list(ids)
-    if all(isinstance(one, int | np.integer) and -(2**127) < one < 2**127 for one in listed):
+    if all(type(one) is int or isinstance(one, np.integer) for one in listed) and all(
+        -(2**63) <= int(one) < 2**64 for one in listed
+    ):
         return checked_ids("the ids", pl.Series(listed, dtype=pl.Int128))
     return pl.Series(list(map(str, listed)))

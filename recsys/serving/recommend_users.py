@@ -139,7 +139,7 @@ def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
     if config.out is None:
         kept = list(counted())
     else:
-        write_frames(counted(), Path(config.out))
+        write_parquet(counted(), Path(config.out))
     unknown = None if given is None else given.unknown
     report = RecommendReport(len(users), len(users) - served, rules.as_of, unknown)
     return report, pl.concat(kept) if kept else pl.DataFrame()
@@ -174,7 +174,7 @@ def read_items(path: str) -> pl.DataFrame:
     return pl.concat(tables, how="diagonal")
 
 
-def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:
+def write_parquet(frames: Iterator[pl.DataFrame], path: Path) -> None:
     """Write frames of one schema, at least one, as they come; a failure leaves what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as partial:
@@ -187,7 +187,7 @@ def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:
 
 
 def is_made_here(path: Path) -> bool:
-    """Whether a file is one that ``write_frames`` has written."""
+    """Whether a file is one that ``write_parquet`` has written."""
     try:
         return MADE_BY in (open_parquet(path).metadata.metadata or {})
     except (OSError, pa.ArrowException):

@@ -71,6 +71,23 @@ def test_a_pandas_frame_is_taken(tmp_path: Path) -> None:
     assert dataset.manifest.counts["events"] == 300
 
 
+def test_a_pandas_frame_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    frame = log().to_pandas()
+    repeated = frame.set_axis(
+        ["user_id", "item_id", "timestamp", "item_id"][: frame.shape[1]], axis=1
+    )
+    mixed = frame.assign(user_id=[7, "007"] * (len(frame) // 2))
+    halves = frame.assign(user_id=frame["user_id"] + 0.5)
+    for one, sentence in (
+        (repeated[["user_id", "timestamp", "item_id"]], "frame of pandas cannot be read"),
+        (mixed, "frame of pandas cannot be read"),
+        (halves, "column user_id: ids are whole numbers or text, found Float64"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            recsys.prepare(one, tmp_path / "out")
+
+
 def test_only_what_is_public_is_there() -> None:
     assert set(recsys.__all__) <= set(dir(recsys))
     assert all(getattr(recsys, name) is not None for name in recsys.__all__)

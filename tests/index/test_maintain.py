@@ -16,7 +16,7 @@ from recsys.data.content.usable_rows import DUPLICATE, NOT_FINITE
 from recsys.data.contract.moments import parse_moment
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index
-from recsys.index.item_table import last_seen, read_item_file
+from recsys.index.item_table import describe_items, last_seen, read_item_file
 from recsys.index.maintain import (
     FUTURE,
     TOO_OLD,
@@ -148,6 +148,15 @@ def test_expired_items_are_removed(building: IndexBuildConfig, tmp_path: Path) -
     change = remove_items(IndexRemoveConfig(building.out, posts=str(named)))
     assert (change.change.removed, change.change.unknown) == (1, 1)
     assert len(load_index(building.out)) == 9
+
+
+def test_items_of_a_file_are_matched_as_they_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "posts.csv"
+    file.write_text("item_id,title\n007,padded\n7,plain\n8.0,fraction\n")
+    titles = describe_items(pl.Series([7, 8]), None, None, str(file))["title"]
+    assert titles.to_list() == ["plain", None]
+    named = pl.Series([2**63, 7], dtype=pl.UInt64)
+    assert describe_items(named, None, None, str(file))["title"].to_list() == [None, "plain"]
 
 
 def test_settings_that_cannot_work(tmp_path: Path) -> None:

@@ -20,7 +20,13 @@ from recsys.index.maintain import IndexBuildConfig, build_index
 from recsys.serving.opening import open_recommender
 from recsys.serving.pipeline import Embedded, StepUsers
 from recsys.serving.recommend import Recommender, RecommendRules
-from recsys.serving.recommend_users import RecommendConfig, recommend, write_frames
+from recsys.serving.recommend_users import (
+    RecommendConfig,
+    read_items,
+    read_users,
+    recommend,
+    write_parquet,
+)
 from tests.index.conftest import ITEMS, START, WIDTH
 
 LATE = RecommendRules(as_of=START + 1_000, k=20)
@@ -213,16 +219,34 @@ def test_what_cannot_be_left_out_is_a_sentence(
         recommend(config(folder, artifact, leave_out=str(tmp_path / "none.csv")))
 
 
+def test_ids_of_files_are_read_as_they_are_written(tmp_path: Path) -> None:
+    settings = RecommendConfig("artifact", "index", users=str(tmp_path))
+    pl.DataFrame({"user_id": [7, 8, 7]}).write_parquet(tmp_path / "1.parquet")
+    assert read_users(settings).to_list() == [7, 8]
+    large = pl.Series("user_id", [2**64 - 1], pl.UInt64)
+    large.to_frame().write_parquet(tmp_path / "2.parquet")
+    assert read_users(settings).to_list() == [7, 8, 2**64 - 1]
+    (tmp_path / "3.csv").write_text("user_id,item_id\n007,01\n7,1\n")
+    assert read_users(settings).to_list() == ["7", "8", str(2**64 - 1), "007"]
+    for file in tmp_path.glob("*.parquet"):
+        file.unlink()
+    pl.DataFrame({"item_id": [5]}).write_parquet(tmp_path / "4.parquet")
+    assert read_items(str(tmp_path)).rows() == [("007", "01"), ("7", "1"), (None, "5")]
+    pl.DataFrame({"user_id": [7.0], "item_id": [1]}).write_parquet(tmp_path / "5.parquet")
+    with pytest.raises(DataError, match=r"5\.parquet, column user_id: ids are whole numbers or te"):
+        read_items(str(tmp_path))
+
+
 def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
     path = tmp_path / "posts.parquet"
-    write_frames([pl.DataFrame({"a": [1]})], path)
+    write_parquet([pl.DataFrame({"a": [1]})], path)
 
     def failing() -> object:
         yield pl.DataFrame({"a": [2]})
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_frames(failing(), path)
+        write_parquet(failing(), path)
     assert pl.read_parquet(path)["a"].to_list() == [1]
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -5,7 +5,6 @@ Legend: V item indices, N rows of the file, W width of an embedding.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.core.durable import replaced_file
-from recsys.core.errors import DataError
+from recsys.core.errors import DataError, RecsysError
 from recsys.data.content.usable_rows import NOT_FINITE, ZERO_NORM, usable_rows
 from recsys.data.contract.files import refuse_repeated
 from recsys.data.contract.ids import checked_ids
@@ -188,10 +187,12 @@ def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:
         )
     try:
         ids, embeddings = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except RecsysError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say "damaged"
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(
-            f"{path} is no readable .npz or Parquet file ({str(error).splitlines()[0]}); write it "
-            "again."
+            f"{path} is no readable .npz or Parquet file ({reason}); write it again."
         ) from error
     if embeddings.ndim != 2 or len(ids) != len(embeddings) or not embeddings.size:
         raise DataError(

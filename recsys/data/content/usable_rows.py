@@ -22,7 +22,8 @@ def usable_rows(ids: pl.Series, embeddings: NDArray) -> tuple[pl.Series, NDArray
         Why each row cannot be used [N], empty where it can, and the embeddings of those that can,
         L2-normalised.
     """
-    rows = embeddings.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, so left out
+        rows = embeddings.astype(np.float32, copy=False)
     norm = np.linalg.norm(rows.astype(np.float64), axis=1)
     reason = pl.Series(np.select([~np.isfinite(norm), norm == 0], [NOT_FINITE, ZERO_NORM], ""))
     pairs = pl.struct(ids.alias("id"), reason.alias("reason"), eager=True)

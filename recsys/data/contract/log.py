@@ -91,13 +91,14 @@ class LogReader:
         for part in parts:
             self._refuse_absent(part)
         types = id_types(parts, [self._sources[name] for name in ID_COLUMNS])
+        requested = any(self._sources[Column.REQUEST_TIME] in part.types for part in parts)
         num_rows = 0
         for part in parts:
             present = [source for source in self._sources.values() if source in part.types]
             for chunk in part.chunks(present):
                 if chunk.height:
                     num_rows += chunk.height
-                    yield self._conform(part, chunk, types)
+                    yield self._conform(part, chunk, types, requested)
         if num_rows == 0:
             where = str(self.data) if isinstance(self.data, Path) else "the frame"
             raise DataError(f"{where} holds no rows; give a log with at least one event.")
@@ -123,13 +124,19 @@ class LogReader:
                 )
 
     def _conform(
-        self, part: LogPart, chunk: pl.DataFrame, types: dict[str, pl.DataType]
+        self,
+        part: LogPart,
+        chunk: pl.DataFrame,
+        types: dict[str, pl.DataType],
+        requested: bool,
     ) -> pl.DataFrame:
         """Give a chunk the contract's names and types; what does not fit gets a reason."""
         columns: list[pl.Series] = []
         misfits = Misfits(chunk.height)
         for name, source in self._sources.items():
             if source not in chunk.columns:
+                if name == Column.REQUEST_TIME and requested:  # another file has it
+                    columns += [one.alias(name) for one in columns if one.name == Column.TIMESTAMP]
                 if name != Column.REQUEST_TIME:
                     dtype = types[source] if name in ID_COLUMNS else LOG_SCHEMA[name]
                     columns.append(pl.Series(name, [None] * chunk.height, dtype=dtype))

@@ -48,17 +48,22 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         OSError: there is none.
         pyarrow.ArrowException: it is damaged.
     """
-    return pq.ParquetFile(_by_name(path), page_checksum_verification=True)
+    file = pq.ParquetFile(_by_name(path), page_checksum_verification=True)
+    groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
+    if sum(group.num_rows for group in groups) != file.metadata.num_rows:
+        file.close()
+        raise pa.ArrowInvalid("its parts have another number of rows than the whole")
+    return file
 
 
 def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
-    """A file to be written table by table; ``options`` are those of ``pyarrow``."""
-    return pq.ParquetWriter(_by_name(path), schema, **options)
+    """A file to be written table by table, with checksums; ``options`` are those of ``pyarrow``."""
+    return pq.ParquetWriter(_by_name(path), schema, write_page_checksum=True, **options)
 
 
 def write_parquet(path: Path, table: pa.Table, **options: Any) -> None:
-    """Write an Arrow table; ``options`` are those of ``pyarrow``."""
-    pq.write_table(table, _by_name(path), **options)
+    """Write an Arrow table, with checksums; ``options`` are those of ``pyarrow``."""
+    pq.write_table(table, _by_name(path), write_page_checksum=True, **options)
 
 
 def write_frame(path: Path, frame: pl.DataFrame, metadata: dict[str, str] | None = None) -> None:

@@ -143,6 +143,38 @@ def test_ids_of_a_file_are_matched_as_they_are_written(tmp_path: Path):
     assert ItemEmbeddings.load(path, vocabulary_of(7, 8)).report.known == 1
 
 
+def test_an_embedding_too_large_for_its_type_is_left_out(tmp_path: Path):
+    path = tmp_path / "p.npz"
+    np.savez(path, post_id=np.arange(1, 4), embedding=np.array([[1e300, 0], [3, 4], [np.nan, 1]]))
+    items = ItemEmbeddings.load(path, vocabulary_of(1, 2, 3))
+    assert items.known.tolist() == [False, False, True, False]
+    assert items.report.not_finite == 2
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), st.sampled_from(["p.npz", ITEM_EMBEDDINGS_FILE]))
+def test_flipped_bytes_are_a_sentence_or_without_effect(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, name: str
+):
+    path = tmp_path_factory.mktemp("damaged") / name
+    ids, embeddings = np.arange(20), np.arange(40, dtype=np.float32).reshape(20, 2)
+    if path.suffix == ".npz":
+        np.savez_compressed(path, post_id=ids, embedding=embeddings)
+    else:
+        write_item_embeddings(path, ids, embeddings)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        found, rows = read_embeddings(path)
+    except DataError as error:
+        assert name in str(error)
+    else:
+        assert found.to_list() == ids.tolist()
+        np.testing.assert_array_equal(rows, embeddings)
+
+
 def test_repeated_columns_are_a_sentence(tmp_path: Path):
     path = tmp_path / ITEM_EMBEDDINGS_FILE
     write_item_embeddings(path, np.arange(3), np.eye(3, dtype=np.float32))

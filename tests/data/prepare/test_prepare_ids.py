@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from recsys.core.errors import ConfigError, DataError, RecsysError
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import TimelineKind
+from recsys.data.contract.schema import Split, TimelineKind
 from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.stores.dataset import PreparedDataset
 
@@ -138,6 +138,24 @@ def test_a_column_of_text_may_come_and_go_over_days(tmp_path: Path) -> None:
     assert dataset.vocabulary("author").table["raw"].to_list() == ["anna"]
     author = dataset.item_features.categorical[1:, 1]
     assert dataset.vocabulary("author").indices(pl.Series(["anna"]))[0] in author
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_files_may_differ_in_what_they_may_have(tmp_path: Path, names: tuple[str, str]) -> None:
+    """A column that one file lacks costs no row, whichever file comes first."""
+    shown = {"action_type": pl.lit("impression"), "dwell_time": pl.col("item_id") + 0.5}
+    plain = day(0, rows=60, **shown)
+    times = pl.from_epoch("timestamp", "ms")
+    rich = day(1, rows=60, **shown, surface=pl.lit("feed"), request_time=pl.col("timestamp") - HOUR)
+    rich = rich.with_columns(timestamp=times, topic_id=pl.lit("t"))
+    dataset = prepared(
+        write(tmp_path / "log", **dict(zip(names, (plain, rich), strict=True))), tmp_path / "out"
+    )
+    counts = dataset.manifest.counts
+    assert (counts["events"], dataset.manifest.rejected) == (120, {})
+    requested = np.concatenate([dataset.requests(split).request_time for split in Split])
+    first = START + 100 * HOUR - HOUR
+    assert sorted(requested) == [*(START + np.arange(60) * HOUR), *(first + np.arange(60) * HOUR)]
 
 
 @pytest.mark.parametrize("mode", ["dictionary", "hashed"])
