@@ -130,7 +130,7 @@ def test_a_terminal_without_the_letters_gets_their_numbers() -> None:
         print_recommendations("日本")
         terminal.flush()
     shown = terminal.buffer.getvalue()  # type: ignore[attr-defined]
-    assert shown.count(rb"\u65e5\u672c") == 3
+    assert shown.count(rb"\u65e5\u672c") == 4  # the sentence, a heading, two cells
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=3))

@@ -21,7 +21,7 @@ _EXAMPLE = "redis://:${oc.env:REDIS_PASSWORD}@host:port/database"
 
 
 class Client(redis.Redis):
-    """Redis whose errors are sentences; the scripts' and a full memory's are left to its caller."""
+    """Redis whose errors are sentences; those of scripts and of a full memory are its caller's."""
 
     def execute_command(self, *arguments: Any, **options: Any) -> Any:
         """Run one command.
@@ -41,10 +41,12 @@ class Client(redis.Redis):
         """
         try:
             yield
-        except (exceptions.NoScriptError, exceptions.OutOfMemoryError):
+        except exceptions.NoScriptError:
             raise
         except redis.RedisError as error:
-            raise ArtifactError(self._sentence(error)) from error
+            if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
+                raise
+            raise ArtifactError(self._sentence(error)) from None  # it may repeat the login
 
     @property
     def address(self) -> str:
@@ -88,7 +90,7 @@ class Client(redis.Redis):
                 "there are is `databases` of its configuration."
             )
         if "unknown command" in reason:  # and then the command, which may be the login
-            return f"{where} is too old: it does not know a command that it was given."
+            return f"{where} is too old for a command; one before Redis 6 wants ?protocol=2."
         return f"{where} refuses: {reason}."
 
     def _refused_user(self, reason: str) -> str:
