@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -397,7 +398,8 @@ def _exit_code(command: Callable[[], object]) -> int:
 def _tell(sentence: str) -> None:
     from recsys.core.console import message_console  # Rich, for which `recsys --help` need not wait
 
-    message_console().print(f"recsys: {' '.join(sentence.split())}")
+    on_one_line = re.sub(r"\s*\n\s*", " ", sentence.strip())
+    message_console().print(f"recsys: {on_one_line}")
 
 
 def _tell_of(error: Exception, sentence: str) -> None:

@@ -102,13 +102,13 @@ def test_a_password_for_a_server_without_one_is_a_sentence(tmp_path: Path) -> No
 
 
 def test_a_user_without_permission_is_told_which(server: str) -> None:
-    with open_store(f"redis://writer:{ENCODED}@{server}/0") as store:
+    with open_store(f"redis://writer:{ENCODED}@{server}/1") as store:
         store.begin(0, {})
         store.commit()
         store.prune()
         assert store.size_bytes() and list(store.users()) == []
         store.delete(1)
-    with open_store(f"redis://reader:{ENCODED}@{server}/0") as store:
+    with open_store(f"redis://reader:{ENCODED}@{server}/1") as store:
         assert store.current() is not None
         for refused in (lambda: store.get(1), lambda: store.begin(0, {}), store.size_bytes):
             with pytest.raises(

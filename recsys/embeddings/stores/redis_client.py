@@ -44,7 +44,9 @@ class Client(redis.Redis):
         except exceptions.NoScriptError:
             raise
         except redis.RedisError as error:
-            raise ArtifactError(self._sentence(error)) from error
+            if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
+                raise
+            raise ArtifactError(self._sentence(error)) from None  # it may repeat the login
 
     @property
     def address(self) -> str:
@@ -93,7 +95,7 @@ class Client(redis.Redis):
                 "there are is `databases` of its configuration."
             )
         if "unknown command" in reason:  # and then the command, which may be the login
-            return f"{where} is too old: it does not know a command that it was given."
+            return f"{where} is too old for a command; one before Redis 6 wants ?protocol=2."
         return f"{where} refuses: {reason}."
 
     def _refused_user(self, reason: str) -> str:

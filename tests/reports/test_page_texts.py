@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
+import pytest
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from recsys.core.console import visible_lines
 from recsys.core.secrets import mask
@@ -65,9 +65,9 @@ def test_a_page_has_the_tags_of_its_template_and_the_texts_as_they_are(
     assert "first: line\n" in page
 
 
-@settings(max_examples=4)
-@given(st.text(st.characters(exclude_categories=["Cs"])).map(lambda text: f"{text} a$b_{{$ c^^"))
-def test_names_are_no_formulas_in_figures(name: str) -> None:
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_are_no_formulas_in_figures() -> None:
+    name = "a$b_{$ c^^ \\ \x1b]0;t\x07\u202e"
     log = pl.DataFrame({"step": [1, 2], "metric": ["train/loss"] * 2, "value": [0.5, 0.4]})
     shown = figures.curves({name: log, SCRIPT: log}, name, name)
     assert shown.startswith("<svg") and SCRIPT not in shown
