@@ -22,6 +22,7 @@ from recsys.core.errors import RecsysError
 from recsys.distributed.checkpoint.folder import reason
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.save import items_of, write_folder
+from recsys.distributed.processes import hosts_group
 
 #: Called on the first rank when a checkpoint is whole.
 Then = Callable[[], None]
@@ -169,7 +170,7 @@ def agreed(check: Callable[[], None]) -> None:
     except RecsysError as error:
         found = error
     errors: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(errors, found)
+    dist.all_gather_object(errors, found, group=hosts_group())
     for raised in errors:
         if raised is not None:
             raise raised
