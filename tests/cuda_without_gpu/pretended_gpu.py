@@ -61,6 +61,8 @@ _JOINING = {"cat", "stack"}
 
 _GIVE_DEVICE = {Tensor.device.__get__, Tensor.is_cuda.__get__, Tensor.is_cpu.__get__}
 _MOVE = {Tensor.to, Tensor.cpu, Tensor.cuda}
+#: They take devices, and make no tensor.
+_PLAIN = {torch.device, torch._C._nn._parse_to}
 _READ = {Tensor.numpy, Tensor.tolist, Tensor.__array__}
 #: They copy values of the host to where the tensor is made.
 _FROM_VALUES = {torch.tensor, torch.as_tensor, Tensor.new_tensor}
@@ -92,7 +94,8 @@ class PretendedGpu:
     def __enter__(self) -> Self:
         self._entered.enter_context(_grouped_as_pretended(self))
         self._entered.enter_context(_Operations(self))
-        self._entered.enter_context(_Functions(self))
+        functions = self._entered.enter_context(_Functions(self))
+        self._entered.enter_context(_backward_within(functions))
         return self
 
     def __exit__(
@@ -235,11 +238,8 @@ class _Functions(TorchFunctionMode):
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs, gpu = kwargs or {}, self.gpu
-        if function is Tensor.backward:
-            with self:  # it is out of force here, and what the backward calls is to be seen
-                return _backward(*args, **kwargs)
-        if function is torch.device or getattr(function, "__name__", "") == "_parse_to":
-            return function(*args, **kwargs)
+        if function in _PLAIN or isinstance(function, torch._ops.OpOverload):
+            return function(*args, **kwargs)  # an overload is C++'s own call
         first = args[0] if args and isinstance(args[0], Tensor) else None
         on_device = first is not None and gpu.side(first) is Side.DEVICE
         if function in _GIVE_DEVICE:
@@ -270,16 +270,6 @@ class _Functions(TorchFunctionMode):
         self.gpu.put(result, wanted)
         self.gpu.note_wait(f"copy to the {wanted.name.lower()}")
         return result
-
-
-def _backward(
-    tensor: Tensor,
-    gradient: Tensor | None = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    inputs: Any = None,
-) -> None:
-    torch.autograd.backward(tensor, gradient, retain_graph, create_graph, inputs=inputs)
 
 
 def _device_of(function: Any, tensor: Any, on_device: bool) -> Any:
@@ -319,6 +309,17 @@ def _on_host(tree: Any) -> Any:
         return leaf
 
     return tree_map(replaced, tree)
+
+
+def _backward_within(mode: TorchFunctionMode) -> Any:
+    """``backward`` is a function whose inside a mode does not see; it is to see this one's."""
+    original: Callable[..., Any] = torch.autograd._engine_run_backward
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with mode:
+            return original(*args, **kwargs)
+
+    return mock.patch.object(torch.autograd, "_engine_run_backward", run)
 
 
 def _grouped_as_pretended(gpu: PretendedGpu) -> Any:
