@@ -35,6 +35,10 @@ from recsys.core.quiet import quieten
 
 Result = TypeVar("Result")
 
+#: How long a rank waits for what the first one does alone: as long as that takes, for a log may be
+#: of any size. One that dies is noticed all the same, because its connections end.
+_AS_LONG_AS_IT_TAKES = timedelta(days=365)
+
 #: What a launcher sends some time before the processes are killed: a run saves its state and ends.
 STOP_SIGNAL = signal.SIGUSR1
 
@@ -195,21 +199,25 @@ def start_group_of_one(backend: str) -> None:
 def on_first_rank(function: Callable[[], Result], group: dist.ProcessGroup | None = None) -> Result:
     """Call ``function`` in the first process alone; every process gets what it returned.
 
+    The others wait for as long as it takes.
+
     Args:
         function: what to call.
-        group: of all processes, by which they hear of it; None for the default one.
+        group: of all processes by gloo, by which they hear of it; None for ``hosts_group``.
 
     Raises:
         Exception: on every rank, what it raised on the first.
     """
-    if not dist.is_initialized():
+    if not _several():
         return function()
+    group = group or hosts_group()
     outcome: list[Any] = [None, None]
     if dist.get_rank() == 0:
         try:
             outcome[0] = function()
         except Exception as error:
             outcome[1] = error
+    _wait_for_all(group)
     dist.broadcast_object_list(outcome, group=group)
     if outcome[1] is not None:
         raise outcome[1]
@@ -222,17 +230,45 @@ def from_all_ranks(value: Result) -> list[Result]:
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=hosts_group())
     return values
 
 
 @contextmanager
 def first_rank_first() -> Iterator[None]:
     """Let the other processes into the block when the first one has left it."""
-    several = dist.is_initialized()
-    first = not several or dist.get_rank() == 0
-    if several and not first:
-        dist.barrier()
+    if not _several():
+        yield
+        return
+    group, first = hosts_group(), dist.get_rank() == 0
+    if not first:
+        _wait_for_all(group)
     yield
-    if several and first:
-        dist.barrier()
+    if first:
+        _wait_for_all(group)
+
+
+#: The group of ``hosts_group``, and the default group beside which it was made.
+_hosts: tuple[dist.ProcessGroup, dist.ProcessGroup | None] | None = None
+
+
+def hosts_group() -> dist.ProcessGroup:
+    """All processes, talking by gloo whatever the default group talks by.
+
+    A wait of some length belongs here: NCCL's watchdog ends a job that waits for longer than its
+    timeout, and what is sent on the devices comes after everything they have been given to do. The
+    group is made by the first call, which every process must come to.
+    """
+    global _hosts
+    world = dist.group.WORLD
+    if _hosts is None or _hosts[1] is not world:
+        _hosts = dist.new_group(backend="gloo"), world
+    return _hosts[0]
+
+
+def _wait_for_all(group: dist.ProcessGroup) -> None:
+    dist.monitored_barrier(group, timeout=_AS_LONG_AS_IT_TAKES)
+
+
+def _several() -> bool:
+    return dist.is_initialized() and dist.get_world_size() > 1

@@ -61,11 +61,13 @@ class Corpus:
         for number, members in enumerate(self.members[snapshots]):
             of_snapshot = np.flatnonzero(which == number)
             member = torch.from_numpy(np.unpackbits(members, count=self.num_items))
+            member = member.to(as_good.device)
             if len(snapshots) == 1:
                 found = as_good @ member.to(as_good)
             else:
                 items = member.nonzero()[:, 0]
-                found = as_good[torch.from_numpy(of_snapshot)[:, None], items].sum(dim=1)
+                row = torch.from_numpy(of_snapshot).to(as_good.device)
+                found = as_good[row[:, None], items].sum(dim=1)
             count[of_snapshot] = found.long().cpu().numpy()
         return count
 

@@ -216,7 +216,7 @@ def as_good_as_target(
     target = torch.from_numpy(targets).to(scores.device)[:, None]  # [q, 1]
     marks = torch.empty_like(scores)
     torch.ge(scores, scores.gather(1, target), out=marks)
-    marks[torch.from_numpy(row), torch.from_numpy(removed)] = 0
+    marks[torch.from_numpy(row).to(marks.device), torch.from_numpy(removed).to(marks.device)] = 0
     marks.scatter_(1, target, 1)
     return marks
 

@@ -181,10 +181,18 @@ def refuse_other_tables(state: Mapping[str, Any], collections: Mapping[str, Any]
         )
 
 
-def fuse_tables(module: nn.Module, config: FusedOptimizerConfig) -> FusedTables:
+def fuse_tables(
+    module: nn.Module, config: FusedOptimizerConfig, device: torch.device | None = None
+) -> FusedTables:
     """Replace every TorchRec ``EmbeddingBagCollection`` in ``module`` by its fused counterpart.
 
-    Weights and the keys of the state dict stay as they are.
+    Weights and the keys of the state dict stay as they are. FBGEMM decides how it looks up, and
+    where it keeps what is no weight, when a collection is fused: moving it afterwards does not do.
+
+    Args:
+        module: what has the collections.
+        config: how they are updated.
+        device: where they are trained; None for where they are.
 
     Raises:
         ConfigError: the optimiser is not one of ``OPTIMIZERS``, or a rate is not positive.
@@ -195,14 +203,14 @@ def fuse_tables(module: nn.Module, config: FusedOptimizerConfig) -> FusedTables:
         if isinstance(child, EmbeddingBagCollection):
             if not name:
                 raise ValueError("fuse_tables replaces collections inside a module, not itself")
-            collections[name] = _fused(child, config)
+            collections[name] = _fused(child, config, device or child.device)
             parent, _, attribute = name.rpartition(".")
             setattr(module.get_submodule(parent), attribute, collections[name])
     return FusedTables(config, collections)
 
 
 def _fused(
-    collection: EmbeddingBagCollection, config: FusedOptimizerConfig
+    collection: EmbeddingBagCollection, config: FusedOptimizerConfig, device: torch.device
 ) -> FusedEmbeddingBagCollection:
     fused = FusedCollection(
         collection.embedding_bag_configs(),
@@ -210,7 +218,7 @@ def _fused(
         # Pooling folds every index into its table, so FBGEMM need not look at each one again.
         optimizer_kwargs=optimizer_options(config) | {"bounds_check_mode": BoundsCheckMode.NONE},
         is_weighted=collection.is_weighted(),
-        device=collection.device,
+        device=device,
     )
     fused.load_state_dict(collection.state_dict())
     return fused

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
 from recsys.optim.fused import FusedOptimizerConfig, PlacedTables, fuse_tables
@@ -38,14 +39,19 @@ class TablePlacement(ABC):
 
 
 class OneProcess(TablePlacement):
-    """All tables in this process, updated in the backward."""
+    """All tables in this process, updated in the backward.
+
+    They are fused for the device on which tensors are made by default: Lightning calls
+    ``configure_model`` with that of the training.
+    """
 
     def place(
         self, module: nn.Module, optimizers: Mapping[str, FusedOptimizerConfig]
     ) -> Mapping[str, PlacedTables]:
         """Fuse the optimisers of all tables."""
+        device = torch.get_default_device()
         return {
-            child: fuse_tables(module.get_submodule(child), config)
+            child: fuse_tables(module.get_submodule(child), config, device)
             for child, config in optimizers.items()
         }
 

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from recsys.core.errors import ConfigError, DataError, RecsysError
 from recsys.distributed.processes import (
     STOP_SIGNAL,
+    first_rank_first,
     is_first_rank,
     on_first_rank,
     on_processes,
@@ -48,6 +49,28 @@ def _nothing_there() -> None:
 @pytest.mark.slow
 def test_the_first_rank_s_result_comes_back() -> None:
     assert on_processes(2, meet_and_fail, "") == "of rank 0"
+
+
+def wait_beside_a_silent_device(folder: Path) -> None:
+    """What both ranks of a test do, in a default group that moves nothing: it stands for NCCL."""
+    import torch.testing._internal.distributed.fake_pg  # noqa: F401  # makes the backend known
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, world_size = next(rendezvous("env://"))
+    dist.init_process_group("fake", store=store, rank=rank, world_size=world_size)
+    told = on_first_rank(lambda: f"of rank {rank}")
+    assert told == "of rank 0", f"rank {rank} was told {told}"
+    with pytest.raises(DataError, match="nothing there"):
+        on_first_rank(_nothing_there)
+    prepared = folder / "prepared"
+    with first_rank_first():
+        assert prepared.exists() == bool(rank)
+        prepared.touch()
+
+
+def test_the_first_rank_is_waited_for_by_the_hosts_and_not_by_the_devices(tmp_path: Path) -> None:
+    """NCCL's watchdog ends a job that waits long in it, as for the first rank to prepare a log."""
+    on_processes(2, wait_beside_a_silent_device, tmp_path)
 
 
 def test_an_error_of_one_rank_ends_the_others() -> None:

@@ -88,7 +88,8 @@ def pool_softmax_loss(
         from recsys.nn.kernels.pool_softmax_triton import logsumexp_of_negatives
 
         lse = logsumexp_of_negatives(queries, columns, bias, exclusions, scale)
-        return coefficient @ torch.logaddexp(lse - positive, torch.zeros_like(positive))
+        cost = torch.logaddexp(lse - positive, torch.zeros_like(positive))
+        return (coefficient * cost).sum()  # as a product of vectors autocast would round both
     if bias is None:
         bias = positive.new_zeros(len(columns))
     left = queries.to(exact) * scale

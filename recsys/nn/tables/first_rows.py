@@ -62,14 +62,14 @@ class FirstRows:
             Where a block begins, and its rows, [n, D].
         """
         if self.finish is not None and rows <= self.finished_rows:
-            whole = torch.empty(rows, width)
+            whole = _on_host(rows, width)
             self(whole)
             yield 0, whole
             return
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed)
         for first, count in block_bounds(rows, width):
-            block = torch.empty(count, width)
+            block = _on_host(count, width)
             self.draw(block, generator)
             yield first, block
 
@@ -100,7 +100,7 @@ def collection_without_memory(
     )
     for table in tables:
         for _, count in block_bounds(table.num_embeddings, table.embedding_dim):
-            torch.empty(count, table.embedding_dim).normal_()
+            _on_host(count, table.embedding_dim).normal_()
     for table in tables:
         rows, width = table.num_embeddings, table.embedding_dim
         weight = collection.embedding_bags[table.name].weight
@@ -118,6 +118,11 @@ def first_rows_of(weight: nn.Parameter) -> Iterator[tuple[int, Tensor]]:
         yield 0, weight.detach()
         return
     yield from weight.first_rows()  # type: ignore[attr-defined]
+
+
+def _on_host(rows: int, width: int) -> Tensor:
+    """Where the generators are, whatever device tensors are made on by default."""
+    return torch.empty(rows, width, device="cpu")
 
 
 def _remembered(

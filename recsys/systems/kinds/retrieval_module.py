@@ -12,7 +12,8 @@ from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.distributed.gather import gather_rows, mean_over_ranks
 from recsys.distributed.processes import on_first_rank
 
-#: User embeddings of all choose queries [Q, W], in order of ``query_id`` → metrics by name.
+#: User embeddings of all choose queries [Q, W], in order of ``query_id`` and on the device of the
+#: model → metrics by name.
 Validate = Callable[[Tensor], dict[str, float]]
 
 
@@ -51,7 +52,7 @@ class RetrievalModule(lightning.LightningModule):
             query_id, users = (
                 gather_rows(torch.cat(part)) for part in zip(*self._validated, strict=True)
             )
-            in_order = users[query_id.argsort()].cpu()
+            in_order = users[query_id.argsort()]
             validate = self.validate
             metrics = on_first_rank(lambda: validate(in_order))
             self.log_dict({f"val/{name}": value for name, value in metrics.items()})

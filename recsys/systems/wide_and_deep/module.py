@@ -60,7 +60,7 @@ class WideAndDeepRecommender(lightning.LightningModule):
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
         logits = self(batch, pool)[of_label]  # [L, P]
         own = self._own(batch, pool)[of_label]
-        own[torch.arange(len(target)), target] = False
+        own[torch.arange(len(target), device=own.device), target] = False
         loss = F.cross_entropy(logits.masked_fill(own, float("-inf")), target)
         return loss * relative_share(torch.tensor(len(target), device=loss.device)).to(loss.dtype)
 
