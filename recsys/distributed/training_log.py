@@ -31,7 +31,8 @@ def log_losses(
     means = mean_over_ranks(torch.stack([loss.detach() for loss in losses.values()]))
     first, *_ = losses
     by_name = dict(zip(losses, means, strict=True))
-    for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
+    trainer = module._trainer  # without one, as in a loop of one's own, nothing is logged either
+    for callback in trainer.callbacks if trainer is not None else ():  # type: ignore[attr-defined]
         if isinstance(callback, LossListener):
             callback.on_losses(module, by_name)
     for name, mean in by_name.items():
