@@ -371,6 +371,9 @@ def _exit_code(command: Callable[[], object]) -> int:
         if _debugging():
             raise
         summary = " ".join(str(error).split())[:500]
+        if isinstance(error, MemoryError) or "allocate memory" in summary:
+            typer.echo(f"recsys: the memory is too small for these settings: {summary}.", err=True)
+            return USER_ERROR
         typer.echo(
             f"recsys: unexpected {type(error).__name__}: {summary} "
             "(run it again with RECSYS_DEBUG=1 to see the traceback).",
