@@ -386,6 +386,9 @@ def _exit_code(command: Callable[[], object]) -> int:
         return USER_ERROR
     except Exception as error:
         summary = mask(" ".join(str(error).split()))[:500]
+        if isinstance(error, MemoryError) or "allocate memory" in summary:
+            _tell_of(error, f"the memory is too small for these settings: {summary}.")
+            return USER_ERROR
         _tell_of(
             error,
             f"unexpected {type(error).__name__}: {summary} (run it again with RECSYS_DEBUG=1 to "

@@ -67,7 +67,7 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path} is damaged: it is no YAML ({problem}).") from error
-    except (OmegaConfBaseException, OSError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         raise ConfigError(f"{path}: {_sentence(error, schema, overrides)}") from error
 
 
@@ -105,7 +105,7 @@ def merge(schema: type[Schema], overrides: Sequence[str]) -> Schema:
     """
     try:
         return _to_dataclass(with_overrides(structured(schema), overrides, schema), schema)
-    except OmegaConfBaseException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_sentence(error, schema, overrides)) from error
 
 

@@ -68,7 +68,7 @@ class PrepareConfig(Settings):
     hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] = 1_000_000
     append: bool = False
     overwrite: bool = False
-    partitions: Annotated[int, Number(at_least=1, at_most=65_536)] = 64
+    partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
     options: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -91,8 +91,8 @@ class ShampooConfig(Settings):
     use_nesterov: bool = False
     root_inverse: Annotated[str, OneOf(tuple(_ROOT_INVERSES))] = "eigendecomposition"
     spread_root_inverse: bool = False
-    preconditioner_dtype: Annotated[str, OneOf(tuple(_DTYPES))] = "float32"
-    communication_dtype: Annotated[str, OneOf(tuple(_DTYPES))] = "float32"
+    preconditioner_dtype: Annotated[str, OneOf(("float32", "float64"))] = "float32"
+    communication_dtype: Annotated[str, OneOf(("float32", "bfloat16", "float16"))] = "float32"
     ranks_per_group: Processes | None = None
 
 
