@@ -27,7 +27,7 @@ from recsys.core.errors import ArtifactError
 _ENTRY = re.compile(
     r"(?P<code>code/__torch__(?:/\w+)*\.py)|(?P<pickle>data\.pkl|constants\.pkl"
     r"|code/__torch__(?:/\w+)*\.py\.debug_pkl)|(?:data|constants)/\d+|version|byteorder"
-    r"|\.data/(?:serialization_id|version)"
+    r"|\.format_version|\.storage_alignment|\.data/(?:serialization_id|version)"
 )
 #: Code and pickles of our largest towers have less than 2 MB.
 _LARGEST_ENTRY = 32 * 2**20
