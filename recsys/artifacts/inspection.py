@@ -27,9 +27,10 @@ from recsys.core.errors import ArtifactError
 _ENTRY = re.compile(
     r"(?P<code>code/__torch__(?:/\w+)*\.py)|(?P<pickle>data\.pkl|constants\.pkl"
     r"|code/__torch__(?:/\w+)*\.py\.debug_pkl)|(?:data|constants)/\d+|version|byteorder"
-    r"|\.data/(?:serialization_id|version)"
+    r"|\.format_version|\.storage_alignment|\.data/(?:serialization_id|version)",
+    re.ASCII,
 )
-#: Code and pickles of our largest towers have less than 2 MB.
+#: Bytes of code and pickles, far above what exported towers have.
 _LARGEST_ENTRY = 32 * 2**20
 _LARGEST_CODE = 128 * 2**20
 #: What may be among the tokens of the code. Python's parser and TorchScript's read these alike: no

@@ -386,5 +386,7 @@ def test_a_moved_data_set_is_asked_for(folder: Path) -> None:
     gone = manifest.dataset | {"path": str(folder / "gone")}
     replace(manifest, dataset=gone).save(folder / "run" / "artifact")
     with pytest.raises(ArtifactError, match=r"gone, which is not there; .* dataset=<its folder>"):
-        publish(config(folder, "store", dataset=None))
-    assert publish(config(folder, "store")).published_users > 0
+        publish(config(folder, "store", dataset=None, trust=True))
+    with pytest.raises(ArtifactError, match="not among the artifacts that you have exported"):
+        publish(config(folder, "store"))
+    assert publish(config(folder, "store", trust=True)).published_users > 0
