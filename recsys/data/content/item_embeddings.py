@@ -149,7 +149,7 @@ def write_item_embeddings(
     )
     assert table.num_rows == count
     with replaced_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
 def embeddings_file(path: Path | str) -> Path:
@@ -214,7 +214,7 @@ def _read_npz(path: Path) -> tuple[pl.Series, NDArray]:
 
 
 def _read_parquet(path: Path) -> tuple[pl.Series, NDArray]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         id_name = _id_name(path, file.schema_arrow.names)
         table = file.read([id_name, EMBEDDING])
     kind = table.schema.field(EMBEDDING).type

@@ -14,7 +14,7 @@ from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task,
 FORMAT_VERSION = 2
 DATASET_FILE = "dataset.json"
 #: The end of every sentence about a data set that is not what was written.
-PREPARE_AGAIN = "prepare the data set again with `recsys data prepare`."
+PREPARE_AGAIN = "remove the data set's folder and prepare it again with `recsys data prepare`."
 
 _KIND = "description of a data set"
 
