@@ -62,6 +62,9 @@ class LmdbStore(EmbeddingStore):
                 "make one with `recsys publish`."
             )
         self._path.mkdir(parents=True, exist_ok=True)
+        file = self._path / "data.mdb"
+        if file.is_file() and not file.stat().st_size:  # LMDB would begin a new store
+            raise self._damaged("data.mdb is empty")
         with self._sentences():
             # No read-ahead: readers fetch single users from a file larger than memory.
             self._environment = lmdb.open(
