@@ -76,7 +76,6 @@ def test_a_failure_before_the_manifest_leaves_the_old_index(
     save_index(index, tmp_path)
     index.remove(pl.Series(range(200)))
     monkeypatch.setattr(durable, "sync_file", lambda _: (_ for _ in ()).throw(OSError("full")))
-    monkeypatch.setattr("recsys.index.faiss.manifest.replace_file", durable.replace_file)
     with pytest.raises(OSError, match="full"):
         save_index(index, tmp_path)
     assert len(load_index(tmp_path)) == 300

@@ -213,6 +213,11 @@ class Damage:
         self.path.write_bytes(content)
 
 
+#: What a process of its own need not import again.
+_IMPORTED = [
+    *("tests.robustness.small_world", "recsys.distributed.checkpoint.load"),
+    *("recsys.cli.check", "recsys.cli.publish", "recsys.embeddings.publish"),
+]
 HOWS = ("flip", "flip", "flip", "cut", "empty", "foreign")
 
 
@@ -243,7 +248,7 @@ def _look(kind: Kind) -> tuple[str, Any]:
 def _look_apart(kind: Kind) -> tuple[str, Any]:
     """In a process that has no thread of this one, which a fork would not have taken along."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.robustness.small_world", "recsys.embeddings.publish"])
+    context.set_forkserver_preload(_IMPORTED)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(kind.name, Path.cwd(), sender))
     process.start()

@@ -38,7 +38,7 @@ DATASET_FOLDER = FolderKind(
     ),
 )
 #: The end of every sentence about a data set that is not what was written.
-PREPARE_AGAIN = "prepare the data set again with `recsys data prepare`."
+PREPARE_AGAIN = "remove the data set's folder and prepare it again with `recsys data prepare`."
 
 _KIND = "description of a data set"
 

@@ -76,7 +76,7 @@ class FolderManifest:
 
     @classmethod
     def load(cls, folder: Path) -> FolderManifest:
-        """Read it, and compare the sizes of all files.
+        """Read it, and compare the sizes of all files and the content of ``.metadata``.
 
         Raises:
             ArtifactError: the checkpoint was not finished, a file is missing or of another size,
@@ -116,7 +116,9 @@ class FolderManifest:
                 raise DamagedCheckpointError(
                     f"{path} is missing though {MANIFEST} names it: the checkpoint is incomplete"
                 )
-            if problem := mark.size_problem(path):
+            # the description is read before anybody compares the content of the others
+            problem = mark.problem(path) if name == METADATA else mark.size_problem(path)
+            if problem:
                 raise DamagedCheckpointError(f"{path} is damaged: it {problem}")
 
     def check_content(self, folder: Path, rank: int = 0, num_ranks: int = 1) -> None:

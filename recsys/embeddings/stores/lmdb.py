@@ -72,7 +72,10 @@ class LmdbStore(EmbeddingStore):
                 "make one with `recsys publish`."
             )
         self._refuse_other_files()
-        self._made = not (self._path / DATA_FILE).exists()
+        file = self._path / DATA_FILE
+        if file.is_file() and not file.stat().st_size:  # LMDB would begin a new store
+            raise self._damaged(f"{DATA_FILE} is empty")
+        self._made = not file.exists()
         try:
             with self._sentences(), named_if_full(self._path):
                 self._path.mkdir(parents=True, exist_ok=True)

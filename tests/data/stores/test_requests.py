@@ -121,7 +121,7 @@ def test_pickle_opens_the_store_again(tmp_path: Path):
 def test_failure_leaves_the_old_store(tmp_path: Path, monkeypatch):
     write(tmp_path, [request_rows([1], [5])])
     with monkeypatch.context() as patch:
-        patch.setattr(request_writer, "replace_file", lambda *_: (_ for _ in ()).throw(OSError))
+        patch.setattr(request_writer, "write_json", lambda *_: (_ for _ in ()).throw(OSError))
         with pytest.raises(OSError):
             write(tmp_path, [request_rows([2, 3], [6, 6])])
     reader = RequestStore.open(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint.metadata import Metadata
 
+from recsys.core.checksums import FileMark
 from recsys.distributed.checkpoint.folder import MANIFEST, METADATA, DamagedCheckpointError
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard
@@ -41,12 +43,12 @@ def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) ->
 
 
 def change_description(folder: Path, change: Callable[[Metadata], object]) -> None:
-    """Write it changed, with a manifest that has its size."""
+    """Write it changed, with a manifest that has its size and checksum."""
     metadata = load_metadata(folder / METADATA)
     change(metadata)
     (folder / METADATA).write_bytes(pickle.dumps(metadata))
-    size = (folder / METADATA).stat().st_size
-    change_manifest(folder, lambda manifest: manifest["files"][METADATA].update(bytes=size))
+    mark = asdict(FileMark.of(folder / METADATA))
+    change_manifest(folder, lambda manifest: manifest["files"].update({METADATA: mark}))
 
 
 @pytest.mark.parametrize("name", ["__0_0.distcp", "__1_0.distcp"])

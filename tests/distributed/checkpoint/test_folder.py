@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
+from recsys.core.checksums import FileMark
 from recsys.core.errors import ArtifactError, RecsysError
 from recsys.distributed.checkpoint import save
 from recsys.distributed.checkpoint.folder import MANIFEST, METADATA, FolderManifest
@@ -288,11 +289,11 @@ def test_only_memory_formats_may_be_asked_for(tmp_path: Path) -> None:
 
 def test_a_description_cannot_run_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / METADATA).write_bytes(pickle.dumps(_Harm()))
-    size = (folder / METADATA).stat().st_size
+    mark = asdict(FileMark.of(folder / METADATA))
     rewrite(
         folder / MANIFEST,
         CHECKPOINT_KIND,
-        lambda manifest: manifest["files"][METADATA].update(bytes=size),
+        lambda manifest: manifest["files"].update({METADATA: mark}),
     )
     with pytest.raises(ArtifactError, match=r"names builtins\.print"):
         open_checkpoint(folder)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import DataError
+from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.contract.schema import LENGTHS, TIMELINE_COLUMNS, TimelineKind
 from recsys.data.stores.timelines.layout import (
     Block,
@@ -96,7 +97,7 @@ class TimelineStore:
                 ) from error
         raise DataError(
             f"{missing} is missing though the timelines name it; restore them from a copy or "
-            "prepare the data set again with `recsys data prepare`."
+            f"{PREPARE_AGAIN}"
         )
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
