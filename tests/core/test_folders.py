@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,6 +26,7 @@ from recsys.core.folders import (
     made_folder,
     read_whole,
 )
+from tests.room import room
 
 KIND = FolderKind("a thing", "thing.json", ("version", "parts"), ("parts/*.bin",))
 
@@ -223,19 +222,6 @@ def test_without_an_exchange_of_names_a_folder_is_replaced_too(
         make(tmp_path / "out", content)
     assert content_of(tmp_path / "out")["parts/a.bin"] == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@contextmanager
-def room(size: int) -> Iterator[None]:
-    """``RLIMIT_FSIZE`` refuses longer files as a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_without_room_the_old_folder_stays_and_nothing_else(tmp_path: Path) -> None:
