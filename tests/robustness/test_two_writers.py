@@ -109,10 +109,10 @@ def at_once(
     allowed, events = [], 0
     for name, order in (("ab", (pair.first, pair.second)), ("ba", (pair.second, pair.first))):
         place = case(world, folder / name, pair.needs)
-        for words in order:
+        for position, words in enumerate(order):
             command = forks.start(words.split(), place)
             assert command.wait()[0] == "exited"
-            if name == "ab" and words is order[0]:
+            if name == "ab" and position == 0:
                 events = command.events()
                 allowed.append(pair.seen(place))  # where the second is refused
         allowed.append(pair.seen(place))

@@ -201,9 +201,7 @@ class RedisStore(EmbeddingStore):
         """Say that the server has no memory left where that is why the block fails."""
         try:
             yield
-        except redis.ResponseError as error:
-            if "OOM" not in str(error):
-                raise
+        except redis.exceptions.OutOfMemoryError as error:
             at = self._client.connection_pool.connection_kwargs
             raise RecsysError(
                 f"The Redis server at {at.get('host', at.get('path'))} has no memory left for the "
