@@ -312,7 +312,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_store(tmp_path: Path) -> None:
         open_store(str(tmp_path / "store")) as store,
         room(200_000),
         pytest.raises(
-            RecsysError, match=r"store could not be written: (Input/output error|File too large)"
+            RecsysError, match="store could not be written: "
         ),
     ):
         try:
