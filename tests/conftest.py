@@ -18,7 +18,7 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 #: Fixtures that several folders of tests use.
-pytest_plugins = ["tests.small_runs", "tests.data.sequence_data"]
+pytest_plugins = ["tests.small_runs", "tests.data.sequence_data", "tests.robustness.worlds"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from recsys.core.errors import RecsysError
 
-#: No space left, a quota used up, a file larger than may be.
-_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: No space left, a quota used up, a file larger than may be; and what LMDB says of a write that
+#: the end of the space has cut short.
+_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 #: What libraries say that keep the number to themselves; the last is NumPy's.
 _SAID = re.compile("|".join([*map(os.strerror, _NUMBERS), r"\d+ requested and \d+ written"]))
 

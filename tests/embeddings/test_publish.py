@@ -33,7 +33,7 @@ from recsys.embeddings.deletion import DeleteConfig, delete_user
 from recsys.embeddings.publish import PublishConfig, publish
 from recsys.embeddings.reader import read_rows
 from recsys.embeddings.rows import dequantize_rows, quantize_rows
-from recsys.embeddings.stores import open_store
+from recsys.embeddings.stores import EmbeddingStore, Publication, open_store
 from recsys.systems.base import ExportConfig
 from recsys.systems.dv365.export import export_run
 from tests.embeddings.stores import store_location
@@ -390,3 +390,23 @@ def test_a_moved_data_set_is_asked_for(folder: Path) -> None:
     with pytest.raises(ArtifactError, match="not among the artifacts that you have exported"):
         publish(config(folder, "store"))
     assert publish(config(folder, "store", trust=True)).published_users > 0
+
+
+def test_a_publication_that_came_before_the_beginning_is_the_former_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another tower, so that nobody's embedding may stay as it is."""
+    publish(config(folder, "store", as_of=NOW - DAY))
+    begin = EmbeddingStore.begin
+
+    def begin_after_another(store: EmbeddingStore, timestamp: int, details: dict) -> Publication:
+        begin(store, timestamp, {**details, "tower": "another"})
+        store.put_many(IDS, np.zeros((len(IDS), 20, 2), np.int64))
+        store.commit()
+        return begin(store, timestamp, details)
+
+    monkeypatch.setattr(EmbeddingStore, "begin", begin_after_another)
+    publish(config(folder, "store"))
+    monkeypatch.undo()
+    publish(config(folder, "whole"))
+    assert published(folder / "store") == published(folder / "whole")

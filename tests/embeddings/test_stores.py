@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
+import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.core.errors import ArtifactError, ConfigError, DataError
+from recsys.core.errors import ArtifactError, ConfigError, DataError, RecsysError
 from recsys.embeddings.stores import EmbeddingStore, open_store
 from recsys.embeddings.stores.base import decode_user, encode_user
 from tests.embeddings.stores import redis_server, store_location
+from tests.room import room
 
 ROOT = Path(__file__).parents[2]
 
@@ -303,3 +306,52 @@ def test_an_address_of_another_kind_is_no_folder(
     with pytest.raises(ConfigError, match=r"store=ftp://x: .* not at ftp://"):
         open_store("ftp://x")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_store(tmp_path: Path) -> None:
+    with (
+        open_store(str(tmp_path / "store")) as store,
+        room(200_000),
+        pytest.raises(RecsysError, match="store could not be written: "),
+    ):
+        try:
+            store.begin(0, {})
+            store.put_many(list(range(1_000)), np.ones((1_000, 20, 17), np.int64))
+        except RecsysError:
+            store.abandon()
+            raise
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_publication_given_up_leaves_what_was_published(store: EmbeddingStore) -> None:
+    store.begin(0, {})
+    store.put_many([1, 2], np.ones((2, 1, 2), np.int64))
+    store.commit()
+    store.begin(1, {})
+    store.put_many([2, 3], np.zeros((2, 1, 2), np.int64))
+    store.abandon()
+    assert [one is not None for one in store.get_many([1, 2, 3])] == [True, True, False]
+    assert set(store.users()) == {1, 2}
+
+
+def test_a_redis_without_memory_is_a_sentence(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as url, open_store(url) as store:
+        store.begin(0, {})
+        client = redis.Redis.from_url(url)
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
+        with pytest.raises(RecsysError, match=r"has no memory left for the embeddings .*maxmemory"):
+            store.put_many(list(range(5_000)), np.ones((5_000, 4, 17), np.int64))
+        store.abandon()
+        assert not list(store.users())
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ArtifactError, match=r"holds thesis\.txt and is no embedding store"):
+        open_store(str(tmp_path))
+    with pytest.raises(ArtifactError, match="is a file"):
+        open_store(str(tmp_path / "thesis.txt"))
+    with lmdb.open(str(tmp_path / "other")) as other, other.begin(write=True) as transaction:
+        transaction.put(b"a", b"b")
+    with pytest.raises(ArtifactError, match="is an LMDB of another program"):
+        open_store(str(tmp_path / "other"))

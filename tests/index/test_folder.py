@@ -16,12 +16,13 @@ import pytest
 
 from recsys.artifacts.manifest import sha256
 from recsys.core import durable
-from recsys.core.errors import ArtifactError, ConfigError
+from recsys.core.errors import ArtifactError, ConfigError, RecsysError
 from recsys.index.faiss.folder import load_index, save_index
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
 from recsys.index.faiss.manifest import IndexManifest
 from tests.rewritten import INDEX_KIND, rewrite
+from tests.room import room
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.standard_normal((300, 8)).astype(np.float32)
@@ -217,3 +218,18 @@ def test_a_manifest_names_files_of_its_folder_alone(place: str, tmp_path: Path) 
     rewrite(tmp_path / "manifest.json", INDEX_KIND, {"files": files})
     with pytest.raises(ArtifactError, match="names other files than the two of an index"):
         load_index(tmp_path)
+
+
+def test_without_room_the_index_stays_and_nothing_else(tmp_path: Path) -> None:
+    index = built()
+    with room(1_000), pytest.raises(RecsysError, match="could not be written"):
+        save_index(index, tmp_path / "index")
+    assert not list(tmp_path.iterdir())
+    save_index(index, tmp_path / "index")
+    before = sorted(path.name for path in (tmp_path / "index").iterdir())
+    index.remove(pl.Series([1]))
+    for _ in range(2):
+        with room(1_000), pytest.raises(RecsysError, match="could not be written"):
+            save_index(index, tmp_path / "index")
+        assert sorted(path.name for path in (tmp_path / "index").iterdir()) == before
+    assert len(load_index(tmp_path / "index")) == 300

@@ -1,6 +1,6 @@
 """Every writer, killed by SIGKILL: readers see the old state or the new, and the same again works.
 
-``python -m tests.robustness.test_kills [seed]`` kills each at up to twenty moments and counts.
+``python -m tests.robustness.test_kills [seed [moments]]`` kills each at so many and counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.robustness.forks import Server, server
-from tests.robustness.writers import WRITERS, Writer, case, left_behind, make_world
+from tests.robustness.writers import (
+    WRITERS,
+    Writer,
+    case,
+    left_behind,
+    make_whole_world,
+    make_world,
+)
 
 #: Writers of what is never replaced: the same again is refused when it is there.
 _NEW_ONLY = ("reshard", "unshard")
@@ -60,17 +67,20 @@ def test_killed_once(forks: Server, world: Path, tmp_path: Path, writer: Writer)
 
 @pytest.mark.slow  # some hundred commands
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda one: one.name)
-def test_killed_at_many_moments(forks: Server, world: Path, tmp_path: Path, writer: Writer) -> None:
-    assert list(killed(forks, world, tmp_path, writer, moments=8, seed=1))
+def test_killed_at_many_moments(
+    forks: Server, whole_world: Path, tmp_path: Path, writer: Writer
+) -> None:
+    assert list(killed(forks, whole_world, tmp_path, writer, moments=8, seed=1))
 
 
-def main(seed: int) -> None:
+def main(seed: int = 0, moments: int = 20) -> None:
     """Print how often each writer was killed, and which state readers saw then."""
     with server() as forks, tempfile.TemporaryDirectory() as folder:
         make_world(forks, Path(folder) / "world")
+        make_whole_world(forks, Path(folder) / "world")
         for writer in WRITERS:
             place = Path(folder) / writer.name.replace(" ", "_")
-            seen = list(killed(forks, Path(folder) / "world", place, writer, 20, seed))
+            seen = list(killed(forks, Path(folder) / "world", place, writer, moments, seed))
             print(
                 f"{writer.name}: {len(seen)} kills, old state {seen.count('old')}, "
                 f"new state {seen.count('new')}",
@@ -79,4 +89,4 @@ def main(seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    main(*map(int, sys.argv[1:]))

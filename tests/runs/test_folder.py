@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from recsys.runs.folder import held
 from recsys.runs.metrics_log import HEADER, METRICS_LOG, MetricsCsv, read_metrics
 from recsys.systems.dv365.system import DV365RunConfig
 from recsys.systems.runs import load_config, train
+from tests.room import room
 
 
 @pytest.fixture
@@ -89,16 +88,8 @@ def test_a_log_whose_header_was_cut_is_empty(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_no_half_of_a_configuration(
     run_config: DV365RunConfig, tmp_path: Path
 ) -> None:
-    """``RLIMIT_FSIZE`` refuses longer files as a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (256, limits[1]))
-    try:
-        with pytest.raises(RecsysError, match="could not be written: File too large"):
-            save(run_config, tmp_path / CONFIG_FILE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with room(256), pytest.raises(RecsysError, match="could not be written: File too large"):
+        save(run_config, tmp_path / CONFIG_FILE)
     assert not (tmp_path / CONFIG_FILE).exists()
 
 

@@ -165,7 +165,7 @@ def write_item_embeddings(
     )
     assert table.num_rows == count
     with replaced_file(path) as partial:
-        write_parquet(partial, table, compression="zstd", write_page_checksum=True)
+        write_parquet(partial, table, compression="zstd")
 
 
 def embeddings_file(path: Path | str) -> Path:

@@ -64,7 +64,7 @@ class Client(redis.Redis):
                 f"{where} does not permit its user what is needed ({reason}); docs/export.md has "
                 "the permissions to give by ACL SETUSER."
             )
-        if "OOM" in reason:
+        if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in reason:
             return (
                 f"{where} has no memory left ({reason}); raise its maxmemory, or give it more "
                 "memory, and run the command again."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from recsys.artifacts.timeline_tower import load_timeline_tower
-from recsys.core.errors import ArtifactError
+from recsys.core.errors import ArtifactError, ConfigError, RecsysError
 from recsys.core.json_files import write_json
 from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_DAY
 from recsys.data.loaders.requests import RequestDataModule
@@ -23,6 +24,7 @@ from recsys.runs.load import LoadedRun
 from recsys.systems.base import ExportConfig
 from recsys.systems.dv365.export import age_edges, export_run
 from tests.rewritten import ARTIFACT_KIND
+from tests.room import room
 from tests.systems.dv365.runs import FIT_ITEMS, events, prepared_dataset, untrained_run
 from tests.systems.dv365.towers import NOW, SLICES
 
@@ -107,6 +109,25 @@ def test_float_tables_leave_only_the_four_bit_rows(run: LoadedRun, tmp_path: Pat
 
 def test_windows_are_the_edges_of_age() -> None:
     assert age_edges(SLICES) == (3 * MILLISECONDS_PER_DAY, 7 * MILLISECONDS_PER_DAY)
+
+
+def test_without_room_the_old_artifact_stays(run: LoadedRun, tmp_path: Path) -> None:
+    out = tmp_path / "artifact"
+    config = ExportConfig(str(run.folder), str(out), measure=False)
+    export_run(run, config)
+    before = load_timeline_tower(out).manifest
+    with room(50_000), pytest.raises(RecsysError, match="artifact could not be written"):
+        export_run(run, replace(config, table_bits=8))
+    assert load_timeline_tower(out).manifest == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("out", [".", "..", "within", "checkpoints"])
+def test_a_run_is_not_replaced_by_its_artifact(run: LoadedRun, out: str) -> None:
+    config = ExportConfig(str(run.folder), str(run.folder / out), measure=False)
+    with pytest.raises(ConfigError):
+        export_run(run, config)
+    assert (run.folder / "config.yaml").exists()
 
 
 def test_a_run_without_timelines_has_nothing_to_export(run: LoadedRun, tmp_path: Path) -> None:
