@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with redis.Redis.from_url(f"redis://:{ENCODED}@{place}") as administrator:
             for user, permissions in {
                 "writer": PERMISSIONS,
-                "reader": "~recsys:* +ping +get",
+                "reader": "~recsys:* +ping +select +get",
             }.items():
                 words = ("on", f">{PASSWORD}", *permissions.split())
                 administrator.execute_command("ACL", "SETUSER", user, *words)
