@@ -339,7 +339,7 @@ def test_a_redis_without_memory_is_a_sentence(tmp_path: Path) -> None:
         store.begin(0, {})
         client = redis.Redis.from_url(url)
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
-        with pytest.raises(RecsysError, match=r"has no memory left for the embeddings .*maxmemory"):
+        with pytest.raises(RecsysError, match=r"has no memory left .*maxmemory"):
             store.put_many(list(range(5_000)), np.ones((5_000, 4, 17), np.int64))
         store.abandon()
         assert not list(store.users())
