@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from recsys.core.bounds import Settings, Store
 from recsys.core.composition import compose
+from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.data.stores.check import check_dataset
 from recsys.data.stores.dataset import PreparedDataset
@@ -16,7 +16,7 @@ from recsys.embeddings.stores import open_store
 
 
 @dataclass(frozen=True)
-class CheckConfig:
+class CheckConfig(Settings):
     """What to check: ``dataset``, ``store``, or both.
 
     Attributes:
@@ -25,10 +25,11 @@ class CheckConfig:
     """
 
     dataset: str | None = None
-    store: str | None = None
+    store: Store | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would check nothing."""
+        super().__post_init__()
         if self.dataset is None and self.store is None:
             raise ConfigError(
                 "Give dataset=… to check a prepared data set, store=… to check published user "
@@ -44,7 +45,7 @@ def configure(overrides: Sequence[str]) -> CheckConfig:
 def run(overrides: Sequence[str]) -> None:
     """Read everything and say how much it was; what is damaged is an error."""
     config = configure(overrides)
-    console = Console(stderr=True)
+    console = message_console()
     if config.dataset is not None:
         checked = check_dataset(PreparedDataset.open(Path(config.dataset)), anew=True)
         size = f"{checked.files:,} files, {checked.bytes / 1e6:,.1f} MB"

@@ -332,7 +332,9 @@ def _wait(lock: TextIO, folder: Path) -> None:
     except BlockingIOError:
         lock.seek(0)
         whom = lock.read() or "another process"
-        print(f"Waiting for {whom}, which is changing {folder}.", file=sys.stderr, flush=True)
+        from recsys.core.console import message_console  # Rich, which few wait for
+
+        message_console().print(f"Waiting for {whom}, which is changing {folder}.")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
