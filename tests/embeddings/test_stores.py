@@ -311,9 +311,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_store(tmp_path: Path) -> None:
     with (
         open_store(str(tmp_path / "store")) as store,
         room(200_000),
-        pytest.raises(
-            RecsysError, match="store could not be written: "
-        ),
+        pytest.raises(RecsysError, match="store could not be written: "),
     ):
         try:
             store.begin(0, {})
