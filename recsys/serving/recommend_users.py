@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -87,6 +87,8 @@ class RecommendConfig(Settings):
             raise ConfigError("Give either user=… (one id or [several]) or users=…, a file.")
         if self.user == []:
             raise ConfigError("user= names nobody; give user=42.")
+        if self.out is not None and Path(self.out).is_dir():
+            raise ConfigError(f"out={self.out} is a folder; give the Parquet file to write.")
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,16 @@ def read_items(path: str) -> pl.DataFrame:
     return pl.concat(tables, how="diagonal")
 
 
-def write_parquet(frames: Iterator[pl.DataFrame], path: Path) -> None:
+def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
     """Write frames of one schema, at least one, as they come; a failure leaves what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as partial:
-        first = next(frames).to_arrow()
+        rest = iter(frames)
+        first = next(rest).to_arrow()
         schema = first.schema.with_metadata({MADE_BY: b"recsys recommend"})
         with parquet_writer(partial, schema, compression="zstd") as writer:
             writer.write_table(first)
-            for frame in frames:
+            for frame in rest:
                 writer.write_table(frame.to_arrow())
 
 

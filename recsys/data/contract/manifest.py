@@ -21,6 +21,7 @@ DATASET_FOLDER = FolderKind(
     ("format_version", "fingerprint", "vocabulary_sizes"),
     (
         "inputs.json",
+        "checked.json",
         "vocabulary/*.parquet",
         "features/*.npy",
         "features/*.json",
