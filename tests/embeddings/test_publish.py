@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 import torch
 
-from recsys.artifacts.timeline_tower import TimelineTowerManifest, load_timeline_tower
+from recsys.artifacts.timeline_tower import load_timeline_tower
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import as_of_moment
@@ -37,6 +37,7 @@ from recsys.embeddings.stores import EmbeddingStore, Publication, open_store
 from recsys.systems.base import ExportConfig
 from recsys.systems.dv365.export import export_run
 from tests.embeddings.stores import store_location
+from tests.rewritten import ARTIFACT_KIND, rewrite
 from tests.systems.dv365.runs import RAW_SHIFT, USERS, events, prepared_dataset, untrained_run
 from tests.systems.dv365.towers import NOW
 
@@ -382,9 +383,11 @@ def test_what_is_missing_is_a_sentence(exported: Path, tmp_path: Path) -> None:
 
 
 def test_a_moved_data_set_is_asked_for(folder: Path) -> None:
-    manifest = TimelineTowerManifest.load(folder / "run" / "artifact")
-    gone = manifest.dataset | {"path": str(folder / "gone")}
-    replace(manifest, dataset=gone).save(folder / "run" / "artifact")
+
+    def moved(content: dict) -> None:
+        content["dataset"]["path"] = str(folder / "gone")
+
+    rewrite(folder / "run" / "artifact" / "manifest.json", ARTIFACT_KIND, moved)
     with pytest.raises(ArtifactError, match=r"gone, which is not there; .* dataset=<its folder>"):
         publish(config(folder, "store", dataset=None, trust=True))
     with pytest.raises(ArtifactError, match="not among the artifacts that you have exported"):

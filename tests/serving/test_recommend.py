@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.artifacts.sequence_tower import SequenceTowerManifest
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index
@@ -28,6 +27,7 @@ from recsys.serving.recommend_users import (
     write_parquet,
 )
 from tests.index.conftest import ITEMS, START, WIDTH
+from tests.rewritten import ARTIFACT_KIND, rewrite
 
 LATE = RecommendRules(as_of=START + 1_000, k=20)
 
@@ -285,12 +285,12 @@ def test_what_was_moved_since_the_training_can_be_named(
 ) -> None:
     moved = tmp_path / "artifact"
     shutil.copytree(artifact, moved)
-    manifest = SequenceTowerManifest.load(moved)
-    replace(
-        manifest,
-        dataset=manifest.dataset | {"path": str(tmp_path / "gone")},
-        post_embeddings=manifest.post_embeddings | {"path": str(tmp_path / "gone.npz")},
-    ).save(moved)
+
+    def elsewhere(content: dict) -> None:
+        content["dataset"]["path"] = str(tmp_path / "gone")
+        content["post_embeddings"]["path"] = str(tmp_path / "gone.npz")
+
+    rewrite(moved / "manifest.json", ARTIFACT_KIND, elsewhere)
     with pytest.raises(ArtifactError, match="where it lies now: dataset="):
         recommend(config(folder, moved, trust=True))
     with pytest.raises(ArtifactError, match="where they lie now: embeddings="):
