@@ -80,7 +80,8 @@ class StrategyConfig(Settings):
         tables: constraints of the plan; of a table the first whose name fits holds.
         topology: what a process has.
         batch_size: examples per process and step that the plan's estimates assume.
-        timeout_minutes: how long a process waits for the others before it gives up.
+        timeout_minutes: how long a process waits for the others before it gives up; for what the
+            first one does alone it waits up to a day.
         overlap_inputs: whether the inputs of the tables travel to the processes that hold them
             while the batch before theirs is computed.
     """

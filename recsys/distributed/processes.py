@@ -35,9 +35,9 @@ from recsys.core.quiet import quieten
 
 Result = TypeVar("Result")
 
-#: How long a rank waits for what the first one does alone: as long as that takes, for a log may be
-#: of any size. One that dies is noticed all the same, because its connections end.
-_AS_LONG_AS_IT_TAKES = timedelta(days=365)
+#: How long a rank waits for what the first one does alone, such as preparing a log of any size. A
+#: process that dies is noticed before, because its connections end; a node that does, by SLURM.
+WAIT_FOR_THE_FIRST = timedelta(days=1)
 
 #: What a launcher sends some time before the processes are killed: a run saves its state and ends.
 STOP_SIGNAL = signal.SIGUSR1
@@ -199,7 +199,7 @@ def start_group_of_one(backend: str) -> None:
 def on_first_rank(function: Callable[[], Result], group: dist.ProcessGroup | None = None) -> Result:
     """Call ``function`` in the first process alone; every process gets what it returned.
 
-    The others wait for as long as it takes.
+    The others wait for it, up to ``WAIT_FOR_THE_FIRST``.
 
     Args:
         function: what to call.
@@ -267,7 +267,7 @@ def hosts_group() -> dist.ProcessGroup:
 
 
 def _wait_for_all(group: dist.ProcessGroup) -> None:
-    dist.monitored_barrier(group, timeout=_AS_LONG_AS_IT_TAKES)
+    dist.monitored_barrier(group, timeout=WAIT_FOR_THE_FIRST)
 
 
 def _several() -> bool:

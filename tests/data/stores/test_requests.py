@@ -16,7 +16,8 @@ from recsys.core.errors import DataError
 from recsys.data.contract.schema import Task, TaskKind
 from recsys.data.prepare import request_writer
 from recsys.data.prepare.request_writer import RequestCounts, write_requests
-from recsys.data.stores.requests import RequestStore
+from recsys.data.stores.requests import KIND, RequestStore
+from tests.rewritten import rewrite
 
 TASKS = (Task("liked"), Task("watch_time", TaskKind.REGRESSION))
 
@@ -154,7 +155,8 @@ def test_damaged_store_is_named(tmp_path: Path):
     manifest = tmp_path / "requests.json"
     written = manifest.read_text()
     for place in (f"../{labels.name}", str(labels)):
-        manifest.write_text(written.replace(labels.name, place))
+        entry = {"arrays": {"labels": {"file": place}}}
+        rewrite(manifest, KIND, entry)
         with pytest.raises(DataError, match="which is no file of its folder"):
             RequestStore.open(tmp_path)
     manifest.write_text(written)

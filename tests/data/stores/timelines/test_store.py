@@ -20,6 +20,7 @@ from recsys.data.contract.schema import ACTION_TYPES, LENGTHS, TimelineKind
 from recsys.data.contract.schema import TIMELINE_COLUMNS as COLUMNS
 from recsys.data.stores.timelines import EVENT_SCHEMA, TimelineStore, TimelineWriter
 from recsys.data.stores.timelines.layout import timeline_marks
+from tests.rewritten import rewrite
 
 IMPRESSION, CLICK = ACTION_TYPES.index("impression"), ACTION_TYPES.index("click")
 
@@ -201,7 +202,11 @@ def test_missing_and_damaged_stores_are_named(tmp_path: Path):
     with pytest.raises(DataError, match="is missing"):
         TimelineStore.open(tmp_path)
     current = tmp_path / "CURRENT.json"
-    current.write_text(current.read_text().replace(block.name, f"../{block.name}"))
+
+    def elsewhere(content: dict) -> None:
+        content["segments"][0]["blocks"][0]["file"] = f"../{block.name}"
+
+    rewrite(current, "list of timelines", elsewhere)
     with pytest.raises(DataError, match="which is no file of its folder"):
         TimelineStore.open(tmp_path)
     current.write_text("{")
