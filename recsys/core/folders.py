@@ -208,6 +208,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
                 file.write(_who())
                 file.flush()
             _restore_folder(folder)
+            shutil.rmtree(_partial(folder), ignore_errors=True)  # of a writer that was killed
             yield
         finally:
             _lock_file(folder).unlink(missing_ok=True)  # while it is held: see ``_lock``
@@ -242,7 +243,7 @@ def replaced_folder(folder: Path, start_from: Path | None = None) -> Iterator[Pa
         RecsysError: the file system is full.
     """
     folder = folder.resolve()
-    partial = folder.with_name(f".{folder.name}{PARTIAL}")
+    partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     with named_if_full(folder):
         try:
@@ -357,6 +358,10 @@ def _restore_folder(folder: Path) -> None:
 def _lock_file(folder: Path) -> Path:
     folder = folder.resolve()
     return folder.with_name(f".{folder.name}.lock")
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{PARTIAL}")
 
 
 def _previous(folder: Path) -> Path:

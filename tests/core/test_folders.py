@@ -244,3 +244,10 @@ def test_what_a_killed_process_has_begun_is_removed(tmp_path: Path) -> None:
     with replaced_file(tmp_path / "[file]") as partial:
         partial.write_text("whole")
     assert content_of(tmp_path) == {"[file]": "whole"}
+
+
+def test_what_a_killed_writer_has_left_goes_when_the_next_one_has_the_lock(tmp_path: Path) -> None:
+    (tmp_path / ".a.partial").mkdir()
+    (tmp_path / ".a.partial" / "file").touch()
+    with locked_folder(tmp_path / "a"):
+        assert not (tmp_path / ".a.partial").exists()
