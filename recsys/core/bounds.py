@@ -255,7 +255,7 @@ def _misfits(hint: Any, value: Any, key: str) -> Iterator[str]:
         is_typed = isinstance(value, types_) and isinstance(value, bool) == (kind is bool)
         if not is_typed or not all(bound.fits(value) for bound in bounds or default):
             meant = " and ".join(
-                f"{expected} {bound}" if isinstance(bound, Number) else str(bound)
+                f"{expected} {bound}".strip() if isinstance(bound, Number) else str(bound)
                 for bound in bounds
             )
             none = ", or null" * optional

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from recsys.cli.main import USER_ERROR, invoke
 from recsys.core.errors import ArtifactError, ConfigError, RecsysError
+from recsys.core.secrets import mask
 from recsys.embeddings.stores import open_store
 from recsys.runs.files import PUBLICATION_FILE
 from recsys.systems.base import ExportConfig
@@ -85,7 +86,9 @@ def refusal(address: str) -> RecsysError:
 def test_what_is_wrong_with_an_address_is_a_sentence(
     server: str, address: str, sentence: str
 ) -> None:
-    assert re.search(sentence.replace("?", r"\?"), str(refusal(address.format(server))))
+    said = str(refusal(address.format(server)))
+    assert re.search(sentence.replace("?", r"\?"), said)
+    assert mask(said) == said  # the console finds no secret in it, and prints it whole
 
 
 @given(st.text().map(lambda text: f"GEH{text}EIM"))

@@ -64,6 +64,7 @@ def test_every_number_among_the_settings_has_its_bounds() -> None:
                         unbounded.append(f"{key} may be {value}")
                     except ConfigError as error:
                         assert key in str(error)
+                        assert " ," not in str(error).replace(repr(value), "")
     assert unbounded == []
 
 

@@ -79,7 +79,9 @@ class LogReader:
                     f"the action types are {', '.join(ACTION_TYPES)}."
                 )
         _refuse_one_for_two("columns", self._sources)
-        _refuse_one_for_two("actions", self.actions)
+        _refuse_one_for_two(
+            "actions", {name: self.actions.get(name, name) for name in ACTION_TYPES}
+        )
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         """Chunks of the log.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -102,9 +103,10 @@ def _read_options(name: str, options_type: type[Options], options: dict[str, Any
         return instantiate(options_type, cast(DictConfig, merged), "options.")
     except (OmegaConfBaseException, OverflowError) as error:
         reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
-        key = getattr(error, "full_key", None)
+        key = str(getattr(error, "full_key", None))
         known = [field.name for field in fields(options_type)]  # type: ignore[arg-type]
-        near = difflib.get_close_matches(str(key), known, n=1)
+        near = difflib.get_close_matches(key, known, n=1)
         listed = ", ".join(known) or "none"
-        hint = f"did you mean `options.{near[0]}`?" if near else f"its options: {listed}."
-        raise ConfigError(f"options.{key} of source={name}: {reason}; {hint}") from error
+        hint = f"; did you mean `options.{near[0]}`?" if near else f"; its options: {listed}."
+        hint = "." if re.split(r"[.\[]", key)[0] in known else hint
+        raise ConfigError(f"options.{key} of source={name}: {reason.rstrip('.')}{hint}") from error

@@ -28,8 +28,9 @@ def open_store(location: str, readonly: bool = False) -> EmbeddingStore:
         )
     if separator and scheme not in REDIS_SCHEMES:
         raise ConfigError(
-            f"store={mask_address(location)}: embeddings are kept in Redis "
-            f"(redis://host:port/database) or in a folder, not at {scheme}://; give one of these."
+            f"store={mask_address(location)}: embeddings are kept in Redis, at an address that "
+            f"begins with redis:, rediss: or unix:, or in a folder, not at {scheme}:; give one of "
+            "these."
         )
     if separator:
         from recsys.embeddings.stores.redis import RedisStore

@@ -244,14 +244,16 @@ def repeated_column(path: Path) -> None:
 def test_a_file_that_cannot_be_meant_is_a_sentence(
     tmp_path: Path, content: object, sentence: str
 ) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
     if isinstance(content, pl.DataFrame):
-        content.write_parquet(tmp_path / "log.parquet")
+        content.write_parquet(log / "log.parquet")
     elif isinstance(content, bytes):
-        (tmp_path / "log.csv").write_bytes(content)
+        (log / "log.csv").write_bytes(content)
     else:
-        content(tmp_path)  # type: ignore[operator]
+        content(log)  # type: ignore[operator]
     with pytest.raises(DataError, match=rf"log\.\w+.*{sentence}"):
-        prepared(tmp_path, tmp_path / "out")
+        prepared(log, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -260,6 +262,7 @@ def test_a_file_that_cannot_be_meant_is_a_sentence(
         ({"columns": {"user_id": "item_id"}}, "item_id of the log would be both user_id and item"),
         ({"columns": {"author_id": "a", "topic_id": "a"}}, "a of the log would be both author_id"),
         ({"actions": {"liked": "x", "save": "x"}}, "x of the log would be both liked and save"),
+        ({"actions": {"click": "impression"}}, "impression of the log would be both impression"),
         ({"tasks": []}, "options.tasks is empty"),
         ({"tasks": ["click", "click"]}, "click stands there twice"),
     ],
@@ -273,13 +276,15 @@ def test_options_that_cannot_be_meant_are_sentences(
 
 
 def test_repeated_columns_that_are_not_read_do_no_harm(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
     table = day().to_arrow()
     for _ in range(2):
         table = table.append_column("note", table["item_id"])
-    pq.write_table(table, tmp_path / "log.parquet")
+    pq.write_table(table, log / "log.parquet")
     content = day(1).write_csv().replace("\n", ",,\n")  # as a spreadsheet leaves them
-    (tmp_path / "log.csv").write_text(content)
-    assert prepared(tmp_path, tmp_path / "out").manifest.counts["events"] == 60
+    (log / "log.csv").write_text(content)
+    assert prepared(log, tmp_path / "out").manifest.counts["events"] == 60
 
 
 @settings(max_examples=40, deadline=None)
