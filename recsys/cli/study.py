@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from recsys.core.composition import compose
+from recsys.core.overrides import SEARCH_PATH
 from recsys.studies.plan import StudyConfig
 from recsys.studies.run import run_study
 
@@ -13,8 +14,11 @@ _STUDY_KEYS = {"study", "view", *(field.name for field in fields(StudyConfig))}
 
 
 def configure(overrides: Sequence[str]) -> StudyConfig:
-    """Compose conf/study.yaml; settings that are none of a study's go to all of its runs."""
-    own = [override for override in overrides if _key(override) in _STUDY_KEYS]
+    """Compose conf/study.yaml; settings that are none of a study's go to all of its runs.
+
+    Further folders with groups are for both.
+    """
+    own = [one for one in overrides if _key(one) in _STUDY_KEYS or one.startswith(SEARCH_PATH)]
     of_runs = [override for override in overrides if _key(override) not in _STUDY_KEYS]
     config = compose("study", StudyConfig, own)
     return replace(config, overrides=[*config.overrides, *of_runs])

@@ -293,3 +293,12 @@ def test_a_study_runs_in_processes(data_overrides: tuple[str, ...], tmp_path: Pa
     assert "pass_through" in page and "funnel" not in page
     timing = json.loads((tmp_path / "pass_through" / "seed_0" / "timing.json").read_text())
     assert timing["training_seconds"] > 0 and timing["jobs"] == 2
+
+
+def test_a_study_may_lie_in_a_folder_of_the_users(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text(
+        "# @package _global_\nname: mine\nvariants: {one: {overrides: [experiment=demo]}}\n"
+    )
+    config = configure(["study=mine", f"hydra.searchpath=[{tmp_path}]"])
+    assert config.name == "mine" and config.overrides == [f"hydra.searchpath=[{tmp_path}]"]
