@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from io import FileIO
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 from recsys.core.disk import named_if_full
 from recsys.core.durable import PARTIAL, sync_folder
@@ -205,8 +206,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         try:
             with named_if_full(folder):
                 file.truncate(0)
-                file.write(_who())
-                file.flush()
+                file.write(_who().encode())
             _restore_folder(folder)
             shutil.rmtree(_partial(folder), ignore_errors=True)  # of a writer that was killed
             yield
@@ -315,24 +315,27 @@ def _exchanged(one: Path, other: Path) -> bool:
     return exchange is not None and exchange(0, names[0], 0, names[1], _EXCHANGE) == 0
 
 
-def _lock(folder: Path) -> TextIO:
-    """The lock file, open and locked; who held it before has removed the one that it held."""
+def _lock(folder: Path) -> FileIO:
+    """The lock file, open and locked; who held it before has removed the one that it held.
+
+    It has no buffer, which on a full disk would fail once more, without a name, when closed.
+    """
     path = _lock_file(folder)
     while True:
         with named_if_full(folder):
-            file = path.open("a+")
+            file = path.open("a+b", buffering=0)
         _wait(file, folder)
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
             return file
         file.close()
 
 
-def _wait(lock: TextIO, folder: Path) -> None:
+def _wait(lock: FileIO, folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
-        whom = lock.read() or "another process"
+        whom = lock.read().decode() or "another process"
         from recsys.core.console import message_console  # Rich, which few wait for
 
         message_console().print(f"Waiting for {whom}, which is changing {folder}.")

@@ -34,9 +34,12 @@ def describe_items(
             says goes before what the data set says.
 
     Raises:
-        DataError: a file cannot be read, or names an item twice.
+        DataError: a file cannot be read, or names an item twice; or the log's ids are numbers, and
+            an item's is not written like one.
     """
     table = pl.DataFrame({POST_ID: checked_ids("the items", ids)})
+    if dataset is not None:
+        _refuse_names_for_numbers(table[POST_ID], dataset)
     if file is not None:
         table = _join(table, read_item_file(file))
     if dataset is not None:
@@ -93,6 +96,20 @@ def last_seen(dataset: PreparedDataset, as_of: int | None = None) -> NDArray[np.
             events = dataset.timelines.histories(some, np.full(len(some), before), kind, everything)
             np.maximum.at(newest, events["item"], events["timestamp"])
     return newest
+
+
+def _refuse_names_for_numbers(ids: pl.Series, dataset: PreparedDataset) -> None:
+    """Refuse ids such as ``007`` of items whose log has numbers: it can never hold them."""
+    known = dataset.vocabulary("item").table.schema[RAW]
+    if ids.dtype != pl.String() or known == pl.String():
+        return
+    names = ids.filter(as_ids(ids, known).is_null())
+    if len(names):
+        raise DataError(
+            f"The items have the id {names[0]!r}, those of {dataset.path} are whole numbers "
+            f"({str(known).lower()}) and matched as they are written: no item of it can have this "
+            "one; correct it, or leave its row out."
+        )
 
 
 def _items_of_log(dataset: PreparedDataset, as_of: int | None) -> pl.DataFrame:

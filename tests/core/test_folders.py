@@ -224,10 +224,11 @@ def test_without_an_exchange_of_names_a_folder_is_replaced_too(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_without_room_the_old_folder_stays_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("free", [0, 4096], ids=["none for the lock", "some"])
+def test_without_room_the_old_folder_stays_and_nothing_else(tmp_path: Path, free: int) -> None:
     make(tmp_path / "out", "1")
     said = rf"{re.escape(str(tmp_path))}/out could not be written: File too large .* MB are free"
-    with room(4096), pytest.raises(RecsysError, match=said):
+    with room(free), pytest.raises(RecsysError, match=said):
         make(tmp_path / "out", "2" * 10_000)
     assert content_of(tmp_path / "out")["parts/a.bin"] == "1"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,13 @@ def test_items_of_a_file_are_matched_as_they_are_written(tmp_path: Path) -> None
     assert titles.to_list() == ["plain", None]
     named = pl.Series([2**63, 7], dtype=pl.UInt64)
     assert describe_items(named, None, None, str(file))["title"].to_list() == [None, "plain"]
+
+
+@pytest.mark.parametrize("name", ["0101", "+101", "101.0", "ten"])
+def test_names_are_no_items_of_a_log_with_numbers(dataset: PreparedDataset, name: str) -> None:
+    assert len(describe_items(pl.Series(["101", "4711"]), dataset, None, None)) == 2
+    with pytest.raises(DataError, match=f"have the id '{re.escape(name)}', those of .* are whole"):
+        describe_items(pl.Series(["101", name]), dataset, None, None)
 
 
 def test_settings_that_cannot_work(tmp_path: Path) -> None:
