@@ -18,7 +18,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from recsys.core.console import output_console
 from recsys.core.installation import MEND, Environment, problems, read_environment
 
 #: Checks without which the later ones cannot run.
@@ -59,16 +58,15 @@ def run() -> None:
     """
     logging.disable(logging.WARNING)  # torch's and FBGEMM's remarks on their own internals
     checks = run_checks()
-    console = output_console()
     for check in checks:
-        console.print(f"{check.outcome:<8}{check.name:<16}{check.detail}")
+        print(f"{check.outcome:<8}{check.name:<16}{check.detail}")
     failed = [check.name for check in checks if check.outcome == Outcome.FAILED]
     if failed:
-        console.print()
-        console.print(f"recsys does not work here: {', '.join(failed)} failed.")
+        print()
+        print(f"recsys does not work here: {', '.join(failed)} failed.")
         sys.exit(1)
-    console.print()
-    console.print("recsys works here.")
+    print()
+    print("recsys works here.")
 
 
 def run_checks() -> list[Check]:

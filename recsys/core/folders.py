@@ -200,8 +200,13 @@ def locked_folder(folder: Path) -> Iterator[None]:
     Who waits says for whom, in a line on standard error.
     """
     folder = folder.resolve()
-    with named_if_full(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with named_if_full(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"{folder} cannot be made, for {error.filename} is a file; give another place."
+        ) from error
     with _lock(folder) as file:
         try:
             with named_if_full(folder):

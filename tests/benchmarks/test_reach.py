@@ -13,8 +13,11 @@ import pytest
 from recsys.cli import bench
 from recsys.cli.simulate import configure
 from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.schema import Split
 from recsys.data.simulator.config import LOGIT_TASKS, TASKS, ResponseConfig, SimulatorConfig
 from recsys.data.simulator.population import survival
+from recsys.evaluation.identity import CheckpointUsed
+from recsys.evaluation.predictions import write_predictions
 
 reach = bench._load("reach")
 beliefs_module = importlib.import_module("benchmarks._beliefs")
@@ -272,10 +275,9 @@ def write_run(folder: Path, frame: pl.DataFrame, shrink: float) -> Path:
         best = pl.col(f"best_within_reach_{name}")
         known = best.fill_nan(None)
         columns[f"prediction_{name}"] = known.mean() + (best - known.mean()) * shrink
-    (folder / "predictions").mkdir(parents=True)
-    frame.sample(fraction=1, shuffle=True, seed=0).with_columns(**columns).write_parquet(
-        folder / "predictions" / "report.parquet"
-    )
+    folder.mkdir()
+    predicted = frame.sample(fraction=1, shuffle=True, seed=0).with_columns(**columns)
+    write_predictions(folder, Split.REPORT, predicted, CheckpointUsed("best.ckpt", "lowest", 1))
     return folder
 
 

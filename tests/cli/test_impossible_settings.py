@@ -19,7 +19,7 @@ from recsys.cli.main import invoke
         (["train", "loader.gap_hours=nan"], "loader.gap_hours is nan"),
         (["train", "model.dimension=30"], "model.dimension is 30"),
         (["data", "simulate", "simulator.users=0", "out=log"], "simulator.users is 0"),
-        (["data", "simulate", "simulator=demo", "out=/dev/null/log"], "Not a directory"),
+        (["data", "simulate", "simulator=demo", "out=/dev/null/log"], "/dev/null is a file"),
         (["data", "describe", "dataset=data", "users=0"], "users is 0"),
         (["data", "prepare", "data=simulated", "path=log", "partitions=0"], "partitions is 0"),
     ],

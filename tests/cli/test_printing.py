@@ -47,8 +47,9 @@ def print_metrics(text: str) -> None:
     task = text.replace("/", "")
     protocol = {**MEASURED, "protocol": text}
     metrics = {f"report/{name}/{task}": protocol for name in ("ne", "auc", "relative_ne_delta")}
-    print_evaluation(metrics, EvaluateConfig(text, against=text))
-    print_retrieval({"report/hits@10/all": {**protocol, "queries": 9}}, EvaluateConfig(text))
+    config = EvaluateConfig(text or "run", against=text or "run")
+    print_evaluation(metrics, config)
+    print_retrieval({"report/hits@10/all": {**protocol, "queries": 9}}, config)
 
 
 def print_plan(text: str) -> None:

@@ -121,7 +121,12 @@ HARMLESS = {
     "rich.console": {"Group", "JustifyMethod", "RenderableType"},
 }
 #: The console itself, and the installer, which has the standard library alone.
-PRINTING = {PACKAGE / "core" / "console.py", PACKAGE / "install.py"}
+#: The last two speak where no package is installed yet.
+PRINTING = {
+    PACKAGE / "core" / "console.py",
+    PACKAGE / "install.py",
+    PACKAGE / "cli" / "doctor.py",
+}
 
 
 def printing(source: str) -> Iterator[str]:

@@ -129,7 +129,7 @@ def test_what_the_device_cannot_do_is_a_sentence() -> None:
     ],
 )
 def test_unusable_configuration_is_a_sentence(make) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ConfigError, match=r"strategy\.(tables|topology|name|batch_size|timeout)"):
+    with pytest.raises(ConfigError, match="it must be "):
         make()
 
 

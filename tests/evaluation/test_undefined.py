@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from recsys.evaluation.metrics import (
     MeanSquaredError,
     NormalizedEntropy,
 )
-from recsys.evaluation.metrics_file import METRICS_FILE, replace_metrics
+from recsys.evaluation.metrics_file import read_metrics_file, replace_metrics
 from recsys.evaluation.paired import Bootstrap, TaskPredictions, captured_gain, relative_delta
 from recsys.reports.figures import calibration
 from recsys.reports.task_tables import MEASURED, metric_rows
@@ -113,7 +112,7 @@ def test_it_is_shown_as_undefined(tmp_path: Path) -> None:
     measured = measure(frame(predictions), TASKS)
     metrics = {f"val/{name}": {"value": value, "protocol": "p"} for name, value in measured.items()}
     replace_metrics(tmp_path, "val/", metrics)
-    written = json.loads((tmp_path / METRICS_FILE).read_text())
+    written = read_metrics_file(tmp_path)
     assert {metric["value"] for metric in written.values()} == {None}
     for of_metrics in (metrics, written):
         cells = [cell for row in metric_rows(of_metrics, "val", MEASURED)[1:] for cell in row[1:]]

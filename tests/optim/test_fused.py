@@ -152,13 +152,10 @@ def test_features_in_another_order_are_refused():
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        FusedOptimizerConfig("adamw"),
-        FusedOptimizerConfig(learning_rate=0),
-        FusedOptimizerConfig(epsilon=-1),
-    ],
+    "wrong",
+    [{"name": "adamw"}, {"learning_rate": 0}, {"epsilon": -1}],
+    ids=lambda one: next(iter(one)),
 )
-def test_unusable_configuration_is_one_sentence(config: FusedOptimizerConfig):
+def test_unusable_configuration_is_one_sentence(wrong: dict):
     with pytest.raises(ConfigError):
-        fuse_tables(Tables(), config)
+        fuse_tables(Tables(), FusedOptimizerConfig(**wrong))

@@ -196,5 +196,5 @@ def test_other_ids_are_noticed(tmp_path: Path) -> None:
 
 
 def test_settings_of_checkpoints_are_checked() -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.keep_best is 0"):
+    with pytest.raises(ConfigError, match="keep_best is 0"):
         TrainerConfig(keep_best=0)

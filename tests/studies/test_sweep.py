@@ -18,6 +18,7 @@ import yaml
 
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.paths import conf_dir
+from recsys.evaluation.metrics_file import replace_metrics
 from recsys.runs.files import DIVERGED_FILE
 from recsys.studies import process
 from recsys.studies.sweep.figure import Axis, save_figure
@@ -323,7 +324,7 @@ def test_a_trial_whose_metric_is_logged_but_not_defined_has_no_value(tmp_path: P
     last.state, last.problem, sweep.trials = TrialState.BEGUN, None, trials
     (tmp_path / last.name).mkdir()
     metrics = {"val/ne/mean": {"value": None, "protocol": "p"}}
-    (tmp_path / last.name / "metrics.json").write_text(json.dumps(metrics))
+    replace_metrics(tmp_path / last.name, "val/", metrics)
     ended = subprocess.Popen(["true"])
     ended.wait()
     sweep._finish(RunningTrial(last, ended, time.perf_counter()))

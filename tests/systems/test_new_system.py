@@ -184,7 +184,7 @@ def test_every_command_takes_a_new_system(checkout: Path, tmp_path: Path) -> Non
         assert finished.returncode == 0, finished.stderr[-3000:]
         return finished.stdout + finished.stderr
 
-    data = ("data=log", "data.path=log.parquet", "data.out=prepared", "data.options.tasks=[]")
+    data = ("data=log", "data.path=log.parquet", "data.out=prepared")
     settings = ("run_dir=run", "trainer.max_epochs=2", "trainer.progress_bar=false")
     assert "Best val/hits@10/all" in recsys("train", "system=toy", *data, *settings)
     assert "hits@10" in recsys("evaluate", "run_dir=run")

@@ -44,8 +44,6 @@ class Client(redis.Redis):
         except exceptions.NoScriptError:
             raise
         except redis.RedisError as error:
-            if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
-                raise
             raise ArtifactError(self._sentence(error)) from None  # it may repeat the login
 
     @property

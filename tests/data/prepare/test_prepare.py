@@ -247,7 +247,7 @@ def test_an_interrupted_preparation_changes_nothing(
     with pytest.raises(KeyboardInterrupt):
         prepare(changed(config, overwrite=True, options={"attribution_hours": 1.0}))
     assert PreparedDataset.open(config.out_folder).manifest == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "log", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "out"]
 
 
 def test_a_crash_between_the_renames_is_mended(config: PrepareConfig) -> None:

@@ -72,5 +72,5 @@ def test_every_item_of_the_log_has_one_and_the_seed_decides(small_config, tmp_pa
 
 
 def test_a_negative_width_is_refused(small_config):
-    with pytest.raises(ConfigError, match=r"post_embedding\.width=-1"):
+    with pytest.raises(ConfigError, match="width is -1, it must be"):
         with_embeddings(small_config, width=-1)

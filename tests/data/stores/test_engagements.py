@@ -199,5 +199,5 @@ def test_without_engagements_it_says_why(make_dataset):
 
 @pytest.mark.parametrize("action", ["impression", "licked"])
 def test_unknown_actions_are_refused(action):
-    with pytest.raises(ConfigError, match=f"{action}.*explicit action type"):
+    with pytest.raises(ConfigError, match=f"{action}.*it must be one of click, liked"):
         SequenceConfig([action])

@@ -323,8 +323,8 @@ def test_the_state_of_a_rank_cannot_run_code(
 
 
 def test_a_manifest_names_files_of_its_folder_alone(folder: Path, tmp_path: Path) -> None:
-    (folder / "__0_0.distcp").rename(tmp_path / "__0_0.distcp")
     files = {name: asdict(mark) for name, mark in FolderManifest.load(folder).files.items()}
+    (folder / "__0_0.distcp").rename(tmp_path / "__0_0.distcp")
     files["../__0_0.distcp"] = files.pop("__0_0.distcp")
     rewrite(folder / MANIFEST, CHECKPOINT_KIND, {"files": files})
     with pytest.raises(ArtifactError, match="which is no file of its folder"):

@@ -124,9 +124,8 @@ def test_without_room_the_old_artifact_stays(run: LoadedRun, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("out", [".", "..", "within", "checkpoints"])
 def test_a_run_is_not_replaced_by_its_artifact(run: LoadedRun, out: str) -> None:
-    config = ExportConfig(str(run.folder), str(run.folder / out), measure=False)
     with pytest.raises(ConfigError):
-        export_run(run, config)
+        export_run(run, ExportConfig(str(run.folder), str(run.folder / out), measure=False))
     assert (run.folder / "config.yaml").exists()
 
 

@@ -12,6 +12,10 @@ from recsys.systems.dv365.net import UserTower
 class TwoSlices(nn.Module):
     """Number of explicit and of implicit events, and age of the request, as pooled vectors."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.dimension = 1
+
     def forward(
         self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
     ) -> Tensor:
