@@ -47,7 +47,7 @@ def print_metrics(text: str) -> None:
     task = text.replace("/", "")
     protocol = {**MEASURED, "protocol": text}
     metrics = {f"report/{name}/{task}": protocol for name in ("ne", "auc", "relative_ne_delta")}
-    config = EvaluateConfig(text or "run", against=text or "run")
+    config = EvaluateConfig(text.strip() or "run", against=text.strip() or "run")
     print_evaluation(metrics, config)
     print_retrieval({"report/hits@10/all": {**protocol, "queries": 9}}, config)
 

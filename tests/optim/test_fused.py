@@ -153,7 +153,7 @@ def test_features_in_another_order_are_refused():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"name": "adamw"}, {"learning_rate": 0}, {"epsilon": -1}],
+    [{"optimizer": "adamw"}, {"learning_rate": 0}, {"epsilon": -1}],
     ids=lambda one: next(iter(one)),
 )
 def test_unusable_configuration_is_one_sentence(wrong: dict):

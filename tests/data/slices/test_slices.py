@@ -173,10 +173,6 @@ def test_slice_counts_per_timeline_and_request():
         (SliceConfig(actions=[ActionFamily(actions=["liked"], ids=["user"])]), "id type 'user'"),
         (SliceConfig(actions=[ActionFamily(actions=["liked"], engagement="+")]), "engagement '+'"),
         (SliceConfig(watch_time=[WatchTimeFamily(ranges=[Range(3, 3)])]), "from 3 to 3"),
-        (
-            SliceConfig(debiased_score=[DebiasedScoreFamily(gammas=[0.0], thresholds=[1.0])]),
-            "gamma must be positive",
-        ),
     ],
 )
 def test_unusable_configuration_is_one_sentence(config: SliceConfig, sentence: str):
