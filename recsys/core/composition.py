@@ -24,9 +24,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recsys.core.bounds import without_none
 from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
-from recsys.core.overrides import for_hydra, with_overrides
+from recsys.core.overrides import for_hydra, setting_type, with_overrides
 from recsys.core.paths import conf_dir
 from recsys.core.schemas import instantiate, structured
 
@@ -176,6 +177,15 @@ def _sentence(error: BaseException, schema: type, overrides: Sequence[str]) -> s
                 problem = f"it takes a list; write `{link.full_key}=[value]`"
             return f"`{link.full_key}`{place}: {problem}."
     problem = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if "root: NoneType" in problem:  # which is all that is said of a setting below null
+        for override in overrides:
+            parent = override.partition("=")[0].rpartition(".")[0]
+            hint, may_be_none = without_none(setting_type(parent, schema))
+            if may_be_none and dataclasses.is_dataclass(hint):
+                return (
+                    f"`{override}`: `{parent}` is null in this configuration, so nothing in it can "
+                    "be set; choose a configuration that has it."
+                )
     return f"{problem}{place}"
 
 

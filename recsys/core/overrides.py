@@ -85,7 +85,7 @@ def _for_hydra(override: str, schema: type) -> str:
     key, _, value = override.partition("=")
     if (conf_dir() / key.partition("@")[0]).is_dir():
         return f"{key}={_text(value, False)}"  # the name of a file
-    hint, optional = without_none(_hint(key, schema))
+    hint, optional = without_none(setting_type(key, schema))
     if hint is str:
         return f"{key}={_text(value, optional)}"
     if typing.get_origin(hint) is list and typing.get_args(hint)[0] is str:
@@ -100,7 +100,7 @@ def _for_hydra(override: str, schema: type) -> str:
 _OPEN = object()
 
 
-def _hint(key: str, schema: type) -> Any:
+def setting_type(key: str, schema: type) -> Any:
     """The type of the setting ``key``; None where there is no such setting."""
     hint: Any = schema
     for part in key.split("."):

@@ -167,6 +167,10 @@ def test_a_sentence_names_the_file_that_does_not_fit(overrides: list[str]) -> No
             r"The experiment is one of nxtpost: leave `system=dv365` out",
         ),
         (["system=nxtpost", "experiment=demo"], r"The experiment is one of dv365"),
+        (
+            ["experiment=sasrec_ml1m", "optim.dense.shampoo.use_nesterov=null"],
+            r"`optim\.dense\.shampoo` is null in this configuration",
+        ),
     ],
 )
 def test_a_choice_that_cannot_be_is_a_sentence(overrides: list[str], sentence: str) -> None:
