@@ -298,7 +298,7 @@ def test_a_study_runs_in_processes(data_overrides: tuple[str, ...], tmp_path: Pa
 def test_a_study_may_lie_in_a_folder_of_the_users(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "mine.yaml").write_text(
-        "# @package _global_\nname: mine\nvariants: {one: {overrides: [experiment=demo]}}\n"
+        "# @package _global_\nname: mine\nmetrics: [hits@10/all]\nvariants: {one: {}}\n"
     )
     config = configure(["study=mine", f"hydra.searchpath=[{tmp_path}]"])
     assert config.name == "mine" and config.overrides == [f"hydra.searchpath=[{tmp_path}]"]
