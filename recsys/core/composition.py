@@ -122,18 +122,17 @@ def save(config: object, path: Path) -> None:
 
 def _checked(path: Path) -> str:
     """The text of a file that :func:`save` has written, or that somebody has changed since."""
-    head, _, content = path.read_bytes().partition(b"\n")
-    if head.startswith(_CHECKSUM.encode()):
-        if head[len(_CHECKSUM) :][:8] != b"%08x" % zlib.crc32(content):
-            raise ConfigError(
-                f"{path} is damaged (its checksum is not that of its content); restore it from a "
-                "copy. If it was changed on purpose, remove its first line."
-            )
-    elif not content.strip():
-        content = head
-    if not content.strip():
+    written = path.read_bytes()
+    head, _, content = written.partition(b"\n")
+    is_marked = head.startswith(_CHECKSUM.encode())
+    if not (content if is_marked else written).strip():
         raise ConfigError(f"{path} is damaged: it is empty; restore it from a copy.")
-    return path.read_text()
+    if is_marked and head[len(_CHECKSUM) :][:8] != b"%08x" % zlib.crc32(content):
+        raise ConfigError(
+            f"{path} is damaged (its checksum is not that of its content); restore it from a "
+            "copy. If it was changed on purpose, remove its first line."
+        )
+    return written.decode()
 
 
 def to_yaml(config: object) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import polars as pl
-import pyarrow as pa
 from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import Precision
@@ -28,14 +27,14 @@ from recsys.core.folders import check_file
 from recsys.data.contract.files import column_names, data_files
 from recsys.data.contract.ids import joined_ids, read_ids
 from recsys.data.contract.moments import as_of_moment
-from recsys.data.contract.parquet import open_parquet, parquet_writer
+from recsys.data.contract.parquet import parquet_writer, read_metadata
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.serving.opening import open_recommender
 from recsys.serving.recommend import RecommendRules
 
 #: Key of the Parquet metadata by which a file of recommendations is known.
-MADE_BY = b"made_by"
+MADE_BY = "made_by"
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
     with replaced_file(path) as partial:
         rest = iter(frames)
         first = next(rest).to_arrow()
-        schema = first.schema.with_metadata({MADE_BY: b"recsys recommend"})
+        schema = first.schema.with_metadata({MADE_BY: "recsys recommend"})
         with parquet_writer(partial, schema, compression="zstd") as writer:
             writer.write_table(first)
             for frame in rest:
@@ -192,8 +191,8 @@ def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
 def is_made_here(path: Path) -> bool:
     """Whether a file is one that ``write_parquet`` has written."""
     try:
-        return MADE_BY in (open_parquet(path).metadata.metadata or {})
-    except (OSError, pa.ArrowException):
+        return MADE_BY in read_metadata(path)
+    except (OSError, pl.exceptions.PolarsError):
         return False
 
 
