@@ -38,6 +38,7 @@ class Verb:
         summary: what it does.
         examples: commands a user can copy.
         more: where in conf/ further settings lie, beside the file of the module.
+        takes_description: whether the description of a data set may stand before the settings.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Verb:
     summary: str
     examples: tuple[str, ...]
     more: str = ""
+    takes_description: bool = False
 
 
 DATA_VERBS = (
@@ -59,10 +61,12 @@ DATA_VERBS = (
         "prepare",
         "Validate a log, map its ids and write timelines and requests.",
         (
+            "recsys data prepare mine.yaml",
             "recsys data prepare source=log path=my_log.parquet out=prepared/mine",
             "recsys data prepare source=kuairand path=KuaiRand-Pure/data out=prepared/kuairand",
             "recsys data prepare source=log path=my_log.parquet out=prepared/mine append=true",
         ),
+        takes_description=True,
     ),
     Verb(
         "describe",
@@ -142,7 +146,7 @@ VERBS = (
             "recsys train experiment=dv365_ebnerd trainer.max_epochs=2",
             "recsys train experiment=dv365_ebnerd "
             "warm_start.checkpoint=runs/mine/checkpoints/best.ckpt",
-            "recsys train data=log data.path=log.parquet data.out=prepared/mine run_dir=runs/mine",
+            "recsys train data=mine.yaml system=sequence run_dir=runs/mine",
             "recsys train system=nxtpost data=log data.path=log.parquet data.out=prepared/mine "
             "posts.path=posts.parquet run_dir=runs/posts",
             "recsys train run_dir=runs/mine resume=true",
@@ -257,13 +261,13 @@ def _global_options(
 
 
 def _register(group: typer.Typer, verb: Verb) -> None:
+    before = "DESCRIPTION.yaml " * verb.takes_description
+    settings = typer.Argument(
+        None, metavar=f"{before}KEY=VALUE", help="Settings, as in the file below."
+    )
+
     @group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
-    def command(
-        overrides: Annotated[
-            list[str] | None,
-            typer.Argument(metavar="KEY=VALUE", help="Settings, as in the file below."),
-        ] = None,
-    ) -> None:
+    def command(overrides: list[str] | None = settings) -> None:
         importlib.import_module(f"recsys.cli.{verb.module}").run(overrides or [])
 
 

@@ -41,7 +41,7 @@ GROWN_FROM = "grown_from"
 
 @dataclass(frozen=True)
 class PrepareConfig(Settings):
-    """How a data set is prepared; conf/data/ holds one file per data set.
+    """How a data set is prepared; conf/data/ holds one file per data set, as may the user.
 
     Attributes:
         source: the adapter: ``log``, ``kuairand``, ``ebnerd``, ``globo``, ``movielens`` or
@@ -70,6 +70,17 @@ class PrepareConfig(Settings):
     overwrite: bool = False
     partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
     options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a description of the user's own says, for ``data=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        from recsys.data.prepare.description import read_description  # Hydra, which few need
+
+        return read_description(path, cls)
 
     @property
     def title(self) -> str:
