@@ -43,8 +43,8 @@ def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema
     """Compose ``conf/<name>.yaml`` with ``overrides`` into an instance of ``schema``.
 
     The file's defaults list begins with ``<name>_schema``, which stands for ``schema``. Keys below
-    a field of type ``dict[str, Any]`` are free here; whoever reads the field checks them. The choice
-    of a group may be a file of the user's own (:mod:`recsys.core.group_files`).
+    a field of type ``dict[str, Any]`` are free here; whoever reads the field checks them. What is
+    chosen of a group may be a file of the user's own (:mod:`recsys.core.group_files`).
 
     Raises:
         ConfigError: an override or a file does not fit ``schema``.

@@ -1,4 +1,4 @@
-"""The description of a data set: a YAML file of the user's own with the settings of its preparation.
+"""The description of a data set: a YAML file of the user's own that says how it is prepared.
 
 It has the shape of the files of conf/data/ and is chosen as they are, ``data=mine.yaml``. It may
 come from somebody else, so nothing in it is resolved.

@@ -167,5 +167,5 @@ def test_prepared_from_the_command_line_and_from_python(folder: Path) -> None:
     log = frame.with_columns(moments, pl.Series("action_type", ["impression", "click"] * 10))
     other = recsys.prepare(log, "prepared/b", description="shop/mine.yaml", tasks=["click"])
     assert other.manifest.counts["events"] == 20
-    with pytest.raises(ConfigError, match="`options.columns.user_id` is yet to be filled in"):
+    with pytest.raises(ConfigError, match=r"`options\.columns\.user_id` is yet to be filled in"):
         recsys.prepare(description=edited(folder, "member", '"???"'))
