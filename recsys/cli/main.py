@@ -57,6 +57,15 @@ DATA_VERBS = (
         ("recsys data simulate simulator=demo out=logs/demo",),
     ),
     Verb(
+        "infer",
+        "infer",
+        "Look at a log of yours and draft its description, which every other command takes.",
+        (
+            "recsys data infer path=events.csv.gz out=mine.yaml",
+            "recsys data infer path=events.parquet items=items.csv users=users.csv out=mine.yaml",
+        ),
+    ),
+    Verb(
         "prepare",
         "prepare",
         "Validate a log, map its ids and write timelines and requests.",
