@@ -28,6 +28,8 @@ from recsys.data.contract.schema import (
     TaskKind,
 )
 from recsys.data.sources.base import Source
+from recsys.data.sources.log_tables import LogTables
+from recsys.data.sources.tables import ItemTableOptions, UserTableOptions
 
 WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
 HOUR_OF_DAY = Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)
@@ -48,6 +50,8 @@ class LogOptions(Settings):
         choose_until: end of the choose period, likewise.
         choose_fraction: share of the log's time that is the choose period if no bound is given.
         report_fraction: share of the log's time, at its end, that is the report period.
+        items: the table of items, or which columns of the log say something of them.
+        users: likewise of users.
         chunk_rows: rows read at a time.
     """
 
@@ -59,6 +63,8 @@ class LogOptions(Settings):
     choose_until: str | None = None
     choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
     report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
+    items: ItemTableOptions | None = None
+    users: UserTableOptions | None = None
     chunk_rows: Count = DEFAULT_CHUNK_ROWS
 
 
@@ -93,6 +99,17 @@ class LogSource(Source):
         self._reader = LogReader(
             data, self.options.columns, self.options.actions, self.options.chunk_rows
         )
+        self._tables = LogTables(
+            self.options.items,
+            self.options.users,
+            data,
+            self.options.columns,
+            [feature.name for feature in self.features],
+            self.options.chunk_rows,
+        )
+        self.features = (*self.features, *self._tables.features)
+        self.texts, self.shown = self._tables.items.texts, self._tables.items.shown
+        self.lists = self._tables.lists
         self._actions: set[str] = set()
         self._has_dwell = False
         self._first: int | None = None
@@ -154,10 +171,24 @@ class LogSource(Source):
         return data_files(self._reader.data) if isinstance(self._reader.data, Path) else []
 
     def inputs(self, known: Sequence[InputFile]) -> tuple[InputFile, ...]:
-        """The files of the log, or its frame."""
+        """The files of the log, or its frame, and those of its tables."""
         if isinstance(self._reader.data, Path):
-            return super().inputs(known)
-        return (describe_frame(self._reader.raw_chunks()),)
+            log = super().inputs(known)
+        else:
+            log = (describe_frame(self._reader.raw_chunks()),)
+        return log + self._tables.inputs(known)
+
+    def items(self) -> pl.DataFrame | None:
+        """What the table of items says, or the rows of the log."""
+        return self._tables.items.read()
+
+    def users(self) -> pl.DataFrame | None:
+        """What the table of users says, or the rows of the log."""
+        return self._tables.users.read()
+
+    def item_embeddings(self) -> Iterator[pl.DataFrame]:
+        """The column of embeddings, where there is one."""
+        return self._tables.items.embeddings()
 
     def events(self) -> Iterator[pl.DataFrame]:
         """The log, chunk by chunk."""

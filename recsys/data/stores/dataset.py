@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +20,15 @@ from recsys.data.contract.manifest import PREPARE_AGAIN, DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
 from recsys.data.stores.requests import MANIFEST, RequestStore
+from recsys.data.stores.side_table import read_side_table
 from recsys.data.stores.timelines import TimelineStore
-from recsys.data.stores.vocabulary import VOCABULARIES, Vocabulary, vocabulary_path
+from recsys.data.stores.vocabulary import INDEX, VOCABULARIES, Vocabulary, vocabulary_path
 
 TIMELINES = "timelines"
 REQUESTS = "requests"
 FEATURES = "features"
+#: Given embeddings of items by raw id, beside the features.
+ITEM_EMBEDDING_FILE = "item_embedding.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +134,51 @@ class PreparedDataset:
         One row per item with a known text; no rows where the source has none.
         """
         return read_item_text(self.path / FEATURES / ITEM_TEXT_FILE)
+
+    def item_table(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """What is stated of items, as it was stated, by item index: for filters and for pages.
+
+        Args:
+            columns: some of ``item_columns``; all of them where None.
+
+        Returns:
+            ``index`` and the columns, a row per item index but 0 that has an item; null where
+            unknown. Categories and texts are text, lists are lists of text, numbers are numbers.
+            Of items that share a hashed index the first one's values.
+
+        Raises:
+            DataError: nothing of that name is stated, or a file is damaged.
+        """
+        table = self._item_table.lazy()
+        text = self.item_text.select(pl.exclude([n for n in self._item_table.columns if n != INDEX]))
+        ids = self.vocabulary("item").table.select(INDEX).unique(maintain_order=True).lazy()
+        joined = ids.join(text.lazy(), on=INDEX, how="left", maintain_order="left").join(
+            table.unique(INDEX, keep="first"), on=INDEX, how="left", maintain_order="left"
+        )
+        known = self.item_columns
+        for name in columns or ():
+            if name not in known:
+                raise DataError(
+                    f"{self.path} has no column {name} of items; it has "
+                    f"{', '.join(known) or 'none'}."
+                )
+        return joined.select(INDEX, *(known if columns is None else columns)).collect()
+
+    @property
+    def item_columns(self) -> tuple[str, ...]:
+        """The names of what is stated of items beside their ids: texts, features, links."""
+        names = [*self.item_text.columns, *self._item_table.columns]
+        return tuple(name for name in dict.fromkeys(names) if name != INDEX)
+
+    @property
+    def item_embedding_file(self) -> Path | None:
+        """The file of the embeddings that were given with the items; None where there were none."""
+        path = self.path / FEATURES / ITEM_EMBEDDING_FILE
+        return path if path.is_file() else None
+
+    @cached_property
+    def _item_table(self) -> pl.DataFrame:
+        return read_side_table(self.path / FEATURES, FeatureSide.ITEM)
 
     def _features(self, side: FeatureSide) -> FeatureArrays:
         rows = self.manifest.vocabulary_sizes[side]
