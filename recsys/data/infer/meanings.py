@@ -27,7 +27,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
     "liked": tuple(
         "like likes liked favorite favourite favorited fav heart love loved upvote thumbs_up "
-        "thumbsup gefaellt_mir gefallen j_aime me_gusta".split()
+        "thumbsup gefallt_mir gefallen j_aime me_gusta".split()
     ),
     "comment": tuple("comment comments commented reply replied kommentar commentaire".split()),
     "save": tuple("save saved saves".split()),
@@ -60,8 +60,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "end_session page_load scroll search query error".split()
     ),
 }
-_MEANING = {name: meaning for meaning, names in _NAMES.items() for name in names}
-_SQUEEZED = {name.replace("_", ""): meaning for name, meaning in _MEANING.items()}
+_SQUEEZED = {
+    name.replace("_", ""): meaning for meaning, names in _NAMES.items() for name in names
+}
 
 #: Of pairs with several actions, the share that begins with an action that shows the item.
 _PRECEDES = 0.6
@@ -104,14 +105,14 @@ def meanings_of(counts: Mapping[str, int], first: str | None) -> list[Meaning]:
     if shown and not acted:  # nothing else could be learned
         for name in shown:
             found[name] = "click"
-            reasons[name] = "the log has nothing else to learn from; impression: the item was shown"
+            reasons[name] = "there is nothing else to learn from; impression: the item was shown"
     elif not shown and first is not None and first == ordered[0] and found[first] is None:
         found[first] = IMPRESSION
         reasons[first] = "a guess: the commonest, and others on an item come after it"
     for name in ordered:
         if found[name] is None:
             found[name] = POSITIVE
-            reasons[name] = "a guess: positive, negative, impression, a known action, or ignore"
+            reasons[name] = "a guess; or negative, impression, a known action, ignore"
     return [Meaning(name, counts[name], str(found[name]), reasons[name]) for name in ordered]
 
 
@@ -138,6 +139,8 @@ def means_itself(one: Meaning) -> bool:
 def _of_name(name: str) -> str | None:
     if name in ACTION_TYPES:
         return name
-    if plain(name) in _MEANING:
-        return _MEANING[plain(name)]
-    return _SQUEEZED.get(plain(name).replace("_", ""))
+    squeezed = plain(name).replace("_", "")
+    for one in (squeezed, squeezed.removesuffix("s")):
+        if one in _SQUEEZED:
+            return _SQUEEZED[one]
+    return None

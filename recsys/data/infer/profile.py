@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,7 +11,12 @@ import polars as pl
 from recsys.core.errors import DataError
 from recsys.data.contract.ids import is_text
 from recsys.data.contract.log_parts import LogPart
-from recsys.data.contract.time_columns import UNITS, TimeFormat
+from recsys.data.contract.time_columns import (
+    FIRST_TIMESTAMP,
+    LAST_TIMESTAMP,
+    UNITS,
+    TimeFormat,
+)
 from recsys.data.infer.names import ItemRole, likeness, plain, recbole_type
 
 #: Rows of a sample, over all files of a table, and files that it is taken from.
@@ -26,7 +31,7 @@ _LEAST_WIDTH = 4
 _LINK = r"^\s*https?://\S+\s*$"
 _PICTURE = r"(?i)\.(jpe?g|png|gif|webp|avif|bmp|svg)(\?\S*)?\s*$"
 _WHOLE = r"^[+-]?\d+$"
-_IN_BRACKETS = r"^\s*[\[(].*[\])]\s*$"
+_IN_BRACKETS = r"^\s*(\[.*\]|\(.*\))\s*$"
 _NUMBERS_IN_BRACKETS = r"^\s*[\[(]?\s*-?[\d.eE+-]+([\s,;]+-?[\d.eE+-]+)*\s*[\])]?\s*$"
 
 
@@ -191,8 +196,9 @@ def _of_text(known: pl.Series) -> dict[str, object]:
         return _of_numbers(known) if declared != "token_seq" else {"kind": Kind.LIST}
     if _numbers(known).null_count() <= (1 - _MOST) * len(known):
         return _of_numbers(known)
-    if _unit(known, ("iso",)):
-        return {"kind": Kind.TIME, "unit": "iso"}
+    unit = _unit(known)
+    if unit is not None:
+        return {"kind": Kind.TIME, "unit": unit}
     if _share(known, _LINK) >= _MOST:
         return {"kind": Kind.LINK, "pictures": _share(known, _PICTURE)}
     words = float(known.str.count_matches(r"\S+").mean() or 0)  # type: ignore[arg-type]
@@ -212,20 +218,24 @@ def _of_numbers(known: pl.Series) -> dict[str, object]:
     text = is_text(known.dtype)
     whole = known.dtype.is_integer() or (text and _share(known, _WHOLE) >= _MOST)
     kind = Kind.WHOLE if whole else Kind.NUMBER
-    unit = _unit(known, [unit for unit in UNITS if unit != "iso"])
-    if unit is not None and not plain(known.name).endswith("id"):
-        return {"kind": Kind.TIME, "unit": unit}
-    return {"kind": kind}
+    unit = _unit(known)
+    return {"kind": kind} if unit is None else {"kind": Kind.TIME, "unit": unit}
 
 
-def _unit(known: pl.Series, units: Iterable[str]) -> str | None:
-    """The unit in which at least half of the values are moments; None where there is none."""
-    for unit in units:
+def _unit(known: pl.Series) -> str | None:
+    """The unit in which at least half of the values are moments; None where there is none.
+
+    Large numbers are ids where the name says so.
+    """
+    if plain(known.name).endswith("id"):
+        return None
+    for unit in UNITS:
         try:
-            TimeFormat(unit).milliseconds("", known)
+            moments = TimeFormat(unit).milliseconds("", known)
         except DataError:
             continue
-        return unit
+        if 2 * int(moments.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1).sum()) >= len(known):
+            return unit
     return None
 
 

@@ -120,9 +120,13 @@ def _by_name(role: Role, free: Sequence[Profile]) -> Choice | None:
     best, profile = scored[0]
     if not is_exact(best) and role not in (Role.USER, Role.ITEM, Role.TIMESTAMP, Role.ACTION):
         return None
-    also = tuple(one.name for score, one in scored[1:] if is_exact(score) == is_exact(best))
+    also = tuple(
+        one.name
+        for score, one in scored[1:]
+        if is_exact(score) == is_exact(best) and not _is_session(one)
+    )
     why = "its name" if is_exact(best) else "a word in its name"
-    if role is Role.USER and "session" in plain(profile.name):
+    if role is Role.USER and _is_session(profile):
         why = "its name; each session counts as a user"
     return Choice(profile.name, why, also)
 
@@ -181,6 +185,10 @@ def _looks_like(role: Role, one: Profile) -> bool:
     numbered = one.is_row_number or (plain(one.name) in ROW_NUMBERS and one.distinct_share > 0.99)
     repeats = one.distinct_share < 0.9 or one.known < 100
     return one.is_id and not numbered and repeats and one.distinct > min(20, 0.1 * one.known)
+
+
+def _is_session(one: Profile) -> bool:
+    return "session" in plain(one.name)
 
 
 def _says_how_many(one: Profile) -> bool:

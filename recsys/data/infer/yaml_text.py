@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 import textwrap
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 #: Comments begin in this column where the line leaves room, and notes are wrapped here.
 _COLUMN, _WIDTH = 32, 100
-_BARE = re.compile(r"[A-Za-z_][\w ./:+-]*")
+_BARE = re.compile(r"[A-Za-z_./][\w ./:+-]*")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def scalar(value: object) -> str:
     bare = _BARE.fullmatch(text) and not re.search(r":(\s|$)|\s$|\s#", text)
     if bare and yaml.safe_load(text) == text and text.lower() not in ("y", "n", "on", "off"):
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    quoted = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf)
+    return str(quoted).strip()
 
 
 def written(lines: list[Line]) -> str:
