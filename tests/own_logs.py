@@ -89,7 +89,7 @@ def click_log(folder: Path, users: int = 150, events: int = 16) -> OwnLog:
 
 
 def shop_log(folder: Path, users: int = 150, events: int = 16) -> OwnLog:
-    """Views, carts and purchases with text ids and ISO times, and products with a category and price.
+    """Views, carts and purchases, text ids and ISO times; products with a category and a price.
 
     Whoever looks at the next product of the ring buys it more often.
     """

@@ -84,6 +84,42 @@ def prepare(
     return PreparedDataset.open(config.out_folder)
 
 
+def infer(
+    log: Path | str,
+    out: Path | str,
+    *,
+    items: Path | str | None = None,
+    users: Path | str | None = None,
+    name: str | None = None,
+) -> list[str]:
+    """Look at a log and draft its description; as `recsys data infer`.
+
+    >>> for sentence in recsys.infer("events.csv", "mine.yaml"):  # doctest: +SKIP
+    ...     print(sentence)
+    >>> dataset = recsys.prepare(description="mine.yaml")  # doctest: +SKIP
+
+    Args:
+        log: a Parquet, CSV or TSV file, or a folder of them.
+        out: the description to write; the reasons of its lines stand beside them.
+        items: the table of items.
+        users: the table of users.
+        name: of the data set; None for that of the description's file.
+
+    Returns:
+        What is odd in the log, in sentences.
+
+    Raises:
+        DataError: a file is missing or damaged.
+        ConfigError: ``out`` is another file, or a draft that was edited.
+    """
+    from recsys.data.infer.infer import InferConfig  # Hydra, which few need
+    from recsys.data.infer.infer import infer as infer_log
+
+    settings = {"path": log, "out": out, "items": items, "users": users, "name": name}
+    given = {key: str(one) for key, one in settings.items() if one is not None}
+    return infer_log(InferConfig(**given)).draft.odd
+
+
 def _described(description: Path | str | None) -> dict[str, Any]:
     """The settings of a description.
 

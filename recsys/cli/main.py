@@ -81,25 +81,32 @@ DATA_VERBS = (
         "describe",
         "describe",
         "Print what a prepared data set holds: counts, tasks, features, and every slice.",
-        ("recsys data describe dataset=prepared/kuairand_pure slices=full",),
+        (
+            "recsys data describe mine.yaml",
+            "recsys data describe dataset=prepared/kuairand_pure slices=full",
+        ),
+        takes_description=True,
     ),
     Verb(
         "check",
         "check",
         "Read a prepared data set, or a store of embeddings, and compare it with its checksums.",
         ("recsys data check dataset=prepared/mine store=runs/mine/embeddings",),
+        takes_description=True,
     ),
     Verb(
         "compact",
         "compact",
         "Merge the segments that appending has left in the timelines into one.",
         ("recsys data compact dataset=prepared/mine",),
+        takes_description=True,
     ),
     Verb(
         "delete",
         "delete",
         "Remove a user from timelines, from a store of embeddings, or from both.",
         ("recsys data delete user=42 dataset=prepared/mine store=runs/mine/embeddings",),
+        takes_description=True,
     ),
 )
 INDEX_VERBS = (

@@ -139,7 +139,9 @@ def _match(key: str, side: Side) -> str:
         return f"columns of the log that say the same in all rows of one of the {key}"
     if side.match is None:
         return "no column seems to hold the ids: fill in its name"
-    found = f"has {side.match.ids:.1%} of the log's {key}, those of {side.match.rows:.1%} of its rows"
+    found = (
+        f"has {side.match.ids:.1%} of the log's {key}, those of {side.match.rows:.1%} of its rows"
+    )
     return found + (f"; also possible: {', '.join(side.match.also)}" if side.match.also else "")
 
 

@@ -97,7 +97,9 @@ class LogLook:
             return None
         rows = self.sample.sort(time, maintain_order=True) if time is not None else self.sample
         named = {"user": user, "item": item, "action": action}
-        return first_of(rows.select(pl.col(one).cast(pl.String).alias(n) for n, one in named.items()))
+        return first_of(
+            rows.select(pl.col(one).cast(pl.String).alias(n) for n, one in named.items())
+        )
 
 
 def _nameable(one: Meaning) -> Meaning:

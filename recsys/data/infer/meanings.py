@@ -8,38 +8,38 @@ from dataclasses import dataclass
 import polars as pl
 
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION
-from recsys.data.infer.names import plain
+from recsys.data.infer.names import listed, plain
 
 POSITIVE, NEGATIVE, IGNORE = "positive", "negative", "ignore"
 
 #: Meaning: names that have it; compared as those of columns are.
 _NAMES: dict[str, tuple[str, ...]] = {
-    IMPRESSION: tuple(
+    IMPRESSION: listed(
         "impression impressions imp imps view views viewed view_item item_view product_view "
         "detail_view detail page_view pageview pv show shows shown display displayed expose "
         "exposed exposure exposures served serve delivered delivery seen see browse browsed visit "
         "visited visit_item recommended present presented anzeige angezeigt ansicht gesehen "
-        "vue vues vu vista visto visualizacion visualizzazione bekeken".split()
+        "vue vues vu vista visto visualizacion visualizzazione bekeken"
     ),
-    "click": tuple(
+    "click": listed(
         "click clicks clicked clk tap tapped open opened select select_item klick geklickt clic "
-        "clique clicado".split()
+        "clique clicado"
     ),
-    "liked": tuple(
+    "liked": listed(
         "like likes liked favorite favourite favorited fav heart love loved upvote thumbs_up "
-        "thumbsup gefallt_mir gefallen j_aime me_gusta".split()
+        "thumbsup gefallt_mir gefallen j_aime me_gusta"
     ),
-    "comment": tuple("comment comments commented reply replied kommentar commentaire".split()),
-    "save": tuple("save saved saves".split()),
-    "reshare": tuple("share shares shared reshare repost retweet forward teilen partage".split()),
-    "external_share": tuple("external_share share_external".split()),
-    "follow": tuple("follow follows followed follow_author subscribe subscribed".split()),
-    "profile_visit": tuple("profile_visit profile visit_profile profile_enter".split()),
-    "hide": tuple("hide hidden hides".split()),
-    "long_view": tuple("long_view longview long_watch".split()),
-    "video_complete": tuple("video_complete complete completed finish finished".split()),
-    "skip": tuple("skip skipped skips swipe_away next".split()),
-    POSITIVE: tuple(
+    "comment": listed("comment comments commented reply replied kommentar commentaire"),
+    "save": listed("save saved saves"),
+    "reshare": listed("share shares shared reshare repost retweet forward teilen partage"),
+    "external_share": listed("external_share share_external"),
+    "follow": listed("follow follows followed follow_author subscribe subscribed"),
+    "profile_visit": listed("profile_visit profile visit_profile profile_enter"),
+    "hide": listed("hide hidden hides"),
+    "long_view": listed("long_view longview long_watch"),
+    "video_complete": listed("video_complete complete completed finish finished"),
+    "skip": listed("skip skipped skips swipe_away next"),
+    POSITIVE: listed(
         "cart carts add_to_cart addtocart add_cart cart_add basket add_to_basket purchase "
         "purchased buy bought order ordered transaction checkout conversion convert booking book "
         "booked rent rented reserve wishlist add_to_wishlist wish bookmark bookmarked collect "
@@ -47,22 +47,20 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "played listen listened stream streamed watch watched read reads rate rated rating review "
         "reviewed start started lead signup enroll enrolled borrow borrowed warenkorb kauf "
         "gekauft bestellung gemerkt panier achat acheter carrito compra compras comprar "
-        "acquisto carrello koop".split()
+        "acquisto carrello koop"
     ),
-    NEGATIVE: tuple(
+    NEGATIVE: listed(
         "dislike disliked dislikes unlike not_interested notinterested block blocked report "
         "reported abuse spam complaint thumbs_down thumbsdown downvote see_less less_of_this "
         "unfollow unsubscribe remove removed remove_from_cart removefromcart refund refunded "
-        "return returned cancel cancelled hate".split()
+        "return returned cancel cancelled hate"
     ),
-    IGNORE: tuple(
+    IGNORE: listed(
         "heartbeat ping keepalive login logout session_start session_end start_session "
-        "end_session page_load scroll search query error".split()
+        "end_session page_load scroll search query error"
     ),
 }
-_SQUEEZED = {
-    name.replace("_", ""): meaning for meaning, names in _NAMES.items() for name in names
-}
+_SQUEEZED = {name.replace("_", ""): meaning for meaning, names in _NAMES.items() for name in names}
 
 #: Of pairs with several actions, the share that begins with an action that shows the item.
 _PRECEDES = 0.6

@@ -14,6 +14,11 @@ from enum import StrEnum
 RECBOLE_TYPES = ("token", "token_seq", "float", "float_seq")
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a text."""
+    return tuple(text.split())
+
+
 class Role(StrEnum):
     """What a column of a log is taken for; most are named as the contract's column."""
 
@@ -40,13 +45,13 @@ class ItemRole(StrEnum):
     IMAGE = "image"
 
 
-_AUTHORS = (
+_AUTHORS = listed(
     "author_id author creator_id creator artist_id artist artist_name brand_id brand brand_name "
     "seller_id seller vendor_id vendor merchant_id merchant shop_id shop store_id publisher_id "
     "publisher channel_id channel owner_id uploader_id uploader provider manufacturer supplier "
     "maker label marke hersteller marca marque autor auteur autore kuenstler verlag"
 )
-_TOPICS = (
+_TOPICS = listed(
     "topic_id topic category_id category category_name category_code categoryid cat_id cat genre "
     "genre_id main_category item_category product_category product_type subcategory sub_category "
     "section department subject theme class product_group_name product_type_name kategorie rubrik "
@@ -55,7 +60,7 @@ _TOPICS = (
 
 #: Names of each role, the likelier first.
 NAMES: dict[str, tuple[str, ...]] = {
-    Role.USER: tuple(
+    Role.USER: listed(
         "user_id user userid uid visitor_id visitorid visitor customer_id customerid customer "
         "client_id clientid client member_id memberid member account_id account profile_id "
         "person_id person viewer_id viewer reader_id reader listener_id reviewer_id reviewerid "
@@ -64,9 +69,9 @@ NAMES: dict[str, tuple[str, ...]] = {
         "benutzer nutzer_id nutzer kunden_id kunde kundennummer kundennr usuario_id id_usuario "
         "usuario cliente_id id_cliente cliente utilisateur_id id_utilisateur utilisateur utente "
         "id_utente gebruiker klant device_id deviceid device cookie_id cookie anonymous_id "
-        "session_id sessionid session user_session".split()
+        "session_id sessionid session user_session"
     ),
-    Role.ITEM: tuple(
+    Role.ITEM: listed(
         "item_id item itemid product_id productid product prod_id article_id articleid article "
         "news_id newsid news movie_id movieid movie film_id film video_id videoid video photo_id "
         "post_id postid post content_id contentid content song_id songid song track_id trackid "
@@ -77,91 +82,95 @@ NAMES: dict[str, tuple[str, ...]] = {
         "thing_id thing item_idx item_index show_id episode_id podcast_id playlist_id answer_id "
         "artikel_id artikel produkt_id produkt ware produit_id id_produit produit producto_id "
         "id_producto producto articulo prodotto_id id_prodotto prodotto pelicula livre buch_id "
-        "buch artist_id url".split()
+        "buch artist_id url"
     ),
-    Role.TIMESTAMP: tuple(
+    Role.TIMESTAMP: listed(
         "timestamp event_timestamp event_time eventtime time ts datetime date_time time_stamp "
-        "unix_time unixtime epoch timestamp_ms time_ms created_at created creation_time occurred_at "
-        "click_timestamp click_time unix_review_time unixreviewtime review_time rated_at "
-        "rating_time rating_timestamp visited_at watched_at played_at listened_at read_at "
+        "unix_time unixtime epoch timestamp_ms time_ms created_at created creation_time "
+        "occurred_at click_timestamp click_time unix_review_time unixreviewtime review_time "
+        "rated_at rating_time rating_timestamp visited_at watched_at played_at listened_at read_at "
         "purchased_at ordered_at started_at start_time impression_time moment when at t_dat "
         "event_date eventdate order_date purchase_date transaction_date review_date date day "
         "zeitpunkt zeitstempel zeit uhrzeit datum fecha_hora fecha hora horodatage heure data_ora "
-        "data ora tijdstip tijd timeframe".split()
+        "data ora tijdstip tijd timeframe"
     ),
-    Role.ACTION: tuple(
+    Role.ACTION: listed(
         "action_type action event_type eventtype event behavior_type behavior behaviour_type "
         "behaviour behaviortype interaction_type interaction activity_type activity feedback_type "
         "feedback event_name engagement_type engagement operation verb signal type kind aktion "
-        "ereignis accion evento azione evenement actie".split()
+        "ereignis accion evento azione evenement actie"
     ),
-    Role.RATING: tuple(
+    Role.RATING: listed(
         "rating ratings stars star overall score rate review_score user_rating rating_value grade "
-        "bewertung note puntuacion valoracion calificacion voto punteggio cijfer".split()
+        "bewertung note puntuacion valoracion calificacion voto punteggio cijfer"
     ),
-    Role.DWELL_TIME: tuple(
+    Role.DWELL_TIME: listed(
         "dwell_time dwell dwell_seconds dwell_s dwell_ms dwell_time_ms watch_time watch_seconds "
         "watch_time_ms read_time reading_time play_time playtime play_duration play_time_ms "
         "playing_time ms_played seconds_played time_spent view_time view_duration stay_time "
-        "listen_time listening_time duration_watched verweildauer".split()
+        "listen_time listening_time duration_watched verweildauer"
     ),
-    Role.VIDEO_DURATION: tuple(
+    Role.VIDEO_DURATION: listed(
         "video_duration duration video_length video_duration_ms duration_ms duration_s "
-        "duration_seconds track_duration track_length length runtime song_length".split()
+        "duration_seconds track_duration track_length length runtime song_length"
     ),
-    Role.REQUEST_TIME: tuple(
-        "request_time request_timestamp requested_at impression_time served_at shown_at".split()
+    Role.REQUEST_TIME: listed(
+        "request_time request_timestamp requested_at impression_time served_at shown_at"
     ),
-    Role.AUTHOR: tuple(_AUTHORS.split()),
-    Role.TOPIC: tuple(_TOPICS.split()),
-    Role.MEDIA_TYPE: tuple("media_type content_type item_type media format".split()),
-    Role.SURFACE: tuple(
-        "surface tab page_type placement screen widget module feed feed_type".split()
-    ),
-    ItemRole.AUTHOR: tuple(_AUTHORS.split()),
-    ItemRole.TOPIC: tuple(_TOPICS.split()),
-    ItemRole.TITLE: tuple(
+    Role.AUTHOR: _AUTHORS,
+    Role.TOPIC: _TOPICS,
+    Role.MEDIA_TYPE: listed("media_type content_type item_type media format"),
+    Role.SURFACE: listed("surface tab page_type placement screen widget module feed feed_type"),
+    ItemRole.AUTHOR: _AUTHORS,
+    ItemRole.TOPIC: _TOPICS,
+    ItemRole.TITLE: listed(
         "title item_title product_title product_name item_name movie_title movie_name name "
         "headline track_name song_name song_title book_title article_title video_title caption "
         "short_name display_name prod_name titel bezeichnung titulo nombre titre nom titolo nome "
-        "naam".split()
+        "naam"
     ),
-    ItemRole.IMAGE: tuple(
+    ItemRole.IMAGE: listed(
         "image image_url img img_url image_link picture picture_url photo photo_url poster "
-        "poster_url thumbnail thumbnail_url cover cover_url bild foto imagen imurl images".split()
+        "poster_url thumbnail thumbnail_url cover cover_url bild foto imagen imurl images"
     ),
 }
 
 #: Words that make a longer name one of a role: ``shop_visitor_no``.
 WORDS: dict[str, frozenset[str]] = {
     Role.USER: frozenset(
-        "user users uid visitor customer client member account viewer reader listener reviewer "
-        "buyer shopper subscriber benutzer nutzer kunde kunden usuario cliente utilisateur "
-        "utente".split()
+        listed(
+            "user users uid visitor customer client member account viewer reader listener reviewer "
+            "buyer shopper subscriber benutzer nutzer kunde kunden usuario cliente utilisateur "
+            "utente"
+        )
     ),
     Role.ITEM: frozenset(
-        "item items product article news movie film video post song track book sku goods listing "
-        "artikel produkt produit producto prodotto".split()
+        listed(
+            "item items product article news movie film video post song track book sku goods "
+            "listing artikel produkt produit producto prodotto"
+        )
     ),
     Role.TIMESTAMP: frozenset(
-        "timestamp time datetime date ts zeit datum fecha tijd horodatage created".split()
+        listed("timestamp time datetime date ts zeit datum fecha tijd horodatage created")
     ),
-    Role.ACTION: frozenset("action event behavior behaviour interaction aktion ereignis".split()),
-    Role.RATING: frozenset("rating stars bewertung".split()),
-    Role.DWELL_TIME: frozenset("dwell".split()),
-    ItemRole.TITLE: frozenset("title name headline titel titre titolo titulo".split()),
-    ItemRole.IMAGE: frozenset("image img picture poster thumbnail cover photo".split()),
+    Role.ACTION: frozenset(listed("action event behavior behaviour interaction aktion ereignis")),
+    Role.RATING: frozenset(listed("rating stars bewertung")),
+    Role.DWELL_TIME: frozenset(listed("dwell")),
+    ItemRole.TITLE: frozenset(listed("title name headline titel titre titolo titulo")),
+    ItemRole.IMAGE: frozenset(listed("image img picture poster thumbnail cover photo")),
 }
 
 #: Words of numbers that say how much, not which.
 AMOUNTS = frozenset(
-    "price preis prix precio prezzo prijs cost amount count num number size age year length "
-    "duration weight height width views score rating rank popularity likes stars quantity stock "
-    "discount sales revenue minutes seconds pages words salary distance calories value total "
-    "average mean avg ratio percent share".split()
+    listed(
+        "price preis prix precio prezzo prijs cost amount count num number size age year length "
+        "duration weight height width views score rating rank popularity likes stars quantity "
+        "stock discount sales revenue minutes seconds pages words salary distance calories value "
+        "total average mean avg ratio percent share"
+    )
 )
 #: Words of numbers that say which.
-LABELS = frozenset("id code zip postal postcode type class group kind gender sex level".split())
+LABELS = frozenset(listed("id code zip postal postcode type class group kind gender sex level"))
 
 #: Names of columns that number the rows.
 ROW_NUMBERS = frozenset(["", "unnamed_0", "index", "row", "row_id", "rowid", "c0", "id", "idx"])

@@ -127,22 +127,28 @@ def profile_of(column: pl.Series) -> Profile:
     known = _known(column)
     if known.is_empty():
         return Profile(column.name, Kind.EMPTY, len(column), 0, 0)
-    nested = column.dtype.is_nested()
-    counts = known.cast(pl.String).value_counts(sort=True) if not nested else None
-    distinct = known.n_unique() if counts is None else counts.height
-    values = () if counts is None else tuple(counts[column.name].head(50).to_list())
-    of_text = _of_text if is_text(column.dtype) else _of_values
-    found = of_text(known)
-    numbers = _numbers(known) if found.get("kind") in (Kind.WHOLE, Kind.NUMBER) else None
+    values: tuple[str, ...] = ()
+    if column.dtype.is_nested() or column.dtype in (pl.Binary(), pl.Object()):
+        distinct = known.hash().n_unique()
+    else:
+        counts = known.cast(pl.String).alias("value").value_counts(sort=True)
+        distinct, values = counts.height, tuple(counts["value"].head(50).to_list())
+    seen = _of_text(known) if is_text(column.dtype) else _of_values(known)
+    least, median, most = _range(known) if seen.kind in (Kind.WHOLE, Kind.NUMBER) else _NO_RANGE
     return Profile(
         column.name,
-        rows=len(column),
-        known=len(known),
-        distinct=distinct,
+        seen.kind,
+        len(column),
+        len(known),
+        distinct,
+        seen.unit,
+        seen.words,
+        seen.pictures,
+        least,
+        median,
+        most,
+        is_row_number=seen.kind is Kind.WHOLE and _numbers_rows(known),
         values=values,
-        is_row_number=found["kind"] is Kind.WHOLE and _numbers_rows(known),
-        **found,
-        **_range(numbers),
     )
 
 
@@ -168,7 +174,17 @@ def _known(column: pl.Series) -> pl.Series:
     return known
 
 
-def _of_values(known: pl.Series) -> dict[str, object]:
+@dataclass(frozen=True)
+class _Seen:
+    """A kind, and what is said of it alone; see ``Profile``."""
+
+    kind: Kind
+    unit: str | None = None
+    words: float = 0.0
+    pictures: float = 0.0
+
+
+def _of_values(known: pl.Series) -> _Seen:
     """The kind of values that a file types."""
     dtype = known.dtype
     if isinstance(dtype, (pl.List, pl.Array)):
@@ -176,50 +192,50 @@ def _of_values(known: pl.Series) -> dict[str, object]:
         inner = lists.dtype.inner  # type: ignore[attr-defined]
         widths = lists.list.len()
         is_vector = inner.is_float() or (inner.is_numeric() and widths.n_unique() == 1)
-        if is_vector and int(widths.median() or 0) >= _LEAST_WIDTH:
-            return {"kind": Kind.VECTOR}
-        return {"kind": Kind.OTHER if inner.is_nested() else Kind.LIST}
+        if is_vector and (widths >= _LEAST_WIDTH).any():
+            return _Seen(Kind.VECTOR)
+        return _Seen(Kind.OTHER if inner.is_nested() else Kind.LIST)
     if dtype == pl.Boolean():
-        return {"kind": Kind.FLAG}
+        return _Seen(Kind.FLAG)
     if dtype.is_temporal():
         is_moment = dtype not in (pl.Time, pl.Duration)
-        return {"kind": Kind.TIME if is_moment else Kind.OTHER}
+        return _Seen(Kind.TIME if is_moment else Kind.OTHER)
     if dtype.is_numeric():
         return _of_numbers(known)
-    return {"kind": Kind.OTHER}
+    return _Seen(Kind.OTHER)
 
 
-def _of_text(known: pl.Series) -> dict[str, object]:
+def _of_text(known: pl.Series) -> _Seen:
     """The kind of values that are written as text."""
     declared = recbole_type(known.name)
     if _share(known, _WHOLE) >= _MOST:
-        return _of_numbers(known) if declared != "token_seq" else {"kind": Kind.LIST}
+        return _of_numbers(known) if declared != "token_seq" else _Seen(Kind.LIST)
     if _numbers(known).null_count() <= (1 - _MOST) * len(known):
         return _of_numbers(known)
     unit = _unit(known)
     if unit is not None:
-        return {"kind": Kind.TIME, "unit": unit}
+        return _Seen(Kind.TIME, unit)
     if _share(known, _LINK) >= _MOST:
-        return {"kind": Kind.LINK, "pictures": _share(known, _PICTURE)}
+        return _Seen(Kind.LINK, pictures=_share(known, _PICTURE))
     words = float(known.str.count_matches(r"\S+").mean() or 0)  # type: ignore[arg-type]
     if _share(known, _NUMBERS_IN_BRACKETS) >= _MOST and words >= _LEAST_WIDTH:
-        return {"kind": Kind.VECTOR}
+        return _Seen(Kind.VECTOR)
     if _share(known, _IN_BRACKETS) >= _MOST:
-        return {"kind": Kind.LIST}
-    if 0.1 < _share(known, r"\|") and _share(known, r"\s\|\s") < _MOST and words < 12:
-        return {"kind": Kind.LIST, "words": words}
+        return _Seen(Kind.LIST)
+    if _share(known, r"\|") > 0.1 and _share(known, r"\s\|\s") < _MOST and words < 12:
+        return _Seen(Kind.LIST, words=words)
     if declared == "token_seq" and _few_words(known) and not likeness(known.name, ItemRole.TITLE):
-        return {"kind": Kind.LIST, "words": words}
-    return {"kind": Kind.TEXT, "words": words}
+        return _Seen(Kind.LIST, words=words)
+    return _Seen(Kind.TEXT, words=words)
 
 
-def _of_numbers(known: pl.Series) -> dict[str, object]:
+def _of_numbers(known: pl.Series) -> _Seen:
     """Whole numbers, others, or moments since 1970 where the name does not say otherwise."""
     text = is_text(known.dtype)
     whole = known.dtype.is_integer() or (text and _share(known, _WHOLE) >= _MOST)
     kind = Kind.WHOLE if whole else Kind.NUMBER
     unit = _unit(known)
-    return {"kind": kind} if unit is None else {"kind": Kind.TIME, "unit": unit}
+    return _Seen(kind) if unit is None else _Seen(Kind.TIME, unit)
 
 
 def _unit(known: pl.Series) -> str | None:
@@ -252,10 +268,15 @@ def _numbers(known: pl.Series) -> pl.Series:
     return numbers.to_frame().select(pl.when(pl.first().is_finite()).then(pl.first())).to_series()
 
 
-def _range(numbers: pl.Series | None) -> dict[str, float | None]:
-    if numbers is None or numbers.null_count() == len(numbers):
-        return {}
-    return {"least": numbers.min(), "median": numbers.median(), "most": numbers.max()}  # type: ignore[dict-item]
+_NO_RANGE = (None, None, None)
+
+
+def _range(known: pl.Series) -> tuple[float | None, float | None, float | None]:
+    """The least, the median and the largest of numbers."""
+    numbers = _numbers(known).drop_nulls().sort()
+    if numbers.is_empty():
+        return _NO_RANGE
+    return float(numbers[0]), float(numbers[len(numbers) // 2]), float(numbers[-1])
 
 
 def _numbers_rows(known: pl.Series) -> bool:

@@ -162,7 +162,7 @@ def _add_times(found: Survey, times: pl.Series, now: int, latest: int) -> int:
     found.future += len(times) - len(past)
     found.in_order &= bool((times.diff().drop_nulls() >= 0).all()) and times[0] >= latest
     found.midnight += int((times % MILLISECONDS_PER_DAY == 0).sum())
-    for day, count in (past // MILLISECONDS_PER_DAY).value_counts().iter_rows():
+    for day, count in (past // MILLISECONDS_PER_DAY).alias("day").value_counts().iter_rows():
         found.days[day] += count
     if len(past):
         first, last = int(past.min()), int(past.max())  # type: ignore[arg-type]
@@ -187,6 +187,6 @@ def _has_id(ids: pl.Series) -> pl.Series:
 
 
 def _count_actions(counted: Counter[str | None], names: pl.Series) -> None:
-    for name, count in names.cast(pl.String).value_counts(sort=True).iter_rows():
+    for name, count in names.cast(pl.String).alias("name").value_counts(sort=True).iter_rows():
         if name in counted or len(counted) < _MOST_ACTIONS:
             counted[name] += count

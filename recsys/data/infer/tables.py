@@ -202,9 +202,7 @@ def _of_text(one: Profile, of_items: bool) -> tuple[str | None, str]:
     return None, f"another text in nearly each row ({one.distinct:,})"
 
 
-def _with_title(
-    found: list[TableColumn], profiles: Mapping[str, Profile]
-) -> list[TableColumn]:
+def _with_title(found: list[TableColumn], profiles: Mapping[str, Profile]) -> list[TableColumn]:
     """The shortest column of texts as the title, where no name says which is."""
     texts = [one for one in found if one.key == "texts"]
     texts = [one for one in texts if profiles[one.column].words <= _TITLE_WORDS]

@@ -34,13 +34,14 @@ MOMENTS = [1_714_521_600, 1_714_608_000, 1_714_694_400]
         ([datetime.date(2024, 5, 1)], Kind.TIME),
         ([datetime.time(7, 30)], Kind.OTHER),
         ([{"a": 1}], Kind.OTHER),
+        ([b"\xff", b"b"], Kind.OTHER),
         ([None, None], Kind.EMPTY),
         (["", "  "], Kind.EMPTY),
         ([], Kind.EMPTY),
     ],
 )
 def test_kinds_of_values(values: list[Any], kind: Kind) -> None:
-    assert profile_of(pl.Series("column", values)).kind is kind
+    assert profile_of(pl.Series("count", values)).kind is kind
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ SECONDS = 1_714_521_600 + 600 * np.arange(ROWS)
 
 
 def roles(**columns: Any) -> dict[Role, str | None]:
-    return {role: choice.column for role, choice in roles_of(profiles_of(pl.DataFrame(columns))).items()}
+    return {
+        role: choice.column for role, choice in roles_of(profiles_of(pl.DataFrame(columns))).items()
+    }
 
 
 def test_columns_by_their_names() -> None:

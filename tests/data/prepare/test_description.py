@@ -169,3 +169,15 @@ def test_prepared_from_the_command_line_and_from_python(folder: Path) -> None:
     assert other.manifest.counts["events"] == 20
     with pytest.raises(ConfigError, match=r"`options\.columns\.user_id` is yet to be filled in"):
         recsys.prepare(description=edited(folder, "member", '"???"'))
+
+
+def test_a_description_stands_for_the_folder_it_is_prepared_into(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["data", "prepare", "shop/mine.yaml"]) == 0
+    for words in (["describe", "shop/mine.yaml"], ["check", "dataset=shop/mine.yaml"]):
+        assert invoke(["data", *words]) == 0, capsys.readouterr().err
+    assert invoke(["data", "compact", "shop/mine.yaml"]) == 0
+    assert invoke(["data", "delete", "user=3", "shop/mine.yaml"]) == 0
+    assert "events removed from the timelines" in capsys.readouterr().err
+    assert invoke(["data", "describe", "shop/none.yaml"]) == 2
