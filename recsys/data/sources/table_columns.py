@@ -128,7 +128,9 @@ def as_lists(where: str, raw: pl.Series) -> pl.Series:
         lists = frame.select(
             pl.when(pl.col("bare").is_null())
             .then(pl.col("text").str.split(SEPARATOR))
-            .otherwise(pl.col("bare").str.split(",").list.eval(pl.element().str.strip_chars(" '\"")))
+            .otherwise(
+                pl.col("bare").str.split(",").list.eval(pl.element().str.strip_chars(" '\""))
+            )
         ).to_series()
     cleaned = pl.element().str.strip_chars()
     return lists.list.eval(cleaned.filter(cleaned != "").unique(maintain_order=True))

@@ -150,7 +150,9 @@ class PreparedDataset:
             DataError: nothing of that name is stated, or a file is damaged.
         """
         table = self._item_table.lazy()
-        text = self.item_text.select(pl.exclude([n for n in self._item_table.columns if n != INDEX]))
+        text = self.item_text.select(
+            pl.exclude([n for n in self._item_table.columns if n != INDEX])
+        )
         ids = self.vocabulary("item").table.select(INDEX).unique(maintain_order=True).lazy()
         joined = ids.join(text.lazy(), on=INDEX, how="left", maintain_order="left").join(
             table.unique(INDEX, keep="first"), on=INDEX, how="left", maintain_order="left"
