@@ -40,7 +40,8 @@ def refuse_constant_labels(dataset: PreparedDataset) -> None:
         DataError: no task has two different labels in the fit period.
     """
     store = dataset.requests(Split.FIT)
-    varied, constant = [], []
+    varied: list[str] = []
+    constant: list[str] = []
     for position, task in enumerate(dataset.manifest.tasks):
         labels = store.labels[:, position]
         observed = labels[~np.isnan(labels)]

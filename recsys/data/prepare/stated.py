@@ -63,10 +63,13 @@ class StatedColumns:
     def counts(self, number: int) -> TableCounts:
         """What became of the rows of a table, by its number."""
         table, place = self._tables[number], self._places[number]
-        used = len(place) - place.null_count()
-        repeated = table.height - table[self._id_name].n_unique()
+        missing = place.null_count()
+        distinct = table[self._id_name].n_unique()
         return TableCounts(
-            table.height, repeated, table.height - repeated - used, place.null_count()
+            rows=table.height,
+            repeated=table.height - distinct,
+            not_in_log=distinct - (len(place) - missing),
+            ids_without_row=missing,
         )
 
     def _place(self, table: pl.DataFrame) -> pl.Series:

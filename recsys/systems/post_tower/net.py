@@ -172,9 +172,9 @@ class PostTower(nn.Module):
         num_channels = sum(channel is not None for channel in channels)
         if num_channels == 0:
             raise ConfigError(
-                "The items of this data set have no text, images, categories, numbers or embeddings, "
-                "so there is nothing a post tower could encode; name columns of them in "
-                "data.options.items, or set model.tower.post_id=true."
+                "The items of this data set have no text, images, categories, numbers or "
+                "embeddings, so there is nothing a post tower could encode; name columns of theirs "
+                "in data.options.items, or set model.tower.post_id=true."
             )
         # The channels come at different scales; their weights should not have to undo that.
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(num_channels))

@@ -122,9 +122,8 @@ def test_the_items_own_id_is_not_looked_at_and_a_new_author_is_unknown() -> None
 
 def test_an_item_is_at_times_taken_for_a_new_one_in_training() -> None:
     config = replace(CONFIG, post_id=True, id_dropout=0.5)
-    tower = build(
-        config, has_text=False, image_width=0, num_dense=0, given_width=0, categorical=FEATURES[:1]
-    )
+    nothing_else = {"has_text": False, "image_width": 0, "num_dense": 0, "given_width": 0}
+    tower = build(config, **nothing_else, categorical=FEATURES[:1])
     known = items().select(torch.zeros(400, dtype=torch.int64))
     assert bool(tower(known).norm(dim=1).bool().all())
     trained = tower.train()(known).norm(dim=1).bool()
