@@ -1,4 +1,4 @@
-"""The embeddings of items that a source gives, written beside the features as a file of their own."""
+"""The embeddings of items that a source gives, written beside the features, in a file apart."""
 
 from __future__ import annotations
 
@@ -47,10 +47,8 @@ def write_embeddings(
     if first is None:
         return None
     width = len(first[_EMBEDDING][0])
-    typed = {
-        Column.ITEM: vocabulary.table.schema[RAW],
-        _EMBEDDING: pl.Array(pl.Float32(), width),
-    }
+    ids = vocabulary.table.schema[RAW]
+    typed = pl.Schema({Column.ITEM: ids, _EMBEDDING: pl.Array(pl.Float32(), width)})
     schema = pl.DataFrame(schema=typed).to_arrow().schema
     written = np.zeros(vocabulary.table.height, bool)
     with (

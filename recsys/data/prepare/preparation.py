@@ -33,7 +33,7 @@ from recsys.data.prepare.side_features import write_side
 from recsys.data.prepare.split_requests import write_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES
-from recsys.data.stores.encoding import FeatureEncoding
+from recsys.data.stores.encoding import FeatureEncoding, list_feature
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
@@ -133,6 +133,8 @@ class Preparation:
 
     def run_append(self, existing: DatasetManifest) -> DatasetManifest:
         """New events, ids and feature rows behind what ``existing`` describes."""
+        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
+        self._refuse_other_features(existing)
         self._take_in_events()
         items = self.source.items()
         attributes = self.intake.attributes(items)
@@ -141,9 +143,7 @@ class Preparation:
             self.vocabularies[name] = self.vocabularies[name].grow(seen[name].table())
         fit_end = existing.split_bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
-        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
         self._write_features(items, attributes, None)
-        self._refuse_other_features(existing)
         self._write_timelines(derive_requests=False)
         self.rejected.close()
         counts = dict(existing.counts)
@@ -226,8 +226,13 @@ class Preparation:
     def _refuse_other_features(self, existing: DatasetManifest) -> None:
         """Refuse days that state other things of users and items than the data set has."""
         for side in (FeatureSide.USER, FeatureSide.ITEM):
-            known = {f.name for f in existing.features if f.side is side}
-            given = {f.name for f in self.features if f.side is side}
+            given = {f.name for f in self.source.features if f.side is side}
+            for name in self.source.lists.get(side, ()):
+                values = self.encoding.lists.get(name)
+                given |= {name} if values is None else {list_feature(name, v) for v in values}
+            known = {
+                f.name for f in existing.features if f.side is side and f.name not in ID_COLUMNS
+            }
             if other := sorted(known ^ given):
                 raise DataError(
                     f"the data set has other features of {side}s than these options give "

@@ -42,7 +42,9 @@ class StatedColumns:
         id_name: the column of raw ids.
     """
 
-    def __init__(self, vocabulary: Vocabulary, tables: Sequence[pl.DataFrame], id_name: str) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, tables: Sequence[pl.DataFrame], id_name: str
+    ) -> None:
         self._ids = vocabulary.table[RAW]
         self._tables = tables
         self._id_name = id_name
@@ -61,9 +63,14 @@ class StatedColumns:
     def counts(self, number: int) -> TableCounts:
         """What became of the rows of a table, by its number."""
         table, place = self._tables[number], self._places[number]
-        used = len(place) - place.null_count()
-        repeated = table.height - table[self._id_name].n_unique()
-        return TableCounts(table.height, repeated, table.height - repeated - used, place.null_count())
+        missing = place.null_count()
+        distinct = table[self._id_name].n_unique()
+        return TableCounts(
+            rows=table.height,
+            repeated=table.height - distinct,
+            not_in_log=distinct - (len(place) - missing),
+            ids_without_row=missing,
+        )
 
     def _place(self, table: pl.DataFrame) -> pl.Series:
         """The row of each id in a table; null where it has none."""

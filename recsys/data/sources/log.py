@@ -83,7 +83,7 @@ class LogSource(Source):
     """
 
     name = "log"
-    features = (
+    features: tuple[Feature, ...] = (
         Feature(Column.SURFACE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
         Feature(Column.MEDIA_TYPE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
         HOUR_OF_DAY,

@@ -1,4 +1,4 @@
-"""Columns of a table of items or users in the form they are stored in; null is what is not known."""
+"""Columns of a table of items or users in the form they are stored in; null is not known."""
 
 from __future__ import annotations
 
@@ -124,12 +124,13 @@ def as_lists(where: str, raw: pl.Series) -> pl.Series:
     else:
         text = _without_blank(_to_text(where, raw, "lists, or text separated by |"))
         bare = text.str.extract(_BRACKETS)
-        frame = pl.DataFrame({"text": text, "bare": bare})
-        lists = frame.select(
-            pl.when(pl.col("bare").is_null())
-            .then(pl.col("text").str.split(SEPARATOR))
-            .otherwise(pl.col("bare").str.split(",").list.eval(pl.element().str.strip_chars(" '\"")))
-        ).to_series()
+        quoted = pl.col("bare").str.split(",").list.eval(pl.element().str.strip_chars(" '\""))
+        is_plain = pl.col("bare").is_null()
+        lists = (
+            pl.DataFrame({"text": text, "bare": bare})
+            .select(pl.when(is_plain).then(pl.col("text").str.split(SEPARATOR)).otherwise(quoted))
+            .to_series()
+        )
     cleaned = pl.element().str.strip_chars()
     return lists.list.eval(cleaned.filter(cleaned != "").unique(maintain_order=True))
 

@@ -194,18 +194,19 @@ class StatedTable:
         unknown, width = Unknown(), 0
         for part, chunk in self._chunks(columns):
             frame = self._conform(part, chunk, columns, unknown).drop_nulls(EMBEDDING)
+            if frame.is_empty():
+                continue
             widths = frame[EMBEDDING].list.len()
-            other = frame.filter(widths != (width or widths.first()))
+            width = width or int(widths[0])
+            other = frame.filter(widths != width)
             if not other.is_empty():
                 row = other.row(0, named=True)
                 raise DataError(
                     f"{part.where}, column {columns[0].column}: the embedding of "
                     f"{row[_IDS[self.side]]!r} has width {len(row[EMBEDDING])}, those before it "
-                    f"{width or widths.first()}; all must have the same."
+                    f"{width}; all must have the same."
                 )
-            if not frame.is_empty():
-                width = int(widths[0])
-                yield frame
+            yield frame
         for sentence in unknown.sentences(self._where):
             message_console().print(sentence)
 

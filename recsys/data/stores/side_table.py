@@ -1,7 +1,7 @@
 """What is stated of users and of items, as it was stated: beside the features made of it.
 
-Features are indices and standardised numbers, in which unknown and the mean are one. Whoever filters
-by a price, shows a category or encodes anew when days are appended, reads it here.
+Features are indices and standardised numbers, in which unknown and the mean are one. Whoever
+filters by a price, shows a category or encodes anew when days are appended, reads it here.
 """
 
 from __future__ import annotations
