@@ -8,7 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
+from recsys.data.contract.actions import ActionTypes
 from recsys.data.contract.input_files import InputFile, describe_files
+from recsys.data.contract.manifest import MOMENTS
 from recsys.data.contract.schema import Feature, Task
 
 
@@ -19,13 +21,17 @@ class Source(ABC):
     every data set has; cardinalities are counted during preparation and are 0 here.
     ``split_bounds`` gives ``[first, last)`` request time in ms per split, by time alone. ``texts``
     names the text columns of ``items()``, such as ``title``; they are kept as they are. A source
-    without ``tasks`` has no request rows: its log serves models of sequences.
+    without ``tasks`` has no request rows: its log serves models of sequences. ``actions`` are the
+    action types its events may have; ``times`` says what their timestamps are: moments, or an
+    order only (``DatasetManifest.times``).
     """
 
     name: str
     tasks: tuple[Task, ...]
     features: tuple[Feature, ...]
     texts: tuple[str, ...] = ()
+    actions: ActionTypes = ActionTypes()
+    times: str = MOMENTS
     split_bounds: dict[str, tuple[int, int]]
 
     @abstractmethod
@@ -47,6 +53,14 @@ class Source(ABC):
             DataError: a file is missing or cannot be read.
         """
         return describe_files(self.files(), known)
+
+    def why_useless(self) -> str | None:
+        """Why nothing can be learned from it, where its columns alone say so; else None.
+
+        Raises:
+            DataError: a file cannot be used.
+        """
+        return None
 
     @abstractmethod
     def events(self) -> Iterator[pl.DataFrame]:
