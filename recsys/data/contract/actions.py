@@ -113,8 +113,8 @@ class ActionNames:
         if self.default is not None and self._meaning(self.default) is None:
             raise ConfigError(
                 f"default_action={self.default} is no known action type "
-                f"({', '.join(ACTION_TYPES)}) and not among options.actions; say there what it means, for example "
-                f"options.actions.{self.default}=positive."
+                f"({', '.join(ACTION_TYPES)}) and not among options.actions; say there what it "
+                f"means, for example options.actions.{self.default}=positive."
             )
 
     @property

@@ -186,8 +186,8 @@ def _appendable(folder: Path, existing: DatasetManifest | None, source: Source) 
     if ORDER in (existing.times, source.times):
         raise DataError(
             f"{folder} cannot be appended to, for it was split by order, or the log is to be: "
-            "there times are an order only, behind which no later day lies. Prepare the whole log again "
-            "with overwrite=true."
+            "there times are an order only, behind which no later day lies. Prepare the whole log "
+            "again with overwrite=true."
         )
     return existing
 
