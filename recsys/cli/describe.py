@@ -54,7 +54,7 @@ def run(overrides: Sequence[str]) -> None:
     console = output_console()
     console.print(describe(dataset))
     manifest = dataset.manifest
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(config.slices, manifest)
     users = _some_users(manifest.vocabulary_sizes["user"], config.users)
     counts, events = count_slices(dataset, slice_set, users)
     console.print(_slice_table(slice_set, counts, events, len(users)))

@@ -27,7 +27,7 @@ from recsys.data.contract.input_files import (
     save_input_files,
 )
 from recsys.data.contract.log_parts import THE_FRAME
-from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, ORDER, DatasetManifest
 from recsys.data.prepare.fingerprint import fingerprint
 from recsys.data.prepare.preparation import Preparation
 from recsys.data.sources import SOURCES, TABLES, Source, complete_options, open_source
@@ -194,6 +194,12 @@ def _appendable(folder: Path, existing: DatasetManifest | None, source: Source) 
         raise DataError(
             f"{folder} was prepared from source={existing.source}, not {source.name}; "
             "append from the same source."
+        )
+    if ORDER in (existing.times, source.times):
+        raise DataError(
+            f"{folder} cannot be appended to, for it was split by order, or the log is to be: "
+            "there times are an order only, behind which no later day lies. Prepare the whole log "
+            "again with overwrite=true."
         )
     return existing
 

@@ -96,5 +96,5 @@ class DV365System(TaskSystem[DV365RunConfig]):
 def _model(
     config: DV365RunConfig, manifest: DatasetManifest, statistics: LabelStatistics | None = None
 ) -> DV365:
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(config.slices, manifest)
     return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)
