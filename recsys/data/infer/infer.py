@@ -18,6 +18,7 @@ from recsys.data.infer.draft_text import is_edited_draft, is_unchanged_draft, te
 from recsys.data.infer.look import LogLook
 from recsys.data.infer.names import Role
 from recsys.data.infer.sides import side_of
+from recsys.data.prepare.prepare import PrepareConfig
 
 #: RecBole's files of one data set: events, items, users.
 _EVENTS, _OF_SIDES = ".inter", {"items": ".item", "users": ".user"}
@@ -87,7 +88,7 @@ def infer(config: InferConfig) -> Inferred:
     text = text_of(draft, out)
     with replaced_file(out) as partial:
         partial.write_text(text)
-        # PrepareConfig.read_file(partial)  # what is drafted must be what every other command takes
+        PrepareConfig.read_file(partial)  # what is drafted must be what every other command takes
     return Inferred(draft, out, text)
 
 

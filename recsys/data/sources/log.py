@@ -17,7 +17,6 @@ from recsys.data.contract.input_files import InputFile, describe_frame
 from recsys.data.contract.log import LogReader, split_rows
 from recsys.data.contract.log_parts import THE_FRAME
 from recsys.data.contract.manifest import MOMENTS, ORDER
-from recsys.data.contract.moments import to_milliseconds, to_text
 from recsys.data.contract.schema import (
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
@@ -25,7 +24,6 @@ from recsys.data.contract.schema import (
     Feature,
     FeatureKind,
     FeatureSide,
-    Split,
     Task,
     TaskKind,
 )
@@ -34,6 +32,7 @@ from recsys.data.sources.base import Source
 from recsys.data.sources.log_order import ordered_log
 from recsys.data.sources.log_tables import LogTables
 from recsys.data.sources.order import FIT_DAYS, last_events_apart, order_bounds, users_apart
+from recsys.data.sources.periods import periods
 from recsys.data.sources.tables import ItemTableOptions, UserTableOptions
 
 WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
@@ -66,6 +65,9 @@ class LogOptions(Settings):
             by which users are held out. The latter two see the order of a user's events alone.
         fit_until: end of the fit period, for example ``2024-05-01`` (UTC); None for a fraction.
         choose_until: end of the choose period, likewise.
+        choose_days: whole UTC days before those of ``report_days`` that are the choose period; None
+            for a fraction.
+        report_days: whole UTC days at the end of the log that are the report period, likewise.
         choose_fraction: share of the log's time that is the choose period if no bound is given.
         report_fraction: share of the log's time, at its end, that is the report period.
         last_events: with ``split=last``, how many events of each user are reported, and how many
@@ -88,6 +90,8 @@ class LogOptions(Settings):
     split: Annotated[str, OneOf(SPLITS)] = BY_TIME
     fit_until: str | None = None
     choose_until: str | None = None
+    choose_days: Count | None = None
+    report_days: Count | None = None
     choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
     report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
     last_events: Annotated[int, Number(at_least=1, at_most=10_000)] = 1
@@ -222,27 +226,11 @@ class LogSource(Source):
         self._survey()
         if self._first is None:
             raise DataError("the log has no row that can be used; see the reasons in rejected/.")
-        options = self.options
-        end = self._last + 1
-        span = end - self._first
-        report = end - round(span * options.report_fraction)
-        choose = report - round(span * options.choose_fraction)
-        if options.fit_until is not None:
-            choose = to_milliseconds("options.fit_until", options.fit_until)
-        if options.choose_until is not None:
-            report = to_milliseconds("options.choose_until", options.choose_until)
-        if not self._first < choose < report < end:
-            raise ConfigError(
-                "the fit, choose and report periods must follow each other inside the log, which "
-                f"covers {to_text(self._first)} to {to_text(self._last)}; found fit until "
-                f"{to_text(choose)} and choose until {to_text(report)}: set options.fit_until "
-                "and options.choose_until."
-            )
-        return {
-            Split.FIT: (self._first, choose),
-            Split.CHOOSE: (choose, report),
-            Split.REPORT: (report, end),
-        }
+        return self.bounds_over(self._first, self._last)
+
+    def bounds_over(self, first: int, last: int) -> dict[str, tuple[int, int]]:
+        """The same of a log that begins and ends at these moments (ms)."""
+        return periods(self.options, first, last)
 
     def files(self) -> list[Path]:
         """The files of the log; none where it is a frame."""
