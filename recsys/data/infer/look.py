@@ -48,7 +48,7 @@ class LogLook:
         if self.sample.is_empty():
             raise DataError(f"{path} holds no rows; give a log with at least one event.")
         self.lacking = _lacking(parts)
-        self.profiles = profiles_of(self.sample)
+        self.profiles = profiles_of(self.sample, parts)
         self.roles = roles_of(self.profiles)
         self.flags = flags_of(self.profiles, self.roles)
         self.survey: Survey = survey(parts, self._read_whole())

@@ -76,8 +76,16 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "split": "time",
     },
     "films": {
+        "columns": {"user_id": "user_id", "item_id": "item_id", "timestamp": "timestamp"},
         "time_unit": "s",
         "default_action": "click",
+        "items": {
+            "path": "files/films.item",
+            "id": "item_id",
+            "title": "movie_title",
+            "dense": ["release_year"],
+            "lists": ["class"],
+        },
         "split": "last",
     },
     "news": {

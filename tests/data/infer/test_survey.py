@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import polars as pl
@@ -53,9 +54,7 @@ def test_counts_are_those_of_the_rows_however_they_come(
     assert found.days == Counter(row[2] // DAY for row in past)
     assert found.first == (1_000 * min(row[2] for row in past) if past else None)
     assert found.last == (1_000 * max(row[2] for row in past) if past else None)
-    assert found.in_order == all(
-        one[2] <= other[2] for one, other in zip(good, good[1:], strict=False)
-    )
+    assert found.in_order == all(one[2] <= other[2] for one, other in itertools.pairwise(good))
     assert found.events.repeated() == len(good) - len(set(good))
 
 
