@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from rich.table import Table
+
 from recsys.core.composition import load, merge
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
@@ -18,6 +20,8 @@ from recsys.runs.load import check_run_folder
 from recsys.systems.choice import SYSTEM, compose_run, system_of_run
 from recsys.systems.registry import system_named
 from recsys.systems.runs import checkpoint_of, load_config, train
+from recsys.systems.sized_run import fitted_to_data
+from recsys.systems.sizing import Sized
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,22 @@ def configure(overrides: Sequence[str]) -> RunConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Train, and say how good the best checkpoint is and where the run folder lies."""
-    run_dir = train(configure(overrides))
+    config, sized = fitted_to_data(configure(overrides), overrides)
+    console = message_console()
+    if sized and is_first_rank():
+        console.print(_sized_table(sized))
+    run_dir = train(config)
     if not is_first_rank():
         return
-    console = message_console()
     console.print(best_line(run_dir))
     console.print(f"Run folder: {run_dir}")
+
+
+def _sized_table(sized: Sequence[Sized]) -> Table:
+    table = Table("setting", "why", title="Settings by the size of the data (settings_by_size)")
+    for one in sized:
+        table.add_row(one.override, one.reason)
+    return table
 
 
 def best_line(run_dir: Path) -> str:
