@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from rich.table import Table
-
 from recsys.core.composition import load, merge
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
@@ -21,7 +19,7 @@ from recsys.systems.choice import SYSTEM, compose_run, system_of_run
 from recsys.systems.registry import system_named
 from recsys.systems.runs import checkpoint_of, load_config, train
 from recsys.systems.sized_run import fitted_to_data
-from recsys.systems.sizing import Sized
+from recsys.systems.sizing import sized_table
 
 
 @dataclass(frozen=True)
@@ -64,19 +62,12 @@ def run(overrides: Sequence[str]) -> None:
     config, sized = fitted_to_data(configure(overrides), overrides)
     console = message_console()
     if sized and is_first_rank():
-        console.print(_sized_table(sized))
+        console.print(sized_table(sized))
     run_dir = train(config)
     if not is_first_rank():
         return
     console.print(best_line(run_dir))
     console.print(f"Run folder: {run_dir}")
-
-
-def _sized_table(sized: Sequence[Sized]) -> Table:
-    table = Table("setting", "why", title="Settings by the size of the data (settings_by_size)")
-    for one in sized:
-        table.add_row(one.override, one.reason)
-    return table
 
 
 def best_line(run_dir: Path) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.table import Table
 
 from recsys.data.batches.sequences.config import SequenceLoaderConfig
 from recsys.data.batches.sequences.queries import FitQueries
@@ -148,6 +149,14 @@ def sequences(
 
 
 _MEASURED: Sequence[Split] = (Split.CHOOSE, Split.REPORT)
+
+
+def sized_table(sized: Sequence[Sized]) -> Table:
+    """The settings and their reasons, for the terminal."""
+    table = Table("setting", "why", title="Settings by the size of the data (settings_by_size)")
+    for one in sized:
+        table.add_row(one.override, one.reason)
+    return table
 
 
 def power_of_two(number: float) -> int:

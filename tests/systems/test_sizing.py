@@ -25,7 +25,7 @@ def _of(extent: Extent, examples: int, processes: int = 1) -> dict[str, object]:
 
 
 def test_a_small_log_has_small_batches_and_more_epochs() -> None:
-    """943 users / 64 steps is nearest to 16; 59 steps an epoch; 6,000 / 59 = 102 epochs, at most 60."""
+    """943 / 64 is nearest to 16; 59 steps an epoch; 6,000 / 59 = 102 epochs, at most 60."""
     found = _of(Extent(16, 128, 64, 6_000, 60), 943)
     assert found == {"batch": 16, "max_epochs": 60, "warmup_steps": 100, "patience": 8}
 
@@ -91,9 +91,7 @@ def test_a_chosen_file_stays_and_an_experiment_is_taken_as_it_is(data: list[str]
     assert "trainer.max_epochs" in _fitted(["system=sequence", *data, "trainer=debug"])
     assert _fitted(["experiment=sasrec_ml1m", *data]) == {}
     assert _fitted(["system=sequence", *data, "settings_by_size=false"]) == {}
-    assert "optim.dense.learning_rate" not in _fitted(
-        ["system=post_tower", *data, "optim=shampoo"]
-    )
+    assert "optim.dense.learning_rate" not in _fitted(["system=post_tower", *data, "optim=shampoo"])
 
 
 @pytest.mark.parametrize("system", ["dv365", "post_tower", "wide_and_deep"])
