@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Self
 
 from omegaconf import MISSING
 
@@ -19,6 +19,7 @@ from recsys.core.bounds import (
     Settings,
 )
 from recsys.core.errors import ConfigError
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.distributed.config import SINGLE, StrategyConfig
 from recsys.runs.warm_start import WarmStartConfig
@@ -131,6 +132,17 @@ class RunConfig(Settings):
                 f"{self.trainer.num_nodes} are {self.num_processes} processes, strategy=single is "
                 "one; choose strategy=torchrec."
             )
+
+    def on(self, manifest: DatasetManifest) -> Self:
+        """The same with what was left to the data set settled, as the run keeps it.
+
+        Args:
+            manifest: of the data set it is trained on.
+
+        Raises:
+            ConfigError: the data set does not have what is asked for.
+        """
+        return self
 
     @property
     def num_processes(self) -> int:

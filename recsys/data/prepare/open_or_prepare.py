@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recsys.core.console import message_console
+from recsys.data.contract.actions import unknown_text
 from recsys.data.contract.manifest import DATASET_FILE
 from recsys.data.prepare.preparation import rejected_folder
 from recsys.data.prepare.prepare import PrepareConfig, prepare
@@ -33,8 +34,10 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
         return open_checked(folder), replace(config, out=str(folder.resolve()))
     if absent:
         console.print(f"Preparing {config.title} into {folder} (once).")
-    rejected = prepare(config).rejected
-    if absent and rejected:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
+    manifest = prepare(config)
+    if absent and manifest.rejected:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in manifest.rejected.items())
         console.print(f"Rows left out ({reasons}); they are in {folder / rejected_folder(None)}.")
+        if manifest.unknown_actions:
+            console.print(unknown_text(manifest.unknown_actions))
     return open_checked(folder), replace(config, out=str(folder.resolve()))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
 from recsys.data.loaders.requests import RequestDataModule
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.dataset import PreparedDataset
@@ -48,6 +49,7 @@ class DV365System(TaskSystem[DV365RunConfig]):
         self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data; the loss is scaled by the fit labels, counts by the fit histories."""
+        refuse_constant_labels(dataset)
         labels = torch.tensor(dataset.requests(Split.FIT).labels)
         model = _model(config, manifest, LabelStatistics.from_labels(labels))
         data = RequestDataModule(config.loader, dataset)
@@ -110,5 +112,5 @@ class DV365System(TaskSystem[DV365RunConfig]):
 def _model(
     config: DV365RunConfig, manifest: DatasetManifest, statistics: LabelStatistics | None = None
 ) -> DV365:
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(config.slices, manifest)
     return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)

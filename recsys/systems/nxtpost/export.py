@@ -44,7 +44,7 @@ def export_run(run: NxtPostRun, config: ExportConfig, protocol: RetrievalProtoco
     )
     examples = next(iter(data.loader(Split.CHOOSE, shuffle=False)))
     export = SequenceExport(
-        post_embeddings=str(items_path(run.config.posts).resolve()),
+        post_embeddings=str(items_path(run.config.posts, run.dataset).resolve()),
         training=run.training,
         dataset_path=run.dataset.path,
         sequences=asdict(run.config.sequences),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
@@ -52,8 +53,9 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
     ) -> Assembly:
         """Model and data; the choose split is ranked among the targets of a batch."""
         say_what_is_left_out(load_items(config.posts, dataset).report)
-        model = self.restore(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
+        refuse_lone_sequences(protocol.engagements, dataset)
+        model = self.restore(config, dataset, manifest)
         if config.model.log_q:
             model.log_share = log_shares(protocol.engagements, protocol.fit_end, protocol.num_items)
         model.validate = ChooseValidation(
@@ -93,7 +95,7 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
         tower, model = config.model.tower, config.model
         return {
             "model": "NxtPost",
-            "item embeddings": str(config.posts.path),
+            "item embeddings": config.posts.path or "those of the data set",
             "encoder": (
                 f"{tower.layers} layers of width {tower.width}, "
                 f"{'causal' if tower.causal else 'bidirectional'}, up to {tower.max_length} events"

@@ -15,6 +15,7 @@ from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE, write_item
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.loaders.item_pairs import ItemPairDataModule
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.vocabulary import INDEX, RAW
@@ -30,6 +31,7 @@ from recsys.runs.load import load_run
 from recsys.runs.system import Assembly
 from recsys.systems.kinds.retrieval import RetrievalSystem
 from recsys.systems.post_tower.config import PostTowerRun, PostTowerRunConfig
+from recsys.systems.post_tower.content import refuse_equal_items
 from recsys.systems.post_tower.module import ItemSimilarity
 from recsys.systems.sizing import Extent, Sized, schedule
 
@@ -47,8 +49,16 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         self, config: PostTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data; checkpoints are chosen by the similarity of the next item."""
-        model = self.restore(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
+        refuse_lone_sequences(protocol.engagements, dataset)
+        model = self.restore(config, dataset, manifest)
+        fit_items = torch.from_numpy(np.flatnonzero(protocol.fit_items))
+        refuse_equal_items(
+            model.corpus.select(fit_items),
+            manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL),
+            config.model.tower.post_id,
+            manifest.name,
+        )
         model.validate = ChooseValidation(
             protocol, lambda items: _last_item(protocol, items), [ALL]
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
@@ -37,8 +38,9 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
         self, config: SequenceRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data; the choose split is ranked over the whole catalogue."""
-        model = _model(config, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
+        refuse_lone_sequences(protocol.engagements, dataset)
+        model = _model(config, manifest)
         model.validate = ChooseValidation(
             protocol,
             lambda users: DotProductScorer(users, model.item_embeddings(protocol.num_items)),

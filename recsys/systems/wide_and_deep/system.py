@@ -11,6 +11,7 @@ from recsys.data.batches.context import Context
 from recsys.data.batches.sequences.reader import SequenceDataset
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
@@ -69,6 +70,7 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
     ) -> Assembly:
         """Model and data."""
         engagements = EngagementStore.open(dataset, config.sequences)
+        refuse_lone_sequences(engagements, dataset)
         model = self.restore(config, dataset, manifest)
         most = config.evaluation.max_queries
         return Assembly(model, SequenceDataModule(config.loader, dataset, engagements, most))
