@@ -13,6 +13,7 @@ from recsys.core.errors import ConfigError
 from recsys.data.batches.context import Context
 from recsys.data.batches.sequences.reader import SequenceReader
 from recsys.data.contract.schema import Split
+from recsys.data.prepare.seen import Seen, engagements_seen
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.config import EvaluateConfig
@@ -47,6 +48,12 @@ class RetrievalSystem(System[Config]):
         known = self.known(config, dataset)
         engagements = EngagementStore.open(dataset, config.sequences, known)
         return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
+
+    def seen(self, config: Config, dataset: PreparedDataset) -> list[Seen]:
+        """Which events are engagements."""
+        if not dataset.manifest.action_counts:
+            return []
+        return [engagements_seen(dataset.manifest, config.sequences)]
 
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
         """One query per engagement of the split."""
