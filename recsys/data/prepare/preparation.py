@@ -6,6 +6,7 @@ users of one partition at a time, maps their ids and hands them to the stores.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,9 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
 from recsys.core.progress import track
-from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.manifest import WITHOUT_DWELL, DatasetManifest
 from recsys.data.contract.rejected import RejectedRows
 from recsys.data.contract.schema import (
-    ACTION_TYPES,
     ID_COLUMNS,
     IMPRESSION,
     Column,
@@ -38,6 +38,8 @@ from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
 REJECTED = "rejected"
+
+_EVENT_COUNTS = ("implicit_events", WITHOUT_DWELL, "explicit_events")
 
 
 class Preparation:
@@ -64,7 +66,7 @@ class Preparation:
         self.rejected = RejectedRows(folder / rejected_folder(existing))
         self.vocabularies: dict[str, Vocabulary] = {}
         if existing is None:
-            self.intake = Intake(spill, num_partitions, self.rejected)
+            self.intake = Intake(spill, num_partitions, self.rejected, actions=source.actions)
         else:
             after = existing.counts["last_timestamp"]
             names = (existing.surfaces, existing.media_types)
@@ -76,7 +78,10 @@ class Preparation:
                 for name, known in self.vocabularies.items()
                 if known.table.height
             }
-            self.intake = Intake(spill, num_partitions, self.rejected, *names, after, types)
+            actions = existing.actions.extended(source.actions)
+            self.intake = Intake(
+                spill, num_partitions, self.rejected, *names, after, types, actions
+            )
         self.encoding = FeatureEncoding()
         self.features: list[Feature] = []
         self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
@@ -84,6 +89,8 @@ class Preparation:
 
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
+        if (useless := self.source.why_useless()) is not None:
+            raise DataError(useless)
         self._take_in_events()
         bounds = dict(self.source.split_bounds)
         for frame in track(self.source.requests(), "Reading requests"):
@@ -101,8 +108,10 @@ class Preparation:
         tasks = self.source.tasks if self.intake.has_requests else ()
         if not tasks and not self.counts["explicit_events"]:
             raise DataError(
-                "the log has no action and no dwell_time, so there is nothing to predict; give a "
-                "log with other events than impressions, or with dwell times."
+                "the log has no action and no dwell_time, so there is nothing to predict: all its "
+                "rows are impressions. If they are something a user did, say what: "
+                "options.default_action=click. Otherwise give a log with other events, or with "
+                "dwell times."
             )
         if tasks:
             written = write_splits(
@@ -129,6 +138,10 @@ class Preparation:
             counts=self.counts,
             rejected=dict(sorted(self.rejected.counts.items())),
             fingerprint="",
+            action_types=self.intake.actions.names,
+            negative_actions=tuple(sorted(self.intake.actions.negative)),
+            unknown_actions=dict(self.intake.unknown_actions.most_common()),
+            times=self.source.times,
         )
 
     def run_append(self, existing: DatasetManifest) -> DatasetManifest:
@@ -148,12 +161,13 @@ class Preparation:
         self.rejected.close()
         counts = dict(existing.counts)
         for name, count in self.counts.items():
-            is_sum = name in ("events", "explicit_events", "implicit_events")
-            counts[name] = counts[name] + count if is_sum else count
+            is_sum = name in ("events", *_EVENT_COUNTS)
+            counts[name] = counts.get(name, 0) + count if is_sum else count
         total = {
             reason: existing.rejected.get(reason, 0) + self.rejected.counts.get(reason, 0)
             for reason in sorted(existing.rejected.keys() | self.rejected.counts.keys())
         }
+        unknown = Counter(existing.unknown_actions) + self.intake.unknown_actions
         sizes = self._sizes()
         features = tuple(
             replace(f, cardinality=sizes[_short(f.name)]) if f.name in ID_COLUMNS else f
@@ -167,6 +181,9 @@ class Preparation:
             media_types=tuple(self.intake.media_types.names),
             counts=counts,
             rejected=total,
+            action_types=self.intake.actions.names,
+            negative_actions=tuple(sorted(self.intake.actions.negative)),
+            unknown_actions=dict(unknown.most_common()),
         )
 
     def _take_in_events(self) -> None:
@@ -246,7 +263,7 @@ class Preparation:
         self.intake.finish_requests()
 
     def _mapped_events(self, derive_requests: bool) -> Iterator[pl.DataFrame]:
-        self.counts.update(implicit_events=0, explicit_events=0)
+        self.counts.update(dict.fromkeys(_EVENT_COUNTS, 0))
         partitions = range(self.intake.num_partitions)
         for partition in track(partitions, "Writing timelines"):
             events = self.intake.read_events(partition)
@@ -257,8 +274,11 @@ class Preparation:
                 rows = self.source.requests_from(events)
                 if rows is not None:
                     self.intake.add_requests(rows)
-            implicit = int((events[Column.ACTION_TYPE] == IMPRESSION).sum())
+            is_shown = events[Column.ACTION_TYPE] == IMPRESSION
+            implicit = int(is_shown.sum())
+            undwelled = int((is_shown & events[Column.DWELL_TIME].is_null()).sum())
             self.counts["implicit_events"] += implicit
+            self.counts[WITHOUT_DWELL] += undwelled
             self.counts["explicit_events"] += events.height - implicit
             yield self._map_events(events)
 
@@ -271,8 +291,9 @@ class Preparation:
             of_item = pl.Series(self.item_ids[item, position])
             unknown = mapped[name] == 0
             mapped[name] = mapped[name].zip_with(~unknown, of_item)
+        names = self.intake.actions.names
         actions = events[Column.ACTION_TYPE].replace_strict(
-            ACTION_TYPES, range(len(ACTION_TYPES)), return_dtype=pl.Int8
+            names, range(len(names)), return_dtype=pl.Int8
         )
         return pl.DataFrame(
             {

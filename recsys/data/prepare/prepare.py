@@ -27,7 +27,7 @@ from recsys.data.contract.input_files import (
     save_input_files,
 )
 from recsys.data.contract.log_parts import THE_FRAME
-from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, DatasetManifest
+from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, ORDER, DatasetManifest
 from recsys.data.prepare.fingerprint import fingerprint
 from recsys.data.prepare.preparation import Preparation
 from recsys.data.sources import SOURCES, TABLES, Source, complete_options, open_source
@@ -41,7 +41,7 @@ GROWN_FROM = "grown_from"
 
 @dataclass(frozen=True)
 class PrepareConfig(Settings):
-    """How a data set is prepared; conf/data/ holds one file per data set.
+    """How a data set is prepared; conf/data/ holds one file per data set, as may the user.
 
     Attributes:
         source: the adapter: ``log``, ``kuairand``, ``ebnerd``, ``globo``, ``movielens`` or
@@ -70,6 +70,17 @@ class PrepareConfig(Settings):
     overwrite: bool = False
     partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
     options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a description of the user's own says, for ``data=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        from recsys.data.prepare.description import read_description  # Hydra, which few need
+
+        return read_description(path, cls)
 
     @property
     def title(self) -> str:
@@ -183,6 +194,12 @@ def _appendable(folder: Path, existing: DatasetManifest | None, source: Source) 
         raise DataError(
             f"{folder} was prepared from source={existing.source}, not {source.name}; "
             "append from the same source."
+        )
+    if ORDER in (existing.times, source.times):
+        raise DataError(
+            f"{folder} cannot be appended to, for it was split by order, or the log is to be: "
+            "there times are an order only, behind which no later day lies. Prepare the whole log "
+            "again with overwrite=true."
         )
     return existing
 

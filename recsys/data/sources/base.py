@@ -9,7 +9,9 @@ from types import MappingProxyType
 
 import polars as pl
 
+from recsys.data.contract.actions import ActionTypes
 from recsys.data.contract.input_files import InputFile, describe_files
+from recsys.data.contract.manifest import MOMENTS
 from recsys.data.contract.schema import Feature, FeatureSide, Task
 
 
@@ -22,7 +24,9 @@ class Source(ABC):
     names the text columns of ``items()``, such as ``title``; they are kept as they are. ``lists``
     names, per side, columns of lists of text: each of their commonest values becomes a dense
     feature. ``shown`` names columns of ``items()`` that are kept and read by no model. A source
-    without ``tasks`` has no request rows: its log serves models of sequences.
+    without ``tasks`` has no request rows: its log serves models of sequences. ``actions`` are the
+    action types its events may have; ``times`` says what their timestamps are: moments, or an
+    order only (``DatasetManifest.times``).
     """
 
     name: str
@@ -31,6 +35,8 @@ class Source(ABC):
     texts: tuple[str, ...] = ()
     lists: Mapping[FeatureSide, tuple[str, ...]] = MappingProxyType({})
     shown: tuple[str, ...] = ()
+    actions: ActionTypes = ActionTypes()
+    times: str = MOMENTS
     split_bounds: dict[str, tuple[int, int]]
 
     @abstractmethod
@@ -52,6 +58,14 @@ class Source(ABC):
             DataError: a file is missing or cannot be read.
         """
         return describe_files(self.files(), known)
+
+    def why_useless(self) -> str | None:
+        """Why nothing can be learned from it, where its columns alone say so; else None.
+
+        Raises:
+            DataError: a file cannot be used.
+        """
+        return None
 
     @abstractmethod
     def events(self) -> Iterator[pl.DataFrame]:
