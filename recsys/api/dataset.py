@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import pyarrow as pa
 
-from recsys.core.errors import DataError
+from recsys.api.frames import lazy_frame_of
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.data.prepare.prepare import prepare as prepare_source
 from recsys.data.stores.dataset import PreparedDataset
@@ -75,22 +74,6 @@ def prepare(
         append=append,
         options=options,
     )
-    frame = None if isinstance(log, (Path, str)) else _frame(log)
+    frame = None if isinstance(log, (Path, str)) else lazy_frame_of(log, "log")
     prepare_source(config, frame)
     return PreparedDataset.open(out)
-
-
-def _frame(log: pl.DataFrame | pl.LazyFrame | pandas.DataFrame) -> pl.DataFrame | pl.LazyFrame:
-    if isinstance(log, (pl.DataFrame, pl.LazyFrame)):
-        return log
-    if type(log).__module__.partition(".")[0] == "pandas":
-        try:
-            return pl.from_pandas(log)
-        except (pl.exceptions.PolarsError, pa.ArrowException, ValueError, TypeError) as error:
-            raise DataError(
-                f"the frame of pandas cannot be read ({str(error).splitlines()[0]}); give every "
-                "column a name of its own and values of one type."
-            ) from error
-    raise DataError(
-        f"the log is a {type(log).__name__}; give a path, or a frame of polars or pandas."
-    )

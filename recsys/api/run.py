@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.api.frames import frame_of
 from recsys.core.bounds import HoursAboveZero, refuse_misfit
 from recsys.core.errors import ConfigError
+from recsys.data.batches.given_rows import GivenRows
 from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.moments import as_of_moment, parse_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, Column
@@ -25,6 +27,10 @@ from recsys.serving.recommend import Recommender, RecommendRules
 from recsys.systems.base import System
 from recsys.systems.choice import system_of_run
 from recsys.systems.runs import load_config
+from recsys.systems.score_pairs import score_pairs
+
+if TYPE_CHECKING:
+    import pandas
 
 #: A raw user or item id, as in the log.
 RawId = int | str
@@ -112,7 +118,7 @@ class Run:
         Args:
             users: raw ids; one that is not in the log has an empty history.
             as_of: histories end strictly before it, less the gap of the training; None for the
-                end of the data set's last split.
+                log's end.
 
         Raises:
             ConfigError: the model has no user embedding, or ``as_of`` cannot be read.
@@ -137,7 +143,7 @@ class Run:
             user: raw id; one that is not in the log has an empty history.
             items: raw ids; one that the model does not know is scored as such by models that
                 predict tasks, and has null by retrieval models.
-            at: the moment of the request; None for the end of the data set's last split.
+            at: the moment of the request; None for the log's end.
             context: raw values of context features of models that predict tasks, one for all
                 items; what is not given is unknown.
 
@@ -147,11 +153,38 @@ class Run:
         Raises:
             ConfigError: the model scores no given items, or a name or moment cannot be.
         """
-        [index] = self._indices("user", [user])
         item = self._indices("item", _listed("items", items))
-        scores = self._system.score(self.loaded, int(index), item, self._moment("at", at), context)
+        same = np.ones(len(item), np.int64)
+        index, moment = self._indices("user", [user]) * same, self._moment("at", at) * same
+        scores = self._system.score(self.loaded, GivenRows(index, item, moment, context))
         columns = {name: pl.Series(values).fill_nan(None) for name, values in scores.items()}
         return pl.DataFrame({Column.ITEM.value: _series(items), **columns})
+
+    def score_pairs(
+        self, pairs: pl.DataFrame | pandas.DataFrame, at: Moment | None = None
+    ) -> pl.DataFrame:
+        """What the model says of given pairs of users and items; as `recsys score`.
+
+        >>> run.score_pairs(pl.DataFrame({"user_id": [42, 7], "item_id": ["a", "b"]}))
+        ... # doctest: +SKIP
+        shape: (2, 4): user_id, item_id, click, watch_time
+
+        Args:
+            pairs: ``user_id`` and ``item_id`` (or as the log calls them), where they are known
+                ``at`` (or ``request_time``) and context features; other columns stay as they are.
+            at: the moment of pairs that have none; None for the log's end.
+
+        Returns:
+            The pairs in the order given, ids in the log's type, and a column per task, or
+            ``score``; null where user or item is not in the log, or the model does not know the
+            item.
+
+        Raises:
+            ConfigError: the model scores no pairs, or a moment cannot be read.
+            DataError: a column is missing or cannot be used.
+        """
+        moment = self._moment("at", at)
+        return score_pairs(self._system, self.loaded, frame_of(pairs, "pairs"), moment).table
 
     def recommend(
         self,

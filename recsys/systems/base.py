@@ -15,9 +15,9 @@ from omegaconf import MISSING
 
 from recsys.artifacts.manifest import ARTIFACT, ARTIFACT_FOLDER
 from recsys.core.bounds import OneOf, OutPath, Settings
-from recsys.core.errors import ConfigError
+from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import check_replaced
-from recsys.data.batches.context import Context
+from recsys.data.batches.given_rows import GivenRows
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.tasks import Control
@@ -66,12 +66,14 @@ class System(TrainableSystem[Config], Generic[Config]):
     """One of the systems of the registry.
 
     Attributes:
+        takes_context: whether scores depend on context features.
         compared: whether `recsys evaluate against=…` measures two runs on the same rows.
         parts: parts of the model whose weights a study counts, by the beginning of their names; a
             weight counts for the first that fits.
         compared_part: the part whose size stands in the short table of a study.
     """
 
+    takes_context: ClassVar[bool] = False
     compared: ClassVar[bool] = False
     parts: ClassVar[Mapping[str, str]] = MappingProxyType({"model": ""})
     compared_part: ClassVar[str] = "model"
@@ -117,22 +119,14 @@ class System(TrainableSystem[Config], Generic[Config]):
         """
         raise ConfigError(f"{run.folder} is a run of {self.name}, which has no user embeddings.")
 
-    def score(
-        self,
-        run: LoadedRun[Any, Any],
-        user: int,
-        item: NDArray[np.int64],
-        moment: int,
-        context: Context = None,
-    ) -> dict[str, NDArray[np.float64]]:
-        """What the model says of given items for a user at a moment: by name [C].
+    def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
+        """What the model says of given rows: by name [R]; NaN of items it says nothing of.
+
+        A row's score has the same bits whatever other rows there are.
 
         Args:
             run: the trained model.
-            user: index.
-            item: [C] indices.
-            moment: ms.
-            context: raw values of context features, for models that have any.
+            rows: users, moments, items, and context for models that take any.
 
         Raises:
             ConfigError: the model scores no given items, or takes no context.
@@ -166,4 +160,19 @@ class System(TrainableSystem[Config], Generic[Config]):
         """
         raise ConfigError(
             f"{run.folder} is a run of {self.name}, of which nothing can be exported yet."
+        )
+
+
+def refuse_undefined(run: LoadedRun[Any, Any], scores: NDArray[np.float64]) -> None:
+    """Refuse a model that gives NaN or infinity for a score.
+
+    Raises:
+        ArtifactError: it does.
+    """
+    wrong = int((~np.isfinite(scores)).sum())
+    if wrong:
+        raise ArtifactError(
+            f"The model of {run.folder} gives NaN or infinity for {wrong:,} of {scores.size:,} "
+            f"scores; its training has diverged: take an earlier checkpoint than "
+            f"{run.checkpoint.name}."
         )

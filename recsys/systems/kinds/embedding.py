@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.core.errors import ConfigError
-from recsys.data.batches.context import Context
+from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.moments import to_text
-from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
+from recsys.data.contract.schema import Split
 from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
@@ -32,7 +32,7 @@ from recsys.runs.retrieval_config import RetrievalRunConfig
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import UserEmbedder
 from recsys.serving.stages.search import with_norm_column
-from recsys.systems.kinds.retrieval import RetrievalSystem
+from recsys.systems.kinds.retrieval import RetrievalSystem, ScoreOfOne, gap_of
 
 Config = TypeVar("Config", bound=RetrievalRunConfig)
 
@@ -71,22 +71,17 @@ class EmbeddingSystem(RetrievalSystem[Config]):
         found: NDArray[np.float32] = users.float().numpy()
         return found
 
-    def score(
-        self,
-        run: LoadedRun[Any, Any],
-        user: int,
-        item: NDArray[np.int64],
-        moment: int,
-        context: Context = None,
-    ) -> dict[str, NDArray[np.float64]]:
-        """``score``: the product with the user embedding; NaN of items that were not learned."""
-        self.refuse_context(context)
-        embedding = self.user_embeddings(run, np.array([user]), np.array([moment]))[0]
-        items = self.item_embeddings(run).numpy()[item]
-        learned = self.learned(run)[item]
-        # row by row: an item's score has the same bits whatever is scored beside it
-        product = (items * embedding).sum(axis=1, dtype=np.float64)
-        return {"score": np.where(learned, product, np.nan)}
+    def score_of_one(self, run: LoadedRun[Any, Any]) -> ScoreOfOne:
+        """The product with the user embedding."""
+        items = self.item_embeddings(run).numpy()
+
+        def score(batch: SequenceBatch, item: NDArray[np.int64]) -> NDArray[np.float64]:
+            embedding = run.model(batch)[0].float().numpy()
+            # row by row: an item's score has the same bits whatever is scored beside it
+            product: NDArray[np.float64] = (items[item] * embedding).sum(axis=1, dtype=np.float64)
+            return product
+
+        return score
 
     def recommender(self, run: LoadedRun[Any, Any], moment: int) -> Recommender:
         """By exact search over the items with an embedding; scores are those of ``score``."""
@@ -112,8 +107,3 @@ class EmbeddingSystem(RetrievalSystem[Config]):
             lambda batch, _: run.model(batch).float(), self.reader(run), items, gap_of(run)
         )
         return Recommender(index, run.dataset, embedder, largest_norm)
-
-
-def gap_of(run: LoadedRun[Any, Any]) -> int:
-    """How long before their moments the histories of a run end, ms."""
-    return round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)

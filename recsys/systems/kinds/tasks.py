@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.core.progress import track
-from recsys.data.batches.context import Context
+from recsys.data.batches.given_rows import GivenRows, packs
 from recsys.data.contract.schema import LENGTHS, Split, Task
 from recsys.data.loaders.requests import RequestDataModule
 from recsys.data.stores.dataset import PreparedDataset
@@ -24,7 +24,12 @@ from recsys.evaluation.tasks import Control, evaluate_tasks
 from recsys.reports.task_tables import print_evaluation
 from recsys.runs.load import LoadedRun
 from recsys.runs.system import Config, MeasuredRows
-from recsys.systems.base import System
+from recsys.systems.base import System, refuse_undefined
+
+#: Requests and rows that are scored at a time.
+_REQUESTS_AT_A_TIME, _ROWS_AT_A_TIME = 32, 256
+#: Of more rows the progress is shown.
+_MANY = 20_000
 
 
 class TaskSystem(System[Config], Generic[Config]):
@@ -36,6 +41,7 @@ class TaskSystem(System[Config], Generic[Config]):
 
     monitor = Monitor("val/ne/mean")
     compared = True
+    takes_context = True
 
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
         """Every row of the split."""
@@ -49,25 +55,19 @@ class TaskSystem(System[Config], Generic[Config]):
         frame = predict(run, Split(config.split))
         return evaluate_tasks(run.identity, run.manifest, frame, config, control)
 
-    def score(
-        self,
-        run: LoadedRun[Any, Any],
-        user: int,
-        item: NDArray[np.int64],
-        moment: int,
-        context: Context = None,
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
         """The prediction of every task: a probability, or a number of a regression task."""
-        if not len(item):  # TorchRec looks nothing up for no row
-            return {task.name: np.empty(0) for task in run.manifest.tasks}
         reader = RequestDataModule(run.config.loader, run.dataset).reader
-        one = np.array([user]), np.array([moment]), np.array([len(item)])
+        found = np.empty((len(rows), len(run.manifest.tasks)))
+        several = list(packs(rows.requests, _REQUESTS_AT_A_TIME, _ROWS_AT_A_TIME))
         with torch.inference_mode():
-            found = run.model.predict_step(reader.given(*one, item, context), 0)["predictions"]
-        return {
-            task.name: found[:, position].double().numpy()
-            for position, task in enumerate(run.manifest.tasks)
-        }
+            for pack in track(several, "Scoring") if len(rows) > _MANY else several:
+                item, context = rows.item[pack.row], rows.context_of(pack.row)
+                batch = reader.given(pack.user, pack.moment, pack.rows_per_request, item, context)
+                predicted = run.model.predict_step(batch, 0)["predictions"]
+                found[pack.row[: pack.real]] = predicted[: pack.real].double().numpy()
+        refuse_undefined(run, found)
+        return {task.name: found[:, number] for number, task in enumerate(run.manifest.tasks)}
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per task."""

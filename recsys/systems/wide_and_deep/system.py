@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.batches.context import Context
+from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.batches.sequences.reader import SequenceDataset
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
+from recsys.data.contract.schema import Split
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
@@ -22,7 +22,7 @@ from recsys.evaluation.ranking import MOST_QUERIES
 from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
 from recsys.evaluation.tasks import Control
 from recsys.runs.system import Assembly
-from recsys.systems.kinds.retrieval import RetrievalSystem
+from recsys.systems.kinds.retrieval import RetrievalSystem, ScoreOfOne
 from recsys.systems.wide_and_deep.config import WideAndDeepRun, WideAndDeepRunConfig
 from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
 
@@ -99,22 +99,20 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         scorer = WideAndDeepScorer(run.model, queries, protocol.num_items)
         return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
 
-    def score(
-        self,
-        run: WideAndDeepRun,
-        user: int,
-        item: NDArray[np.int64],
-        moment: int,
-        context: Context = None,
-    ) -> dict[str, NDArray[np.float64]]:
-        """``score``: of the wide and the deep part together."""
-        self.refuse_context(context)
-        reader = self.reader(run)
-        gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
-        with torch.inference_mode():
-            batch = reader.before(np.array([user]), moment, gap)
-            found = run.model(batch, torch.from_numpy(item.copy()))[0]
-        return {"score": np.where(self.learned(run)[item], found.double().numpy(), np.nan)}
+    def score_of_one(self, run: WideAndDeepRun) -> ScoreOfOne:
+        """Of the wide and the deep part together."""
+
+        def score(batch: SequenceBatch, item: NDArray[np.int64]) -> NDArray[np.float64]:
+            found: NDArray[np.float64] = run.model.net.score_of_one(
+                batch.item,
+                batch.lengths,
+                batch.user_categorical,
+                batch.user_dense,
+                torch.from_numpy(item.copy()),
+            ).numpy()
+            return found
+
+        return score
 
     def learned(self, run: WideAndDeepRun) -> NDArray[np.bool_]:
         """[V] the items of the fit period."""
