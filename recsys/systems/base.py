@@ -133,19 +133,38 @@ class System(TrainableSystem[Config], Generic[Config]):
         """
         raise ConfigError(f"{run.folder} is a run of {self.name}, which scores no given items.")
 
-    def recommender(self, run: LoadedRun[Any, Any], moment: int) -> Recommender:
+    def check_request(self, run: LoadedRun[Any, Any], has_only: bool, task: str | None) -> None:
+        """Refuse what the system cannot be asked to recommend.
+
+        Args:
+            run: the trained model.
+            has_only: whether the items to choose among are named.
+            task: by which they are to be ranked; None where none is named.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if task is not None:
+            raise ConfigError(
+                f"{run.folder} is a run of {self.name}, which predicts no tasks; leave task= out."
+            )
+
+    def recommender(
+        self, run: LoadedRun[Any, Any], moment: int, task: str | None = None
+    ) -> Recommender:
         """Finds a user's best items among all that the model knows and the log had by a moment.
 
         Args:
             run: the trained model.
             moment: ms; items first seen at it or later are left out.
+            task: by which items are ranked, where the model predicts several; None for the first.
 
         Raises:
-            ConfigError: the model's scores are no cosines or dot products of embeddings.
+            ConfigError: the model recommends nothing.
         """
         raise ConfigError(
-            f"{run.folder} is a run of {self.name}, which does not recommend; train nxtpost or "
-            "sequence."
+            f"{run.folder} is a run of {self.name}, which does not recommend; train sequence, "
+            "nxtpost or wide_and_deep."
         )
 
     def export(self, run: LoadedRun[Any, Any], config: ExportConfig) -> Path:

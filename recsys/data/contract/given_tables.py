@@ -12,19 +12,20 @@ from typing import Any
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import data_files, read_chunks
+from recsys.data.contract.files import column_names, data_files, read_chunks
 from recsys.data.contract.ids import as_ids, checked_ids
 from recsys.data.contract.manifest import DatasetManifest
 
 JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 
 
-def read_given(path: Path | str, setting: str) -> pl.DataFrame:
+def read_given(path: Path | str, setting: str, may_be_empty: bool = False) -> pl.DataFrame:
     """A table with the types of its file; a CSV file's columns are all text.
 
     Args:
         path: a file, or a folder of Parquet and CSV files.
         setting: the key that has this value, for the sentence.
+        may_be_empty: a file with names of columns alone is a table without rows.
 
     Raises:
         DataError: there is no such file, it is damaged, or it has no row.
@@ -33,7 +34,10 @@ def read_given(path: Path | str, setting: str) -> pl.DataFrame:
     if place.suffix.lower() in JSON_LINES_SUFFIXES and place.is_file():
         tables = [_read_json_lines(place)]
     else:
-        tables = [chunk for file in data_files(place, setting) for chunk in read_chunks(file)]
+        files = data_files(place, setting)
+        tables = [chunk for file in files for chunk in read_chunks(file)]
+        if may_be_empty and not tables:
+            return pl.DataFrame(schema=dict.fromkeys(column_names(files[0]), pl.String()))
     tables = [table for table in tables if table.height]
     if not tables:
         raise DataError(f"{path} has no row; give {setting}= a file with at least one.")
@@ -113,13 +117,27 @@ def _read_json_lines(path: Path) -> pl.DataFrame:
 
 
 def _of_one_type(tables: list[pl.DataFrame]) -> list[pl.DataFrame]:
-    """Tables whose columns of one name have one type: text where they differ."""
+    """Tables whose columns of one name have one type: numbers if all are, else text."""
     types: dict[str, set[pl.DataType]] = {}
     for table in tables:
         for name, dtype in table.schema.items():
             types.setdefault(name, set()).add(dtype)
-    mixed = {name for name, several in types.items() if len(several) > 1}
+    wanted = {name: _common(name, several) for name, several in types.items() if len(several) > 1}
     return [
-        table.with_columns(pl.col(one).cast(pl.String) for one in table.columns if one in mixed)
+        table.with_columns(pl.col(n).cast(wanted[n]) for n in table.columns if n in wanted)
         for table in tables
     ]
+
+
+def _common(name: str, types: set[pl.DataType]) -> pl.DataType:
+    """The type of a column of which files have several; whole numbers stay exact as text."""
+    if all(one.is_integer() for one in types):
+        return pl.Int128()
+    if any(one.is_float() for one in types):
+        if not all(one.is_numeric() for one in types):
+            raise DataError(
+                f"the column {name} is of numbers with fractions in one file and of text in another "
+                "(as all columns of CSV files are); write the files alike."
+            )
+        return pl.Float64()
+    return pl.String()

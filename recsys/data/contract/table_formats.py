@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError, RecsysError
@@ -85,7 +86,7 @@ def write_table(frames: Iterable[pl.DataFrame], path: Path, made_by: str) -> Non
 
 @contextmanager
 def _parquet(path: Path, made_by: str) -> Iterator[Write]:
-    writers = []
+    writers: list[pq.ParquetWriter] = []
 
     def write(frame: pl.DataFrame) -> None:
         table = frame.to_arrow()

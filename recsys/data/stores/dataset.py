@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
 from recsys.data.stores.requests import MANIFEST, RequestStore
 from recsys.data.stores.timelines import TimelineStore
-from recsys.data.stores.vocabulary import VOCABULARIES, Vocabulary, vocabulary_path
+from recsys.data.stores.vocabulary import INDEX, VOCABULARIES, Vocabulary, vocabulary_path
 
 TIMELINES = "timelines"
 REQUESTS = "requests"
@@ -131,6 +131,35 @@ class PreparedDataset:
         One row per item with a known text; no rows where the source has none.
         """
         return read_item_text(self.path / FEATURES / ITEM_TEXT_FILE)
+
+    def item_table(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """What is stated of items, as it was stated, by item index: for filters and for pages.
+
+        Args:
+            columns: some of ``item_columns``; all of them where None.
+
+        Returns:
+            ``index`` and the columns, a row per item index but 0 that has an item; null where
+            unknown. Of items that share a hashed index the first one's values.
+
+        Raises:
+            DataError: nothing of that name is stated, or a file is damaged.
+        """
+        known = self.item_columns
+        for name in columns or ():
+            if name not in known:
+                raise DataError(
+                    f"{self.path} has no column {name} of items; it has "
+                    f"{', '.join(known) or 'none'}."
+                )
+        ids = self.vocabulary("item").table.select(INDEX).unique(maintain_order=True)
+        joined = ids.join(self.item_text, on=INDEX, how="left", maintain_order="left")
+        return joined.select(INDEX, *(known if columns is None else columns))
+
+    @property
+    def item_columns(self) -> tuple[str, ...]:
+        """The names of what is stated of items beside their ids."""
+        return tuple(name for name in self.item_text.columns if name != INDEX)
 
     def _features(self, side: FeatureSide) -> FeatureArrays:
         rows = self.manifest.vocabulary_sizes[side]

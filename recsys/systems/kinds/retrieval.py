@@ -28,6 +28,7 @@ from recsys.reports.retrieval_tables import print_retrieval
 from recsys.runs.load import LoadedRun, load_config
 from recsys.runs.retrieval_config import RetrievalRunConfig
 from recsys.runs.system import MeasuredRows
+from recsys.serving.histories import Histories
 from recsys.serving.recommend import SCORE
 from recsys.systems.base import System, refuse_undefined
 
@@ -72,6 +73,11 @@ class RetrievalSystem(System[Config]):
         known = self.known(run.config, run.dataset)
         engagements = EngagementStore.open(run.dataset, run.config.sequences, known)
         return SequenceReader(run.dataset, engagements, run.config.loader.max_length)
+
+    def histories(self, run: LoadedRun[Any, Any]) -> Histories:
+        """As ``reader``, or those that a caller gives instead."""
+        known = self.known(run.config, run.dataset)
+        return Histories(self.reader(run), gap_of(run), run.config.sequences, known)
 
     def learned(self, run: LoadedRun[Any, Any]) -> NDArray[np.bool_]:
         """[V] the items that the model says something of: here all that can be recommended."""
