@@ -136,8 +136,8 @@ def _common(name: str, types: set[pl.DataType]) -> pl.DataType:
     if any(one.is_float() for one in types):
         if not all(one.is_numeric() for one in types):
             raise DataError(
-                f"the column {name} is of numbers with fractions in one file and of text in another "
-                "(as all columns of CSV files are); write the files alike."
+                f"the column {name} is of numbers with fractions in one file and of text in "
+                "another (as all columns of CSV files are); write the files alike."
             )
         return pl.Float64()
     return pl.String()

@@ -83,9 +83,16 @@ class RetrievalSystem(System[Config]):
         """[V] the items that the model says something of: here all that can be recommended."""
         return self.known(run.config, run.dataset)
 
-    @abstractmethod
     def score_of_one(self, run: LoadedRun[Any, Any]) -> ScoreOfOne:
-        """Scores items for one user."""
+        """Scores items for one user.
+
+        Raises:
+            ConfigError: the model says nothing of users.
+        """
+        raise ConfigError(
+            f"{run.folder} is a run of {self.name}, which says nothing of users, so pairs have no "
+            "score; train sequence, wide_and_deep, or nxtpost on its embeddings."
+        )
 
     def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
         """``score`` [R], NaN of items that were not learned.
