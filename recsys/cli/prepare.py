@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.group_files import with_first_file
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.prepare.describe import rejected_table
@@ -17,8 +18,12 @@ from recsys.data.prepare.prepare import PrepareConfig, prepare
 
 
 def configure(overrides: Sequence[str]) -> PrepareConfig:
-    """Compose conf/prepare.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml."""
-    return compose("prepare", PrepareConfig, [_at_top_level(override) for override in overrides])
+    """Compose conf/prepare.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml.
+
+    ``data=mine.yaml``, or ``mine.yaml`` alone, takes those of a description.
+    """
+    settings = with_first_file(overrides, "data")
+    return compose("prepare", PrepareConfig, [_at_top_level(override) for override in settings])
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -32,16 +37,18 @@ def run(overrides: Sequence[str]) -> None:
     console = output_console()
     console.print(_counts_table(manifest, folder))
     appended_to = former if config.append and former != manifest else None
-    rejected = _rejected_since(appended_to, manifest)
+    rejected = _since(appended_to.rejected if appended_to else {}, manifest.rejected)
     if rejected:
-        console.print(rejected_table(rejected, str(folder / rejected_folder(appended_to))))
+        before = appended_to.unknown_actions if appended_to else {}
+        unknown = _since(before, manifest.unknown_actions)
+        rejected_to = str(folder / rejected_folder(appended_to))
+        console.print(rejected_table(rejected, rejected_to, unknown))
 
 
-def _rejected_since(former: DatasetManifest | None, manifest: DatasetManifest) -> dict[str, int]:
-    """Rejected rows by reason; with ``former``, which was appended to, those of the append."""
-    before = {} if former is None else former.rejected
-    since = {reason: count - before.get(reason, 0) for reason, count in manifest.rejected.items()}
-    return {reason: count for reason, count in since.items() if count}
+def _since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    """Counts that were added."""
+    added = {name: count - before.get(name, 0) for name, count in now.items()}
+    return {name: count for name, count in added.items() if count}
 
 
 def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:

@@ -103,9 +103,9 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             checkpoint = on_first_rank(lambda: go_back_to_checkpoint(run_dir))
         else:
             data_config = on_first_rank(lambda: open_or_prepare(config.data)[1])
-            config = replace(config, data=data_config)
             dataset = PreparedDataset.open(data_config.out_folder)
             manifest = dataset.manifest
+            config = replace(config, data=data_config).on(manifest)
             on_first_rank(lambda: begin(run_dir, config, manifest))
         with noted_if_diverged(run_dir):
             checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
@@ -137,7 +137,11 @@ def _fit(
         assembly = system.assemble(config, dataset, manifest)
     settings = config.trainer
     checkpoints = Checkpoints(
-        run_dir / CHECKPOINTS, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
+        run_dir / CHECKPOINTS,
+        settings.checkpoint_every_n_steps,
+        system.monitor,
+        settings.keep_best,
+        settings.patience,
     )
     trainer = build_trainer(config, run_dir, checkpoints)
     with nullcontext() if checkpoint is None else another_named(run_dir):

@@ -12,10 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
-from recsys.data.contract.given_tables import given_ids, named_column, needed_column
+from recsys.data.contract.actions import ActionNames
+from recsys.data.contract.given_tables import given_ids, log_times, named_column, needed_column
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.moments import moments_of
-from recsys.data.contract.schema import ACTION_TYPES, Column
+from recsys.data.contract.moments import log_end
+from recsys.data.contract.schema import Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import UNKNOWN_INDEX
 
@@ -80,8 +81,12 @@ def read_events(where: str, table: pl.DataFrame, dataset: PreparedDataset) -> Gi
     manifest = dataset.manifest
     user = given_ids(where, table, Column.USER, manifest).cast(pl.String)
     item = given_ids(where, table, Column.ITEM, manifest)
-    times = needed_column(where, table.columns, Column.TIMESTAMP, manifest)
-    time = moments_of(where, table[times])
+    if manifest.has_times or Column.TIMESTAMP in table.columns:
+        times = needed_column(where, table.columns, Column.TIMESTAMP, manifest)
+        time = log_times(where, table[times], manifest)
+    else:  # the log has an order alone, and so has the table
+        end = log_end(manifest)
+        time = pl.Series(Column.TIMESTAMP, range(end - len(table), end), pl.Int64)
     for column in (user, item, time):
         if column.null_count():
             raise DataError(
@@ -107,22 +112,19 @@ def read_events(where: str, table: pl.DataFrame, dataset: PreparedDataset) -> Gi
 def _codes(where: str, action: pl.Series | None, rows: int, manifest: DatasetManifest) -> pl.Series:
     if action is None:
         return pl.repeat(UNSAID, rows, dtype=pl.Int8, eager=True)
-    known = action_codes(manifest)
-    names = action.cast(pl.String)
-    unknown = names.filter(~names.is_in(list(known)) & names.is_not_null())
+    options = manifest.preparation.get("options", {})
+    meaning = ActionNames(options.get("actions") or {}, options.get("default_action"))
+    named, _ = meaning.apply(action.name)
+    types = action.cast(pl.String).to_frame().select(pl.when(action.is_not_null()).then(named))
+    known = {name: code for code, name in enumerate(manifest.action_types)}
+    codes = types.to_series().replace_strict(known, default=None, return_dtype=pl.Int8)
+    unknown = action.filter(codes.is_null() & action.is_not_null())
     if len(unknown):
         raise DataError(
             f"{where}, column {action.name}: {unknown[0]!r} is no action of the log; the actions "
-            f"are {', '.join(known)}."
+            f"are {', '.join({**known, **meaning.meanings})}."
         )
-    return names.replace_strict(known, return_dtype=pl.Int8).fill_null(UNSAID)
-
-
-def action_codes(manifest: DatasetManifest) -> dict[str, int]:
-    """Codes of action types by their names, those that the log has for them among these."""
-    codes = {name: code for code, name in enumerate(ACTION_TYPES)}
-    renamed = manifest.preparation.get("options", {}).get("actions") or {}
-    return codes | {theirs: codes[ours] for ours, theirs in renamed.items()}
+    return codes.fill_null(UNSAID)
 
 
 def _surfaces(surface: pl.Series | None, rows: int, manifest: DatasetManifest) -> pl.Series:

@@ -50,28 +50,21 @@ class Histories:
         """Reads the given histories of some users as users that are numbered anew."""
         place = pl.DataFrame({USER: numbers, "place": np.arange(len(numbers))})
         events = given.table.join(place, on=USER, how="inner", maintain_order="left")
-        events = events.filter(_counts(self.sequences, self.known)).sort(
-            "place", maintain_order=True
-        )
+        codes = self.sequences.action_codes(self.reader.dataset.manifest.actions)
+        counted = pl.col(ACTION).is_in([*codes, UNSAID]) & (pl.col(ITEM) > 0)
+        if self.known is not None:
+            counted &= pl.col(ITEM).is_in(np.flatnonzero(self.known).tolist())
+        events = events.filter(counted).sort("place", maintain_order=True)
         if not self.sequences.repeats:
             events = events.unique(["place", ITEM], keep="first", maintain_order=True)
         lengths = np.bincount(events["place"].to_numpy(), minlength=len(numbers))
-        code = min(self.sequences.action_codes)
         engagements = Engagements(
             {
                 "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
                 "item": events[ITEM].to_numpy(),
-                "action_type": events[ACTION].replace(UNSAID, code).to_numpy(),
+                "action_type": events[ACTION].replace(UNSAID, codes[0]).to_numpy(),
                 "surface": events[SURFACE].to_numpy(),
                 "timestamp": events[TIME].to_numpy(),
             }
         )
         return self.reader.of_others(engagements, indices)
-
-
-def _counts(sequences: SequenceConfig, known: NDArray[np.bool_] | None) -> pl.Expr:
-    """Whether an event is an engagement that a model can read."""
-    counted = pl.col(ACTION).is_in([*sequences.action_codes, UNSAID]) & (pl.col(ITEM) > 0)
-    if known is None:
-        return counted
-    return counted & pl.col(ITEM).is_in(np.flatnonzero(known).tolist())

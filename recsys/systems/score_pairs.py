@@ -17,10 +17,12 @@ from recsys.data.batches.given_rows import GivenRows
 from recsys.data.contract.given_tables import (
     given_ids,
     in_type_of,
+    log_times,
     named_column,
     others,
     read_given,
 )
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import as_of_moment, moments_of
 from recsys.data.contract.schema import Column, FeatureSide
 from recsys.data.contract.table_formats import check_ending, check_table, write_table
@@ -142,7 +144,7 @@ def score_pairs(
         index[name] = known.indices(ids[name]).cast(pl.Int64).to_numpy()
         ids[name] = in_type_of(ids[name], known.table.schema[RAW])
     sources = {name: named_column(pairs.columns, name, manifest) for name in ids}
-    at = _moments(where, pairs, moment)
+    at = _moments(where, pairs, moment, manifest)
     context, not_given = _context(run.dataset, pairs, at) if system.takes_context else (None, [])
     rows = GivenRows(index[Column.USER], index[Column.ITEM], at, context)
     found = system.score(run, rows)
@@ -167,7 +169,9 @@ def score_pairs(
     )
 
 
-def _moments(where: str, pairs: pl.DataFrame, moment: int) -> NDArray[np.int64]:
+def _moments(
+    where: str, pairs: pl.DataFrame, moment: int, manifest: DatasetManifest
+) -> NDArray[np.int64]:
     present = [name for name in _MOMENTS if name in pairs.columns]
     if len(present) > 1:
         raise DataError(
@@ -176,7 +180,9 @@ def _moments(where: str, pairs: pl.DataFrame, moment: int) -> NDArray[np.int64]:
         )
     if not present:
         return np.full(len(pairs), moment)
-    return moments_of(where, pairs[present[0]]).fill_null(moment).to_numpy()
+    column = pairs[present[0]]
+    read = moments_of(where, column) if column.name == AT else log_times(where, column, manifest)
+    return read.fill_null(moment).to_numpy()
 
 
 def _context(

@@ -43,6 +43,7 @@ def small_log() -> pl.DataFrame:
             "timestamp": START + np.linspace(0, 30 * DAY, EVENTS).astype(np.int64),
             "action_type": generator.choice(["impression", "click"], EVENTS),
             "surface": generator.choice(["feed", "search"], EVENTS),
+            "dwell_time": generator.exponential(20, EVENTS).astype(np.float32),
         }
     )
 

@@ -13,8 +13,10 @@ import polars as pl
 
 from recsys.core.errors import DataError
 from recsys.data.contract.files import column_names, data_files, read_chunks
-from recsys.data.contract.ids import as_ids, checked_ids
+from recsys.data.contract.ids import as_ids, checked_ids, is_text
 from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.moments import moments_of
+from recsys.data.contract.time_columns import ISO, TimeFormat
 
 JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 
@@ -92,6 +94,22 @@ def given_ids(
     """
     column = table[needed_column(where, table.columns, name, manifest)]
     return checked_ids(where, column).alias(name)
+
+
+def log_times(where: str, column: pl.Series, manifest: DatasetManifest) -> pl.Series:
+    """A column of times in ms, written as in the log, or as moments are: null where it is null.
+
+    Raises:
+        DataError: values are no times.
+        ConfigError: a text names no moment.
+    """
+    options = manifest.preparation.get("options", {})
+    times = TimeFormat(options.get("time_unit") or "ms", options.get("time_zone") or "UTC")
+    if is_text(column.dtype) and times.unit != ISO:
+        texts = column.cast(pl.String)
+        if not texts.drop_nulls().str.contains(r"^\d{9,}$").all():
+            return moments_of(where, texts)
+    return times.milliseconds(where, column)
 
 
 def in_type_of(ids: pl.Series, log: pl.DataType) -> pl.Series:

@@ -6,6 +6,7 @@ users of one partition at a time, maps their ids and hands them to the stores.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,9 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
 from recsys.core.progress import track
-from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.manifest import WITHOUT_DWELL, DatasetManifest
 from recsys.data.contract.rejected import RejectedRows
 from recsys.data.contract.schema import (
-    ACTION_TYPES,
     ID_COLUMNS,
     IMPRESSION,
     Column,
@@ -28,15 +28,18 @@ from recsys.data.contract.schema import (
     Split,
 )
 from recsys.data.prepare.intake import Intake
+from recsys.data.prepare.item_embedding import write_embeddings
 from recsys.data.prepare.side_features import write_side
 from recsys.data.prepare.split_requests import write_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES
-from recsys.data.stores.encoding import FeatureEncoding
+from recsys.data.stores.encoding import FeatureEncoding, list_feature
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
 REJECTED = "rejected"
+
+_EVENT_COUNTS = ("implicit_events", WITHOUT_DWELL, "explicit_events")
 
 
 class Preparation:
@@ -63,7 +66,7 @@ class Preparation:
         self.rejected = RejectedRows(folder / rejected_folder(existing))
         self.vocabularies: dict[str, Vocabulary] = {}
         if existing is None:
-            self.intake = Intake(spill, num_partitions, self.rejected)
+            self.intake = Intake(spill, num_partitions, self.rejected, actions=source.actions)
         else:
             after = existing.counts["last_timestamp"]
             names = (existing.surfaces, existing.media_types)
@@ -75,7 +78,10 @@ class Preparation:
                 for name, known in self.vocabularies.items()
                 if known.table.height
             }
-            self.intake = Intake(spill, num_partitions, self.rejected, *names, after, types)
+            actions = existing.actions.extended(source.actions)
+            self.intake = Intake(
+                spill, num_partitions, self.rejected, *names, after, types, actions
+            )
         self.encoding = FeatureEncoding()
         self.features: list[Feature] = []
         self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
@@ -83,24 +89,29 @@ class Preparation:
 
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
+        if (useless := self.source.why_useless()) is not None:
+            raise DataError(useless)
         self._take_in_events()
         bounds = dict(self.source.split_bounds)
         for frame in track(self.source.requests(), "Reading requests"):
             self.intake.add_requests(frame)
-        items = self._items()
-        seen = self._first_seen(items)
+        items = self.source.items()
+        attributes = self.intake.attributes(items)
+        seen = self._first_seen(attributes)
         self.vocabularies = {
             name: Vocabulary.build(seen[name].table(), mode, hash_buckets) for name in ID_COLUMNS
         }
         fit_end = bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
-        self._write_features(items, fit_end)
+        self._write_features(items, attributes, fit_end)
         self._write_timelines(derive_requests=True)
         tasks = self.source.tasks if self.intake.has_requests else ()
         if not tasks and not self.counts["explicit_events"]:
             raise DataError(
-                "the log has no action and no dwell_time, so there is nothing to predict; give a "
-                "log with other events than impressions, or with dwell times."
+                "the log has no action and no dwell_time, so there is nothing to predict: all its "
+                "rows are impressions. If they are something a user did, say what: "
+                "options.default_action=click. Otherwise give a log with other events, or with "
+                "dwell times."
             )
         if tasks:
             written = write_splits(
@@ -127,29 +138,36 @@ class Preparation:
             counts=self.counts,
             rejected=dict(sorted(self.rejected.counts.items())),
             fingerprint="",
+            action_types=self.intake.actions.names,
+            negative_actions=tuple(sorted(self.intake.actions.negative)),
+            unknown_actions=dict(self.intake.unknown_actions.most_common()),
+            times=self.source.times,
         )
 
     def run_append(self, existing: DatasetManifest) -> DatasetManifest:
         """New events, ids and feature rows behind what ``existing`` describes."""
+        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
+        self._refuse_other_features(existing)
         self._take_in_events()
-        items = self._items()
-        seen = self._first_seen(items)
+        items = self.source.items()
+        attributes = self.intake.attributes(items)
+        seen = self._first_seen(attributes)
         for name in ID_COLUMNS:
             self.vocabularies[name] = self.vocabularies[name].grow(seen[name].table())
         fit_end = existing.split_bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
-        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
-        self._write_features(items, None)
+        self._write_features(items, attributes, None)
         self._write_timelines(derive_requests=False)
         self.rejected.close()
         counts = dict(existing.counts)
         for name, count in self.counts.items():
-            is_sum = name in ("events", "explicit_events", "implicit_events")
-            counts[name] = counts[name] + count if is_sum else count
+            is_sum = name in ("events", *_EVENT_COUNTS)
+            counts[name] = counts.get(name, 0) + count if is_sum else count
         total = {
             reason: existing.rejected.get(reason, 0) + self.rejected.counts.get(reason, 0)
             for reason in sorted(existing.rejected.keys() | self.rejected.counts.keys())
         }
+        unknown = Counter(existing.unknown_actions) + self.intake.unknown_actions
         sizes = self._sizes()
         features = tuple(
             replace(f, cardinality=sizes[_short(f.name)]) if f.name in ID_COLUMNS else f
@@ -163,6 +181,9 @@ class Preparation:
             media_types=tuple(self.intake.media_types.names),
             counts=counts,
             rejected=total,
+            action_types=self.intake.actions.names,
+            negative_actions=tuple(sorted(self.intake.actions.negative)),
+            unknown_actions=dict(unknown.most_common()),
         )
 
     def _take_in_events(self) -> None:
@@ -177,25 +198,11 @@ class Preparation:
             raise DataError(f"source={self.source.name} holds no event; give other files.")
         self.counts["last_timestamp"] = self.intake.last_timestamp
 
-    def _items(self) -> pl.DataFrame:
-        """One row per item, its author and topic filled in from the events where unknown."""
-        stated = self.source.items()
-        noted = self.intake.attributes()
-        if stated is None:
-            return noted
-        names = (Column.AUTHOR, Column.TOPIC)
-        joined = stated.join(noted, on=Column.ITEM, how="full", coalesce=True, suffix="_noted")
-        return joined.with_columns(
-            pl.coalesce(name, f"{name}_noted").alias(name)
-            for name in names
-            if name in stated.columns
-        )
-
-    def _first_seen(self, items: pl.DataFrame) -> dict[str, FirstSeen]:
+    def _first_seen(self, attributes: pl.DataFrame) -> dict[str, FirstSeen]:
         """First sight of every id; an item shows its author and topic when it is first seen."""
         seen = self.intake.seen
         table = seen[Column.ITEM].table()
-        shown = items.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
+        shown = attributes.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
         for name in (Column.AUTHOR, Column.TOPIC):
             seen[name].add(shown[name], shown["first_seen"])
         return seen
@@ -209,23 +216,46 @@ class Preparation:
         self.counts["users"] = self.vocabularies[Column.USER].table.height
         self.counts["items"] = self.vocabularies[Column.ITEM].table.height
 
-    def _write_features(self, items: pl.DataFrame, fit_end: int | None) -> None:
-        for side, stated in (
-            (FeatureSide.USER, self.source.users()),
-            (FeatureSide.ITEM, items),
-        ):
+    def _write_features(
+        self, items: pl.DataFrame | None, attributes: pl.DataFrame, fit_end: int | None
+    ) -> None:
+        folder = self.folder / FEATURES
+        for side, stated in ((FeatureSide.USER, self.source.users()), (FeatureSide.ITEM, items)):
             written = write_side(
-                self.folder / FEATURES,
+                folder,
                 side,
                 self.source,
                 stated,
+                attributes if side is FeatureSide.ITEM else None,
                 self.vocabularies,
                 self.encoding,
                 fit_end,
             )
             self.features += written.features
-            if side is FeatureSide.ITEM:
-                self.item_ids = written.categorical
+            self.counts |= written.counts
+        self.item_ids = written.categorical
+        embeddings = write_embeddings(
+            folder, self.source.item_embeddings(), self.vocabularies[Column.ITEM]
+        )
+        if embeddings is not None:
+            self.counts["items_with_embedding"] = embeddings
+
+    def _refuse_other_features(self, existing: DatasetManifest) -> None:
+        """Refuse days that state other things of users and items than the data set has."""
+        for side in (FeatureSide.USER, FeatureSide.ITEM):
+            given = {f.name for f in self.source.features if f.side is side}
+            for name in self.source.lists.get(side, ()):
+                values = self.encoding.lists.get(name)
+                given |= {name} if values is None else {list_feature(name, v) for v in values}
+            known = {
+                f.name for f in existing.features if f.side is side and f.name not in ID_COLUMNS
+            }
+            if other := sorted(known ^ given):
+                raise DataError(
+                    f"the data set has other features of {side}s than these options give "
+                    f"({', '.join(other)}); append with the options it was prepared with, or "
+                    "prepare the whole log again with overwrite=true."
+                )
 
     def _write_timelines(self, derive_requests: bool) -> None:
         with TimelineWriter(self.folder / TIMELINES) as writer:
@@ -233,7 +263,7 @@ class Preparation:
         self.intake.finish_requests()
 
     def _mapped_events(self, derive_requests: bool) -> Iterator[pl.DataFrame]:
-        self.counts.update(implicit_events=0, explicit_events=0)
+        self.counts.update(dict.fromkeys(_EVENT_COUNTS, 0))
         partitions = range(self.intake.num_partitions)
         for partition in track(partitions, "Writing timelines"):
             events = self.intake.read_events(partition)
@@ -244,8 +274,11 @@ class Preparation:
                 rows = self.source.requests_from(events)
                 if rows is not None:
                     self.intake.add_requests(rows)
-            implicit = int((events[Column.ACTION_TYPE] == IMPRESSION).sum())
+            is_shown = events[Column.ACTION_TYPE] == IMPRESSION
+            implicit = int(is_shown.sum())
+            undwelled = int((is_shown & events[Column.DWELL_TIME].is_null()).sum())
             self.counts["implicit_events"] += implicit
+            self.counts[WITHOUT_DWELL] += undwelled
             self.counts["explicit_events"] += events.height - implicit
             yield self._map_events(events)
 
@@ -258,8 +291,9 @@ class Preparation:
             of_item = pl.Series(self.item_ids[item, position])
             unknown = mapped[name] == 0
             mapped[name] = mapped[name].zip_with(~unknown, of_item)
+        names = self.intake.actions.names
         actions = events[Column.ACTION_TYPE].replace_strict(
-            ACTION_TYPES, range(len(ACTION_TYPES)), return_dtype=pl.Int8
+            names, range(len(names)), return_dtype=pl.Int8
         )
         return pl.DataFrame(
             {

@@ -39,7 +39,7 @@ class SequenceReader:
         users: NDArray[np.int64] | None = None,
     ) -> None:
         self.engagements = engagements
-        self._dataset = dataset
+        self.dataset = dataset
         self._users = users
         self._features = dataset.user_features
         self._fit_vocabulary = FitVocabulary.of(dataset.manifest)
@@ -53,7 +53,7 @@ class SequenceReader:
             engagements: of n users.
             users: [n] the data set's index of each; 0 for one that it does not have.
         """
-        return SequenceReader(self._dataset, engagements, self._max_length, users)
+        return SequenceReader(self.dataset, engagements, self._max_length, users)
 
     def before(self, user: ArrayLike, moment: ArrayLike, gap_ms: int = 0) -> SequenceBatch:
         """Histories strictly before some moments, without labels: what a recommendation sees.
