@@ -14,6 +14,7 @@ from recsys.data.contract.schema import Split
 from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
@@ -32,6 +33,7 @@ from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.nxtpost.config import NxtPostRun, NxtPostRunConfig
 from recsys.systems.nxtpost.items import load_items, say_what_is_left_out
 from recsys.systems.nxtpost.module import NxtPost
+from recsys.systems.sizing import NEGATIVES_IN_BATCH, Sized, sequences
 
 
 class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
@@ -59,7 +61,9 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
         model.validate = ChooseValidation(
             protocol, lambda users: DotProductScorer(users, model.items), [BATCH]
         )
-        data = SequenceDataModule(config.loader, dataset, protocol.engagements)
+        data = SequenceDataModule(
+            config.loader, dataset, protocol.engagements, config.evaluation.max_queries
+        )
         return Assembly(model, data)
 
     def restore(
@@ -72,6 +76,19 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
     def item_embeddings(self, run: NxtPostRun) -> Tensor:
         """The given content embeddings, L2-normalised."""
         return run.model.items
+
+    def sized(self, config: NxtPostRunConfig, dataset: PreparedDataset) -> list[Sized]:
+        """Batches of users; a log too small for the paper's has a higher rate, which ends low."""
+        store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+        sized = sequences(NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes)
+        batch = next((one.value for one in sized if one.key == "loader.batch_size"), None)
+        if batch is not None and int(batch) < NEGATIVES_IN_BATCH.largest_batch:
+            why = "for small batches"
+            sized += [
+                Sized("optim.dense.learning_rate", 3e-3, why),
+                Sized("optim.schedule.final_fraction", 0.05, why),
+            ]
+        return sized
 
     def described(self, config: NxtPostRunConfig) -> dict[str, str]:
         """The tower and its losses."""

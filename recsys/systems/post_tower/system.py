@@ -17,6 +17,7 @@ from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.loaders.item_pairs import ItemPairDataModule
 from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.evaluation.baselines.similarity import last_item_embeddings
 from recsys.evaluation.config import EvaluateConfig
@@ -32,6 +33,9 @@ from recsys.systems.kinds.retrieval import RetrievalSystem
 from recsys.systems.post_tower.config import PostTowerRun, PostTowerRunConfig
 from recsys.systems.post_tower.content import refuse_equal_items
 from recsys.systems.post_tower.module import ItemSimilarity
+from recsys.systems.sizing import Extent, Sized, schedule
+
+_EXTENT = Extent(64, 1_024, steps_an_epoch=100, total_steps=2_000, most_epochs=20)
 
 
 class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
@@ -74,6 +78,15 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
     def finish(self, run_dir: Path) -> None:
         """Write the embedding of every item into the run folder: ``post_embeddings.parquet``."""
         write_run_embeddings(load_run(self, run_dir), run_dir / ITEM_EMBEDDINGS_FILE)
+
+    def sized(self, config: PostTowerRunConfig, dataset: PreparedDataset) -> list[Sized]:
+        """Batches of pairs."""
+        store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+        fit = store.events_between(0, dataset.manifest.split_bounds[Split.FIT][1])
+        pairs = len(fit) * config.loader.window
+        return schedule(
+            _EXTENT, pairs, "pairs of items", "loader.batch_size", 20, config.num_processes
+        )
 
     def described(self, config: PostTowerRunConfig) -> dict[str, str]:
         """Its channels."""
