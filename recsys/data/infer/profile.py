@@ -91,7 +91,7 @@ class Profile:
 
     @property
     def is_id(self) -> bool:
-        """Whether its values can be ids; those of some services have a ``|`` in them as lists do."""
+        """Whether its values can be ids; some have a ``|`` in them, as lists do."""
         is_text = self.kind in (Kind.TEXT, Kind.LIST) and 0 < self.words < 3
         return self.kind is Kind.WHOLE or is_text
 
