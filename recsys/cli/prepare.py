@@ -53,7 +53,8 @@ def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:
     for name, count in manifest.counts.items():
         if not name.startswith(("fit_vocabulary_", "collisions_", "last_timestamp")):
             table.add_row(name.replace("_", " "), f"{count:,}")
-    table.add_row("last event", to_text(manifest.counts["last_timestamp"]))
+    if manifest.has_times:
+        table.add_row("last event", to_text(manifest.counts["last_timestamp"]))
     return table
 
 
