@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 from rich.table import Table
 
+from recsys.cli.described import with_dataset
 from recsys.core.bounds import Count, Settings
 from recsys.core.composition import compose
 from recsys.core.console import output_console
@@ -44,8 +45,8 @@ class DescribeConfig(Settings):
 
 
 def configure(overrides: Sequence[str]) -> DescribeConfig:
-    """Compose conf/describe.yaml."""
-    return compose("describe", DescribeConfig, overrides)
+    """Compose conf/describe.yaml; the description of a data set stands for its folder."""
+    return compose("describe", DescribeConfig, with_dataset(overrides))
 
 
 def run(overrides: Sequence[str]) -> None:

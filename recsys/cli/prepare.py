@@ -9,6 +9,7 @@ from rich.table import Table
 
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.group_files import with_first_file
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.prepare.describe import rejected_table
@@ -17,8 +18,12 @@ from recsys.data.prepare.prepare import PrepareConfig, prepare
 
 
 def configure(overrides: Sequence[str]) -> PrepareConfig:
-    """Compose conf/prepare.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml."""
-    return compose("prepare", PrepareConfig, [_at_top_level(override) for override in overrides])
+    """Compose conf/prepare.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml.
+
+    ``data=mine.yaml``, or ``mine.yaml`` alone, takes those of a description.
+    """
+    settings = with_first_file(overrides, "data")
+    return compose("prepare", PrepareConfig, [_at_top_level(override) for override in settings])
 
 
 def run(overrides: Sequence[str]) -> None:

@@ -50,6 +50,8 @@ class TrainerConfig(Settings):
         checkpoint_in_background: copy the state and write it while the training goes on; it needs
             memory for the copy.
         keep_best: best checkpoints that are kept; ``best.ckpt`` is the best of them.
+        patience: validations in a row without a new best one after which the training ends; None
+            for none.
         log_every_n_steps: steps between two lines of the training loss.
         deterministic: refuse operations that give other results from run to run.
         progress_bar: show one.
@@ -67,6 +69,7 @@ class TrainerConfig(Settings):
     checkpoint_every_n_steps: Count = 200
     checkpoint_in_background: bool = False
     keep_best: Count = 1
+    patience: Count | None = None
     log_every_n_steps: Count = 10
     deterministic: bool = True
     progress_bar: bool = True
@@ -96,6 +99,8 @@ class RunConfig(Settings):
         system: what is trained, a key of ``recsys.systems.registry.SYSTEMS``.
         run_dir: the run folder; None makes ``runs/<name>/<time>``.
         resume: go on with the run in ``run_dir``.
+        settings_by_size: settings that neither the command nor an experiment gives follow from the
+            size of the data set, where the system has rules for that.
         seed: of the initial weights, the order of the examples and dropout.
         data_dir: where data sets are looked for, before RECSYS_DATA_DIR and ./data.
         data: the data set and how it is prepared.
@@ -109,6 +114,7 @@ class RunConfig(Settings):
     system: str = MISSING
     run_dir: OutPath | None = None
     resume: bool = False
+    settings_by_size: bool = True
     seed: Seed = 0
     data_dir: str | None = None
     data: PrepareConfig = field(default_factory=PrepareConfig)

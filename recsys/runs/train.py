@@ -147,7 +147,11 @@ def _fit(
         assembly = system.assemble(config, dataset, manifest)
     settings = config.trainer
     checkpoints = Checkpoints(
-        run_dir / CHECKPOINTS, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
+        run_dir / CHECKPOINTS,
+        settings.checkpoint_every_n_steps,
+        system.monitor,
+        settings.keep_best,
+        settings.patience,
     )
     trainer = build_trainer(config, run_dir, checkpoints)
     with nullcontext() if checkpoint is None else another_named(run_dir):

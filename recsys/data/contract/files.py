@@ -27,6 +27,9 @@ DEFAULT_CHUNK_ROWS = 500_000
 #: What a table may end in, for sentences.
 FORMS = "Parquet (.parquet), CSV (.csv, .tsv, also with .gz or .zst behind it) or RecBole (.inter)"
 
+#: Stands between the values of a list that is written as text.
+LIST_SEPARATOR = "|"
+
 _PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
 #: Atomic files of RecBole; a folder of them holds different tables.
@@ -115,6 +118,11 @@ def partition_values(path: Path) -> dict[str, str | None]:
             break
         values = {unquote(key): None if value == _NO_VALUE else unquote(value)} | values
     return values
+
+
+def list_separator(path: Path) -> str:
+    """What stands between the values of a list that a file writes as text: blanks in RecBole's."""
+    return " " if _ending(path) in _ATOMIC else LIST_SEPARATOR
 
 
 def is_parquet(path: Path) -> bool:

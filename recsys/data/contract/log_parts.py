@@ -10,9 +10,11 @@ from pathlib import Path
 import polars as pl
 
 from recsys.data.contract.files import (
+    LIST_SEPARATOR,
     column_types,
     data_files,
     is_parquet,
+    list_separator,
     partition_values,
     read_chunks,
 )
@@ -31,20 +33,25 @@ class LogPart:
         spelt_out: columns in which numbers come as text: those of a CSV file, and those that the
             names of folders say.
         chunks: reads some of its columns piece by piece.
+        separator: stands between the values of a list that is written as text.
     """
 
     where: str
     types: dict[str, pl.DataType]
     spelt_out: frozenset[str]
     chunks: Callable[[list[str]], Iterator[pl.DataFrame]]
+    separator: str = LIST_SEPARATOR
 
 
-def log_parts(data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int) -> list[LogPart]:
+def log_parts(
+    data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int, setting: str = "path"
+) -> list[LogPart]:
     """The parts of a log.
 
     Args:
         data: a Parquet or CSV file, a folder of them, or a frame.
         chunk_rows: rows of a piece.
+        setting: the key that names a file or folder, for the sentence.
 
     Raises:
         DataError: there is no file, or one cannot be read.
@@ -69,14 +76,14 @@ def log_parts(data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int) -> list
                 lambda columns: lazy.select(columns).collect_batches(chunk_size=chunk_rows),
             )
         ]
-    return [_of_file(path, chunk_rows) for path in data_files(data)]
+    return [_of_file(path, chunk_rows) for path in data_files(data, setting)]
 
 
 def _of_file(path: Path, chunk_rows: int) -> LogPart:
     types = column_types(path)
     spelt_out = partition_values(path).keys() if is_parquet(path) else types.keys()
     chunks = partial(read_chunks, path, chunk_rows=chunk_rows)
-    return LogPart(str(path), types, frozenset(spelt_out), chunks)
+    return LogPart(str(path), types, frozenset(spelt_out), chunks, list_separator(path))
 
 
 def id_types(parts: Sequence[LogPart], columns: Iterable[str]) -> dict[str, pl.DataType]:

@@ -16,7 +16,7 @@ from recsys.data.contract.actions import (
     add_unknown,
     unknown_text,
 )
-from recsys.data.contract.ids import as_ids
+from recsys.data.contract.ids import IdType, as_ids
 from recsys.data.contract.log import split_rows
 from recsys.data.contract.rejected import (
     DUPLICATED_EVENT,
@@ -27,7 +27,7 @@ from recsys.data.contract.rejected import (
 from recsys.data.contract.schema import ID_COLUMNS, Column
 from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.prepare.spill import PartitionSpill
-from recsys.data.stores.vocabulary import FirstSeen
+from recsys.data.stores.vocabulary import RAW, FirstSeen
 
 UNKNOWN_NAME = "unknown"
 #: Rows with this reason are counted, not written aside.
@@ -152,6 +152,7 @@ class Intake:
         self.num_events = 0
         self.last_timestamp = 0
         self._id_types = dict(id_types or {})
+        self._kept_types = frozenset(self._id_types)
         self._tally = {_EVENTS: _Tally(), _REQUESTS: _Tally()}
         self._action_codes = CodeBook(Column.ACTION_TYPE, self.actions.names)
         self._events = PartitionSpill(folder / _EVENTS, Column.USER, num_partitions)
@@ -265,12 +266,55 @@ class Intake:
                 self._requests.add(unique)
         self._requests.finish()
 
-    def attributes(self) -> pl.DataFrame:
-        """``item_id``, ``author_id``, ``topic_id``: what the events say about each item first."""
+    def attributes(self, stated: pl.DataFrame | None = None) -> pl.DataFrame:
+        """``item_id``, ``author_id``, ``topic_id``, one row per item.
+
+        Args:
+            stated: a table of items, whose author or topic, where it has such columns, goes before
+                what the events say about an item first.
+
+        Raises:
+            DataError: it has ids of another type than the data set that is appended to.
+        """
+        noted = self._noted()
+        names = [name for name in (Column.AUTHOR, Column.TOPIC) if name in _columns_of(stated)]
+        if stated is None or not names:
+            return noted
+        item = as_ids(stated[Column.ITEM], self._id_types[Column.ITEM])
+        of_table = pl.DataFrame([item, *(self._settled(stated[name]) for name in names)])
+        of_table = of_table.drop_nulls(Column.ITEM)
+        of_table = of_table.unique(Column.ITEM, keep="first", maintain_order=True)
+        noted = noted.with_columns(as_ids(noted[name], self._id_types[name]) for name in names)
+        joined = of_table.join(noted, on=Column.ITEM, how="full", coalesce=True, suffix="_noted")
+        return joined.select(
+            Column.ITEM,
+            *(
+                pl.coalesce(name, f"{name}_noted").alias(name) if name in names else name
+                for name in (Column.AUTHOR, Column.TOPIC)
+            ),
+        )
+
+    def _noted(self) -> pl.DataFrame:
+        """What the events say about each item first."""
         if not self._attributes:
             names = (Column.ITEM, Column.AUTHOR, Column.TOPIC)
             return pl.DataFrame(schema={name: self._id_types[name] for name in names})
         return _first_known(pl.concat(self._attributes, how="vertical_relaxed"))
+
+    def _settled(self, ids: pl.Series) -> pl.Series:
+        """Ids of a table in the type that keeps them and those of the log as they are written."""
+        kind = IdType()
+        kind.add(ids)
+        ids = ids.cast(kind.dtype)
+        name = ids.name
+        if name in self._kept_types:
+            return self._of_known_type(ids)
+        seen = self.seen[name]
+        if not seen.is_empty:
+            kind.add(seen.table()[RAW])
+            seen.retype(kind.dtype)
+        self._id_types[name] = kind.dtype
+        return as_ids(ids, kind.dtype)
 
     def _without_ignored(self, bad: pl.DataFrame) -> pl.DataFrame:
         """The rows that the user does not want left out; the others are counted."""
@@ -311,7 +355,7 @@ class Intake:
             return
         self._attributes.append(_first_known(known))
         if len(self._attributes) >= 16:
-            self._attributes = [self.attributes()]
+            self._attributes = [self._noted()]
 
     def _decoded(self, events: pl.DataFrame) -> pl.DataFrame:
         return events.with_columns(book.decode(events[book.column]) for book in self._code_books())
@@ -326,6 +370,10 @@ def _parted(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         return frame, frame.clear()
     first = frame.select(pl.struct(pl.all()).is_first_distinct()).to_series()
     return frame.filter(first), frame.filter(~first)
+
+
+def _columns_of(table: pl.DataFrame | None) -> list[str]:
+    return [] if table is None else table.columns
 
 
 def _first_known(frame: pl.DataFrame) -> pl.DataFrame:

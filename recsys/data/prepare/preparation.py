@@ -28,11 +28,12 @@ from recsys.data.contract.schema import (
     Split,
 )
 from recsys.data.prepare.intake import Intake
+from recsys.data.prepare.item_embedding import write_embeddings
 from recsys.data.prepare.side_features import write_side
 from recsys.data.prepare.split_requests import write_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES
-from recsys.data.stores.encoding import FeatureEncoding
+from recsys.data.stores.encoding import FeatureEncoding, list_feature
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
@@ -95,14 +96,15 @@ class Preparation:
         bounds = dict(self.source.split_bounds)
         for frame in track(self.source.requests(), "Reading requests"):
             self.intake.add_requests(frame)
-        items = self._items()
-        seen = self._first_seen(items)
+        items = self.source.items()
+        attributes = self.intake.attributes(items)
+        seen = self._first_seen(attributes)
         self.vocabularies = {
             name: Vocabulary.build(seen[name].table(), mode, hash_buckets) for name in ID_COLUMNS
         }
         fit_end = bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
-        self._write_features(items, fit_end)
+        self._write_features(items, attributes, fit_end)
         self._write_timelines(derive_requests=True)
         tasks = self.source.tasks if self.intake.has_requests else ()
         if not tasks and not self.counts["explicit_events"]:
@@ -146,15 +148,17 @@ class Preparation:
 
     def run_append(self, existing: DatasetManifest) -> DatasetManifest:
         """New events, ids and feature rows behind what ``existing`` describes."""
+        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
+        self._refuse_other_features(existing)
         self._take_in_events()
-        items = self._items()
-        seen = self._first_seen(items)
+        items = self.source.items()
+        attributes = self.intake.attributes(items)
+        seen = self._first_seen(attributes)
         for name in ID_COLUMNS:
             self.vocabularies[name] = self.vocabularies[name].grow(seen[name].table())
         fit_end = existing.split_bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
-        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
-        self._write_features(items, None)
+        self._write_features(items, attributes, None)
         self._write_timelines(derive_requests=False)
         self.rejected.close()
         counts = dict(existing.counts)
@@ -198,25 +202,11 @@ class Preparation:
             raise DataError(f"source={self.source.name} holds no event; give other files.")
         self.counts["last_timestamp"] = self.intake.last_timestamp
 
-    def _items(self) -> pl.DataFrame:
-        """One row per item, its author and topic filled in from the events where unknown."""
-        stated = self.source.items()
-        noted = self.intake.attributes()
-        if stated is None:
-            return noted
-        names = (Column.AUTHOR, Column.TOPIC)
-        joined = stated.join(noted, on=Column.ITEM, how="full", coalesce=True, suffix="_noted")
-        return joined.with_columns(
-            pl.coalesce(name, f"{name}_noted").alias(name)
-            for name in names
-            if name in stated.columns
-        )
-
-    def _first_seen(self, items: pl.DataFrame) -> dict[str, FirstSeen]:
+    def _first_seen(self, attributes: pl.DataFrame) -> dict[str, FirstSeen]:
         """First sight of every id; an item shows its author and topic when it is first seen."""
         seen = self.intake.seen
         table = seen[Column.ITEM].table()
-        shown = items.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
+        shown = attributes.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
         for name in (Column.AUTHOR, Column.TOPIC):
             seen[name].add(shown[name], shown["first_seen"])
         return seen
@@ -230,23 +220,46 @@ class Preparation:
         self.counts["users"] = self.vocabularies[Column.USER].table.height
         self.counts["items"] = self.vocabularies[Column.ITEM].table.height
 
-    def _write_features(self, items: pl.DataFrame, fit_end: int | None) -> None:
-        for side, stated in (
-            (FeatureSide.USER, self.source.users()),
-            (FeatureSide.ITEM, items),
-        ):
+    def _write_features(
+        self, items: pl.DataFrame | None, attributes: pl.DataFrame, fit_end: int | None
+    ) -> None:
+        folder = self.folder / FEATURES
+        for side, stated in ((FeatureSide.USER, self.source.users()), (FeatureSide.ITEM, items)):
             written = write_side(
-                self.folder / FEATURES,
+                folder,
                 side,
                 self.source,
                 stated,
+                attributes if side is FeatureSide.ITEM else None,
                 self.vocabularies,
                 self.encoding,
                 fit_end,
             )
             self.features += written.features
-            if side is FeatureSide.ITEM:
-                self.item_ids = written.categorical
+            self.counts |= written.counts
+        self.item_ids = written.categorical
+        embeddings = write_embeddings(
+            folder, self.source.item_embeddings(), self.vocabularies[Column.ITEM]
+        )
+        if embeddings is not None:
+            self.counts["items_with_embedding"] = embeddings
+
+    def _refuse_other_features(self, existing: DatasetManifest) -> None:
+        """Refuse days that state other things of users and items than the data set has."""
+        for side in (FeatureSide.USER, FeatureSide.ITEM):
+            given = {f.name for f in self.source.features if f.side is side}
+            for name in self.source.lists.get(side, ()):
+                values = self.encoding.lists.get(name)
+                given |= {name} if values is None else {list_feature(name, v) for v in values}
+            known = {
+                f.name for f in existing.features if f.side is side and f.name not in ID_COLUMNS
+            }
+            if other := sorted(known ^ given):
+                raise DataError(
+                    f"the data set has other features of {side}s than these options give "
+                    f"({', '.join(other)}); append with the options it was prepared with, or "
+                    "prepare the whole log again with overwrite=true."
+                )
 
     def _write_timelines(self, derive_requests: bool) -> None:
         with TimelineWriter(self.folder / TIMELINES) as writer:

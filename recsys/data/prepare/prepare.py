@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from recsys.data.contract.log_parts import THE_FRAME
 from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, ORDER, DatasetManifest
 from recsys.data.prepare.fingerprint import fingerprint
 from recsys.data.prepare.preparation import Preparation
-from recsys.data.sources import SOURCES, Source, complete_options, open_source
+from recsys.data.sources import SOURCES, TABLES, Source, complete_options, open_source
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import FEATURES, mark_files
 from recsys.data.stores.vocabulary import VOCABULARIES, IdMode
@@ -41,7 +41,7 @@ GROWN_FROM = "grown_from"
 
 @dataclass(frozen=True)
 class PrepareConfig(Settings):
-    """How a data set is prepared; conf/data/ holds one file per data set.
+    """How a data set is prepared; conf/data/ holds one file per data set, as may the user.
 
     Attributes:
         source: the adapter: ``log``, ``kuairand``, ``ebnerd``, ``globo``, ``movielens`` or
@@ -70,6 +70,17 @@ class PrepareConfig(Settings):
     overwrite: bool = False
     partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
     options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a description of the user's own says, for ``data=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        from recsys.data.prepare.description import read_description  # Hydra, which few need
+
+        return read_description(path, cls)
 
     @property
     def title(self) -> str:
@@ -106,16 +117,17 @@ def prepare(
             "append=true keeps a data set and overwrite=true replaces it: give one of the two."
         )
     data = _find_path(config) if frame is None else frame
-    source = open_source(config.source, data, dict(config.options))
+    options, tables = _with_found_tables(config)
+    source = open_source(config.source, data, options)
     description = {
         "source": config.source,
         "name": config.title,
         "ids": config.ids,
         "hash_buckets": config.hash_buckets if mode is IdMode.HASHED else 0,
-        "options": complete_options(config.source, dict(config.options)),
+        "options": complete_options(config.source, options),
     }
     folder = config.out_folder
-    inputs = [data] if isinstance(data, Path) else []
+    inputs = [data, *tables] if isinstance(data, Path) else tables
     check_folder(folder, DATASET_FOLDER, inputs)
     with locked_folder(folder), _unforeseen_as_sentence(data):
         check_folder(folder, DATASET_FOLDER, inputs)
@@ -225,6 +237,17 @@ def _find_path(config: PrepareConfig) -> Path:
             raise ConfigError(f"source={config.source} needs path=<file or folder of the log>.")
         return find_data_dir(config.data_dir, default)
     return find_path(config.data_dir, config.path)
+
+
+def _with_found_tables(config: PrepareConfig) -> tuple[dict[str, Any], list[Path]]:
+    """The options with the places of the tables of items and users, and these."""
+    options, places = dict(config.options), []
+    for key in TABLES:
+        table = options.get(key)
+        if isinstance(table, Mapping) and isinstance(table.get("path"), str):
+            places.append(find_path(config.data_dir, table["path"]))
+            options[key] = {**table, "path": str(places[-1])}
+    return options, places
 
 
 def _existing(folder: Path) -> DatasetManifest | None:

@@ -22,6 +22,9 @@ __all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source"
 
 Options = TypeVar("Options")
 
+#: Options that say what of a table is read, and in ``path`` where it lies.
+TABLES = ("items", "users")
+
 
 @dataclass(frozen=True)
 class SourceEntry:
@@ -77,9 +80,10 @@ def open_source(
 
 
 def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """All options of the adapter ``name``, defaults among them, without names for themselves.
+    """The options of the adapter ``name`` that say something, defaults among them.
 
-    Two ways to say the same are equal here: spelt out in a file of conf/data/, or left out.
+    Two ways to say the same are equal here: spelt out in a file of conf/data/, or left out. Where
+    files lie says nothing of what is in them.
 
     Args:
         name: an adapter.
@@ -90,10 +94,14 @@ def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
         return {}
     options_type = getattr(importlib.import_module(entry.module), entry.options)
     complete = asdict(_read_options(name, options_type, options))
-    return {
+    said = {
         key: {k: v for k, v in value.items() if k != v} if isinstance(value, dict) else value
         for key, value in complete.items()
     }
+    for key in TABLES:
+        table = {k: v for k, v in (said.get(key) or {}).items() if v not in (None, [])}
+        said[key] = table | {"path": True} if "path" in table else table
+    return {key: value for key, value in said.items() if value not in (None, {})}
 
 
 def _read_options(name: str, options_type: type[Options], options: dict[str, Any]) -> Options:

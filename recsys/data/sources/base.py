@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 
 from recsys.data.contract.actions import ActionTypes
 from recsys.data.contract.input_files import InputFile, describe_files
 from recsys.data.contract.manifest import MOMENTS
-from recsys.data.contract.schema import Feature, Task
+from recsys.data.contract.schema import Feature, FeatureSide, Task
 
 
 class Source(ABC):
@@ -20,7 +21,9 @@ class Source(ABC):
     ``features`` name the backbone inputs beside the ids of user, item, author and topic, which
     every data set has; cardinalities are counted during preparation and are 0 here.
     ``split_bounds`` gives ``[first, last)`` request time in ms per split, by time alone. ``texts``
-    names the text columns of ``items()``, such as ``title``; they are kept as they are. A source
+    names the text columns of ``items()``, such as ``title``; they are kept as they are. ``lists``
+    names, per side, columns of lists of text: each of their commonest values becomes a dense
+    feature. ``shown`` names columns of ``items()`` that are kept and read by no model. A source
     without ``tasks`` has no request rows: its log serves models of sequences. ``actions`` are the
     action types its events may have; ``times`` says what their timestamps are: moments, or an
     order only (``DatasetManifest.times``).
@@ -30,6 +33,8 @@ class Source(ABC):
     tasks: tuple[Task, ...]
     features: tuple[Feature, ...]
     texts: tuple[str, ...] = ()
+    lists: Mapping[FeatureSide, tuple[str, ...]] = MappingProxyType({})
+    shown: tuple[str, ...] = ()
     actions: ActionTypes = ActionTypes()
     times: str = MOMENTS
     split_bounds: dict[str, tuple[int, int]]
@@ -87,3 +92,7 @@ class Source(ABC):
     def items(self) -> pl.DataFrame | None:
         """One row per item: ``item_id`` and the item features (author and topic among them)."""
         return None
+
+    def item_embeddings(self) -> Iterator[pl.DataFrame]:
+        """Chunks of ``item_id`` and ``embedding``, lists of float32 of one width; none here."""
+        return iter(())

@@ -17,7 +17,6 @@ from recsys.data.contract.input_files import InputFile, describe_frame
 from recsys.data.contract.log import LogReader, split_rows
 from recsys.data.contract.log_parts import THE_FRAME
 from recsys.data.contract.manifest import MOMENTS, ORDER
-from recsys.data.contract.moments import to_milliseconds, to_text
 from recsys.data.contract.schema import (
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
@@ -25,14 +24,16 @@ from recsys.data.contract.schema import (
     Feature,
     FeatureKind,
     FeatureSide,
-    Split,
     Task,
     TaskKind,
 )
 from recsys.data.contract.time_columns import UNITS, TimeFormat
 from recsys.data.sources.base import Source
 from recsys.data.sources.log_order import ordered_log
+from recsys.data.sources.log_tables import LogTables
 from recsys.data.sources.order import FIT_DAYS, last_events_apart, order_bounds, users_apart
+from recsys.data.sources.periods import periods
+from recsys.data.sources.tables import ItemTableOptions, UserTableOptions
 
 WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
 HOUR_OF_DAY = Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)
@@ -64,12 +65,17 @@ class LogOptions(Settings):
             by which users are held out. The latter two see the order of a user's events alone.
         fit_until: end of the fit period, for example ``2024-05-01`` (UTC); None for a fraction.
         choose_until: end of the choose period, likewise.
+        choose_days: whole UTC days before those of ``report_days`` that are the choose period; None
+            for a fraction.
+        report_days: whole UTC days at the end of the log that are the report period, likewise.
         choose_fraction: share of the log's time that is the choose period if no bound is given.
         report_fraction: share of the log's time, at its end, that is the report period.
         last_events: with ``split=last``, how many events of each user are reported, and how many
             before them chosen on; explicit ones that are not negative count.
         choose_users: with ``split=users``, share of the users that is chosen on.
         report_users: with ``split=users``, share of the users that is reported.
+        items: the table of items, or which columns of the log say something of them.
+        users: likewise of users.
         chunk_rows: rows read at a time.
     """
 
@@ -84,11 +90,15 @@ class LogOptions(Settings):
     split: Annotated[str, OneOf(SPLITS)] = BY_TIME
     fit_until: str | None = None
     choose_until: str | None = None
+    choose_days: Count | None = None
+    report_days: Count | None = None
     choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
     report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
     last_events: Annotated[int, Number(at_least=1, at_most=10_000)] = 1
     choose_users: Annotated[float, Number(above=0, below=1)] = 0.1
     report_users: Annotated[float, Number(above=0, below=1)] = 0.1
+    items: ItemTableOptions | None = None
+    users: UserTableOptions | None = None
     chunk_rows: Count = DEFAULT_CHUNK_ROWS
 
     def __post_init__(self) -> None:
@@ -132,7 +142,7 @@ class LogSource(Source):
     """
 
     name = "log"
-    features = (
+    features: tuple[Feature, ...] = (
         Feature(Column.SURFACE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
         Feature(Column.MEDIA_TYPE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
         HOUR_OF_DAY,
@@ -150,6 +160,17 @@ class LogSource(Source):
         self._reader = LogReader(data, self.options.columns, names, times, self.options.chunk_rows)
         self.actions = names.types
         self.times = MOMENTS if self.options.split == BY_TIME else ORDER
+        self._tables = LogTables(
+            self.options.items,
+            self.options.users,
+            data,
+            self.options.columns,
+            [feature.name for feature in self.features],
+            self.options.chunk_rows,
+        )
+        self.features = (*self.features, *self._tables.features)
+        self.texts, self.shown = self._tables.items.texts, self._tables.items.shown
+        self.lists = self._tables.lists
         self._actions: set[str] = set()
         self._has_dwell = False
         self._first: int | None = None
@@ -205,37 +226,35 @@ class LogSource(Source):
         self._survey()
         if self._first is None:
             raise DataError("the log has no row that can be used; see the reasons in rejected/.")
-        options = self.options
-        end = self._last + 1
-        span = end - self._first
-        report = end - round(span * options.report_fraction)
-        choose = report - round(span * options.choose_fraction)
-        if options.fit_until is not None:
-            choose = to_milliseconds("options.fit_until", options.fit_until)
-        if options.choose_until is not None:
-            report = to_milliseconds("options.choose_until", options.choose_until)
-        if not self._first < choose < report < end:
-            raise ConfigError(
-                "the fit, choose and report periods must follow each other inside the log, which "
-                f"covers {to_text(self._first)} to {to_text(self._last)}; found fit until "
-                f"{to_text(choose)} and choose until {to_text(report)}: set options.fit_until "
-                "and options.choose_until."
-            )
-        return {
-            Split.FIT: (self._first, choose),
-            Split.CHOOSE: (choose, report),
-            Split.REPORT: (report, end),
-        }
+        return self.bounds_over(self._first, self._last)
+
+    def bounds_over(self, first: int, last: int) -> dict[str, tuple[int, int]]:
+        """The same of a log that begins and ends at these moments (ms)."""
+        return periods(self.options, first, last)
 
     def files(self) -> list[Path]:
         """The files of the log; none where it is a frame."""
         return data_files(self._reader.data) if isinstance(self._reader.data, Path) else []
 
     def inputs(self, known: Sequence[InputFile]) -> tuple[InputFile, ...]:
-        """The files of the log, or its frame."""
+        """The files of the log, or its frame, and those of its tables."""
         if isinstance(self._reader.data, Path):
-            return super().inputs(known)
-        return (describe_frame(self._reader.raw_chunks()),)
+            log = super().inputs(known)
+        else:
+            log = (describe_frame(self._reader.raw_chunks()),)
+        return log + self._tables.inputs(known)
+
+    def items(self) -> pl.DataFrame | None:
+        """What the table of items says, or the rows of the log."""
+        return self._tables.items.read()
+
+    def users(self) -> pl.DataFrame | None:
+        """What the table of users says, or the rows of the log."""
+        return self._tables.users.read()
+
+    def item_embeddings(self) -> Iterator[pl.DataFrame]:
+        """The column of embeddings, where there is one."""
+        return self._tables.items.embeddings()
 
     def events(self) -> Iterator[pl.DataFrame]:
         """The log, chunk by chunk."""
