@@ -11,8 +11,9 @@ from recsys.core.errors import DataError
 from recsys.data.contract.files import cast_or_refuse
 from recsys.data.contract.ids import is_text
 
-#: What separates the values of a list that is written as text.
+#: What separates the values of a list that is written as text; white space in RecBole's columns.
 SEPARATOR = "|"
+_TOKENS = ":token_seq"
 
 _BRACKETS = r"^\s*[\[({](.*)[\])}]\s*$"
 
@@ -110,7 +111,8 @@ def as_numbers(where: str, raw: pl.Series, unknown: Unknown) -> pl.Series:
 def as_lists(where: str, raw: pl.Series) -> pl.Series:
     """Lists of text, each value once; an empty list where there is none, null where not known.
 
-    Text is separated by ``|``, or is a list as Python and JSON write it.
+    Text is separated by ``|``, or by spaces in a column that RecBole's files name
+    ``…:token_seq``, or is a list as Python and JSON write it.
 
     Raises:
         DataError: the column holds neither.
@@ -126,9 +128,10 @@ def as_lists(where: str, raw: pl.Series) -> pl.Series:
         bare = text.str.extract(_BRACKETS)
         quoted = pl.col("bare").str.split(",").list.eval(pl.element().str.strip_chars(" '\""))
         is_plain = pl.col("bare").is_null()
+        separator = " " if raw.name.endswith(_TOKENS) else SEPARATOR
         lists = (
             pl.DataFrame({"text": text, "bare": bare})
-            .select(pl.when(is_plain).then(pl.col("text").str.split(SEPARATOR)).otherwise(quoted))
+            .select(pl.when(is_plain).then(pl.col("text").str.split(separator)).otherwise(quoted))
             .to_series()
         )
     cleaned = pl.element().str.strip_chars()
