@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import pyarrow as pa
 
-from recsys.core.errors import ConfigError, DataError
+from recsys.api.frames import lazy_frame_of
+from recsys.core.errors import ConfigError
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.data.prepare.prepare import prepare as prepare_source
 from recsys.data.stores.dataset import PreparedDataset
@@ -80,7 +80,7 @@ def prepare(
     settings["options"] = {**settings.get("options", {}), **options}
     switches = {"append": append, "overwrite": overwrite}
     config = PrepareConfig(**settings | {key: True for key, one in switches.items() if one})
-    prepare_source(config, None if log is None or is_file else _frame(log))
+    prepare_source(config, None if log is None or is_file else lazy_frame_of(log, "log"))
     return PreparedDataset.open(config.out_folder)
 
 
@@ -135,19 +135,3 @@ def _described(description: Path | str | None) -> dict[str, Any]:
     if missing:
         raise ConfigError(f"{description}: `{missing[0]}` is yet to be filled in; it is `???`.")
     return settings
-
-
-def _frame(log: pl.DataFrame | pl.LazyFrame | pandas.DataFrame) -> pl.DataFrame | pl.LazyFrame:
-    if isinstance(log, (pl.DataFrame, pl.LazyFrame)):
-        return log
-    if type(log).__module__.partition(".")[0] == "pandas":
-        try:
-            return pl.from_pandas(log)
-        except (pl.exceptions.PolarsError, pa.ArrowException, ValueError, TypeError) as error:
-            raise DataError(
-                f"the frame of pandas cannot be read ({str(error).splitlines()[0]}); give every "
-                "column a name of its own and values of one type."
-            ) from error
-    raise DataError(
-        f"the log is a {type(log).__name__}; give a path, or a frame of polars or pandas."
-    )

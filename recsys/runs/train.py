@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from recsys.core.console import message_console
 from recsys.core.environment import describe_environment
 from recsys.core.errors import ConfigError
 from recsys.core.secrets import mask_settings
@@ -107,10 +108,19 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             manifest = dataset.manifest
             config = replace(config, data=data_config).on(manifest)
             on_first_rank(lambda: begin(run_dir, config, manifest))
+            on_first_rank(lambda: _say_what_is_seen(system, config, dataset))
         with noted_if_diverged(run_dir):
             checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
         on_first_rank(lambda: _finish(system, config, run_dir, dataset, checkpoints))
     return run_dir
+
+
+def _say_what_is_seen(
+    system: TrainableSystem[Any], config: RunConfig, dataset: PreparedDataset
+) -> None:
+    """Print which events of the data set will be seen: what a log calls its actions decides it."""
+    for seen in system.seen(config, dataset):
+        message_console().print(str(seen))
 
 
 def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:

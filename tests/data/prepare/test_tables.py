@@ -369,10 +369,3 @@ def test_appended_days_bring_rows_and_change_what_they_state(folder: Path) -> No
         log_frame(20, 20, 300).write_parquet(folder / "newer.parquet")
         other = options | {"path": "day.parquet", "categorical": ["brand"]}
         prepared(folder, log="newer.parquet", items=other, append=True)
-
-
-def test_recbole_separates_tokens_by_spaces(folder: Path) -> None:
-    (folder / "items.tsv").write_text("item_id:token\tclass:token_seq\n1\tDrama War\n2\tDrama\n")
-    items = {"path": "items.tsv", "id": "item_id:token", "lists": ["class:token_seq"]}
-    table = prepared(folder, items=items).item_table()
-    assert table["class:token_seq"].to_list()[1:3] == [["Drama", "War"], ["Drama"]]
