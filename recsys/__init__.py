@@ -2,7 +2,7 @@
 
 What a notebook needs (docs/python.md); each name is imported when it is first used:
 
-- :func:`prepare` a log, :func:`open_dataset` what was prepared;
+- :func:`prepare` a log, :func:`append` new days to it, :func:`open_dataset` what was prepared;
 - :func:`open_run`: configuration, metrics, user embeddings, scores and recommendations of a run;
 - :func:`open_artifact` what `recsys export` wrote, :func:`open_store` what `recsys publish` wrote.
 """
@@ -16,13 +16,14 @@ from recsys.core.version import VERSION
 
 if TYPE_CHECKING:
     from recsys.api.artifact import open_artifact
-    from recsys.api.dataset import open_dataset, prepare
+    from recsys.api.dataset import append, open_dataset, prepare
     from recsys.api.run import Run, open_run
     from recsys.api.store import open_store
 
 __all__ = [
     "Run",
     "__version__",
+    "append",
     "open_artifact",
     "open_dataset",
     "open_run",
@@ -33,6 +34,7 @@ __all__ = [
 __version__ = VERSION
 
 _MODULES = {
+    "append": "recsys.api.dataset",
     "open_artifact": "recsys.api.artifact",
     "open_dataset": "recsys.api.dataset",
     "prepare": "recsys.api.dataset",

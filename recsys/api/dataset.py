@@ -9,6 +9,8 @@ import polars as pl
 import pyarrow as pa
 
 from recsys.core.errors import DataError
+from recsys.data.prepare.append import AppendConfig
+from recsys.data.prepare.append import append as append_source
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.data.prepare.prepare import prepare as prepare_source
 from recsys.data.stores.dataset import PreparedDataset
@@ -39,7 +41,6 @@ def prepare(
     *,
     name: str = "log",
     overwrite: bool = False,
-    append: bool = False,
     **options: Any,
 ) -> PreparedDataset:
     """Prepare an interaction log, or find it prepared already; as `recsys data prepare`.
@@ -59,7 +60,6 @@ def prepare(
         out: folder of the prepared data set.
         name: of the data set, part of every metric's protocol.
         overwrite: replace a data set that was prepared in another way or from another log.
-        append: add the events after the last one to an existing data set.
         **options: how the log is read: ``columns={"user_id": "member"}`` where names differ,
             ``actions``, ``tasks``, ``fit_until`` and so on (conf/data/log.yaml has them all).
 
@@ -72,11 +72,38 @@ def prepare(
         out=str(out),
         name=name,
         overwrite=overwrite,
-        append=append,
         options=options,
     )
     frame = None if isinstance(log, (Path, str)) else _frame(log)
     prepare_source(config, frame)
+    return PreparedDataset.open(out)
+
+
+def append(
+    log: Path | str | pl.DataFrame | pl.LazyFrame | pandas.DataFrame,
+    out: Path | str,
+    **options: Any,
+) -> PreparedDataset:
+    """Add the days after the last one to a prepared data set; as `recsys data append`.
+
+    >>> dataset = recsys.append(new_day, "prepared/mine")  # doctest: +SKIP
+    >>> dataset.manifest.generation  # doctest: +SKIP
+    1
+
+    Args:
+        log: the new days, alone or with those that are prepared already.
+        out: folder of the prepared data set.
+        **options: how the log is read, if it is said again: the same as it was prepared with.
+
+    Returns:
+        The data set, as it was where nothing in the log is later.
+
+    Raises:
+        DataError: the log cannot be used, or ``out`` holds no data set that was prepared so.
+    """
+    is_file = isinstance(log, (Path, str))
+    config = AppendConfig(path=str(log) if is_file else None, out=str(out), options=options)
+    append_source(config, None if isinstance(log, (Path, str)) else _frame(log))
     return PreparedDataset.open(out)
 
 

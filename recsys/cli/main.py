@@ -61,7 +61,15 @@ DATA_VERBS = (
         (
             "recsys data prepare source=log path=my_log.parquet out=prepared/mine",
             "recsys data prepare source=kuairand path=KuaiRand-Pure/data out=prepared/kuairand",
-            "recsys data prepare source=log path=my_log.parquet out=prepared/mine append=true",
+        ),
+    ),
+    Verb(
+        "append",
+        "append",
+        "Add new days to a prepared data set: events, ids, request rows; the splits move on.",
+        (
+            "recsys data append out=prepared/mine path=new_day.parquet",
+            "recsys data append data=log path=my_log.parquet out=prepared/mine",
         ),
     ),
     Verb(

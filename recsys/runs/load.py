@@ -11,7 +11,6 @@ import lightning
 from recsys.core.composition import load
 from recsys.core.errors import ArtifactError
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.prepare.prepare import GROWN_FROM
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.checkpoint.load import open_checkpoint
@@ -170,8 +169,7 @@ def open_dataset(
         )
     dataset = open_checked(dataset_folder or config.data.out_folder)
     trained_on = DatasetManifest.load(folder)
-    grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
-    if trained_on.fingerprint not in (dataset.manifest.fingerprint, *grown_from):
+    if trained_on.fingerprint not in dataset.manifest.lineage:
         raise ArtifactError(
             f"{folder} was trained on a data set with fingerprint {trained_on.fingerprint}, but "
             f"{dataset.path} now has {dataset.manifest.fingerprint}; prepare the data set as "

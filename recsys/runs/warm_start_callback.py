@@ -9,7 +9,6 @@ import lightning
 
 from recsys.core.console import message_console
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
-from recsys.data.prepare.prepare import GROWN_FROM
 from recsys.runs.warm_start import Taken, WarmStartConfig, take_weights
 
 
@@ -52,8 +51,7 @@ def ids_differ(checkpoint: Path, run_dir: Path) -> bool:
     if not (folder / DATASET_FILE).is_file():
         return False  # nobody knows
     old, new = DatasetManifest.load(folder), DatasetManifest.load(run_dir)
-    grown_from = new.preparation.get(GROWN_FROM, [])
-    return old.fingerprint not in (new.fingerprint, *grown_from)
+    return old.fingerprint not in new.lineage
 
 
 def report(taken: Taken, checkpoint: str) -> Iterator[str]:

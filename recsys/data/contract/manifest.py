@@ -32,6 +32,7 @@ DATASET_FOLDER = FolderKind(
         "timelines/spill/*",
         "requests/*.bin",
         "requests/*.json",
+        "tail/*.parquet",
         "rejected/*.parquet",
         "sequences/*/*.npy",
         "sequences/*/*.bin",
@@ -40,6 +41,9 @@ DATASET_FOLDER = FolderKind(
 )
 #: The end of every sentence about a data set that is not what was written.
 PREPARE_AGAIN = "remove the data set's folder and prepare it again with `recsys data prepare`."
+
+#: In a manifest's ``preparation``: fingerprints the data set had before days were appended to it.
+GROWN_FROM = "grown_from"
 
 _KIND = "description of a data set"
 
@@ -84,6 +88,16 @@ class DatasetManifest:
     def select(self, side: FeatureSide, kind: FeatureKind) -> tuple[Feature, ...]:
         """The features of one side and kind, in column order."""
         return tuple(f for f in self.features if f.side == side and f.kind == kind)
+
+    @property
+    def generation(self) -> int:
+        """How often days were appended to it."""
+        return len(self.preparation.get(GROWN_FROM, []))
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """The fingerprints of all its generations, the oldest first."""
+        return (*self.preparation.get(GROWN_FROM, []), self.fingerprint)
 
     def save(self, folder: Path) -> None:
         """Write ``dataset.json`` into ``folder``, in one step."""

@@ -24,6 +24,7 @@ NOT_LATER = "not after the last event of the data set"
 _MAX_NAMES = 127  # codes are int8; one of them is unknown
 _EVENTS = "events"
 _REQUESTS = "requests"
+_TAIL = "tail"
 
 
 class CodeBook:
@@ -138,7 +139,12 @@ class Intake:
         self._actions = CodeBook(Column.ACTION_TYPE, ACTION_TYPES)
         self._events = PartitionSpill(folder / _EVENTS, Column.USER, num_partitions)
         self._requests = PartitionSpill(folder / _REQUESTS, Column.USER, num_partitions)
+        self._tail = PartitionSpill(folder / _TAIL, Column.USER, num_partitions)
         self._attributes: list[pl.DataFrame] = []
+
+    def add_tail(self, frame: pl.DataFrame) -> None:
+        """Take in events of the data set that is appended to, whose labels may still come."""
+        self._tail.add(frame)
 
     def add_events(self, frame: pl.DataFrame) -> None:
         """Take in a chunk of the interaction log."""
@@ -195,6 +201,13 @@ class Intake:
         has_old = NOT_LATER in self.rejected.counts
         self._tally[_EVENTS].refuse_mostly_bad("rows of the log", count_undated=not has_old)
         self._events.finish()
+        self._tail.finish()
+
+    @property
+    def has_request_times(self) -> bool:
+        """Whether any event says when it was requested."""
+        schemas = (self._events.schema, self._tail.schema)
+        return any(schema is not None and Column.REQUEST_TIME in schema for schema in schemas)
 
     @property
     def has_requests(self) -> bool:
@@ -222,9 +235,14 @@ class Intake:
         self.rejected.add(self._decoded(again), f"event: {DUPLICATE}")
         return self._decoded(unique)
 
+    def read_tail(self, partition: int) -> pl.DataFrame | None:
+        """The events of ``add_tail`` of a partition's users, in log order."""
+        return self._tail.read(partition)
+
     def drop_events(self, partition: int) -> None:
         """Free the disk space of a partition's events."""
         self._events.remove(partition)
+        self._tail.remove(partition)
 
     def read_requests(self, partition: int) -> pl.DataFrame | None:
         """The request rows of a partition's users in the order they came."""

@@ -19,7 +19,10 @@ class Source(ABC):
     every data set has; cardinalities are counted during preparation and are 0 here.
     ``split_bounds`` gives ``[first, last)`` request time in ms per split, by time alone. ``texts``
     names the text columns of ``items()``, such as ``title``; they are kept as they are. A source
-    without ``tasks`` has no request rows: its log serves models of sequences.
+    without ``tasks`` has no request rows: its log serves models of sequences. ``label_window`` is
+    the longest time in ms from an impression to an action that counts for it, where rows follow
+    from the events (``requests_from``). Nothing can be added to a source that cannot grow: its
+    times are an order only.
     """
 
     name: str
@@ -27,6 +30,8 @@ class Source(ABC):
     features: tuple[Feature, ...]
     texts: tuple[str, ...] = ()
     split_bounds: dict[str, tuple[int, int]]
+    label_window: int | None = None
+    can_grow: bool = True
 
     @abstractmethod
     def files(self) -> list[Path]:
@@ -65,6 +70,15 @@ class Source(ABC):
         For sources whose rows are part of the log itself; the others give them by ``requests``.
         """
         return None
+
+    def bounds_over(self, first: int, last: int) -> dict[str, tuple[int, int]]:
+        """``split_bounds`` of a log that days were added to.
+
+        Args:
+            first: its first moment, ms.
+            last: its last moment, ms.
+        """
+        return self.split_bounds
 
     def users(self) -> pl.DataFrame | None:
         """One row per user: ``user_id`` and the user features."""

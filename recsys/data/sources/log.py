@@ -14,20 +14,20 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
 from recsys.data.contract.input_files import InputFile, describe_frame
 from recsys.data.contract.log import LogReader, split_rows
-from recsys.data.contract.moments import to_milliseconds, to_text
 from recsys.data.contract.schema import (
     ACTION_TYPES,
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
+    SHOWN_AT,
     Column,
     Feature,
     FeatureKind,
     FeatureSide,
-    Split,
     Task,
     TaskKind,
 )
 from recsys.data.sources.base import Source
+from recsys.data.sources.periods import periods
 
 WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
 HOUR_OF_DAY = Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)
@@ -46,6 +46,9 @@ class LogOptions(Settings):
         attribution_hours: an action counts for an impression at most this long before it.
         fit_until: end of the fit period, for example ``2024-05-01`` (UTC); None for a fraction.
         choose_until: end of the choose period, likewise.
+        choose_days: whole UTC days before those of ``report_days`` that are the choose period; None
+            for a fraction.
+        report_days: whole UTC days at the end of the log that are the report period, likewise.
         choose_fraction: share of the log's time that is the choose period if no bound is given.
         report_fraction: share of the log's time, at its end, that is the report period.
         chunk_rows: rows read at a time.
@@ -57,6 +60,8 @@ class LogOptions(Settings):
     attribution_hours: Hours = 24.0
     fit_until: str | None = None
     choose_until: str | None = None
+    choose_days: Count | None = None
+    report_days: Count | None = None
     choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
     report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
     chunk_rows: Count = DEFAULT_CHUNK_ROWS
@@ -127,27 +132,11 @@ class LogSource(Source):
         self._survey()
         if self._first is None:
             raise DataError("the log has no row that can be used; see the reasons in rejected/.")
-        options = self.options
-        end = self._last + 1
-        span = end - self._first
-        report = end - round(span * options.report_fraction)
-        choose = report - round(span * options.choose_fraction)
-        if options.fit_until is not None:
-            choose = to_milliseconds("options.fit_until", options.fit_until)
-        if options.choose_until is not None:
-            report = to_milliseconds("options.choose_until", options.choose_until)
-        if not self._first < choose < report < end:
-            raise ConfigError(
-                "the fit, choose and report periods must follow each other inside the log, which "
-                f"covers {to_text(self._first)} to {to_text(self._last)}; found fit until "
-                f"{to_text(choose)} and choose until {to_text(report)}: set options.fit_until "
-                "and options.choose_until."
-            )
-        return {
-            Split.FIT: (self._first, choose),
-            Split.CHOOSE: (choose, report),
-            Split.REPORT: (report, end),
-        }
+        return self.bounds_over(self._first, self._last)
+
+    def bounds_over(self, first: int, last: int) -> dict[str, tuple[int, int]]:
+        """The same of a log that begins and ends at these moments (ms)."""
+        return periods(self.options, first, last)
 
     def files(self) -> list[Path]:
         """The files of the log; none where it is a frame."""
@@ -180,8 +169,12 @@ class LogSource(Source):
 
     def requests_from(self, events: pl.DataFrame) -> pl.DataFrame:
         """One row per impression of ``events``, with labels."""
-        window = round(self.options.attribution_hours * MILLISECONDS_PER_HOUR)
-        return derive_rows(events, self.tasks, window)
+        return derive_rows(events, self.tasks, self.label_window)
+
+    @property
+    def label_window(self) -> int:  # type: ignore[override]
+        """The longest attribution, in ms."""
+        return round(self.options.attribution_hours * MILLISECONDS_PER_HOUR)
 
     def _survey(self) -> None:
         if not self._actions:
@@ -190,7 +183,8 @@ class LogSource(Source):
 
 
 def derive_rows(events: pl.DataFrame, tasks: tuple[Task, ...], window: int) -> pl.DataFrame:
-    """Request rows of the impressions in ``events``.
+    """Request rows of the impressions in ``events``; where the log says when they were requested,
+    with the moment each was shown.
 
     Args:
         events: every event of some users, columns of the interaction log.
@@ -225,9 +219,11 @@ def derive_rows(events: pl.DataFrame, tasks: tuple[Task, ...], window: int) -> p
         positive = attributed[_ROW].drop_nulls().unique()
         labels.append(pl.col(_ROW).is_in(positive.implode()).cast(pl.Float32).alias(task.column))
     request_time = pl.col(_request_time_column(events))
+    is_requested = Column.REQUEST_TIME in events.columns
     return impressions.select(
         *keys,
         request_time.alias(Column.REQUEST_TIME),
+        *([pl.col(Column.TIMESTAMP).alias(SHOWN_AT)] if is_requested else []),
         *labels,
         Column.SURFACE,
         Column.MEDIA_TYPE,

@@ -71,6 +71,7 @@ class MovieLensSource(Source):
 
     name = "movielens"
     tasks = ()
+    can_grow = False
     texts = ("title", "genres")
     features = (
         *(

@@ -26,6 +26,7 @@ from recsys.data.stores.vocabulary import VOCABULARIES, Vocabulary, vocabulary_p
 TIMELINES = "timelines"
 REQUESTS = "requests"
 FEATURES = "features"
+TAIL = "tail"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +97,8 @@ class PreparedDataset:
         """The requests of ``fit``, ``choose`` or ``report``.
 
         Raises:
-            DataError: the log has no request rows, the split was not written, or its tasks are not
-                those of the manifest.
+            DataError: the log has no request rows, or no such split, or the tasks are not those of
+                the manifest.
         """
         if not self.manifest.tasks:
             raise DataError(
@@ -105,7 +106,9 @@ class PreparedDataset:
                 "with labels: models that rank what was shown, such as DV365, cannot be trained "
                 "on it; train a sequence model (nxtpost, sequence), or prepare another log."
             )
-        store = RequestStore.open(self.path / REQUESTS / split)
+        if split not in self.manifest.split_bounds:
+            raise DataError(f"{self.path} has no split {split}; {PREPARE_AGAIN}")
+        store = RequestStore.open(self.path / REQUESTS, self.manifest.split_bounds[split])
         expected = tuple(task.name for task in self.manifest.tasks)
         if store.tasks != expected:
             raise DataError(
@@ -170,14 +173,12 @@ def locked_dataset(path: Path | str) -> Iterator[PreparedDataset]:
         yield PreparedDataset.open(folder)
 
 
-def mark_files(folder: Path, *patterns: str) -> dict[str, FileMark]:
-    """Size and checksum of files below a data set's folder, by path there.
+def mark_files(folder: Path) -> dict[str, FileMark]:
+    """Size and checksum of the files below a data set's folder, by path there.
 
-    Args:
-        folder: of the data set.
-        patterns: which files; without any those of all vocabularies and features, and the
-            descriptions of requests, whose arrays these have the checksums of.
+    They are those of vocabularies and features, the tail, and the description of requests, whose
+    arrays it has the checksums of.
     """
-    patterns = patterns or (f"{VOCABULARIES}/*", f"{FEATURES}/*", f"{REQUESTS}/*/{MANIFEST}")
+    patterns = (f"{VOCABULARIES}/*", f"{FEATURES}/*", f"{REQUESTS}/{MANIFEST}", f"{TAIL}/*")
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
     return {str(path.relative_to(folder)): FileMark.of(path) for path in paths}
