@@ -13,9 +13,11 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from recsys.core.console import message_console
 from recsys.core.environment import describe_environment
 from recsys.core.errors import ConfigError
 from recsys.core.secrets import mask_settings
+from recsys.data.contract.generations import generation_text, periods_text
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
@@ -107,10 +109,20 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             dataset = PreparedDataset.open(data_config.out_folder)
             manifest = dataset.manifest
             on_first_rank(lambda: begin(run_dir, config, manifest))
+        on_first_rank(lambda: say_days(dataset))
         with noted_if_diverged(run_dir):
             checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
         on_first_rank(lambda: _finish(system, config, run_dir, dataset, checkpoints))
     return run_dir
+
+
+def say_days(dataset: PreparedDataset) -> None:
+    """Say which days of a data set are trained on, chosen by and reported."""
+    manifest = dataset.manifest
+    generation = f", generation {manifest.generation}" * bool(manifest.generation)
+    message_console().print(
+        f"Data set {manifest.name}{generation}: {periods_text(manifest.split_bounds)}."
+    )
 
 
 def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:
@@ -158,7 +170,9 @@ def _finish(
     """Write what the best checkpoint is worth, and what the system leaves."""
     close_log(run_dir)
     measured = system.measured(config, dataset, Split.CHOOSE)
-    _write_validation_metrics(config, run_dir, dataset.manifest.name, measured, checkpoints)
+    _write_validation_metrics(
+        config, run_dir, generation_text(dataset.manifest), measured, checkpoints
+    )
     system.finish(run_dir)
 
 

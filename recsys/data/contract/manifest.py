@@ -42,6 +42,8 @@ DATASET_FOLDER = FolderKind(
 #: The end of every sentence about a data set that is not what was written.
 PREPARE_AGAIN = "remove the data set's folder and prepare it again with `recsys data prepare`."
 
+#: Among the counts, before the name of an id column: the first index not seen in the fit period.
+FIT_VOCABULARY = "fit_vocabulary_"
 #: In a manifest's ``preparation``: fingerprints the data set had before days were appended to it.
 GROWN_FROM = "grown_from"
 

@@ -11,6 +11,9 @@ from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 
+#: Where the settings of a data set stand in the command of a run.
+_PLACE = "data."
+
 
 def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConfig]:
     """Open the prepared data set, preparing it first where it is absent.
@@ -28,7 +31,7 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
     absent = not (folder / DATASET_FILE).is_file()
     if absent:
         console.print(f"Preparing {config.title} into {folder} (once).")
-    rejected = prepare(config).rejected
+    rejected = prepare(config, place=_PLACE).rejected
     if absent and rejected:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
         console.print(f"Rows left out ({reasons}); they are in {folder / rejected_folder(None)}.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
 from recsys.core.folders import has_lock, locked_folder
-from recsys.data.contract.manifest import PREPARE_AGAIN, DatasetManifest
+from recsys.data.contract.manifest import FIT_VOCABULARY, PREPARE_AGAIN, DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
 from recsys.data.stores.requests import MANIFEST, RequestStore
@@ -50,11 +50,16 @@ class PreparedDataset:
     Attributes:
         path: the folder.
         manifest: what it holds and how it was made.
+        newest: the manifest of the folder; another one where the data set is seen as an earlier
+            generation (``as_known``).
     """
 
-    def __init__(self, path: Path, manifest: DatasetManifest) -> None:
+    def __init__(
+        self, path: Path, manifest: DatasetManifest, newest: DatasetManifest | None = None
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.newest = newest or manifest
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -72,12 +77,37 @@ class PreparedDataset:
                 raise DataError(f"{folder / name} {problem}; {PREPARE_AGAIN}")
         return cls(folder, manifest)
 
+    def as_known(
+        self, trained_on: DatasetManifest, periods: Mapping[str, tuple[int, int]] | None = None
+    ) -> Self:
+        """The data set as a model takes it that was trained on an earlier generation.
+
+        Ids that were not in the fit period of then have no trained row, though they may lie in the
+        fit period of now.
+
+        Args:
+            trained_on: manifest of that generation.
+            periods: ``[first, last)`` request time of the splits; None for those of then.
+        """
+        trained = {
+            name: count
+            for name, count in trained_on.counts.items()
+            if name.startswith(FIT_VOCABULARY)
+        }
+        manifest = replace(
+            self.newest,
+            counts={**self.newest.counts, **trained},
+            split_bounds=dict(trained_on.split_bounds if periods is None else periods),
+        )
+        return type(self)(self.path, manifest, self.newest)
+
     def __repr__(self) -> str:
         return f"PreparedDataset({str(self.path)!r}, name={self.manifest.name!r})"
 
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Open the data set again in the process that unpickles it."""
-        return type(self).open, (self.path,)
+    def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
+        """Open the data set again in the process that unpickles it, as it is known here."""
+        known = None if self.manifest is self.newest else self.manifest
+        return _reopened, (type(self), self.path, known)
 
     @cached_property
     def timelines(self) -> TimelineStore:
@@ -155,6 +185,13 @@ class PreparedDataset:
                 )
             arrays[str(kind)] = np.asarray(array)
         return FeatureArrays(**arrays)
+
+
+def _reopened(
+    kind: type[PreparedDataset], path: Path, known: DatasetManifest | None
+) -> PreparedDataset:
+    dataset = kind.open(path)
+    return dataset if known is None else dataset.as_known(known)
 
 
 @contextmanager
