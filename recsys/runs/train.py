@@ -56,7 +56,7 @@ from recsys.runs.precision import Bfloat16Mixed
 from recsys.runs.preemption import Preemption
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
-from recsys.runs.warm_start_callback import WarmStart
+from recsys.runs.warm_start_callback import WarmStart, refuse_later_days
 from recsys.runs.whole_checkpoints import another_named
 
 
@@ -108,6 +108,8 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             config = replace(config, data=data_config)
             dataset = PreparedDataset.open(data_config.out_folder)
             manifest = dataset.manifest
+            if config.warm_start.checkpoint is not None:
+                refuse_later_days(Path(config.warm_start.checkpoint), manifest)
             on_first_rank(lambda: begin(run_dir, config, manifest))
         on_first_rank(lambda: say_days(dataset))
         with noted_if_diverged(run_dir):
