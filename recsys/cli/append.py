@@ -64,7 +64,7 @@ def _added(appended: Appended) -> Iterator[tuple[str, int]]:
         yield "earlier rows whose labels were derived again", rows.derived_again
     for task, count in rows.completed.items():
         yield f"labels of them that came: {task}", count
-    for feature, count in rows.unknown.items():
+    for feature, count in (+rows.unknown).items():
         yield f"rows with a {feature} that the encoding does not know", count
 
 

@@ -30,6 +30,8 @@ from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.requests import TRUTHS, RequestStore
 from recsys.data.stores.vocabulary import Vocabulary
 
+_REQUESTED = Column.REQUEST_TIME
+
 Bounds = Mapping[str, tuple[int, int]]
 
 
@@ -44,10 +46,10 @@ class AddedRows:
         unknown: new rows with a value of a context feature that its encoding does not know.
     """
 
-    rows: dict[str, int] = field(default_factory=dict)
+    rows: Counter[str] = field(default_factory=Counter)
     derived_again: int = 0
     completed: dict[str, int] = field(default_factory=dict)
-    unknown: dict[str, int] = field(default_factory=dict)
+    unknown: Counter[str] = field(default_factory=Counter)
 
 
 class RequestRows:
@@ -113,22 +115,14 @@ class RequestRows:
             replaced_after: those that were shown after this moment are there to be replaced.
         """
         self.intake.remove_duplicated_requests()
-        added = AddedRows(rows=dict.fromkeys(map(str, self.bounds), 0))
-        unknown: Counter[str] = Counter()
+        added = AddedRows(rows=Counter(dict.fromkeys(map(str, self.bounds), 0)))
         labels: Counter[str] = Counter()
 
         def counted() -> Iterator[pl.DataFrame]:
             for rows in self._inside():
                 mapped = self._mapped(rows)
-                shown = SHOWN_AT if SHOWN_AT in rows.columns else Column.REQUEST_TIME
-                is_new = rows[shown] > after
-                for split, bound in self.bounds.items():
-                    in_split = rows[Column.REQUEST_TIME].is_between(*bound, closed="left")
-                    added.rows[split] += int((in_split & is_new).sum())
-                for feature in self.context:
-                    if feature.kind is FeatureKind.CATEGORICAL:
-                        is_unknown = (mapped[feature.name] == 0) & rows[feature.name].is_not_null()
-                        unknown[feature.name] += int((is_unknown & is_new).sum())
+                is_new = rows[SHOWN_AT if SHOWN_AT in rows.columns else _REQUESTED] > after
+                self._count(added, rows.filter(is_new), mapped.filter(is_new))
                 for task in self.tasks:
                     labels[task.name] += int(mapped[task.column].filter(~is_new).sum() or 0)
                 yield mapped
@@ -140,8 +134,17 @@ class RequestRows:
             for task in self.tasks
             if task.kind is TaskKind.BINARY
         }
-        added.unknown = {name: count for name, count in unknown.items() if count}
         return added
+
+    def _count(self, added: AddedRows, rows: pl.DataFrame, mapped: pl.DataFrame) -> None:
+        """Count new rows, as they came and as they are written."""
+        for split, bound in self.bounds.items():
+            in_split = rows[_REQUESTED].is_between(*bound, closed="left")
+            added.rows[str(split)] += int(in_split.sum())
+        for feature in self.context:
+            if feature.kind is FeatureKind.CATEGORICAL:
+                is_unknown = (mapped[feature.name] == 0) & rows[feature.name].is_not_null()
+                added.unknown[feature.name] += int(is_unknown.sum())
 
     def _inside(self) -> Iterator[pl.DataFrame]:
         """The rows that lie in a split; the others are set aside."""

@@ -72,9 +72,11 @@ class PreparedDataset:
         """
         folder = Path(path)
         manifest = DatasetManifest.load(folder)
-        for name, mark in manifest.files.items():
-            if problem := mark.size_problem(folder / name):
-                raise DataError(f"{folder / name} {problem}; {PREPARE_AGAIN}")
+        while problem := _size_problem(folder, manifest):
+            newest = DatasetManifest.load(folder)
+            if newest == manifest:
+                raise DataError(f"{problem}; {PREPARE_AGAIN}")
+            manifest = newest  # somebody has changed the data set meanwhile
         return cls(folder, manifest)
 
     def as_known(
@@ -185,6 +187,14 @@ class PreparedDataset:
                 )
             arrays[str(kind)] = np.asarray(array)
         return FeatureArrays(**arrays)
+
+
+def _size_problem(folder: Path, manifest: DatasetManifest) -> str | None:
+    """Which file of a data set has not the size it was written with, in words."""
+    for name, mark in manifest.files.items():
+        if problem := mark.size_problem(folder / name):
+            return f"{folder / name} {problem}"
+    return None
 
 
 def _reopened(

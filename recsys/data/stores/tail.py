@@ -96,6 +96,8 @@ def delete_from_tail(dataset: PreparedDataset, user: int | str) -> None:
     Interrupted, the tail is as before or without the user.
     """
     folder, manifest = dataset.path, dataset.manifest
+    for named in _named(folder, manifest):
+        remove_other_tails(folder, named)  # of a deletion that was interrupted
     is_user = pl.col(Column.USER) == user
     if not any(chunk.filter(is_user).height for chunk in read_tail(folder, manifest)):
         return
