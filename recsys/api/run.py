@@ -18,12 +18,14 @@ from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.moments import as_of_moment, parse_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, Column
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics, read_metrics_file
 from recsys.runs.config import RunConfig
 from recsys.runs.load import LoadedRun, load_run
 from recsys.serving.recommend import Recommender, RecommendRules
 from recsys.systems.base import System
 from recsys.systems.choice import system_of_run
+from recsys.systems.evaluate import evaluate
 from recsys.systems.runs import load_config
 
 #: A raw user or item id, as in the log.
@@ -100,6 +102,31 @@ class Run:
     def dataset(self) -> PreparedDataset:
         """The prepared data set, which may have grown since the training."""
         return self.loaded.dataset
+
+    def evaluate(self, split: str = "report", against: Path | str | None = None) -> Metrics:
+        """Measure the run on a split, as `recsys evaluate`, which prints the same numbers.
+
+        >>> metrics = run.evaluate()  # doctest: +SKIP
+        >>> metrics["report/hits@10/all"]["value"]  # doctest: +SKIP
+        0.151
+
+        Args:
+            split: ``report``, or ``choose`` while a model is being developed.
+            against: another run on the same data set, for systems that are compared so.
+
+        Returns:
+            What was measured now, by name; :attr:`metrics` has it too.
+        """
+        config = EvaluateConfig(
+            run_dir=str(self.folder),
+            split=split,
+            against=None if against is None else str(against),
+            checkpoint=self._checkpoint,
+            dataset=self._dataset,
+        )
+        measured = evaluate(config)
+        self._system.show(measured, config)
+        return measured
 
     def user_embeddings(
         self, users: Sequence[RawId], as_of: Moment | None = None

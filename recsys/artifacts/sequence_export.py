@@ -31,7 +31,6 @@ from recsys.core.errors import ArtifactError
 from recsys.core.folders import made_folder
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import ACTION_TYPES
 
 CONFIG_FILE = "config.yaml"
 
@@ -171,7 +170,7 @@ def _manifest(
         },
         inputs=INPUTS,
         output={"dtype": "float32", "shape": ["B", width], "normalised": True},
-        codes={"action_type": list(ACTION_TYPES), "surface": list(dataset.surfaces)},
+        codes={"action_type": list(dataset.action_types), "surface": list(dataset.surfaces)},
         sizes={"weights_float32_bytes": float(weight_bytes(tower)), **sizes},
         metrics={},
         files={},

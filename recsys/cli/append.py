@@ -9,6 +9,7 @@ from rich.table import Table
 from recsys.cli.prepare import at_top_level
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.group_files import with_first_file
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.append import AppendConfig, Appended, append
@@ -16,8 +17,12 @@ from recsys.data.prepare.describe import rejected_table
 
 
 def configure(overrides: Sequence[str]) -> AppendConfig:
-    """Compose conf/append.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml."""
-    return compose("append", AppendConfig, [at_top_level(override) for override in overrides])
+    """Compose conf/append.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml.
+
+    ``data=mine.yaml``, or ``mine.yaml`` alone, takes those of a description.
+    """
+    settings = with_first_file(overrides, "data")
+    return compose("append", AppendConfig, [at_top_level(override) for override in settings])
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -35,7 +40,8 @@ def run(overrides: Sequence[str]) -> None:
             "The fit and choose periods stay as they were: all that has come is reported."
         )
     if appended.rejected:
-        console.print(rejected_table(appended.rejected, str(appended.folder)))
+        unknown = appended.unknown_actions
+        console.print(rejected_table(appended.rejected, str(appended.folder), unknown))
 
 
 def _nothing(appended: Appended) -> str:

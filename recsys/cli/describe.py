@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 from rich.table import Table
 
+from recsys.cli.described import with_dataset
 from recsys.core.bounds import Count, Settings
 from recsys.core.composition import compose
 from recsys.core.console import output_console
@@ -42,8 +43,8 @@ class DescribeConfig(Settings):
 
 
 def configure(overrides: Sequence[str]) -> DescribeConfig:
-    """Compose conf/describe.yaml."""
-    return compose("describe", DescribeConfig, overrides)
+    """Compose conf/describe.yaml; the description of a data set stands for its folder."""
+    return compose("describe", DescribeConfig, with_dataset(overrides))
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -53,7 +54,7 @@ def run(overrides: Sequence[str]) -> None:
     console = output_console()
     console.print(describe(dataset))
     manifest = dataset.manifest
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(config.slices, manifest)
     users = _some_users(manifest.vocabulary_sizes["user"], config.users)
     counts, events = count_slices(dataset, slice_set, users)
     console.print(_slice_table(slice_set, counts, events, len(users)))

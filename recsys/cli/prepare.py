@@ -9,6 +9,7 @@ from rich.table import Table
 
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.group_files import with_first_file
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.prepare.describe import rejected_table
@@ -17,8 +18,12 @@ from recsys.data.prepare.prepare import PrepareConfig, prepare
 
 
 def configure(overrides: Sequence[str]) -> PrepareConfig:
-    """Compose conf/prepare.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml."""
-    return compose("prepare", PrepareConfig, [at_top_level(override) for override in overrides])
+    """Compose conf/prepare.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml.
+
+    ``data=mine.yaml``, or ``mine.yaml`` alone, takes those of a description.
+    """
+    settings = with_first_file(overrides, "data")
+    return compose("prepare", PrepareConfig, [at_top_level(override) for override in settings])
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -32,7 +37,8 @@ def run(overrides: Sequence[str]) -> None:
     console = output_console()
     console.print(_counts_table(manifest, folder))
     if manifest.rejected:
-        console.print(rejected_table(manifest.rejected, str(folder / rejected_folder(None))))
+        rejected_to = str(folder / rejected_folder(None))
+        console.print(rejected_table(manifest.rejected, rejected_to, manifest.unknown_actions))
 
 
 def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:

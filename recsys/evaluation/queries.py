@@ -33,12 +33,18 @@ class EvaluationQueries:
     history_end: NDArray[np.int64]
 
     @classmethod
-    def of_period(cls, engagements: EngagementStore, first_ms: int, last_ms: int) -> Self:
-        """One query per engagement of ``[first_ms, last_ms)``.
+    def of_period(
+        cls,
+        engagements: EngagementStore,
+        first_ms: int,
+        last_ms: int,
+        max_queries: int | None = None,
+    ) -> Self:
+        """One query per engagement of ``[first_ms, last_ms)``, or of drawn users.
 
         They are the loader's of that period: ``query_id`` of its batches is a position here.
         """
-        queries = PeriodQueries(engagements, first_ms, last_ms)
+        queries = PeriodQueries(engagements, first_ms, last_ms, max_queries)
         positions, user = queries.first_label(0), queries.user
         return cls(
             user,

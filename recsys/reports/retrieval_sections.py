@@ -25,6 +25,7 @@ from recsys.reports.retrieval_tables import (
     entry,
     group_rows,
     metric_names,
+    not_above_chance,
     scorer_rows,
 )
 
@@ -42,11 +43,13 @@ def measured(material: RetrievalMaterial) -> Iterator[Section]:
         }
         share = metrics.get(f"{prefix}/share_outside_corpus/{candidates}")
         outside = f" Targets outside: {share['value']:.2%}." if share and share["value"] else ""
+        chance = not_above_chance(metrics, prefix, candidates)
+        chance = f" {chance}" if chance else ""
         label = f"{metric}, %; the dashed line is the model"
         reference = values[MODEL]["value"] or 0
         yield Section(
             f"Candidates {candidates}: split {split}",
-            note=f"{values[MODEL]['protocol']}.{outside}",
+            note=f"{values[MODEL]['protocol']}.{outside}{chance}",
             figure=(
                 figures.intervals(values, label, reference, percent=True) if len(values) > 1 else ""
             ),

@@ -105,11 +105,11 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             checkpoint = on_first_rank(lambda: go_back_to_checkpoint(run_dir))
         else:
             data_config = on_first_rank(lambda: open_or_prepare(config.data)[1])
-            config = replace(config, data=data_config)
             dataset = PreparedDataset.open(data_config.out_folder)
             manifest = dataset.manifest
             if config.warm_start.checkpoint is not None:
                 refuse_later_days(Path(config.warm_start.checkpoint), manifest)
+            config = replace(config, data=data_config).on(manifest)
             on_first_rank(lambda: begin(run_dir, config, manifest))
         on_first_rank(lambda: say_days(dataset))
         with noted_if_diverged(run_dir):
@@ -119,8 +119,10 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
 
 
 def say_days(dataset: PreparedDataset) -> None:
-    """Say which days of a data set are trained on, chosen by and reported."""
+    """Say which days of a data set are trained on, chosen by and reported, where it has days."""
     manifest = dataset.manifest
+    if not manifest.has_times:
+        return
     generation = f", generation {manifest.generation}" * bool(manifest.generation)
     message_console().print(
         f"Data set {manifest.name}{generation}: {periods_text(manifest.split_bounds)}."
@@ -151,7 +153,11 @@ def _fit(
         assembly = system.assemble(config, dataset, manifest)
     settings = config.trainer
     checkpoints = Checkpoints(
-        run_dir / CHECKPOINTS, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
+        run_dir / CHECKPOINTS,
+        settings.checkpoint_every_n_steps,
+        system.monitor,
+        settings.keep_best,
+        settings.patience,
     )
     trainer = build_trainer(config, run_dir, checkpoints)
     with nullcontext() if checkpoint is None else another_named(run_dir):

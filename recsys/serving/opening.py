@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from recsys.artifacts.sequence_tower import (
@@ -81,18 +82,29 @@ def _embedder(
             "if they were moved, say where they lie now: embeddings=<their file or folder>."
         )
     items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
-    engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), items.known)
+    engagements = EngagementStore.open(dataset, _sequences(artifact, dataset), items.known)
     reader = SequenceReader(dataset, engagements, manifest.max_length)
     return UserEmbedder(artifact.embed, reader, items.matrix)
 
 
-def _check_codes(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> None:
-    """The data set of the training may have grown: new surfaces come behind the old ones."""
+def _sequences(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> SequenceConfig:
+    """What counts as an engagement, among the actions that the log had in training."""
     manifest = artifact.manifest
-    surfaces = manifest.codes["surface"]
+    known = manifest.codes["action_type"]
+    sequences = SequenceConfig(**manifest.sequences)
+    actions = [name for name in dataset.manifest.actions.positive if name in known]
+    return replace(sequences, actions=sequences.actions or actions)
+
+
+def _check_codes(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> None:
+    """The data set of the training may have grown: new codes come behind the old ones."""
+    manifest = artifact.manifest
+    surfaces, actions = manifest.codes["surface"], manifest.codes["action_type"]
     differing = []
     if list(dataset.manifest.surfaces[: len(surfaces)]) != surfaces:
         differing.append("surfaces")
+    if list(dataset.manifest.action_types[: len(actions)]) != actions:
+        differing.append("actions")
     if user_features(dataset.manifest) != manifest.features:
         differing.append("user features")
     if differing:

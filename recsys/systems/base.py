@@ -18,6 +18,7 @@ from recsys.core.bounds import OneOf, OutPath, Settings
 from recsys.core.errors import ConfigError
 from recsys.core.folders import check_replaced
 from recsys.data.batches.context import Context
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.tasks import Control
@@ -25,6 +26,7 @@ from recsys.reports.page import Page
 from recsys.runs.load import LoadedRun
 from recsys.runs.system import Config, TrainableSystem
 from recsys.serving.recommend import Recommender
+from recsys.systems.sizing import Sized
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,15 @@ class System(TrainableSystem[Config], Generic[Config]):
             against: the run it was evaluated against.
             dataset: the prepared data set, where it was moved since the training.
         """
+
+    def sized(self, config: Config, dataset: PreparedDataset) -> list[Sized]:
+        """Settings that follow from the size of the data, for a run that does not give them.
+
+        Args:
+            config: of the run, as the user gave it.
+            dataset: what it is trained on.
+        """
+        return []
 
     def user_embeddings(
         self, run: LoadedRun[Any, Any], user: NDArray[np.int64], moment: NDArray[np.int64]

@@ -22,6 +22,7 @@ from recsys.data.contract.files import refuse_repeated
 from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.parquet import open_parquet, write_parquet
 from recsys.data.contract.schema import Column
+from recsys.data.stores.dataset import FEATURES, ITEM_EMBEDDING_FILE
 from recsys.data.stores.vocabulary import RAW, Vocabulary
 
 #: What a folder of embeddings holds: the post tower and the simulator write it.
@@ -169,8 +170,13 @@ def write_item_embeddings(
 
 
 def embeddings_file(path: Path | str) -> Path:
-    """The file behind a path: the file itself, or the one a folder of embeddings holds."""
+    """The file behind a path: the file itself, or the one that a folder holds.
+
+    A prepared data set holds the embeddings that came with its items.
+    """
     file = Path(path)
+    if (file / FEATURES / ITEM_EMBEDDING_FILE).is_file():
+        return file / FEATURES / ITEM_EMBEDDING_FILE
     return file / ITEM_EMBEDDINGS_FILE if file.is_dir() else file
 
 

@@ -28,6 +28,7 @@ class InputFile:
         size: in bytes.
         modified: time of its last change, in ns.
         digest: BLAKE2b of its content, 16 bytes in hexadecimal.
+        table: whether it is a table of items or users, not the log.
         generation: 0 for a file that a data set was first prepared from, n for one that its n-th
             append has added.
     """
@@ -36,6 +37,7 @@ class InputFile:
     size: int
     modified: int
     digest: str
+    table: bool = False
     generation: int = 0
 
 
@@ -61,12 +63,15 @@ def are_known(files: Sequence[InputFile], known: Sequence[InputFile]) -> bool:
     """Whether files hold what a data set has: all files of some of its generations, nothing else.
 
     So a data set is found again by the files it was first prepared from, by those added later, and
-    by all of them; half of the files that were prepared together are another data set.
+    by all of them; half of the files that were prepared together are another data set. Tables of
+    items and users may be those of any generation.
     """
-    given, wanted = {file.digest for file in files}, {file.digest for file in known}
-    begun = {file.generation for file in known if file.digest in given}
-    complete = {file.digest for file in known if file.generation in begun}
-    return bool(given) and given <= wanted and complete == given
+    given = {file.digest for file in files}
+    log = [file for file in known if not file.table]
+    begun = {file.generation for file in log if file.digest in given}
+    complete = {file.digest for file in log if file.generation in begun}
+    tables = {file.digest for file in known if file.table}
+    return bool(complete) and complete <= given <= complete | tables
 
 
 def merged_files(

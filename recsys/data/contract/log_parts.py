@@ -32,12 +32,15 @@ class LogPart:
     chunks: Callable[[list[str]], Iterator[pl.DataFrame]]
 
 
-def log_parts(data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int) -> list[LogPart]:
+def log_parts(
+    data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int, setting: str = "path"
+) -> list[LogPart]:
     """The parts of a log.
 
     Args:
         data: a Parquet or CSV file, a folder of them, or a frame.
         chunk_rows: rows of a piece.
+        setting: the key that names a file or folder, for the sentence.
 
     Raises:
         DataError: there is no file, or one cannot be read.
@@ -69,7 +72,7 @@ def log_parts(data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int) -> list
             not is_parquet(path),
             partial(read_chunks, path, chunk_rows=chunk_rows),
         )
-        for path in data_files(data)
+        for path in data_files(data, setting)
     ]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, tzinfo
 
 from recsys.core.errors import ConfigError
-from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_SECOND
+from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP
 
 
 def to_milliseconds(setting: str, text: str, zone: tzinfo = UTC) -> int:

@@ -47,8 +47,8 @@ class Split(StrEnum):
 #: The action that makes an event implicit: the item was shown, with or without dwell time.
 IMPRESSION = "impression"
 
-#: Every action type a log may carry. A timeline stores the position in this tuple, so new
-#: action types are added at the end.
+#: The known action types. A timeline stores the position in the data set's list, which begins with
+#: these; prepared data sets have it written out, so that new ones can be added at the end.
 ACTION_TYPES: tuple[str, ...] = (
     IMPRESSION,
     "click",
@@ -102,7 +102,7 @@ EXPLICIT_COLUMNS: dict[str, np.dtype] = {
     "topic": np.dtype(np.int32),
     "media_type": np.dtype(np.int8),  # position in the data set's list
     "surface": np.dtype(np.int8),  # position in the data set's list
-    "action_type": np.dtype(np.int8),  # position in ACTION_TYPES
+    "action_type": np.dtype(np.int8),  # position in the data set's list
 }
 IMPLICIT_COLUMNS: dict[str, np.dtype] = {
     "timestamp": np.dtype(np.int64),

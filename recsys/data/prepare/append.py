@@ -19,16 +19,22 @@ from recsys.data.contract.input_files import (
     merged_files,
     save_input_files,
 )
-from recsys.data.contract.manifest import DATASET_FOLDER, GROWN_FROM, DatasetManifest
-from recsys.data.prepare.fingerprint import describe, differences, grown_fingerprint
+from recsys.data.contract.manifest import DATASET_FOLDER, GROWN_FROM, ORDER, DatasetManifest
+from recsys.data.prepare.fingerprint import OPTIONS, describe, differences, grown_fingerprint
 from recsys.data.prepare.preparation import NothingNewError, Preparation, rejected_folder
-from recsys.data.prepare.prepare import find_log, unforeseen_as_sentence
+from recsys.data.prepare.prepare import (
+    PrepareConfig,
+    find_log,
+    unforeseen_as_sentence,
+    with_found_tables,
+)
 from recsys.data.prepare.split_requests import AddedRows
-from recsys.data.sources import SOURCES, open_source
+from recsys.data.sources import SOURCES, TABLES, open_source, takes_option
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import locked_dataset, mark_files
 from recsys.data.stores.vocabulary import IdMode
 
+_ACTIONS = "actions"
 #: Counts of which an append says what it has added; the others are of request rows.
 _EVENTS = ("events", "explicit_events", "implicit_events", "users", "items")
 
@@ -62,6 +68,17 @@ class AppendConfig(Settings):
     partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
     options: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a description of the user's own says, for ``data=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        content = {"source": PrepareConfig.source, **PrepareConfig.read_file(path)}
+        content.pop("overwrite", None)
+        return content
+
     @property
     def out_folder(self) -> Path:
         """The folder of the data set.
@@ -74,16 +91,30 @@ class AppendConfig(Settings):
             raise ConfigError("say which data set: out=<its folder>, or the description, data=….")
         return Path(self.out or Path("prepared") / str(name))
 
-    def described(self, existing: DatasetManifest) -> dict[str, Any]:
-        """What is said of how the log is read, as far as it is."""
+    def options_for(self, existing: DatasetManifest) -> tuple[dict[str, Any], list[Path]]:
+        """How the log is read, and where its tables of items and users lie.
+
+        Raises:
+            ConfigError: the data set has such a table, and only a description says where.
+        """
+        if self.source is not None or self.options:
+            return with_found_tables(self.options, self.data_dir)
+        options = dict(existing.preparation[OPTIONS])
+        for key in TABLES:
+            if "path" in options.get(key, {}):
+                raise ConfigError(
+                    f"the data set has a table of {key}, and its description alone says where "
+                    "that lies: give it too, data=<the description>."
+                )
+        return options, []
+
+    def described(self, existing: DatasetManifest, options: dict[str, Any]) -> dict[str, Any]:
+        """What is said of how the data set is prepared; the rest is as it was."""
         former = existing.preparation
-        source = self.source or existing.source
-        ids = self.ids or former["ids"]
         buckets = former["hash_buckets"] if self.hash_buckets is None else self.hash_buckets
-        is_described = self.source is not None or self.options
-        options = self.options if is_described else former["options"]
         name = self.name or self.source or existing.name
-        return describe(source, name, ids, buckets, options)
+        source = self.source or existing.source
+        return describe(source, name, self.ids or former["ids"], buckets, options)
 
 
 @dataclass(frozen=True)
@@ -96,6 +127,7 @@ class Appended:
         counts: events, users and items that have come, by name.
         rows: what has come of request rows.
         rejected: rows of the log that were not taken in, by reason.
+        unknown_actions: those of them whose action is unknown, by its name.
         folder: where those that were set aside lie.
     """
 
@@ -104,6 +136,7 @@ class Appended:
     counts: dict[str, int]
     rows: AddedRows
     rejected: dict[str, int]
+    unknown_actions: dict[str, int]
     folder: Path
 
     @property
@@ -133,37 +166,58 @@ def append(config: AppendConfig, frame: pl.DataFrame | pl.LazyFrame | None = Non
     check_folder(folder, DATASET_FOLDER)
     with locked_dataset(folder) as dataset:
         existing = dataset.manifest
-        description = config.described(existing)
-        changed = differences(existing, description, "")
+        options, tables = config.options_for(existing)
+        description = config.described(existing, options)
+        changed = differences(existing, _with_actions_of(existing, description), "")
         if changed:
             raise DataError(
                 f"{folder} was prepared with another configuration: {'; '.join(changed)}. Leave "
                 "that out, or prepare the whole log again with overwrite=true."
             )
-        source = str(description["source"])
-        data = find_log(source, config.path, config.data_dir) if frame is None else frame
-        check_folder(folder, DATASET_FOLDER, [data] if isinstance(data, Path) else [])
+        if existing.times == ORDER:
+            raise DataError(
+                f"{folder} was split by order, and its times are an order only, behind which no "
+                "later day lies. Prepare the whole log again with overwrite=true."
+            )
+        data: Path | pl.DataFrame | pl.LazyFrame
+        data = _log(existing, config) if frame is None else frame
+        inputs = [data, *tables] if isinstance(data, Path) else tables
+        check_folder(folder, DATASET_FOLDER, inputs)
         with unforeseen_as_sentence(data):
-            return _append(folder, existing, data, description, config.partitions)
+            return _append(folder, existing, data, options, description, config.partitions)
+
+
+def _log(existing: DatasetManifest, config: AppendConfig) -> Path:
+    return find_log(existing.source, config.path, config.data_dir)
+
+
+def _with_actions_of(existing: DatasetManifest, description: dict[str, Any]) -> dict[str, Any]:
+    """A description without the actions that it has more: new days may bring new ones."""
+    options = dict(description[OPTIONS])
+    former = existing.preparation[OPTIONS].get(_ACTIONS, {})
+    now = {name: of for name, of in options.get(_ACTIONS, {}).items() if name in former}
+    return {**description, OPTIONS: {**options, _ACTIONS: now} if now else _without(options)}
+
+
+def _without(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != _ACTIONS}
 
 
 def _append(
     folder: Path,
     existing: DatasetManifest,
     data: Path | pl.DataFrame | pl.LazyFrame,
+    options: dict[str, Any],
     description: dict[str, Any],
     partitions: int,
 ) -> Appended:
     open_checked(folder)  # what is damaged gets no new checksum
-    options = dict(description["options"])
-    if existing.tasks and "tasks" in options:
-        options["tasks"] = [task.name for task in existing.tasks]  # a day may lack some
+    if existing.tasks and takes_option(existing.source, "tasks"):
+        options = {
+            **options,
+            "tasks": [task.name for task in existing.tasks],
+        }  # a day may lack some
     source = open_source(existing.source, data, options)
-    if not source.can_grow:
-        raise DataError(
-            f"{folder} has an order and no times, so nothing in it is later; prepare the whole log "
-            "again with overwrite=true."
-        )
     known = load_input_files(folder)
     files = source.inputs(known)
     generation = existing.generation + 1
@@ -178,19 +232,24 @@ def _append(
             manifest = replace(
                 grown,
                 fingerprint=grown_fingerprint(existing, new),
-                preparation={**existing.preparation, GROWN_FROM: list(existing.lineage)},
+                preparation={
+                    **existing.preparation,
+                    **description,
+                    GROWN_FROM: list(existing.lineage),
+                },
                 files=mark_files(partial),
             )
             manifest.save(partial)
             save_input_files(merged_files(files, known, generation), partial)
     except NothingNewError as nothing:
-        return Appended(existing, existing, {}, AddedRows(), nothing.counts, folder)
+        return Appended(existing, existing, {}, AddedRows(), nothing.counts, {}, folder)
     return Appended(
         DatasetManifest.load(folder),
         existing,
         {name: manifest.counts[name] - existing.counts[name] for name in _EVENTS},
         preparation.added,
         dict(sorted(preparation.rejected.counts.items())),
+        dict(preparation.intake.unknown_actions.most_common()),
         folder / rejected_folder(existing),
     )
 

@@ -14,7 +14,7 @@ from recsys.data.contract.manifest import GROWN_FROM, DatasetManifest
 from recsys.data.sources import complete_options
 from recsys.data.stores.vocabulary import IdMode
 
-_SOURCE, _OPTIONS = "source", "options"
+_SOURCE, OPTIONS = "source", "options"
 
 
 def describe(
@@ -34,7 +34,7 @@ def describe(
         "name": name,
         "ids": ids,
         "hash_buckets": hash_buckets if ids == IdMode.HASHED else 0,
-        _OPTIONS: complete_options(source, dict(options)),
+        OPTIONS: complete_options(source, dict(options)),
     }
 
 
@@ -68,7 +68,7 @@ def differences(manifest: DatasetManifest, description: Mapping[str, Any], place
     """
     former = dict(manifest.preparation)
     with suppress(ConfigError, KeyError):  # of a release with other options: they differ
-        former[_OPTIONS] = complete_options(former[_SOURCE], former[_OPTIONS])
+        former[OPTIONS] = complete_options(former[_SOURCE], former[OPTIONS])
     return list(_differences(_plain(former), _plain(description), place))
 
 

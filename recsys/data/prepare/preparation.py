@@ -7,6 +7,7 @@ users of one partition at a time, maps their ids and hands them to the stores.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,10 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
 from recsys.core.progress import track
-from recsys.data.contract.log import FIRST_TIMESTAMP
-from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.manifest import WITHOUT_DWELL, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.rejected import RejectedRows
 from recsys.data.contract.schema import (
-    ACTION_TYPES,
     ID_COLUMNS,
     IMPRESSION,
     Column,
@@ -31,7 +30,9 @@ from recsys.data.contract.schema import (
     Split,
     Task,
 )
+from recsys.data.contract.time_columns import FIRST_TIMESTAMP
 from recsys.data.prepare.intake import Intake
+from recsys.data.prepare.item_embedding import write_embeddings
 from recsys.data.prepare.side_features import write_side
 from recsys.data.prepare.split_requests import AddedRows, RequestRows, count_splits
 from recsys.data.sources import Source
@@ -47,6 +48,7 @@ ROWS_NOT_LATER = "request row: not after the last one of the data set"
 
 #: Among the counts: the last request of a source's own rows, ms.
 _LAST_REQUEST = "last_request_time"
+_EVENT_COUNTS = ("implicit_events", WITHOUT_DWELL, "explicit_events")
 
 
 class NothingNewError(Exception):
@@ -88,7 +90,7 @@ class Preparation:
         self.rejected = RejectedRows(folder / rejected_folder(existing))
         self.vocabularies: dict[str, Vocabulary] = {}
         if existing is None:
-            self.intake = Intake(spill, num_partitions, self.rejected)
+            self.intake = Intake(spill, num_partitions, self.rejected, actions=source.actions)
         else:
             after = existing.counts["last_timestamp"]
             names = (existing.surfaces, existing.media_types)
@@ -100,7 +102,10 @@ class Preparation:
                 for name, known in self.vocabularies.items()
                 if known.table.height
             }
-            self.intake = Intake(spill, num_partitions, self.rejected, *names, after, types)
+            actions = existing.actions.extended(source.actions)
+            self.intake = Intake(
+                spill, num_partitions, self.rejected, *names, after, types, actions
+            )
         self.encoding = FeatureEncoding()
         self.features: list[Feature] = []
         self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
@@ -109,24 +114,29 @@ class Preparation:
 
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
+        if (useless := self.source.why_useless()) is not None:
+            raise DataError(useless)
         self._take_in_events()
         bounds = dict(self.source.split_bounds)
         for frame in track(self.source.requests(), "Reading requests"):
             self._add_own_requests(frame)
-        items = self._items()
-        seen = self._first_seen(items)
+        items = self.source.items()
+        attributes = self.intake.attributes(items)
+        seen = self._first_seen(attributes)
         self.vocabularies = {
             name: Vocabulary.build(seen[name].table(), mode, hash_buckets) for name in ID_COLUMNS
         }
         fit_end = bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
-        self._write_features(items, fit_end)
+        self._write_features(items, attributes, fit_end)
         self._write_timelines(derive_requests=True)
         tasks = self.source.tasks if self.intake.has_requests else ()
         if not tasks and not self.counts["explicit_events"]:
             raise DataError(
-                "the log has no action and no dwell_time, so there is nothing to predict; give a "
-                "log with other events than impressions, or with dwell times."
+                "the log has no action and no dwell_time, so there is nothing to predict: all its "
+                "rows are impressions. If they are something a user did, say what: "
+                "options.default_action=click. Otherwise give a log with other events, or with "
+                "dwell times."
             )
         if tasks:
             self.features += self._rows(tasks, bounds).write(self.folder / REQUESTS)
@@ -147,6 +157,10 @@ class Preparation:
             counts=self.counts,
             rejected=dict(sorted(self.rejected.counts.items())),
             fingerprint="",
+            action_types=self.intake.actions.names,
+            negative_actions=tuple(sorted(self.intake.actions.negative)),
+            unknown_actions=dict(self.intake.unknown_actions.most_common()),
+            times=self.source.times,
         )
 
     def run_append(self, existing: DatasetManifest) -> DatasetManifest:
@@ -159,6 +173,7 @@ class Preparation:
             DataError: a split has no rows.
         """
         has_rows = bool(existing.tasks)
+        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
         for frame in read_tail(self.folder, existing):
             self.intake.add_tail(frame)
         self._take_in_events()
@@ -169,13 +184,13 @@ class Preparation:
         last = max(self.intake.last_timestamp, existing.counts["last_timestamp"])
         self.counts["last_timestamp"] = last
         bounds = self._grown_bounds(existing, last)
-        items = self._items()
-        seen = self._first_seen(items)
+        items = self.source.items()
+        attributes = self.intake.attributes(items)
+        seen = self._first_seen(attributes)
         for name in ID_COLUMNS:
             self.vocabularies[name] = self.vocabularies[name].grow(seen[name].table())
         self._write_vocabularies(bounds[Split.FIT][1])
-        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
-        self._write_features(items, None)
+        self._write_features(items, attributes, None)
         self._write_timelines(derive_requests=has_rows)
         if has_rows:
             self.added = self._rows(existing.tasks, bounds).add(
@@ -224,12 +239,13 @@ class Preparation:
     ) -> DatasetManifest:
         counts = dict(existing.counts)
         for name, count in self.counts.items():
-            is_sum = name in ("events", "explicit_events", "implicit_events")
-            counts[name] = counts[name] + count if is_sum else count
+            is_sum = name in ("events", *_EVENT_COUNTS)
+            counts[name] = counts.get(name, 0) + count if is_sum else count
         total = {
             reason: existing.rejected.get(reason, 0) + self.rejected.counts.get(reason, 0)
             for reason in sorted(existing.rejected.keys() | self.rejected.counts.keys())
         }
+        unknown = Counter(existing.unknown_actions) + self.intake.unknown_actions
         sizes = self._sizes()
         features = tuple(
             replace(f, cardinality=sizes[_short(f.name)]) if f.name in ID_COLUMNS else f
@@ -244,6 +260,9 @@ class Preparation:
             split_bounds={str(split): bound for split, bound in bounds.items()},
             counts=counts,
             rejected=total,
+            action_types=self.intake.actions.names,
+            negative_actions=tuple(sorted(self.intake.actions.negative)),
+            unknown_actions=dict(unknown.most_common()),
         )
 
     @property
@@ -273,25 +292,11 @@ class Preparation:
             raise DataError(f"source={self.source.name} holds no event; give other files.")
         self.counts["last_timestamp"] = self.intake.last_timestamp
 
-    def _items(self) -> pl.DataFrame:
-        """One row per item, its author and topic filled in from the events where unknown."""
-        stated = self.source.items()
-        noted = self.intake.attributes()
-        if stated is None:
-            return noted
-        names = (Column.AUTHOR, Column.TOPIC)
-        joined = stated.join(noted, on=Column.ITEM, how="full", coalesce=True, suffix="_noted")
-        return joined.with_columns(
-            pl.coalesce(name, f"{name}_noted").alias(name)
-            for name in names
-            if name in stated.columns
-        )
-
-    def _first_seen(self, items: pl.DataFrame) -> dict[str, FirstSeen]:
+    def _first_seen(self, attributes: pl.DataFrame) -> dict[str, FirstSeen]:
         """First sight of every id; an item shows its author and topic when it is first seen."""
         seen = self.intake.seen
         table = seen[Column.ITEM].table()
-        shown = items.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
+        shown = attributes.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
         for name in (Column.AUTHOR, Column.TOPIC):
             seen[name].add(shown[name], shown["first_seen"])
         return seen
@@ -305,23 +310,29 @@ class Preparation:
         self.counts["users"] = self.vocabularies[Column.USER].table.height
         self.counts["items"] = self.vocabularies[Column.ITEM].table.height
 
-    def _write_features(self, items: pl.DataFrame, fit_end: int | None) -> None:
-        for side, stated in (
-            (FeatureSide.USER, self.source.users()),
-            (FeatureSide.ITEM, items),
-        ):
+    def _write_features(
+        self, items: pl.DataFrame | None, attributes: pl.DataFrame, fit_end: int | None
+    ) -> None:
+        folder = self.folder / FEATURES
+        for side, stated in ((FeatureSide.USER, self.source.users()), (FeatureSide.ITEM, items)):
             written = write_side(
-                self.folder / FEATURES,
+                folder,
                 side,
                 self.source,
                 stated,
+                attributes if side is FeatureSide.ITEM else None,
                 self.vocabularies,
                 self.encoding,
                 fit_end,
             )
             self.features += written.features
-            if side is FeatureSide.ITEM:
-                self.item_ids = written.categorical
+            self.counts |= written.counts
+        self.item_ids = written.categorical
+        embeddings = write_embeddings(
+            folder, self.source.item_embeddings(), self.vocabularies[Column.ITEM]
+        )
+        if embeddings is not None:
+            self.counts["items_with_embedding"] = embeddings
 
     def _write_timelines(self, derive_requests: bool) -> None:
         with TimelineWriter(self.folder / TIMELINES) as writer, TailWriter(self.folder) as tail:
@@ -333,7 +344,7 @@ class Preparation:
 
     def _mapped_events(self, tail: TailWriter | None) -> Iterator[pl.DataFrame]:
         """The events by partition; their request rows are taken in where ``tail`` is given."""
-        self.counts.update(implicit_events=0, explicit_events=0)
+        self.counts.update(dict.fromkeys(_EVENT_COUNTS, 0))
         partitions = range(self.intake.num_partitions)
         for partition in track(partitions, "Writing timelines"):
             events = self.intake.read_events(partition)
@@ -343,8 +354,11 @@ class Preparation:
                 self._derive_requests([one for one in (former, events) if one is not None], tail)
             if events is None:
                 continue
-            implicit = int((events[Column.ACTION_TYPE] == IMPRESSION).sum())
+            is_shown = events[Column.ACTION_TYPE] == IMPRESSION
+            implicit = int(is_shown.sum())
+            undwelled = int((is_shown & events[Column.DWELL_TIME].is_null()).sum())
             self.counts["implicit_events"] += implicit
+            self.counts[WITHOUT_DWELL] += undwelled
             self.counts["explicit_events"] += events.height - implicit
             yield self._map_events(events)
 
@@ -377,8 +391,9 @@ class Preparation:
             of_item = pl.Series(self.item_ids[item, position])
             unknown = mapped[name] == 0
             mapped[name] = mapped[name].zip_with(~unknown, of_item)
+        names = self.intake.actions.names
         actions = events[Column.ACTION_TYPE].replace_strict(
-            ACTION_TYPES, range(len(ACTION_TYPES)), return_dtype=pl.Int8
+            names, range(len(names)), return_dtype=pl.Int8
         )
         return pl.DataFrame(
             {

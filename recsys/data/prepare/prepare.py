@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from recsys.data.contract.log_parts import THE_FRAME
 from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, DatasetManifest
 from recsys.data.prepare.fingerprint import describe, differences, fingerprint
 from recsys.data.prepare.preparation import Preparation
-from recsys.data.sources import SOURCES, open_source
+from recsys.data.sources import SOURCES, TABLES, open_source
 from recsys.data.stores.dataset import mark_files
 from recsys.data.stores.vocabulary import IdMode
 
@@ -42,7 +42,7 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class PrepareConfig(Settings):
-    """How a data set is prepared; conf/data/ holds one file per data set.
+    """How a data set is prepared; conf/data/ holds one file per data set, as may the user.
 
     Attributes:
         source: the adapter: ``log``, ``kuairand``, ``ebnerd``, ``globo``, ``movielens`` or
@@ -69,6 +69,17 @@ class PrepareConfig(Settings):
     overwrite: bool = False
     partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
     options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a description of the user's own says, for ``data=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        from recsys.data.prepare.description import read_description  # Hydra, which few need
+
+        return read_description(path, cls)
 
     @property
     def title(self) -> str:
@@ -105,12 +116,11 @@ def prepare(
     """
     mode = IdMode(config.ids)
     data = find_log(config.source, config.path, config.data_dir) if frame is None else frame
-    source = open_source(config.source, data, dict(config.options))
-    description = describe(
-        config.source, config.title, config.ids, config.hash_buckets, config.options
-    )
+    options, tables = with_found_tables(config.options, config.data_dir)
+    source = open_source(config.source, data, options)
+    description = describe(config.source, config.title, config.ids, config.hash_buckets, options)
     folder = config.out_folder
-    inputs = [data] if isinstance(data, Path) else []
+    inputs = [data, *tables] if isinstance(data, Path) else tables
     check_folder(folder, DATASET_FOLDER, inputs)
     with locked_folder(folder), unforeseen_as_sentence(data):
         check_folder(folder, DATASET_FOLDER, inputs)
@@ -203,6 +213,19 @@ def find_log(source: str, path: str | None, data_dir: str | None) -> Path:
     if default is None:
         raise ConfigError(f"source={source} needs path=<file or folder of the log>.")
     return find_data_dir(data_dir, default)
+
+
+def with_found_tables(
+    options: Mapping[str, Any], data_dir: str | None
+) -> tuple[dict[str, Any], list[Path]]:
+    """Options of a source with the places of the tables of items and users, and these."""
+    found, places = dict(options), []
+    for key in TABLES:
+        table = found.get(key)
+        if isinstance(table, Mapping) and isinstance(table.get("path"), str):
+            places.append(find_path(data_dir, table["path"]))
+            found[key] = {**table, "path": str(places[-1])}
+    return found, places
 
 
 def existing_dataset(folder: Path) -> DatasetManifest | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,16 +17,19 @@ from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
 from recsys.core.folders import has_lock, locked_folder
 from recsys.data.contract.manifest import FIT_VOCABULARY, PREPARE_AGAIN, DatasetManifest
-from recsys.data.contract.schema import FeatureKind, FeatureSide
+from recsys.data.contract.schema import Column, FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
 from recsys.data.stores.requests import MANIFEST, RequestStore
+from recsys.data.stores.side_table import read_side_table
 from recsys.data.stores.timelines import TimelineStore
-from recsys.data.stores.vocabulary import VOCABULARIES, Vocabulary, vocabulary_path
+from recsys.data.stores.vocabulary import INDEX, RAW, VOCABULARIES, Vocabulary, vocabulary_path
 
 TIMELINES = "timelines"
 REQUESTS = "requests"
 FEATURES = "features"
 TAIL = "tail"
+#: Given embeddings of items by raw id, beside the features.
+ITEM_EMBEDDING_FILE = "item_embedding.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +169,70 @@ class PreparedDataset:
         One row per item with a known text; no rows where the source has none.
         """
         return read_item_text(self.path / FEATURES / ITEM_TEXT_FILE)
+
+    def item_table(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """What is stated of items, as it was stated, by item index: for filters and for pages.
+
+        Args:
+            columns: some of ``item_columns``; all of them where None.
+
+        Returns:
+            ``index`` and the columns, a row per item index but 0 that has an item; null where
+            unknown. Categories and texts are text, lists are lists of text, numbers are numbers.
+            Of items that share a hashed index the first one's values.
+
+        Raises:
+            DataError: nothing of that name is stated, or a file is damaged.
+        """
+        known = self.item_columns
+        wanted = known if columns is None else columns
+        for name in wanted:
+            if name not in known:
+                raise DataError(
+                    f"{self.path} has no column {name} of items; it has "
+                    f"{', '.join(known) or 'none'}."
+                )
+        items = self.vocabulary("item").table.select(INDEX).unique(maintain_order=True)
+        for table in (self.item_text, self._item_table, self._item_ids):
+            names = [n for n in table.columns if n in wanted and n not in items.columns]
+            first = table.select(INDEX, *names).unique(INDEX, keep="first")
+            items = items.join(first, on=INDEX, how="left", maintain_order="left")
+        return items.select(INDEX, *wanted)
+
+    @property
+    def item_columns(self) -> tuple[str, ...]:
+        """What is known of items: texts, features, links, ``author_id`` and ``topic_id``."""
+        tables = (self.item_text, self._item_table, self._item_ids)
+        names = [name for table in tables for name in table.columns]
+        return tuple(name for name in dict.fromkeys(names) if name != INDEX)
+
+    @property
+    def item_embedding_file(self) -> Path | None:
+        """The file of the embeddings that were given with the items; None where there were none."""
+        path = self.path / FEATURES / ITEM_EMBEDDING_FILE
+        return path if path.is_file() else None
+
+    @cached_property
+    def _item_ids(self) -> pl.DataFrame:
+        """``index`` and, where items have any, the raw ids of their authors and topics."""
+        indices = self.item_features.categorical
+        items = pl.DataFrame({INDEX: np.arange(len(indices), dtype=np.int32)})
+        features = self.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
+        for column, feature in enumerate(features):
+            if feature.name not in (Column.AUTHOR, Column.TOPIC) or feature.cardinality < 2:
+                continue
+            ids = self.vocabulary(feature.name.removesuffix("_id")).table
+            first = ids.select(pl.col(INDEX).alias("of"), pl.col(RAW).alias(feature.name)).unique(
+                "of", keep="first"
+            )
+            of_item = pl.DataFrame({"of": np.array(indices[:, column])})
+            named = of_item.join(first, on="of", how="left", maintain_order="left")
+            items = items.with_columns(named[feature.name])
+        return items
+
+    @cached_property
+    def _item_table(self) -> pl.DataFrame:
+        return read_side_table(self.path / FEATURES, FeatureSide.ITEM)
 
     def _features(self, side: FeatureSide) -> FeatureArrays:
         rows = self.manifest.vocabulary_sizes[side]

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 from recsys.evaluation.monitor import Monitor
 from recsys.evaluation.ranking import DotProductScorer
@@ -19,6 +21,10 @@ from recsys.runs.system import Assembly
 from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.sequence.config import SequenceRun, SequenceRunConfig
 from recsys.systems.sequence.module import SequenceRecommender
+from recsys.systems.sizing import Extent, Sized, sequences
+
+#: Every step of a user's sequence is an example of the softmax: small batches are enough.
+_EXTENT = Extent(16, 128, steps_an_epoch=64, total_steps=6_000, most_epochs=60)
 
 
 class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
@@ -32,20 +38,28 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
         self, config: SequenceRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data; the choose split is ranked over the whole catalogue."""
-        model = _model(config, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
+        refuse_lone_sequences(protocol.engagements, dataset)
+        model = _model(config, manifest)
         model.validate = ChooseValidation(
             protocol,
             lambda users: DotProductScorer(users, model.item_embeddings(protocol.num_items)),
             [ALL],
         )
-        return Assembly(model, SequenceDataModule(config.loader, dataset, protocol.engagements))
+        most = config.evaluation.max_queries
+        data = SequenceDataModule(config.loader, dataset, protocol.engagements, most)
+        return Assembly(model, data)
 
     def restore(
         self, config: SequenceRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> SequenceRecommender:
         """The model; its catalogue is that of the time of training."""
         return _model(config, manifest)
+
+    def sized(self, config: SequenceRunConfig, dataset: PreparedDataset) -> list[Sized]:
+        """As many steps as SASRec takes on MovieLens-1M, in batches of users."""
+        store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+        return sequences(_EXTENT, config.loader, dataset, store, config.num_processes)
 
     def learned(self, run: SequenceRun) -> NDArray[np.bool_]:
         """[V] the items of the fit period."""

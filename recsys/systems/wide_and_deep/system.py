@@ -11,6 +11,7 @@ from recsys.data.batches.context import Context
 from recsys.data.batches.sequences.reader import SequenceDataset
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
@@ -23,6 +24,7 @@ from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
 from recsys.evaluation.tasks import Control
 from recsys.runs.system import Assembly
 from recsys.systems.kinds.retrieval import RetrievalSystem
+from recsys.systems.sizing import NEGATIVES_IN_BATCH, Sized, sequences
 from recsys.systems.wide_and_deep.config import WideAndDeepRun, WideAndDeepRunConfig
 from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
 
@@ -68,8 +70,10 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
     ) -> Assembly:
         """Model and data."""
         engagements = EngagementStore.open(dataset, config.sequences)
+        refuse_lone_sequences(engagements, dataset)
         model = self.restore(config, dataset, manifest)
-        return Assembly(model, SequenceDataModule(config.loader, dataset, engagements))
+        most = config.evaluation.max_queries
+        return Assembly(model, SequenceDataModule(config.loader, dataset, engagements, most))
 
     def restore(
         self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
@@ -77,6 +81,11 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         """The model; it knows the items of the fit period."""
         num_items = FitVocabulary.of(manifest).sizes["item"]
         return WideAndDeepRecommender(config.model, num_items, manifest, config.optim)
+
+    def sized(self, config: WideAndDeepRunConfig, dataset: PreparedDataset) -> list[Sized]:
+        """Batches of users, whose next items are each other's negatives."""
+        store = EngagementStore.open(dataset, config.sequences)
+        return sequences(NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes)
 
     def described(self, config: WideAndDeepRunConfig) -> dict[str, str]:
         """Its sizes."""
@@ -94,7 +103,9 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         """Hits@K, NDCG@K and MRR of the model and of popularity."""
         split = Split(config.split)
         protocol = self.protocol(run.config, run.dataset, split)
-        data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
+        data = SequenceDataModule(
+            run.config.loader, run.dataset, protocol.engagements, run.config.evaluation.max_queries
+        )
         queries = SequenceDataset(data.reader, data.queries(split), run.config.loader)
         scorer = WideAndDeepScorer(run.model, queries, protocol.num_items)
         return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)

@@ -124,7 +124,7 @@ def untrained_run(
     )
     save(config, folder / CONFIG_FILE)
     manifest = dataset.manifest
-    slice_set = SliceSet.from_config(SLICE_CONFIG, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(SLICE_CONFIG, manifest)
     torch.manual_seed(seed)
     model = DV365(config.model, manifest, slice_set, encoder, config.optim).eval()
     for name, parameter in model.named_parameters():

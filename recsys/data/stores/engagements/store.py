@@ -36,7 +36,7 @@ class EngagementStore:
         offsets: [U + 1] int64: the engagements of user ``u`` are ``offsets[u]`` to
             ``offsets[u + 1]``; the unknown user 0 has none.
         item: [E] int32 item index, never 0.
-        action_type: [E] int8 position in ``schema.ACTION_TYPES``.
+        action_type: [E] int8 position in the manifest's ``action_types``.
         surface: [E] int8 position in the manifest's ``surfaces``.
         timestamp: [E] int64, ms; ascending within a user, ties in the order of the log.
         skipped: engagements left out since their item is unknown.
