@@ -335,7 +335,7 @@ def test_a_changed_table_is_another_data_set_and_a_moved_one_is_not(folder: Path
     moved = items | {"path": "elsewhere/items.parquet"}
     assert prepared(folder, items=moved).manifest.fingerprint == mark
     pl.DataFrame({"item_id": [0], "name": ["y"]}).write_parquet(folder / moved["path"])
-    with pytest.raises(DataError, match="from other files: items/items.parquet it does not know"):
+    with pytest.raises(DataError, match=r"from other files: items/items\.parquet it does not know"):
         prepared(folder, items=moved)
     with pytest.raises(DataError, match="with another configuration"):
         prepared(folder)
