@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import pyarrow as pa
 
-from recsys.core.errors import ConfigError, DataError
+from recsys.api.frames import lazy_frame_of
+from recsys.core.errors import ConfigError
 from recsys.data.prepare.append import AppendConfig
 from recsys.data.prepare.append import append as append_source
 from recsys.data.prepare.prepare import PrepareConfig
@@ -79,7 +79,7 @@ def prepare(
     settings = _described(description) | {key: one for key, one in given.items() if one is not None}
     settings["options"] = {**settings.get("options", {}), **options}
     config = PrepareConfig(**settings | ({"overwrite": True} if overwrite else {}))
-    prepare_source(config, None if log is None or is_file else _frame(log))
+    prepare_source(config, None if log is None or is_file else lazy_frame_of(log, "log"))
     return PreparedDataset.open(config.out_folder)
 
 
@@ -169,21 +169,5 @@ def append(
     settings |= {key: one for key, one in given.items() if one is not None}
     settings["options"] = {**settings.get("options", {}), **options}
     config = AppendConfig(**settings)
-    append_source(config, None if isinstance(log, (Path, str)) else _frame(log))
+    append_source(config, None if isinstance(log, (Path, str)) else lazy_frame_of(log, "log"))
     return PreparedDataset.open(config.out_folder)
-
-
-def _frame(log: pl.DataFrame | pl.LazyFrame | pandas.DataFrame) -> pl.DataFrame | pl.LazyFrame:
-    if isinstance(log, (pl.DataFrame, pl.LazyFrame)):
-        return log
-    if type(log).__module__.partition(".")[0] == "pandas":
-        try:
-            return pl.from_pandas(log)
-        except (pl.exceptions.PolarsError, pa.ArrowException, ValueError, TypeError) as error:
-            raise DataError(
-                f"the frame of pandas cannot be read ({str(error).splitlines()[0]}); give every "
-                "column a name of its own and values of one type."
-            ) from error
-    raise DataError(
-        f"the log is a {type(log).__name__}; give a path, or a frame of polars or pandas."
-    )

@@ -17,10 +17,12 @@ from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.data.contract.schema import LENGTHS, TimelineKind
 from recsys.data.prepare.describe import describe
+from recsys.data.prepare.seen import engagements_seen, slices_seen
 from recsys.data.slices.families import SliceConfig
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.timelines import DEFAULT_MAX_EVENTS
 
 #: Users whose histories are in memory at a time.
@@ -55,6 +57,10 @@ def run(overrides: Sequence[str]) -> None:
     console.print(describe(dataset))
     manifest = dataset.manifest
     slice_set = SliceSet.of(config.slices, manifest)
+    if manifest.action_counts:
+        console.print(str(engagements_seen(manifest, SequenceConfig())))
+    for seen in slices_seen(dataset, slice_set):
+        console.print(str(seen))
     users = _some_users(manifest.vocabulary_sizes["user"], config.users)
     counts, events = count_slices(dataset, slice_set, users)
     console.print(_slice_table(slice_set, counts, events, len(users)))

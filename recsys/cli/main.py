@@ -236,6 +236,15 @@ VERBS = (
         ),
     ),
     Verb(
+        "score",
+        "score",
+        "Score given pairs of users and items, at any moment.",
+        (
+            "recsys score run_dir=runs/mine pairs=pairs.csv",
+            "recsys score run_dir=runs/mine pairs=pairs.parquet out=scores.parquet",
+        ),
+    ),
+    Verb(
         "report",
         "report",
         "Write report.html of a run and print its closing table.",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.batches.sequences.queries import PeriodQueries
-from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.engagements.store import Engagements, EngagementStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class EvaluationQueries:
         """The queries at ``chosen``, a mask [Q] or positions; their ids count anew."""
         return type(self)(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def as_of(self, engagements: EngagementStore, moments: NDArray[np.int64]) -> Self:
+    def as_of(self, engagements: Engagements, moments: NDArray[np.int64]) -> Self:
         """The same queries with only the history strictly before ``moments`` [Q], ms.
 
         A moment after the query changes nothing: the query's own cutoff stays.

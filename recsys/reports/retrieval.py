@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 from recsys.artifacts.manifest import ARTIFACT
 from recsys.core.environment import read_environment
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.reports import figures
 from recsys.reports import retrieval_sections as sections
@@ -87,7 +89,7 @@ def _data(material: RetrievalMaterial) -> Section:
         "events": f"{counts['events']:,}",
         "users": f"{counts['users']:,}",
         "items": f"{manifest.vocabulary_sizes['item'] - 1:,}",
-        "engagements are": ", ".join(sequences.actions) or "every positive explicit action",
+        "engagements are": _engagements(manifest, sequences),
         "a user's further engagements with an item": "count" if sequences.repeats else "left out",
     }
     if sequences.has_times:
@@ -96,6 +98,12 @@ def _data(material: RetrievalMaterial) -> Section:
             for split, (first, last) in manifest.split_bounds.items()
         }
     return Section("Data", facts=facts)
+
+
+def _engagements(manifest: DatasetManifest, sequences: SequenceConfig) -> str:
+    if set(sequences.actions) in (set(), set(manifest.actions.positive)):
+        return "every positive explicit action"
+    return ", ".join(sequences.actions)
 
 
 def _export(material: RetrievalMaterial) -> Iterator[Section]:

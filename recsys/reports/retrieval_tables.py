@@ -54,12 +54,18 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
 
 def not_above_chance(metrics: Metrics, prefix: str, candidates: str) -> str | None:
     """A sentence where a model is not known to beat a random ranking; None where it does."""
-    name = group_metric(metrics, prefix, candidates)
-    model = entry(metrics, prefix, "", "", name, candidates) or {}
-    chance = entry(metrics, prefix, CHANCE, "", name, candidates) or {}
+    for name in (
+        group_metric(metrics, prefix, candidates),
+        *metric_names(metrics, prefix, candidates),
+    ):
+        model = entry(metrics, prefix, "", "", name, candidates) or {}
+        random = (entry(metrics, prefix, CHANCE, "", name, candidates) or {}).get("value")
+        if is_defined(random) and random < 1:  # at K among K candidates everybody finds everything
+            break
+    else:
+        return None
     value, low, high = (model.get(key) for key in ("value", "low", "high"))
-    random = chance.get("value")
-    if not (is_defined(low) and is_defined(random)) or low > random:
+    if not is_defined(low) or low > random:
         return None
     return (
         f"Among the candidates {candidates} the model is not above chance: its {name} is "

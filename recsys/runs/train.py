@@ -111,6 +111,7 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
                 refuse_later_days(Path(config.warm_start.checkpoint), manifest)
             config = replace(config, data=data_config).on(manifest)
             on_first_rank(lambda: begin(run_dir, config, manifest))
+            on_first_rank(lambda: _say_what_is_seen(system, config, dataset))
         on_first_rank(lambda: say_days(dataset))
         with noted_if_diverged(run_dir):
             checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
@@ -127,6 +128,14 @@ def say_days(dataset: PreparedDataset) -> None:
     message_console().print(
         f"Data set {manifest.name}{generation}: {periods_text(manifest.split_bounds)}."
     )
+
+
+def _say_what_is_seen(
+    system: TrainableSystem[Any], config: RunConfig, dataset: PreparedDataset
+) -> None:
+    """Print which events of the data set will be seen: what a log calls its actions decides it."""
+    for seen in system.seen(config, dataset):
+        message_console().print(str(seen))
 
 
 def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recsys.artifacts.sequence_tower import (
     Precision,
     SequenceTowerArtifact,
@@ -20,6 +23,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.index.faiss.folder import load_index
+from recsys.serving.histories import Histories
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import UserEmbedder
 
@@ -54,7 +58,9 @@ def open_recommender(
     log = _dataset(tower, dataset)
     items = load_index(index)
     items.check_model(tower.manifest.post_embeddings["model"], f"the artifact {artifact}")
-    return Recommender(items, log, _embedder(tower, log, embeddings))
+    content, histories = _content(tower, log, embeddings)
+    embedder = UserEmbedder(tower.embed, histories, content)
+    return Recommender(items, log, embedder, histories=histories, content=content)
 
 
 def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> PreparedDataset:
@@ -68,10 +74,10 @@ def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> Prep
     return open_checked(folder or trained_on)
 
 
-def _embedder(
+def _content(
     artifact: SequenceTowerArtifact, dataset: PreparedDataset, embeddings: Path | str | None
-) -> UserEmbedder:
-    """The artifact's tower on the histories of a data set."""
+) -> tuple[NDArray[np.float32], Histories]:
+    """Embeddings [V, W] of the items that the tower reads, and the histories it reads them in."""
     manifest = artifact.manifest
     _check_codes(artifact, dataset)
     vocabulary = dataset.vocabulary("item")
@@ -82,9 +88,10 @@ def _embedder(
             "if they were moved, say where they lie now: embeddings=<their file or folder>."
         )
     items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
-    engagements = EngagementStore.open(dataset, _sequences(artifact, dataset), items.known)
+    sequences = _sequences(artifact, dataset)
+    engagements = EngagementStore.open(dataset, sequences, items.known)
     reader = SequenceReader(dataset, engagements, manifest.max_length)
-    return UserEmbedder(artifact.embed, reader, items.matrix)
+    return items.matrix, Histories(reader, 0, sequences, items.known)
 
 
 def _sequences(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> SequenceConfig:

@@ -83,6 +83,7 @@ class DatasetManifest:
         preparation: the configuration the data set was prepared with.
         action_types: names of the action types, ``ACTION_TYPES`` first, then the log's own.
         negative_actions: those of them that say "less of this".
+        action_counts: events by action type, of those it has any; empty in data sets of before.
         unknown_actions: rows set aside since their action is unknown, by its name.
         times: ``moments``, or ``order`` where the log has an order only and its times are made up.
         files: size and checksum of every file below the data set's folder, by its path there, but
@@ -103,6 +104,7 @@ class DatasetManifest:
     preparation: dict[str, Any] = field(default_factory=dict)
     action_types: tuple[str, ...] = ACTION_TYPES
     negative_actions: tuple[str, ...] = tuple(sorted(NEGATIVE_ACTION_TYPES))
+    action_counts: dict[str, int] = field(default_factory=dict)
     unknown_actions: dict[str, int] = field(default_factory=dict)
     times: str = MOMENTS
     files: dict[str, FileMark] = field(default_factory=dict)

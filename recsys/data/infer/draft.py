@@ -11,6 +11,7 @@ from recsys.data.contract.moments import to_text
 from recsys.data.contract.schema import LOG_SCHEMA, Column
 from recsys.data.infer.findings import (
     odd_actions,
+    odd_files,
     odd_flags,
     odd_ids,
     odd_lengths,
@@ -197,6 +198,7 @@ class Draft:
         """What is odd, in sentences."""
         log = self.log
         return [
+            *odd_files(log.lacking, [one.column for one in self.columns.values() if one.column]),
             *odd_ids(log.survey, log.column(Role.USER), log.column(Role.ITEM), log.profiles),
             *odd_times(log.survey, log.column(Role.TIMESTAMP)),
             *odd_actions(log.meanings, log.survey.actions[None]),

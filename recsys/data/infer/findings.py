@@ -52,6 +52,19 @@ def odd_ids(
         yield f"{repeated:,} rows repeat another in all that is read of them."
 
 
+def odd_files(lacking: Mapping[str, tuple[int, int]], columns: Iterable[str]) -> Iterator[str]:
+    """Files without a column that is read, which may be no part of the log.
+
+    Args:
+        lacking: per column how many files lack it, and how many there are.
+        columns: those that are read.
+    """
+    for column in columns:
+        if column in lacking:
+            without, files = lacking[column]
+            yield f"{without:,} of {files:,} files have no column {column}: are they of this log?"
+
+
 def odd_times(seen: Survey, column: str | None) -> Iterator[str]:
     """What is odd about times; ``column`` holds them."""
     if column is None:

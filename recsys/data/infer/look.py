@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,7 @@ import polars as pl
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.actions import ActionNames
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS
-from recsys.data.contract.log_parts import log_parts
+from recsys.data.contract.log_parts import LogPart, log_parts
 from recsys.data.infer.meanings import IGNORE, NEGATIVE, Meaning, first_of, meanings_of
 from recsys.data.infer.names import Role
 from recsys.data.infer.profile import profiles_of, sample_of
@@ -29,6 +30,7 @@ class LogLook:
     Attributes:
         path: likewise.
         sample: some of its rows.
+        lacking: per column that some of its files lack, how many do, and how many files there are.
         profiles: of its columns, in the sample.
         roles: what the columns are taken for.
         flags: columns that say with 0 and 1 what came of an impression.
@@ -45,7 +47,8 @@ class LogLook:
         self.sample = sample_of(parts)
         if self.sample.is_empty():
             raise DataError(f"{path} holds no rows; give a log with at least one event.")
-        self.profiles = profiles_of(self.sample)
+        self.lacking = _lacking(parts)
+        self.profiles = profiles_of(self.sample, parts)
         self.roles = roles_of(self.profiles)
         self.flags = flags_of(self.profiles, self.roles)
         self.survey: Survey = survey(parts, self._read_whole())
@@ -112,3 +115,10 @@ def _nameable(one: Meaning) -> Meaning:
         known = "hide" if one.meaning == NEGATIVE else "click"
         return Meaning(one.name, one.rows, known, f"{one.why}; {one.meaning}, under a known name")
     return one
+
+
+def _lacking(parts: Sequence[LogPart]) -> dict[str, tuple[int, int]]:
+    names = dict.fromkeys(name for part in parts for name in part.types)
+    having = {name: sum(name in part.types for part in parts) for name in names}
+    num = len(parts)
+    return {name: (num - count, num) for name, count in having.items() if count < num}

@@ -186,12 +186,6 @@ def bare_name(name: str) -> str:
     return before if kind in RECBOLE_TYPES else name
 
 
-def recbole_type(name: str) -> str | None:
-    """The type that stands behind a name of RecBole's; None where there is none."""
-    kind = name.rpartition(":")[2]
-    return kind if kind in RECBOLE_TYPES and ":" in name else None
-
-
 def plain(name: str) -> str:
     """A name in lower case, its words joined by ``_``.
 

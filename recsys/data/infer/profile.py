@@ -17,7 +17,7 @@ from recsys.data.contract.time_columns import (
     UNITS,
     TimeFormat,
 )
-from recsys.data.infer.names import ItemRole, likeness, plain, recbole_type
+from recsys.data.infer.names import ItemRole, likeness, plain
 
 #: Rows of a sample, over all files of a table, and files that it is taken from.
 SAMPLE_ROWS = 100_000
@@ -117,13 +117,24 @@ def sample_of(parts: Sequence[LogPart], rows: int = SAMPLE_ROWS) -> pl.DataFrame
     return frame.with_columns(absent).select(names)
 
 
-def profiles_of(sample: pl.DataFrame) -> dict[str, Profile]:
-    """The profile of each column of a sample, by its name."""
-    return {column.name: profile_of(column) for column in sample.iter_columns()}
+def profiles_of(sample: pl.DataFrame, parts: Sequence[LogPart] = ()) -> dict[str, Profile]:
+    """The profile of each column of a sample, by its name.
+
+    Args:
+        sample: rows of a table.
+        parts: of the table, which say how it writes lists.
+    """
+    spaced = any(part.separator.isspace() for part in parts)
+    return {column.name: profile_of(column, spaced) for column in sample.iter_columns()}
 
 
-def profile_of(column: pl.Series) -> Profile:
-    """What a column's values look like."""
+def profile_of(column: pl.Series, spaced: bool = False) -> Profile:
+    """What a column's values look like.
+
+    Args:
+        column: of a sample.
+        spaced: blanks separate the values of a list, where texts of few different words are such.
+    """
     known = _known(column)
     if known.is_empty():
         return Profile(column.name, Kind.EMPTY, len(column), 0, 0)
@@ -133,7 +144,7 @@ def profile_of(column: pl.Series) -> Profile:
     else:
         counts = known.cast(pl.String).alias("value").value_counts(sort=True)
         distinct, values = counts.height, tuple(counts["value"].head(50).to_list())
-    seen = _of_text(known) if is_text(column.dtype) else _of_values(known)
+    seen = _of_text(known, spaced) if is_text(column.dtype) else _of_values(known)
     least, median, most = _range(known) if seen.kind in (Kind.WHOLE, Kind.NUMBER) else _NO_RANGE
     return Profile(
         column.name,
@@ -205,11 +216,8 @@ def _of_values(known: pl.Series) -> _Seen:
     return _Seen(Kind.OTHER)
 
 
-def _of_text(known: pl.Series) -> _Seen:
+def _of_text(known: pl.Series, spaced: bool) -> _Seen:
     """The kind of values that are written as text."""
-    declared = recbole_type(known.name)
-    if _share(known, _WHOLE) >= _MOST:
-        return _of_numbers(known) if declared != "token_seq" else _Seen(Kind.LIST)
     if _numbers(known).null_count() <= (1 - _MOST) * len(known):
         return _of_numbers(known)
     unit = _unit(known)
@@ -224,7 +232,8 @@ def _of_text(known: pl.Series) -> _Seen:
         return _Seen(Kind.LIST)
     if _share(known, r"\|") > 0.1 and _share(known, r"\s\|\s") < _MOST and words < 12:
         return _Seen(Kind.LIST, words=words)
-    if declared == "token_seq" and _few_words(known) and not likeness(known.name, ItemRole.TITLE):
+    several = spaced and words > 1.2 and not likeness(known.name, ItemRole.TITLE)
+    if several and _few_words(known):
         return _Seen(Kind.LIST, words=words)
     return _Seen(Kind.TEXT, words=words)
 

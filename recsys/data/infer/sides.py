@@ -64,11 +64,11 @@ def _of_table(log: LogLook, path: Path, role: Role) -> Side:
     parts = log_parts(path, DEFAULT_CHUNK_ROWS, setting)
     sample = sample_of(parts)
     ids = log.survey.items if role is Role.ITEM else log.survey.users
-    match = matched(parts, profiles_of(sample), ids, role)
+    match = matched(parts, profiles_of(sample, parts), ids, role)
     if match is None:
         return Side(path, None, [])
     rows = sample.unique(match.column, keep="first", maintain_order=True).drop(match.column)
-    profiles = list(profiles_of(rows).values())
+    profiles = list(profiles_of(rows, parts).values())
     return Side(path, match, columns_of(profiles, role is Role.ITEM, _taken(log)))
 
 

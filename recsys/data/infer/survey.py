@@ -105,7 +105,9 @@ def survey(parts: Sequence[LogPart], columns: Columns, zone: str = "UTC") -> Sur
     latest = FIRST_TIMESTAMP
     present = columns.present
     for part in track(parts, "Reading the log"):
-        for chunk in part.chunks([name for name in present if name in part.types]):
+        # of a log of which no column is known the rows are counted
+        read = [name for name in present if name in part.types] or list(part.types)[:1]
+        for chunk in part.chunks(read):
             absent = [pl.lit(None, pl.String).alias(n) for n in present if n not in chunk.columns]
             latest = _add(found, part, chunk.with_columns(absent), columns, zone, now, latest)
     return found
@@ -133,7 +135,7 @@ def _add(
         setattr(found, missing, getattr(found, missing) + int((~is_id).sum()))
         good &= is_id
         if chunk[name].dtype.is_integer() or is_text(chunk[name].dtype):
-            kind.add(chunk[name].filter(is_id), part.spelt_out)
+            kind.add(chunk[name].filter(is_id), name in part.spelt_out)
         if is_text(chunk[name].dtype):
             text = chunk[name].cast(pl.String)
             found.padded[name] += int((text != text.str.strip_chars()).sum())

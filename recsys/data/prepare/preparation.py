@@ -111,6 +111,7 @@ class Preparation:
         self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
         self.counts: dict[str, int] = {}
         self.added = AddedRows()
+        self.action_counts: Counter[str] = Counter()
 
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
@@ -159,6 +160,7 @@ class Preparation:
             fingerprint="",
             action_types=self.intake.actions.names,
             negative_actions=tuple(sorted(self.intake.actions.negative)),
+            action_counts=self._in_order(self.action_counts),
             unknown_actions=dict(self.intake.unknown_actions.most_common()),
             times=self.source.times,
         )
@@ -246,6 +248,7 @@ class Preparation:
             for reason in sorted(existing.rejected.keys() | self.rejected.counts.keys())
         }
         unknown = Counter(existing.unknown_actions) + self.intake.unknown_actions
+        actions = Counter(existing.action_counts) + self.action_counts
         sizes = self._sizes()
         features = tuple(
             replace(f, cardinality=sizes[_short(f.name)]) if f.name in ID_COLUMNS else f
@@ -262,6 +265,7 @@ class Preparation:
             rejected=total,
             action_types=self.intake.actions.names,
             negative_actions=tuple(sorted(self.intake.actions.negative)),
+            action_counts=self._in_order(actions) if existing.action_counts else {},
             unknown_actions=dict(unknown.most_common()),
         )
 
@@ -360,6 +364,7 @@ class Preparation:
             self.counts["implicit_events"] += implicit
             self.counts[WITHOUT_DWELL] += undwelled
             self.counts["explicit_events"] += events.height - implicit
+            self.action_counts.update(dict(events[Column.ACTION_TYPE].value_counts().iter_rows()))
             yield self._map_events(events)
 
     def _derive_requests(self, frames: list[pl.DataFrame], tail: TailWriter) -> None:
@@ -406,6 +411,10 @@ class Preparation:
                 "video_duration": events[Column.VIDEO_DURATION],
             }
         )
+
+    def _in_order(self, counts: Counter[str]) -> dict[str, int]:
+        """Counts by action type, in the order of their codes."""
+        return {name: counts[name] for name in self.intake.actions.names if counts[name]}
 
     def _sizes(self) -> dict[str, int]:
         return {_short(name): vocabulary.size for name, vocabulary in self.vocabularies.items()}

@@ -183,6 +183,30 @@ class SliceSet:
                 result[position] &= condition.holds(values[attribute])
         return result
 
+    def reached(self, timeline: TimelineKind, events: Mapping[str, NDArray]) -> NDArray[np.bool_]:
+        """Which events a slice can hold at some moment after them.
+
+        Args:
+            timeline: the timeline the events are from.
+            events: timeline columns [E].
+
+        Returns:
+            [E] bool.
+        """
+        rules = {
+            tuple(c for c in one.conditions if c.attribute.kind is not AttributeKind.AGE)
+            for one in self.slices
+            if one.timeline is timeline
+        }
+        now = events["timestamp"]
+        reached = np.zeros(len(now), np.bool_)
+        for rule in rules:
+            held = np.ones(len(now), np.bool_)
+            for condition in rule:
+                held &= condition.holds(attribute_values(condition.attribute, events, now))
+            reached |= held
+        return reached
+
     def slice_counts(
         self,
         explicit: Mapping[str, NDArray],

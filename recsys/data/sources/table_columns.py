@@ -8,11 +8,8 @@ from enum import StrEnum
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import cast_or_refuse
+from recsys.data.contract.files import LIST_SEPARATOR, cast_or_refuse
 from recsys.data.contract.ids import is_text
-
-#: What separates the values of a list that is written as text.
-SEPARATOR = "|"
 
 _BRACKETS = r"^\s*[\[({](.*)[\])}]\s*$"
 
@@ -107,10 +104,13 @@ def as_numbers(where: str, raw: pl.Series, unknown: Unknown) -> pl.Series:
     return numbers.to_frame().select(pl.when(finite).then(pl.first())).to_series()
 
 
-def as_lists(where: str, raw: pl.Series) -> pl.Series:
+def as_lists(where: str, raw: pl.Series, separator: str = LIST_SEPARATOR) -> pl.Series:
     """Lists of text, each value once; an empty list where there is none, null where not known.
 
-    Text is separated by ``|``, or is a list as Python and JSON write it.
+    Args:
+        where: the table.
+        raw: lists, or text that is separated, or a list as Python and JSON write it.
+        separator: of such text.
 
     Raises:
         DataError: the column holds neither.
@@ -122,13 +122,13 @@ def as_lists(where: str, raw: pl.Series) -> pl.Series:
             raise _other_kind(where, raw, "lists of names")
         lists = raw.cast(pl.List(pl.String))
     else:
-        text = _without_blank(_to_text(where, raw, "lists, or text separated by |"))
+        text = _without_blank(_to_text(where, raw, f"lists, or text separated by {separator!r}"))
         bare = text.str.extract(_BRACKETS)
         quoted = pl.col("bare").str.split(",").list.eval(pl.element().str.strip_chars(" '\""))
         is_plain = pl.col("bare").is_null()
         lists = (
             pl.DataFrame({"text": text, "bare": bare})
-            .select(pl.when(is_plain).then(pl.col("text").str.split(SEPARATOR)).otherwise(quoted))
+            .select(pl.when(is_plain).then(pl.col("text").str.split(separator)).otherwise(quoted))
             .to_series()
         )
     cleaned = pl.element().str.strip_chars()

@@ -49,7 +49,8 @@ class UserTableOptions(Settings):
         id: column of the users' ids; None for the name that the log has for it.
         categorical: columns of categories.
         dense: columns of numbers.
-        lists: columns of several categories a user: lists, or text separated by ``|``.
+        lists: columns of several categories a user: lists, or text separated by ``|``, by blanks in
+            RecBole's files.
     """
 
     path: str | None = None
@@ -302,22 +303,20 @@ class StatedTable:
                 raw = chunk[one.column]
             else:  # another file has it
                 raw = pl.repeat(None, chunk.height, eager=True).alias(one.column)
-            stated.append(self._typed(part.where, one, raw, unknown).alias(one.name))
+            stated.append(self._typed(part, one, raw, unknown).alias(one.name))
         return pl.DataFrame(stated).drop_nulls(_IDS[self.side])
 
-    def _typed(self, where: str, one: _Stated, raw: pl.Series, unknown: Unknown) -> pl.Series:
+    def _typed(self, part: LogPart, one: _Stated, raw: pl.Series, unknown: Unknown) -> pl.Series:
         if one.kind is ColumnKind.ID:
             return as_ids(_without_empty(raw), self._id_types[one.column])
         if one.kind is ColumnKind.NUMBERS:
-            return as_numbers(where, raw, unknown)
+            return as_numbers(part.where, raw, unknown)
         if one.kind is ColumnKind.VECTORS:
-            return as_vectors(where, raw, unknown)
-        convert = {
-            ColumnKind.TEXT: as_texts,
-            ColumnKind.CATEGORIES: as_categories,
-            ColumnKind.LISTS: as_lists,
-        }
-        return convert[one.kind](where, raw)
+            return as_vectors(part.where, raw, unknown)
+        if one.kind is ColumnKind.LISTS:
+            return as_lists(part.where, raw, part.separator)
+        convert = {ColumnKind.TEXT: as_texts, ColumnKind.CATEGORIES: as_categories}
+        return convert[one.kind](part.where, raw)
 
     def _first_known(self, frame: pl.DataFrame) -> pl.DataFrame:
         """One row per id: what is known first of each column."""

@@ -136,10 +136,13 @@ class PreparedDataset:
                 the manifest.
         """
         if not self.manifest.tasks:
+            why = "has no impressions with labels"
+            if not self.manifest.has_times:
+                why = "has an order of events only, no times"
             raise DataError(
-                f"{self.path} has no request rows, for {self.manifest.name} has no impressions "
-                "with labels: models that rank what was shown, such as DV365, cannot be trained "
-                "on it; train a sequence model (nxtpost, sequence), or prepare another log."
+                f"{self.path} has no request rows, for {self.manifest.name} {why}: "
+                "models that rank what was shown, such as DV365, cannot be trained on it; train a "
+                "sequence model (nxtpost, sequence), or prepare another log."
             )
         if split not in self.manifest.split_bounds:
             raise DataError(f"{self.path} has no split {split}; {PREPARE_AGAIN}")

@@ -14,6 +14,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
 from recsys.data.loaders.requests import RequestDataModule
+from recsys.data.prepare.seen import Seen, slices_seen
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.nn.losses import LabelStatistics
@@ -74,6 +75,12 @@ class DV365System(TaskSystem[DV365RunConfig]):
         if events >= _FULL_SLICES:
             sized.append(Sized("slices", "full", f"{events:,} events fill 200 slices"))
         return sized
+
+    def seen(self, config: DV365RunConfig, dataset: PreparedDataset) -> list[Seen]:
+        """What the slices pool of the two timelines; nothing where there are none."""
+        if config.encoder.name == "none" or config.loader.without_timelines:
+            return []
+        return slices_seen(dataset, SliceSet.of(config.slices, dataset.manifest))
 
     def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
         """NE of every task, calibration, slices, the export."""

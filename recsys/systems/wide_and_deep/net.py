@@ -83,6 +83,11 @@ class CrossedFeatures(nn.Module):
             scores.append(F.embedding_bag(place, weights, mode="sum"))  # [B, P']
         return torch.cat(scores, dim=1)
 
+    def of_one(self, properties: Tensor, items: Tensor) -> Tensor:
+        """Sums of one user, [K] and [P] → [P] float64."""
+        weights = self.crosses[self._bucket(properties, items.unsqueeze(1))]  # [P, K]
+        return weights.double().sum(dim=1)
+
     def _bucket(self, prop: Tensor, item: Tensor) -> Tensor:
         """Hash pairs by multiplication and shift, modulo 2^64."""
         mixed = prop * 0x1E3779B97F4A7C15 + item * 0x3F58476D1CE4E5B9
@@ -154,6 +159,32 @@ class WideAndDeep(nn.Module):
         properties = self.wide.properties(_last(item, lengths), user_categorical)
         deep = user @ self.posts(items).T + self.bias[items]
         return deep + self.wide(properties, items)
+
+    def score_of_one(
+        self,
+        item: Tensor,
+        lengths: Tensor,
+        user_categorical: Tensor,
+        user_dense: Tensor,
+        items: Tensor,
+    ) -> Tensor:
+        """Score items for one user, each by itself: with the same bits whatever the others are.
+
+        Args:
+            item: [E] int64.
+            lengths: [1] int64.
+            user_categorical: [1, F_u] int64.
+            user_dense: [1, D_u] float32.
+            items: [P] int64.
+
+        Returns:
+            [P] float64.
+        """
+        item, items = self._known(item), self._known(items)
+        user = self.user_embedding(item, lengths, user_categorical, user_dense)
+        properties = self.wide.properties(_last(item, lengths), user_categorical)
+        deep = (user.double() * self.posts(items).double()).sum(dim=1)
+        return deep + self.bias[items].double() + self.wide.of_one(properties[0], items)
 
     def user_embedding(
         self, item: Tensor, lengths: Tensor, user_categorical: Tensor, user_dense: Tensor

@@ -76,8 +76,16 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "split": "time",
     },
     "films": {
+        "columns": {"user_id": "user_id", "item_id": "item_id", "timestamp": "timestamp"},
         "time_unit": "s",
         "default_action": "click",
+        "items": {
+            "path": "files/films.item",
+            "id": "item_id",
+            "title": "movie_title",
+            "dense": ["release_year"],
+            "lists": ["class"],
+        },
         "split": "last",
     },
     "news": {
@@ -170,6 +178,16 @@ def test_repeated_rows_are_counted() -> None:
     frame = log()
     found = inferred(pl.concat([frame, frame.head(7)]))
     assert "7 rows repeat another in all that is read of them." in found.draft.odd
+
+
+def test_files_of_another_log_are_noticed(folder: Path) -> None:
+    (folder / "logs").mkdir()
+    log().write_csv("logs/one.csv")
+    log().write_csv("logs/two.csv")
+    log().rename({"item_id": "something"}).write_csv("logs/zzz.csv")
+    found = infer(InferConfig(path="logs", out="logs/mine.yaml"))
+    assert "1 of 3 files have no column item_id: are they of this log?" in found.draft.odd
+    assert found.draft.log.survey.without_item == 600
 
 
 def test_columns_named_as_ours_that_hold_something_else_are_not_read() -> None:

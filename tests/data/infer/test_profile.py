@@ -76,10 +76,13 @@ def test_what_is_counted() -> None:
     assert not profile_of(pl.Series("n", [5, 7, 6])).is_row_number
 
 
-def test_genres_of_recbole_are_lists_and_titles_are_texts() -> None:
+def test_genres_between_blanks_are_lists_and_titles_are_texts() -> None:
     genres = ["action drama", "comedy drama", "action comedy"] * 4
-    assert profile_of(pl.Series("class:token_seq", genres)).kind is Kind.LIST
-    assert profile_of(pl.Series("movie_title:token_seq", genres)).kind is Kind.TEXT
+    assert profile_of(pl.Series("class", genres), spaced=True).kind is Kind.LIST
+    assert profile_of(pl.Series("movie_title", genres), spaced=True).kind is Kind.TEXT
+    assert profile_of(pl.Series("class", genres)).kind is Kind.TEXT
+    stories = [f"the story of number{place}" for place in range(9)]
+    assert profile_of(pl.Series("text", stories), spaced=True).kind is Kind.TEXT
 
 
 def test_a_sample_has_the_columns_of_all_files() -> None:

@@ -153,11 +153,18 @@ def test_images_are_a_set() -> None:
 
 @pytest.mark.parametrize(
     "only",
-    [{"has_text": True}, {"image_width": 3}, {"categorical": FEATURES}, {"num_dense": 2}],
+    [
+        {"has_text": True},
+        {"image_width": 3},
+        {"categorical": FEATURES},
+        {"num_dense": 2},
+        {"given_width": GIVEN_WIDTH},
+    ],
     ids=lambda only: next(iter(only)),
 )
 def test_a_channel_that_items_do_not_have_is_not_built(only: dict[str, Any]) -> None:
-    nothing = {"has_text": False, "image_width": 0, "categorical": FEATURES[:1], "num_dense": 0}
+    nothing: dict[str, Any] = {"has_text": False, "image_width": 0, "num_dense": 0}
+    nothing |= {"categorical": FEATURES[:1], "given_width": 0}
     tower = build(**(nothing | only))
     assert len(tower.norms) == 1
     assert torch.isfinite(tower(items())).all()

@@ -42,7 +42,8 @@ class SequenceConfig(Settings):
                 raise ConfigError(
                     f"sequences.actions has {IMPRESSION}, but sequences are of explicit actions: "
                     "that something was shown is no engagement. Where what the log calls a view is "
-                    "one, let it mean click when the log is prepared: options.actions.<its name>=click."
+                    "one, let it mean click when the log is prepared: options.actions.<its "
+                    "name>=click."
                 )
             if name not in known.explicit:
                 raise ConfigError(
