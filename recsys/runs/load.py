@@ -86,7 +86,7 @@ def load_run(
         checkpoint: ``best`` (by the choose split), ``last``, or a path.
         dataset_folder: the prepared data set, where it was moved since the training.
         measured: a split that the run is to be measured on. Of a data set that has grown since the
-            training, the splits are then those of now; otherwise those of the training.
+            training, choose and report are then those of now; otherwise those of the training.
 
     Raises:
         ArtifactError: the folder is no run, a file is damaged, or the prepared data set is not
@@ -98,7 +98,8 @@ def load_run(
     manifest = DatasetManifest.load(folder)  # as trained on; the data set may have grown since
     if measured is not None:
         _refuse_seen(folder, manifest, dataset.newest, measured)
-        dataset = dataset.as_known(manifest, dataset.newest.split_bounds)
+        trained = {Split.FIT.value: manifest.split_bounds[Split.FIT]}
+        dataset = dataset.as_known(manifest, dataset.newest.split_bounds | trained)
     model = system.restore(config, dataset, manifest)
     path = checkpoint_path(folder, checkpoint)
     stored = open_checkpoint(path)
