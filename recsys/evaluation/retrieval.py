@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 import torch
@@ -79,6 +79,12 @@ class RetrievalEvaluationConfig(Settings):
         super().__post_init__()
         for name in self.metrics:
             RetrievalMetric.parse(name)
+
+    def without_times(self) -> Self:
+        """Without what asks for moments: items alive at the time, and popularity of late."""
+        candidates = [name for name in self.candidates if name != ALIVE]
+        baselines = [name for name in self.baselines if name != "recent_popularity"]
+        return replace(self, candidates=candidates or self.candidates, baselines=baselines)
 
 
 class RetrievalProtocol:

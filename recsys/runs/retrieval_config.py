@@ -25,4 +25,6 @@ class RetrievalRunConfig(RunConfig):
 
     def on(self, manifest: DatasetManifest) -> Self:
         """Which actions are engagements, and whether their times are moments."""
-        return replace(self, sequences=self.sequences.on(manifest))
+        sequences = self.sequences.on(manifest)
+        evaluation = self.evaluation if sequences.has_times else self.evaluation.without_times()
+        return replace(self, sequences=sequences, evaluation=evaluation)

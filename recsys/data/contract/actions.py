@@ -51,7 +51,7 @@ class ActionTypes:
     @property
     def own(self) -> tuple[str, ...]:
         """Those that the log brought along."""
-        return self.names[len(ACTION_TYPES) :]
+        return tuple(name for name in self.names if name not in ACTION_TYPES)
 
     @property
     def explicit(self) -> tuple[str, ...]:

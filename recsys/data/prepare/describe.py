@@ -18,7 +18,8 @@ from recsys.data.stores.dataset import PreparedDataset
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
-_NO_REQUESTS = "No request rows: the log has no impressions with labels.\n"
+_NO_REQUESTS = "No request rows: the log has no impressions with labels."
+_NO_TIMES = "No request rows and no times: the log was split by the order of each user's events."
 _END_OF_TIME = np.iinfo(np.int64).max
 
 
@@ -101,8 +102,9 @@ def summarise_splits(dataset: PreparedDataset) -> dict[str, SplitSummary]:
 
 def describe(dataset: PreparedDataset) -> RenderableType:
     """Tables of what the data set holds, for the terminal."""
-    has_requests = bool(dataset.manifest.tasks)
-    splits = _split_table(dataset, summarise_splits(dataset)) if has_requests else _NO_REQUESTS
+    splits: RenderableType = _NO_REQUESTS if dataset.manifest.has_times else _NO_TIMES
+    if dataset.manifest.tasks:
+        splits = _split_table(dataset, summarise_splits(dataset))
     return Group(
         _timeline_table(summarise_timelines(dataset)),
         splits,

@@ -85,7 +85,10 @@ def slices_seen(dataset: PreparedDataset, slice_set: SliceSet) -> list[Seen]:
         sentence = f"Slices: of {len(held):,} {kind} events {outside:,} enter none{looked_at}."
         mend = ""
         if outside and kind is TimelineKind.EXPLICIT:
-            mend = f"Their actions are in no family: {_actions(dataset, events, held)}."
+            mend = (
+                f"Their actions are in no family: {_actions(dataset, events, held)}; slices=full "
+                "has all known ones."
+            )
         elif outside:
             undwelled = int(np.isnan(events["dwell_time"][~held]).sum())
             mend = f"Of these {undwelled:,} have no dwell time: slices.shown pools such events."

@@ -78,7 +78,8 @@ class DV365System(TaskSystem[DV365RunConfig]):
 
     def seen(self, config: DV365RunConfig, dataset: PreparedDataset) -> list[Seen]:
         """What the slices pool of the two timelines; nothing where there are none."""
-        if config.encoder.name == "none" or config.loader.without_timelines:
+        without_timelines = config.encoder.name == "none" or config.loader.without_timelines
+        if without_timelines or not dataset.manifest.tasks:
             return []
         return slices_seen(dataset, SliceSet.of(config.slices, dataset.manifest))
 

@@ -67,7 +67,8 @@ def test_slices_say_what_they_never_hold(tmp_path: Path) -> None:
     )
     explicit, implicit = slices_seen(dataset, SliceSet.of(config, dataset.manifest))
     assert str(explicit) == (
-        "Slices: of 6 explicit events 1 enter none. Their actions are in no family: abuse."
+        "Slices: of 6 explicit events 1 enter none. Their actions are in no family: abuse; "
+        "slices=full has all known ones."
     )
     assert str(implicit) == (
         "Warning: Slices: of 14 implicit events 10 enter none. Of these 9 have no dwell time: "
