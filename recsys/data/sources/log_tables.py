@@ -35,14 +35,14 @@ class LogTables:
         items: ItemTableOptions | None,
         users: UserTableOptions | None,
         log: Path | pl.DataFrame | pl.LazyFrame,
-        columns: Mapping[str, str],
+        columns: Mapping[str, str | None],
         taken: Iterable[str],
         chunk_rows: int,
     ) -> None:
         items, users = items or ItemTableOptions(), users or UserTableOptions()
         # a name that items and users share is neither's alone
         shared = {*taken, *(_feature_columns(items) & _feature_columns(users))}
-        item_id, user_id = (columns.get(name, name) for name in (Column.ITEM, Column.USER))
+        item_id, user_id = (columns.get(name) or name for name in (Column.ITEM, Column.USER))
         self.items = StatedTable(FeatureSide.ITEM, items, log, item_id, shared, chunk_rows)
         self.users = StatedTable(FeatureSide.USER, users, log, user_id, shared, chunk_rows)
 
