@@ -9,6 +9,8 @@ import polars as pl
 
 from recsys.api.frames import lazy_frame_of
 from recsys.core.errors import ConfigError
+from recsys.data.prepare.append import AppendConfig
+from recsys.data.prepare.append import append as append_source
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.data.prepare.prepare import prepare as prepare_source
 from recsys.data.stores.dataset import PreparedDataset
@@ -40,7 +42,6 @@ def prepare(
     description: Path | str | None = None,
     name: str | None = None,
     overwrite: bool = False,
-    append: bool = False,
     **options: Any,
 ) -> PreparedDataset:
     """Prepare an interaction log, or find it prepared already; as `recsys data prepare`.
@@ -66,7 +67,6 @@ def prepare(
         name: of the data set, part of every metric's protocol; None for that of the description,
             or ``log``.
         overwrite: replace a data set that was prepared in another way or from another log.
-        append: add the events after the last one to an existing data set.
         **options: how the log is read: ``columns={"user_id": "member"}`` where names differ,
             ``actions``, ``tasks``, ``fit_until`` and so on (conf/data/log.yaml has them all).
 
@@ -78,8 +78,7 @@ def prepare(
     given = {"path": str(log) if is_file else None, "out": out and str(out), "name": name}
     settings = _described(description) | {key: one for key, one in given.items() if one is not None}
     settings["options"] = {**settings.get("options", {}), **options}
-    switches = {"append": append, "overwrite": overwrite}
-    config = PrepareConfig(**settings | {key: True for key, one in switches.items() if one})
+    config = PrepareConfig(**settings | ({"overwrite": True} if overwrite else {}))
     prepare_source(config, None if log is None or is_file else lazy_frame_of(log, "log"))
     return PreparedDataset.open(config.out_folder)
 
@@ -135,3 +134,40 @@ def _described(description: Path | str | None) -> dict[str, Any]:
     if missing:
         raise ConfigError(f"{description}: `{missing[0]}` is yet to be filled in; it is `???`.")
     return settings
+
+
+def append(
+    log: Path | str | pl.DataFrame | pl.LazyFrame | pandas.DataFrame,
+    out: Path | str | None = None,
+    *,
+    description: Path | str | None = None,
+    **options: Any,
+) -> PreparedDataset:
+    """Add the days after the last one to a prepared data set; as `recsys data append`.
+
+    >>> dataset = recsys.append(new_day, "prepared/mine")  # doctest: +SKIP
+    >>> dataset.manifest.generation  # doctest: +SKIP
+    1
+
+    Args:
+        log: the new days, alone or with those that are prepared already.
+        out: folder of the prepared data set; None for that of the description.
+        description: the YAML file that it was prepared by; needed where that names a table of
+            items or users.
+        **options: how the log is read, if it is said again: the same as it was prepared with.
+
+    Returns:
+        The data set, as it was where nothing in the log is later.
+
+    Raises:
+        DataError: the log cannot be used, or ``out`` holds no data set that was prepared so.
+        ConfigError: nothing says which data set.
+    """
+    is_file = isinstance(log, (Path, str))
+    given = {"path": str(log) if is_file else None, "out": out and str(out)}
+    settings = {} if description is None else AppendConfig.read_file(Path(description))
+    settings |= {key: one for key, one in given.items() if one is not None}
+    settings["options"] = {**settings.get("options", {}), **options}
+    config = AppendConfig(**settings)
+    append_source(config, None if isinstance(log, (Path, str)) else lazy_frame_of(log, "log"))
+    return PreparedDataset.open(config.out_folder)

@@ -289,7 +289,7 @@ class Run:
             aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
             return round(aware.timestamp() * MILLISECONDS_PER_SECOND)
         if moment is None:
-            return as_of_moment(None, self.dataset.manifest)
+            return as_of_moment(None, self.dataset.newest)
         return parse_moment(name, str(moment))
 
     def _indices(self, name: str, ids: Sequence[RawId]) -> NDArray[np.int64]:

@@ -26,6 +26,9 @@ def run(overrides: Sequence[str]) -> None:
     console.print(_columns_table(draft))
     if draft.log.meanings:
         console.print(_actions_table(draft))
+    if draft.default_action is not None:
+        action, why = draft.default_action
+        console.print(f"Action of rows that name none: {action} ({why}).")
     options = ", ".join(f"{key}={value}" for key, value in draft.splitting.options.items())
     console.print(f"Split: {options} ({draft.splitting.why}).")
     for sentence in draft.odd:

@@ -73,7 +73,16 @@ DATA_VERBS = (
             "recsys data prepare mine.yaml",
             "recsys data prepare source=log path=my_log.parquet out=prepared/mine",
             "recsys data prepare source=kuairand path=KuaiRand-Pure/data out=prepared/kuairand",
-            "recsys data prepare source=log path=my_log.parquet out=prepared/mine append=true",
+        ),
+        takes_description=True,
+    ),
+    Verb(
+        "append",
+        "append",
+        "Add new days to a prepared data set: events, ids, request rows; the splits move on.",
+        (
+            "recsys data append mine.yaml path=new_day.parquet",
+            "recsys data append out=prepared/mine path=new_day.parquet",
         ),
         takes_description=True,
     ),

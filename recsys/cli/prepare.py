@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -23,7 +23,7 @@ def configure(overrides: Sequence[str]) -> PrepareConfig:
     ``data=mine.yaml``, or ``mine.yaml`` alone, takes those of a description.
     """
     settings = with_first_file(overrides, "data")
-    return compose("prepare", PrepareConfig, [_at_top_level(override) for override in settings])
+    return compose("prepare", PrepareConfig, [at_top_level(override) for override in settings])
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -36,19 +36,9 @@ def run(overrides: Sequence[str]) -> None:
         message_console().print(f"{folder} is prepared already; nothing was done.")
     console = output_console()
     console.print(_counts_table(manifest, folder))
-    appended_to = former if config.append and former != manifest else None
-    rejected = _since(appended_to.rejected if appended_to else {}, manifest.rejected)
-    if rejected:
-        before = appended_to.unknown_actions if appended_to else {}
-        unknown = _since(before, manifest.unknown_actions)
-        rejected_to = str(folder / rejected_folder(appended_to))
-        console.print(rejected_table(rejected, rejected_to, unknown))
-
-
-def _since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
-    """Counts that were added."""
-    added = {name: count - before.get(name, 0) for name, count in now.items()}
-    return {name: count for name, count in added.items() if count}
+    if manifest.rejected:
+        rejected_to = str(folder / rejected_folder(None))
+        console.print(rejected_table(manifest.rejected, rejected_to, manifest.unknown_actions))
 
 
 def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:
@@ -56,13 +46,13 @@ def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:
     table = Table("what", title=f"{manifest.name}: {folder}")
     table.add_column("count", justify="right")
     for name, count in manifest.counts.items():
-        if not name.startswith(("fit_vocabulary_", "collisions_", "last_timestamp")):
+        if not name.startswith(("fit_vocabulary_", "collisions_", "last_")):
             table.add_row(name.replace("_", " "), f"{count:,}")
     if manifest.has_times:
         table.add_row("last event", to_text(manifest.counts["last_timestamp"]))
     return table
 
 
-def _at_top_level(override: str) -> str:
+def at_top_level(override: str) -> str:
     """The group ``data`` fills the top level here, where a run has it as ``data.…``."""
     return override.replace("data=", "data@_global_=", 1) if override[:5] == "data=" else override

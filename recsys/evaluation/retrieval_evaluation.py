@@ -87,9 +87,7 @@ def evaluate_retrieval(
         for name, baseline in baselines.items()
         if baseline is not None
     }
-    write_predictions(
-        run.folder, split, rank_table(protocol.queries, ranks[prefix]), run.checkpoint
-    )
+    write_predictions(run, split, rank_table(protocol.queries, ranks[prefix]))
     metrics = measured_ranks(run, config, protocol, ranks, differences=True)
     metrics |= measured_groups(run, config, protocol, ranks, protocol.groups())
     metrics |= measured_groups(run, config, protocol, {prefix: ranks[prefix]}, protocol.days())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.artifacts.sequence_tower import (
+    ItemSequenceManifest,
     Precision,
     SequenceTowerArtifact,
     load_sequence_tower,
@@ -17,7 +19,7 @@ from recsys.artifacts.sequence_tower import (
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import read_whole
 from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.content.item_embeddings import ItemEmbeddings
+from recsys.data.content.item_embeddings import ItemEmbeddings, item_rows
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
@@ -26,6 +28,7 @@ from recsys.index.faiss.folder import load_index
 from recsys.serving.histories import Histories
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import UserEmbedder
+from recsys.serving.stages.search import Products
 
 
 def open_recommender(
@@ -60,7 +63,11 @@ def open_recommender(
     items.check_model(tower.manifest.post_embeddings["model"], f"the artifact {artifact}")
     content, histories = _content(tower, log, embeddings)
     embedder = UserEmbedder(tower.embed, histories, content)
-    return Recommender(items, log, embedder, histories=histories, content=content)
+    source = None
+    if not tower.manifest.output["normalised"]:
+        length = float(np.linalg.norm(content.astype(np.float64), axis=1).max())
+        source = partial(Products, items, length=length)
+    return Recommender(items, log, embedder, source, histories, content)
 
 
 def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> PreparedDataset:
@@ -81,6 +88,13 @@ def _content(
     manifest = artifact.manifest
     _check_codes(artifact, dataset)
     vocabulary = dataset.vocabulary("item")
+    if isinstance(manifest, ItemSequenceManifest):
+        path = embeddings or artifact.folder / manifest.post_embeddings["path"]
+        rows = item_rows(Path(path), vocabulary, manifest.post_embeddings["width"])
+        sequences = _sequences(artifact, dataset)
+        engagements = EngagementStore.open(dataset, sequences)
+        reader = SequenceReader(dataset, engagements, manifest.max_length)
+        return rows, Histories(reader, 0, sequences)
     path = embeddings or manifest.post_embeddings["path"]
     if embeddings is None and not Path(path).exists():
         raise ArtifactError(

@@ -149,7 +149,7 @@ class Recommender:
             raise ConfigError(
                 "history= is for models that read the sequence of a user's items (nxtpost, "
                 "sequence, wide_and_deep); this one reads the timelines of the log. Leave history= "
-                "out, or append the events to the log with `recsys data prepare … append=true`."
+                "out, or append the events to the log with `recsys data append`."
             )
         conditions = None if where is None else parse_where(where)
         items = self.catalogue

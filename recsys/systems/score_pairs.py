@@ -107,7 +107,7 @@ def score(config: ScoreConfig) -> ScoredPairs:
         check_table(Path(config.out), MADE_BY, first, [config.run_dir, config.pairs])
     pairs = read_given(config.pairs, "pairs")
     run = load_run(config.run_dir, config.checkpoint, config.dataset)
-    moment = as_of_moment(config.at, run.dataset.manifest)
+    moment = as_of_moment(config.at, run.dataset.newest)
     scored = score_pairs(system_named(run.config.system), run, pairs, moment, config.pairs)
     if config.out is not None:
         write_table([scored.table], Path(config.out), MADE_BY)

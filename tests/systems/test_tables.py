@@ -65,7 +65,9 @@ def settings(folder: Path, run: str, *given: str) -> list[str]:
 
 
 def test_the_backbone_reads_them(folder: Path) -> None:
-    given = settings(folder, "dv365", "model.dimension=8", "loader.batch_requests=16")
+    given = settings(
+        folder, "dv365", "model.dimension=8", "loader.batch_requests=16", "encoder.heads=1"
+    )
     run = load_run(train(compose_run(["system=dv365", *given])))
     sides = run.manifest.select
     assert [f.name for f in sides(FeatureSide.USER, FeatureKind.CATEGORICAL)][1:] == ["land"]

@@ -27,6 +27,8 @@ from recsys.data.stores.vocabulary import RAW, Vocabulary
 
 #: What a folder of embeddings holds: the post tower and the simulator write it.
 ITEM_EMBEDDINGS_FILE = "post_embeddings.parquet"
+#: The folder of an artifact in that of its run.
+_ARTIFACT = "artifact"
 EMBEDDING = "embedding"
 
 _ID_SUFFIX = "_id"
@@ -146,6 +148,25 @@ def indices_in_log(file: Path, ids: pl.Series, vocabulary: Vocabulary) -> pl.Ser
     return index
 
 
+def item_rows(file: Path, vocabulary: Vocabulary, width: int) -> NDArray[np.float32]:
+    """[V, W] the rows of a file by item index, as they stand there; zeros where there is none.
+
+    Raises:
+        DataError: the file is damaged or of another width, or none of its ids is in the log.
+    """
+    ids, embeddings = read_embeddings(file)
+    if embeddings.shape[1] != width:
+        raise DataError(
+            f"{file} has embeddings of width {embeddings.shape[1]}, expected {width}; give the "
+            "file that belongs to the artifact."
+        )
+    index = indices_in_log(file, ids, vocabulary).to_numpy()
+    matrix = np.zeros((vocabulary.size, width), np.float32)
+    matrix[index] = embeddings
+    matrix[0] = 0
+    return matrix
+
+
 def write_item_embeddings(
     path: Path, ids: pl.Series | NDArray, embeddings: NDArray[np.floating]
 ) -> None:
@@ -172,12 +193,18 @@ def write_item_embeddings(
 def embeddings_file(path: Path | str) -> Path:
     """The file behind a path: the file itself, or the one that a folder holds.
 
-    A prepared data set holds the embeddings that came with its items.
+    A prepared data set holds the embeddings that came with its items, a run's artifact those that
+    the model has learned.
     """
-    file = Path(path)
-    if (file / FEATURES / ITEM_EMBEDDING_FILE).is_file():
-        return file / FEATURES / ITEM_EMBEDDING_FILE
-    return file / ITEM_EMBEDDINGS_FILE if file.is_dir() else file
+    folder = Path(path)
+    inside = (
+        folder / FEATURES / ITEM_EMBEDDING_FILE,
+        folder / ITEM_EMBEDDINGS_FILE,
+        folder / _ARTIFACT / ITEM_EMBEDDINGS_FILE,
+    )
+    if not folder.is_dir():
+        return folder
+    return next((file for file in inside if file.is_file()), folder / ITEM_EMBEDDINGS_FILE)
 
 
 def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:

@@ -41,6 +41,7 @@ DATASET_FOLDER = FolderKind(
         "timelines/spill/*",
         "requests/*.bin",
         "requests/*.json",
+        "tail/*.parquet",
         "rejected/*.parquet",
         "sequences/*/*.npy",
         "sequences/*/*.bin",
@@ -50,6 +51,10 @@ DATASET_FOLDER = FolderKind(
 #: The end of every sentence about a data set that is not what was written.
 PREPARE_AGAIN = "remove the data set's folder and prepare it again with `recsys data prepare`."
 
+#: Among the counts, before the name of an id column: the first index not seen in the fit period.
+FIT_VOCABULARY = "fit_vocabulary_"
+#: In a manifest's ``preparation``: fingerprints the data set had before days were appended to it.
+GROWN_FROM = "grown_from"
 #: Among ``counts``: impressions whose dwell time is not known; absent in data sets of before.
 WITHOUT_DWELL = "implicit_events_without_dwell_time"
 #: What the times of a data set are.
@@ -108,6 +113,16 @@ class DatasetManifest:
     def select(self, side: FeatureSide, kind: FeatureKind) -> tuple[Feature, ...]:
         """The features of one side and kind, in column order."""
         return tuple(f for f in self.features if f.side == side and f.kind == kind)
+
+    @property
+    def generation(self) -> int:
+        """How often days were appended to it."""
+        return len(self.preparation.get(GROWN_FROM, []))
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """The fingerprints of all its generations, the oldest first."""
+        return (*self.preparation.get(GROWN_FROM, []), self.fingerprint)
 
     @property
     def actions(self) -> ActionTypes:

@@ -87,6 +87,9 @@ REQUIRED_LOG_COLUMNS: tuple[str, ...] = (Column.USER, Column.ITEM, Column.TIMEST
 ID_COLUMNS: tuple[str, ...] = (Column.USER, Column.ITEM, Column.AUTHOR, Column.TOPIC)
 
 
+#: Of a request row: when its item was shown (ms), where that may be later than the request.
+SHOWN_AT = "shown_at"
+
 #: Beside the columns of a jagged timeline: [B] int64, the events of each request.
 LENGTHS = "lengths"
 

@@ -36,6 +36,7 @@ NOT_LATER = "not after the last event of the data set"
 _MAX_NAMES = 127  # codes are int8; one of them is unknown
 _EVENTS = "events"
 _REQUESTS = "requests"
+_TAIL = "tail"
 
 
 class CodeBook:
@@ -157,7 +158,12 @@ class Intake:
         self._action_codes = CodeBook(Column.ACTION_TYPE, self.actions.names)
         self._events = PartitionSpill(folder / _EVENTS, Column.USER, num_partitions)
         self._requests = PartitionSpill(folder / _REQUESTS, Column.USER, num_partitions)
+        self._tail = PartitionSpill(folder / _TAIL, Column.USER, num_partitions)
         self._attributes: list[pl.DataFrame] = []
+
+    def add_tail(self, frame: pl.DataFrame) -> None:
+        """Take in events of the data set that is appended to, whose labels may still come."""
+        self._tail.add(frame)
 
     def add_events(self, frame: pl.DataFrame) -> None:
         """Take in a chunk of the interaction log."""
@@ -218,6 +224,13 @@ class Intake:
         mend = f" {unknown_text(self.unknown_actions)}" if self.unknown_actions else ""
         self._tally[_EVENTS].refuse_mostly_bad("rows of the log", not has_old, mend)
         self._events.finish()
+        self._tail.finish()
+
+    @property
+    def has_request_times(self) -> bool:
+        """Whether any event says when it was requested."""
+        schemas = (self._events.schema, self._tail.schema)
+        return any(schema is not None and Column.REQUEST_TIME in schema for schema in schemas)
 
     @property
     def has_requests(self) -> bool:
@@ -245,9 +258,14 @@ class Intake:
         self.rejected.add(self._decoded(again), DUPLICATED_EVENT)
         return self._decoded(unique)
 
+    def read_tail(self, partition: int) -> pl.DataFrame | None:
+        """The events of ``add_tail`` of a partition's users, in log order."""
+        return self._tail.read(partition)
+
     def drop_events(self, partition: int) -> None:
         """Free the disk space of a partition's events."""
         self._events.remove(partition)
+        self._tail.remove(partition)
 
     def read_requests(self, partition: int) -> pl.DataFrame | None:
         """The request rows of a partition's users in the order they came."""

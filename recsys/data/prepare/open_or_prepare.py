@@ -13,6 +13,9 @@ from recsys.data.sources import SOURCES
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 
+#: Where the settings of a data set stand in the command of a run.
+_PLACE = "data."
+
 
 def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConfig]:
     """Open the prepared data set, preparing it first where it is absent.
@@ -34,7 +37,7 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
         return open_checked(folder), replace(config, out=str(folder.resolve()))
     if absent:
         console.print(f"Preparing {config.title} into {folder} (once).")
-    manifest = prepare(config)
+    manifest = prepare(config, place=_PLACE)
     if absent and manifest.rejected:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in manifest.rejected.items())
         console.print(f"Rows left out ({reasons}); they are in {folder / rejected_folder(None)}.")

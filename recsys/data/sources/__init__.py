@@ -17,7 +17,7 @@ from recsys.core.errors import ConfigError
 from recsys.core.schemas import instantiate, structured
 from recsys.data.sources.base import Source
 
-__all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source"]
+__all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source", "takes_option"]
 
 
 Options = TypeVar("Options")
@@ -77,6 +77,15 @@ def open_source(
             raise ConfigError(f"source={name} has no options, found {', '.join(options)}.")
         return source_class(data)
     return source_class(data, _read_options(name, getattr(module, entry.options), options))
+
+
+def takes_option(name: str, option: str) -> bool:
+    """Whether the adapter ``name`` has an option."""
+    entry = SOURCES[name]
+    if not entry.options:
+        return False
+    options_type = getattr(importlib.import_module(entry.module), entry.options)
+    return option in {field.name for field in fields(options_type)}
 
 
 def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:

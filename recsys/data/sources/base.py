@@ -26,7 +26,9 @@ class Source(ABC):
     feature. ``shown`` names columns of ``items()`` that are kept and read by no model. A source
     without ``tasks`` has no request rows: its log serves models of sequences. ``actions`` are the
     action types its events may have; ``times`` says what their timestamps are: moments, or an
-    order only (``DatasetManifest.times``).
+    order only (``DatasetManifest.times``). ``label_window`` is the longest time in ms from an
+    impression to an action that counts for it, where rows follow from the events
+    (``requests_from``).
     """
 
     name: str
@@ -38,6 +40,7 @@ class Source(ABC):
     actions: ActionTypes = ActionTypes()
     times: str = MOMENTS
     split_bounds: dict[str, tuple[int, int]]
+    label_window: int | None = None
 
     @abstractmethod
     def files(self) -> list[Path]:
@@ -84,6 +87,15 @@ class Source(ABC):
         For sources whose rows are part of the log itself; the others give them by ``requests``.
         """
         return None
+
+    def bounds_over(self, first: int, last: int) -> dict[str, tuple[int, int]]:
+        """``split_bounds`` of a log that days were added to.
+
+        Args:
+            first: its first moment, ms.
+            last: its last moment, ms.
+        """
+        return self.split_bounds
 
     def users(self) -> pl.DataFrame | None:
         """One row per user: ``user_id`` and the user features."""

@@ -20,6 +20,7 @@ from recsys.data.contract.manifest import MOMENTS, ORDER
 from recsys.data.contract.schema import (
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
+    SHOWN_AT,
     Column,
     Feature,
     FeatureKind,
@@ -281,6 +282,15 @@ class LogSource(Source):
             return None
         return derive_rows(events, {task: self._window(task) for task in self.tasks})
 
+    @property
+    def label_window(self) -> int | None:  # type: ignore[override]
+        """The longest attribution, in ms; None where there are no rows."""
+        if self.times == ORDER:
+            return None
+        options = self.options
+        longest = max([options.attribution_hours, *options.task_hours.values()])
+        return round(longest * MILLISECONDS_PER_HOUR)
+
     def _window(self, task: Task) -> int:
         hours = self.options.task_hours.get(task.name, self.options.attribution_hours)
         return round(hours * MILLISECONDS_PER_HOUR)
@@ -312,7 +322,8 @@ class LogSource(Source):
 
 
 def derive_rows(events: pl.DataFrame, windows: Mapping[Task, int]) -> pl.DataFrame:
-    """Request rows of the impressions in ``events``.
+    """Request rows of the impressions in ``events``; where the log says when they were requested,
+    with the moment each was shown.
 
     Args:
         events: every event of some users, columns of the interaction log.
@@ -347,9 +358,11 @@ def derive_rows(events: pl.DataFrame, windows: Mapping[Task, int]) -> pl.DataFra
         positive = attributed[_ROW].drop_nulls().unique()
         labels.append(pl.col(_ROW).is_in(positive.implode()).cast(pl.Float32).alias(task.column))
     request_time = pl.col(_request_time_column(events))
+    is_requested = Column.REQUEST_TIME in events.columns
     return impressions.select(
         *keys,
         request_time.alias(Column.REQUEST_TIME),
+        *([pl.col(Column.TIMESTAMP).alias(SHOWN_AT)] if is_requested else []),
         *labels,
         Column.SURFACE,
         Column.MEDIA_TYPE,

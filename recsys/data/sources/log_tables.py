@@ -69,7 +69,7 @@ class LogTables:
                 if file.name.startswith(place)
             ]
             files = describe_files(data_files(table.path, f"{table.setting}.path"), of_table)
-            found += [replace(file, name=place + file.name) for file in files]
+            found += [replace(file, name=place + file.name, table=True) for file in files]
         return tuple(found)
 
 

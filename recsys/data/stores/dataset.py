@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
 from recsys.core.folders import has_lock, locked_folder
-from recsys.data.contract.manifest import PREPARE_AGAIN, DatasetManifest
+from recsys.data.contract.manifest import FIT_VOCABULARY, PREPARE_AGAIN, DatasetManifest
 from recsys.data.contract.schema import Column, FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
 from recsys.data.stores.requests import MANIFEST, RequestStore
@@ -27,6 +27,7 @@ from recsys.data.stores.vocabulary import INDEX, RAW, VOCABULARIES, Vocabulary, 
 TIMELINES = "timelines"
 REQUESTS = "requests"
 FEATURES = "features"
+TAIL = "tail"
 #: Given embeddings of items by raw id, beside the features.
 ITEM_EMBEDDING_FILE = "item_embedding.parquet"
 
@@ -52,11 +53,16 @@ class PreparedDataset:
     Attributes:
         path: the folder.
         manifest: what it holds and how it was made.
+        newest: the manifest of the folder; another one where the data set is seen as an earlier
+            generation (``as_known``).
     """
 
-    def __init__(self, path: Path, manifest: DatasetManifest) -> None:
+    def __init__(
+        self, path: Path, manifest: DatasetManifest, newest: DatasetManifest | None = None
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.newest = newest or manifest
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -69,17 +75,44 @@ class PreparedDataset:
         """
         folder = Path(path)
         manifest = DatasetManifest.load(folder)
-        for name, mark in manifest.files.items():
-            if problem := mark.size_problem(folder / name):
-                raise DataError(f"{folder / name} {problem}; {PREPARE_AGAIN}")
+        while problem := _size_problem(folder, manifest):
+            newest = DatasetManifest.load(folder)
+            if newest == manifest:
+                raise DataError(f"{problem}; {PREPARE_AGAIN}")
+            manifest = newest  # somebody has changed the data set meanwhile
         return cls(folder, manifest)
+
+    def as_known(
+        self, trained_on: DatasetManifest, periods: Mapping[str, tuple[int, int]] | None = None
+    ) -> Self:
+        """The data set as a model takes it that was trained on an earlier generation.
+
+        Ids that were not in the fit period of then have no trained row, though they may lie in the
+        fit period of now.
+
+        Args:
+            trained_on: manifest of that generation.
+            periods: ``[first, last)`` request time of the splits; None for those of then.
+        """
+        trained = {
+            name: count
+            for name, count in trained_on.counts.items()
+            if name.startswith(FIT_VOCABULARY)
+        }
+        manifest = replace(
+            self.newest,
+            counts={**self.newest.counts, **trained},
+            split_bounds=dict(trained_on.split_bounds if periods is None else periods),
+        )
+        return type(self)(self.path, manifest, self.newest)
 
     def __repr__(self) -> str:
         return f"PreparedDataset({str(self.path)!r}, name={self.manifest.name!r})"
 
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Open the data set again in the process that unpickles it."""
-        return type(self).open, (self.path,)
+    def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
+        """Open the data set again in the process that unpickles it, as it is known here."""
+        known = None if self.manifest is self.newest else self.manifest
+        return _reopened, (type(self), self.path, known)
 
     @cached_property
     def timelines(self) -> TimelineStore:
@@ -99,8 +132,8 @@ class PreparedDataset:
         """The requests of ``fit``, ``choose`` or ``report``.
 
         Raises:
-            DataError: the log has no request rows, the split was not written, or its tasks are not
-                those of the manifest.
+            DataError: the log has no request rows, or no such split, or the tasks are not those of
+                the manifest.
         """
         if not self.manifest.tasks:
             why = "has no impressions with labels"
@@ -111,7 +144,9 @@ class PreparedDataset:
                 "models that rank what was shown, such as DV365, cannot be trained on it; train a "
                 "sequence model (nxtpost, sequence), or prepare another log."
             )
-        store = RequestStore.open(self.path / REQUESTS / split)
+        if split not in self.manifest.split_bounds:
+            raise DataError(f"{self.path} has no split {split}; {PREPARE_AGAIN}")
+        store = RequestStore.open(self.path / REQUESTS, self.manifest.split_bounds[split])
         expected = tuple(task.name for task in self.manifest.tasks)
         if store.tasks != expected:
             raise DataError(
@@ -224,6 +259,21 @@ class PreparedDataset:
         return FeatureArrays(**arrays)
 
 
+def _size_problem(folder: Path, manifest: DatasetManifest) -> str | None:
+    """Which file of a data set has not the size it was written with, in words."""
+    for name, mark in manifest.files.items():
+        if problem := mark.size_problem(folder / name):
+            return f"{folder / name} {problem}"
+    return None
+
+
+def _reopened(
+    kind: type[PreparedDataset], path: Path, known: DatasetManifest | None
+) -> PreparedDataset:
+    dataset = kind.open(path)
+    return dataset if known is None else dataset.as_known(known)
+
+
 @contextmanager
 def locked_dataset(path: Path | str) -> Iterator[PreparedDataset]:
     """A data set that nobody else prepares, appends to or changes until the block ends.
@@ -240,14 +290,12 @@ def locked_dataset(path: Path | str) -> Iterator[PreparedDataset]:
         yield PreparedDataset.open(folder)
 
 
-def mark_files(folder: Path, *patterns: str) -> dict[str, FileMark]:
-    """Size and checksum of files below a data set's folder, by path there.
+def mark_files(folder: Path) -> dict[str, FileMark]:
+    """Size and checksum of the files below a data set's folder, by path there.
 
-    Args:
-        folder: of the data set.
-        patterns: which files; without any those of all vocabularies and features, and the
-            descriptions of requests, whose arrays these have the checksums of.
+    They are those of vocabularies and features, the tail, and the description of requests, whose
+    arrays it has the checksums of.
     """
-    patterns = patterns or (f"{VOCABULARIES}/*", f"{FEATURES}/*", f"{REQUESTS}/*/{MANIFEST}")
+    patterns = (f"{VOCABULARIES}/*", f"{FEATURES}/*", f"{REQUESTS}/{MANIFEST}", f"{TAIL}/*")
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
     return {str(path.relative_to(folder)): FileMark.of(path) for path in paths}

@@ -26,6 +26,7 @@ ENCODING_FILE = "encoding.json"
 MOST_LIST_VALUES = 64
 
 _KIND = "encoding of features"
+_ROWS_PER_STEP = 100_000
 
 
 def list_feature(column: str, value: str) -> str:
@@ -196,9 +197,11 @@ def side_arrays(
         numbers[rows, position] = encoding.encode(table[feature.name], feature).to_numpy()
     position = len(dense)
     for name in lists:
-        found = encoding.encode_list(table[name])
-        numbers[rows, position : position + found.shape[1]] = found
-        position += found.shape[1]
+        columns = slice(position, position + len(encoding.lists[name]))
+        for first in range(0, table.height, _ROWS_PER_STEP):  # a list becomes many numbers
+            some = table[name].slice(first, _ROWS_PER_STEP)
+            numbers[rows[first : first + _ROWS_PER_STEP], columns] = encoding.encode_list(some)
+        position = columns.stop
     return {FeatureKind.CATEGORICAL: indices, FeatureKind.DENSE: numbers}
 
 

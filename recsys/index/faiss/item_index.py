@@ -123,12 +123,13 @@ class ItemIndex(Catalogue):
         """Whether tombstones are so many that the index should be built anew."""
         return self.tombstone_share >= REBUILD_SHARE
 
-    def check_model(self, model: str, made_by: str) -> None:
+    def check_model(self, model: str, made_by: str, way_out: str = "") -> None:
         """Refuse embeddings of another model.
 
         Args:
             model: identity of the embeddings that are to be compared with the items' here.
             made_by: what has that identity, for the sentence.
+            way_out: what else may be done, behind the sentence.
 
         Raises:
             ArtifactError: the index was built for another model.
@@ -137,7 +138,8 @@ class ItemIndex(Catalogue):
             raise ArtifactError(
                 f"The index was built from the item embeddings {self.manifest.model[:12]}…, "
                 f"{made_by} belongs to {model[:12]}…: their scores would mean nothing; build the "
-                "index again with `recsys index build`, or take the model it was built for."
+                "index again with `recsys index build`, or take the model it was built for"
+                f"{way_out}."
             )
 
     def add(self, items: pl.DataFrame, embedding: ArrayLike) -> Added:

@@ -46,17 +46,38 @@ class LargestProducts:
     name = "largest_products"
 
     def __init__(self, index: ItemIndex, k: int, largest_norm: float) -> None:
-        self._nearest = NearestItems(index, k)
-        self._largest_norm = largest_norm
+        self._products = Products(index, k, largest_norm)
 
     def find(
         self, users: StepUsers, embedding: NDArray[np.float32], restriction: Restriction
     ) -> Found:
         """Items [B, k] for embeddings [B, W], with their products as scores."""
         column = np.zeros((len(embedding), 1), np.float32)
-        found = self._nearest.find(users, np.concatenate([embedding, column], axis=1), restriction)
+        return self._products.find(users, np.concatenate([embedding, column], axis=1), restriction)
+
+
+class Products:
+    """Finds the ``k`` items with the largest products with a user, among items of one length.
+
+    Args:
+        index: of items whose embeddings all have this length.
+        k: items per user.
+        length: of the items' embeddings.
+    """
+
+    name = "products"
+
+    def __init__(self, index: ItemIndex, k: int, length: float) -> None:
+        self._nearest = NearestItems(index, k)
+        self._length = length
+
+    def find(
+        self, users: StepUsers, embedding: NDArray[np.float32], restriction: Restriction
+    ) -> Found:
+        """Items [B, k] for embeddings [B, W], with their products as scores."""
+        found = self._nearest.find(users, embedding, restriction)
         norm = np.linalg.norm(embedding, axis=1, keepdims=True)
-        return Found(found.slot, (found.score * norm * self._largest_norm).astype(np.float32))
+        return Found(found.slot, (found.score * norm * self._length).astype(np.float32))
 
 
 #: [b] users and slots [C] → scores [b, C].

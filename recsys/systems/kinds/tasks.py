@@ -163,7 +163,7 @@ def predict(run: LoadedRun[Any, Any], split: Split) -> pl.DataFrame:
         np.concatenate(predictions),
         np.concatenate(histories),
     )
-    write_predictions(run.folder, split, frame, run.checkpoint)
+    write_predictions(run.identity, split, frame)
     return frame
 
 

@@ -21,7 +21,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.nn.interaction.channel_fusion import ChannelFusion
 from recsys.nn.interaction.static_features import StaticFeatures, used_columns
-from recsys.nn.sequence.base import step_number, user_of_step
+from recsys.nn.sequence.base import newest_steps, step_number, user_of_step
 from recsys.nn.sequence.channel import ChannelSummary, EventTokens, SequenceChannel
 from recsys.nn.sequence.content_mean import ContentMean
 from recsys.nn.sequence.transformer import TransformerSequenceEncoder
@@ -244,7 +244,7 @@ class SequenceTower(nn.Module):
         it returns.
         """
         num_surfaces = self.channel_surfaces.shape[1]
-        event, lengths = _newest(lengths, post_embedding.shape[0], self.max_length)
+        event, lengths = newest_steps(lengths, post_embedding.shape[0], self.max_length)
         action_type = action_type.index_select(0, event).long()
         surface = surface.index_select(0, event).long()
         surface = surface.masked_fill(surface >= num_surfaces, 0)
@@ -374,14 +374,6 @@ def _build_channel(
         config.causal,
     )
     return SequenceChannel(tokens, encoder, config.width, config.cls, config.dropout)
-
-
-def _newest(lengths: Tensor, num_events: int, max_length: int) -> tuple[Tensor, Tensor]:
-    """The places of the newest ``max_length`` events of each user, and how many each has."""
-    surplus = (lengths - max_length).clamp(min=0)
-    surplus = torch.repeat_interleave(surplus, lengths, output_size=num_events)
-    kept = step_number(lengths, num_events) >= surplus
-    return torch.nonzero(kept).squeeze(1), lengths.clamp(max=max_length)
 
 
 def _selected(channel: ChannelConfig, kind: str, names: Sequence[str]) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from recsys.evaluation.monitor import Monitor
 from recsys.evaluation.ranking import DotProductScorer
 from recsys.evaluation.retrieval import ALL, ChooseValidation
 from recsys.runs.system import Assembly
+from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.sequence.config import SequenceRun, SequenceRunConfig
 from recsys.systems.sequence.module import SequenceRecommender
@@ -70,6 +73,14 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
         """The learned ones; items first seen after the fit period share that of the unknown."""
         with torch.inference_mode():
             return run.model.item_embeddings(run.dataset.manifest.vocabulary_sizes["item"])
+
+    def export(self, run: SequenceRun, config: ExportConfig) -> Path:
+        """The user tower in TorchScript, in float and int8, and the items' embeddings."""
+        # what compiles and quantises takes seconds to import
+        from recsys.systems.sequence.export import export_run
+
+        protocol = self.protocol(run.config, run.dataset, Split.CHOOSE)
+        return export_run(run, config, protocol, self.learned(run))
 
     def described(self, config: SequenceRunConfig) -> dict[str, str]:
         """The encoder."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from recsys.core.errors import ConfigError, DataError
+from recsys.core.errors import DataError
 from recsys.core.json_files import read_json, write_json
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import ACTION_TYPES, Task
+from recsys.data.prepare.append import AppendConfig, append
 from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.slices.families import EventKinds
 from recsys.data.stores.dataset import PreparedDataset
@@ -47,9 +49,13 @@ def rows() -> list[tuple[str, int, float, str | None]]:
     return found
 
 
-def prepared(path: Path, out: Path, append: bool = False, **options: object) -> PreparedDataset:
+def prepared(path: Path, out: Path, is_later: bool = False, **options: object) -> PreparedDataset:
     settings = {"columns": COLUMNS, "time_unit": "s", "actions": MEANINGS} | options
-    prepare(PrepareConfig(path=str(path), out=str(out), append=append, options=settings))
+    place: dict[str, Any] = {"path": str(path), "out": str(out), "options": settings}
+    if is_later:
+        append(AppendConfig(**place))
+    else:
+        prepare(PrepareConfig(**place))
     return PreparedDataset.open(out)
 
 
@@ -88,8 +94,12 @@ def test_a_task_may_have_hours_of_its_own(tmp_path: Path) -> None:
 def test_what_was_appended_may_bring_actions(tmp_path: Path) -> None:
     log = write(tmp_path / "log.csv", rows())
     prepared(log, tmp_path / "out")
-    write(log, [*rows(), ("u1", 1, 30, "cart"), ("u1", 2, 31, "abuse"), ("u2", 2, 32, "odd")])
-    grown = prepared(log, tmp_path / "out", append=True, actions={"cart": "positive", **MEANINGS})
+    shown = [("u1", 1, hour, "VIEW") for hour in range(20, 33)]
+    new = [*shown, ("u1", 1, 30, "cart"), ("u1", 2, 31, "abuse"), ("u2", 2, 32, "odd")]
+    write(log, [*rows(), *new])
+    more = {"cart": "positive", **MEANINGS}
+    grown = prepared(log, tmp_path / "out", is_later=True, actions=more)
+    assert prepared(log, tmp_path / "out", actions=more).manifest == grown.manifest
     assert grown.manifest.action_types[len(ACTION_TYPES) :] == ("bookmark", "abuse", "cart")
     # the last row of before is bad, and later than the last event
     assert grown.manifest.unknown_actions == {"odd": 4 + 1 + 1}
@@ -97,8 +107,8 @@ def test_what_was_appended_may_bring_actions(tmp_path: Path) -> None:
     [last] = EngagementStore.open(grown, SequenceConfig(["cart"])).action_type.tolist()
     assert grown.manifest.action_types[last] == "cart"
     write(log, [*rows(), ("u1", 1, 40, "abuse")])
-    with pytest.raises(ConfigError, match=r"options\.actions\.abuse is positive, but"):
-        prepared(log, tmp_path / "out", append=True, actions=MEANINGS | {"abuse": "positive"})
+    with pytest.raises(DataError, match=r"options\.actions\.abuse is positive, it was negative"):
+        prepared(log, tmp_path / "out", is_later=True, actions=more | {"abuse": "positive"})
 
 
 def test_data_sets_of_before_have_the_known_actions(tmp_path: Path) -> None:
@@ -163,4 +173,4 @@ def test_a_log_split_by_order_has_no_times(tmp_path: Path) -> None:
         dataset.requests("fit")
     write(path, [*rows(), ("u1", 1, 30, "like")])
     with pytest.raises(DataError, match=r"an order only.*overwrite=true"):
-        prepared(path, tmp_path / "out", append=True, split="last")
+        prepared(path, tmp_path / "out", is_later=True, split="last")

@@ -12,6 +12,7 @@ import pytest
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.content.item_embeddings import ItemEmbeddings, embeddings_file
 from recsys.data.contract.schema import FeatureKind, FeatureSide
+from recsys.data.prepare.append import AppendConfig, append
 from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.encoding import MOST_LIST_VALUES
@@ -44,10 +45,13 @@ def prepared(folder: Path, log: str = "log.parquet", **options: Any) -> Prepared
     for table in ("items", "users"):
         if "path" in options.get(table, {}):
             options[table] = options[table] | {"path": str(folder / options[table]["path"])}
-    append = options.pop("append", False)
+    is_later = options.pop("is_later", False)
     out = str(folder / options.pop("out", "out"))
-    config = PrepareConfig(path=str(folder / log), out=out, partitions=2, append=append)
-    prepare(PrepareConfig(**(vars(config) | {"options": options})))
+    settings = {"path": str(folder / log), "out": out, "partitions": 2, "options": options}
+    if is_later:
+        append(AppendConfig(**settings))
+    else:
+        prepare(PrepareConfig(**settings))
     return PreparedDataset.open(out)
 
 
@@ -331,7 +335,7 @@ def test_a_changed_table_is_another_data_set_and_a_moved_one_is_not(folder: Path
     moved = items | {"path": "elsewhere/items.parquet"}
     assert prepared(folder, items=moved).manifest.fingerprint == mark
     pl.DataFrame({"item_id": [0], "name": ["y"]}).write_parquet(folder / moved["path"])
-    with pytest.raises(DataError, match="with another configuration or from other files"):
+    with pytest.raises(DataError, match=r"from other files: items/items\.parquet it does not know"):
         prepared(folder, items=moved)
     with pytest.raises(DataError, match="with another configuration"):
         prepared(folder)
@@ -354,7 +358,7 @@ def test_appended_days_bring_rows_and_change_what_they_state(folder: Path) -> No
     pl.DataFrame(day, schema=schema, orient="row").write_parquet(folder / "day.parquet")
     log_frame(20, 20, 200).write_parquet(folder / "new.parquet")
     grown = prepared(
-        folder, log="new.parquet", items=options | {"path": "day.parquet"}, append=True
+        folder, log="new.parquet", items=options | {"path": "day.parquet"}, is_later=True
     )
     table = dict(grown.item_table(["price"]).rows())
     raws = dict(grown.vocabulary("item").table.select("raw", "index").rows())
@@ -365,7 +369,7 @@ def test_appended_days_bring_rows_and_change_what_they_state(folder: Path) -> No
     assert [titles.get(raws[raw]) for raw in (0, 1, 12)] == ["A", "B", "C"]
     found = ItemEmbeddings.load(embeddings_file(grown.path), grown.vocabulary("item"))
     assert found.report.known == 3 and found.matrix[raws[1]].tolist() == [0, 1]
-    with pytest.raises(DataError, match=r"has other features of items .*\(brand\)"):
+    with pytest.raises(DataError, match=r"options\.items\.categorical is \['brand'\], it was null"):
         log_frame(20, 20, 300).write_parquet(folder / "newer.parquet")
         other = options | {"path": "day.parquet", "categorical": ["brand"]}
-        prepared(folder, log="newer.parquet", items=other, append=True)
+        prepared(folder, log="newer.parquet", items=other, is_later=True)

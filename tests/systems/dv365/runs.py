@@ -106,7 +106,7 @@ def prepared_dataset(folder: Path, log: pl.DataFrame, string_ids: bool = False) 
             "label_watch_time": (generator.random(40) * 30).astype(np.float32),
         }
     )
-    write_requests(folder / "requests" / "choose", [requests], TASKS)
+    write_requests(folder / "requests", [requests], TASKS)
     return PreparedDataset.open(folder)
 
 
