@@ -40,7 +40,7 @@ def print_recommendations(text: str) -> None:
 def print_prepared(text: str) -> None:
     manifest = replace(EMPTY, name=text, counts={text: 1, "last_timestamp": 0})
     output_console().print(prepare._counts_table(manifest, Path(text)))
-    output_console().print(rejected_table({f"{text} is not a number": 3}, text))
+    output_console().print(rejected_table({f"{text} is not a number": 3}, text, {text: 3}))
 
 
 def print_metrics(text: str) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from recsys.data.contract.actions import IGNORED, unknown_text
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split, TaskKind, TimelineKind
@@ -200,7 +199,7 @@ def rejected_table(
         folder: where they were written to, as the table names it.
         unknown_actions: rows by name of their action.
     """
-    caption = Text(unknown_text(unknown_actions)) if unknown_actions else None
+    caption = unknown_text(unknown_actions) if unknown_actions else None
     table = Table(title="Rows that were not taken in", caption=caption, caption_justify="left")
     table.add_column("reason")
     table.add_column("rows", justify="right")

@@ -78,7 +78,7 @@ def prepared_dataset(folder: Path, log: pl.DataFrame, string_ids: bool = False) 
         surfaces=("feed",),
         media_types=("video",),
         split_bounds={"choose": (NOW - MILLISECONDS_PER_DAY, NOW)},
-        counts={"fit_vocabulary_item": FIT_ITEMS},
+        counts={"fit_vocabulary_item": FIT_ITEMS, "last_timestamp": NOW - 1},
         rejected={},
         fingerprint="toy",
     )

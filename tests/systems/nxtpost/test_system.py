@@ -275,7 +275,7 @@ def test_from_the_run_to_recommendations(trained: Path, folder: Path, tmp_path: 
     rows = pl.read_parquet(out)
     seen = pl.read_parquet(folder / "log.parquet").filter(user_id=7)["item_id"]
     assert len(rows) == 5
-    assert not set(rows["post_id"]) & set(seen)
+    assert not set(rows["item_id"]) & set(seen)
     exported = _value(trained, "export/val/float/hits@10/batch")
     assert exported == pytest.approx(_value(trained, "val/hits@10/batch"))
     report.run([f"run_dir={trained}"])
