@@ -201,7 +201,7 @@ class Draft:
             *odd_files(log.lacking, [one.column for one in self.columns.values() if one.column]),
             *odd_ids(log.survey, log.column(Role.USER), log.column(Role.ITEM), log.profiles),
             *odd_times(log.survey, log.column(Role.TIMESTAMP)),
-            *odd_actions(log.meanings, log.survey.actions[None]),
+            *odd_actions(log.meanings, log.survey.actions[None], log.blank_actions),
             *odd_flags(log.flags),
             *odd_lengths(
                 log.roles[role].column

@@ -79,13 +79,16 @@ def odd_times(seen: Survey, column: str | None) -> Iterator[str]:
         yield f"{column} names days without an hour: a day's events are in the order of the rows."
 
 
-def odd_actions(meanings: Sequence[Meaning], unnamed: int) -> Iterator[str]:
+def odd_actions(meanings: Sequence[Meaning], unnamed: int, blank: int) -> Iterator[str]:
     """What a log's actions mean for what can be trained.
 
     Args:
         meanings: of its actions; empty where no column names them.
         unnamed: rows that name none.
+        blank: rows whose name of an action is blank.
     """
+    if blank:
+        yield f"{blank:,} rows have an action whose name is blank; they will be set aside."
     if not meanings:
         return
     if unnamed:

@@ -161,7 +161,7 @@ def _can_be(role: Role, one: Profile) -> bool:
         is_link = role is Role.ITEM and one.kind is Kind.LINK
         return one.is_id or is_link
     if role in (Role.AUTHOR, Role.TOPIC):
-        return one.is_id and not one.is_constant
+        return one.kind in (Kind.WHOLE, Kind.TEXT) and one.is_id and not one.is_constant
     if role is Role.ACTION:
         few = one.is_id and one.distinct <= _MOST_ACTIONS
         vague = plain(one.name) in ("type", "kind", "label", "signal", "verb", "feedback")
