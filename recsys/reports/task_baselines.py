@@ -43,18 +43,22 @@ def change(metrics: Metrics, prefix: str, baseline: str) -> Mapping[str, Any] | 
     return next(of_mse, mean)
 
 
-def loss(metrics: Metrics, prefix: str, baseline: str) -> float | None:
-    """The number of a baseline that :func:`change` is about; "" is the model."""
-    place = f"{prefix}/{baseline}".rstrip("/")
-    mean = metrics.get(f"{place}/ne/{MEAN}", {}).get("value")
-    if is_defined(mean):
+def of_model(metrics: Metrics, prefix: str) -> Mapping[str, Any] | None:
+    """The number of the model, or below a baseline's place its, that :func:`change` is about."""
+    mean = metrics.get(f"{prefix}/ne/{MEAN}")
+    if mean is not None and is_defined(mean["value"]):
         return mean
-    of_mse = (metrics[name] for name in metrics if name.startswith(f"{place}/mse/"))
-    return next((one["value"] for one in of_mse), None)
+    of_mse = (metrics[name] for name in metrics if name.startswith(f"{prefix}/mse/"))
+    return next(of_mse, mean)
+
+
+def called(baseline: str) -> str:
+    """What a baseline is called in tables."""
+    return TASK_BASELINES[baseline].removeprefix("the ")
 
 
 def unit(metrics: Metrics, prefix: str) -> str:
-    """What :func:`loss` is."""
+    """What :func:`of_model` is."""
     if is_defined(metrics.get(f"{prefix}/ne/{MEAN}", {}).get("value")):
         return "mean NE"
     place = f"{prefix}/mse/"
@@ -65,9 +69,13 @@ def unit(metrics: Metrics, prefix: str) -> str:
 def strongest(metrics: Metrics, prefix: str) -> list[str]:
     """The baselines that a reader has to know of: the best of the means, and LightGBM."""
     measured = measured_baselines(metrics, prefix)
-    values = {name: loss(metrics, prefix, name) for name in measured if name in TASK_MEANS}
-    defined = {name: value for name, value in values.items() if is_defined(value)}
-    best = [min(defined, key=lambda name: defined[name])] if defined else []
+    found = {name: of_model(metrics, f"{prefix}/{name}") for name in measured}
+    means = {
+        name: one["value"]
+        for name, one in found.items()
+        if name in TASK_MEANS and one is not None and is_defined(one["value"])
+    }
+    best = [min(means, key=lambda name: means[name])] if means else []
     return best + [name for name in measured if name == BOOSTED_COUNTS]
 
 
@@ -115,8 +123,7 @@ def percent(metric: Mapping[str, Any]) -> str:
 def baseline_rows(metrics: Metrics, prefix: str) -> list[list[str]]:
     """Headings, then one row per task: NE, or MSE, of the model and of each baseline."""
     names = measured_baselines(metrics, prefix)
-    headings = [TASK_BASELINES[name].removeprefix("the ") for name in names]
-    rows = [["task", MODEL, *headings]]
+    rows = [["task", MODEL, *map(called, names)]]
     for task in task_names(metrics, prefix):
         rows.append([task, *(_cell(metrics, prefix, place, task) for place in ("", *names))])
     return rows

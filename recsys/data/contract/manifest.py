@@ -85,6 +85,11 @@ class DatasetManifest:
         """The features of one side and kind, in column order."""
         return tuple(f for f in self.features if f.side == side and f.kind == kind)
 
+    @property
+    def has_times(self) -> bool:
+        """Whether moments are those of the log; False where they stand for an order alone."""
+        return self.source != "movielens"
+
     def label_hours(self, task: str) -> float:
         """How long after a row's request an action still counts for its label, in hours.
 
