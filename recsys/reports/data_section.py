@@ -21,9 +21,7 @@ ORDER_ONLY = (
 
 
 def splits(manifest: DatasetManifest) -> dict[str, str]:
-    """When the splits begin and end, and the last event; nothing where times are an order."""
-    if not manifest.has_times:
-        return {}
+    """When the splits begin and end, and the last event."""
     found = {
         f"split {split}": f"{moment(first)} to {moment(last)} (UTC)"
         for split, (first, last) in manifest.split_bounds.items()
@@ -39,8 +37,17 @@ def moment(milliseconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
 
 
-def data(manifest: DatasetManifest, facts: Mapping[str, str], rows: list[list[str]]) -> Section:
-    """The data set, what a system says of it, and a table."""
+def data(
+    manifest: DatasetManifest, facts: Mapping[str, str], rows: list[list[str]], has_times: bool
+) -> Section:
+    """The data set, what a system says of it, and a table.
+
+    Args:
+        manifest: of the data set as trained on.
+        facts: what the system says of it.
+        rows: of the table, below its headings.
+        has_times: False where moments stand for an order alone, and no date is shown.
+    """
     counts = manifest.counts
     every = {
         "data set": manifest.name,
@@ -48,8 +55,8 @@ def data(manifest: DatasetManifest, facts: Mapping[str, str], rows: list[list[st
         "users": f"{counts['users']:,}",
         "items": f"{manifest.vocabulary_sizes['item'] - 1:,}",
     }
-    note = "" if manifest.has_times else ORDER_ONLY
-    return Section("Data", note=note, facts=every | dict(facts) | splits(manifest), rows=rows)
+    facts = every | dict(facts) | (splits(manifest) if has_times else {})
+    return Section("Data", note="" if has_times else ORDER_ONLY, facts=facts, rows=rows)
 
 
 def label_rates(dataset: PreparedDataset) -> list[list[str]]:

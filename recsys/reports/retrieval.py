@@ -85,7 +85,7 @@ def _data(material: RetrievalMaterial) -> Section:
         "engagements are": ", ".join(sequences.actions) or "every positive explicit action",
         "a user's further engagements with an item": "count" if sequences.repeats else "left out",
     }
-    return data(material.trained_on, facts, [])
+    return data(material.trained_on, facts, [], material.has_times)
 
 
 def _export(material: RetrievalMaterial) -> Iterator[Section]:

@@ -140,8 +140,8 @@ def beside(material: TaskMaterial[Any]) -> Iterator[Section]:
 
 def data(material: TaskMaterial[Any], facts: Mapping[str, str]) -> Section:
     """Dates, splits, and how often each label is 1."""
-    manifest = material.trained_on
-    return data_section.data(manifest, facts, label_rates(material.dataset))
+    manifest, rates = material.trained_on, label_rates(material.dataset)
+    return data_section.data(manifest, facts, rates, manifest.has_times)
 
 
 def by_task(

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 
+from recsys.cli import report
 from recsys.cli.train import best_line
 from recsys.core.composition import compose, save
 from recsys.core.errors import ArtifactError, ConfigError
@@ -294,6 +295,18 @@ def test_the_report_draws_the_other_run_only_as_it_was_compared(
     with pytest.raises(ArtifactError, match="was trained on another data set"):
         read_material(runs[0], other)
     evaluate(asked(str(runs[0]), against=str(runs[1]), bootstrap=BOOTSTRAP))
+
+
+def test_a_report_beside_a_run_of_another_system_is_refused_with_a_sentence(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / CONFIG_FILE).write_text("system: sequence\n")
+    with pytest.raises(ConfigError, match=r"is a run of sequence and .* one of dv365: against= tak"):
+        report.run([f"run_dir={runs[0]}", f"against={other}"])
+    with pytest.raises(ArtifactError, match="nowhere is not a run folder"):
+        report.run([f"run_dir={runs[0]}", f"against={tmp_path / 'nowhere'}"])
 
 
 def test_two_runs_with_timelines_are_told_apart(runs: tuple[Path, Path], tmp_path: Path) -> None:
