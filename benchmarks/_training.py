@@ -19,7 +19,7 @@ def build_model(config: DV365RunConfig, dataset: PreparedDataset) -> DV365:
     """The model of `recsys train`, the same weights each time."""
     torch.manual_seed(_SEED)
     manifest = dataset.manifest
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(config.slices, manifest)
     labels = torch.tensor(dataset.requests(Split.FIT).labels)
     statistics = LabelStatistics.from_labels(labels)
     return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)

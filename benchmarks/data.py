@@ -208,7 +208,7 @@ def _make_dataset(
         }
     )
     tasks = (Task("liked"),)
-    write_requests(path / REQUESTS / Split.FIT, [rows], tasks)
+    write_requests(path / REQUESTS, [rows], tasks)
     (path / FEATURES).mkdir()
     for side, count in (("user", users + 1), ("item", _ITEMS)):
         np.save(
@@ -231,7 +231,7 @@ def _make_dataset(
         },
         surfaces=tuple("abcde"),
         media_types=tuple("abc"),
-        split_bounds={},
+        split_bounds={Split.FIT.value: (first, first + requests)},
         counts={},
         rejected={},
         fingerprint="benchmark",

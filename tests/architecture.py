@@ -29,6 +29,7 @@ ROOMS = (
     "data.simulator",
     "data.sources",
     "data.prepare",
+    "data.infer",
     "data.batches",
     "data.loaders",
     "nn",
@@ -61,7 +62,14 @@ ONLY_IN = {
     "matplotlib": ("reports", "studies"),
 }
 #: Rooms that do without torch, whatever they import.
-WITHOUT_TORCH = ("core", "data.contract", "data.stores", "data.slices", "data.prepare")
+WITHOUT_TORCH = (
+    "core",
+    "data.contract",
+    "data.stores",
+    "data.slices",
+    "data.prepare",
+    "data.infer",
+)
 
 _DOTTED = re.compile(r"recsys(?:\.[A-Za-z_]\w*)+(?::\w+)?")
 

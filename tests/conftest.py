@@ -18,7 +18,12 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 #: Fixtures that several folders of tests use.
-pytest_plugins = ["tests.small_runs", "tests.data.sequence_data", "tests.robustness.worlds"]
+pytest_plugins = [
+    "tests.small_runs",
+    "tests.data.sequence_data",
+    "tests.robustness.worlds",
+    "tests.systems.own_log",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

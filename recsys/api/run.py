@@ -6,25 +6,37 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.api.frames import frame_of
 from recsys.core.bounds import HoursAboveZero, refuse_misfit
 from recsys.core.errors import ConfigError
+from recsys.data.batches.given_rows import GivenRows
 from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.moments import as_of_moment, parse_moment
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, Column
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics, read_metrics_file
 from recsys.runs.config import RunConfig
 from recsys.runs.load import LoadedRun, load_run
+from recsys.serving.given_events import read_events
 from recsys.serving.recommend import Recommender, RecommendRules
+from recsys.serving.recommend_users import items_of, only_items
 from recsys.systems.base import System
 from recsys.systems.choice import system_of_run
+from recsys.systems.evaluate import evaluate
 from recsys.systems.runs import load_config
+from recsys.systems.score_pairs import score_pairs
+
+if TYPE_CHECKING:
+    import pandas
+
+    Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pandas.DataFrame
 
 #: A raw user or item id, as in the log.
 RawId = int | str
@@ -77,7 +89,7 @@ class Run:
         self._checkpoint = checkpoint
         self._dataset = dataset
         self._system: System[Any] = system_of_run(folder)
-        self._kept: tuple[int, Recommender] | None = None
+        self._kept: tuple[tuple[int, str | None], Recommender] | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, system={self.config.system!r})"
@@ -101,6 +113,31 @@ class Run:
         """The prepared data set, which may have grown since the training."""
         return self.loaded.dataset
 
+    def evaluate(self, split: str = "report", against: Path | str | None = None) -> Metrics:
+        """Measure the run on a split, as `recsys evaluate`, which prints the same numbers.
+
+        >>> metrics = run.evaluate()  # doctest: +SKIP
+        >>> metrics["report/hits@10/all"]["value"]  # doctest: +SKIP
+        0.151
+
+        Args:
+            split: ``report``, or ``choose`` while a model is being developed.
+            against: another run on the same data set, for systems that are compared so.
+
+        Returns:
+            What was measured now, by name; :attr:`metrics` has it too.
+        """
+        config = EvaluateConfig(
+            run_dir=str(self.folder),
+            split=split,
+            against=None if against is None else str(against),
+            checkpoint=self._checkpoint,
+            dataset=self._dataset,
+        )
+        measured = evaluate(config)
+        self._system.show(measured, config)
+        return measured
+
     def user_embeddings(
         self, users: Sequence[RawId], as_of: Moment | None = None
     ) -> NDArray[np.float32]:
@@ -112,7 +149,7 @@ class Run:
         Args:
             users: raw ids; one that is not in the log has an empty history.
             as_of: histories end strictly before it, less the gap of the training; None for the
-                end of the data set's last split.
+                log's end.
 
         Raises:
             ConfigError: the model has no user embedding, or ``as_of`` cannot be read.
@@ -137,7 +174,7 @@ class Run:
             user: raw id; one that is not in the log has an empty history.
             items: raw ids; one that the model does not know is scored as such by models that
                 predict tasks, and has null by retrieval models.
-            at: the moment of the request; None for the end of the data set's last split.
+            at: the moment of the request; None for the log's end.
             context: raw values of context features of models that predict tasks, one for all
                 items; what is not given is unknown.
 
@@ -147,11 +184,36 @@ class Run:
         Raises:
             ConfigError: the model scores no given items, or a name or moment cannot be.
         """
-        [index] = self._indices("user", [user])
         item = self._indices("item", _listed("items", items))
-        scores = self._system.score(self.loaded, int(index), item, self._moment("at", at), context)
+        same = np.ones(len(item), np.int64)
+        index, moment = self._indices("user", [user]) * same, self._moment("at", at) * same
+        scores = self._system.score(self.loaded, GivenRows(index, item, moment, context))
         columns = {name: pl.Series(values).fill_nan(None) for name, values in scores.items()}
         return pl.DataFrame({Column.ITEM.value: _series(items), **columns})
+
+    def score_pairs(self, pairs: Frame, at: Moment | None = None) -> pl.DataFrame:
+        """What the model says of given pairs of users and items; as `recsys score`.
+
+        >>> run.score_pairs(pl.DataFrame({"user_id": [42, 7], "item_id": ["a", "b"]}))
+        ... # doctest: +SKIP
+        shape: (2, 4): user_id, item_id, click, watch_time
+
+        Args:
+            pairs: ``user_id`` and ``item_id`` (or as the log calls them), where they are known
+                ``at`` (or ``request_time``) and context features; other columns stay as they are.
+            at: the moment of pairs that have none; None for the log's end.
+
+        Returns:
+            The pairs in the order given, ids in the log's type, and a column per task, or
+            ``score``; null where user or item is not in the log, or the model does not know the
+            item.
+
+        Raises:
+            ConfigError: the model scores no pairs, or a moment cannot be read.
+            DataError: a column is missing or cannot be used.
+        """
+        moment = self._moment("at", at)
+        return score_pairs(self._system, self.loaded, frame_of(pairs, "pairs"), moment).table
 
     def recommend(
         self,
@@ -160,43 +222,66 @@ class Run:
         as_of: Moment | None = None,
         min_score: float | None = None,
         max_age_hours: float | None = None,
-        leave_out: Sequence[RawId] = (),
+        exclude: Sequence[RawId] | Frame = (),
+        only: Sequence[RawId] | Frame | None = None,
+        where: str | None = None,
+        history: Frame | None = None,
+        task: str | None = None,
+        reasons: bool = False,
     ) -> pl.DataFrame:
-        """The best items of users, without those they have seen.
+        """The best items of users, without those they have seen; as `recsys recommend run_dir=…`.
 
         >>> run.recommend([42], k=5, as_of="2024-05-01")  # doctest: +SKIP
-        shape: (5, 6): user_id, rank, post_id, score, title, basis
+        shape: (5, 6): user_id, rank, item_id, score, title, basis
 
         Args:
             users: raw ids; one that is not in the log gets what a user without history gets.
             k: items per user, at most.
-            as_of: histories and what users have seen end strictly before it; None for the end of
-                the data set's last split.
+            as_of: histories and what users have seen end strictly before it, and items first seen
+                later are left out; None for the end of the log, or of ``history``.
             min_score: lowest score.
             max_age_hours: leave out items last seen longer than this before ``as_of``.
-            leave_out: raw ids of items that nobody is to get.
+            exclude: raw ids of items that nobody is to get, or a frame of ``user_id`` and
+                ``item_id``.
+            only: raw ids of the items to choose among.
+            where: conditions on columns of items: ``"category=shoes and price<50"``.
+            history: ``user_id``, ``item_id``, ``timestamp`` and perhaps ``action_type``: what users
+                did, instead of what the log says.
+            task: of a model that predicts tasks, the one to rank by; None for the first.
+            reasons: name the items of the history that are nearest to each item.
 
         Raises:
             ConfigError: the system does not recommend, or a setting cannot be.
+            DataError: a frame cannot be used.
         """
+        manifest = self.dataset.manifest
+        events = None
+        if history is not None:
+            events = read_events("history", frame_of(history, "history"), self.dataset)
         moment = self._moment("as_of", as_of)
+        if as_of is None and events is not None:
+            moment = max(moment, events.end)
         seen_after = None
         if max_age_hours is not None:
             refuse_misfit(HoursAboveZero, max_age_hours, "max_age_hours")
             seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
-        rules = RecommendRules(moment, k, min_score, seen_after)
+        rules = RecommendRules(moment, k, min_score, seen_after, reasons=reasons)
         ids = _series(_named("users", users)).alias(Column.USER)
-        recommender = self._recommender(moment)
-        given = None
-        if len(leave_out):
-            table = pl.DataFrame({Column.ITEM.value: _series(_listed("leave_out", leave_out))})
-            given = recommender.given(table)
-        return pl.concat(recommender.recommend(ids, rules, given=given))
+        self._system.check_request(self.loaded, only is not None, task)
+        recommender = self._recommender(moment, task)
+        wishes = recommender.wishes(
+            items_of("exclude", _items("exclude", exclude), manifest),
+            None if only is None else only_items("only", _items("only", only), manifest),
+            where,
+            events,
+        )
+        return pl.concat(recommender.recommend(ids, rules, wishes=wishes))
 
-    def _recommender(self, moment: int) -> Recommender:
+    def _recommender(self, moment: int, task: str | None) -> Recommender:
         """That of the last moment asked for is kept: to make one reads the whole log."""
-        if self._kept is None or self._kept[0] != moment:
-            self._kept = moment, self._system.recommender(self.loaded, moment)
+        if self._kept is None or self._kept[0] != (moment, task):
+            made = self._system.recommender(self.loaded, moment, task)
+            self._kept = (moment, task), made
         return self._kept[1]
 
     def _moment(self, name: str, moment: Moment | None) -> int:
@@ -204,11 +289,18 @@ class Run:
             aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
             return round(aware.timestamp() * MILLISECONDS_PER_SECOND)
         if moment is None:
-            return as_of_moment(None, self.dataset.manifest)
+            return as_of_moment(None, self.dataset.newest)
         return parse_moment(name, str(moment))
 
     def _indices(self, name: str, ids: Sequence[RawId]) -> NDArray[np.int64]:
         return self.dataset.vocabulary(name).indices_of(ids)
+
+
+def _items(name: str, given: Sequence[RawId] | Frame) -> pl.DataFrame:
+    """A table of items, given as one or as a list of ids."""
+    if isinstance(given, pl.Series) or not hasattr(given, "columns"):
+        return pl.DataFrame({Column.ITEM.value: _series(_listed(name, given))})  # type: ignore[arg-type]
+    return frame_of(given, name)
 
 
 def _listed(name: str, ids: Sequence[RawId]) -> Sequence[RawId]:

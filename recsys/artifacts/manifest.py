@@ -21,7 +21,7 @@ ARTIFACT_FOLDER = FolderKind(
     "an exported artifact",
     MANIFEST_FILE,
     ("format_version", "model", "training", "files"),
-    ("config.yaml", "*.pt", "*.pt2", "vocabulary/*.parquet"),
+    ("config.yaml", "*.pt", "*.pt2", "vocabulary/*.parquet", "post_embeddings.parquet"),
 )
 
 _KIND = "manifest of an artifact"

@@ -7,6 +7,7 @@ from pathlib import Path
 from recsys.artifacts.inspection import check_tower_file
 from recsys.artifacts.manifest import MANIFEST_FILE, model_of
 from recsys.artifacts.sequence_tower import (
+    MANIFESTS,
     TOWER_FILES,
     SequenceTowerArtifact,
     SequenceTowerManifest,
@@ -21,6 +22,7 @@ from recsys.artifacts.timeline_tower import (
 from recsys.core.errors import ArtifactError
 
 Artifact = TimelineTowerArtifact | SequenceTowerArtifact
+Kind = type[TimelineTowerManifest | SequenceTowerManifest]
 
 
 def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
@@ -58,9 +60,10 @@ def trust_artifact(path: Path | str) -> Path:
     return manifest.remember(folder)
 
 
-def _manifest_of(folder: Path) -> type[TimelineTowerManifest | SequenceTowerManifest]:
+def _manifest_of(folder: Path) -> Kind:
     model = model_of(folder)
-    for manifest in (TimelineTowerManifest, SequenceTowerManifest):
+    kinds: tuple[Kind, ...] = (TimelineTowerManifest, *MANIFESTS.values())
+    for manifest in kinds:
         if model == manifest.system:
             return manifest
     raise ArtifactError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import warnings
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.ao.quantization import (
     float_qparams_weight_only_qconfig,
@@ -46,10 +47,10 @@ def weight_bytes(tower: nn.Module) -> int:
 
 
 def agreement(embedding: Tensor, reference: Tensor) -> dict[str, float]:
-    """How near user embeddings are to the reference's, both [B, W] and L2-normalised.
+    """How near user embeddings are to the reference's, both [B, W], by their directions.
 
     Returns:
         ``mean_cosine`` and ``lowest_cosine`` over the users.
     """
-    cosine = (embedding.double() * reference.double()).sum(dim=1)  # [B]
+    cosine = F.cosine_similarity(embedding.double(), reference.double(), dim=1)  # [B]
     return {"mean_cosine": float(cosine.mean()), "lowest_cosine": float(cosine.min())}

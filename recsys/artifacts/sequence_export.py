@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from recsys.artifacts.manifest import ARTIFACT_FOLDER, describe_files
 from recsys.artifacts.quantisation import agreement, quantized_tower, weight_bytes
 from recsys.artifacts.sequence_tower import (
+    MANIFESTS,
     TOWER_FILES,
     Embed,
     Precision,
@@ -31,7 +32,6 @@ from recsys.core.errors import ArtifactError
 from recsys.core.folders import made_folder
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import ACTION_TYPES
 
 CONFIG_FILE = "config.yaml"
 
@@ -60,7 +60,8 @@ class SequenceExport:
     """What is said of a tower in its manifest, and what it is checked with.
 
     Attributes:
-        post_embeddings: file or folder of those it was trained on.
+        post_embeddings: file or folder of those it was trained on; or the name of the file in the
+            artifact that ``write_items`` writes.
         training: run, checkpoint, step, rule of choice and seed.
         dataset_path: of the prepared data set.
         sequences: what counts as an engagement (``asdict`` of a ``SequenceConfig``).
@@ -69,6 +70,10 @@ class SequenceExport:
         examples: histories, with the embeddings [E, W] of their items, on which the exported
             towers are compared with the trained one.
         measure: metrics of the choose split; None measures none.
+        model: name of the system.
+        normalised: user embeddings have length 1, and scores are cosines; else products.
+        write_items: writes the item embeddings that the model itself has learned, which lie in
+            the artifact; None where they are those of ``post_embeddings``.
     """
 
     post_embeddings: str
@@ -79,6 +84,9 @@ class SequenceExport:
     config_file: Path
     examples: tuple[SequenceBatch, Tensor]
     measure: Measure | None = None
+    model: str = SequenceTowerManifest.system
+    normalised: bool = True
+    write_items: Callable[[Path], None] | None = None
 
 
 def export_sequence_tower(
@@ -100,6 +108,8 @@ def export_sequence_tower(
         shutil.copy(export.config_file, partial / CONFIG_FILE)
         for precision, module in exported.items():
             save_tower(script_tower(module), partial / TOWER_FILES[precision])
+        if export.write_items is not None:
+            export.write_items(partial / export.post_embeddings)
         manifest = _manifest(tower, dataset, export, partial)
         artifacts = {p: open_tower(partial, manifest, p) for p in Precision}
         manifest = replace(manifest, agreement=_check(tower, artifacts, export.examples))
@@ -159,8 +169,11 @@ def _manifest(
         f"{precision}_file_bytes": float((folder / name).stat().st_size)
         for precision, name in TOWER_FILES.items()
     }
-    return SequenceTowerManifest(
-        model=SequenceTowerManifest.system,
+    embeddings = Path(export.post_embeddings)
+    if export.write_items is not None:
+        embeddings = folder / embeddings
+    return MANIFESTS[export.model](
+        model=export.model,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment,
         training=export.training,
@@ -170,13 +183,13 @@ def _manifest(
             "path": str(export.dataset_path),
         },
         inputs=INPUTS,
-        output={"dtype": "float32", "shape": ["B", width], "normalised": True},
-        codes={"action_type": list(ACTION_TYPES), "surface": list(dataset.surfaces)},
+        output={"dtype": "float32", "shape": ["B", width], "normalised": export.normalised},
+        codes={"action_type": list(dataset.action_types), "surface": list(dataset.surfaces)},
         sizes={"weights_float32_bytes": float(weight_bytes(tower)), **sizes},
         metrics={},
         files={},
         post_embeddings={
-            "model": embeddings_model(export.post_embeddings),
+            "model": embeddings_model(embeddings),
             "width": width,
             "path": export.post_embeddings,
         },

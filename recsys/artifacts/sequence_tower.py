@@ -5,6 +5,7 @@ manifest.json           what it is, what it eats, how near int8 is to float, che
 config.yaml             the run's resolved configuration
 user_tower.pt           TorchScript, float32
 user_tower_int8.pt      TorchScript, 8-bit weights
+post_embeddings.parquet the items' embeddings, where the model has learned them itself
 ```
 """
 
@@ -19,7 +20,7 @@ from typing import Any, ClassVar, Never, cast
 import torch
 from torch import Tensor
 
-from recsys.artifacts.manifest import Manifest, sha256
+from recsys.artifacts.manifest import Manifest, model_of, sha256
 from recsys.artifacts.torchscript import load_tower
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.batches.sequences.batch import SequenceBatch
@@ -67,6 +68,23 @@ class SequenceTowerManifest(Manifest):
     agreement: dict[str, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ItemSequenceManifest(SequenceTowerManifest):
+    """That of SASRec's or HSTU's, whose item embeddings lie in the artifact itself.
+
+    An item that has none is read as the unknown one, not left out of a history. The product with
+    an item's embedding is the score.
+    """
+
+    system: ClassVar[str] = "sequence"
+
+
+#: By the system that a tower is of.
+MANIFESTS: dict[str, type[SequenceTowerManifest]] = {
+    one.system: one for one in (SequenceTowerManifest, ItemSequenceManifest)
+}
+
+
 @dataclass(frozen=True)
 class SequenceTowerArtifact:
     """An exported user tower.
@@ -109,7 +127,8 @@ def load_sequence_tower(
         ConfigError: there is no such precision.
     """
     folder = Path(path)
-    manifest = SequenceTowerManifest.open(folder, trust)
+    kind = MANIFESTS.get(model_of(folder), SequenceTowerManifest)
+    manifest = kind.open(folder, trust)
     return open_tower(folder, manifest, Precision(precision))
 
 

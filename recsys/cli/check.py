@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsys.cli.described import with_dataset
 from recsys.core.bounds import Settings, Store
 from recsys.core.composition import compose
 from recsys.core.console import message_console
@@ -38,8 +39,8 @@ class CheckConfig(Settings):
 
 
 def configure(overrides: Sequence[str]) -> CheckConfig:
-    """Compose conf/check.yaml."""
-    return compose("check", CheckConfig, overrides)
+    """Compose conf/check.yaml; the description of a data set stands for its folder."""
+    return compose("check", CheckConfig, with_dataset(overrides))
 
 
 def run(overrides: Sequence[str]) -> None:

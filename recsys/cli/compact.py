@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from recsys.cli.described import with_dataset
 from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.core.console import message_console
@@ -26,8 +27,8 @@ class CompactConfig(Settings):
 
 
 def configure(overrides: Sequence[str]) -> CompactConfig:
-    """Compose conf/compact.yaml."""
-    return compose("compact", CompactConfig, overrides)
+    """Compose conf/compact.yaml; the description of a data set stands for its folder."""
+    return compose("compact", CompactConfig, with_dataset(overrides))
 
 
 def run(overrides: Sequence[str]) -> None:

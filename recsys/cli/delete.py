@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recsys.cli.described import with_dataset
 from recsys.core.composition import compose
 from recsys.core.console import message_console
 from recsys.embeddings.deletion import DeleteConfig, delete_user
 
 
 def configure(overrides: Sequence[str]) -> DeleteConfig:
-    """Compose conf/delete.yaml."""
-    return compose("delete", DeleteConfig, overrides)
+    """Compose conf/delete.yaml; the description of a data set stands for its folder."""
+    return compose("delete", DeleteConfig, with_dataset(overrides))
 
 
 def run(overrides: Sequence[str]) -> None:

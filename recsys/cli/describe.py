@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 from rich.table import Table
 
+from recsys.cli.described import with_dataset
 from recsys.core.bounds import Count, Settings
 from recsys.core.composition import compose
 from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.data.contract.schema import LENGTHS, TimelineKind
 from recsys.data.prepare.describe import describe
+from recsys.data.prepare.seen import engagements_seen, slices_seen
 from recsys.data.slices.families import SliceConfig
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.timelines import DEFAULT_MAX_EVENTS
 
 #: Users whose histories are in memory at a time.
@@ -42,8 +45,8 @@ class DescribeConfig(Settings):
 
 
 def configure(overrides: Sequence[str]) -> DescribeConfig:
-    """Compose conf/describe.yaml."""
-    return compose("describe", DescribeConfig, overrides)
+    """Compose conf/describe.yaml; the description of a data set stands for its folder."""
+    return compose("describe", DescribeConfig, with_dataset(overrides))
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -53,7 +56,11 @@ def run(overrides: Sequence[str]) -> None:
     console = output_console()
     console.print(describe(dataset))
     manifest = dataset.manifest
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(config.slices, manifest)
+    if manifest.action_counts:
+        console.print(str(engagements_seen(manifest, SequenceConfig())))
+    for seen in slices_seen(dataset, slice_set):
+        console.print(str(seen))
     users = _some_users(manifest.vocabulary_sizes["user"], config.users)
     counts, events = count_slices(dataset, slice_set, users)
     console.print(_slice_table(slice_set, counts, events, len(users)))

@@ -16,6 +16,11 @@ def print_change(changed: IndexChange) -> None:
         console.print(f"Items added: {change.added:,}; replaced: {change.replaced:,}.")
         for reason, count in change.rejected[REASON].value_counts(sort=True).iter_rows():
             console.print(f"Left out ({reason}): {count:,}; they are in {REJECTED_FILE}.")
+        if changed.not_in_log:
+            console.print(
+                f"Items that the log of dataset= does not have: {changed.not_in_log:,}; nobody has "
+                "seen them, and nothing but posts= says of when they are."
+            )
     else:
         console.print(f"Items removed: {change.removed:,}; not in the index: {change.unknown:,}.")
     kind = index.manifest.config.kind

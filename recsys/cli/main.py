@@ -38,6 +38,7 @@ class Verb:
         summary: what it does.
         examples: commands a user can copy.
         more: where in conf/ further settings lie, beside the file of the module.
+        takes_description: whether the description of a data set may stand before the settings.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Verb:
     summary: str
     examples: tuple[str, ...]
     more: str = ""
+    takes_description: bool = False
 
 
 DATA_VERBS = (
@@ -55,38 +57,65 @@ DATA_VERBS = (
         ("recsys data simulate simulator=demo out=logs/demo",),
     ),
     Verb(
+        "infer",
+        "infer",
+        "Look at a log of yours and draft its description, which every other command takes.",
+        (
+            "recsys data infer path=events.csv.gz out=mine.yaml",
+            "recsys data infer path=events.parquet items=items.csv users=users.csv out=mine.yaml",
+        ),
+    ),
+    Verb(
         "prepare",
         "prepare",
         "Validate a log, map its ids and write timelines and requests.",
         (
+            "recsys data prepare mine.yaml",
             "recsys data prepare source=log path=my_log.parquet out=prepared/mine",
             "recsys data prepare source=kuairand path=KuaiRand-Pure/data out=prepared/kuairand",
-            "recsys data prepare source=log path=my_log.parquet out=prepared/mine append=true",
         ),
+        takes_description=True,
+    ),
+    Verb(
+        "append",
+        "append",
+        "Add new days to a prepared data set: events, ids, request rows; the splits move on.",
+        (
+            "recsys data append mine.yaml path=new_day.parquet",
+            "recsys data append out=prepared/mine path=new_day.parquet",
+        ),
+        takes_description=True,
     ),
     Verb(
         "describe",
         "describe",
         "Print what a prepared data set holds: counts, tasks, features, and every slice.",
-        ("recsys data describe dataset=prepared/kuairand_pure slices=full",),
+        (
+            "recsys data describe mine.yaml",
+            "recsys data describe dataset=prepared/kuairand_pure slices=full",
+        ),
+        takes_description=True,
     ),
     Verb(
         "check",
         "check",
         "Read a prepared data set, or a store of embeddings, and compare it with its checksums.",
         ("recsys data check dataset=prepared/mine store=runs/mine/embeddings",),
+        takes_description=True,
     ),
     Verb(
         "compact",
         "compact",
         "Merge the segments that appending has left in the timelines into one.",
         ("recsys data compact dataset=prepared/mine",),
+        takes_description=True,
     ),
     Verb(
         "delete",
         "delete",
         "Remove a user from timelines, from a store of embeddings, or from both.",
         ("recsys data delete user=42 dataset=prepared/mine store=runs/mine/embeddings",),
+        takes_description=True,
     ),
 )
 INDEX_VERBS = (
@@ -142,7 +171,7 @@ VERBS = (
             "recsys train experiment=dv365_ebnerd trainer.max_epochs=2",
             "recsys train experiment=dv365_ebnerd "
             "warm_start.checkpoint=runs/mine/checkpoints/best.ckpt",
-            "recsys train data=log data.path=log.parquet data.out=prepared/mine run_dir=runs/mine",
+            "recsys train data=mine.yaml system=sequence run_dir=runs/mine",
             "recsys train system=nxtpost data=log data.path=log.parquet data.out=prepared/mine "
             "posts.path=posts.parquet run_dir=runs/posts",
             "recsys train run_dir=runs/mine resume=true",
@@ -207,6 +236,15 @@ VERBS = (
         ),
     ),
     Verb(
+        "score",
+        "score",
+        "Score given pairs of users and items, at any moment.",
+        (
+            "recsys score run_dir=runs/mine pairs=pairs.csv",
+            "recsys score run_dir=runs/mine pairs=pairs.parquet out=scores.parquet",
+        ),
+    ),
+    Verb(
         "report",
         "report",
         "Write report.html of a run and print its closing table.",
@@ -257,13 +295,13 @@ def _global_options(
 
 
 def _register(group: typer.Typer, verb: Verb) -> None:
+    before = "DESCRIPTION.yaml " * verb.takes_description
+    settings = typer.Argument(
+        None, metavar=f"{before}KEY=VALUE", help="Settings, as in the file below."
+    )
+
     @group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
-    def command(
-        overrides: Annotated[
-            list[str] | None,
-            typer.Argument(metavar="KEY=VALUE", help="Settings, as in the file below."),
-        ] = None,
-    ) -> None:
+    def command(overrides: list[str] | None = settings) -> None:
         importlib.import_module(f"recsys.cli.{verb.module}").run(overrides or [])
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.group_files import with_first_file
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.prepare.describe import rejected_table
@@ -17,8 +18,12 @@ from recsys.data.prepare.prepare import PrepareConfig, prepare
 
 
 def configure(overrides: Sequence[str]) -> PrepareConfig:
-    """Compose conf/prepare.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml."""
-    return compose("prepare", PrepareConfig, [_at_top_level(override) for override in overrides])
+    """Compose conf/prepare.yaml; ``data=<name>`` takes the settings of conf/data/<name>.yaml.
+
+    ``data=mine.yaml``, or ``mine.yaml`` alone, takes those of a description.
+    """
+    settings = with_first_file(overrides, "data")
+    return compose("prepare", PrepareConfig, [at_top_level(override) for override in settings])
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -31,17 +36,9 @@ def run(overrides: Sequence[str]) -> None:
         message_console().print(f"{folder} is prepared already; nothing was done.")
     console = output_console()
     console.print(_counts_table(manifest, folder))
-    appended_to = former if config.append and former != manifest else None
-    rejected = _rejected_since(appended_to, manifest)
-    if rejected:
-        console.print(rejected_table(rejected, str(folder / rejected_folder(appended_to))))
-
-
-def _rejected_since(former: DatasetManifest | None, manifest: DatasetManifest) -> dict[str, int]:
-    """Rejected rows by reason; with ``former``, which was appended to, those of the append."""
-    before = {} if former is None else former.rejected
-    since = {reason: count - before.get(reason, 0) for reason, count in manifest.rejected.items()}
-    return {reason: count for reason, count in since.items() if count}
+    if manifest.rejected:
+        rejected_to = str(folder / rejected_folder(None))
+        console.print(rejected_table(manifest.rejected, rejected_to, manifest.unknown_actions))
 
 
 def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:
@@ -49,12 +46,13 @@ def _counts_table(manifest: DatasetManifest, folder: Path) -> Table:
     table = Table("what", title=f"{manifest.name}: {folder}")
     table.add_column("count", justify="right")
     for name, count in manifest.counts.items():
-        if not name.startswith(("fit_vocabulary_", "collisions_", "last_timestamp")):
+        if not name.startswith(("fit_vocabulary_", "collisions_", "last_")):
             table.add_row(name.replace("_", " "), f"{count:,}")
-    table.add_row("last event", to_text(manifest.counts["last_timestamp"]))
+    if manifest.has_times:
+        table.add_row("last event", to_text(manifest.counts["last_timestamp"]))
     return table
 
 
-def _at_top_level(override: str) -> str:
+def at_top_level(override: str) -> str:
     """The group ``data`` fills the top level here, where a run has it as ``data.…``."""
     return override.replace("data=", "data@_global_=", 1) if override[:5] == "data=" else override

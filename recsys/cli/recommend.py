@@ -10,7 +10,8 @@ from rich.table import Table
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
 from recsys.data.contract.moments import to_text
-from recsys.serving.recommend_users import RecommendConfig, recommend
+from recsys.serving.recommend_users import RecommendConfig, RecommendReport
+from recsys.systems.recommend import recommend
 
 
 def configure(overrides: Sequence[str]) -> RecommendConfig:
@@ -27,14 +28,30 @@ def run(overrides: Sequence[str]) -> None:
         _print(rows)
     else:
         console.print(f"Recommendations: {config.out}")
-    console.print(
+    for line in _said(config, report):
+        console.print(line)
+
+
+def _said(config: RecommendConfig, report: RecommendReport) -> list[str]:
+    lines = [
         f"As of {to_text(report.as_of)}; users: {report.users:,}; without any item left: "
         f"{report.without_items:,}."
-    )
-    if report.unknown_left_out:
-        console.print(
-            f"Items of leave_out= that the index does not have: {report.unknown_left_out:,}."
+    ]
+    if config.k > report.items:
+        lines.append(f"k={config.k:,} items are asked for, and there are {report.items:,} in all.")
+    if report.unknown_excluded:
+        lines.append(f"Items of exclude= that there are not: {report.unknown_excluded:,}.")
+    if report.unknown_only:
+        lines.append(
+            f"Items of only= that cannot be recommended, for the model or the index does not know "
+            f"them: {report.unknown_only:,}."
         )
+    if report.unknown_events:
+        lines.append(
+            f"Events of history= with an item that the log does not have: "
+            f"{report.unknown_events:,}; they are not looked at."
+        )
+    return lines
 
 
 def _print(rows: pl.DataFrame) -> None:

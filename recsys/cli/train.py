@@ -18,6 +18,8 @@ from recsys.runs.load import check_run_folder
 from recsys.systems.choice import SYSTEM, compose_run, system_of_run
 from recsys.systems.registry import system_named
 from recsys.systems.runs import checkpoint_of, load_config, train
+from recsys.systems.sized_run import fitted_to_data
+from recsys.systems.sizing import sized_table
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,13 @@ def configure(overrides: Sequence[str]) -> RunConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Train, and say how good the best checkpoint is and where the run folder lies."""
-    run_dir = train(configure(overrides))
+    config, sized = fitted_to_data(configure(overrides), overrides)
+    console = message_console()
+    if sized and is_first_rank():
+        console.print(sized_table(sized))
+    run_dir = train(config)
     if not is_first_rank():
         return
-    console = message_console()
     console.print(best_line(run_dir))
     console.print(f"Run folder: {run_dir}")
 

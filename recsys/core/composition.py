@@ -13,6 +13,7 @@ import re
 import typing
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,12 +22,13 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.bounds import without_none
 from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
+from recsys.core.group_files import with_group_files
 from recsys.core.overrides import for_hydra, setting_type, with_overrides
 from recsys.core.paths import conf_dir
 from recsys.core.schemas import instantiate, structured
@@ -41,7 +43,8 @@ def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema
     """Compose ``conf/<name>.yaml`` with ``overrides`` into an instance of ``schema``.
 
     The file's defaults list begins with ``<name>_schema``, which stands for ``schema``. Keys below
-    a field of type ``dict[str, Any]`` are free here; whoever reads the field checks them.
+    a field of type ``dict[str, Any]`` are free here; whoever reads the field checks them. What is
+    chosen of a group may be a file of the user's own (:mod:`recsys.core.group_files`).
 
     Raises:
         ConfigError: an override or a file does not fit ``schema``.
@@ -49,8 +52,10 @@ def compose(name: str, schema: type[Schema], overrides: Sequence[str]) -> Schema
     ConfigStore.instance().store(f"{name}_schema", structured(schema))
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = hydra_compose(name, overrides=for_hydra(overrides, schema))
-        return _to_dataclass(config, schema)
+            chosen = with_group_files(overrides, schema)
+            config = hydra_compose(name, overrides=for_hydra(chosen, schema))
+        files = [given.partition("=")[2] for given in overrides if given not in chosen]
+        return _to_dataclass(config, schema, files)
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         raise ConfigError(_sentence(error, schema, overrides)) from error
 
@@ -62,14 +67,58 @@ def load(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Sch
         ConfigError: the file is no configuration of this kind, it holds an interpolation, or an
             override does not fit it.
     """
-    try:
+    with _named(path, schema, overrides):
         config = cast(DictConfig, OmegaConf.merge(structured(schema), as_written(path)))
         return _to_dataclass(with_overrides(config, overrides, schema), schema)
+
+
+def load_part(path: Path, schema: type) -> dict[str, Any]:
+    """What a file of the user's own says of ``schema``, whose other fields keep their defaults.
+
+    Values that are still ``???`` stay so: whoever composes with it may give them.
+
+    Raises:
+        ConfigError: the file cannot be read, or something in it does not fit.
+    """
+    with _named(path, schema):
+        content = OmegaConf.to_container(as_written(path))
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path} has no settings; they are lines such as `key: value`.")
+        filled = cast(DictConfig, OmegaConf.merge(structured(schema), without_missing(content)))
+        try:
+            _to_dataclass(filled, schema)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        return cast(dict[str, Any], content)
+
+
+@contextmanager
+def _named(path: Path, schema: type, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Say of what is wrong with a file that it is the file's."""
+    try:
+        yield
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path} is damaged: it is no YAML ({problem}).") from error
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{path}: {_sentence(error, schema, overrides)}") from error
+
+
+def without_missing(content: Any) -> Any:
+    """Nested settings without those that are yet to be given, whose value is ``???``."""
+    if isinstance(content, dict):
+        return {key: without_missing(one) for key, one in content.items() if one != MISSING}
+    return content
+
+
+def missing_settings(content: Any, prefix: str = "") -> list[str]:
+    """Keys of nested settings that are yet to be given."""
+    if isinstance(content, dict):
+        parts = (missing_settings(one, f"{prefix}{key}.") for key, one in content.items())
+        return [key for part in parts for key in part]
+    return [prefix.removesuffix(".")] if content == MISSING else []
 
 
 def as_written(path: Path) -> Any:
@@ -86,14 +135,14 @@ def as_written(path: Path) -> Any:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError(
-                f"{path}, line {event.start_mark.line + 1}: an alias, which no configuration that "
-                "recsys writes has; write out what it stands for."
+                f"{path}, line {event.start_mark.line + 1}: an alias, which stands for more than "
+                "one can see; write out what it means."
             )
         if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
             raise ConfigError(
                 f"{path}, line {event.start_mark.line + 1}: `{event.value[:80]}` is an "
-                "interpolation; in a file that was written by a run nothing is resolved: write the "
-                "value itself."
+                "interpolation; in a file that may come from somebody else nothing is resolved: "
+                "write the value itself."
             )
     return OmegaConf.load(io.StringIO(text))
 
@@ -140,10 +189,12 @@ def to_yaml(config: object) -> str:
     return OmegaConf.to_yaml(structured(config))
 
 
-def _to_dataclass(config: Any, schema: type[Schema]) -> Schema:
+def _to_dataclass(config: Any, schema: type[Schema], files: Sequence[str] = ()) -> Schema:
+    """The dataclass; ``files`` of the user's own may say what is missing."""
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
-        raise ConfigError(f"`{missing[0]}=…` is needed and has no default; add it to the command.")
+        places = " or ".join(["the command", *files])
+        raise ConfigError(f"`{missing[0]}=…` is needed and has no default; add it to {places}.")
     return instantiate(schema, config)
 
 

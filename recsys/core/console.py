@@ -113,8 +113,14 @@ class _Description(ProgressColumn):
 def progress_bar() -> Progress:
     """Progress on standard error; what is printed meanwhile goes through its ``console``."""
     remaining = TimeRemainingColumn(elapsed_when_finished=True)
+    console = message_console()
     return Progress(
-        _Description(), BarColumn(), TaskProgressColumn(), remaining, console=message_console()
+        _Description(),
+        BarColumn(),
+        TaskProgressColumn(),
+        remaining,
+        console=console,
+        disable=not console.is_terminal,  # a log needs no line for each bar
     )
 
 

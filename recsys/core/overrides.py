@@ -126,13 +126,17 @@ def _list(value: str, optional: bool) -> str:
     return value if value.startswith("{") else _text(value, optional)
 
 
+def without_quotes(value: str) -> str:
+    """A text without the user's own pair of quotes around it."""
+    quoted = len(value) > 1 and value[0] in _QUOTES and value[-1] == value[0]
+    return value[1:-1] if quoted else value
+
+
 def _text(value: str, optional: bool) -> str:
     """What was typed, between quotes of Hydra."""
     if optional and value == "null":
         return value
-    if len(value) > 1 and value[0] in _QUOTES and value[-1] == value[0]:
-        value = value[1:-1]
-    return QuotedString(value, Quote.single).with_quotes()
+    return QuotedString(without_quotes(value), Quote.single).with_quotes()
 
 
 def _check_form(override: str) -> None:
@@ -146,4 +150,6 @@ def _check_form(override: str) -> None:
             f"`{override}`: of Hydra's own settings only `{SEARCH_PATH}[folder]` can be given."
         )
     if not re.fullmatch(r"\w[\w.@:/-]*=.*", override, re.DOTALL):
-        raise ConfigError(f"`{override}` is not of the form `key=value`.")
+        is_file = override.lower().endswith((".yaml", ".yml"))
+        hint = f"; a description is given as `data={override}`" * is_file
+        raise ConfigError(f"`{override}` is not of the form `key=value`{hint}.")

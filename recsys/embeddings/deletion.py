@@ -12,8 +12,9 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.ids import as_ids
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
 from recsys.data.stores.engagements.build import forget_engagements
+from recsys.data.stores.tail import delete_from_tail
 from recsys.data.stores.timelines import TimelineWriter
-from recsys.data.stores.vocabulary import INDEX, UNKNOWN_INDEX
+from recsys.data.stores.vocabulary import INDEX, RAW, UNKNOWN_INDEX
 from recsys.embeddings.stores import open_store
 from recsys.embeddings.stores.base import UserId
 
@@ -59,8 +60,9 @@ class DeleteReport:
 def delete_user(config: DeleteConfig) -> DeleteReport:
     """Remove a user, at once; safe to run again where it was interrupted.
 
-    Requests and features of the data set are not touched: prepare it again from a log without the
-    user to train without them.
+    Requests and features of the data set are not touched, but for rows whose labels may still come:
+    they go with the next append. Prepare it again from a log without the user to train without
+    them.
 
     Raises:
         DataError: the data set does not know the user, or the user shares a hashed index with
@@ -106,4 +108,5 @@ def _delete_events(dataset: PreparedDataset, user: str) -> int:
     with TimelineWriter(dataset.path / TIMELINES) as writer:
         events = writer.delete_users([index])
     forget_engagements(dataset.path)
+    delete_from_tail(dataset, known.table.filter(pl.col(INDEX) == index)[RAW][0])
     return events

@@ -17,7 +17,11 @@ def check_ids(artifact: TimelineTowerArtifact, dataset: PreparedDataset) -> None
         ArtifactError: indices or codes stand for other things than in training.
     """
     codes = artifact.manifest.codes
-    present = {"surface": dataset.manifest.surfaces, "media_type": dataset.manifest.media_types}
+    present = {
+        "surface": dataset.manifest.surfaces,
+        "media_type": dataset.manifest.media_types,
+        "action_type": dataset.manifest.action_types,
+    }
     differing = [
         name for name, names in present.items() if list(names[: len(codes[name])]) != codes[name]
     ]

@@ -23,7 +23,6 @@ from recsys.core.progress import track
 from recsys.core.secrets import mask_address
 from recsys.data.contract.moments import as_of_moment, to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
-from recsys.data.prepare.prepare import GROWN_FROM
 from recsys.data.stores.check import check_dataset
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset
 from recsys.data.stores.timelines import TimelineStore
@@ -235,14 +234,13 @@ def _details(
 ) -> dict[str, Any]:
     """What a later publication must know to tell what changed."""
     timelines = dataset.path / TIMELINES
-    grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
     return {
         "tower": artifact.identity,
         "batch_users": config.batch_users,
         "gap": moment.gap,
         "retention": moment.retention,
         "timelines": str(timelines.resolve()),
-        "dataset": [dataset.manifest.fingerprint, *grown_from],
+        "dataset": list(dataset.manifest.lineage),
         "blocks": block_checksums(StoreManifest.load(timelines)),
     }
 

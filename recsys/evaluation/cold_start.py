@@ -20,7 +20,7 @@ from recsys.core.bounds import Count, CountOrZero, Length, Settings, WholeHours
 from recsys.core.errors import ConfigError
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
-from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.engagements.store import Engagements, EngagementStore
 from recsys.evaluation.groups import MARGINAL_EVENTS
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime, flat_ranges
 
@@ -90,14 +90,14 @@ class StandInHistories:
         )
         return both.rows(query)
 
-    def columns(self, engagements: EngagementStore) -> dict[str, Tensor]:
+    def columns(self, engagements: Engagements) -> dict[str, Tensor]:
         """``item``, ``action_type``, ``surface``, ``timestamp`` as a batch has them, [E] int64."""
         return {
             name: torch.from_numpy(getattr(engagements, name)[self.position].astype(np.int64))
             for name in ("item", "action_type", "surface", "timestamp")
         }
 
-    def prepend_to(self, batch: SequenceBatch, engagements: EngagementStore) -> SequenceBatch:
+    def prepend_to(self, batch: SequenceBatch, engagements: Engagements) -> SequenceBatch:
         """The batch with the stand-in events of its queries before their own events.
 
         A stand-in event that is newer than the user's oldest own event is given the time of that

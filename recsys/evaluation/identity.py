@@ -28,7 +28,8 @@ class RunIdentity:
     Attributes:
         folder: the run folder.
         system: what was trained.
-        dataset: name of the data set it was trained on.
+        dataset: name of the data set it is measured on; of one that has grown, which days.
+        data: fingerprint of that data set.
         seed: of the run.
         checkpoint: which of its weights are measured.
     """
@@ -36,5 +37,6 @@ class RunIdentity:
     folder: Path
     system: str
     dataset: str
+    data: str
     seed: int
     checkpoint: CheckpointUsed

@@ -18,7 +18,7 @@ from recsys.core.errors import ArtifactError
 from recsys.core.json_files import read_json, write_json
 from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.data.contract.schema import Split, Task
-from recsys.evaluation.identity import CheckpointUsed
+from recsys.evaluation.identity import CheckpointUsed, RunIdentity
 from recsys.evaluation.paired import TaskPredictions
 
 PREDICTIONS = "predictions"
@@ -34,16 +34,14 @@ def predictions_path(run_dir: Path, split: Split) -> Path:
     return run_dir / PREDICTIONS / f"{split}.parquet"
 
 
-def write_predictions(
-    run_dir: Path, split: Split, frame: pl.DataFrame, used: CheckpointUsed
-) -> None:
+def write_predictions(run: RunIdentity, split: Split, frame: pl.DataFrame) -> None:
     """Write ``predictions/<split>.parquet``, and beside it the checkpoint that made it."""
-    path = predictions_path(run_dir, split)
+    path = predictions_path(run.folder, split)
     path.parent.mkdir(exist_ok=True)
     with replaced_file(path) as partial:
         write_frame(partial, frame)
         mark = FileMark.of(partial)
-    content = {"file": asdict(mark), "checkpoint": asdict(used)}
+    content = {"file": asdict(mark), "checkpoint": asdict(run.checkpoint), "data": run.data}
     write_json(path.with_suffix(".json"), _KIND, content)
 
 
@@ -70,6 +68,12 @@ def predicted_by(run_dir: Path, split: Split) -> CheckpointUsed | None:
     """
     path = predictions_path(run_dir, split)
     return CheckpointUsed(**_described(path)["checkpoint"]) if path.is_file() else None
+
+
+def measured_on(run_dir: Path, split: Split) -> str | None:
+    """The fingerprint of the data set that the rows of the predictions are of, or None."""
+    path = predictions_path(run_dir, split)
+    return _described(path).get("data") if path.is_file() else None
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.batches.sequences.queries import PeriodQueries
-from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.engagements.store import Engagements, EngagementStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,18 @@ class EvaluationQueries:
     history_end: NDArray[np.int64]
 
     @classmethod
-    def of_period(cls, engagements: EngagementStore, first_ms: int, last_ms: int) -> Self:
-        """One query per engagement of ``[first_ms, last_ms)``.
+    def of_period(
+        cls,
+        engagements: EngagementStore,
+        first_ms: int,
+        last_ms: int,
+        max_queries: int | None = None,
+    ) -> Self:
+        """One query per engagement of ``[first_ms, last_ms)``, or of drawn users.
 
         They are the loader's of that period: ``query_id`` of its batches is a position here.
         """
-        queries = PeriodQueries(engagements, first_ms, last_ms)
+        queries = PeriodQueries(engagements, first_ms, last_ms, max_queries)
         positions, user = queries.first_label(0), queries.user
         return cls(
             user,
@@ -61,7 +67,7 @@ class EvaluationQueries:
         """The queries at ``chosen``, a mask [Q] or positions; their ids count anew."""
         return type(self)(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def as_of(self, engagements: EngagementStore, moments: NDArray[np.int64]) -> Self:
+    def as_of(self, engagements: Engagements, moments: NDArray[np.int64]) -> Self:
         """The same queries with only the history strictly before ``moments`` [Q], ms.
 
         A moment after the query changes nothing: the query's own cutoff stays.

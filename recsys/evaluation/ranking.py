@@ -128,6 +128,21 @@ class DotProductScorer:
         return self.users[queries] @ self.items.T
 
 
+class SameScorer:
+    """One score for everything: by the tie rule a target's rank is its number of candidates.
+
+    Args:
+        num_items: V.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        self.scores = torch.zeros(num_items)
+
+    def score(self, queries: slice) -> Tensor:
+        """Zeros, [q, V]."""
+        return self.scores.expand(queries.stop - queries.start, -1)
+
+
 def rank_targets(
     scorer: Scorer,
     queries: EvaluationQueries,

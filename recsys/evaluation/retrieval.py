@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.core.bounds import OneOf, Seed, Settings, WholeDays, WholeHours
+from recsys.core.bounds import Count, OneOf, Seed, Settings, WholeDays, WholeHours
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
 from recsys.data.stores.dataset import PreparedDataset
@@ -21,7 +21,7 @@ from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.baselines.popularity import FitPopularity, RecentPopularity
 from recsys.evaluation.baselines.similarity import last_item_embeddings, mean_history_embeddings
 from recsys.evaluation.batch_hits import BatchPools, batch_pools
-from recsys.evaluation.corpora import alive_items, all_items, items_before
+from recsys.evaluation.corpora import Corpus, alive_items, all_items, items_before
 from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, item_groups
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
 from recsys.evaluation.ranking import CandidateSet, DotProductScorer, Ranks, Scorer, rank_targets
@@ -55,6 +55,7 @@ class RetrievalEvaluationConfig(Settings):
         cold_start: measure users with at most four engagements with stand-in histories too
             (NxtPost table 4); for models of content embeddings.
         stale_days: measure user embeddings that are so many days old (figure 10); 0 is fresh.
+        max_queries: queries of a split at most, those of drawn users; None for all.
     """
 
     metrics: list[str] = field(
@@ -71,12 +72,19 @@ class RetrievalEvaluationConfig(Settings):
     batch_seed: Seed = 0
     cold_start: bool = False
     stale_days: list[WholeDays] = field(default_factory=list)
+    max_queries: Count | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that stand for nothing."""
         super().__post_init__()
         for name in self.metrics:
             RetrievalMetric.parse(name)
+
+    def without_times(self) -> Self:
+        """Without what asks for moments: items alive at the time, and popularity of late."""
+        candidates = [name for name in self.candidates if name != ALIVE]
+        baselines = [name for name in self.baselines if name != "recent_popularity"]
+        return replace(self, candidates=candidates or self.candidates, baselines=baselines)
 
 
 class RetrievalProtocol:
@@ -106,7 +114,8 @@ class RetrievalProtocol:
         self.known = known
         self.fit_end = dataset.manifest.split_bounds[Split.FIT][1]
         first, last = dataset.manifest.split_bounds[split]
-        self.queries = EvaluationQueries.of_period(engagements, first, last)
+        self.queries = EvaluationQueries.of_period(engagements, first, last, config.max_queries)
+        self._in_period = len(engagements.events_between(first, last))
         if not len(self.queries):
             raise DataError(
                 f"no engagement lies in the {split} period of {dataset.manifest.name}; count other "
@@ -138,7 +147,7 @@ class RetrievalProtocol:
         ``unseen_batch`` is left out where every item was engaged with in the fit period.
         """
         found = {name: self._candidates(name) for name in names or self.config.candidates}
-        return {name: one for name, one in found.items() if one is not None}
+        return {name: self._described(one) for name, one in found.items() if one is not None}
 
     def groups(self) -> list[QueryGroup]:
         """The queries measured apart: by the length of the history, by the age of the item."""
@@ -149,7 +158,15 @@ class RetrievalProtocol:
         days = day_groups(self.queries, self.fit_end)
         return days if len(days) > 1 else []
 
-    def _candidates(self, name: str) -> CandidateSet | None:
+    def _described(self, candidates: Corpus | BatchPools) -> CandidateSet:
+        """The candidates, which say so where the queries are a part of the split's."""
+        most = self.config.max_queries
+        if most is None or self._in_period <= most:
+            return candidates
+        drawn = f"queries of drawn users, about {most:,} of {self._in_period:,}"
+        return replace(candidates, description=f"{candidates.description}; {drawn}")
+
+    def _candidates(self, name: str) -> Corpus | BatchPools | None:
         if name == BATCH:
             return self._batch_pools()
         if name == UNSEEN_BATCH:

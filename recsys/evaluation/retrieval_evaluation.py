@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +20,10 @@ from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.ranking import (
     HISTORY_RULE,
     TIE_RULE,
+    CandidateSet,
     DotProductScorer,
     Ranks,
+    SameScorer,
     Scorer,
     rank_table,
 )
@@ -38,6 +41,9 @@ PlacedRanks = Mapping[str, Mapping[str, Ranks]]
 #: The model's score with popularity added, as a scorer's name.
 WITH_POPULARITY = "with_recent_popularity"
 RECENT_POPULARITY = "recent_popularity"
+
+#: What a random ranking of the same candidates is worth, as a scorer's name.
+CHANCE = "chance"
 
 #: In an entry of ``metrics.json``: how many queries were measured.
 QUERIES = "queries"
@@ -70,7 +76,8 @@ def evaluate_retrieval(
         and so on, by day after the fit period ``report/day_1/…``; of a baseline
         ``report/<baseline>/…``, of some queries ``report/<baseline>/no_event/…``, and of the model
         against it ``report/<baseline>/difference/hits@10/all``, with intervals over users and over
-        items; ``report/effective_posts/all`` says how many items that is about.
+        items; ``report/chance/hits@10/all`` of a random ranking, as is expected of it;
+        ``report/effective_posts/all`` says how many items that is about.
     """
     split, prefix = Split(config.split), config.prefix
     candidates = protocol.candidates()
@@ -80,17 +87,39 @@ def evaluate_retrieval(
         for name, baseline in baselines.items()
         if baseline is not None
     }
-    write_predictions(
-        run.folder, split, rank_table(protocol.queries, ranks[prefix]), run.checkpoint
-    )
+    write_predictions(run, split, rank_table(protocol.queries, ranks[prefix]))
     metrics = measured_ranks(run, config, protocol, ranks, differences=True)
     metrics |= measured_groups(run, config, protocol, ranks, protocol.groups())
     metrics |= measured_groups(run, config, protocol, {prefix: ranks[prefix]}, protocol.days())
+    metrics |= _at_random(run, config, protocol, candidates)
     for name, one in ranks[prefix].items():
         how = protocol_of(run, split, one)
         outside = how.measure(one.share_outside)
         metrics[f"{prefix}/share_outside_corpus/{name}"] = outside.as_dict()
         metrics[f"{prefix}/effective_posts/{name}"] = how.measure(effective_items(one)).as_dict()
+    return metrics
+
+
+def _at_random(
+    run: RunIdentity,
+    config: EvaluateConfig,
+    protocol: RetrievalProtocol,
+    candidates: dict[str, CandidateSet],
+) -> Metrics:
+    """What is expected of a random ranking of the same candidates."""
+    place = f"{config.prefix}/{CHANCE}"
+    metrics: Metrics = {}
+    counts = protocol.rank(SameScorer(protocol.num_items), candidates, place)
+    for name, one in counts.items():
+        how = protocol_of(run, Split(config.split), one).sentence()
+        sentence = f"{how}; expected of a random ranking of the same candidates"
+        for metric in protocol.metrics:
+            value = float(metric.at_random(one.rank).mean()) if len(one) else math.nan
+            metrics[f"{place}/{metric}/{name}"] = {
+                "value": value,
+                QUERIES: len(one),
+                "protocol": sentence,
+            }
     return metrics
 
 

@@ -82,6 +82,18 @@ class RetrievalMetric:
         worth = 1 / np.log2(1 + place) if self.name == "ndcg" else 1 / place
         return np.where(within, worth, 0.0)
 
+    def at_random(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What a target is worth on average that may be at any place among n candidates, [n].
+
+        Args:
+            candidates: number of each query's candidates, its target among them, or
+                :data:`OUTSIDE_CORPUS` where that is none of them and worth nothing.
+        """
+        inside = candidates != OUTSIDE_CORPUS
+        count = np.where(inside, candidates, 1)
+        summed = np.cumsum(self.gains(np.arange(1, count.max(initial=1) + 1)))
+        return np.where(inside, summed[count - 1] / count, 0.0)
+
 
 @dataclass(frozen=True)
 class Measured:

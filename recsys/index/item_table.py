@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from recsys.core.errors import DataError
 from recsys.data.contract.files import column_names, data_files, read_table
 from recsys.data.contract.ids import as_ids, checked_ids, joined_ids, read_ids
-from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.contract.schema import Column, TimelineKind
+from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.index.usable_items import FIRST_SEEN, LAST_SEEN, OPTIONAL_COLUMNS, POST_ID, TITLE

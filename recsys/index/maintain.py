@@ -13,13 +13,15 @@ from omegaconf import MISSING
 from recsys.artifacts.sequence_tower import embeddings_model
 from recsys.core.bounds import HoursAboveZero, OutPath, Settings
 from recsys.core.durable import replaced_file
-from recsys.core.errors import ConfigError
+from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_folder, has_lock, locked_folder
 from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
 from recsys.data.contract.moments import parse_moment
 from recsys.data.contract.parquet import write_frame
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.check import open_checked
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
 from recsys.index.faiss.folder import INDEX_FOLDER, REJECTED_FILE, load_index, save_index
 from recsys.index.faiss.item_index import Added, ItemIndex, Removed
 from recsys.index.faiss.kinds import IndexConfig
@@ -115,10 +117,13 @@ class IndexChange:
     Attributes:
         index: as it is now, saved.
         change: what was added or removed.
+        not_in_log: of the items given those that the data set's log does not have; None without
+            one.
     """
 
     index: ItemIndex
     change: Added | Removed
+    not_in_log: int | None = None
 
 
 def build_index(config: IndexBuildConfig) -> IndexChange:
@@ -135,6 +140,7 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
     dataset = None if config.dataset is None else open_checked(config.dataset)
     as_of = None if config.as_of is None else parse_moment("as_of", config.as_of)
     ids, embedding = read_embeddings(embeddings_file(config.embeddings))
+    foreign = None if dataset is None else _foreign(ids, dataset, config.embeddings)
     table = describe_items(ids, dataset, as_of, config.posts)
     reasons = _out_of_time(table, as_of, config.max_age_hours)
     kept = reasons.is_null()
@@ -148,7 +154,7 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
     added = Added(added.added, added.replaced, pl.concat([left_out, added.rejected]))
     with locked_folder(folder):
         _save(index, folder, added.rejected)
-    return IndexChange(index, added)
+    return IndexChange(index, added, foreign)
 
 
 def add_items(config: IndexAddConfig) -> IndexChange:
@@ -162,11 +168,16 @@ def add_items(config: IndexAddConfig) -> IndexChange:
     folder = Path(config.index)
     with _locked_index(folder) as index:
         if not config.same_model:
-            index.check_model(embeddings_model(config.embeddings), config.embeddings)
+            index.check_model(
+                embeddings_model(config.embeddings),
+                config.embeddings,
+                "; if the same model made both files, say so with same_model=true",
+            )
         ids, embedding = read_embeddings(embeddings_file(config.embeddings))
+        foreign = None if dataset is None else _not_in_log(ids, dataset)
         added = index.add(describe_items(ids, dataset, None, config.posts), embedding)
         _save(index, folder, added.rejected)
-    return IndexChange(index, added)
+    return IndexChange(index, added, foreign)
 
 
 def remove_items(config: IndexRemoveConfig) -> IndexChange:
@@ -196,6 +207,28 @@ def _locked_index(folder: Path) -> Iterator[ItemIndex]:
         IndexManifest.load(folder)  # no lock is left beside what is no index
     with locked_folder(folder):
         yield load_index(folder)
+
+
+def _foreign(ids: pl.Series, dataset: PreparedDataset, file: str) -> int:
+    """How many items are not in the log of a data set, which may have them one day.
+
+    Raises:
+        DataError: none of them is.
+    """
+    foreign = _not_in_log(ids, dataset)
+    if foreign == len(ids):
+        example = dataset.vocabulary("item").table[RAW].head(1).to_list()
+        raise DataError(
+            f"None of the {len(ids):,} items of {file} (such as {ids[0]!r}) is in the log of "
+            f"{dataset.path} (such as {example}): they are of "
+            "another log, or their ids are written otherwise; give embeddings of this log's items, "
+            "or leave dataset= out."
+        )
+    return foreign
+
+
+def _not_in_log(ids: pl.Series, dataset: PreparedDataset) -> int:
+    return int((dataset.vocabulary("item").indices(ids) == UNKNOWN_INDEX).sum())
 
 
 def _out_of_time(table: pl.DataFrame, as_of: int | None, max_age_hours: float | None) -> pl.Series:

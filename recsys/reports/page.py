@@ -61,9 +61,8 @@ class Page:
 
 def write_page(page: Page) -> Path:
     """Write ``report.html`` into the run folder."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, finalize=_shown)
-    html = environment.get_template(TEMPLATE).render(
+    html = rendered(
+        TEMPLATE,
         title=page.title,
         subtitle=page.subtitle,
         headline=page.headline,
@@ -73,6 +72,13 @@ def write_page(page: Page) -> Path:
     path = page.folder / REPORT_FILE
     replace_file(path, html.encode())
     return path
+
+
+def rendered(template: str, **material: Any) -> str:
+    """A page of one of the templates here, in which text of others stands as text."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, finalize=_shown)
+    return environment.get_template(template).render(**material)
 
 
 def _shown(value: Any) -> Any:

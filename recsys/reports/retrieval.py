@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from recsys.artifacts.manifest import ARTIFACT
 from recsys.core.environment import read_environment
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.reports import retrieval_sections as sections
 from recsys.reports.data_section import data
@@ -82,10 +84,16 @@ def _data(material: RetrievalMaterial) -> Section:
     """What was trained on, and the bounds of the splits."""
     sequences = material.config.sequences
     facts = {
-        "engagements are": ", ".join(sequences.actions) or "every positive explicit action",
+        "engagements are": _engagements(material.trained_on, sequences),
         "a user's further engagements with an item": "count" if sequences.repeats else "left out",
     }
     return data(material.trained_on, facts, [], material.has_times)
+
+
+def _engagements(manifest: DatasetManifest, sequences: SequenceConfig) -> str:
+    if set(sequences.actions) in (set(), set(manifest.actions.positive)):
+        return "every positive explicit action"
+    return ", ".join(sequences.actions)
 
 
 def _export(material: RetrievalMaterial) -> Iterator[Section]:

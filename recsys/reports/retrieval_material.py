@@ -80,7 +80,8 @@ class RetrievalMaterial:
     @property
     def has_times(self) -> bool:
         """Whether moments of the log are times, not an order alone."""
-        return self.trained_on.has_times and self.config.sequences.has_times
+        said = self.config.sequences.has_times
+        return self.trained_on.has_times if said is None else said
 
     def winners(self) -> list[str]:
         """Which scorer is best, a sentence for each candidate set that tells anything."""

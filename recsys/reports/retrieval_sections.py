@@ -26,6 +26,7 @@ from recsys.reports.retrieval_tables import (
     entry,
     group_rows,
     metric_names,
+    not_above_chance,
     scorer_rows,
 )
 
@@ -43,6 +44,8 @@ def measured(material: RetrievalMaterial) -> Iterator[Section]:
         }
         share = metrics.get(f"{prefix}/share_outside_corpus/{candidates}")
         outside = f" Targets outside: {share['value']:.2%}." if share and share["value"] else ""
+        chance = not_above_chance(metrics, prefix, candidates)
+        chance = f" {chance}" if chance else ""
         label = f"{metric}, %; the dashed line is the model"
         reference = values[MODEL]["value"] or 0
         problem = material.problem(candidates)
@@ -50,7 +53,7 @@ def measured(material: RetrievalMaterial) -> Iterator[Section]:
         shown = not problem and len(values) > figures.FEW_POINTS
         yield Section(
             f"Candidates {candidates}: split {split}",
-            note=f"{said}{values[MODEL]['protocol']}.{outside}",
+            note=f"{said}{values[MODEL]['protocol']}.{outside}{chance}",
             figure=figures.intervals(values, label, reference, percent=True) if shown else "",
             rows=scorer_rows(metrics, prefix, candidates),
         )

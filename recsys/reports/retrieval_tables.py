@@ -11,6 +11,7 @@ from recsys.evaluation.groups import GROUPS
 from recsys.evaluation.metrics_file import Metrics, is_defined
 from recsys.evaluation.retrieval import BASELINES, BATCH, CANDIDATES, UNSEEN_BATCH
 from recsys.evaluation.retrieval_evaluation import (
+    CHANCE,
     HIGH_OVER_ITEMS,
     LOW_OVER_ITEMS,
     QUERIES,
@@ -47,10 +48,34 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
             console.print(text_table(f"{metric} by group, {candidates}", by_group))
         if not telling(metrics, prefix, candidates):
             console.print(not_telling(metrics, prefix, candidates))
-        elif sentence := winner(metrics, prefix, candidates):
-            console.print(sentence)
+        elif best := winner(metrics, prefix, candidates):
+            console.print(best)
         protocol = metrics[f"{prefix}/{metric}/{candidates}"]["protocol"]
         console.print(f"Protocol: {protocol}", end="\n\n")
+        if sentence := not_above_chance(metrics, prefix, candidates):
+            console.print(sentence, end="\n\n")
+
+
+def not_above_chance(metrics: Metrics, prefix: str, candidates: str) -> str | None:
+    """A sentence where a model is not known to beat a random ranking; None where it does."""
+    for name in (
+        group_metric(metrics, prefix, candidates),
+        *metric_names(metrics, prefix, candidates),
+    ):
+        model = entry(metrics, prefix, "", "", name, candidates) or {}
+        random = (entry(metrics, prefix, CHANCE, "", name, candidates) or {}).get("value")
+        if is_defined(random) and random < 1:  # at K among K candidates everybody finds everything
+            break
+    else:
+        return None
+    value, low, high = (model.get(key) for key in ("value", "low", "high"))
+    if not is_defined(low) or low > random:
+        return None
+    return (
+        f"Among the candidates {candidates} the model is not above chance: its {name} is "
+        f"{value:.4f} [{low:.4f}, {high:.4f}], that of a random ranking of the same candidates "
+        f"{random:.4f}."
+    )
 
 
 def _differences_title(metrics: Metrics, prefix: str, candidates: str) -> str:
@@ -134,7 +159,7 @@ def scorer_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str
     """Headings, then all metrics of each scorer, with half the interval's width."""
     names = metric_names(metrics, prefix, candidates)
     rows = [["", *names]]
-    for scorer in SCORERS:
+    for scorer in (*SCORERS, CHANCE):
         found = [entry(metrics, prefix, scorer, "", name, candidates) for name in names]
         if any(found):
             rows.append([scorer or MODEL, *map(cell, found)])

@@ -15,7 +15,12 @@ from recsys.data.contract.schema import Split
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.identity import CheckpointUsed
 from recsys.evaluation.metrics_file import Metrics, is_defined, read_metrics_file
-from recsys.evaluation.predictions import predicted_by, predictions_path, read_predictions
+from recsys.evaluation.predictions import (
+    measured_on,
+    predicted_by,
+    predictions_path,
+    read_predictions,
+)
 from recsys.evaluation.with_protocol import AGAINST, AGAINST_CHECKPOINT
 from recsys.reports.task_baselines import (
     called,
@@ -151,6 +156,11 @@ def _control(run_dir: Path, against: Path, metrics: Metrics) -> pl.DataFrame:
     again = f"run `recsys evaluate run_dir={run_dir} against={against}` before the report."
     if Path(comparison.get(AGAINST, "")).resolve() != against.resolve():
         raise ArtifactError(f"{run_dir} was not evaluated against {against}; {again}")
+    if measured_on(against, Split.REPORT) != measured_on(run_dir, Split.REPORT):
+        raise ArtifactError(
+            f"{against} and {run_dir} were measured on other rows, for days were appended between "
+            f"the two; {again}"
+        )
     if predicted_by(against, Split.REPORT) != CheckpointUsed(**comparison[AGAINST_CHECKPOINT]):
         raise ArtifactError(
             f"The predictions in {against} were made by another checkpoint than the one {run_dir} "

@@ -61,22 +61,32 @@ class Checkpoints(Checkpoint):
         every_n_steps: steps between two saves of the last state.
         monitor: what picks the best.
         keep_best: how many of the best are kept.
+        patience: the training ends after so many validations in a row that were not the best one;
+            None for no such end.
 
     Attributes:
         divergence: is asked before anything is saved, and ends the training instead.
         best: of the steps validated so far the best ones, best first.
+        since_best: validations after the best one.
         batches_per_epoch: of a process; in a checkpoint those of the processes that have saved it.
     """
 
     def __init__(
-        self, folder: Path, every_n_steps: int, monitor: Monitor, keep_best: int = 1
+        self,
+        folder: Path,
+        every_n_steps: int,
+        monitor: Monitor,
+        keep_best: int = 1,
+        patience: int | None = None,
     ) -> None:
         self.divergence = Divergence(folder)
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.monitor = monitor
         self.keep_best = keep_best
+        self.patience = patience
         self.best: list[Validated] = []
+        self.since_best = 0
         self.batches_per_epoch: float | None = None
         self._saved_epoch: int | None = None
 
@@ -109,6 +119,11 @@ class Checkpoints(Checkpoint):
         self._begin_next_epoch(trainer)
         if trainer.is_global_zero:
             settle(self.folder, trainer.global_step, [one.step for one in self.best])
+        self._stop_without_progress(trainer)
+
+    def _stop_without_progress(self, trainer: lightning.Trainer) -> None:
+        if self.patience is not None and self.since_best >= self.patience:
+            trainer.should_stop = True
 
     def _count_batches_anew(self, trainer: lightning.Trainer) -> None:
         """Let Lightning's count of an epoch's batches be that of the loaders.
@@ -193,7 +208,10 @@ class Checkpoints(Checkpoint):
         self.divergence.refuse_validation(trainer, fallback, measured.get(fallback, 0.0))
         best = self._with(Validated(trainer.global_step, measured))
         self.best = trainer.strategy.broadcast(best)  # the ranks must agree
+        is_best = self.best[0].step == trainer.global_step
+        self.since_best = 0 if is_best else self.since_best + 1
         self.save(trainer)
+        self._stop_without_progress(trainer)
 
     def _with(self, validated: Validated) -> list[Validated]:
         """The best ones, this one among them where it belongs; of equal ones the earlier first."""
@@ -215,11 +233,16 @@ class Checkpoints(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know to choose the same checkpoints."""
         best = [asdict(one) for one in self.best]
-        return {"best": best, "batches_per_epoch": self.batches_per_epoch}
+        return {
+            "best": best,
+            "since_best": self.since_best,
+            "batches_per_epoch": self.batches_per_epoch,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best of the run so far."""
         self.batches_per_epoch = state_dict["batches_per_epoch"]
+        self.since_best = state_dict.get("since_best", 0)  # older checkpoints have none
         self.best = [Validated(one["step"], one["metrics"]) for one in state_dict["best"]]
 
     def on_load_checkpoint(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Self
 
 from omegaconf import MISSING
 
@@ -19,6 +19,7 @@ from recsys.core.bounds import (
     Settings,
 )
 from recsys.core.errors import ConfigError
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.prepare.prepare import PrepareConfig
 from recsys.distributed.config import SINGLE, StrategyConfig
 from recsys.runs.warm_start import WarmStartConfig
@@ -49,6 +50,8 @@ class TrainerConfig(Settings):
         checkpoint_in_background: copy the state and write it while the training goes on; it needs
             memory for the copy.
         keep_best: best checkpoints that are kept; ``best.ckpt`` is the best of them.
+        patience: validations in a row without a new best one after which the training ends; None
+            for none.
         log_every_n_steps: steps between two lines of the training loss.
         deterministic: refuse operations that give other results from run to run.
         progress_bar: show one.
@@ -66,6 +69,7 @@ class TrainerConfig(Settings):
     checkpoint_every_n_steps: Count = 200
     checkpoint_in_background: bool = False
     keep_best: Count = 1
+    patience: Count | None = None
     log_every_n_steps: Count = 10
     deterministic: bool = True
     progress_bar: bool = True
@@ -95,6 +99,8 @@ class RunConfig(Settings):
         system: what is trained, a key of ``recsys.systems.registry.SYSTEMS``.
         run_dir: the run folder; None makes ``runs/<name>/<time>``.
         resume: go on with the run in ``run_dir``.
+        settings_by_size: settings that neither the command nor an experiment gives follow from the
+            size of the data set, where the system has rules for that.
         seed: of the initial weights, the order of the examples and dropout.
         data_dir: where data sets are looked for, before RECSYS_DATA_DIR and ./data.
         data: the data set and how it is prepared.
@@ -108,6 +114,7 @@ class RunConfig(Settings):
     system: str = MISSING
     run_dir: OutPath | None = None
     resume: bool = False
+    settings_by_size: bool = True
     seed: Seed = 0
     data_dir: str | None = None
     data: PrepareConfig = field(default_factory=PrepareConfig)
@@ -125,6 +132,17 @@ class RunConfig(Settings):
                 f"{self.trainer.num_nodes} are {self.num_processes} processes, strategy=single is "
                 "one; choose strategy=torchrec."
             )
+
+    def on(self, manifest: DatasetManifest) -> Self:
+        """The same with what was left to the data set settled, as the run keeps it.
+
+        Args:
+            manifest: of the data set it is trained on.
+
+        Raises:
+            ConfigError: the data set does not have what is asked for.
+        """
+        return self
 
     @property
     def num_processes(self) -> int:

@@ -10,8 +10,9 @@ import lightning
 
 from recsys.core.composition import load
 from recsys.core.errors import ArtifactError
+from recsys.data.contract.generations import measured_text, short_text
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.data.contract.schema import Split
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.checkpoint.load import open_checkpoint
@@ -32,8 +33,8 @@ class LoadedRun(Generic[Config, Model]):
     Attributes:
         folder: the run folder.
         config: the run's resolved configuration.
-        manifest: of the data set.
-        dataset: the prepared data set.
+        manifest: of the data set as trained on.
+        dataset: the prepared data set, as the model knows it.
         model: the trained model, in evaluation mode.
         checkpoint: the one the weights come from.
     """
@@ -50,7 +51,12 @@ class LoadedRun(Generic[Config, Model]):
         """What evaluation says of it."""
         config = self.config
         return RunIdentity(
-            self.folder, config.system, self.manifest.name, config.seed, self.checkpoint
+            self.folder,
+            config.system,
+            measured_text(self.manifest, self.dataset.manifest),
+            self.dataset.manifest.fingerprint,
+            config.seed,
+            self.checkpoint,
         )
 
     @property
@@ -70,6 +76,7 @@ def load_run(
     run_dir: Path | str,
     checkpoint: str = "best",
     dataset_folder: str | None = None,
+    measured: Split | None = None,
 ) -> LoadedRun[Any, Any]:
     """Load a run.
 
@@ -78,15 +85,21 @@ def load_run(
         run_dir: the run folder.
         checkpoint: ``best`` (by the choose split), ``last``, or a path.
         dataset_folder: the prepared data set, where it was moved since the training.
+        measured: a split that the run is to be measured on. Of a data set that has grown since the
+            training, choose and report are then those of now; otherwise those of the training.
 
     Raises:
         ArtifactError: the folder is no run, a file is damaged, or the prepared data set is not
-            the one the run was trained on.
+            the one the run was trained on, or the run has seen rows of the split that is measured.
     """
     folder = Path(run_dir)
     config = load_config(folder, system.config)
     dataset = open_dataset(folder, config, dataset_folder)
     manifest = DatasetManifest.load(folder)  # as trained on; the data set may have grown since
+    if measured is not None:
+        _refuse_seen(folder, manifest, dataset.newest, measured)
+        trained = {Split.FIT.value: manifest.split_bounds[Split.FIT]}
+        dataset = dataset.as_known(manifest, dataset.newest.split_bounds | trained)
     model = system.restore(config, dataset, manifest)
     path = checkpoint_path(folder, checkpoint)
     stored = open_checkpoint(path)
@@ -152,7 +165,10 @@ def check_run_folder(run_dir: Path) -> None:
 def open_dataset(
     folder: Path, config: RunConfig, dataset_folder: str | None = None
 ) -> PreparedDataset:
-    """The prepared data set of a run, which may have grown; refused if it was prepared anew.
+    """The prepared data set of a run, as it was known then; refused if it was prepared anew.
+
+    Where it has grown since, splits and known ids are those of the training; what has come later
+    lies in no split.
 
     Args:
         folder: the run folder.
@@ -170,25 +186,42 @@ def open_dataset(
         )
     dataset = open_checked(dataset_folder or config.data.out_folder)
     trained_on = DatasetManifest.load(folder)
-    grown_from = dataset.manifest.preparation.get(GROWN_FROM, [])
-    if trained_on.fingerprint not in (dataset.manifest.fingerprint, *grown_from):
+    if trained_on.fingerprint not in dataset.manifest.lineage:
         raise ArtifactError(
             f"{folder} was trained on a data set with fingerprint {trained_on.fingerprint}, but "
             f"{dataset.path} now has {dataset.manifest.fingerprint}; prepare the data set as "
             f"{folder / CONFIG_FILE} says, or train again."
         )
-    return dataset
+    return dataset.as_known(trained_on)
+
+
+def _refuse_seen(
+    folder: Path, trained_on: DatasetManifest, newest: DatasetManifest, split: Split
+) -> None:
+    """Refuse to measure a run on rows that it was trained on or, of report, chosen by."""
+    begin = newest.split_bounds[split][0]
+    last_seen = Split.FIT if split is Split.CHOOSE else Split.CHOOSE
+    seen = trained_on.split_bounds[last_seen][1]
+    if begin < seen:
+        raise ArtifactError(
+            f"{folder} has seen rows until {short_text(seen)}, but the {split} split of "
+            f"{newest.name} now begins at {short_text(begin)}: a run is measured on what it has "
+            "not seen; train again on the data set as it is."
+        )
 
 
 def check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
     """Refuse a run that was trained on another data set than ``manifest`` describes.
+
+    Generations of one data set are no others: both runs are measured on the rows of now.
 
     Raises:
         ArtifactError: it was, or the folder is no run folder.
     """
     check_run_folder(run_dir)
     trained_on = DatasetManifest.load(run_dir)
-    if trained_on.fingerprint != manifest.fingerprint:
+    related = trained_on.fingerprint in manifest.lineage, manifest.fingerprint in trained_on.lineage
+    if not any(related):
         raise ArtifactError(
             f"{run_dir} was trained on another data set ({trained_on.name}, fingerprint "
             f"{trained_on.fingerprint}) than this run ({manifest.name}, {manifest.fingerprint}); "

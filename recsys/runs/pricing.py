@@ -122,6 +122,7 @@ def _model(config: PlanConfig, system: TrainableSystem[Any], run: RunConfig) -> 
             "by `recsys data prepare` or a short `recsys train`."
         )
     dataset = PreparedDataset.open(run.data.out_folder)
+    run = run.on(dataset.manifest)
     with tables_without_memory():
         model = system.restore(run, dataset, _with_rows(dataset.manifest, config.rows))
     if not isinstance(model, TableModule):

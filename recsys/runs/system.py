@@ -11,6 +11,7 @@ import lightning
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.data.prepare.seen import Seen
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.monitor import Monitor
 from recsys.runs.config import RunConfig
@@ -74,6 +75,10 @@ class TrainableSystem(ABC, Generic[Config]):
     @abstractmethod
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
         """What the metrics of a split are computed from."""
+
+    def seen(self, config: Config, dataset: PreparedDataset) -> list[Seen]:
+        """Which events of the data set the model will see, and which it will not."""
+        return []
 
     def finish(self, run_dir: Path) -> None:
         """Leave in the run folder what the best weights make; called when the training is over."""

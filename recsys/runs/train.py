@@ -13,9 +13,11 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from recsys.core.console import message_console
 from recsys.core.environment import describe_environment
 from recsys.core.errors import ConfigError
 from recsys.core.secrets import mask_settings
+from recsys.data.contract.generations import generation_text, periods_text
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
@@ -54,7 +56,7 @@ from recsys.runs.precision import Bfloat16Mixed
 from recsys.runs.preemption import Preemption
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
-from recsys.runs.warm_start_callback import WarmStart
+from recsys.runs.warm_start_callback import WarmStart, refuse_later_days
 from recsys.runs.whole_checkpoints import another_named
 
 
@@ -103,14 +105,37 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             checkpoint = on_first_rank(lambda: go_back_to_checkpoint(run_dir))
         else:
             data_config = on_first_rank(lambda: open_or_prepare(config.data)[1])
-            config = replace(config, data=data_config)
             dataset = PreparedDataset.open(data_config.out_folder)
             manifest = dataset.manifest
+            if config.warm_start.checkpoint is not None:
+                refuse_later_days(Path(config.warm_start.checkpoint), manifest)
+            config = replace(config, data=data_config).on(manifest)
             on_first_rank(lambda: begin(run_dir, config, manifest))
+            on_first_rank(lambda: _say_what_is_seen(system, config, dataset))
+        on_first_rank(lambda: say_days(dataset))
         with noted_if_diverged(run_dir):
             checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
         on_first_rank(lambda: _finish(system, config, run_dir, dataset, checkpoints))
     return run_dir
+
+
+def say_days(dataset: PreparedDataset) -> None:
+    """Say which days of a data set are trained on, chosen by and reported, where it has days."""
+    manifest = dataset.manifest
+    if not manifest.has_times:
+        return
+    generation = f", generation {manifest.generation}" * bool(manifest.generation)
+    message_console().print(
+        f"Data set {manifest.name}{generation}: {periods_text(manifest.split_bounds)}."
+    )
+
+
+def _say_what_is_seen(
+    system: TrainableSystem[Any], config: RunConfig, dataset: PreparedDataset
+) -> None:
+    """Print which events of the data set will be seen: what a log calls its actions decides it."""
+    for seen in system.seen(config, dataset):
+        message_console().print(str(seen))
 
 
 def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:
@@ -137,7 +162,11 @@ def _fit(
         assembly = system.assemble(config, dataset, manifest)
     settings = config.trainer
     checkpoints = Checkpoints(
-        run_dir / CHECKPOINTS, settings.checkpoint_every_n_steps, system.monitor, settings.keep_best
+        run_dir / CHECKPOINTS,
+        settings.checkpoint_every_n_steps,
+        system.monitor,
+        settings.keep_best,
+        settings.patience,
     )
     trainer = build_trainer(config, run_dir, checkpoints)
     with nullcontext() if checkpoint is None else another_named(run_dir):
@@ -158,7 +187,9 @@ def _finish(
     """Write what the best checkpoint is worth, and what the system leaves."""
     close_log(run_dir)
     measured = system.measured(config, dataset, Split.CHOOSE)
-    _write_validation_metrics(config, run_dir, dataset.manifest.name, measured, checkpoints)
+    _write_validation_metrics(
+        config, run_dir, generation_text(dataset.manifest), measured, checkpoints
+    )
     system.finish(run_dir)
 
 

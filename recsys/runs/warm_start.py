@@ -55,7 +55,8 @@ class WarmStartConfig(Settings):
         ignore: names, with ``*`` and ``?`` for any characters, of the model or of the checkpoint,
             that are not taken and need not be there.
         grown: whether tables may have more rows than in the checkpoint. The new rows start as they
-            do in a model without a warm start.
+            do in a model without a warm start. They may in any case where the checkpoint's run had
+            an earlier generation of this data set.
         table_state: whether the state of the tables' optimisers is taken too.
     """
 
@@ -170,9 +171,14 @@ def _refuse_unmatched(
 
 
 def _tables(model: nn.Module) -> set[str]:
-    """Names of weights that have a row per id."""
+    """Names of weights that have a row per id: tables, and what a module names ``rows_of_ids``."""
     plain = {
         f"{name}.weight" for name, child in model.named_modules() if isinstance(child, nn.Embedding)
+    }
+    plain |= {
+        f"{name}.{one}"
+        for name, child in model.named_modules()
+        for one in getattr(child, "rows_of_ids", ())
     }
     return plain | {name for name in model.state_dict() if is_table((WEIGHTS, name))}
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lightning
 
 from recsys.core.console import message_console
+from recsys.core.errors import ConfigError
+from recsys.data.contract.generations import short_text
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
-from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.data.contract.schema import Split
 from recsys.runs.warm_start import Taken, WarmStartConfig, take_weights
 
 
@@ -34,10 +37,14 @@ class WarmStart(lightning.Callback):
             ArtifactError: the checkpoint is not there or damaged.
             ConfigError: it does not fit the model as the configuration says.
         """
-        taken = take_weights(pl_module, self.config)
+        checkpoint = Path(str(self.config.checkpoint))
+        config = self.config
+        if is_earlier(checkpoint, self.run_dir):  # the new rows are of ids that have come since
+            config = replace(config, grown=True)
+        taken = take_weights(pl_module, config)
         if trainer.is_global_zero:
             lines = list(report(taken, str(self.config.checkpoint)))
-            if ids_differ(Path(str(self.config.checkpoint)), self.run_dir):
+            if ids_differ(checkpoint, self.run_dir):
                 lines.append(
                     "  note: the checkpoint is of another data set, whose rows mean other ids; "
                     "ignore the tables of ids."
@@ -46,14 +53,47 @@ class WarmStart(lightning.Callback):
                 message_console().print(line)
 
 
+def is_earlier(checkpoint: Path, run_dir: Path) -> bool:
+    """Whether a checkpoint in a run folder is of an earlier generation of this run's data set."""
+    folder = checkpoint.parent.parent
+    if not (folder / DATASET_FILE).is_file():
+        return False
+    old, new = DatasetManifest.load(folder), DatasetManifest.load(run_dir)
+    return old.fingerprint in new.lineage[:-1]
+
+
+def refuse_later_days(checkpoint: Path, manifest: DatasetManifest) -> None:
+    """Refuse weights that were trained on days which a run on this data set is to be chosen by.
+
+    Args:
+        checkpoint: where the weights come from.
+        manifest: of the run's data set.
+
+    Raises:
+        ConfigError: the checkpoint lies in the folder of such a run.
+    """
+    folder = checkpoint.parent.parent
+    if not (folder / DATASET_FILE).is_file():
+        return  # nobody knows
+    old = DatasetManifest.load(folder)
+    if old.fingerprint not in manifest.lineage and manifest.fingerprint not in old.lineage:
+        return  # another data set: its days say nothing of these
+    seen, chosen_from = old.split_bounds[Split.FIT][1], manifest.split_bounds[Split.CHOOSE][0]
+    if seen > chosen_from:
+        raise ConfigError(
+            f"warm_start.checkpoint={checkpoint} was trained on rows until {short_text(seen)}, but "
+            f"this run is chosen by rows from {short_text(chosen_from)} on, and would be measured "
+            "on what its weights have seen; take an earlier checkpoint, or append days first."
+        )
+
+
 def ids_differ(checkpoint: Path, run_dir: Path) -> bool:
     """Whether a checkpoint in a run folder is of a data set that this run's has not grown from."""
     folder = checkpoint.parent.parent
     if not (folder / DATASET_FILE).is_file():
         return False  # nobody knows
     old, new = DatasetManifest.load(folder), DatasetManifest.load(run_dir)
-    grown_from = new.preparation.get(GROWN_FROM, [])
-    return old.fingerprint not in (new.fingerprint, *grown_from)
+    return old.fingerprint not in new.lineage
 
 
 def report(taken: Taken, checkpoint: str) -> Iterator[str]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recsys.artifacts.sequence_tower import (
+    ItemSequenceManifest,
     Precision,
     SequenceTowerArtifact,
     load_sequence_tower,
@@ -13,14 +19,16 @@ from recsys.artifacts.sequence_tower import (
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import read_whole
 from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.content.item_embeddings import ItemEmbeddings
+from recsys.data.content.item_embeddings import ItemEmbeddings, item_rows
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.index.faiss.folder import load_index
+from recsys.serving.histories import Histories
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import UserEmbedder
+from recsys.serving.stages.search import Products
 
 
 def open_recommender(
@@ -53,7 +61,13 @@ def open_recommender(
     log = _dataset(tower, dataset)
     items = load_index(index)
     items.check_model(tower.manifest.post_embeddings["model"], f"the artifact {artifact}")
-    return Recommender(items, log, _embedder(tower, log, embeddings))
+    content, histories = _content(tower, log, embeddings)
+    embedder = UserEmbedder(tower.embed, histories, content)
+    source = None
+    if not tower.manifest.output["normalised"]:
+        length = float(np.linalg.norm(content.astype(np.float64), axis=1).max())
+        source = partial(Products, items, length=length)
+    return Recommender(items, log, embedder, source, histories, content)
 
 
 def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> PreparedDataset:
@@ -67,13 +81,20 @@ def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> Prep
     return open_checked(folder or trained_on)
 
 
-def _embedder(
+def _content(
     artifact: SequenceTowerArtifact, dataset: PreparedDataset, embeddings: Path | str | None
-) -> UserEmbedder:
-    """The artifact's tower on the histories of a data set."""
+) -> tuple[NDArray[np.float32], Histories]:
+    """Embeddings [V, W] of the items that the tower reads, and the histories it reads them in."""
     manifest = artifact.manifest
     _check_codes(artifact, dataset)
     vocabulary = dataset.vocabulary("item")
+    if isinstance(manifest, ItemSequenceManifest):
+        path = embeddings or artifact.folder / manifest.post_embeddings["path"]
+        rows = item_rows(Path(path), vocabulary, manifest.post_embeddings["width"])
+        sequences = _sequences(artifact, dataset)
+        engagements = EngagementStore.open(dataset, sequences)
+        reader = SequenceReader(dataset, engagements, manifest.max_length)
+        return rows, Histories(reader, 0, sequences)
     path = embeddings or manifest.post_embeddings["path"]
     if embeddings is None and not Path(path).exists():
         raise ArtifactError(
@@ -81,18 +102,30 @@ def _embedder(
             "if they were moved, say where they lie now: embeddings=<their file or folder>."
         )
     items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
-    engagements = EngagementStore.open(dataset, SequenceConfig(**manifest.sequences), items.known)
+    sequences = _sequences(artifact, dataset)
+    engagements = EngagementStore.open(dataset, sequences, items.known)
     reader = SequenceReader(dataset, engagements, manifest.max_length)
-    return UserEmbedder(artifact.embed, reader, items.matrix)
+    return items.matrix, Histories(reader, 0, sequences, items.known)
+
+
+def _sequences(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> SequenceConfig:
+    """What counts as an engagement, among the actions that the log had in training."""
+    manifest = artifact.manifest
+    known = manifest.codes["action_type"]
+    sequences = SequenceConfig(**manifest.sequences)
+    actions = [name for name in dataset.manifest.actions.positive if name in known]
+    return replace(sequences, actions=sequences.actions or actions)
 
 
 def _check_codes(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> None:
-    """The data set of the training may have grown: new surfaces come behind the old ones."""
+    """The data set of the training may have grown: new codes come behind the old ones."""
     manifest = artifact.manifest
-    surfaces = manifest.codes["surface"]
+    surfaces, actions = manifest.codes["surface"], manifest.codes["action_type"]
     differing = []
     if list(dataset.manifest.surfaces[: len(surfaces)]) != surfaces:
         differing.append("surfaces")
+    if list(dataset.manifest.action_types[: len(actions)]) != actions:
+        differing.append("actions")
     if user_features(dataset.manifest) != manifest.features:
         differing.append("user features")
     if differing:

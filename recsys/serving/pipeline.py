@@ -10,7 +10,7 @@ Legend: B users of a step, W width of an embedding, S slots of an index, C candi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.index.faiss.search import NONE, Found
+from recsys.serving.given_events import GivenEvents
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +29,24 @@ class StepUsers:
         raw: [B] raw ids, as the caller gave them.
         indices: [B] of the data set; 0 for users that are not in its log.
         moment: ms; what is known of them ends strictly before it.
+        given: events that some of them have instead of those in the log.
     """
 
     raw: pl.Series
     indices: NDArray[np.int64]
     moment: int
+    given: GivenEvents | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def at(self, positions: NDArray[np.int64]) -> StepUsers:
+        """Those of them at some positions."""
+        return replace(self, raw=self.raw[positions], indices=self.indices[positions])
 
     def only(self, chosen: NDArray[np.bool_]) -> StepUsers:
         """Those of them that ``chosen`` [B] says."""
-        return StepUsers(self.raw.filter(pl.Series(chosen)), self.indices[chosen], self.moment)
+        return self.at(np.flatnonzero(chosen))
 
 
 @dataclass(frozen=True, eq=False)

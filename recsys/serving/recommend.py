@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,24 +11,32 @@ from numpy.typing import NDArray
 
 from recsys.core.bounds import Finite, ItemsPerUser, Settings
 from recsys.core.errors import ConfigError, DataError
-from recsys.data.contract.schema import Column
+from recsys.data.contract.given_tables import in_type_of
+from recsys.data.contract.schema import LENGTHS, Column, TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import UNKNOWN_INDEX
+from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
+from recsys.index.catalogue import Catalogue
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.search import NONE
-from recsys.index.usable_items import POST_ID, TITLE
+from recsys.index.usable_items import POST_ID
+from recsys.serving.given_events import GivenEvents
+from recsys.serving.histories import Histories
+from recsys.serving.item_facts import ItemFacts
 from recsys.serving.pipeline import Embedder, Pipeline, Recommended, SearchFilter, Source, StepUsers
-from recsys.serving.stages.given import GivenItems
-from recsys.serving.stages.search import LargestProducts, NearestItems
+from recsys.serving.reasons import Reasons, no_reasons
+from recsys.serving.stages.given import GivenItems, OnlyItems
+from recsys.serving.stages.search import NearestItems
 from recsys.serving.stages.seen import SeenItems
-from recsys.serving.stages.thresholds import BelowScore, TooOld
+from recsys.serving.stages.thresholds import BelowScore, NotYetThere, TooOld
+from recsys.serving.stages.where import WhereItems, parse_where
 
 RANK = "rank"  # 1 is the best
-SCORE = "score"  # cosine, or product
+SCORE = "score"  # cosine, product, or prediction
 BASIS = "basis"
 
 #: What a user's recommendation rests on.
 HISTORY, NO_HISTORY, NOT_IN_LOG = "history", "no history", "not in the log"
+GIVEN_HISTORY = "given history"
 
 _UNKNOWN_SHOWN = 5
 
@@ -38,12 +46,14 @@ class RecommendRules(Settings):
     """Which items users get.
 
     Attributes:
-        as_of: ms; histories and what users have seen end strictly before it.
+        as_of: ms; histories and what users have seen end strictly before it, and items first seen
+            at it or later are left out.
         k: items per user, at most.
-        min_score: lowest cosine (NxtPost §6.3); None for any.
+        min_score: lowest score (NxtPost §6.3: cosine); None for any.
         seen_after: ms; items last seen before it are too old; None for any age.
         strict: refuse users that are not in the log; otherwise they get what a user without
             history gets, and ``basis`` says so.
+        reasons: say which items of the history are nearest to an item.
     """
 
     as_of: int
@@ -51,63 +61,121 @@ class RecommendRules(Settings):
     min_score: Finite | None = None
     seen_after: int | None = None
     strict: bool = False
+    reasons: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Wishes:
+    """What a caller asks for besides, made by a recommender.
+
+    Attributes:
+        exclude: items that nobody, or not everybody, is to get.
+        only: items of which alone users get some.
+        where: what items must be like.
+        events: of users who have them instead of those in the log.
+    """
+
+    exclude: GivenItems | None = None
+    only: OnlyItems | None = None
+    where: WhereItems | None = None
+    events: GivenEvents | None = None
+
+    @property
+    def filters(self) -> list[SearchFilter]:
+        """Those that there are."""
+        return [one for one in (self.exclude, self.only, self.where) if one is not None]
 
 
 class Recommender:
     """Finds items for the users of a data set.
 
     Args:
-        index: of items.
+        catalogue: the items; an index of them, where nothing else finds them.
         dataset: whose log says who has seen what.
-        embedder: of users, by the model that ``index`` is for.
-        largest_norm: where scores are products, not cosines: that of ``with_norm_column``, whose
-            rows ``index`` holds.
+        embedder: of users, by the model that the items' embeddings are for.
+        source: finds so many items; None finds the nearest of an index.
+        histories: that the model reads; None where it reads no sequences.
+        content: [V, W] the model's embeddings of items, by which reasons are found; None where
+            it has none.
 
     Attributes:
-        index: as given.
+        catalogue: as given.
         dataset: as given.
+        facts: of the items.
 
     Raises:
-        DataError: the index is of another log.
+        DataError: the items are of another log.
     """
 
     def __init__(
         self,
-        index: ItemIndex,
+        catalogue: Catalogue,
         dataset: PreparedDataset,
         embedder: Embedder,
-        largest_norm: float | None = None,
+        source: Callable[[int], Source] | None = None,
+        histories: Histories | None = None,
+        content: NDArray[np.float32] | None = None,
     ) -> None:
-        self.index = index
-        self._largest_norm = largest_norm
+        self.catalogue = catalogue
         self.dataset = dataset
+        self.facts = ItemFacts(dataset, catalogue)
+        self._source = source
         self._embedder = embedder
+        self._histories = histories
+        self._content = content
         self._users = dataset.vocabulary("user")
-        self._seen = SeenItems(dataset.timelines, dataset.vocabulary("item"), index)
+        self._seen = SeenItems(dataset.timelines, dataset.vocabulary("item"), catalogue)
 
-    def given(self, table: pl.DataFrame) -> GivenItems:
-        """Leaves out the items of a table: ``item_id``, or ``user_id`` and ``item_id``."""
-        return GivenItems(table, self.index)
+    def wishes(
+        self,
+        exclude: pl.DataFrame | None = None,
+        only: pl.DataFrame | None = None,
+        where: str | None = None,
+        events: GivenEvents | None = None,
+    ) -> Wishes:
+        """What a caller asks for besides the rules.
 
-    def pipeline(self, rules: RecommendRules, given: GivenItems | None = None) -> Pipeline:
-        """The stages that give users what the rules say, without the items that are given."""
-        before: list[SearchFilter] = [self._seen]
-        if given is not None:
-            before.append(given)
+        Args:
+            exclude: ``item_id`` of items that nobody is to get, or ``user_id`` and ``item_id``.
+            only: ``item_id`` of the items to choose among.
+            where: conditions on columns of items (``parse_where``).
+            events: that some users have instead of those in the log.
+
+        Raises:
+            DataError: a table has no such column, or none of the items of ``only`` is there.
+            ConfigError: a condition cannot be, or the model reads no histories that are given.
+        """
+        if events is not None and self._histories is None:
+            raise ConfigError(
+                "history= is for models that read the sequence of a user's items (nxtpost, "
+                "sequence, wide_and_deep); this one reads the timelines of the log. Leave history= "
+                "out, or append the events to the log with `recsys data append`."
+            )
+        conditions = None if where is None else parse_where(where)
+        items = self.catalogue
+        return Wishes(
+            None if exclude is None else GivenItems(exclude, items),
+            None if only is None else OnlyItems(only, items),
+            None if conditions is None else WhereItems(conditions, self.facts, items),
+            events,
+        )
+
+    def pipeline(self, rules: RecommendRules, wishes: Wishes | None = None) -> Pipeline:
+        """The stages that give users what rules and wishes say."""
+        before: list[SearchFilter] = [self._seen, NotYetThere(self.catalogue)]
+        if wishes is not None:
+            before += wishes.filters
         if rules.seen_after is not None:
-            before.append(TooOld(self.index, rules.seen_after))
+            before.append(TooOld(self.catalogue, rules.seen_after))
         after = [] if rules.min_score is None else [BelowScore(rules.min_score)]
-        source: Source = NearestItems(self.index, rules.k)
-        if self._largest_norm is not None:
-            source = LargestProducts(self.index, rules.k, self._largest_norm)
-        return Pipeline(self._embedder, before, source, after)
+        return Pipeline(self._embedder, before, self._source_of(rules.k), after)
 
     def recommend(
         self,
         users: pl.Series,
         rules: RecommendRules,
         batch_users: int = 1024,
-        given: GivenItems | None = None,
+        wishes: Wishes | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Recommendations of some users at a time.
 
@@ -115,47 +183,128 @@ class Recommender:
             users: raw ids, matched with those of the log as they are written.
             rules: which items they get.
             batch_users: users per frame.
-            given: items to leave out besides.
+            wishes: what is asked for besides.
 
         Yields:
-            ``user_id`` (as given), ``rank``, ``post_id``, ``score``, ``title`` and ``basis``,
-            users in the order given, each user's best item first. A user for whom no item is left,
-            or of whom the tower knows nothing at all (its embedding is 0), has no row.
+            ``user_id`` and ``item_id`` (in the log's types, where they can be of them), ``rank``,
+            ``score``, ``title`` and ``basis``, and ``reasons`` where they are asked for; users in
+            the order given, each user's best item first. A user for whom no item is left, or of
+            whom the tower knows nothing at all (its embedding is 0), has no row.
 
         Raises:
             DataError: with ``strict``, a user is not in the log.
             ArtifactError: embeddings do not fit the index.
-            ConfigError: ``batch_users`` is below 1.
+            ConfigError: ``batch_users`` is below 1, or the model has no embeddings of items for
+                reasons.
         """
         if batch_users < 1:
             raise ConfigError(f"batch_users={batch_users}; take at least 1 user at a time.")
+        users = in_type_of(users, self._users.table.schema[RAW])
         indices: NDArray[np.int64] = self._users.indices(users).cast(pl.Int64).to_numpy()
-        if rules.strict and (indices == UNKNOWN_INDEX).any():
-            missing = users.filter(pl.Series(indices == UNKNOWN_INDEX))
-            named = ", ".join(map(str, missing.head(_UNKNOWN_SHOWN).to_list()))
-            more = ", …" * (len(missing) > _UNKNOWN_SHOWN)
-            raise DataError(
-                f"{len(missing)} of {len(users)} users are not in the log ({named}{more}); correct "
-                "the ids, or take strict=false to give them what a user without history gets."
-            )
-        pipeline = self.pipeline(rules, given)
+        events = None if wishes is None else wishes.events
+        if rules.strict:
+            _refuse_unknown(users, indices, events)
+        pipeline, reasons = self.pipeline(rules, wishes), self._reasons(rules)
         for start in range(0, len(users), batch_users):
             step = slice(start, start + batch_users)
-            yield self._frame(pipeline.run(StepUsers(users[step], indices[step], rules.as_of)))
+            of_step = StepUsers(users[step], indices[step], rules.as_of, events)
+            yield self._frame(pipeline.run(of_step), reasons)
 
-    def _frame(self, recommended: Recommended) -> pl.DataFrame:
+    def histories(
+        self, users: pl.Series, moment: int, newest: int, events: GivenEvents | None = None
+    ) -> pl.DataFrame:
+        """What users did before a moment, newest first, as far as the model looks at it.
+
+        Args:
+            users: raw ids.
+            moment: ms.
+            newest: events per user, at most.
+            events: that some of them have instead of those in the log.
+
+        Returns:
+            ``user_id``, ``item_id``, ``title`` and ``timestamp`` (ms).
+        """
+        users = in_type_of(users, self._users.table.schema[RAW])
+        indices: NDArray[np.int64] = self._users.indices(users).cast(pl.Int64).to_numpy()
+        step = StepUsers(users, indices, moment, events)
+        rows, items, times = self._events(step)
+        of_user = pl.DataFrame({"row": rows, "item": items, "timestamp": times})
+        of_user = of_user.group_by("row", maintain_order=True).tail(newest)
+        of_user = of_user.reverse().sort("row", maintain_order=True)
+        ids = self.facts.raw(of_user["item"])
+        return pl.DataFrame(
+            [
+                users[of_user["row"]].alias(Column.USER),
+                ids.alias(Column.ITEM),
+                self.facts.titles(ids),
+                of_user["timestamp"],
+            ]
+        )
+
+    def _events(
+        self, users: StepUsers
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Row of the user, item index and time of every event, a user's side by side."""
+        parts = []
+        if self._histories is None:
+            before = np.full(len(users), users.moment)
+            for kind in TimelineKind:
+                found = self.dataset.timelines.histories(users.indices, before, kind)
+                rows = np.repeat(np.arange(len(users)), found[LENGTHS])
+                parts.append((rows, found["item"].astype(np.int64), found["timestamp"]))
+        else:
+            for places, batch in self._histories.parts(users):
+                rows = np.repeat(places, batch.lengths.numpy())
+                parts.append((rows, batch.item.numpy(), batch.timestamp.numpy()))
+        rows, items, times = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((times, rows))
+        return rows[order], items[order], times[order]
+
+    def _source_of(self, k: int) -> Source:
+        if self._source is not None:
+            return self._source(k)
+        assert isinstance(self.catalogue, ItemIndex), "what is no index needs a source"
+        return NearestItems(self.catalogue, k)
+
+    def _reasons(self, rules: RecommendRules) -> Reasons | None:
+        if not rules.reasons:
+            return None
+        if self._content is None or self._histories is None:
+            raise no_reasons("The model")
+        return Reasons(self._histories, self._content, self.facts)
+
+    def _frame(self, recommended: Recommended, reasons: Reasons | None) -> pl.DataFrame:
         users, found = recommended.users, recommended.found
         basis = np.where(recommended.events > 0, HISTORY, NO_HISTORY)
         basis = np.where(users.indices == UNKNOWN_INDEX, NOT_IN_LOG, basis)
+        if users.given is not None:
+            basis = np.where(users.given.numbers(users.raw) >= 0, GIVEN_HISTORY, basis)
         rows, columns = np.nonzero(found.slot != NONE)
-        items = self.index.at(found.slot[rows, columns])
-        return pl.DataFrame(
+        ids = self.catalogue.at(found.slot[rows, columns])[POST_ID]
+        frame = pl.DataFrame(
             [
                 users.raw[rows].alias(Column.USER),
                 pl.Series(RANK, columns + 1, pl.Int32()),
-                items[POST_ID],
+                in_type_of(ids, self.facts.vocabulary.table.schema[RAW]).alias(Column.ITEM),
                 pl.Series(SCORE, found.score[rows, columns], pl.Float32()),
-                items[TITLE],
+                self.facts.titles(ids).cast(pl.String),
                 pl.Series(BASIS, basis[rows], pl.String()),
             ]
+        )
+        return frame if reasons is None else frame.with_columns(reasons.of(users, rows, ids))
+
+
+def _refuse_unknown(
+    users: pl.Series, indices: NDArray[np.int64], events: GivenEvents | None
+) -> None:
+    unknown = indices == UNKNOWN_INDEX
+    if events is not None:
+        unknown &= events.numbers(users) < 0
+    if unknown.any():
+        missing = users.filter(pl.Series(unknown))
+        named = ", ".join(map(str, missing.head(_UNKNOWN_SHOWN).to_list()))
+        more = ", …" * (len(missing) > _UNKNOWN_SHOWN)
+        raise DataError(
+            f"{len(missing)} of {len(users)} users are not in the log ({named}{more}); correct "
+            "the ids, or take strict=false to give them what a user without history gets."
         )

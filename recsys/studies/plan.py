@@ -242,7 +242,9 @@ def _run(config: StudyConfig, variant: str, seed: int) -> StudyRun:
                 f"`{override}`: a study sets {', '.join(_OWN_SETTINGS)} of its runs itself; "
                 "seeds=[…] gives their seeds."
             )
-    overrides = (*given, f"seed={seed}", f"run_dir={folder}", "trainer.progress_bar=false")
+    # what a variant does not give is the same in all of them, whatever the data
+    own = (f"seed={seed}", f"run_dir={folder}", "trainer.progress_bar=false")
+    overrides = (*given, "settings_by_size=false", *own)
     return StudyRun(variant, seed, folder, overrides, compose_run(overrides))
 
 

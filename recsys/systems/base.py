@@ -15,9 +15,10 @@ from omegaconf import MISSING
 
 from recsys.artifacts.manifest import ARTIFACT, ARTIFACT_FOLDER
 from recsys.core.bounds import OneOf, OutPath, Settings
-from recsys.core.errors import ConfigError
+from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import check_replaced
-from recsys.data.batches.context import Context
+from recsys.data.batches.given_rows import GivenRows
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.tasks import Control
@@ -25,6 +26,7 @@ from recsys.reports.page import Page
 from recsys.runs.load import LoadedRun
 from recsys.runs.system import Config, TrainableSystem
 from recsys.serving.recommend import Recommender
+from recsys.systems.sizing import Sized
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,14 @@ class System(TrainableSystem[Config], Generic[Config]):
     """One of the systems of the registry.
 
     Attributes:
+        takes_context: whether scores depend on context features.
         compared: whether `recsys evaluate against=…` measures two runs on the same rows.
         parts: parts of the model whose weights a study counts, by the beginning of their names; a
             weight counts for the first that fits.
         compared_part: the part whose size stands in the short table of a study.
     """
 
+    takes_context: ClassVar[bool] = False
     compared: ClassVar[bool] = False
     parts: ClassVar[Mapping[str, str]] = MappingProxyType({"model": ""})
     compared_part: ClassVar[str] = "model"
@@ -102,6 +106,15 @@ class System(TrainableSystem[Config], Generic[Config]):
             dataset: the prepared data set, where it was moved since the training.
         """
 
+    def sized(self, config: Config, dataset: PreparedDataset) -> list[Sized]:
+        """Settings that follow from the size of the data, for a run that does not give them.
+
+        Args:
+            config: of the run, as the user gave it.
+            dataset: what it is trained on.
+        """
+        return []
+
     def user_embeddings(
         self, run: LoadedRun[Any, Any], user: NDArray[np.int64], moment: NDArray[np.int64]
     ) -> NDArray[np.float32]:
@@ -117,41 +130,52 @@ class System(TrainableSystem[Config], Generic[Config]):
         """
         raise ConfigError(f"{run.folder} is a run of {self.name}, which has no user embeddings.")
 
-    def score(
-        self,
-        run: LoadedRun[Any, Any],
-        user: int,
-        item: NDArray[np.int64],
-        moment: int,
-        context: Context = None,
-    ) -> dict[str, NDArray[np.float64]]:
-        """What the model says of given items for a user at a moment: by name [C].
+    def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
+        """What the model says of given rows: by name [R]; NaN of items it says nothing of.
+
+        A row's score has the same bits whatever other rows there are.
 
         Args:
             run: the trained model.
-            user: index.
-            item: [C] indices.
-            moment: ms.
-            context: raw values of context features, for models that have any.
+            rows: users, moments, items, and context for models that take any.
 
         Raises:
             ConfigError: the model scores no given items, or takes no context.
         """
         raise ConfigError(f"{run.folder} is a run of {self.name}, which scores no given items.")
 
-    def recommender(self, run: LoadedRun[Any, Any], moment: int) -> Recommender:
+    def check_request(self, run: LoadedRun[Any, Any], has_only: bool, task: str | None) -> None:
+        """Refuse what the system cannot be asked to recommend.
+
+        Args:
+            run: the trained model.
+            has_only: whether the items to choose among are named.
+            task: by which they are to be ranked; None where none is named.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if task is not None:
+            raise ConfigError(
+                f"{run.folder} is a run of {self.name}, which predicts no tasks; leave task= out."
+            )
+
+    def recommender(
+        self, run: LoadedRun[Any, Any], moment: int, task: str | None = None
+    ) -> Recommender:
         """Finds a user's best items among all that the model knows and the log had by a moment.
 
         Args:
             run: the trained model.
             moment: ms; items first seen at it or later are left out.
+            task: by which items are ranked, where the model predicts several; None for the first.
 
         Raises:
-            ConfigError: the model's scores are no cosines or dot products of embeddings.
+            ConfigError: the model recommends nothing.
         """
         raise ConfigError(
-            f"{run.folder} is a run of {self.name}, which does not recommend; train nxtpost or "
-            "sequence."
+            f"{run.folder} is a run of {self.name}, which does not recommend; train sequence, "
+            "nxtpost or wide_and_deep."
         )
 
     def export(self, run: LoadedRun[Any, Any], config: ExportConfig) -> Path:
@@ -166,4 +190,19 @@ class System(TrainableSystem[Config], Generic[Config]):
         """
         raise ConfigError(
             f"{run.folder} is a run of {self.name}, of which nothing can be exported yet."
+        )
+
+
+def refuse_undefined(run: LoadedRun[Any, Any], scores: NDArray[np.float64]) -> None:
+    """Refuse a model that gives NaN or infinity for a score.
+
+    Raises:
+        ArtifactError: it does.
+    """
+    wrong = int((~np.isfinite(scores)).sum())
+    if wrong:
+        raise ArtifactError(
+            f"The model of {run.folder} gives NaN or infinity for {wrong:,} of {scores.size:,} "
+            f"scores; its training has diverged: take an earlier checkpoint than "
+            f"{run.checkpoint.name}."
         )

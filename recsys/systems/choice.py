@@ -22,7 +22,7 @@ from recsys.systems.registry import DEFAULT_SYSTEM, system_named
 
 #: The group of conf/ that ``system=…`` chooses from, and the key of a run that holds the choice.
 SYSTEM = "system"
-_EXPERIMENT = "experiment"
+EXPERIMENT = "experiment"
 
 
 def compose_run(overrides: Sequence[str]) -> RunConfig:
@@ -36,7 +36,7 @@ def compose_run(overrides: Sequence[str]) -> RunConfig:
     try:
         config: RunConfig = compose("train", system.config, [f"{SYSTEM}={system.name}", *others])
     except ConfigError as error:
-        given = any(override.startswith(f"{_EXPERIMENT}=") for override in others)
+        given = any(override.startswith(f"{EXPERIMENT}=") for override in others)
         meant = chosen_system(others).name if given else system.name
         if meant == system.name:
             raise
@@ -51,8 +51,8 @@ def chosen_system(overrides: Sequence[str]) -> System[Any]:
     """The system that ``system=…`` names, or the file of ``experiment=…``, or the default."""
     given = dict(override.split("=", 1) for override in overrides if "=" in override)
     name = given.get(SYSTEM)
-    if name is None and _EXPERIMENT in given:
-        name = _of_experiment(given[_EXPERIMENT], _folders(given))
+    if name is None and EXPERIMENT in given:
+        name = _of_experiment(given[EXPERIMENT], _folders(given))
     return system_named(name or DEFAULT_SYSTEM)
 
 
@@ -68,7 +68,7 @@ def system_of_run(run_dir: Path | str) -> System[Any]:
 def _of_experiment(name: str, folders: Sequence[Path]) -> str | None:
     """``system`` of an experiment's file or of the experiment it is based on."""
     for folder in folders:
-        path = folder / _EXPERIMENT / f"{name}.yaml"
+        path = folder / EXPERIMENT / f"{name}.yaml"
         if path.is_file():
             content = _read(path, OmegaConf.load)
             if SYSTEM in content:

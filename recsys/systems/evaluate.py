@@ -12,12 +12,17 @@ from recsys.data.contract.schema import Split
 from recsys.evaluation.baselines.config import TASK_MEANS
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics, replace_metrics
-from recsys.evaluation.predictions import PREDICTIONS, predicted_by, read_predictions
+from recsys.evaluation.predictions import (
+    PREDICTIONS,
+    measured_on,
+    predicted_by,
+    read_predictions,
+)
 from recsys.evaluation.tasks import Control
 from recsys.runs.checkpoints import NAMED_CHECKPOINTS
-from recsys.runs.load import check_comparable, check_run_folder
+from recsys.runs.load import check_comparable, check_run_folder, open_dataset
 from recsys.systems.choice import system_of_run
-from recsys.systems.runs import checkpoint_of, load_run
+from recsys.systems.runs import checkpoint_of, load_config, load_run
 
 
 def evaluate(config: EvaluateConfig) -> Metrics:
@@ -42,18 +47,20 @@ def evaluate(config: EvaluateConfig) -> Metrics:
         check_comparable(Path(config.against), DatasetManifest.load(folder))
         control = _control(config, config.against)
     with locked_folder(folder / PREDICTIONS):  # predictions and metrics are of one evaluation
-        run = load_run(folder, config.checkpoint, config.dataset)
+        run = load_run(folder, config.checkpoint, config.dataset, Split(config.split))
         metrics = system.evaluate(run, config, control)
         replace_metrics(run.folder, f"{config.prefix}/", metrics)
     return metrics
 
 
 def _control(config: EvaluateConfig, against: str) -> Control:
-    """The other run's predictions, made now unless they were made by the checkpoint wanted."""
+    """The other run's predictions, made now unless they are the wanted checkpoint's of all rows."""
     run_dir, split = Path(against), Split(config.split)
     name = config.checkpoint if config.checkpoint in NAMED_CHECKPOINTS else "best"
     wanted = checkpoint_of(run_dir, name)
-    if predicted_by(run_dir, split) != wanted:
+    dataset = open_dataset(run_dir, load_config(run_dir), config.dataset)
+    rows = dataset.newest.fingerprint
+    if (predicted_by(run_dir, split), measured_on(run_dir, split)) != (wanted, rows):
         # LightGBM is not trained a second time on the same rows
         means = [one for one in config.baselines if one in TASK_MEANS]
         evaluate(replace(config, run_dir=against, against=None, checkpoint=name, baselines=means))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from recsys.data.contract.schema import Split
 from recsys.evaluation.identity import CheckpointUsed
 from recsys.runs import load
 from recsys.runs import train as training
@@ -20,10 +21,13 @@ def train(config: RunConfig) -> Path:
 
 
 def load_run(
-    run_dir: Path | str, checkpoint: str = "best", dataset_folder: str | None = None
+    run_dir: Path | str,
+    checkpoint: str = "best",
+    dataset_folder: str | None = None,
+    measured: Split | None = None,
 ) -> LoadedRun[Any, Any]:
     """Load a run (:func:`recsys.runs.load.load_run`)."""
-    return load.load_run(system_of_run(run_dir), run_dir, checkpoint, dataset_folder)
+    return load.load_run(system_of_run(run_dir), run_dir, checkpoint, dataset_folder, measured)
 
 
 def load_config(run_dir: Path) -> RunConfig:

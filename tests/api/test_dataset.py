@@ -42,7 +42,7 @@ def test_the_same_frame_is_found_prepared_and_another_is_refused(tmp_path: Path)
     changed = first.path.stat().st_mtime_ns
     assert recsys.prepare(log().lazy(), tmp_path / "out").manifest == first.manifest
     assert recsys.open_dataset(tmp_path / "out").path.stat().st_mtime_ns == changed
-    with pytest.raises(DataError, match="was prepared with another configuration or from other"):
+    with pytest.raises(DataError, match="was prepared from other files"):
         recsys.prepare(log(seed=1), tmp_path / "out")
     again = recsys.prepare(log(seed=1), tmp_path / "out", overwrite=True)
     assert again.manifest.fingerprint != first.manifest.fingerprint
@@ -52,7 +52,7 @@ def test_columns_are_named_and_days_appended(tmp_path: Path) -> None:
     frame = log().rename({"user_id": "member"})
     dataset = recsys.prepare(frame, tmp_path / "out", columns={"user_id": "member"})
     later = frame.with_columns(pl.col("timestamp") + 11 * DAY, pl.col("member") + 100)
-    grown = recsys.prepare(later, tmp_path / "out", append=True, columns={"user_id": "member"})
+    grown = recsys.append(later, tmp_path / "out")
     assert grown.manifest.counts["events"] == 2 * dataset.manifest.counts["events"]
 
 

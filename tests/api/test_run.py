@@ -51,7 +51,7 @@ def test_recommendations_are_the_best_scores_of_what_was_not_seen(run: recsys.Ru
         seen = log.filter(user_id=user)["item_id"].unique().implode()
         expected = scores.filter(~pl.col("item_id").is_in(seen)).sort("score", descending=True)
         found = run.recommend([user], k=5, as_of=as_of)
-        assert found["post_id"].to_list() == expected["item_id"].head(5).to_list()
+        assert found["item_id"].to_list() == expected["item_id"].head(5).to_list()
         np.testing.assert_allclose(found["score"], expected["score"].head(5), rtol=1e-4, atol=1e-6)
         assert found["user_id"].to_list() == [user] * len(found)
 
@@ -61,14 +61,14 @@ def test_items_that_were_not_learned_have_no_score(run: recsys.Run) -> None:
     scores = run.score(1, [3, LATE, 99, "003", "3"], at=at)["score"].to_list()
     assert scores[0] == scores[4] is not None
     assert scores[1:4] == [None, None, None]
-    assert LATE not in run.recommend([1, 2], k=30, as_of=at)["post_id"].to_list()
+    assert LATE not in run.recommend([1, 2], k=30, as_of=at)["item_id"].to_list()
     assert run.score(1, [], at=at).is_empty()
 
 
 def test_what_is_left_out_and_too_old_is_not_recommended(run: recsys.Run) -> None:
     at = START + 12 * DAY
-    best = run.recommend([1], k=3, as_of=at)["post_id"].to_list()
-    assert best[0] not in run.recommend([1], k=3, as_of=at, leave_out=best[:1])["post_id"]
+    best = run.recommend([1], k=3, as_of=at)["item_id"].to_list()
+    assert best[0] not in run.recommend([1], k=3, as_of=at, exclude=best[:1])["item_id"]
     assert len(run.recommend([1], k=30, as_of=at, max_age_hours=1)) < 5
 
 

@@ -16,7 +16,7 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import Split
 from recsys.data.simulator.config import LOGIT_TASKS, TASKS, ResponseConfig, SimulatorConfig
 from recsys.data.simulator.population import survival
-from recsys.evaluation.identity import CheckpointUsed
+from recsys.evaluation.identity import CheckpointUsed, RunIdentity
 from recsys.evaluation.predictions import write_predictions
 
 reach = bench._load("reach")
@@ -277,7 +277,9 @@ def write_run(folder: Path, frame: pl.DataFrame, shrink: float) -> Path:
         columns[f"prediction_{name}"] = known.mean() + (best - known.mean()) * shrink
     folder.mkdir()
     predicted = frame.sample(fraction=1, shuffle=True, seed=0).with_columns(**columns)
-    write_predictions(folder, Split.REPORT, predicted, CheckpointUsed("best.ckpt", "lowest", 1))
+    used = CheckpointUsed("best.ckpt", "lowest", 1)
+    run = RunIdentity(folder, "dv365", "small", "fingerprint", 0, used)
+    write_predictions(run, Split.REPORT, predicted)
     return folder
 
 

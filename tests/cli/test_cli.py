@@ -72,9 +72,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("verb", (*DATA_VERBS, *VERBS), ids=lambda verb: verb.name)
 def test_every_verb_has_help_with_examples_that_compose(
-    verb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    verb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "mine.yaml").write_text("source: log\npath: log.parquet\nout: prepared/mine\n")
+    monkeypatch.chdir(tmp_path)
     group = ["data"] if verb in DATA_VERBS else []
     assert invoke([*group, verb.name, "--help"]) == 0
     printed = capsys.readouterr().out

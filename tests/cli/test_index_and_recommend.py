@@ -70,7 +70,7 @@ def test_from_building_to_recommending(
     recommend.run(settings)
     printed = capsys.readouterr()
     assert "not in the log" in printed.out
-    assert "users: 2; without any item left: 0." in printed.err and "leave_out" not in printed.err
+    assert "users: 2; without any item left: 0." in printed.err and "exclude" not in printed.err
     (tmp_path / "out.csv").write_text("item_id\n1002\n")
-    recommend.run([*settings, f"leave_out={tmp_path / 'out.csv'}"])
-    assert "Items of leave_out= that the index does not have: 1." in capsys.readouterr().err
+    recommend.run([*settings, f"exclude={tmp_path / 'out.csv'}"])
+    assert "Items of exclude= that there are not: 1." in capsys.readouterr().err

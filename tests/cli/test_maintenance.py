@@ -74,7 +74,7 @@ def test_an_append_prints_its_own_counts_and_where_its_rows_lie(
     worse = new[:2].with_columns(action_type=pl.lit("teleport"))
     pl.concat([log, bad, new, worse]).write_parquet("log/1.parquet")
     capsys.readouterr()
-    assert invoke([*command, "append=true"]) == 0
+    assert invoke(["data", "append", "path=log", "out=mine", "partitions=2"]) == 0
     printed = capsys.readouterr().out
     aside = f"mine/rejected/after_{last}"
     assert re.search(rf"action_type is unknown +│ +2 │ {aside} ", printed)
@@ -113,8 +113,8 @@ def test_days_are_appended_and_compacted(folder: Path, capsys: pytest.CaptureFix
     again = ["data", "prepare", "source=log", "path=log", "out=mine", "partitions=2"]
     write_log(folder / "log" / "2.parquet", 10, 1)
     assert invoke(again) == 2
-    assert "append=true to add new days" in capsys.readouterr().err
-    assert invoke([*again, "append=true"]) == 0
+    assert "Add new days by `recsys data append`" in capsys.readouterr().err
+    assert invoke(["data", "append", "path=log", "out=mine", "partitions=2"]) == 0
     assert segments(folder) == 2
     assert events_of(folder, "u3") == 55
     assert invoke(["data", "compact", "dataset=mine"]) == 0

@@ -40,8 +40,8 @@ def prepared(tmp_path_factory) -> PreparedDataset:
         Split.CHOOSE: (8 * DAY, 9 * DAY),
         Split.REPORT: (9 * DAY, 10 * DAY),
     }
-    for split, (first, last) in bounds.items():
-        rows = pl.DataFrame(
+    rows = [
+        pl.DataFrame(
             {
                 "user": generator.integers(1, NUM_USERS, NUM_ROWS),
                 # few moments, so that requests have several rows
@@ -52,9 +52,9 @@ def prepared(tmp_path_factory) -> PreparedDataset:
                 "battery": generator.random(NUM_ROWS),
             }
         )
-        write_requests(
-            path / "requests" / split, [rows], [Task("liked")], ["hour"], ["battery"]
-        )  # fmt: skip
+        for first, last in bounds.values()
+    ]
+    write_requests(path / "requests", rows, [Task("liked")], ["hour"], ["battery"])
     (path / "features").mkdir()
     indices = np.arange(NUM_ITEMS, dtype=np.int32)
     arrays = {

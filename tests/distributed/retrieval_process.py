@@ -125,6 +125,8 @@ def _post_tower() -> ItemSimilarity:
         categorical=torch.randint(0, 6, (ITEMS, 1)),
         dense=torch.randn(ITEMS, 2),
         has_dense=torch.ones(ITEMS, dtype=torch.bool),
+        given=torch.empty(ITEMS, 0),
+        has_given=torch.zeros(ITEMS, dtype=torch.bool),
     )
     tower = PostTowerConfig(width=8, output_width=8, id_dropout=0.0, dropout=0.0)
     config = ItemSimilarityConfig(tower=tower)

@@ -52,6 +52,15 @@ def test_metrics_by_hand(name: str, expected: float) -> None:
     assert measure(RANKS, [metric], QUICK)[name].value == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("name", ["hits@1", "hits@3", "hits@10", "ndcg@2", "mrr"])
+def test_chance_is_the_mean_over_every_place(name: str) -> None:
+    metric = RetrievalMetric.parse(name)
+    candidates = np.array([1, 4, 7, OUTSIDE_CORPUS])
+    expected = [metric.gains(np.arange(1, n + 1)).mean() for n in (1, 4, 7)] + [0]
+    np.testing.assert_allclose(metric.at_random(candidates), expected)
+    assert len(metric.at_random(candidates[:0])) == 0
+
+
 @pytest.mark.parametrize("text", ["hits", "hits@0", "hits@x", "mrr@10", "recall@10", "ndcg@-1"])
 def test_what_is_no_metric(text: str) -> None:
     with pytest.raises(ConfigError, match=r"no .*metric"):

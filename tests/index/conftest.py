@@ -74,7 +74,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
         surfaces=("unknown",),
         media_types=("unknown",),
         split_bounds={"fit": (START, START + 100)},
-        counts={},
+        counts={"last_timestamp": START + 90},
         rejected={},
         fingerprint="none",
     ).save(path)

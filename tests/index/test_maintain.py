@@ -185,3 +185,19 @@ def test_settings_that_cannot_work(tmp_path: Path) -> None:
         read_item_file(str(tmp_path / "none.csv"))
     with pytest.raises(ConfigError, match="last_seen_before=1600000000 is not in milliseconds"):
         parse_moment("last_seen_before", "1600000000")
+
+
+def test_items_of_another_log_are_refused_and_new_ones_counted(
+    dataset: PreparedDataset, embeddings: Path, tmp_path: Path
+) -> None:
+    settings = {"out": str(tmp_path / "index"), "dataset": str(dataset.path)}
+    built = build_index(IndexBuildConfig(str(embeddings), **settings))
+    assert built.not_in_log == 2
+    other = tmp_path / "other.parquet"
+    write_item_embeddings(other, np.arange(5), np.eye(5, 6))
+    with pytest.raises(DataError, match=r"None of the 5 items of .* \(such as 0\) is in the log"):
+        build_index(IndexBuildConfig(str(other), **settings))
+    with pytest.raises(ArtifactError, match="made both files, say so with same_model=true"):
+        add_items(IndexAddConfig(settings["out"], str(other)))
+    added = add_items(IndexAddConfig(settings["out"], str(other), str(dataset.path), None, True))
+    assert added.not_in_log == 5

@@ -124,6 +124,7 @@ def verbs() -> dict[str, Verb]:
         "export": ("export", "run_dir=r"),
         "publish": ("publish", "run_dir=r"),
         "recommend": ("recommend", "artifact=a", "index=i", "user=1"),
+        "score": ("score", "run_dir=r", "pairs=p"),
         "report": ("report", "run_dir=r"),
     }
     found = {name: Verb(_of(module), tuple(given)) for name, (module, *given) in plain.items()}

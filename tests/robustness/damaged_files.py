@@ -122,7 +122,7 @@ class Kind:
 
 DATA_SET = (
     *("prepared/dataset.json", "prepared/vocabulary/*", "prepared/features/*"),
-    *("prepared/requests/*/*", "prepared/timelines/*.block", "prepared/timelines/CURRENT.json"),
+    *("prepared/requests/*", "prepared/timelines/*.block", "prepared/timelines/CURRENT.json"),
 )
 KINDS = (
     Kind("data set: described", DATA_SET, lambda: command("data", "describe", "dataset=prepared")),

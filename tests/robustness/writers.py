@@ -85,7 +85,7 @@ def write_log(path: Path, hours: int) -> None:
 
 def make_world(server: Server, folder: Path) -> None:
     """Logs, a prepared data set, an index."""
-    server.load("prepare", "delete", "compact", "index_build", "index_add")
+    server.load("prepare", "append", "delete", "compact", "index_build", "index_add")
     folder.mkdir()
     write_log(folder / "log", 50)
     write_log(folder / "longer", 50)
@@ -195,7 +195,7 @@ WRITERS = (
     Writer(
         "prepare anew", ("longer", "dd"), _PREPARE + "longer overwrite=true", seen_dataset
     ),
-    Writer("append", ("longer", "dd"), _PREPARE + "longer append=true", seen_dataset),
+    Writer("append", ("longer", "dd"), "data append out=dd partitions=2 path=longer", seen_dataset),
     Writer("delete", ("dd",), "data delete user=5 dataset=dd", seen_dataset),
     Writer("simulate", ("sim",), _SIMULATE + " simulator.seed=9", seen_tree("sim"), True),
     Writer(

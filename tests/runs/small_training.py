@@ -104,6 +104,7 @@ def small_run(
         settings.checkpoint_every_n_steps,
         Monitor(monitor),
         settings.keep_best,
+        settings.patience,
     )
     trainer = build_trainer(config, folder, checkpoints)
     trainer.fit(model, SmallData(batches), ckpt_path=last, weights_only=True)

@@ -21,8 +21,8 @@ from recsys.core.composition import compose, save
 from recsys.core.errors import ConfigError
 from recsys.data.batches.requests import RequestBatch
 from recsys.data.contract.schema import Split
+from recsys.data.prepare.append import AppendConfig, append
 from recsys.data.prepare.open_or_prepare import open_or_prepare
-from recsys.data.prepare.prepare import prepare
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
 from recsys.runs.config import LoggerConfig
 from recsys.runs.files import CONFIG_FILE
@@ -188,7 +188,7 @@ def test_a_run_is_loaded_and_resumed_after_days_were_appended_to_its_data_set(
         surface=polars.lit("reels"),
     )
     polars.concat([log, new]).write_parquet(tmp_path / "log.parquet")
-    manifest = prepare(replace(config.data, append=True))
+    manifest = append(AppendConfig(path=config.data.path, out=config.data.out)).manifest
     assert manifest.vocabulary_sizes["item"] > load_run(folder).manifest.vocabulary_sizes["item"]
     assert_frame_equal(predict(load_run(folder), Split.CHOOSE), before)
 

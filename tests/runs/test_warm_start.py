@@ -12,7 +12,7 @@ from torch import nn
 from torchrec import EmbeddingBagConfig, KeyedJaggedTensor
 
 from recsys.core.errors import ArtifactError, ConfigError
-from recsys.data.prepare.prepare import GROWN_FROM
+from recsys.data.contract.manifest import GROWN_FROM
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard
 from recsys.distributed.checkpoint.plugins import write_file

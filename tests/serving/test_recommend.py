@@ -11,20 +11,20 @@ import polars as pl
 import pytest
 
 from recsys.core.errors import ArtifactError, ConfigError, DataError
+from recsys.data.contract.given_tables import read_given
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.faiss.folder import load_index
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig
 from recsys.index.maintain import IndexBuildConfig, build_index
+from recsys.serving import recommend_users
 from recsys.serving.opening import open_recommender
 from recsys.serving.pipeline import Embedded, StepUsers
 from recsys.serving.recommend import Recommender, RecommendRules
 from recsys.serving.recommend_users import (
     RecommendConfig,
-    read_items,
     read_users,
     recommend,
-    write_parquet,
 )
 from tests.index.conftest import ITEMS, START, WIDTH
 from tests.rewritten import ARTIFACT_KIND, rewrite
@@ -54,7 +54,7 @@ class Towards:
 
 
 def items_of(frame: pl.DataFrame, user: int) -> set[int]:
-    return set(frame.filter(pl.col("user_id") == user)["post_id"])
+    return set(frame.filter(pl.col("user_id") == user)["item_id"])
 
 
 def all_rows(
@@ -73,7 +73,7 @@ def test_what_a_user_was_shown_or_engaged_with_before_the_moment_is_left_out(
     assert items_of(rows, 102) == everything - {1004, 1001}  # hidden is seen too
     assert items_of(rows, 103) == everything - {1009}
     earlier = all_rows(folder, dataset, [101], replace(LATE, as_of=START + 20))
-    assert items_of(earlier, 101) == everything - {1001}  # strictly before
+    assert items_of(earlier, 101) == {1004, 1011, 1012}  # what was there, or has no time
 
 
 def test_rows_are_ranked_with_scores_titles_and_their_basis(
@@ -84,7 +84,7 @@ def test_rows_are_ranked_with_scores_titles_and_their_basis(
     assert rows["rank"].to_list() == [1, 2, 3] * 3
     assert rows["basis"].to_list() == ["history"] * 3 + ["no history"] * 3 + ["not in the log"] * 3
     best = rows.filter(pl.col("rank") == 1)
-    assert best["post_id"].to_list() == [1002] * 3  # embedded like this item
+    assert best["item_id"].to_list() == [1002] * 3  # embedded like this item
     assert best["title"].to_list() == ["second"] * 3
     np.testing.assert_allclose(best["score"], 1, atol=1e-6)
     assert all(
@@ -104,7 +104,7 @@ def test_a_user_without_any_representation_gets_nothing(
 def test_thresholds_of_score_and_age(folder: Path, dataset: PreparedDataset) -> None:
     everything = all_rows(folder, dataset, [103])
     high = all_rows(folder, dataset, [103], replace(LATE, min_score=0.3))
-    assert items_of(high, 103) == set(everything.filter(pl.col("score") >= 0.3)["post_id"])
+    assert items_of(high, 103) == set(everything.filter(pl.col("score") >= 0.3)["item_id"])
     assert 0 < len(high) < len(everything)
     # items without events have the vocabulary's first sight at 50
     young = all_rows(folder, dataset, [101], replace(LATE, seen_after=START + 50))
@@ -114,11 +114,11 @@ def test_thresholds_of_score_and_age(folder: Path, dataset: PreparedDataset) -> 
 def test_the_rules_say_which_stages_there_are(folder: Path, dataset: PreparedDataset) -> None:
     recommender = Recommender(load_index(folder), dataset, Towards(2))
     plain = recommender.pipeline(LATE)
-    assert [stage.name for stage in (*plain.before, *plain.after)] == ["seen"]
-    given = recommender.given(pl.DataFrame({"item_id": [1001]}))
-    full = recommender.pipeline(replace(LATE, seen_after=START, min_score=0.1), given)
+    assert [stage.name for stage in (*plain.before, *plain.after)] == ["seen", "future"]
+    wishes = recommender.wishes(exclude=pl.DataFrame({"item_id": [1001]}))
+    full = recommender.pipeline(replace(LATE, seen_after=START, min_score=0.1), wishes)
     names = [stage.name for stage in (full.embedder, *full.before, full.source, *full.after)]
-    assert names == ["towards", "seen", "given", "age", "nearest", "score"]
+    assert names == ["towards", "seen", "future", "given", "age", "nearest", "score"]
 
 
 def test_unknown_users_are_refused_when_strict(folder: Path, dataset: PreparedDataset) -> None:
@@ -138,6 +138,10 @@ def test_an_index_of_another_log_is_refused(dataset: PreparedDataset) -> None:
         Recommender(index, dataset, Towards(1))
 
 
+def items_of_file(path: Path) -> pl.DataFrame:
+    return recommend_users.items_of(str(path), read_given(path, "exclude"))
+
+
 def config(folder: Path, artifact: Path, **changes: object) -> RecommendConfig:
     settings = {"artifact": str(artifact), "index": str(folder), "user": ["101", "103", "7"]}
     return RecommendConfig(**(settings | changes))
@@ -146,10 +150,14 @@ def config(folder: Path, artifact: Path, **changes: object) -> RecommendConfig:
 @pytest.mark.parametrize("precision", ["float", "int8"])
 def test_from_artifact_and_index_to_rows(folder: Path, artifact: Path, precision: str) -> None:
     report, rows = recommend(config(folder, artifact, k=4, precision=precision))
-    assert (report.users, report.without_items, report.as_of) == (3, 0, START + 100)
-    assert len(rows) == 12 and not items_of(rows.cast({"user_id": pl.Int64}), 101) & {1001, 1002}
+    assert (report.users, report.without_items, report.as_of) == (3, 0, START + 91)
+    assert len(rows) == 12 and not items_of(rows, 101) & {1001, 1002}
     basis = dict(zip(rows["user_id"], rows["basis"], strict=True))
-    assert basis == {"101": "history", "103": "history", "7": "not in the log"}
+    assert basis == {
+        101: "history",
+        103: "history",
+        7: "not in the log",
+    }  # ids in the log's own type
     before, _ = recommend(config(folder, artifact, as_of=str(START + 90), min_score=1.0))
     assert before.without_items == 3
     _, early = recommend(config(folder, artifact, user=["103"], as_of=str(START + 90)))
@@ -160,8 +168,8 @@ def test_a_recommender_is_opened_and_asked_from_python(
     folder: Path, artifact: Path, dataset: PreparedDataset
 ) -> None:
     recommender = open_recommender(artifact, folder)
-    assert recommender.dataset.path == dataset.path and len(recommender.index) == ITEMS + 2
-    rules = RecommendRules(as_of=START + 100, k=4)
+    assert recommender.dataset.path == dataset.path and len(recommender.catalogue) == ITEMS + 2
+    rules = RecommendRules(as_of=START + 91, k=4)
     rows = pl.concat(recommender.recommend(pl.Series(["101", "103", "7"]), rules))
     assert rows.equals(recommend(config(folder, artifact, k=4))[1])
     with pytest.raises(ConfigError, match="precision=int4 is not known; it is float or int8"):
@@ -173,7 +181,7 @@ def test_a_recommender_is_opened_and_asked_from_python(
 def test_from_a_file_of_users_to_parquet(folder: Path, artifact: Path, tmp_path: Path) -> None:
     users = tmp_path / "users.csv"
     users.write_text("user_id,name\n103,a\n101,b\n103,c\n")
-    out = tmp_path / "out" / "posts.parquet"
+    out = tmp_path / "out" / "items.parquet"
     settings = config(folder, artifact, user=None, users=str(users), out=str(out), batch_users=1)
     report, rows = recommend(settings)
     assert report.users == 2 and rows.is_empty()
@@ -181,26 +189,26 @@ def test_from_a_file_of_users_to_parquet(folder: Path, artifact: Path, tmp_path:
     _, expected = recommend(replace(settings, out=None, batch_users=10))
     assert written.drop("score").equals(expected.drop("score"))
     np.testing.assert_allclose(written["score"], expected["score"], atol=1e-6)
-    assert [path.name for path in out.parent.iterdir()] == ["posts.parquet"]
+    assert [path.name for path in out.parent.iterdir()] == ["items.parquet"]
 
 
 def test_items_of_a_file_are_left_out(folder: Path, artifact: Path, tmp_path: Path) -> None:
     users = ["101", "103", "7"]
     free = recommend(config(folder, artifact, user=users, k=20))
-    assert free[0].unknown_left_out is None
+    assert free[0].unknown_excluded is None
     file = tmp_path / "out.csv"
     file.write_text("item_id,why\n1004,old\n1005,old\n1004,again\n77,gone\n78,gone\n")
-    report, rows = recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))
-    assert report.unknown_left_out == 2
-    expected = free[1].filter(~pl.col("post_id").is_in([1004, 1005]))
+    report, rows = recommend(config(folder, artifact, user=users, k=20, exclude=str(file)))
+    assert report.unknown_excluded == 2
+    expected = free[1].filter(~pl.col("item_id").is_in([1004, 1005]))
     assert rows.drop("rank").equals(expected.drop("rank"))
     file.write_text("user_id,item_id\n103,1004\n7,1005\n999,1006\n")
-    _, rows = recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))
-    pair = pl.concat_str("user_id", "post_id", separator=" ")
+    _, rows = recommend(config(folder, artifact, user=users, k=20, exclude=str(file)))
+    pair = pl.concat_str("user_id", "item_id", separator=" ")
     expected = free[1].filter(~pair.is_in(["103 1004", "7 1005"]))
     assert rows.drop("rank").equals(expected.drop("rank"))
     file.write_text("user_id,item_id\n")
-    assert recommend(config(folder, artifact, user=users, k=20, leave_out=str(file)))[1].equals(
+    assert recommend(config(folder, artifact, user=users, k=20, exclude=str(file)))[1].equals(
         free[1]
     )
 
@@ -211,12 +219,12 @@ def test_what_cannot_be_left_out_is_a_sentence(
     file = tmp_path / "out.csv"
     file.write_text("post_id\n1004\n")
     with pytest.raises(DataError, match=r"out\.csv has no column item_id \(it has post_id\)"):
-        recommend(config(folder, artifact, leave_out=str(file)))
+        recommend(config(folder, artifact, exclude=str(file)))
     file.write_text("item_id\na\nb\n")
     with pytest.raises(DataError, match="ids such as 'a', those of the index are whole numbers"):
-        recommend(config(folder, artifact, leave_out=str(file)))
-    with pytest.raises(DataError, match="does not exist; give leave_out="):
-        recommend(config(folder, artifact, leave_out=str(tmp_path / "none.csv")))
+        recommend(config(folder, artifact, exclude=str(file)))
+    with pytest.raises(DataError, match="does not exist; give exclude="):
+        recommend(config(folder, artifact, exclude=str(tmp_path / "none.csv")))
 
 
 def test_ids_of_files_are_read_as_they_are_written(tmp_path: Path) -> None:
@@ -231,24 +239,10 @@ def test_ids_of_files_are_read_as_they_are_written(tmp_path: Path) -> None:
     for file in tmp_path.glob("*.parquet"):
         file.unlink()
     pl.DataFrame({"item_id": [5]}).write_parquet(tmp_path / "4.parquet")
-    assert read_items(str(tmp_path)).rows() == [("007", "01"), ("7", "1"), (None, "5")]
+    assert items_of_file(tmp_path).rows() == [("007", "01"), ("7", "1"), (None, "5")]
     pl.DataFrame({"user_id": [7.0], "item_id": [1]}).write_parquet(tmp_path / "5.parquet")
-    with pytest.raises(DataError, match=r"5\.parquet, column user_id: ids are whole numbers or te"):
-        read_items(str(tmp_path))
-
-
-def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
-    path = tmp_path / "posts.parquet"
-    write_parquet([pl.DataFrame({"a": [1]})], path)
-
-    def failing() -> object:
-        yield pl.DataFrame({"a": [2]})
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_parquet(failing(), path)
-    assert pl.read_parquet(path)["a"].to_list() == [1]
-    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(DataError, match="column user_id is of numbers with fractions in one"):
+        items_of_file(tmp_path)
 
 
 def test_what_does_not_belong_together_is_refused(
@@ -270,7 +264,7 @@ def test_what_does_not_belong_together_is_refused(
         recommend(config(folder, artifact, dataset=str(copy)))
     empty = tmp_path / "users.csv"
     empty.write_text("user_id\n")
-    with pytest.raises(DataError, match="names no user"):
+    with pytest.raises(DataError, match="has no row; give users="):
         recommend(config(folder, artifact, user=None, users=str(empty)))
     with pytest.raises(DataError, match=r"does not exist; give users= .* folder\.$"):
         recommend(config(folder, artifact, user=None, users=str(tmp_path / "none.csv")))
@@ -309,7 +303,7 @@ def test_what_was_moved_since_the_training_can_be_named(
         ({"user": []}, "names nobody"),
         ({"user": ["101", ""]}, "not empty"),
         ({"out": "."}, "out is '.'"),
-        ({"out": str(Path(__file__).parent)}, "is a folder"),
+        ({"out": "items.xlsx"}, "the ending says in which format"),
         ({"precision": "int4"}, "one of float, int8"),
         ({"batch_users": 0}, "batch_users is 0"),
         ({"max_age_hours": 0.0}, "max_age_hours is 0.0"),

@@ -303,7 +303,9 @@ def test_a_report_beside_a_run_of_another_system_is_refused_with_a_sentence(
     other = tmp_path / "other"
     other.mkdir()
     (other / CONFIG_FILE).write_text("system: sequence\n")
-    with pytest.raises(ConfigError, match=r"is a run of sequence and .* one of dv365: against= tak"):
+    with pytest.raises(
+        ConfigError, match=r"is a run of sequence and .* one of dv365: against= tak"
+    ):
         report.run([f"run_dir={runs[0]}", f"against={other}"])
     with pytest.raises(ArtifactError, match="nowhere is not a run folder"):
         report.run([f"run_dir={runs[0]}", f"against={tmp_path / 'nowhere'}"])

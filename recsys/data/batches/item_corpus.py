@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 from recsys.core.bounds import Length, Settings
 from recsys.core.location import find_path
 from recsys.data.batches.item_features import ItemFeatures
-from recsys.data.content.item_embeddings import indices_in_log, read_embeddings
+from recsys.data.content.item_embeddings import (
+    ItemEmbeddings,
+    indices_in_log,
+    read_embeddings,
+)
 from recsys.data.content.text import HashedTextConfig, hashed_ngrams, pretrained_tokens
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.encoding import list_feature
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 from recsys.data.stores.vocabulary import INDEX
 
@@ -56,7 +61,7 @@ def read_item_corpus(
         pretrained_text: folder of a Hugging Face model whose tokeniser splits the texts instead.
 
     Raises:
-        DataError: the file of image embeddings cannot be used.
+        DataError: the file of image embeddings, or one of the data set, cannot be used.
     """
     features = dataset.item_features
     fit_vocabulary = FitVocabulary.of(dataset.manifest)
@@ -70,7 +75,7 @@ def read_item_corpus(
     else:
         text, text_lengths = hashed_ngrams(texts, hashed_text)
     images, image_lengths = _images(dataset, config)
-    num_items = len(categorical)
+    given, has_given = _given(dataset, len(categorical))
     return ItemFeatures(
         text=torch.from_numpy(text),
         text_lengths=torch.from_numpy(text_lengths),
@@ -78,7 +83,9 @@ def read_item_corpus(
         image_lengths=torch.from_numpy(image_lengths),
         categorical=torch.from_numpy(categorical.astype(np.int64)),
         dense=torch.from_numpy(np.array(features.dense)),
-        has_dense=torch.arange(num_items) > 0,
+        has_dense=torch.from_numpy(_has_dense(dataset)),
+        given=torch.from_numpy(given),
+        has_given=torch.from_numpy(has_given),
     )
 
 
@@ -94,6 +101,36 @@ def _texts(dataset: PreparedDataset) -> list[str | None] | None:
         pl.col(INDEX).cast(joined.schema[INDEX])
     )
     return every.join(joined, on=INDEX, how="left", maintain_order="left")[names[0]].to_list()
+
+
+def _has_dense(dataset: PreparedDataset) -> NDArray[np.bool_]:
+    """[V] whether any number is known of an item."""
+    num_items = dataset.manifest.vocabulary_sizes[FeatureSide.ITEM]
+    dense = [f.name for f in dataset.manifest.select(FeatureSide.ITEM, FeatureKind.DENSE)]
+    # a feature made of a list is named `<column>=<value>`
+    columns = [
+        column
+        for column in dataset.item_columns
+        if any(name == column or name.startswith(list_feature(column, "")) for name in dense)
+    ]
+    if not columns:
+        return np.arange(num_items) > 0
+    stated = dataset.item_table(columns)
+    known = stated.filter(pl.any_horizontal(pl.col(columns).is_not_null()))[INDEX]
+    has_dense = np.zeros(num_items, bool)
+    has_dense[known.to_numpy()] = True
+    return has_dense
+
+
+def _given(
+    dataset: PreparedDataset, num_items: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The embeddings that came with the items [V, W_g], and who has one [V]."""
+    file = dataset.item_embedding_file
+    if file is None:
+        return np.zeros((num_items, 0), np.float32), np.zeros(num_items, bool)
+    embeddings = ItemEmbeddings.load(file, dataset.vocabulary("item"))
+    return embeddings.matrix, embeddings.known
 
 
 def _images(

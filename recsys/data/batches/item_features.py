@@ -1,7 +1,7 @@
 """What an item is made of, as tensors.
 
 Legend: P items, n tokens and I images over all items (jagged), F and D_p features, W_i width of a
-given image embedding.
+given image embedding, W_g of a given embedding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class ItemFeatures(TensorBatch):
         image_lengths: [P] int64; 0 for an item without images.
         categorical: [P, F] int64, 0 where unknown.
         dense: [P, D_p] float32, standardised.
-        has_dense: [P] bool, whether an item's dense features are known.
+        has_dense: [P] bool, whether any dense feature of an item is known.
+        given: [P, W_g] float32, embeddings that came with the items.
+        has_given: [P] bool, whether an item has one.
     """
 
     text: Tensor
@@ -36,6 +38,8 @@ class ItemFeatures(TensorBatch):
     categorical: Tensor
     dense: Tensor
     has_dense: Tensor
+    given: Tensor
+    has_given: Tensor
 
     def select(self, items: Tensor) -> Self:
         """The features of some items [Q] int64, in their order, repetitions allowed."""
@@ -49,6 +53,8 @@ class ItemFeatures(TensorBatch):
             categorical=self.categorical[items],
             dense=self.dense[items],
             has_dense=self.has_dense[items],
+            given=self.given[items],
+            has_given=self.has_given[items],
         )
 
 

@@ -22,10 +22,13 @@ from recsys.data.contract.files import refuse_repeated
 from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.parquet import open_parquet, write_parquet
 from recsys.data.contract.schema import Column
+from recsys.data.stores.dataset import FEATURES, ITEM_EMBEDDING_FILE
 from recsys.data.stores.vocabulary import RAW, Vocabulary
 
 #: What a folder of embeddings holds: the post tower and the simulator write it.
 ITEM_EMBEDDINGS_FILE = "post_embeddings.parquet"
+#: The folder of an artifact in that of its run.
+_ARTIFACT = "artifact"
 EMBEDDING = "embedding"
 
 _ID_SUFFIX = "_id"
@@ -145,6 +148,25 @@ def indices_in_log(file: Path, ids: pl.Series, vocabulary: Vocabulary) -> pl.Ser
     return index
 
 
+def item_rows(file: Path, vocabulary: Vocabulary, width: int) -> NDArray[np.float32]:
+    """[V, W] the rows of a file by item index, as they stand there; zeros where there is none.
+
+    Raises:
+        DataError: the file is damaged or of another width, or none of its ids is in the log.
+    """
+    ids, embeddings = read_embeddings(file)
+    if embeddings.shape[1] != width:
+        raise DataError(
+            f"{file} has embeddings of width {embeddings.shape[1]}, expected {width}; give the "
+            "file that belongs to the artifact."
+        )
+    index = indices_in_log(file, ids, vocabulary).to_numpy()
+    matrix = np.zeros((vocabulary.size, width), np.float32)
+    matrix[index] = embeddings
+    matrix[0] = 0
+    return matrix
+
+
 def write_item_embeddings(
     path: Path, ids: pl.Series | NDArray, embeddings: NDArray[np.floating]
 ) -> None:
@@ -169,9 +191,20 @@ def write_item_embeddings(
 
 
 def embeddings_file(path: Path | str) -> Path:
-    """The file behind a path: the file itself, or the one a folder of embeddings holds."""
-    file = Path(path)
-    return file / ITEM_EMBEDDINGS_FILE if file.is_dir() else file
+    """The file behind a path: the file itself, or the one that a folder holds.
+
+    A prepared data set holds the embeddings that came with its items, a run's artifact those that
+    the model has learned.
+    """
+    folder = Path(path)
+    inside = (
+        folder / FEATURES / ITEM_EMBEDDING_FILE,
+        folder / ITEM_EMBEDDINGS_FILE,
+        folder / _ARTIFACT / ITEM_EMBEDDINGS_FILE,
+    )
+    if not folder.is_dir():
+        return folder
+    return next((file for file in inside if file.is_file()), folder / ITEM_EMBEDDINGS_FILE)
 
 
 def read_embeddings(path: Path) -> tuple[pl.Series, NDArray]:

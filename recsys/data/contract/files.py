@@ -1,11 +1,19 @@
-"""Reading Parquet and CSV files in chunks; a file that cannot be read is one sentence."""
+"""Reading tables in chunks, whatever their form; a file that cannot be read is one sentence.
+
+A table is a Parquet file, a CSV or TSV file, also compressed by gzip or zstd, an atomic file of
+RecBole (``.inter``, ``.item``, ``.user``: tabs, and columns named ``user_id:token``), or a folder
+of such files. In a folder ``date=2024-05-01`` every file has the column ``date`` too, as Hive lays
+them out.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
@@ -16,8 +24,19 @@ from recsys.core.errors import DataError
 from recsys.data.contract.parquet import open_parquet
 
 DEFAULT_CHUNK_ROWS = 500_000
-PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
-CSV_SUFFIXES = frozenset({".csv", ".tsv"})
+#: What a table may end in, for sentences.
+FORMS = "Parquet (.parquet), CSV (.csv, .tsv, also with .gz or .zst behind it) or RecBole (.inter)"
+
+#: Stands between the values of a list that is written as text.
+LIST_SEPARATOR = "|"
+
+_PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
+#: Atomic files of RecBole; a folder of them holds different tables.
+_ATOMIC = (".inter", ".item", ".user")
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+#: How Hive writes a partition whose value is null.
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 _CSV_BLOCK_BYTES = 1 << 24
 
@@ -25,19 +44,19 @@ _CSV_BLOCK_BYTES = 1 << 24
 def data_files(path: Path, setting: str = "path") -> list[Path]:
     """The data files behind ``path``: the file itself, or those of a folder in name order.
 
+    Of RecBole's atomic files a folder is read for those of the setting: ``.item`` for one whose
+    name has ``items`` or ``posts`` in it, ``.user`` for ``users``, ``.inter`` for any other.
+
     Args:
         path: a file or a folder.
         setting: the key that has this value, for the sentence.
 
     Raises:
-        DataError: there is nothing there, or nothing that is Parquet or CSV.
+        DataError: there is nothing there, or nothing that is a table.
     """
     if path.is_file():
-        if path.suffix.lower() not in PARQUET_SUFFIXES | CSV_SUFFIXES:
-            raise DataError(
-                f"{path} is neither Parquet (.parquet) nor CSV (.csv, .tsv); "
-                "give a file with one of these endings."
-            )
+        if not is_data_file(path):
+            raise DataError(f"{path} is not {FORMS}; give a file with one of these endings.")
         return [path]
     if not path.is_dir():
         looked_for = ""
@@ -49,25 +68,29 @@ def data_files(path: Path, setting: str = "path") -> list[Path]:
         raise DataError(
             f"{path} does not exist; give {setting}= a Parquet or CSV file or a folder.{looked_for}"
         )
+    others = {ending for ending in _ATOMIC if ending != _atomic_ending(setting)}
     files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in PARQUET_SUFFIXES | CSV_SUFFIXES and file.is_file()
+        file for file in path.rglob("*") if is_data_file(file) and _ending(file) not in others
     )
     if not files:
-        raise DataError(
-            f"{path} holds no .parquet, .csv or .tsv file; give {setting}= another folder."
-        )
+        raise DataError(f"{path} holds no file of {FORMS}; give {setting}= another folder.")
     return files
 
 
+def is_data_file(path: Path) -> bool:
+    """Whether a path is a file that ends as a table does."""
+    ends = _ending(path) in _PARQUET_ENDINGS | _DELIMITERS.keys()
+    return ends and not (is_parquet(path) and _compression(path)) and path.is_file()
+
+
 def column_names(path: Path) -> list[str]:
-    """The columns a file has.
+    """The columns a file has, those of its folders' names behind its own.
 
     Raises:
         DataError: the file is empty or damaged.
     """
-    return list(_open_parquet(path).schema_arrow.names) if is_parquet(path) else _csv_header(path)
+    own = _own_columns(path)
+    return own + [name for name in partition_values(path) if name not in own]
 
 
 def column_types(path: Path) -> dict[str, pl.DataType]:
@@ -76,17 +99,35 @@ def column_types(path: Path) -> dict[str, pl.DataType]:
     Raises:
         DataError: as ``column_names``.
     """
-    if not is_parquet(path):
-        return dict.fromkeys(_csv_header(path), pl.String())
     types: dict[str, pl.DataType] = {}
-    for field in _open_parquet(path).schema_arrow:  # one by one: names may stand there twice
-        types |= _to_frame(pa.schema([field]).empty_table()).schema
-    return types
+    if is_parquet(path):
+        for field in _open_parquet(path).schema_arrow:  # one by one: names may stand there twice
+            types |= _to_frame(pa.schema([field]).empty_table()).schema
+    return types | {name: pl.String() for name in column_names(path) if name not in types}
+
+
+def partition_values(path: Path) -> dict[str, str | None]:
+    """What the names of the folders above a file say: ``date=2024-05-01`` gives it a column.
+
+    Only folders right above each other that all have such names count.
+    """
+    values: dict[str, str | None] = {}
+    for folder in path.parents:
+        key, equals, value = folder.name.partition("=")
+        if not key or not equals:
+            break
+        values = {unquote(key): None if value == _NO_VALUE else unquote(value)} | values
+    return values
+
+
+def list_separator(path: Path) -> str:
+    """What stands between the values of a list that a file writes as text: blanks in RecBole's."""
+    return " " if _ending(path) in _ATOMIC else LIST_SEPARATOR
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file that ``data_files`` found is Parquet; otherwise it is CSV."""
-    return path.suffix.lower() in PARQUET_SUFFIXES
+    """Whether a file that ``data_files`` found is Parquet; otherwise it is text."""
+    return _ending(path) in _PARQUET_ENDINGS
 
 
 def refuse_repeated(path: Path, present: Sequence[str], columns: Iterable[str]) -> None:
@@ -115,26 +156,31 @@ def read_chunks(
 
     Args:
         path: a Parquet file, whose types are kept, or a CSV file, whose columns all come as
-            strings (an empty field is null): what a column should be, the caller knows.
-        columns: columns to read; all of them where ``None``.
+            strings (an empty field is null): what a column should be, the caller knows. Columns
+            of folders' names are text.
+        columns: columns to read; all that the file itself has where ``None``.
         chunk_rows: rows per piece of a Parquet file; CSV comes in pieces of 16 MB.
 
     Raises:
         DataError: the file is empty, damaged, not UTF-8, or lacks a column.
     """
-    wanted = None if columns is None else list(columns)
-    present = column_names(path)
-    for name in wanted or ():
-        if name not in present:
+    own = _own_columns(path)
+    wanted = own if columns is None else list(columns)
+    of_folders = {n: value for n, value in partition_values(path).items() if n not in own}
+    for name in wanted:
+        if name not in own and name not in of_folders:
             raise DataError(
-                f"{path} has no column {name} (it has {', '.join(present)}); "
+                f"{path} has no column {name} (it has {', '.join([*own, *of_folders])}); "
                 "add the column or name the one that holds it."
             )
-    refuse_repeated(path, present, present if wanted is None else wanted)
-    if is_parquet(path):
-        yield from _read_parquet(path, wanted, chunk_rows)
-    else:
-        yield from _read_csv(path, wanted or present, present)
+    refuse_repeated(path, own, wanted)
+    # of a file of which nothing is wanted the number of rows is
+    read = [name for name in wanted if name in own] or own[:1]
+    whole = is_parquet(path)
+    chunks = _read_parquet(path, read, chunk_rows) if whole else _read_csv(path, read, own)
+    for chunk in chunks:
+        named = (pl.lit(value, pl.String).alias(name) for name, value in of_folders.items())
+        yield chunk.with_columns(named).select(wanted) if of_folders else chunk.select(wanted)
 
 
 def read_table(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
@@ -243,13 +289,41 @@ def _to_frame(table: pa.Table) -> pl.DataFrame:
     return frame
 
 
-def _csv_delimiter(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
+def _own_columns(path: Path) -> list[str]:
+    return list(_open_parquet(path).schema_arrow.names) if is_parquet(path) else _csv_header(path)
+
+
+def _ending(path: Path) -> str:
+    """The ending that says what a file is, without that of its compression."""
+    name = path.with_suffix("") if _compression(path) else path
+    return name.suffix.lower()
+
+
+def _compression(path: Path) -> str | None:
+    return _COMPRESSIONS.get(path.suffix.lower())
+
+
+def _atomic_ending(setting: str) -> str:
+    words = setting.split(".")
+    if "users" in words:
+        return ".user"
+    return ".item" if {"items", "posts"}.intersection(words) else ".inter"
+
+
+def _opened(path: Path) -> pa.NativeFile:
+    """A text file, decompressed where it is compressed.
+
+    Arrow takes a relative ``~`` for the home folder, and guesses a compression from the name.
+    """
+    return pa.input_stream(str(path.absolute()), compression=_compression(path))
 
 
 def _csv_header(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        line = file.readline().removeprefix(codecs.BOM_UTF8)
+    try:
+        with io.BufferedReader(_opened(path)) as file:  # type: ignore[arg-type]
+            line = file.readline().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise _not_compressed(path, error) from error
     if not line.strip():
         raise DataError(f"{path} is empty; its first line should name the columns.")
     if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
@@ -258,13 +332,25 @@ def _csv_header(path: Path) -> list[str]:
             f"convert it, for example with `tr '\\r' '\\n' < {path.name} > unix_{path.name}`."
         )
     try:
-        return next(csv.reader([line.decode()], delimiter=_csv_delimiter(path)))
+        names = next(csv.reader([line.decode()], delimiter=_DELIMITERS[_ending(path)]))
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
     except csv.Error as error:
         raise DataError(
             f"{path}, first line: it does not name columns ({error}); write the file again."
         ) from error
+    if _ending(path) in _ATOMIC:  # name:type
+        return [name.rpartition(":")[0] or name for name in names]
+    return names
+
+
+def _not_compressed(path: Path, error: OSError) -> DataError:
+    if path.stat().st_size == 0:
+        return DataError(f"{path} is empty (0 bytes); write the file again or remove it.")
+    return DataError(
+        f"{path} cannot be read ({str(error).splitlines()[0].rstrip('.')}); it was cut off, "
+        "damaged, or is not compressed as its name says: copy or write it again."
+    )
 
 
 def _not_utf8(path: Path) -> DataError:
@@ -281,13 +367,19 @@ def _read_csv(path: Path, columns: list[str], present: list[str]) -> Iterator[pl
         null_values=[""],
         strings_can_be_null=True,
     )
+    read = pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
+    if _ending(path) in _ATOMIC:
+        read.column_names, read.skip_rows = present, 1
     try:
-        with pa.csv.open_csv(
-            path.absolute(),  # Arrow takes a relative `~` for the home folder
-            read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-            parse_options=pa.csv.ParseOptions(delimiter=_csv_delimiter(path)),
-            convert_options=convert,
-        ) as reader:
+        with (
+            _opened(path) as file,
+            pa.csv.open_csv(
+                file,
+                read_options=read,
+                parse_options=pa.csv.ParseOptions(delimiter=_DELIMITERS[_ending(path)]),
+                convert_options=convert,
+            ) as reader,
+        ):
             for batch in reader:
                 yield _to_frame(pa.Table.from_batches([batch]))
     except pa.ArrowException as error:
@@ -297,3 +389,5 @@ def _read_csv(path: Path, columns: list[str], present: list[str]) -> Iterator[pl
             f"{path} is not a table of comma-separated values ({str(error).splitlines()[0]}); "
             "correct the line or write the file again."
         ) from error
+    except OSError as error:
+        raise _not_compressed(path, error) from error

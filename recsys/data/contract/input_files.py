@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -28,12 +28,17 @@ class InputFile:
         size: in bytes.
         modified: time of its last change, in ns.
         digest: BLAKE2b of its content, 16 bytes in hexadecimal.
+        table: whether it is a table of items or users, not the log.
+        generation: 0 for a file that a data set was first prepared from, n for one that its n-th
+            append has added.
     """
 
     name: str
     size: int
     modified: int
     digest: str
+    table: bool = False
+    generation: int = 0
 
 
 def describe_files(paths: Sequence[Path], known: Iterable[InputFile]) -> tuple[InputFile, ...]:
@@ -52,6 +57,31 @@ def describe_files(paths: Sequence[Path], known: Iterable[InputFile]) -> tuple[I
         for path in track(unknown, "Reading input files"):
             digests[marks[path]] = _digest(path)
     return tuple(InputFile(*marks[path], digests[marks[path]]) for path in paths)
+
+
+def are_known(files: Sequence[InputFile], known: Sequence[InputFile]) -> bool:
+    """Whether files hold what a data set has: all files of some of its generations, nothing else.
+
+    So a data set is found again by the files it was first prepared from, by those added later, and
+    by all of them; half of the files that were prepared together are another data set. Tables of
+    items and users may be those of any generation.
+    """
+    given = {file.digest for file in files}
+    log = [file for file in known if not file.table]
+    begun = {file.generation for file in log if file.digest in given}
+    complete = {file.digest for file in log if file.generation in begun}
+    tables = {file.digest for file in known if file.table}
+    return bool(complete) and complete <= given <= complete | tables
+
+
+def merged_files(
+    files: Sequence[InputFile], known: Sequence[InputFile], generation: int
+) -> tuple[InputFile, ...]:
+    """The files of a data set, those given as they lie now; new ones are of ``generation``."""
+    generations = {file.digest: file.generation for file in known}
+    given = {file.digest for file in files}
+    now = (replace(one, generation=generations.get(one.digest, generation)) for one in files)
+    return (*(one for one in known if one.digest not in given), *now)
 
 
 def describe_frame(chunks: Iterable[pl.DataFrame]) -> InputFile:

@@ -1,19 +1,20 @@
 """The interaction log: reading one in any allowed form, and telling good rows from bad ones.
 
-A bad *file* (a missing column, a column of another kind, timestamps in seconds) is one sentence.
-A bad *row* keeps its place among the others with a reason beside it, until ``split_rows`` sets it
-apart; preparation counts it and writes it aside.
+A bad *file* (a missing column, a column of another kind, timestamps in another unit) is one
+sentence. A bad *row* keeps its place among the others with a reason beside it, until
+``split_rows`` sets it apart; preparation counts it and writes it aside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from recsys.core.errors import DataError
+from recsys.data.contract.actions import UNKNOWN_ACTION, ActionNames
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, cast_or_refuse
 from recsys.data.contract.ids import as_ids, is_text
 from recsys.data.contract.log_parts import LogPart, id_types, log_parts
@@ -21,22 +22,16 @@ from recsys.data.contract.rejected import DETAIL, REASON, Misfits
 from recsys.data.contract.schema import (
     ACTION_TYPES,
     ID_COLUMNS,
-    IMPRESSION,
     LOG_SCHEMA,
     REQUIRED_LOG_COLUMNS,
     Column,
 )
+from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP, TimeFormat
 
-#: Milliseconds since 1970 lie here (1973 to 2286); seconds of any plausible year lie below.
-FIRST_TIMESTAMP = 100_000_000_000
-LAST_TIMESTAMP = 10_000_000_000_000
 _FIRST_SECOND = FIRST_TIMESTAMP // 1_000
 
-_NUMBER_SCHEMA = {
-    name: dtype
-    for name, dtype in LOG_SCHEMA.items()
-    if dtype.is_numeric() and name not in ID_COLUMNS
-} | {Column.REQUEST_TIME: pl.Int64()}
+_NUMBER_SCHEMA = {name: dtype for name, dtype in LOG_SCHEMA.items() if dtype.is_float()}
+_TIMES = (Column.TIMESTAMP, Column.REQUEST_TIME)
 _COLUMNS = (*LOG_SCHEMA, Column.REQUEST_TIME)
 
 #: Here an empty string says no more than a null does; an id must not be empty.
@@ -48,21 +43,24 @@ class LogReader:
     """Reads a log in chunks with the columns of ``LOG_SCHEMA``, bad values marked, not dropped.
 
     Absent optional columns come as nulls, and so do their empty strings. An absent or null action
-    type comes as ``impression``: that the item was shown is all such a row says. ``request_time``
-    and the reason columns come along where they are needed. Ids of a column are of one type,
-    numbers or text, settled over the whole log before its first row: every id stays as it is
-    written (``id_types``).
+    type comes as the default of ``actions``, by itself ``impression``: that the item was shown is
+    all such a row says. ``request_time`` and the reason columns come along where they are needed.
+    Ids of a column are of one type, numbers or text, settled over the whole log before its first
+    row: every id stays as it is written (``id_types``).
 
     Attributes:
         data: a Parquet or CSV file, a folder of them, or a polars frame.
-        columns: column of the contract to the name it has in the log, where they differ.
-        actions: action type of ``ACTION_TYPES`` to the name it has in the log, where they differ.
+        columns: column of the contract to the name it has in the log, where they differ; None for
+            a log without ``timestamp``, whose rows are one millisecond apart in their order.
+        actions: what the names of its actions mean.
+        times: how it writes times.
         chunk_rows: rows read at a time.
     """
 
     data: Path | pl.DataFrame | pl.LazyFrame
-    columns: dict[str, str] = field(default_factory=dict)
-    actions: dict[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    actions: ActionNames = field(default_factory=lambda: ActionNames({}))
+    times: TimeFormat = field(default_factory=TimeFormat)
     chunk_rows: int = DEFAULT_CHUNK_ROWS
 
     def __post_init__(self) -> None:
@@ -72,16 +70,9 @@ class LogReader:
                     f"columns: {name} is no column of the interaction log; "
                     f"the columns are {', '.join(_COLUMNS)}."
                 )
-        for action in self.actions:
-            if action not in ACTION_TYPES:
-                raise DataError(
-                    f"actions: {action} is no known action type; "
-                    f"the action types are {', '.join(ACTION_TYPES)}."
-                )
-        _refuse_one_for_two("columns", self._sources)
-        _refuse_one_for_two(
-            "actions", {name: self.actions.get(name, name) for name in ACTION_TYPES}
-        )
+            if self.columns[name] is None and name in (Column.USER, Column.ITEM):
+                raise DataError(f"columns: {name} is null; name the column that holds it.")
+        _refuse_one_for_two(self._sources)
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         """Chunks of the log.
@@ -92,15 +83,17 @@ class LogReader:
         parts = log_parts(self.data, self.chunk_rows)
         for part in parts:
             self._refuse_absent(part)
-        types = id_types(parts, [self._sources[name] for name in ID_COLUMNS])
-        requested = any(self._sources[Column.REQUEST_TIME] in part.types for part in parts)
+        ids = {name: self._sources[name] for name in ID_COLUMNS if name in self._sources}
+        found = id_types(parts, ids.values())
+        types = {name: found[ids[name]] if name in ids else pl.Int64() for name in ID_COLUMNS}
+        requested = any(self._sources.get(Column.REQUEST_TIME) in part.types for part in parts)
         num_rows = 0
         for part in parts:
             present = [source for source in self._sources.values() if source in part.types]
             for chunk in part.chunks(present):
                 if chunk.height:
+                    yield self._conform(part, chunk, types, requested, num_rows)
                     num_rows += chunk.height
-                    yield self._conform(part, chunk, types, requested)
         if num_rows == 0:
             where = str(self.data) if isinstance(self.data, Path) else "the frame"
             raise DataError(f"{where} holds no rows; give a log with at least one event.")
@@ -110,15 +103,31 @@ class LogReader:
         for part in log_parts(self.data, self.chunk_rows):
             yield from part.chunks(list(part.types))
 
+    def columns_found(self) -> set[str]:
+        """Columns of the contract that any part of the log has, of which the first piece is read.
+
+        Raises:
+            DataError: a file cannot be used.
+        """
+        found: set[str] = set()
+        parts = log_parts(self.data, self.chunk_rows)
+        for part in parts:
+            self._refuse_absent(part)
+            found |= {name for name, source in self._sources.items() if source in part.types}
+        present = [source for source in self._sources.values() if source in parts[0].types]
+        next(parts[0].chunks(present), None)
+        return found
+
     @property
     def _sources(self) -> dict[str, str]:
-        """Column of the contract to its name in the log."""
-        return {name: self.columns.get(name, name) for name in _COLUMNS}
+        """Column of the contract to its name in the log; without those it is said not to have."""
+        named = ((name, self.columns.get(name, name)) for name in _COLUMNS)
+        return {name: source for name, source in named if source is not None}
 
     def _refuse_absent(self, part: LogPart) -> None:
         renamed = (name for name, source in self.columns.items() if source != name)
         for name in (*REQUIRED_LOG_COLUMNS, *renamed):
-            if self._sources[name] not in part.types:
+            if name in self._sources and self._sources[name] not in part.types:
                 raise DataError(
                     f"{part.where} has no column {self._sources[name]} (it has "
                     f"{', '.join(part.types)}); add it, or say which column holds it: "
@@ -131,40 +140,55 @@ class LogReader:
         chunk: pl.DataFrame,
         types: dict[str, pl.DataType],
         requested: bool,
+        first_row: int,
     ) -> pl.DataFrame:
         """Give a chunk the contract's names and types; what does not fit gets a reason."""
-        columns: list[pl.Series] = []
+        columns: dict[str, pl.Series] = {}
         misfits = Misfits(chunk.height)
-        for name, source in self._sources.items():
+        for name in _COLUMNS:
+            source = self._sources.get(name)
             if source not in chunk.columns:
                 if name == Column.REQUEST_TIME and requested:  # another file has it
-                    columns += [one.alias(name) for one in columns if one.name == Column.TIMESTAMP]
+                    columns[name] = columns[Column.TIMESTAMP].alias(name)
                 if name != Column.REQUEST_TIME:
-                    dtype = types[source] if name in ID_COLUMNS else LOG_SCHEMA[name]
-                    columns.append(pl.Series(name, [None] * chunk.height, dtype=dtype))
+                    dtype = types[name] if name in ID_COLUMNS else LOG_SCHEMA[name]
+                    columns[name] = pl.Series(name, [None] * chunk.height, dtype=dtype)
+                if name == Column.TIMESTAMP:  # the order of the rows is all there is
+                    rows = pl.int_range(first_row, first_row + chunk.height, eager=True)
+                    columns[name] = (rows + FIRST_TIMESTAMP).alias(name)
                 continue
             raw = chunk[source]
             if name in _EMPTY_IS_UNKNOWN:
                 raw = _without_empty(raw)
-            if name in ID_COLUMNS:
-                typed = as_ids(raw, types[source]).alias(name)
-            else:
-                typed = _typed(part.where, name, raw).alias(name)
-            misfits.note(name, raw, typed)
-            columns.append(typed)
-        frame = pl.DataFrame([*columns, *misfits.columns])
-        known = {name: action for action, name in self.actions.items()}
-        action = pl.col(Column.ACTION_TYPE).replace(known).fill_null(IMPRESSION)
-        frame = frame.with_columns(action)
-        _refuse_seconds(part.where, self._sources[Column.TIMESTAMP], frame)
-        return frame
+            columns[name] = self._typed(part.where, name, raw, types).alias(name)
+            expected = self.times.described if name in _TIMES else None
+            misfits.note(name, raw, columns[name], expected)
+        frame = pl.DataFrame([*columns.values(), *misfits.columns])
+        action, ignored = self.actions.apply(Column.ACTION_TYPE)
+        reasons = [ignored, pl.col(REASON)]
+        if self.times.unit != "ms":  # where they are, a row may stand out as one in seconds
+            reasons.append(_out_of_range(pl.col(Column.TIMESTAMP)))
+        return frame.with_columns(action, pl.coalesce(reasons).alias(REASON))
+
+    def _typed(
+        self, where: str, name: str, raw: pl.Series, types: dict[str, pl.DataType]
+    ) -> pl.Series:
+        """A column in its type of the contract, null where a value does not fit."""
+        if name in ID_COLUMNS:
+            return as_ids(raw, types[name])
+        if name in _TIMES:
+            return self.times.milliseconds(where, raw)
+        return cast_or_refuse(where, raw, _NUMBER_SCHEMA.get(name, pl.String()))
 
 
-def split_rows(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def split_rows(
+    frame: pl.DataFrame, actions: Collection[str] = ACTION_TYPES
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Good rows, and bad rows with their reason.
 
     Args:
         frame: columns of ``LOG_SCHEMA``, where a reader found something the reason columns too.
+        actions: names that an action type may have.
 
     Returns:
         The rows that can be used, without reason columns and with NaN numbers as nulls, and the
@@ -176,7 +200,7 @@ def split_rows(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         )
     numbers = [Column.DWELL_TIME, Column.VIDEO_DURATION]
     frame = frame.with_columns(pl.col(numbers).fill_nan(None))
-    reason = pl.coalesce(pl.col(REASON), *_row_checks(frame.schema))
+    reason = pl.coalesce(pl.col(REASON), *_row_checks(frame.schema, actions))
     frame = frame.with_columns(reason.alias(REASON))
     if frame[REASON].null_count() == frame.height:
         return frame.drop(REASON, DETAIL), frame.clear()
@@ -184,7 +208,12 @@ def split_rows(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return frame.filter(good).drop(REASON, DETAIL), frame.filter(~good)
 
 
-def _row_checks(schema: pl.Schema) -> list[pl.Expr]:
+def _out_of_range(timestamp: pl.Expr) -> pl.Expr:
+    outside = ~timestamp.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1)
+    return pl.when(outside).then(pl.lit("timestamp is out of range"))
+
+
+def _row_checks(schema: pl.Schema, actions: Collection[str]) -> list[pl.Expr]:
     """One expression per check: the reason as a string where the row fails, else null."""
     timestamp = pl.col(Column.TIMESTAMP)
     failures: list[tuple[pl.Expr, str]] = [
@@ -198,7 +227,7 @@ def _row_checks(schema: pl.Schema) -> list[pl.Expr]:
     failures += [
         (timestamp.is_between(_FIRST_SECOND, FIRST_TIMESTAMP - 1), "timestamp is in seconds"),
         (~timestamp.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1), "timestamp is out of range"),
-        (~pl.col(Column.ACTION_TYPE).is_in(ACTION_TYPES), "action_type is unknown"),
+        (~pl.col(Column.ACTION_TYPE).is_in(list(actions)), UNKNOWN_ACTION),
     ]
     for name in (Column.DWELL_TIME, Column.VIDEO_DURATION):
         failures.append((pl.col(name) < 0, f"{name} is negative"))
@@ -209,27 +238,13 @@ def _row_checks(schema: pl.Schema) -> list[pl.Expr]:
     return [pl.when(failed).then(pl.lit(reason)) for failed, reason in failures]
 
 
-def _typed(where: str, name: str, raw: pl.Series) -> pl.Series:
-    """A column that holds no ids in its type of the contract, null where a value does not fit."""
-    if name in (Column.TIMESTAMP, Column.REQUEST_TIME) and raw.dtype.is_temporal():
-        if raw.dtype in (pl.Time, pl.Duration):
-            raise DataError(
-                f"{where}, column {raw.name}: found {raw.dtype} values, which name no day; "
-                "expected datetimes, or milliseconds since 1970 (UTC): add the day to them."
-            )
-        return raw.cast(pl.Datetime("ms")).cast(pl.Int64)
-    dtype = _NUMBER_SCHEMA.get(name, pl.String())
-    unit = " of milliseconds since 1970 (UTC)" if dtype == pl.Int64() else ""
-    return cast_or_refuse(where, raw, dtype, unit)
-
-
-def _refuse_one_for_two(setting: str, sources: dict[str, str]) -> None:
-    """Refuse a name of the log that would stand for two of ours."""
+def _refuse_one_for_two(sources: dict[str, str]) -> None:
+    """Refuse a column of the log that would stand for two of ours."""
     first: dict[str, str] = {}
     for ours, theirs in sources.items():
         if first.setdefault(theirs, ours) != ours:
             raise DataError(
-                f"options.{setting}: {theirs} of the log would be both {first[theirs]} and {ours}; "
+                f"options.columns: {theirs} of the log would be both {first[theirs]} and {ours}; "
                 "name another for one of the two."
             )
 
@@ -238,13 +253,3 @@ def _without_empty(raw: pl.Series) -> pl.Series:
     if not is_text(raw.dtype):
         return raw
     return raw.to_frame().select(pl.when(pl.first() != "").then(pl.first())).to_series()
-
-
-def _refuse_seconds(where: str, column: str, frame: pl.DataFrame) -> None:
-    timestamps = frame[Column.TIMESTAMP].drop_nulls()
-    in_seconds = timestamps.is_between(_FIRST_SECOND, FIRST_TIMESTAMP - 1).sum()
-    if 2 * in_seconds > len(timestamps):
-        raise DataError(
-            f"{where}, column {column}: values such as {timestamps[0]} look like seconds; "
-            "expected milliseconds since 1970 (UTC): multiply the column by 1000."
-        )

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.data.contract.files import column_types, data_files, is_parquet, read_chunks
+from recsys.data.contract.files import (
+    LIST_SEPARATOR,
+    column_types,
+    data_files,
+    is_parquet,
+    list_separator,
+    partition_values,
+    read_chunks,
+)
 from recsys.data.contract.ids import IdType, is_text, may_exceed_int64, refuse_other_types
 
 THE_FRAME = "the frame"
@@ -22,22 +30,28 @@ class LogPart:
     Attributes:
         where: what it is, for sentences.
         types: of its columns; those of a CSV file are all text.
-        spelt_out: numbers come as text, as in a CSV file.
+        spelt_out: columns in which numbers come as text: those of a CSV file, and those that the
+            names of folders say.
         chunks: reads some of its columns piece by piece.
+        separator: stands between the values of a list that is written as text.
     """
 
     where: str
     types: dict[str, pl.DataType]
-    spelt_out: bool
+    spelt_out: frozenset[str]
     chunks: Callable[[list[str]], Iterator[pl.DataFrame]]
+    separator: str = LIST_SEPARATOR
 
 
-def log_parts(data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int) -> list[LogPart]:
+def log_parts(
+    data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int, setting: str = "path"
+) -> list[LogPart]:
     """The parts of a log.
 
     Args:
         data: a Parquet or CSV file, a folder of them, or a frame.
         chunk_rows: rows of a piece.
+        setting: the key that names a file or folder, for the sentence.
 
     Raises:
         DataError: there is no file, or one cannot be read.
@@ -48,7 +62,7 @@ def log_parts(data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int) -> list
             LogPart(
                 THE_FRAME,
                 dict(frame.schema),
-                False,
+                frozenset(),
                 lambda columns: frame.select(columns).iter_slices(chunk_rows),
             )
         ]
@@ -58,19 +72,18 @@ def log_parts(data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int) -> list
             LogPart(
                 THE_FRAME,
                 dict(lazy.collect_schema()),
-                False,
+                frozenset(),
                 lambda columns: lazy.select(columns).collect_batches(chunk_size=chunk_rows),
             )
         ]
-    return [
-        LogPart(
-            str(path),
-            column_types(path),
-            not is_parquet(path),
-            partial(read_chunks, path, chunk_rows=chunk_rows),
-        )
-        for path in data_files(data)
-    ]
+    return [_of_file(path, chunk_rows) for path in data_files(data, setting)]
+
+
+def _of_file(path: Path, chunk_rows: int) -> LogPart:
+    types = column_types(path)
+    spelt_out = partition_values(path).keys() if is_parquet(path) else types.keys()
+    chunks = partial(read_chunks, path, chunk_rows=chunk_rows)
+    return LogPart(str(path), types, frozenset(spelt_out), chunks, list_separator(path))
 
 
 def id_types(parts: Sequence[LogPart], columns: Iterable[str]) -> dict[str, pl.DataType]:
@@ -93,13 +106,16 @@ def id_types(parts: Sequence[LogPart], columns: Iterable[str]) -> dict[str, pl.D
         for part in having:
             refuse_other_types(part.where, column, part.types[column])
         types[column] = pl.Int64()
-        if any(is_text(part.types[column]) and not part.spelt_out for part in having):
+        written = [part for part in having if column not in part.spelt_out]
+        if any(is_text(part.types[column]) for part in written):
             types[column] = pl.String()
-        elif any(part.spelt_out or may_exceed_int64(part.types[column]) for part in having):
+        elif len(written) < len(having) or any(
+            may_exceed_int64(part.types[column]) for part in written
+        ):
             open_columns[column] = IdType()
     for part in parts:
         wanted = [column for column in open_columns if column in part.types]
         for chunk in part.chunks(wanted) if wanted else ():
             for column in wanted:
-                open_columns[column].add(chunk[column], part.spelt_out)
+                open_columns[column].add(chunk[column], column in part.spelt_out)
     return types | {column: kind.dtype for column, kind in open_columns.items()}

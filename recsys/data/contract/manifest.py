@@ -10,7 +10,16 @@ from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
 from recsys.core.folders import FolderKind
 from recsys.core.json_files import read_json, write_json
-from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
+from recsys.data.contract.actions import ActionTypes
+from recsys.data.contract.schema import (
+    ACTION_TYPES,
+    NEGATIVE_ACTION_TYPES,
+    Feature,
+    FeatureKind,
+    FeatureSide,
+    Task,
+    TaskKind,
+)
 
 FORMAT_VERSION = 2
 DATASET_FILE = "dataset.json"
@@ -32,6 +41,7 @@ DATASET_FOLDER = FolderKind(
         "timelines/spill/*",
         "requests/*.bin",
         "requests/*.json",
+        "tail/*.parquet",
         "rejected/*.parquet",
         "sequences/*/*.npy",
         "sequences/*/*.bin",
@@ -40,6 +50,15 @@ DATASET_FOLDER = FolderKind(
 )
 #: The end of every sentence about a data set that is not what was written.
 PREPARE_AGAIN = "remove the data set's folder and prepare it again with `recsys data prepare`."
+
+#: Among the counts, before the name of an id column: the first index not seen in the fit period.
+FIT_VOCABULARY = "fit_vocabulary_"
+#: In a manifest's ``preparation``: fingerprints the data set had before days were appended to it.
+GROWN_FROM = "grown_from"
+#: Among ``counts``: impressions whose dwell time is not known; absent in data sets of before.
+WITHOUT_DWELL = "implicit_events_without_dwell_time"
+#: What the times of a data set are.
+MOMENTS, ORDER = "moments", "order"
 
 _KIND = "description of a data set"
 
@@ -62,6 +81,11 @@ class DatasetManifest:
         rejected: rows that could not be used, by reason.
         fingerprint: hash of the preparation's configuration and input files.
         preparation: the configuration the data set was prepared with.
+        action_types: names of the action types, ``ACTION_TYPES`` first, then the log's own.
+        negative_actions: those of them that say "less of this".
+        action_counts: events by action type, of those it has any; empty in data sets of before.
+        unknown_actions: rows set aside since their action is unknown, by its name.
+        times: ``moments``, or ``order`` where the log has an order only and its times are made up.
         files: size and checksum of every file below the data set's folder, by its path there, but
             those of which a store has a manifest of its own.
     """
@@ -78,6 +102,11 @@ class DatasetManifest:
     rejected: dict[str, int]
     fingerprint: str
     preparation: dict[str, Any] = field(default_factory=dict)
+    action_types: tuple[str, ...] = ACTION_TYPES
+    negative_actions: tuple[str, ...] = tuple(sorted(NEGATIVE_ACTION_TYPES))
+    action_counts: dict[str, int] = field(default_factory=dict)
+    unknown_actions: dict[str, int] = field(default_factory=dict)
+    times: str = MOMENTS
     files: dict[str, FileMark] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -86,9 +115,24 @@ class DatasetManifest:
         return tuple(f for f in self.features if f.side == side and f.kind == kind)
 
     @property
+    def generation(self) -> int:
+        """How often days were appended to it."""
+        return len(self.preparation.get(GROWN_FROM, []))
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """The fingerprints of all its generations, the oldest first."""
+        return (*self.preparation.get(GROWN_FROM, []), self.fingerprint)
+
+    @property
+    def actions(self) -> ActionTypes:
+        """The action types of its events."""
+        return ActionTypes(self.action_types, frozenset(self.negative_actions))
+
+    @property
     def has_times(self) -> bool:
-        """Whether moments are those of the log; False where they stand for an order alone."""
-        return self.source != "movielens"
+        """Whether its timestamps are moments, so that what lies between two says something."""
+        return self.times == MOMENTS
 
     def label_hours(self, task: str) -> float:
         """How long after a row's request an action still counts for its label, in hours.
@@ -131,8 +175,11 @@ class DatasetManifest:
             Feature(f["name"], FeatureSide(f["side"]), FeatureKind(f["kind"]), f["cardinality"])
             for f in content["features"]
         )
-        content["surfaces"] = tuple(content["surfaces"])
-        content["media_types"] = tuple(content["media_types"])
+        for name in ("surfaces", "media_types", "action_types", "negative_actions"):
+            if name in content:
+                content[name] = tuple(content[name])
+        if content["source"] == "movielens":  # those prepared before this was noted
+            content.setdefault("times", ORDER)
         content["split_bounds"] = {k: tuple(v) for k, v in content["split_bounds"].items()}
         content["files"] = {name: FileMark(**mark) for name, mark in content["files"].items()}
         return cls(**content)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
 
-from recsys.core.errors import ConfigError
-from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP
+import polars as pl
+
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_SECOND
+from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP
 
 
 def to_milliseconds(setting: str, text: str, zone: tzinfo = UTC) -> int:
@@ -58,16 +60,37 @@ def parse_moment(setting: str, text: str) -> int:
 
 
 def as_of_moment(text: str | None, manifest: DatasetManifest) -> int:
-    """The moment that ``as_of`` names, or the end of the data set's last split.
+    """The moment that ``as_of`` names, or the log's end, which moves when days are appended.
 
     Raises:
-        ConfigError: the text names none, or there is none and the data set has no splits.
+        ConfigError: the text names none.
     """
-    if text is None:
-        if not manifest.split_bounds:
-            raise ConfigError(f"The data set {manifest.name} has no splits; give as_of=….")
-        return max(last for _, last in manifest.split_bounds.values())
-    return parse_moment("as_of", text)
+    return log_end(manifest) if text is None else parse_moment("as_of", text)
+
+
+def log_end(manifest: DatasetManifest) -> int:
+    """The first ms after the last event of a data set's log."""
+    return manifest.counts["last_timestamp"] + 1
+
+
+def moments_of(where: str, column: pl.Series) -> pl.Series:
+    """A column of moments in ms, null where it is: datetimes, ms, or texts as ``parse_moment``.
+
+    Raises:
+        DataError: the column is of another kind.
+        ConfigError: a value names no moment.
+    """
+    if column.dtype in (pl.Datetime, pl.Date):
+        return column.cast(pl.Datetime("ms")).cast(pl.Int64)
+    if not (column.dtype.is_integer() or column.dtype in (pl.String, pl.Null)):
+        raise DataError(
+            f"{where}, column {column.name}: moments are datetimes, whole ms since 1970 (UTC) or "
+            f"ISO 8601 text, found {column.dtype}; convert the column."
+        )
+    given = column.cast(pl.String).unique().drop_nulls().to_list()
+    known = {text: parse_moment(f"{where}, column {column.name}", text) for text in given}
+    texts = column.cast(pl.String)
+    return texts.replace_strict(known, default=None, return_dtype=pl.Int64)
 
 
 def to_text(moment: int) -> str:

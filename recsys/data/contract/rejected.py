@@ -14,6 +14,9 @@ from recsys.data.contract.parquet import parquet_writer
 
 REASON = "rejection_reason"
 DETAIL = "rejection_detail"
+#: Reasons of rows that are there once already.
+DUPLICATED_EVENT = "event: duplicated row"
+DUPLICATED_REQUEST = "request row: duplicated row"
 
 
 class Misfits:
@@ -27,19 +30,22 @@ class Misfits:
         nothing = pl.repeat(None, rows, dtype=pl.String, eager=True)
         self._notes = pl.DataFrame({REASON: nothing, DETAIL: nothing})
 
-    def note(self, name: str, raw: pl.Series, typed: pl.Series) -> None:
+    def note(
+        self, name: str, raw: pl.Series, typed: pl.Series, expected: str | None = None
+    ) -> None:
         """Note where ``typed`` has lost a value of ``raw``.
 
         Args:
             name: of the column, as it stands in the reason.
             raw: the column as it was read.
             typed: the same after a cast that makes misfits null.
+            expected: what a value that fits is; its type in words where None.
         """
         if typed.null_count() == raw.null_count():
             return
         misfit = typed.is_null() & raw.is_not_null()
         first = misfit & self._notes[REASON].is_null()
-        reason = pl.lit(f"{name} is not {describe_type(typed.dtype)}")
+        reason = pl.lit(f"{name} is not {expected or describe_type(typed.dtype)}")
         self._notes = self._notes.select(
             pl.when(first).then(reason).otherwise(REASON).alias(REASON),
             pl.when(first).then(raw.cast(pl.String)).otherwise(DETAIL).alias(DETAIL),

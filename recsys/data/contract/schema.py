@@ -47,8 +47,8 @@ class Split(StrEnum):
 #: The action that makes an event implicit: the item was shown, with or without dwell time.
 IMPRESSION = "impression"
 
-#: Every action type a log may carry. A timeline stores the position in this tuple, so new
-#: action types are added at the end.
+#: The known action types. A timeline stores the position in the data set's list, which begins with
+#: these; prepared data sets have it written out, so that new ones can be added at the end.
 ACTION_TYPES: tuple[str, ...] = (
     IMPRESSION,
     "click",
@@ -87,6 +87,9 @@ REQUIRED_LOG_COLUMNS: tuple[str, ...] = (Column.USER, Column.ITEM, Column.TIMEST
 ID_COLUMNS: tuple[str, ...] = (Column.USER, Column.ITEM, Column.AUTHOR, Column.TOPIC)
 
 
+#: Of a request row: when its item was shown (ms), where that may be later than the request.
+SHOWN_AT = "shown_at"
+
 #: Beside the columns of a jagged timeline: [B] int64, the events of each request.
 LENGTHS = "lengths"
 
@@ -99,7 +102,7 @@ EXPLICIT_COLUMNS: dict[str, np.dtype] = {
     "topic": np.dtype(np.int32),
     "media_type": np.dtype(np.int8),  # position in the data set's list
     "surface": np.dtype(np.int8),  # position in the data set's list
-    "action_type": np.dtype(np.int8),  # position in ACTION_TYPES
+    "action_type": np.dtype(np.int8),  # position in the data set's list
 }
 IMPLICIT_COLUMNS: dict[str, np.dtype] = {
     "timestamp": np.dtype(np.int64),

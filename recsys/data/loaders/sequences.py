@@ -14,16 +14,25 @@ from recsys.data.stores.engagements.store import EngagementStore
 
 
 class SequenceDataModule(SplitDataModule):
-    """Yields ``SequenceBatch``: one query per user to train, one per engagement to evaluate."""
+    """Yields ``SequenceBatch``: one query per user to train, one per engagement to evaluate.
+
+    Args:
+        config: cuts and batches.
+        dataset: the prepared data set.
+        engagements: its sequences.
+        max_queries: queries of choose and report at most, as ``PeriodQueries`` draws them.
+    """
 
     def __init__(
         self,
         config: SequenceLoaderConfig,
         dataset: PreparedDataset,
         engagements: EngagementStore,
+        max_queries: int | None = None,
     ) -> None:
         super().__init__()
         self.config = config
+        self.max_queries = max_queries
         self.dataset = dataset
         self.engagements = engagements
         self.reader = SequenceReader(dataset, engagements, config.max_length)
@@ -39,7 +48,7 @@ class SequenceDataModule(SplitDataModule):
             queries: Queries = FitQueries(self.engagements, last, self.config)
             wanted = f"user has {self.config.min_events} engagements before the end of the fit"
         else:
-            queries = PeriodQueries(self.engagements, first, last)
+            queries = PeriodQueries(self.engagements, first, last, self.max_queries)
             wanted = f"engagement lies in the {split}"
         if not len(queries):
             raise DataError(

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
+from recsys.data.contract.actions import IGNORED, unknown_text
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split, TaskKind, TimelineKind
 from recsys.data.prepare.intake import NOT_LATER
 from recsys.data.stores.dataset import PreparedDataset
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
-_NO_REQUESTS = "No request rows: the log has no impressions with labels.\n"
+_NO_REQUESTS = "No request rows: the log has no impressions with labels."
+_NO_TIMES = "No request rows and no times: the log was split by the order of each user's events."
 _END_OF_TIME = np.iinfo(np.int64).max
 
 
@@ -99,14 +102,15 @@ def summarise_splits(dataset: PreparedDataset) -> dict[str, SplitSummary]:
 
 def describe(dataset: PreparedDataset) -> RenderableType:
     """Tables of what the data set holds, for the terminal."""
-    has_requests = bool(dataset.manifest.tasks)
-    splits = _split_table(dataset, summarise_splits(dataset)) if has_requests else _NO_REQUESTS
+    splits: RenderableType = _NO_REQUESTS if dataset.manifest.has_times else _NO_TIMES
+    if dataset.manifest.tasks:
+        splits = _split_table(dataset, summarise_splits(dataset))
     return Group(
         _timeline_table(summarise_timelines(dataset)),
         splits,
         _vocabulary_table(dataset),
         _feature_table(dataset),
-        rejected_table(dataset.manifest.rejected, "rejected/"),
+        rejected_table(dataset.manifest.rejected, "rejected/", dataset.manifest.unknown_actions),
     )
 
 
@@ -186,19 +190,24 @@ def _feature_table(dataset: PreparedDataset) -> Table:
     return table
 
 
-def rejected_table(rejected: Mapping[str, int], folder: str) -> Table:
-    """Counts of rejected rows by reason.
+def rejected_table(
+    rejected: Mapping[str, int], folder: str, unknown_actions: Mapping[str, int]
+) -> Table:
+    """Counts of rejected rows by reason, and below it the names of actions that are unknown.
 
     Args:
         rejected: rows by reason.
         folder: where they were written to, as the table names it.
+        unknown_actions: rows by name of their action.
     """
-    table = Table(title="Rows that were not taken in")
+    caption = Text(unknown_text(unknown_actions)) if unknown_actions else None
+    table = Table(title="Rows that were not taken in", caption=caption, caption_justify="left")
     table.add_column("reason")
     table.add_column("rows", justify="right")
     table.add_column("set aside in", overflow="fold")
     for reason, count in rejected.items():
-        table.add_row(reason, f"{count:,}", "counted only" if reason == NOT_LATER else folder)
+        counted_only = reason == NOT_LATER or reason.startswith(IGNORED)
+        table.add_row(reason, f"{count:,}", "counted only" if counted_only else folder)
     if not rejected:
         table.add_row("none", "0", "")
     return table

@@ -9,21 +9,34 @@ from pathlib import Path
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.ids import as_ids
-from recsys.data.contract.log import FIRST_TIMESTAMP, LAST_TIMESTAMP, split_rows
-from recsys.data.contract.rejected import REASON, RejectedRows
-from recsys.data.contract.schema import ACTION_TYPES, ID_COLUMNS, Column
+from recsys.data.contract.actions import (
+    IGNORED,
+    UNKNOWN_ACTION,
+    ActionTypes,
+    add_unknown,
+    unknown_text,
+)
+from recsys.data.contract.ids import IdType, as_ids
+from recsys.data.contract.log import split_rows
+from recsys.data.contract.rejected import (
+    DUPLICATED_EVENT,
+    DUPLICATED_REQUEST,
+    REASON,
+    RejectedRows,
+)
+from recsys.data.contract.schema import ID_COLUMNS, Column
+from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.prepare.spill import PartitionSpill
-from recsys.data.stores.vocabulary import FirstSeen
+from recsys.data.stores.vocabulary import RAW, FirstSeen
 
 UNKNOWN_NAME = "unknown"
-DUPLICATE = "duplicated row"
 #: Rows with this reason are counted, not written aside.
 NOT_LATER = "not after the last event of the data set"
 
 _MAX_NAMES = 127  # codes are int8; one of them is unknown
 _EVENTS = "events"
 _REQUESTS = "requests"
+_TAIL = "tail"
 
 
 class CodeBook:
@@ -76,12 +89,13 @@ class _Tally:
             dated = bad[Column.TIMESTAMP].is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1)
             self._undated += bad.height - int(dated.sum())
 
-    def refuse_mostly_bad(self, what: str, count_undated: bool = True) -> None:
+    def refuse_mostly_bad(self, what: str, count_undated: bool = True, mend: str = "") -> None:
         """Refuse what is more bad than good.
 
         Args:
             what: the rows, for the sentence.
             count_undated: rows without a usable timestamp are among them.
+            mend: a sentence on how to mend it; a general one where it is empty.
 
         Raises:
             DataError: more than half of the rows cannot be used, whatever the reasons.
@@ -93,7 +107,7 @@ class _Tally:
             raise DataError(
                 f"{bad:,} of {rows:,} {what} cannot be used ({reasons}); more than half is no log "
                 "with some bad rows but one that is read in the wrong way: correct its files, or "
-                "say how they are to be read (options.columns, options.actions)."
+                f"say how they are to be read (options.columns, options.actions).{mend}"
             )
 
 
@@ -108,11 +122,13 @@ class Intake:
         after: only events after this moment (ms) are taken in; the others, good and bad,
             are counted as rejected.
         id_types: of id columns whose type is settled, by a data set that is appended to.
+        actions: the action types that events may have.
 
     Attributes:
         seen: per id column the ids and when each was first seen.
         num_events: rows set down, duplicates included.
         last_timestamp: of any event taken in, ms.
+        unknown_actions: rows set aside since their action is unknown, by its name.
     """
 
     def __init__(
@@ -124,7 +140,10 @@ class Intake:
         media_types: Iterable[str] = (UNKNOWN_NAME,),
         after: int | None = None,
         id_types: Mapping[str, pl.DataType] | None = None,
+        actions: ActionTypes | None = None,
     ) -> None:
+        self.actions = actions or ActionTypes()
+        self.unknown_actions: Counter[str] = Counter()
         self.num_partitions = num_partitions
         self.rejected = rejected
         self.surfaces = CodeBook(Column.SURFACE, surfaces)
@@ -134,11 +153,17 @@ class Intake:
         self.num_events = 0
         self.last_timestamp = 0
         self._id_types = dict(id_types or {})
+        self._kept_types = frozenset(self._id_types)
         self._tally = {_EVENTS: _Tally(), _REQUESTS: _Tally()}
-        self._actions = CodeBook(Column.ACTION_TYPE, ACTION_TYPES)
+        self._action_codes = CodeBook(Column.ACTION_TYPE, self.actions.names)
         self._events = PartitionSpill(folder / _EVENTS, Column.USER, num_partitions)
         self._requests = PartitionSpill(folder / _REQUESTS, Column.USER, num_partitions)
+        self._tail = PartitionSpill(folder / _TAIL, Column.USER, num_partitions)
         self._attributes: list[pl.DataFrame] = []
+
+    def add_tail(self, frame: pl.DataFrame) -> None:
+        """Take in events of the data set that is appended to, whose labels may still come."""
+        self._tail.add(frame)
 
     def add_events(self, frame: pl.DataFrame) -> None:
         """Take in a chunk of the interaction log."""
@@ -149,9 +174,12 @@ class Intake:
             later = frame.filter(is_old.not_() | is_old.is_null())
             self.rejected.count(NOT_LATER, frame.height - later.height)
             frame = later
-        good, bad = split_rows(frame)
+        good, bad = split_rows(frame, self.actions.names)
+        bad = self._without_ignored(bad)
+        unknown = bad.filter(pl.col(REASON) == UNKNOWN_ACTION) if bad.height else bad
+        add_unknown(self.unknown_actions, unknown[Column.ACTION_TYPE])
         self.rejected.add(bad)
-        self._tally[_EVENTS].add(good, bad)
+        self._tally[_EVENTS].add(good, bad.filter(pl.col(REASON) != DUPLICATED_EVENT))
         if good.is_empty():
             return
         good = good.with_columns(self._of_known_type(good[name]) for name in ID_COLUMNS)
@@ -193,8 +221,16 @@ class Intake:
         """
         # among the old rows of a log there are such without a time, which may be known as bad
         has_old = NOT_LATER in self.rejected.counts
-        self._tally[_EVENTS].refuse_mostly_bad("rows of the log", count_undated=not has_old)
+        mend = f" {unknown_text(self.unknown_actions)}" if self.unknown_actions else ""
+        self._tally[_EVENTS].refuse_mostly_bad("rows of the log", not has_old, mend)
         self._events.finish()
+        self._tail.finish()
+
+    @property
+    def has_request_times(self) -> bool:
+        """Whether any event says when it was requested."""
+        schemas = (self._events.schema, self._tail.schema)
+        return any(schema is not None and Column.REQUEST_TIME in schema for schema in schemas)
 
     @property
     def has_requests(self) -> bool:
@@ -219,12 +255,17 @@ class Intake:
         if frame is None:
             return None
         unique, again = _parted(frame)
-        self.rejected.add(self._decoded(again), f"event: {DUPLICATE}")
+        self.rejected.add(self._decoded(again), DUPLICATED_EVENT)
         return self._decoded(unique)
+
+    def read_tail(self, partition: int) -> pl.DataFrame | None:
+        """The events of ``add_tail`` of a partition's users, in log order."""
+        return self._tail.read(partition)
 
     def drop_events(self, partition: int) -> None:
         """Free the disk space of a partition's events."""
         self._events.remove(partition)
+        self._tail.remove(partition)
 
     def read_requests(self, partition: int) -> pl.DataFrame | None:
         """The request rows of a partition's users in the order they came."""
@@ -238,17 +279,69 @@ class Intake:
                 continue
             unique, again = _parted(frame)
             if not again.is_empty():
-                self.rejected.add(again, f"request row: {DUPLICATE}")
+                self.rejected.add(again, DUPLICATED_REQUEST)
                 self._requests.remove(partition)
                 self._requests.add(unique)
         self._requests.finish()
 
-    def attributes(self) -> pl.DataFrame:
-        """``item_id``, ``author_id``, ``topic_id``: what the events say about each item first."""
+    def attributes(self, stated: pl.DataFrame | None = None) -> pl.DataFrame:
+        """``item_id``, ``author_id``, ``topic_id``, one row per item.
+
+        Args:
+            stated: a table of items, whose author or topic, where it has such columns, goes before
+                what the events say about an item first.
+
+        Raises:
+            DataError: it has ids of another type than the data set that is appended to.
+        """
+        noted = self._noted()
+        names = [name for name in (Column.AUTHOR, Column.TOPIC) if name in _columns_of(stated)]
+        if stated is None or not names:
+            return noted
+        item = as_ids(stated[Column.ITEM], self._id_types[Column.ITEM])
+        of_table = pl.DataFrame([item, *(self._settled(stated[name]) for name in names)])
+        of_table = of_table.drop_nulls(Column.ITEM)
+        of_table = of_table.unique(Column.ITEM, keep="first", maintain_order=True)
+        noted = noted.with_columns(as_ids(noted[name], self._id_types[name]) for name in names)
+        joined = of_table.join(noted, on=Column.ITEM, how="full", coalesce=True, suffix="_noted")
+        return joined.select(
+            Column.ITEM,
+            *(
+                pl.coalesce(name, f"{name}_noted").alias(name) if name in names else name
+                for name in (Column.AUTHOR, Column.TOPIC)
+            ),
+        )
+
+    def _noted(self) -> pl.DataFrame:
+        """What the events say about each item first."""
         if not self._attributes:
             names = (Column.ITEM, Column.AUTHOR, Column.TOPIC)
             return pl.DataFrame(schema={name: self._id_types[name] for name in names})
         return _first_known(pl.concat(self._attributes, how="vertical_relaxed"))
+
+    def _settled(self, ids: pl.Series) -> pl.Series:
+        """Ids of a table in the type that keeps them and those of the log as they are written."""
+        kind = IdType()
+        kind.add(ids)
+        ids = ids.cast(kind.dtype)
+        name = ids.name
+        if name in self._kept_types:
+            return self._of_known_type(ids)
+        seen = self.seen[name]
+        if not seen.is_empty:
+            kind.add(seen.table()[RAW])
+            seen.retype(kind.dtype)
+        self._id_types[name] = kind.dtype
+        return as_ids(ids, kind.dtype)
+
+    def _without_ignored(self, bad: pl.DataFrame) -> pl.DataFrame:
+        """The rows that the user does not want left out; the others are counted."""
+        if bad.is_empty():
+            return bad
+        is_ignored = bad[REASON].str.starts_with(IGNORED)
+        for reason, count in bad[REASON].filter(is_ignored).value_counts().iter_rows():
+            self.rejected.count(reason, count)
+        return bad.filter(~is_ignored)
 
     def _of_known_type(self, ids: pl.Series) -> pl.Series:
         """Ids in the type of those before them.
@@ -280,13 +373,13 @@ class Intake:
             return
         self._attributes.append(_first_known(known))
         if len(self._attributes) >= 16:
-            self._attributes = [self.attributes()]
+            self._attributes = [self._noted()]
 
     def _decoded(self, events: pl.DataFrame) -> pl.DataFrame:
         return events.with_columns(book.decode(events[book.column]) for book in self._code_books())
 
     def _code_books(self) -> tuple[CodeBook, CodeBook, CodeBook]:
-        return self.surfaces, self.media_types, self._actions
+        return self.surfaces, self.media_types, self._action_codes
 
 
 def _parted(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -295,6 +388,10 @@ def _parted(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         return frame, frame.clear()
     first = frame.select(pl.struct(pl.all()).is_first_distinct()).to_series()
     return frame.filter(first), frame.filter(~first)
+
+
+def _columns_of(table: pl.DataFrame | None) -> list[str]:
+    return [] if table is None else table.columns
 
 
 def _first_known(frame: pl.DataFrame) -> pl.DataFrame:

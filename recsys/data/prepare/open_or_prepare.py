@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recsys.core.console import message_console
+from recsys.data.contract.actions import unknown_text
 from recsys.data.contract.manifest import DATASET_FILE
 from recsys.data.prepare.preparation import rejected_folder
 from recsys.data.prepare.prepare import PrepareConfig, prepare
+from recsys.data.sources import SOURCES
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
+
+#: Where the settings of a data set stand in the command of a run.
+_PLACE = "data."
 
 
 def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConfig]:
     """Open the prepared data set, preparing it first where it is absent.
+
+    Without a path, of a source whose files have no usual place, it is opened as it was prepared.
 
     Returns:
         The data set, and ``config`` with the absolute path of its folder, so that a run folder
@@ -26,10 +33,14 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
     folder = config.out_folder
     console = message_console()
     absent = not (folder / DATASET_FILE).is_file()
+    if not absent and config.path is None and SOURCES[config.source].default_path is None:
+        return open_checked(folder), replace(config, out=str(folder.resolve()))
     if absent:
         console.print(f"Preparing {config.title} into {folder} (once).")
-    rejected = prepare(config).rejected
-    if absent and rejected:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
+    manifest = prepare(config, place=_PLACE)
+    if absent and manifest.rejected:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in manifest.rejected.items())
         console.print(f"Rows left out ({reasons}); they are in {folder / rejected_folder(None)}.")
+        if manifest.unknown_actions:
+            console.print(unknown_text(manifest.unknown_actions))
     return open_checked(folder), replace(config, out=str(folder.resolve()))

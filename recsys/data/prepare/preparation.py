@@ -6,6 +6,8 @@ users of one partition at a time, maps their ids and hands them to the stores.
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,27 +18,49 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
 from recsys.core.progress import track
-from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.manifest import WITHOUT_DWELL, DatasetManifest
+from recsys.data.contract.moments import to_text
 from recsys.data.contract.rejected import RejectedRows
 from recsys.data.contract.schema import (
-    ACTION_TYPES,
     ID_COLUMNS,
     IMPRESSION,
     Column,
     Feature,
     FeatureSide,
     Split,
+    Task,
 )
+from recsys.data.contract.time_columns import FIRST_TIMESTAMP
 from recsys.data.prepare.intake import Intake
+from recsys.data.prepare.item_embedding import write_embeddings
 from recsys.data.prepare.side_features import write_side
-from recsys.data.prepare.split_requests import write_splits
+from recsys.data.prepare.split_requests import AddedRows, RequestRows, count_splits
 from recsys.data.sources import Source
-from recsys.data.stores.dataset import FEATURES, REQUESTS, TIMELINES
+from recsys.data.stores.dataset import FEATURES, REQUESTS, TAIL, TIMELINES
 from recsys.data.stores.encoding import FeatureEncoding
+from recsys.data.stores.tail import TailWriter, read_tail, remove_other_tails
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
 REJECTED = "rejected"
+#: Own rows of a source with this reason are counted, not written aside.
+ROWS_NOT_LATER = "request row: not after the last one of the data set"
+
+#: Among the counts: the last request of a source's own rows, ms.
+_LAST_REQUEST = "last_request_time"
+_EVENT_COUNTS = ("implicit_events", WITHOUT_DWELL, "explicit_events")
+
+
+class NothingNewError(Exception):
+    """An append that found nothing later than what is there.
+
+    Attributes:
+        counts: rows that were read, by why they were left out.
+    """
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        super().__init__("nothing is new")
+        self.counts = counts
 
 
 class Preparation:
@@ -48,6 +72,9 @@ class Preparation:
         spill: an empty folder for temporary files.
         num_partitions: number of user partitions.
         existing: the data set that is appended to.
+
+    Attributes:
+        added: what an append has added to the request rows.
     """
 
     def __init__(
@@ -63,7 +90,7 @@ class Preparation:
         self.rejected = RejectedRows(folder / rejected_folder(existing))
         self.vocabularies: dict[str, Vocabulary] = {}
         if existing is None:
-            self.intake = Intake(spill, num_partitions, self.rejected)
+            self.intake = Intake(spill, num_partitions, self.rejected, actions=source.actions)
         else:
             after = existing.counts["last_timestamp"]
             names = (existing.surfaces, existing.media_types)
@@ -75,44 +102,48 @@ class Preparation:
                 for name, known in self.vocabularies.items()
                 if known.table.height
             }
-            self.intake = Intake(spill, num_partitions, self.rejected, *names, after, types)
+            actions = existing.actions.extended(source.actions)
+            self.intake = Intake(
+                spill, num_partitions, self.rejected, *names, after, types, actions
+            )
         self.encoding = FeatureEncoding()
         self.features: list[Feature] = []
         self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
         self.counts: dict[str, int] = {}
+        self.added = AddedRows()
+        self.action_counts: Counter[str] = Counter()
 
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
+        if (useless := self.source.why_useless()) is not None:
+            raise DataError(useless)
         self._take_in_events()
         bounds = dict(self.source.split_bounds)
         for frame in track(self.source.requests(), "Reading requests"):
-            self.intake.add_requests(frame)
-        items = self._items()
-        seen = self._first_seen(items)
+            self._add_own_requests(frame)
+        items = self.source.items()
+        attributes = self.intake.attributes(items)
+        seen = self._first_seen(attributes)
         self.vocabularies = {
             name: Vocabulary.build(seen[name].table(), mode, hash_buckets) for name in ID_COLUMNS
         }
         fit_end = bounds[Split.FIT][1]
         self._write_vocabularies(fit_end)
-        self._write_features(items, fit_end)
+        self._write_features(items, attributes, fit_end)
         self._write_timelines(derive_requests=True)
         tasks = self.source.tasks if self.intake.has_requests else ()
         if not tasks and not self.counts["explicit_events"]:
             raise DataError(
-                "the log has no action and no dwell_time, so there is nothing to predict; give a "
-                "log with other events than impressions, or with dwell times."
+                "the log has no action and no dwell_time, so there is nothing to predict: all its "
+                "rows are impressions. If they are something a user did, say what: "
+                "options.default_action=click. Otherwise give a log with other events, or with "
+                "dwell times."
             )
         if tasks:
-            written = write_splits(
-                self.folder / REQUESTS,
-                self.source,
-                self.intake,
-                self.vocabularies,
-                self.encoding,
-                bounds,
-            )
-            self.features += written.features
-            self.counts |= written.counts
+            self.features += self._rows(tasks, bounds).write(self.folder / REQUESTS)
+            self.counts |= count_splits(self.folder / REQUESTS, bounds)
+        else:
+            shutil.rmtree(self.folder / TAIL, ignore_errors=True)
         self.encoding.save(self.folder / FEATURES)
         self.rejected.close()
         return DatasetManifest(
@@ -127,29 +158,97 @@ class Preparation:
             counts=self.counts,
             rejected=dict(sorted(self.rejected.counts.items())),
             fingerprint="",
+            action_types=self.intake.actions.names,
+            negative_actions=tuple(sorted(self.intake.actions.negative)),
+            action_counts=self._in_order(self.action_counts),
+            unknown_actions=dict(self.intake.unknown_actions.most_common()),
+            times=self.source.times,
         )
 
     def run_append(self, existing: DatasetManifest) -> DatasetManifest:
-        """New events, ids and feature rows behind what ``existing`` describes."""
+        """New events, ids, feature rows and request rows behind what ``existing`` describes.
+
+        Indices and encodings stay; the splits are those of the log that has grown.
+
+        Raises:
+            NothingNewError: nothing is later than what is there.
+            DataError: a split has no rows.
+        """
+        has_rows = bool(existing.tasks)
+        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
+        for frame in read_tail(self.folder, existing):
+            self.intake.add_tail(frame)
         self._take_in_events()
-        items = self._items()
-        seen = self._first_seen(items)
+        if has_rows:
+            self._take_in_later_requests(existing)
+        if not self.intake.num_events and not self.intake.has_requests:
+            raise NothingNewError(self.rejected.counts)
+        last = max(self.intake.last_timestamp, existing.counts["last_timestamp"])
+        self.counts["last_timestamp"] = last
+        bounds = self._grown_bounds(existing, last)
+        items = self.source.items()
+        attributes = self.intake.attributes(items)
+        seen = self._first_seen(attributes)
         for name in ID_COLUMNS:
             self.vocabularies[name] = self.vocabularies[name].grow(seen[name].table())
-        fit_end = existing.split_bounds[Split.FIT][1]
-        self._write_vocabularies(fit_end)
-        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
-        self._write_features(items, None)
-        self._write_timelines(derive_requests=False)
+        self._write_vocabularies(bounds[Split.FIT][1])
+        self._write_features(items, attributes, None)
+        self._write_timelines(derive_requests=has_rows)
+        if has_rows:
+            self.added = self._rows(existing.tasks, bounds).add(
+                self.folder / REQUESTS,
+                existing.counts[_LAST_REQUEST] if self._own_requests else self._after,
+                None if self._own_requests else self._after - self._window,
+            )
+            self.counts |= count_splits(self.folder / REQUESTS, bounds)
         self.rejected.close()
+        return self._grown(existing, bounds)
+
+    def _take_in_later_requests(self, existing: DatasetManifest) -> None:
+        """The rows of a source's own that are later than those of the data set."""
+        for frame in track(self.source.requests(), "Reading requests"):
+            after = existing.counts[_LAST_REQUEST]
+            is_old = pl.col(Column.REQUEST_TIME).is_between(FIRST_TIMESTAMP, after)
+            later = frame.filter(is_old.not_() | is_old.is_null())
+            self.rejected.count(ROWS_NOT_LATER, frame.height - later.height)
+            self._add_own_requests(later)
+
+    def _add_own_requests(self, frame: pl.DataFrame) -> None:
+        self.intake.add_requests(frame)
+        last = int(frame[Column.REQUEST_TIME].max() or 0)  # type: ignore[arg-type]
+        self.counts[_LAST_REQUEST] = max(self.counts.get(_LAST_REQUEST, 0), last)
+
+    def _grown_bounds(self, existing: DatasetManifest, last: int) -> dict[str, tuple[int, int]]:
+        """The splits of the log that has grown; no row of a trained model comes back to choose.
+
+        Raises:
+            DataError: they would begin earlier than they did.
+        """
+        first = existing.split_bounds[Split.FIT][0]
+        bounds = dict(self.source.bounds_over(first, last))
+        for split, (begin, _) in bounds.items():
+            former = existing.split_bounds[split][0]
+            if begin < former:
+                raise DataError(
+                    f"the {split} period would begin at {to_text(begin)}, before the "
+                    f"{to_text(former)} of the data set, so that rows which models were trained on "
+                    "would be measured; prepare the whole log again with overwrite=true."
+                )
+        return bounds
+
+    def _grown(
+        self, existing: DatasetManifest, bounds: dict[str, tuple[int, int]]
+    ) -> DatasetManifest:
         counts = dict(existing.counts)
         for name, count in self.counts.items():
-            is_sum = name in ("events", "explicit_events", "implicit_events")
-            counts[name] = counts[name] + count if is_sum else count
+            is_sum = name in ("events", *_EVENT_COUNTS)
+            counts[name] = counts.get(name, 0) + count if is_sum else count
         total = {
             reason: existing.rejected.get(reason, 0) + self.rejected.counts.get(reason, 0)
             for reason in sorted(existing.rejected.keys() | self.rejected.counts.keys())
         }
+        unknown = Counter(existing.unknown_actions) + self.intake.unknown_actions
+        actions = Counter(existing.action_counts) + self.action_counts
         sizes = self._sizes()
         features = tuple(
             replace(f, cardinality=sizes[_short(f.name)]) if f.name in ID_COLUMNS else f
@@ -161,41 +260,47 @@ class Preparation:
             vocabulary_sizes=sizes,
             surfaces=tuple(self.intake.surfaces.names),
             media_types=tuple(self.intake.media_types.names),
+            split_bounds={str(split): bound for split, bound in bounds.items()},
             counts=counts,
             rejected=total,
+            action_types=self.intake.actions.names,
+            negative_actions=tuple(sorted(self.intake.actions.negative)),
+            action_counts=self._in_order(actions) if existing.action_counts else {},
+            unknown_actions=dict(unknown.most_common()),
+        )
+
+    @property
+    def _own_requests(self) -> bool:
+        """Whether rows come by the source's ``requests``, not from its events."""
+        return self.source.label_window is None
+
+    @property
+    def _window(self) -> int:
+        return self.source.label_window or 0
+
+    @property
+    def _after(self) -> int:
+        """The last event of the data set that is appended to."""
+        return self.intake.after or 0
+
+    def _rows(self, tasks: tuple[Task, ...], bounds: dict[str, tuple[int, int]]) -> RequestRows:
+        return RequestRows(
+            self.source, tasks, self.intake, self.vocabularies, self.encoding, bounds
         )
 
     def _take_in_events(self) -> None:
         for frame in track(self.source.events(), "Reading events"):
             self.intake.add_events(frame)
         self.intake.finish_events()
-        if self.intake.num_events == 0:
-            if self.intake.after is not None:
-                raise DataError(
-                    "no event is later than the last one of the data set; nothing was appended."
-                )
+        if self.intake.num_events == 0 and self.intake.after is None:
             raise DataError(f"source={self.source.name} holds no event; give other files.")
         self.counts["last_timestamp"] = self.intake.last_timestamp
 
-    def _items(self) -> pl.DataFrame:
-        """One row per item, its author and topic filled in from the events where unknown."""
-        stated = self.source.items()
-        noted = self.intake.attributes()
-        if stated is None:
-            return noted
-        names = (Column.AUTHOR, Column.TOPIC)
-        joined = stated.join(noted, on=Column.ITEM, how="full", coalesce=True, suffix="_noted")
-        return joined.with_columns(
-            pl.coalesce(name, f"{name}_noted").alias(name)
-            for name in names
-            if name in stated.columns
-        )
-
-    def _first_seen(self, items: pl.DataFrame) -> dict[str, FirstSeen]:
+    def _first_seen(self, attributes: pl.DataFrame) -> dict[str, FirstSeen]:
         """First sight of every id; an item shows its author and topic when it is first seen."""
         seen = self.intake.seen
         table = seen[Column.ITEM].table()
-        shown = items.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
+        shown = attributes.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
         for name in (Column.AUTHOR, Column.TOPIC):
             seen[name].add(shown[name], shown["first_seen"])
         return seen
@@ -209,45 +314,78 @@ class Preparation:
         self.counts["users"] = self.vocabularies[Column.USER].table.height
         self.counts["items"] = self.vocabularies[Column.ITEM].table.height
 
-    def _write_features(self, items: pl.DataFrame, fit_end: int | None) -> None:
-        for side, stated in (
-            (FeatureSide.USER, self.source.users()),
-            (FeatureSide.ITEM, items),
-        ):
+    def _write_features(
+        self, items: pl.DataFrame | None, attributes: pl.DataFrame, fit_end: int | None
+    ) -> None:
+        folder = self.folder / FEATURES
+        for side, stated in ((FeatureSide.USER, self.source.users()), (FeatureSide.ITEM, items)):
             written = write_side(
-                self.folder / FEATURES,
+                folder,
                 side,
                 self.source,
                 stated,
+                attributes if side is FeatureSide.ITEM else None,
                 self.vocabularies,
                 self.encoding,
                 fit_end,
             )
             self.features += written.features
-            if side is FeatureSide.ITEM:
-                self.item_ids = written.categorical
+            self.counts |= written.counts
+        self.item_ids = written.categorical
+        embeddings = write_embeddings(
+            folder, self.source.item_embeddings(), self.vocabularies[Column.ITEM]
+        )
+        if embeddings is not None:
+            self.counts["items_with_embedding"] = embeddings
 
     def _write_timelines(self, derive_requests: bool) -> None:
-        with TimelineWriter(self.folder / TIMELINES) as writer:
-            self.counts["events"] = writer.append(self._mapped_events(derive_requests))
+        with TimelineWriter(self.folder / TIMELINES) as writer, TailWriter(self.folder) as tail:
+            mapped = self._mapped_events(tail if derive_requests else None)
+            self.counts["events"] = writer.append(mapped)
+        if derive_requests:
+            remove_other_tails(self.folder, tail.path)
         self.intake.finish_requests()
 
-    def _mapped_events(self, derive_requests: bool) -> Iterator[pl.DataFrame]:
-        self.counts.update(implicit_events=0, explicit_events=0)
+    def _mapped_events(self, tail: TailWriter | None) -> Iterator[pl.DataFrame]:
+        """The events by partition; their request rows are taken in where ``tail`` is given."""
+        self.counts.update(dict.fromkeys(_EVENT_COUNTS, 0))
         partitions = range(self.intake.num_partitions)
         for partition in track(partitions, "Writing timelines"):
             events = self.intake.read_events(partition)
+            former = self.intake.read_tail(partition)
+            self.intake.drop_events(partition)
+            if tail is not None and not self._own_requests:
+                self._derive_requests([one for one in (former, events) if one is not None], tail)
             if events is None:
                 continue
-            self.intake.drop_events(partition)
-            if derive_requests:
-                rows = self.source.requests_from(events)
-                if rows is not None:
-                    self.intake.add_requests(rows)
-            implicit = int((events[Column.ACTION_TYPE] == IMPRESSION).sum())
+            is_shown = events[Column.ACTION_TYPE] == IMPRESSION
+            implicit = int(is_shown.sum())
+            undwelled = int((is_shown & events[Column.DWELL_TIME].is_null()).sum())
             self.counts["implicit_events"] += implicit
+            self.counts[WITHOUT_DWELL] += undwelled
             self.counts["explicit_events"] += events.height - implicit
+            self.action_counts.update(dict(events[Column.ACTION_TYPE].value_counts().iter_rows()))
             yield self._map_events(events)
+
+    def _derive_requests(self, frames: list[pl.DataFrame], tail: TailWriter) -> None:
+        """Take in the rows that follow from events, and keep those whose labels may still come.
+
+        Args:
+            frames: the former tail of some users, and their new events.
+            tail: what is kept.
+        """
+        if not frames:
+            return
+        events = pl.concat(frames, how="diagonal_relaxed")
+        if self.intake.has_request_times:  # in the tail or in what has come
+            stated = [Column.REQUEST_TIME] if Column.REQUEST_TIME in events.columns else []
+            requested = pl.coalesce(*stated, Column.TIMESTAMP).alias(Column.REQUEST_TIME)
+            events = events.with_columns(requested)
+        rows = self.source.requests_from(events)
+        if rows is not None:
+            self.intake.add_requests(rows)
+        is_late = pl.col(Column.TIMESTAMP) > self.counts["last_timestamp"] - self._window
+        tail.add(events.filter(is_late).drop(Column.AUTHOR, Column.TOPIC, strict=False))
 
     def _map_events(self, events: pl.DataFrame) -> pl.DataFrame:
         mapped = {
@@ -258,8 +396,9 @@ class Preparation:
             of_item = pl.Series(self.item_ids[item, position])
             unknown = mapped[name] == 0
             mapped[name] = mapped[name].zip_with(~unknown, of_item)
+        names = self.intake.actions.names
         actions = events[Column.ACTION_TYPE].replace_strict(
-            ACTION_TYPES, range(len(ACTION_TYPES)), return_dtype=pl.Int8
+            names, range(len(names)), return_dtype=pl.Int8
         )
         return pl.DataFrame(
             {
@@ -272,6 +411,10 @@ class Preparation:
                 "video_duration": events[Column.VIDEO_DURATION],
             }
         )
+
+    def _in_order(self, counts: Counter[str]) -> dict[str, int]:
+        """Counts by action type, in the order of their codes."""
+        return {name: counts[name] for name in self.intake.actions.names if counts[name]}
 
     def _sizes(self) -> dict[str, int]:
         return {_short(name): vocabulary.size for name, vocabulary in self.vocabularies.items()}

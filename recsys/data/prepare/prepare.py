@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,25 +23,26 @@ from recsys.core.folders import (
 from recsys.core.location import find_data_dir, find_path
 from recsys.data.contract.input_files import (
     InputFile,
+    are_known,
     load_input_files,
+    merged_files,
     save_input_files,
 )
 from recsys.data.contract.log_parts import THE_FRAME
 from recsys.data.contract.manifest import DATASET_FILE, DATASET_FOLDER, DatasetManifest
-from recsys.data.prepare.fingerprint import fingerprint
+from recsys.data.prepare.fingerprint import describe, differences, fingerprint
 from recsys.data.prepare.preparation import Preparation
-from recsys.data.sources import SOURCES, Source, complete_options, open_source
-from recsys.data.stores.check import open_checked
-from recsys.data.stores.dataset import FEATURES, mark_files
-from recsys.data.stores.vocabulary import VOCABULARIES, IdMode
+from recsys.data.sources import SOURCES, TABLES, open_source
+from recsys.data.stores.dataset import mark_files
+from recsys.data.stores.vocabulary import IdMode
 
-#: In a manifest's preparation: fingerprints the data set had before days were appended to it.
-GROWN_FROM = "grown_from"
+#: Names that a message lists.
+_LISTED = 3
 
 
 @dataclass(frozen=True)
 class PrepareConfig(Settings):
-    """How a data set is prepared; conf/data/ holds one file per data set.
+    """How a data set is prepared; conf/data/ holds one file per data set, as may the user.
 
     Attributes:
         source: the adapter: ``log``, ``kuairand``, ``ebnerd``, ``globo``, ``movielens`` or
@@ -53,7 +54,6 @@ class PrepareConfig(Settings):
         name: of the data set; None for the name of the source.
         ids: ``dictionary`` gives every id an index of its own, ``hashed`` one of ``hash_buckets``.
         hash_buckets: number of indices per id column in the hashed mode.
-        append: add the events after the last one to an existing data set.
         overwrite: replace a data set that was prepared in another way or from other files.
         partitions: user partitions; one of them is held in memory at a time.
         options: of the source.
@@ -66,10 +66,20 @@ class PrepareConfig(Settings):
     name: Name | None = None
     ids: Annotated[str, OneOf(tuple(IdMode))] = "dictionary"
     hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] = 1_000_000
-    append: bool = False
     overwrite: bool = False
     partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
     options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a description of the user's own says, for ``data=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        from recsys.data.prepare.description import read_description  # Hydra, which few need
+
+        return read_description(path, cls)
 
     @property
     def title(self) -> str:
@@ -83,59 +93,49 @@ class PrepareConfig(Settings):
 
 
 def prepare(
-    config: PrepareConfig, frame: pl.DataFrame | pl.LazyFrame | None = None
+    config: PrepareConfig,
+    frame: pl.DataFrame | pl.LazyFrame | None = None,
+    place: str = "",
 ) -> DatasetManifest:
     """Prepare a data set, or find it prepared already.
 
+    It is found where the description is the same and the files are, by their content, those it was
+    first prepared from, those of days that were appended, or all of them.
+
     The folder appears in one step when everything is written; interrupted, nothing has changed.
-    A second process that prepares into the same folder waits for the first. Appending adds a
-    segment to the timelines and rows to the vocabularies and features; indices, encodings,
-    requests and splits stay as they are.
+    A second process that prepares into the same folder waits for the first.
 
     Args:
         config: what is prepared, and where to.
         frame: a log in memory, in the place of ``config.path``.
+        place: where its settings stand in the user's command: ``data.`` of a training.
 
     Raises:
         DataError: a file cannot be used, or the data set was prepared in another way.
         ConfigError: the configuration cannot work, or the folder holds something else.
     """
     mode = IdMode(config.ids)
-    if config.append and config.overwrite:
-        raise ConfigError(
-            "append=true keeps a data set and overwrite=true replaces it: give one of the two."
-        )
-    data = _find_path(config) if frame is None else frame
-    source = open_source(config.source, data, dict(config.options))
-    description = {
-        "source": config.source,
-        "name": config.title,
-        "ids": config.ids,
-        "hash_buckets": config.hash_buckets if mode is IdMode.HASHED else 0,
-        "options": complete_options(config.source, dict(config.options)),
-    }
+    data = find_log(config.source, config.path, config.data_dir) if frame is None else frame
+    options, tables = with_found_tables(config.options, config.data_dir)
+    source = open_source(config.source, data, options)
+    description = describe(config.source, config.title, config.ids, config.hash_buckets, options)
     folder = config.out_folder
-    inputs = [data] if isinstance(data, Path) else []
+    inputs = [data, *tables] if isinstance(data, Path) else tables
     check_folder(folder, DATASET_FOLDER, inputs)
-    with locked_folder(folder), _unforeseen_as_sentence(data):
+    with locked_folder(folder), unforeseen_as_sentence(data):
         check_folder(folder, DATASET_FOLDER, inputs)
-        existing = _existing(folder)
+        existing = existing_dataset(folder)
         known = load_input_files(folder)
         files = source.inputs(known)
-        mark = fingerprint(description, files)
-        if existing is not None and existing.fingerprint == mark:
-            if files != known:  # the same content, copied or touched since
-                save_input_files(files, folder)
-            return existing
-        if config.append:
-            appendable = _appendable(folder, existing, source)
-            return _append(source, folder, appendable, config, mark, files)
-        if existing is not None and not config.overwrite:
-            raise DataError(
-                f"{folder} was prepared with another configuration or from other files; repeat the "
-                "options it was prepared with, or give overwrite=true to replace it, append=true "
-                "to add new days, or another out=."
-            )
+        if existing is not None:
+            problem = _not_the_same(existing, description, files, known, place)
+            if problem is None:
+                found = merged_files(files, known, 0)
+                if found != known:  # the same content, copied or touched since
+                    save_input_files(found, folder)
+                return existing
+            if not config.overwrite:
+                raise DataError(f"{folder} {problem}")
         check_replaced(folder, DATASET_FOLDER, inputs)
         with (
             replaced_folder(folder) as partial,
@@ -145,7 +145,7 @@ def prepare(
             manifest = replace(
                 preparation.run(mode, config.hash_buckets),
                 name=config.title,
-                fingerprint=mark,
+                fingerprint=fingerprint(description, files),
                 preparation={**description, "standardisation": preparation.encoding.dense},
                 files=mark_files(partial),
             )
@@ -155,8 +155,36 @@ def prepare(
         return DatasetManifest.load(folder)
 
 
+def _not_the_same(
+    existing: DatasetManifest,
+    description: dict[str, Any],
+    files: Sequence[InputFile],
+    known: Sequence[InputFile],
+    place: str,
+) -> str | None:
+    """Why a data set is not the one that is described; None where it is."""
+    other = f"give {place}overwrite=true to replace it, or another {place}out="
+    changed = differences(existing, description, place)
+    if changed:
+        return (
+            f"was prepared with another configuration: {'; '.join(changed)}. Repeat what it was "
+            f"prepared with, {other}."
+        )
+    if are_known(files, known):
+        return None
+    digests = {one.digest for one in known}
+    new = [one.name for one in files if one.digest not in digests]
+    if not new:
+        return f"was prepared from more files than these; name all of them, {other}."
+    more = f" and {len(new) - _LISTED} more" if len(new) > _LISTED else ""
+    return (
+        f"was prepared from other files: {', '.join(new[:_LISTED])}{more} it does not know. Add "
+        f"new days by `recsys data append` with the same description, {other}."
+    )
+
+
 @contextmanager
-def _unforeseen_as_sentence(data: Path | pl.DataFrame | pl.LazyFrame) -> Iterator[None]:
+def unforeseen_as_sentence(data: Path | pl.DataFrame | pl.LazyFrame) -> Iterator[None]:
     """Say of what the table libraries stumble over that it is the data's.
 
     Raises:
@@ -172,54 +200,34 @@ def _unforeseen_as_sentence(data: Path | pl.DataFrame | pl.LazyFrame) -> Iterato
         ) from error
 
 
-def _appendable(folder: Path, existing: DatasetManifest | None, source: Source) -> DatasetManifest:
-    if existing is None:
-        raise DataError(
-            f"{folder} is not a prepared data set that could be appended to; "
-            "prepare it without append=true first."
-        )
-    if existing.source != source.name:
-        raise DataError(
-            f"{folder} was prepared from source={existing.source}, not {source.name}; "
-            "append from the same source."
-        )
-    return existing
+def find_log(source: str, path: str | None, data_dir: str | None) -> Path:
+    """The file or folder of a log; of a source that has one, its usual place where none is named.
+
+    Raises:
+        ConfigError: the source needs a path.
+        DataError: there is nothing there.
+    """
+    if path is not None:
+        return find_path(data_dir, path)
+    default = SOURCES[source].default_path
+    if default is None:
+        raise ConfigError(f"source={source} needs path=<file or folder of the log>.")
+    return find_data_dir(data_dir, default)
 
 
-def _append(
-    source: Source,
-    folder: Path,
-    existing: DatasetManifest,
-    config: PrepareConfig,
-    mark: str,
-    files: Sequence[InputFile],
-) -> DatasetManifest:
-    open_checked(folder)  # what is damaged gets no new checksum
-    with (
-        replaced_folder(folder, start_from=folder) as partial,
-        TemporaryDirectory(dir=partial, prefix="spill-") as spill,
-    ):
-        preparation = Preparation(source, partial, Path(spill), config.partitions, existing)
-        grown_from = [*existing.preparation.get(GROWN_FROM, []), existing.fingerprint]
-        manifest = replace(
-            preparation.run_append(existing),
-            fingerprint=mark,
-            preparation={**existing.preparation, GROWN_FROM: grown_from},
-            files=existing.files | mark_files(partial, f"{VOCABULARIES}/*", f"{FEATURES}/*"),
-        )
-        manifest.save(partial)
-        save_input_files(files, partial)
-    return DatasetManifest.load(folder)
+def with_found_tables(
+    options: Mapping[str, Any], data_dir: str | None
+) -> tuple[dict[str, Any], list[Path]]:
+    """Options of a source with the places of the tables of items and users, and these."""
+    found, places = dict(options), []
+    for key in TABLES:
+        table = found.get(key)
+        if isinstance(table, Mapping) and isinstance(table.get("path"), str):
+            places.append(find_path(data_dir, table["path"]))
+            found[key] = {**table, "path": str(places[-1])}
+    return found, places
 
 
-def _find_path(config: PrepareConfig) -> Path:
-    if config.path is None:
-        default = SOURCES[config.source].default_path
-        if default is None:
-            raise ConfigError(f"source={config.source} needs path=<file or folder of the log>.")
-        return find_data_dir(config.data_dir, default)
-    return find_path(config.data_dir, config.path)
-
-
-def _existing(folder: Path) -> DatasetManifest | None:
+def existing_dataset(folder: Path) -> DatasetManifest | None:
+    """The manifest of the data set in a folder; None where there is none."""
     return DatasetManifest.load(folder) if (folder / DATASET_FILE).is_file() else None

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
-from recsys.data.contract.ids import as_ids
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
+from recsys.data.prepare.stated import StatedColumns
 from recsys.data.sources import Source
-from recsys.data.stores.encoding import FeatureEncoding, side_arrays
+from recsys.data.stores.encoding import FeatureEncoding, list_feature, side_arrays
 from recsys.data.stores.item_text import write_item_text
-from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
+from recsys.data.stores.side_table import read_side_table, write_side_table
+from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX, RAW, Vocabulary
 
 #: The sides whose ids have feature rows, and the id columns among their features.
 _SIDE_IDS = {
@@ -33,10 +34,12 @@ class SideFeatures:
     Attributes:
         features: in column order, ids first.
         categorical: [n, F] int32, one row per index.
+        counts: what became of the rows of the source's table, by name; none where it has none.
     """
 
     features: list[Feature]
     categorical: NDArray[np.int32]
+    counts: dict[str, int]
 
 
 def write_side(
@@ -44,54 +47,103 @@ def write_side(
     side: FeatureSide,
     source: Source,
     stated: pl.DataFrame | None,
+    attributes: pl.DataFrame | None,
     vocabularies: Mapping[str, Vocabulary],
     encoding: FeatureEncoding,
     fit_end: int | None,
 ) -> SideFeatures:
-    """Write the arrays of users or of items, and the texts of items.
+    """Write the arrays of users or of items, what they were made of, and the texts of items.
 
     Args:
         folder: of the features.
         side: users or items.
-        source: names the features and texts.
-        stated: one row per id with the columns of these.
+        source: names the features, lists and texts.
+        stated: the source's table with the columns of these; of repeated ids the first row counts.
+        attributes: authors and topics of items.
         vocabularies: of every id column.
         encoding: learns what is known before ``fit_end``; where that is None it stays, and rows
-            lie in ``folder`` already: ids that these hold are kept.
+            lie in ``folder`` already: what they say stays where nothing new is known.
         fit_end: end of the fit period, ms.
 
     Raises:
-        DataError: the source names a feature it does not give.
+        DataError: the source names a feature it does not give, or gives a table of other ids.
     """
-    vocabulary = vocabularies[_SIDE_IDS[side][0]]
+    id_name, *further_ids = _SIDE_IDS[side]
+    vocabulary = vocabularies[id_name]
     features = [feature for feature in source.features if feature.side == side]
-    texts = source.texts if side is FeatureSide.ITEM else ()
-    table = _with_stated(vocabulary.table, stated, _SIDE_IDS[side][0])
-    for name in (*(feature.name for feature in features), *texts):
-        if name not in table.columns:
+    lists = source.lists.get(side, ())
+    texts, shown = (source.texts, source.shown) if side is FeatureSide.ITEM else ((), ())
+    tables = [table for table in (attributes, stated) if table is not None]
+    columns = StatedColumns(vocabulary, tables, id_name)
+    counts: dict[str, int] = {}
+    if stated is not None:
+        counts = _counted(columns, stated, vocabulary.table[RAW], side, fit_end is None)
+    former = read_side_table(folder, side)
+    names = list(dict.fromkeys([*(feature.name for feature in features), *lists, *shown]))
+    for name in (*names, *texts):
+        if name not in columns and name not in former.columns:
             raise DataError(
                 f"source {source.name} names the {side} feature {name} but gives "
                 f"no such column for its {side}s."
             )
+    table = vocabulary.table.select(INDEX, FIRST_SEEN).with_columns(
+        _known_before(columns, former, name, vocabulary.table.height) for name in names
+    )
     if fit_end is not None:
-        encoding.fit(features, [table.filter(pl.col("first_seen") < fit_end)])
-    ids = [(_id_feature(_SIDE_IDS[side][0], side, vocabulary.size), table[INDEX])]
-    for name in _SIDE_IDS[side][1:]:
-        indices = vocabularies[name].indices(table[name])
+        fit = table.filter(pl.col(FIRST_SEEN) < fit_end)
+        encoding.fit(features, [fit])
+        for name in lists:
+            encoding.fit_list(fit[name])
+    ids = [(_id_feature(id_name, side, vocabulary.size), table[INDEX])]
+    for name in further_ids:
+        indices = vocabularies[name].indices(columns.column(name))
         ids.append((_id_feature(name, side, vocabularies[name].size), indices))
-    arrays = side_arrays(table, vocabulary.size, ids, features, encoding)
+    arrays = side_arrays(table, vocabulary.size, ids, features, encoding, lists)
     folder.mkdir(exist_ok=True)
+    if names:
+        write_side_table(folder, side, table.drop(FIRST_SEEN))
+    del table
     if texts:
-        write_item_text(folder, table.select(INDEX, *texts))
+        known = [columns.column(name) for name in texts]
+        write_item_text(folder, pl.DataFrame([vocabulary.table[INDEX], *known]))
     if fit_end is None:
-        former = np.load(folder / f"{side}_{FeatureKind.CATEGORICAL}.npy")
-        _keep_known(arrays[FeatureKind.CATEGORICAL], former, len(ids))
+        array = np.load(folder / f"{side}_{FeatureKind.CATEGORICAL}.npy")
+        _keep_known(arrays[FeatureKind.CATEGORICAL], array, len(ids))
     for kind, array in arrays.items():
         with replaced_file(folder / f"{side}_{kind}.npy") as partial, partial.open("wb") as file:
             np.save(file, array)
     written = [feature for feature, _ in ids]
     written += [with_cardinality(feature, encoding) for feature in features]
-    return SideFeatures(written, arrays[FeatureKind.CATEGORICAL])
+    for name in lists:
+        written += [
+            Feature(list_feature(name, value), side, FeatureKind.DENSE)
+            for value in encoding.lists[name]
+        ]
+    return SideFeatures(written, arrays[FeatureKind.CATEGORICAL], counts)
+
+
+def _counted(
+    columns: StatedColumns, stated: pl.DataFrame, ids: pl.Series, side: FeatureSide, may_miss: bool
+) -> dict[str, int]:
+    """What became of the rows of a source's table, the last of ``columns``, by name of the count.
+
+    Raises:
+        DataError: it has none of the log's ids, and may not.
+    """
+    counts = columns.counts(-1)
+    if counts.ids_without_row == len(ids) and len(ids) and stated.height and not may_miss:
+        raise DataError(
+            f"none of the {stated.height:,} ids of the table of {side}s (such as "
+            f"{stated[_SIDE_IDS[side][0]][0]!r}) is in the log (which has {ids[0]!r}); ids are "
+            "matched as they are written: name the column that holds them, or write them as in "
+            "the log."
+        )
+    return {
+        f"{side}_table_rows": counts.rows,
+        f"{side}_table_repeated": counts.repeated,
+        f"{side}_table_not_in_log": counts.not_in_log,
+        f"{side}s_not_in_table": counts.ids_without_row,
+    }
 
 
 def with_cardinality(feature: Feature, encoding: FeatureEncoding) -> Feature:
@@ -101,18 +153,24 @@ def with_cardinality(feature: Feature, encoding: FeatureEncoding) -> Feature:
     return replace(feature, cardinality=encoding.cardinality(feature.name))
 
 
-def _with_stated(ids: pl.DataFrame, stated: pl.DataFrame | None, name: str) -> pl.DataFrame:
-    """The rows of a vocabulary with what is stated of each id, the first of several."""
-    if stated is None:
-        return ids
-    stated = stated.unique(name, keep="first", maintain_order=True)
-    return ids.join(
-        stated.with_columns(as_ids(stated[name], ids.schema[RAW])),
-        left_on=RAW,
-        right_on=name,
-        how="left",
-        maintain_order="left",
-    )
+def _known_before(
+    columns: StatedColumns, former: pl.DataFrame, name: str, height: int
+) -> pl.Series:
+    """A stated column, and where it says nothing what was stated of an id before.
+
+    Args:
+        columns: what is stated now.
+        former: what was stated of the first ids of the vocabulary.
+        name: of the column.
+        height: number of ids.
+    """
+    if name not in former.columns:
+        return columns.column(name)
+    before = former[name].extend_constant(None, height - former.height)
+    if name not in columns:
+        return before
+    now = columns.column(name).cast(before.dtype)
+    return pl.select(pl.coalesce(now, before).alias(name)).to_series()
 
 
 def _keep_known(arrays: NDArray[np.int32], former: NDArray[np.int32], columns: int) -> None:

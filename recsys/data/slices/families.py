@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
-from typing import Annotated
+from typing import Annotated, Self
 
 from recsys.core.bounds import Finite, NotNegative, Number, Positive, Settings
 from recsys.core.errors import ConfigError
-from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TimelineKind
+from recsys.data.contract.actions import ActionTypes
+from recsys.data.contract.manifest import WITHOUT_DWELL, DatasetManifest
+from recsys.data.contract.schema import TimelineKind
 from recsys.data.slices.rules import (
+    UNKNOWN,
     Attribute,
     AttributeKind,
     CategoryCondition,
@@ -35,10 +38,14 @@ class IdType(StrEnum):
 
 
 class Engagement(StrEnum):
-    """Sign of the engagement: positive and negative slices never share a table."""
+    """Sign of the engagement: positive and negative slices never share a table.
+
+    ``shown`` is neither: that an item was shown, and nothing is known of what came of it.
+    """
 
     POSITIVE = "positive"
     NEGATIVE = "negative"
+    SHOWN = "shown"
 
 
 def _every_id() -> list[str]:
@@ -63,7 +70,7 @@ class Range(Settings):
 
 @dataclass(frozen=True)
 class Family(Settings):
-    """What every family has; each listed value gives slices of its own.
+    """What every family of one sign has; each listed value gives slices of its own.
 
     Attributes:
         engagement: ``positive`` or ``negative``.
@@ -83,7 +90,7 @@ class ActionFamily(Family):
     """Explicit events of an action type (equation 2), within windows (equation 6).
 
     Attributes:
-        actions: names in ``recsys.data.contract.schema.ACTION_TYPES``.
+        actions: action types, the log's own ones among them.
         windows: ``3d``, ``12h``, ... or ``all``.
     """
 
@@ -131,6 +138,36 @@ class DebiasedScoreFamily(Family):
 
 
 @dataclass(frozen=True)
+class UnsignedFamily(Settings):
+    """What a family has whose rules say themselves of which sign they are.
+
+    Attributes:
+        ids: any of ``item``, ``author``, ``topic``.
+        media_types: names of the data set's media types, ``any`` for no filter.
+        surfaces: names of the data set's surfaces, ``any`` for no filter.
+        windows: ``3d``, ``12h``, ... or ``all``.
+    """
+
+    ids: list[str] = field(default_factory=_every_id)
+    media_types: list[str] = field(default_factory=_any)
+    surfaces: list[str] = field(default_factory=_any)
+    windows: list[str] = field(default_factory=_every_window)
+
+
+@dataclass(frozen=True)
+class OwnActionFamily(UnsignedFamily):
+    """Explicit events of each of the log's own actions, as equation 2; none where it has none.
+
+    Their sign is that of the action. An action that another family names is left to that.
+    """
+
+
+@dataclass(frozen=True)
+class ShownFamily(UnsignedFamily):
+    """Implicit events whose dwell time is unknown; none where the log knows it of every event."""
+
+
+@dataclass(frozen=True)
 class SliceConfig(Settings):
     """The declarative list in ``conf/slices``."""
 
@@ -138,6 +175,26 @@ class SliceConfig(Settings):
     watch_time: list[WatchTimeFamily] = field(default_factory=list)
     watch_ratio: list[WatchRatioFamily] = field(default_factory=list)
     debiased_score: list[DebiasedScoreFamily] = field(default_factory=list)
+    own_actions: list[OwnActionFamily] = field(default_factory=list)
+    shown: list[ShownFamily] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class EventKinds:
+    """What kinds of events a data set has beside the codes that filter them.
+
+    Attributes:
+        actions: its action types.
+        undwelled: whether it has implicit events whose dwell time is unknown.
+    """
+
+    actions: ActionTypes = field(default_factory=ActionTypes)
+    undwelled: bool = False
+
+    @classmethod
+    def of(cls, manifest: DatasetManifest) -> Self:
+        """Those of a prepared data set."""
+        return cls(manifest.actions, manifest.counts.get(WITHOUT_DWELL, 0) > 0)
 
 
 @dataclass(frozen=True)
@@ -146,6 +203,7 @@ class SliceRule:
 
     Attributes:
         name: for example ``watch_time[15,inf)``.
+        engagement: its sign, ``Engagement``.
         timeline: where its events come from.
         condition: what an event must satisfy.
         windows: how far back, each a slice of its own.
@@ -153,46 +211,79 @@ class SliceRule:
     """
 
     name: str
+    engagement: str
     timeline: TimelineKind
     condition: Condition
     windows: tuple[str, ...] = (ALL,)
     weight: Attribute | None = None
 
 
-def families_with_rules(config: SliceConfig) -> Iterator[tuple[Family, Iterator[SliceRule]]]:
+def families_with_rules(
+    config: SliceConfig, kinds: EventKinds
+) -> Iterator[tuple[Family | UnsignedFamily, Iterator[SliceRule]]]:
     """Every family of a configuration, in order, with the rules it stands for.
+
+    Args:
+        config: the families.
+        kinds: of events in the data set.
 
     Raises:
         ConfigError: an action, range, exponent, γ or s₀ that cannot be used.
     """
     for action in config.actions:
-        yield action, _action_rules(action)
+        yield action, _action_rules(action, kinds.actions)
     for watch_time in config.watch_time:
         yield watch_time, _watch_time_rules(watch_time)
     for watch_ratio in config.watch_ratio:
         yield watch_ratio, _watch_ratio_rules(watch_ratio)
     for score in config.debiased_score:
         yield score, _debiased_score_rules(score)
+    named = {name for family in config.actions for name in family.actions}
+    for own in config.own_actions:
+        yield own, _own_action_rules(own, kinds.actions, named)
+    for shown in config.shown if kinds.undwelled else ():
+        yield shown, _shown_rules(shown)
 
 
-def _action_rules(family: ActionFamily) -> Iterator[SliceRule]:
+def _action_rules(family: ActionFamily, known: ActionTypes) -> Iterator[SliceRule]:
     for action in family.actions:
-        if action not in ACTION_TYPES or action == IMPRESSION:
+        if action not in known.explicit:
             raise ConfigError(
                 f"Slices are declared for the action {action!r}; explicit actions are "
-                f"{', '.join(name for name in ACTION_TYPES if name != IMPRESSION)}."
+                f"{', '.join(known.explicit)}."
             )
-        condition = CategoryCondition(
-            Attribute(AttributeKind.ACTION_TYPE), ACTION_TYPES.index(action)
-        )
-        yield SliceRule(action, TimelineKind.EXPLICIT, condition, tuple(family.windows))
+        yield _action_rule(action, family.engagement, known, family.windows)
+
+
+def _own_action_rules(
+    family: OwnActionFamily, known: ActionTypes, named: set[str]
+) -> Iterator[SliceRule]:
+    for action in known.own:
+        if action not in named:
+            negative = action in known.negative
+            engagement = Engagement.NEGATIVE if negative else Engagement.POSITIVE
+            yield _action_rule(action, engagement, known, family.windows)
+
+
+def _action_rule(action: str, engagement: str, known: ActionTypes, windows: list[str]) -> SliceRule:
+    condition = CategoryCondition(Attribute(AttributeKind.ACTION_TYPE), known.names.index(action))
+    return SliceRule(action, engagement, TimelineKind.EXPLICIT, condition, tuple(windows))
+
+
+def _shown_rules(family: ShownFamily) -> Iterator[SliceRule]:
+    condition = RangeCondition(Attribute(AttributeKind.DWELL_TIME), UNKNOWN, 0)
+    yield SliceRule(
+        "shown", Engagement.SHOWN, TimelineKind.IMPLICIT, condition, tuple(family.windows)
+    )
 
 
 def _watch_time_rules(family: WatchTimeFamily) -> Iterator[SliceRule]:
     for bounds in family.ranges:
         condition = _range(Attribute(AttributeKind.DWELL_TIME), bounds, "watch_time")
         name = f"watch_time{_interval(condition)}"
-        yield SliceRule(name, TimelineKind.IMPLICIT, condition, tuple(family.windows))
+        yield SliceRule(
+            name, family.engagement, TimelineKind.IMPLICIT, condition, tuple(family.windows)
+        )
 
 
 def _watch_ratio_rules(family: WatchRatioFamily) -> Iterator[SliceRule]:
@@ -200,7 +291,7 @@ def _watch_ratio_rules(family: WatchRatioFamily) -> Iterator[SliceRule]:
         attribute = Attribute(AttributeKind.WATCH_RATIO, float(exponent))
         condition = _range(attribute, bounds, "watch_ratio")
         name = f"watch_ratio(beta={exponent:g}){_interval(condition)}"
-        yield SliceRule(name, TimelineKind.IMPLICIT, condition)
+        yield SliceRule(name, family.engagement, TimelineKind.IMPLICIT, condition)
 
 
 def _debiased_score_rules(family: DebiasedScoreFamily) -> Iterator[SliceRule]:
@@ -213,7 +304,7 @@ def _debiased_score_rules(family: DebiasedScoreFamily) -> Iterator[SliceRule]:
         attribute = Attribute(AttributeKind.DEBIASED_SCORE, float(gamma))
         condition = RangeCondition(attribute, float(threshold), math.inf, open_below=True)
         name = f"debiased_score(gamma={gamma:g})>{threshold:g}"
-        yield SliceRule(name, TimelineKind.IMPLICIT, condition, weight=attribute)
+        yield SliceRule(name, family.engagement, TimelineKind.IMPLICIT, condition, weight=attribute)
 
 
 def _range(attribute: Attribute, bounds: Range, family: str) -> RangeCondition:

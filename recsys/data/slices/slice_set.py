@@ -19,15 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, TimelineKind
 from recsys.data.slices.families import (
     ALL,
     ANY,
     Engagement,
+    EventKinds,
     Family,
     IdType,
     SliceConfig,
     SliceRule,
+    UnsignedFamily,
     families_with_rules,
 )
 from recsys.data.slices.rules import (
@@ -100,24 +103,40 @@ class SliceSet:
             )
 
     @classmethod
+    def of(cls, config: SliceConfig, manifest: DatasetManifest) -> SliceSet:
+        """Expand a configuration for a prepared data set, see ``from_config``.
+
+        Raises:
+            ConfigError: as there.
+        """
+        kinds = EventKinds.of(manifest)
+        return cls.from_config(config, manifest.surfaces, manifest.media_types, kinds)
+
+    @classmethod
     def from_config(
-        cls, config: SliceConfig, surfaces: Sequence[str], media_types: Sequence[str]
+        cls,
+        config: SliceConfig,
+        surfaces: Sequence[str],
+        media_types: Sequence[str],
+        kinds: EventKinds | None = None,
     ) -> SliceSet:
         """Expand a configuration for a data set.
 
-        The number and order of the slices do not depend on the data set: slices of a surface or
-        media type it lacks are there, and empty.
+        The number and order of the slices that are declared do not depend on the data set: slices
+        of a surface or media type it lacks are there, and empty. Behind them come those of the
+        log's own actions, and of impressions without dwell time where it has such.
 
         Args:
             config: families of rules.
             surfaces: names of the ``surface`` codes (manifest).
             media_types: names of the ``media_type`` codes (manifest).
+            kinds: of events that the data set has; the known action types where None.
 
         Raises:
             ConfigError: a name, range, exponent, γ or s₀ that cannot be used, or a slice twice.
         """
         expansion = _Expansion(tuple(surfaces), tuple(media_types))
-        return cls(tuple(expansion.slices(config)))
+        return cls(tuple(expansion.slices(config, kinds or EventKinds())))
 
     @property
     def tables(self) -> tuple[SliceTable, ...]:
@@ -164,6 +183,30 @@ class SliceSet:
                 result[position] &= condition.holds(values[attribute])
         return result
 
+    def reached(self, timeline: TimelineKind, events: Mapping[str, NDArray]) -> NDArray[np.bool_]:
+        """Which events a slice can hold at some moment after them.
+
+        Args:
+            timeline: the timeline the events are from.
+            events: timeline columns [E].
+
+        Returns:
+            [E] bool.
+        """
+        rules = {
+            tuple(c for c in one.conditions if c.attribute.kind is not AttributeKind.AGE)
+            for one in self.slices
+            if one.timeline is timeline
+        }
+        now = events["timestamp"]
+        reached = np.zeros(len(now), np.bool_)
+        for rule in rules:
+            held = np.ones(len(now), np.bool_)
+            for condition in rule:
+                held &= condition.holds(attribute_values(condition.attribute, events, now))
+            reached |= held
+        return reached
+
     def slice_counts(
         self,
         explicit: Mapping[str, NDArray],
@@ -197,15 +240,17 @@ class _Expansion:
         self.surfaces = surfaces
         self.media_types = media_types
 
-    def slices(self, config: SliceConfig) -> Iterator[Slice]:
-        for family, rules in families_with_rules(config):
+    def slices(self, config: SliceConfig, kinds: EventKinds) -> Iterator[Slice]:
+        for family, rules in families_with_rules(config, kinds):
             yield from self._cross(family, rules)
 
-    def _cross(self, family: Family, rules: Iterator[SliceRule]) -> Iterator[Slice]:
-        engagement = _member(Engagement, family.engagement, "engagement")
+    def _cross(
+        self, family: Family | UnsignedFamily, rules: Iterator[SliceRule]
+    ) -> Iterator[Slice]:
         ids = [_member(IdType, name, "id type") for name in family.ids]
         sources = list(product(family.media_types, family.surfaces))
         for rule in rules:
+            engagement = _member(Engagement, rule.engagement, "engagement")
             for (media_type, surface), id_type, window in product(sources, ids, rule.windows):
                 source = "".join(f"@{name}" for name in (media_type, surface) if name != ANY)
                 weighting = "plain" if rule.weight is None else "weighted"

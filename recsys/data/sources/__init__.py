@@ -17,10 +17,13 @@ from recsys.core.errors import ConfigError
 from recsys.core.schemas import instantiate, structured
 from recsys.data.sources.base import Source
 
-__all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source"]
+__all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source", "takes_option"]
 
 
 Options = TypeVar("Options")
+
+#: Options that say what of a table is read, and in ``path`` where it lies.
+TABLES = ("items", "users")
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,20 @@ def open_source(
     return source_class(data, _read_options(name, getattr(module, entry.options), options))
 
 
-def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """All options of the adapter ``name``, defaults among them, without names for themselves.
+def takes_option(name: str, option: str) -> bool:
+    """Whether the adapter ``name`` has an option."""
+    entry = SOURCES[name]
+    if not entry.options:
+        return False
+    options_type = getattr(importlib.import_module(entry.module), entry.options)
+    return option in {field.name for field in fields(options_type)}
 
-    Two ways to say the same are equal here: spelt out in a file of conf/data/, or left out.
+
+def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the adapter ``name`` that say something, defaults among them.
+
+    Two ways to say the same are equal here: spelt out in a file of conf/data/, or left out. Where
+    files lie says nothing of what is in them.
 
     Args:
         name: an adapter.
@@ -90,10 +103,14 @@ def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
         return {}
     options_type = getattr(importlib.import_module(entry.module), entry.options)
     complete = asdict(_read_options(name, options_type, options))
-    return {
+    said = {
         key: {k: v for k, v in value.items() if k != v} if isinstance(value, dict) else value
         for key, value in complete.items()
     }
+    for key in TABLES:
+        table = {k: v for k, v in (said.get(key) or {}).items() if v not in (None, [])}
+        said[key] = table | {"path": True} if "path" in table else table
+    return {key: value for key, value in said.items() if value not in (None, {})}
 
 
 def _read_options(name: str, options_type: type[Options], options: dict[str, Any]) -> Options:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 
+from recsys.data.contract.actions import ActionTypes
 from recsys.data.contract.input_files import InputFile, describe_files
-from recsys.data.contract.schema import Feature, Task
+from recsys.data.contract.manifest import MOMENTS
+from recsys.data.contract.schema import Feature, FeatureSide, Task
 
 
 class Source(ABC):
@@ -18,15 +21,26 @@ class Source(ABC):
     ``features`` name the backbone inputs beside the ids of user, item, author and topic, which
     every data set has; cardinalities are counted during preparation and are 0 here.
     ``split_bounds`` gives ``[first, last)`` request time in ms per split, by time alone. ``texts``
-    names the text columns of ``items()``, such as ``title``; they are kept as they are. A source
-    without ``tasks`` has no request rows: its log serves models of sequences.
+    names the text columns of ``items()``, such as ``title``; they are kept as they are. ``lists``
+    names, per side, columns of lists of text: each of their commonest values becomes a dense
+    feature. ``shown`` names columns of ``items()`` that are kept and read by no model. A source
+    without ``tasks`` has no request rows: its log serves models of sequences. ``actions`` are the
+    action types its events may have; ``times`` says what their timestamps are: moments, or an
+    order only (``DatasetManifest.times``). ``label_window`` is the longest time in ms from an
+    impression to an action that counts for it, where rows follow from the events
+    (``requests_from``).
     """
 
     name: str
     tasks: tuple[Task, ...]
     features: tuple[Feature, ...]
     texts: tuple[str, ...] = ()
+    lists: Mapping[FeatureSide, tuple[str, ...]] = MappingProxyType({})
+    shown: tuple[str, ...] = ()
+    actions: ActionTypes = ActionTypes()
+    times: str = MOMENTS
     split_bounds: dict[str, tuple[int, int]]
+    label_window: int | None = None
 
     @abstractmethod
     def files(self) -> list[Path]:
@@ -48,6 +62,14 @@ class Source(ABC):
         """
         return describe_files(self.files(), known)
 
+    def why_useless(self) -> str | None:
+        """Why nothing can be learned from it, where its columns alone say so; else None.
+
+        Raises:
+            DataError: a file cannot be used.
+        """
+        return None
+
     @abstractmethod
     def events(self) -> Iterator[pl.DataFrame]:
         """Chunks of the interaction log: columns of ``LOG_SCHEMA``, raw ids, any order."""
@@ -66,6 +88,15 @@ class Source(ABC):
         """
         return None
 
+    def bounds_over(self, first: int, last: int) -> dict[str, tuple[int, int]]:
+        """``split_bounds`` of a log that days were added to.
+
+        Args:
+            first: its first moment, ms.
+            last: its last moment, ms.
+        """
+        return self.split_bounds
+
     def users(self) -> pl.DataFrame | None:
         """One row per user: ``user_id`` and the user features."""
         return None
@@ -73,3 +104,7 @@ class Source(ABC):
     def items(self) -> pl.DataFrame | None:
         """One row per item: ``item_id`` and the item features (author and topic among them)."""
         return None
+
+    def item_embeddings(self) -> Iterator[pl.DataFrame]:
+        """Chunks of ``item_id`` and ``embedding``, lists of float32 of one width; none here."""
+        return iter(())

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import CSV_SUFFIXES, PARQUET_SUFFIXES, read_chunks, read_table
+from recsys.data.contract.files import is_data_file, read_chunks, read_table
 from recsys.data.contract.rejected import DETAIL, REASON
 from recsys.data.contract.schema import (
     IMPRESSION,
@@ -259,8 +259,7 @@ class KuaiRandSource(Source):
             found = sorted(
                 path
                 for path in self.folder.iterdir()
-                if path.name.startswith(prefix)
-                and path.suffix.lower() in CSV_SUFFIXES | PARQUET_SUFFIXES
+                if path.name.startswith(prefix) and is_data_file(path)
             )
         if required and not found:
             raise DataError(f"{self.folder} has no {prefix}* file. {_WHERE_FROM}.")

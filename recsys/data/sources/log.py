@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import polars as pl
 
-from recsys.core.bounds import Count, Hours, Number, Settings
+from recsys.core.bounds import Count, Hours, Number, OneOf, Settings
 from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.actions import ActionNames
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
 from recsys.data.contract.input_files import InputFile, describe_frame
 from recsys.data.contract.log import LogReader, split_rows
-from recsys.data.contract.moments import to_milliseconds, to_text
+from recsys.data.contract.log_parts import THE_FRAME
+from recsys.data.contract.manifest import MOMENTS, ORDER
 from recsys.data.contract.schema import (
-    ACTION_TYPES,
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
+    SHOWN_AT,
     Column,
     Feature,
     FeatureKind,
     FeatureSide,
-    Split,
     Task,
     TaskKind,
 )
+from recsys.data.contract.time_columns import UNITS, TimeFormat
 from recsys.data.sources.base import Source
+from recsys.data.sources.log_order import ordered_log
+from recsys.data.sources.log_tables import LogTables
+from recsys.data.sources.order import FIT_DAYS, last_events_apart, order_bounds, users_apart
+from recsys.data.sources.periods import periods
+from recsys.data.sources.tables import ItemTableOptions, UserTableOptions
 
 WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
 HOUR_OF_DAY = Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)
+
+#: How a log is split.
+BY_TIME, BY_LAST, BY_USERS = SPLITS = ("time", "last", "users")
 
 _ROW = "row"
 
@@ -40,26 +50,80 @@ class LogOptions(Settings):
     """How a log is read.
 
     Attributes:
-        columns: column of the contract to the name it has in the log, where they differ.
-        actions: known action type to the name it has in the log, where they differ.
-        tasks: action types to predict, ``watch_time`` among them; None for all that the log has.
+        columns: column of the contract to the name it has in the log, where they differ; null for
+            ``timestamp`` of a log that has an order only.
+        time_unit: of numbers in ``timestamp`` and ``request_time``, since 1970 (UTC), or ``iso``
+            for texts as in ISO 8601.
+        time_zone: of texts and datetimes that name none.
+        default_action: action of rows that name none, as if it stood there; None: ``impression``.
+        actions: name in the log to a known action type, or to ``positive`` or ``negative``, which
+            make it an action of its own, or to ``ignore``, which leaves its rows out. Known action
+            types that are not listed mean themselves.
+        tasks: actions to predict, ``watch_time`` among them; None for all that the log has.
         attribution_hours: an action counts for an impression at most this long before it.
+        task_hours: the same for single tasks, where it differs.
+        split: ``time``; ``last``, by which the last events of each user are reported; or ``users``,
+            by which users are held out. The latter two see the order of a user's events alone.
         fit_until: end of the fit period, for example ``2024-05-01`` (UTC); None for a fraction.
         choose_until: end of the choose period, likewise.
+        choose_days: whole UTC days before those of ``report_days`` that are the choose period; None
+            for a fraction.
+        report_days: whole UTC days at the end of the log that are the report period, likewise.
         choose_fraction: share of the log's time that is the choose period if no bound is given.
         report_fraction: share of the log's time, at its end, that is the report period.
+        last_events: with ``split=last``, how many events of each user are reported, and how many
+            before them chosen on; explicit ones that are not negative count.
+        choose_users: with ``split=users``, share of the users that is chosen on.
+        report_users: with ``split=users``, share of the users that is reported.
+        items: the table of items, or which columns of the log say something of them.
+        users: likewise of users.
         chunk_rows: rows read at a time.
     """
 
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | None] = field(default_factory=dict)
+    time_unit: Annotated[str, OneOf(UNITS)] = "ms"
+    time_zone: str = "UTC"
+    default_action: str | None = None
     actions: dict[str, str] = field(default_factory=dict)
     tasks: list[str] | None = None
     attribution_hours: Hours = 24.0
+    task_hours: dict[str, Hours] = field(default_factory=dict)
+    split: Annotated[str, OneOf(SPLITS)] = BY_TIME
     fit_until: str | None = None
     choose_until: str | None = None
+    choose_days: Count | None = None
+    report_days: Count | None = None
     choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
     report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
+    last_events: Annotated[int, Number(at_least=1, at_most=10_000)] = 1
+    choose_users: Annotated[float, Number(above=0, below=1)] = 0.1
+    report_users: Annotated[float, Number(above=0, below=1)] = 0.1
+    items: ItemTableOptions | None = None
+    users: UserTableOptions | None = None
     chunk_rows: Count = DEFAULT_CHUNK_ROWS
+
+    def __post_init__(self) -> None:
+        """Refuse settings that do not belong together.
+
+        Raises:
+            ConfigError: there are such.
+        """
+        super().__post_init__()
+        if self.split == BY_TIME:
+            if self.columns.get(Column.TIMESTAMP, "") is None:
+                raise ConfigError(
+                    "options.columns.timestamp is null, so the log has an order only, and nothing "
+                    "to split by time; set options.split=last or options.split=users."
+                )
+            return
+        for name in ("fit_until", "choose_until", "tasks"):
+            if getattr(self, name) is not None:
+                raise ConfigError(
+                    f"options.{name} belongs to a split by time; with options.split={self.split} "
+                    "the order of a user's events is all that is left of their times, so there are "
+                    "neither dates nor labels of what was shown: leave it out, or set "
+                    "options.split=time."
+                )
 
 
 class LogSource(Source):
@@ -71,13 +135,15 @@ class LogSource(Source):
     counts for the latest impression before it. ``watch_time`` is the impression's dwell time. A
     label's event lies at or after the request, so no history that is cut there holds it.
 
+    Split otherwise than by time, the log has pseudo times and no rows.
+
     Args:
         data: a Parquet or CSV file, a folder of them, or a polars frame.
         options: how the log is read.
     """
 
     name = "log"
-    features = (
+    features: tuple[Feature, ...] = (
         Feature(Column.SURFACE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
         Feature(Column.MEDIA_TYPE, FeatureSide.CONTEXT, FeatureKind.CATEGORICAL),
         HOUR_OF_DAY,
@@ -90,9 +156,22 @@ class LogSource(Source):
         options: LogOptions | None = None,
     ) -> None:
         self.options = options or LogOptions()
-        self._reader = LogReader(
-            data, self.options.columns, self.options.actions, self.options.chunk_rows
+        names = ActionNames(self.options.actions, self.options.default_action)
+        times = TimeFormat(self.options.time_unit, self.options.time_zone)
+        self._reader = LogReader(data, self.options.columns, names, times, self.options.chunk_rows)
+        self.actions = names.types
+        self.times = MOMENTS if self.options.split == BY_TIME else ORDER
+        self._tables = LogTables(
+            self.options.items,
+            self.options.users,
+            data,
+            self.options.columns,
+            [feature.name for feature in self.features],
+            self.options.chunk_rows,
         )
+        self.features = (*self.features, *self._tables.features)
+        self.texts, self.shown = self._tables.items.texts, self._tables.items.shown
+        self.lists = self._tables.lists
         self._actions: set[str] = set()
         self._has_dwell = False
         self._first: int | None = None
@@ -101,10 +180,13 @@ class LogSource(Source):
     @property
     def tasks(self) -> tuple[Task, ...]:  # type: ignore[override]
         """The wanted tasks, or every action of the log and, where it has any, dwell time."""
+        if self.times == ORDER:
+            return ()
         self._survey()
+        explicit = self.actions.explicit
         wanted = self.options.tasks
         if wanted is None:
-            wanted = [name for name in ACTION_TYPES if name in self._actions - {IMPRESSION}]
+            wanted = [name for name in explicit if name in self._actions]
             wanted += [WATCH_TIME.name] * self._has_dwell
         if not wanted and self.options.tasks is not None:
             raise ConfigError(
@@ -114,56 +196,72 @@ class LogSource(Source):
         for name in wanted:
             if wanted.count(name) > 1:
                 raise ConfigError(f"options.tasks: {name} stands there twice; name it once.")
-            if name != WATCH_TIME.name and name not in ACTION_TYPES[1:]:
+            if name != WATCH_TIME.name and name not in explicit:
                 raise ConfigError(
-                    f"options.tasks: {name} is no task; tasks are {', '.join(ACTION_TYPES[1:])} "
-                    f"and {WATCH_TIME.name}."
+                    f"options.tasks: {name} is no task; tasks are {', '.join(explicit)} "
+                    f"and {WATCH_TIME.name}. An action of your own is declared by "
+                    f"options.actions.{name}=positive or negative."
                 )
         return tuple(WATCH_TIME if name == WATCH_TIME.name else Task(name) for name in wanted)
+
+    def why_useless(self) -> str | None:
+        """That it is a log of impressions alone, where its columns say so."""
+        learnable = [Column.ACTION_TYPE] + [Column.DWELL_TIME] * (self.times == MOMENTS)
+        if self._reader.actions.default_type != IMPRESSION:
+            return None
+        if self._reader.columns_found().intersection(learnable):
+            return None
+        where = self._reader.data if isinstance(self._reader.data, Path) else THE_FRAME
+        return (
+            f"{where} has no column {' or '.join(learnable)}, so every row is an impression and "
+            "there is nothing to predict. If its rows are something that users did, say what: "
+            "options.default_action=click. If a column says it, name that: "
+            "options.columns.action_type=<its name>."
+        )
 
     @property
     def split_bounds(self) -> dict[str, tuple[int, int]]:  # type: ignore[override]
         """The configured bounds, or fractions of the time the log covers."""
+        if self.times == ORDER:
+            return order_bounds(FIT_DAYS)
         self._survey()
         if self._first is None:
             raise DataError("the log has no row that can be used; see the reasons in rejected/.")
-        options = self.options
-        end = self._last + 1
-        span = end - self._first
-        report = end - round(span * options.report_fraction)
-        choose = report - round(span * options.choose_fraction)
-        if options.fit_until is not None:
-            choose = to_milliseconds("options.fit_until", options.fit_until)
-        if options.choose_until is not None:
-            report = to_milliseconds("options.choose_until", options.choose_until)
-        if not self._first < choose < report < end:
-            raise ConfigError(
-                "the fit, choose and report periods must follow each other inside the log, which "
-                f"covers {to_text(self._first)} to {to_text(self._last)}; found fit until "
-                f"{to_text(choose)} and choose until {to_text(report)}: set options.fit_until "
-                "and options.choose_until."
-            )
-        return {
-            Split.FIT: (self._first, choose),
-            Split.CHOOSE: (choose, report),
-            Split.REPORT: (report, end),
-        }
+        return self.bounds_over(self._first, self._last)
+
+    def bounds_over(self, first: int, last: int) -> dict[str, tuple[int, int]]:
+        """The same of a log that begins and ends at these moments (ms)."""
+        return periods(self.options, first, last)
 
     def files(self) -> list[Path]:
         """The files of the log; none where it is a frame."""
         return data_files(self._reader.data) if isinstance(self._reader.data, Path) else []
 
     def inputs(self, known: Sequence[InputFile]) -> tuple[InputFile, ...]:
-        """The files of the log, or its frame."""
+        """The files of the log, or its frame, and those of its tables."""
         if isinstance(self._reader.data, Path):
-            return super().inputs(known)
-        return (describe_frame(self._reader.raw_chunks()),)
+            log = super().inputs(known)
+        else:
+            log = (describe_frame(self._reader.raw_chunks()),)
+        return log + self._tables.inputs(known)
+
+    def items(self) -> pl.DataFrame | None:
+        """What the table of items says, or the rows of the log."""
+        return self._tables.items.read()
+
+    def users(self) -> pl.DataFrame | None:
+        """What the table of users says, or the rows of the log."""
+        return self._tables.users.read()
+
+    def item_embeddings(self) -> Iterator[pl.DataFrame]:
+        """The column of embeddings, where there is one."""
+        return self._tables.items.embeddings()
 
     def events(self) -> Iterator[pl.DataFrame]:
         """The log, chunk by chunk."""
         actions: set[str] = set()
-        for chunk in self._reader:
-            good, _ = split_rows(chunk)
+        for chunk in self._chunks():
+            good, _ = split_rows(chunk, self.actions.names)
             if not good.is_empty():
                 actions.update(good[Column.ACTION_TYPE].unique())
                 self._has_dwell |= good[Column.DWELL_TIME].null_count() < good.height
@@ -178,10 +276,44 @@ class LogSource(Source):
         """Nothing: the rows follow from the events."""
         return iter(())
 
-    def requests_from(self, events: pl.DataFrame) -> pl.DataFrame:
-        """One row per impression of ``events``, with labels."""
-        window = round(self.options.attribution_hours * MILLISECONDS_PER_HOUR)
-        return derive_rows(events, self.tasks, window)
+    def requests_from(self, events: pl.DataFrame) -> pl.DataFrame | None:
+        """One row per impression of ``events``, with labels; None where they have an order only."""
+        if self.times == ORDER:
+            return None
+        return derive_rows(events, {task: self._window(task) for task in self.tasks})
+
+    @property
+    def label_window(self) -> int | None:  # type: ignore[override]
+        """The longest attribution, in ms; None where there are no rows."""
+        if self.times == ORDER:
+            return None
+        options = self.options
+        longest = max([options.attribution_hours, *options.task_hours.values()])
+        return round(longest * MILLISECONDS_PER_HOUR)
+
+    def _window(self, task: Task) -> int:
+        hours = self.options.task_hours.get(task.name, self.options.attribution_hours)
+        return round(hours * MILLISECONDS_PER_HOUR)
+
+    def _chunks(self) -> Iterator[pl.DataFrame]:
+        """The log as it is read, at pseudo times where it is not split by time."""
+        if self.times == MOMENTS:
+            return iter(self._reader)
+        return ordered_log(self._reader, self.actions, self._split_of, self.split_bounds)
+
+    def _split_of(self, user: pl.Series, counted: pl.Series) -> pl.Series:
+        """The split of every event, a user's events in their order."""
+        options = self.options
+        if options.split == BY_LAST:
+            return last_events_apart(user, counted, options.last_events)
+        users = user.unique(maintain_order=True)
+        apart = users_apart(users, options.choose_users, options.report_users)
+        split_of = pl.concat(
+            pl.DataFrame({"user": of, "split": pl.repeat(str(split), len(of), eager=True)})
+            for split, of in apart.items()
+        )
+        joined = user.to_frame("user").join(split_of, on="user", how="left", maintain_order="left")
+        return joined["split"]
 
     def _survey(self) -> None:
         if not self._actions:
@@ -189,13 +321,14 @@ class LogSource(Source):
                 pass
 
 
-def derive_rows(events: pl.DataFrame, tasks: tuple[Task, ...], window: int) -> pl.DataFrame:
-    """Request rows of the impressions in ``events``.
+def derive_rows(events: pl.DataFrame, windows: Mapping[Task, int]) -> pl.DataFrame:
+    """Request rows of the impressions in ``events``; where the log says when they were requested,
+    with the moment each was shown.
 
     Args:
         events: every event of some users, columns of the interaction log.
-        tasks: which labels to derive.
-        window: longest time in ms from an impression to an action that counts for it, inclusive.
+        windows: per task whose label to derive the longest time in ms from an impression to an
+            action that counts for it, inclusive.
     """
     impressions = (
         events.filter(pl.col(Column.ACTION_TYPE) == IMPRESSION)
@@ -205,7 +338,7 @@ def derive_rows(events: pl.DataFrame, tasks: tuple[Task, ...], window: int) -> p
     keys = [Column.USER, Column.ITEM]
     shown = impressions.select(*keys, Column.TIMESTAMP, _ROW)
     labels = []
-    for task in tasks:
+    for task, window in windows.items():
         if task.kind is TaskKind.REGRESSION:
             labels.append(pl.col(Column.DWELL_TIME).alias(task.column))
             continue
@@ -225,9 +358,11 @@ def derive_rows(events: pl.DataFrame, tasks: tuple[Task, ...], window: int) -> p
         positive = attributed[_ROW].drop_nulls().unique()
         labels.append(pl.col(_ROW).is_in(positive.implode()).cast(pl.Float32).alias(task.column))
     request_time = pl.col(_request_time_column(events))
+    is_requested = Column.REQUEST_TIME in events.columns
     return impressions.select(
         *keys,
         request_time.alias(Column.REQUEST_TIME),
+        *([pl.col(Column.TIMESTAMP).alias(SHOWN_AT)] if is_requested else []),
         *labels,
         Column.SURFACE,
         Column.MEDIA_TYPE,

@@ -20,28 +20,13 @@ import polars as pl
 
 from recsys.core.errors import DataError
 from recsys.data.contract.files import describe_type
-from recsys.data.contract.schema import (
-    LOG_SCHEMA,
-    MILLISECONDS_PER_DAY,
-    MILLISECONDS_PER_SECOND,
-    Column,
-    Feature,
-    FeatureKind,
-    FeatureSide,
-    Split,
-)
+from recsys.data.contract.manifest import ORDER
+from recsys.data.contract.schema import LOG_SCHEMA, Column, Feature, FeatureKind, FeatureSide
 from recsys.data.sources.base import Source
+from recsys.data.sources.order import last_events_apart, order_bounds, pseudo_times
 
 ACTION = "click"
-#: 1 January 2000, UTC: the pseudo time of everybody's first film.
-FIRST_MOMENT = 946_684_800_000
-#: Room for 8.64 million films of one user.
-FIT_DAYS = 100
-#: Users with fewer films are trained on only.
-FEWEST_TO_EVALUATE = 3
 
-_FIT_END = FIRST_MOMENT + FIT_DAYS * MILLISECONDS_PER_DAY
-_CHOOSE_END = _FIT_END + MILLISECONDS_PER_DAY
 _SEPARATOR = "::"
 _RATINGS, _MOVIES, _USERS = "ratings.dat", "movies.dat", "users.dat"
 _SEQUENCES = "*sequences*.txt"
@@ -71,6 +56,7 @@ class MovieLensSource(Source):
 
     name = "movielens"
     tasks = ()
+    times = ORDER
     texts = ("title", "genres")
     features = (
         *(
@@ -83,11 +69,7 @@ class MovieLensSource(Source):
 
     def __init__(self, folder: Path, options: MovieLensOptions | None = None) -> None:
         self.folder = folder
-        self.split_bounds = {
-            Split.FIT: (FIRST_MOMENT, _FIT_END),
-            Split.CHOOSE: (_FIT_END, _CHOOSE_END),
-            Split.REPORT: (_CHOOSE_END, _CHOOSE_END + MILLISECONDS_PER_DAY),
-        }
+        self.split_bounds = order_bounds(evaluated_days=1)
 
     def files(self) -> list[Path]:
         """Ratings or sequences, films and users."""
@@ -100,20 +82,12 @@ class MovieLensSource(Source):
         """Every rating at its pseudo time."""
         path = self._log_file()
         ordered = _read_ratings(path) if path.name == _RATINGS else _read_sequences(path)
-        position = pl.int_range(pl.len()).over("user")
-        left = pl.len().over("user") - position
-        evaluated = pl.len().over("user") >= FEWEST_TO_EVALUATE
-        time = (
-            pl.when(evaluated & (left == 1))
-            .then(_CHOOSE_END)
-            .when(evaluated & (left == 2))
-            .then(_FIT_END)
-            .otherwise(FIRST_MOMENT + position * MILLISECONDS_PER_SECOND)
-        )
+        user = ordered["user"]
+        split = last_events_apart(user, pl.repeat(True, len(user), eager=True), last=1)
         known = {
             Column.USER: pl.col("user"),
             Column.ITEM: pl.col("item"),
-            Column.TIMESTAMP: time,
+            Column.TIMESTAMP: pl.lit(pseudo_times(user, split, self.split_bounds)),
             Column.ACTION_TYPE: pl.lit(ACTION),
         }
         yield ordered.select(

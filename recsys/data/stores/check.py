@@ -88,8 +88,7 @@ def check_dataset(dataset: PreparedDataset, *, anew: bool = False) -> Checked:
 def _marks(dataset: PreparedDataset) -> dict[Path, FileMark]:
     """Every file that is read, as it was written."""
     marks = {dataset.path / name: mark for name, mark in dataset.manifest.files.items()}
-    for split in dataset.manifest.split_bounds:
-        marks |= request_marks(dataset.path / REQUESTS / split)
+    marks |= request_marks(dataset.path / REQUESTS)
     return marks | timeline_marks(dataset.path / TIMELINES) | engagement_marks(dataset.path)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 from recsys.core.checksums import FileMark
 from recsys.core.errors import DataError
 from recsys.core.folders import has_lock, locked_folder
-from recsys.data.contract.manifest import PREPARE_AGAIN, DatasetManifest
-from recsys.data.contract.schema import FeatureKind, FeatureSide
+from recsys.data.contract.manifest import FIT_VOCABULARY, PREPARE_AGAIN, DatasetManifest
+from recsys.data.contract.schema import Column, FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
 from recsys.data.stores.requests import MANIFEST, RequestStore
+from recsys.data.stores.side_table import read_side_table
 from recsys.data.stores.timelines import TimelineStore
-from recsys.data.stores.vocabulary import VOCABULARIES, Vocabulary, vocabulary_path
+from recsys.data.stores.vocabulary import INDEX, RAW, VOCABULARIES, Vocabulary, vocabulary_path
 
 TIMELINES = "timelines"
 REQUESTS = "requests"
 FEATURES = "features"
+TAIL = "tail"
+#: Given embeddings of items by raw id, beside the features.
+ITEM_EMBEDDING_FILE = "item_embedding.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +53,16 @@ class PreparedDataset:
     Attributes:
         path: the folder.
         manifest: what it holds and how it was made.
+        newest: the manifest of the folder; another one where the data set is seen as an earlier
+            generation (``as_known``).
     """
 
-    def __init__(self, path: Path, manifest: DatasetManifest) -> None:
+    def __init__(
+        self, path: Path, manifest: DatasetManifest, newest: DatasetManifest | None = None
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.newest = newest or manifest
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -66,17 +75,44 @@ class PreparedDataset:
         """
         folder = Path(path)
         manifest = DatasetManifest.load(folder)
-        for name, mark in manifest.files.items():
-            if problem := mark.size_problem(folder / name):
-                raise DataError(f"{folder / name} {problem}; {PREPARE_AGAIN}")
+        while problem := _size_problem(folder, manifest):
+            newest = DatasetManifest.load(folder)
+            if newest == manifest:
+                raise DataError(f"{problem}; {PREPARE_AGAIN}")
+            manifest = newest  # somebody has changed the data set meanwhile
         return cls(folder, manifest)
+
+    def as_known(
+        self, trained_on: DatasetManifest, periods: Mapping[str, tuple[int, int]] | None = None
+    ) -> Self:
+        """The data set as a model takes it that was trained on an earlier generation.
+
+        Ids that were not in the fit period of then have no trained row, though they may lie in the
+        fit period of now.
+
+        Args:
+            trained_on: manifest of that generation.
+            periods: ``[first, last)`` request time of the splits; None for those of then.
+        """
+        trained = {
+            name: count
+            for name, count in trained_on.counts.items()
+            if name.startswith(FIT_VOCABULARY)
+        }
+        manifest = replace(
+            self.newest,
+            counts={**self.newest.counts, **trained},
+            split_bounds=dict(trained_on.split_bounds if periods is None else periods),
+        )
+        return type(self)(self.path, manifest, self.newest)
 
     def __repr__(self) -> str:
         return f"PreparedDataset({str(self.path)!r}, name={self.manifest.name!r})"
 
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Open the data set again in the process that unpickles it."""
-        return type(self).open, (self.path,)
+    def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
+        """Open the data set again in the process that unpickles it, as it is known here."""
+        known = None if self.manifest is self.newest else self.manifest
+        return _reopened, (type(self), self.path, known)
 
     @cached_property
     def timelines(self) -> TimelineStore:
@@ -96,16 +132,21 @@ class PreparedDataset:
         """The requests of ``fit``, ``choose`` or ``report``.
 
         Raises:
-            DataError: the log has no request rows, the split was not written, or its tasks are not
-                those of the manifest.
+            DataError: the log has no request rows, or no such split, or the tasks are not those of
+                the manifest.
         """
         if not self.manifest.tasks:
+            why = "has no impressions with labels"
+            if not self.manifest.has_times:
+                why = "has an order of events only, no times"
             raise DataError(
-                f"{self.path} has no request rows, for {self.manifest.name} has no impressions "
-                "with labels: models that rank what was shown, such as DV365, cannot be trained "
-                "on it; train a sequence model (nxtpost, sequence), or prepare another log."
+                f"{self.path} has no request rows, for {self.manifest.name} {why}: "
+                "models that rank what was shown, such as DV365, cannot be trained on it; train a "
+                "sequence model (nxtpost, sequence), or prepare another log."
             )
-        store = RequestStore.open(self.path / REQUESTS / split)
+        if split not in self.manifest.split_bounds:
+            raise DataError(f"{self.path} has no split {split}; {PREPARE_AGAIN}")
+        store = RequestStore.open(self.path / REQUESTS, self.manifest.split_bounds[split])
         expected = tuple(task.name for task in self.manifest.tasks)
         if store.tasks != expected:
             raise DataError(
@@ -132,6 +173,70 @@ class PreparedDataset:
         """
         return read_item_text(self.path / FEATURES / ITEM_TEXT_FILE)
 
+    def item_table(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """What is stated of items, as it was stated, by item index: for filters and for pages.
+
+        Args:
+            columns: some of ``item_columns``; all of them where None.
+
+        Returns:
+            ``index`` and the columns, a row per item index but 0 that has an item; null where
+            unknown. Categories and texts are text, lists are lists of text, numbers are numbers.
+            Of items that share a hashed index the first one's values.
+
+        Raises:
+            DataError: nothing of that name is stated, or a file is damaged.
+        """
+        known = self.item_columns
+        wanted = known if columns is None else columns
+        for name in wanted:
+            if name not in known:
+                raise DataError(
+                    f"{self.path} has no column {name} of items; it has "
+                    f"{', '.join(known) or 'none'}."
+                )
+        items = self.vocabulary("item").table.select(INDEX).unique(maintain_order=True)
+        for table in (self.item_text, self._item_table, self._item_ids):
+            names = [n for n in table.columns if n in wanted and n not in items.columns]
+            first = table.select(INDEX, *names).unique(INDEX, keep="first")
+            items = items.join(first, on=INDEX, how="left", maintain_order="left")
+        return items.select(INDEX, *wanted)
+
+    @property
+    def item_columns(self) -> tuple[str, ...]:
+        """What is known of items: texts, features, links, ``author_id`` and ``topic_id``."""
+        tables = (self.item_text, self._item_table, self._item_ids)
+        names = [name for table in tables for name in table.columns]
+        return tuple(name for name in dict.fromkeys(names) if name != INDEX)
+
+    @property
+    def item_embedding_file(self) -> Path | None:
+        """The file of the embeddings that were given with the items; None where there were none."""
+        path = self.path / FEATURES / ITEM_EMBEDDING_FILE
+        return path if path.is_file() else None
+
+    @cached_property
+    def _item_ids(self) -> pl.DataFrame:
+        """``index`` and, where items have any, the raw ids of their authors and topics."""
+        indices = self.item_features.categorical
+        items = pl.DataFrame({INDEX: np.arange(len(indices), dtype=np.int32)})
+        features = self.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
+        for column, feature in enumerate(features):
+            if feature.name not in (Column.AUTHOR, Column.TOPIC) or feature.cardinality < 2:
+                continue
+            ids = self.vocabulary(feature.name.removesuffix("_id")).table
+            first = ids.select(pl.col(INDEX).alias("of"), pl.col(RAW).alias(feature.name)).unique(
+                "of", keep="first"
+            )
+            of_item = pl.DataFrame({"of": np.array(indices[:, column])})
+            named = of_item.join(first, on="of", how="left", maintain_order="left")
+            items = items.with_columns(named[feature.name])
+        return items
+
+    @cached_property
+    def _item_table(self) -> pl.DataFrame:
+        return read_side_table(self.path / FEATURES, FeatureSide.ITEM)
+
     def _features(self, side: FeatureSide) -> FeatureArrays:
         rows = self.manifest.vocabulary_sizes[side]
         arrays = {}
@@ -154,6 +259,21 @@ class PreparedDataset:
         return FeatureArrays(**arrays)
 
 
+def _size_problem(folder: Path, manifest: DatasetManifest) -> str | None:
+    """Which file of a data set has not the size it was written with, in words."""
+    for name, mark in manifest.files.items():
+        if problem := mark.size_problem(folder / name):
+            return f"{folder / name} {problem}"
+    return None
+
+
+def _reopened(
+    kind: type[PreparedDataset], path: Path, known: DatasetManifest | None
+) -> PreparedDataset:
+    dataset = kind.open(path)
+    return dataset if known is None else dataset.as_known(known)
+
+
 @contextmanager
 def locked_dataset(path: Path | str) -> Iterator[PreparedDataset]:
     """A data set that nobody else prepares, appends to or changes until the block ends.
@@ -170,14 +290,12 @@ def locked_dataset(path: Path | str) -> Iterator[PreparedDataset]:
         yield PreparedDataset.open(folder)
 
 
-def mark_files(folder: Path, *patterns: str) -> dict[str, FileMark]:
-    """Size and checksum of files below a data set's folder, by path there.
+def mark_files(folder: Path) -> dict[str, FileMark]:
+    """Size and checksum of the files below a data set's folder, by path there.
 
-    Args:
-        folder: of the data set.
-        patterns: which files; without any those of all vocabularies and features, and the
-            descriptions of requests, whose arrays these have the checksums of.
+    They are those of vocabularies and features, the tail, and the description of requests, whose
+    arrays it has the checksums of.
     """
-    patterns = patterns or (f"{VOCABULARIES}/*", f"{FEATURES}/*", f"{REQUESTS}/*/{MANIFEST}")
+    patterns = (f"{VOCABULARIES}/*", f"{FEATURES}/*", f"{REQUESTS}/{MANIFEST}", f"{TAIL}/*")
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
     return {str(path.relative_to(folder)): FileMark.of(path) for path in paths}

@@ -22,7 +22,16 @@ from recsys.data.contract.schema import Feature, FeatureKind
 
 ENCODING_FILE = "encoding.json"
 
+#: Values of a column of lists that become features; rarer ones are none.
+MOST_LIST_VALUES = 64
+
 _KIND = "encoding of features"
+_ROWS_PER_STEP = 100_000
+
+
+def list_feature(column: str, value: str) -> str:
+    """The name of the dense feature that says whether a list has a value."""
+    return f"{column}={value}"
 
 
 @dataclass
@@ -59,10 +68,13 @@ class FeatureEncoding:
     Attributes:
         categories: per categorical feature its values in the order of their indices, from 1.
         dense: per dense feature the mean and standard deviation it is standardised with.
+        lists: per column of lists those of its values that are dense features of their own, named
+            by ``list_feature``: 1 where the list has the value, 0 where it does not.
     """
 
     categories: dict[str, list[str]] = field(default_factory=dict)
     dense: dict[str, tuple[float, float]] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
 
     def fit(self, features: Sequence[Feature], frames: Iterable[pl.DataFrame]) -> None:
         """Learn categories and moments from frames that hold the features' columns."""
@@ -82,6 +94,32 @@ class FeatureEncoding:
             self.categories[name] = sorted(seen, key=_natural_order)
         for name, moment in moments.items():
             self.dense[name] = moment.mean_and_std
+
+    def fit_list(self, column: pl.Series) -> None:
+        """Learn the commonest values of a column of lists of text, and how common they are."""
+        known = column.drop_nulls()
+        counted = known.explode().drop_nulls().to_frame("value").group_by("value").len()
+        commonest = counted.sort("len", "value", descending=[True, False]).head(MOST_LIST_VALUES)
+        counts = dict(commonest.iter_rows())
+        self.lists[column.name] = sorted(counts, key=_natural_order)
+        for value, count in counts.items():
+            moments = Moments(len(known), count, count)  # of ones and zeros
+            self.dense[list_feature(column.name, value)] = moments.mean_and_std
+
+    def encode_list(self, column: pl.Series) -> NDArray[np.float32]:
+        """[n, values] which values each list has, standardised; 0, the mean, where not known."""
+        values = self.lists[column.name]
+        place = {value: position for position, value in enumerate(values)}
+        rows = pl.DataFrame({"row": pl.int_range(len(column), eager=True), "value": column})
+        found = rows.explode("value").filter(pl.col("value").is_in(values))
+        positions = found["value"].replace_strict(place, return_dtype=pl.Int64)
+        numbers = np.zeros((len(column), len(values)), np.float32)
+        numbers[found["row"].to_numpy(), positions.to_numpy()] = 1
+        for position, value in enumerate(values):
+            mean, std = self.dense[list_feature(column.name, value)]
+            numbers[:, position] = (numbers[:, position] - mean) / std
+        numbers[column.is_null().to_numpy()] = 0
+        return numbers
 
     def cardinality(self, name: str) -> int:
         """The number of indices of a categorical feature, 0 for unknown included."""
@@ -121,7 +159,7 @@ class FeatureEncoding:
         """
         content = read_json(folder / ENCODING_FILE, _KIND, DataError, PREPARE_AGAIN)
         dense = {name: (mean, std) for name, (mean, std) in content["dense"].items()}
-        return cls(content["categories"], dense)
+        return cls(content["categories"], dense, content.get("lists", {}))
 
 
 def side_arrays(
@@ -130,31 +168,41 @@ def side_arrays(
     ids: Sequence[tuple[Feature, pl.Series]],
     features: Sequence[Feature],
     encoding: FeatureEncoding,
+    lists: Sequence[str] = (),
 ) -> dict[FeatureKind, NDArray]:
     """The arrays of one side, one row per index; ids without a row in ``table`` get zeros.
 
     Args:
-        table: ``index`` and the columns of ``features``, one row per known id.
+        table: ``index`` and the columns of ``features`` and ``lists``, one row per known id.
         size: number of indices.
         ids: id features and their index for each row of ``table``, the first columns.
         features: the other features, in column order.
         encoding: learned from the fit period.
+        lists: columns of lists, whose values are the last of the dense columns.
 
     Returns:
         ``categorical`` [size, F] int32 and ``dense`` [size, D] float32.
     """
-    by_kind: dict[FeatureKind, list[pl.Series]] = {kind: [] for kind in FeatureKind}
-    by_kind[FeatureKind.CATEGORICAL] += [column for _, column in ids]
-    for feature in features:
-        by_kind[feature.kind].append(encoding.encode(table[feature.name], feature))
+    categorical = [f for f in features if f.kind is FeatureKind.CATEGORICAL]
+    dense = [f for f in features if f.kind is FeatureKind.DENSE]
+    num_dense = len(dense) + sum(len(encoding.lists[name]) for name in lists)
     rows = table["index"].to_numpy()
-    arrays = {}
-    for kind, dtype in ((FeatureKind.CATEGORICAL, np.int32), (FeatureKind.DENSE, np.float32)):
-        array = np.zeros((size, len(by_kind[kind])), dtype)
-        for position, column in enumerate(by_kind[kind]):
-            array[rows, position] = column.to_numpy()
-        arrays[kind] = array
-    return arrays
+    indices = np.zeros((size, len(ids) + len(categorical)), np.int32)
+    for position, (_, column) in enumerate(ids):
+        indices[rows, position] = column.to_numpy()
+    for position, feature in enumerate(categorical, start=len(ids)):
+        indices[rows, position] = encoding.encode(table[feature.name], feature).to_numpy()
+    numbers = np.zeros((size, num_dense), np.float32)
+    for position, feature in enumerate(dense):
+        numbers[rows, position] = encoding.encode(table[feature.name], feature).to_numpy()
+    position = len(dense)
+    for name in lists:
+        columns = slice(position, position + len(encoding.lists[name]))
+        for first in range(0, table.height, _ROWS_PER_STEP):  # a list becomes many numbers
+            some = table[name].slice(first, _ROWS_PER_STEP)
+            numbers[rows[first : first + _ROWS_PER_STEP], columns] = encoding.encode_list(some)
+        position = columns.stop
+    return {FeatureKind.CATEGORICAL: indices, FeatureKind.DENSE: numbers}
 
 
 def _natural_order(value: str) -> tuple[bool, int, str]:

@@ -8,11 +8,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.manifest import FIT_VOCABULARY, DatasetManifest
 from recsys.data.contract.schema import Feature
 
 _ID_SUFFIX = "_id"
-_COUNT_PREFIX = "fit_vocabulary_"
 
 
 class FitVocabulary:
@@ -31,7 +30,7 @@ class FitVocabulary:
         """The fit vocabulary of a prepared data set."""
         return cls(
             {
-                name: manifest.counts.get(_COUNT_PREFIX + name, size)
+                name: manifest.counts.get(FIT_VOCABULARY + name, size)
                 for name, size in manifest.vocabulary_sizes.items()
             }
         )

@@ -1,5 +1,6 @@
-"""The store of request rows of one split: grouped by recommendation moment, memory-mapped.
+"""The store of request rows: grouped by recommendation moment, in order of time, memory-mapped.
 
+A split is a stretch of it, so splits may move without a row being written again.
 ``recsys/data/prepare/request_writer.py`` writes it.
 
 Legend: Q requests, R rows, K tasks, F features.
@@ -21,7 +22,7 @@ from recsys.core.json_files import read_json
 from recsys.core.paths import plain_name
 from recsys.data.contract.manifest import PREPARE_AGAIN
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "requests.json"
 KIND = "description of requests"
 
@@ -32,7 +33,7 @@ TRUTHS = ("best_absolute", "best_within_reach")
 
 @dataclass(frozen=True, eq=False)
 class RequestStore:
-    """Memory-mapped arrays of one split, requests sorted by request time, then user.
+    """Memory-mapped arrays of the rows of a period, requests sorted by request time, then user.
 
     Attributes:
         path: folder of the store.
@@ -46,6 +47,8 @@ class RequestStore:
         context_dense: [R, F] float32.
         best_absolute: [R, K] float32 true probability of each label, where the source knows it.
         best_within_reach: [R, K] float32, the same given only what happened before the gap.
+        shown_at: [R] int64, ms, where an item may have been shown later than it was requested.
+        period: ``[first, last)`` request time in ms; None for all that the store has.
     """
 
     path: Path
@@ -59,10 +62,17 @@ class RequestStore:
     context_dense: NDArray[np.float32]
     best_absolute: NDArray[np.float32] | None = None
     best_within_reach: NDArray[np.float32] | None = None
+    shown_at: NDArray[np.int64] | None = None
+    period: tuple[int, int] | None = None
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path | str, period: tuple[int, int] | None = None) -> Self:
         """Map the arrays written by ``write_requests``.
+
+        Args:
+            path: folder of the store.
+            period: ``[first, last)`` request time in ms; None for all rows. A row's ``row_id`` is
+                its position among them.
 
         Raises:
             DataError: there is no request store at ``path``, or a file is missing or damaged.
@@ -70,19 +80,18 @@ class RequestStore:
         folder = Path(path)
         manifest = read_manifest(folder)
         if manifest is None:
-            raise DataError(
-                f"{folder} holds no requests (no {MANIFEST} in it); "
-                "make them with `recsys data prepare`."
-            )
+            raise DataError(f"{folder} holds no requests (no {MANIFEST} in it); {PREPARE_AGAIN}")
         arrays = {
             name: _map_array(folder / entry["file"], entry)
             for name, entry in manifest["arrays"].items()
         }
-        return cls(path=folder, tasks=tuple(manifest["tasks"]), **arrays)
+        if period is not None:
+            arrays = _within(arrays, period)
+        return cls(path=folder, tasks=tuple(manifest["tasks"]), period=period, **arrays)
 
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
+    def __reduce__(self) -> tuple[object, tuple[Path, tuple[int, int] | None]]:
         """Open the store again in the process that unpickles it."""
-        return type(self).open, (self.path,)
+        return type(self).open, (self.path, self.period)
 
     def __len__(self) -> int:
         """Q, the number of requests."""
@@ -146,6 +155,20 @@ def request_marks(folder: Path) -> dict[Path, FileMark]:
 def _mark(entry: dict) -> FileMark:
     size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
     return FileMark(size, entry["crc32"])
+
+
+def _within(arrays: dict[str, NDArray], period: tuple[int, int]) -> dict[str, NDArray]:
+    """The part of every array that a period has; of the rows nothing is copied."""
+    first, last = np.searchsorted(arrays["request_time"], period).tolist()
+    offsets = arrays["offsets"][first : last + 1]
+    start, stop = int(offsets[0]), int(offsets[-1])
+    ends = {"user": (first, last), "request_time": (first, last)}
+    cut = {
+        name: array[slice(*ends.get(name, (start, stop)))]
+        for name, array in arrays.items()
+        if name != "offsets"
+    }
+    return {**cut, "offsets": offsets - start if start else offsets}
 
 
 def _map_array(path: Path, entry: dict) -> NDArray:

@@ -86,6 +86,17 @@ class FirstSeen:
             return pl.DataFrame(schema={RAW: pl.Int64(), FIRST_SEEN: pl.Int64()})
         return self._table.sort(FIRST_SEEN, RAW)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no id was seen."""
+        return self._table is None and not self._pending
+
+    def retype(self, dtype: pl.DataType) -> None:
+        """Have the ids in another type, which holds them all as they are written."""
+        self._compact()
+        if self._table is not None:
+            self._table = self._table.with_columns(as_ids(self._table[RAW], dtype))
+
     def _compact(self) -> None:
         parts = self._pending if self._table is None else [self._table, *self._pending]
         if self._pending:

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.progress import track
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import (
-    ACTION_TYPES,
     LENGTHS,
     MILLISECONDS_PER_DAY,
     MILLISECONDS_PER_HOUR,
-    NEGATIVE_ACTION_TYPES,
     Feature,
     FeatureKind,
     FeatureSide,
@@ -85,7 +84,7 @@ class CountFeatures:
         ]
         self.events = {
             name: {group: TimedCounts(keys, events.time) for group, keys in events.keys.items()}
-            for name, events in _events(dataset.timelines, self.groups, sizes).items()
+            for name, events in _events(dataset.timelines, self.groups, manifest).items()
         }
         self.first_seen = _first_seen(dataset)
 
@@ -204,11 +203,12 @@ class _Events:
 
 
 def _events(
-    store: TimelineStore, groups: tuple[str, ...], sizes: dict[str, int]
+    store: TimelineStore, groups: tuple[str, ...], manifest: DatasetManifest
 ) -> dict[str, _Events]:
     """All events: what was shown, what was done, and what says "less of this"."""
     names = {"impressions": [], "actions": [], "negative actions": []}  # type: dict[str, list]
-    negative = [ACTION_TYPES.index(action) for action in NEGATIVE_ACTION_TYPES]
+    actions, sizes = manifest.actions, manifest.vocabulary_sizes
+    negative = actions.codes(actions.negative)
     for kind, events in _timelines(store):
         if kind is TimelineKind.IMPLICIT:
             names["impressions"].append((events, slice(None)))

@@ -13,14 +13,13 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import ArtifactError, DataError
-from recsys.data.contract.ids import as_ids, checked_ids
+from recsys.data.contract.ids import as_ids
+from recsys.index.catalogue import SLOT, Catalogue
 from recsys.index.faiss.kinds import IndexConfig, IndexKind, new_index
 from recsys.index.faiss.manifest import METRIC, IndexManifest
 from recsys.index.faiss.search import NONE, Found, check_queries, search
 from recsys.index.usable_items import OPTIONAL_COLUMNS, POST_ID, UsableItems, last_known
 
-#: Number of an item in the index: given once, never again, kept until the index is built anew.
-SLOT = "slot"
 #: Share of tombstones from which building an HNSW index anew is advised: its walks pass through
 #: them, and its memory holds them.
 REBUILD_SHARE = 0.3
@@ -54,18 +53,16 @@ class Removed:
     unknown: int
 
 
-class ItemIndex:
+class ItemIndex(Catalogue):
     """Items by the cosine of their embeddings.
 
     Attributes:
         manifest: what it is.
-        items: ``slot``, ``post_id``, ``title``, ``first_seen``, ``last_seen`` of the items that can
-            be found, by ascending slot.
     """
 
     def __init__(self, index: faiss.Index, items: pl.DataFrame, manifest: IndexManifest) -> None:
+        super().__init__(items)
         self.index = index
-        self.items = items
         self.manifest = manifest
 
     @classmethod
@@ -111,9 +108,6 @@ class ItemIndex:
         built._append(usable)
         return built, Added(len(built), 0, usable.rejected)
 
-    def __len__(self) -> int:
-        return len(self.items)
-
     @property
     def slots_given(self) -> int:
         """S: slots are below it, those of items that were removed since among them."""
@@ -129,12 +123,13 @@ class ItemIndex:
         """Whether tombstones are so many that the index should be built anew."""
         return self.tombstone_share >= REBUILD_SHARE
 
-    def check_model(self, model: str, made_by: str) -> None:
+    def check_model(self, model: str, made_by: str, way_out: str = "") -> None:
         """Refuse embeddings of another model.
 
         Args:
             model: identity of the embeddings that are to be compared with the items' here.
             made_by: what has that identity, for the sentence.
+            way_out: what else may be done, behind the sentence.
 
         Raises:
             ArtifactError: the index was built for another model.
@@ -143,7 +138,8 @@ class ItemIndex:
             raise ArtifactError(
                 f"The index was built from the item embeddings {self.manifest.model[:12]}…, "
                 f"{made_by} belongs to {model[:12]}…: their scores would mean nothing; build the "
-                "index again with `recsys index build`, or take the model it was built for."
+                "index again with `recsys index build`, or take the model it was built for"
+                f"{way_out}."
             )
 
     def add(self, items: pl.DataFrame, embedding: ArrayLike) -> Added:
@@ -190,29 +186,6 @@ class ItemIndex:
     def last_seen_before(self, moment: int) -> pl.Series:
         """Raw ids of items that were last seen before ``moment`` (ms); none without a time."""
         return self.items.filter(last_known() < moment)[POST_ID]
-
-    def slots(self, ids: pl.Series) -> NDArray[np.int64]:
-        """[n] the slot of each raw id; −1 where the index has none.
-
-        Raises:
-            DataError: none of them can be an id of the index, whose ids are numbers.
-        """
-        expected = self.items.schema[POST_ID]
-        named = as_ids(checked_ids("the items", ids), expected)
-        if named.null_count() == len(named) and ids.null_count() < len(ids):
-            raise DataError(
-                f"Items are named by ids such as {ids.drop_nulls()[0]!r}, those of the index are "
-                f"whole numbers ({str(expected).lower()}); give the ids as they are in the log."
-            )
-        joined = pl.DataFrame({POST_ID: named}).join(
-            self.items.select(POST_ID, SLOT), on=POST_ID, how="left", maintain_order="left"
-        )
-        slots: NDArray[np.int64] = joined[SLOT].fill_null(NONE).to_numpy()
-        return slots
-
-    def at(self, slots: NDArray[np.int64]) -> pl.DataFrame:
-        """The rows of ``items`` at some slots, all of them in the index."""
-        return self.items[np.searchsorted(self.items[SLOT].to_numpy(), slots)]
 
     def search(
         self,

@@ -29,6 +29,9 @@ _SIZES: dict[str, tuple[str, ...]] = {
     NO_TIMELINES: (),
 }
 
+#: Sizes that an encoder chooses itself where they are null.
+_OPTIONAL = (("funnel", "heads"),)
+
 
 def build_encoder(config: EncoderConfig, num_inputs: int, dimension: int) -> UserEncoder:
     """The encoder that ``config`` names, for ``num_inputs`` slices of width ``dimension``.
@@ -66,6 +69,8 @@ def _checked_sizes(config: EncoderConfig, num_inputs: int) -> dict[str, Any]:
         value = getattr(config, option)
         if option not in needed and value not in (None, []):
             raise ConfigError(f"encoder.{option} is no option of the {config.name} encoder.")
+        if value is None and (config.name, option) in _OPTIONAL:
+            continue
         if option in needed and (value is None or (isinstance(value, int) and value < 1)):
             raise ConfigError(
                 f"encoder.{option} must be a positive number for the {config.name} encoder, "

@@ -37,7 +37,8 @@ class FunnelSummarization(UserEncoder):
         blocks: n.
         layers: m, attention layers per block.
         stride: of the mean pooling before every block but the first.
-        heads: attention heads; they must divide the width of every block.
+        heads: attention heads; they must divide the width of every block. None: two where they
+            do, else one.
         feed_forward_factor: hidden width of FF over a block's width.
         dropout: dropout inside the layers.
 
@@ -52,12 +53,14 @@ class FunnelSummarization(UserEncoder):
         blocks: int,
         layers: int,
         stride: int,
-        heads: int,
+        heads: int | None,
         feed_forward_factor: int,
         dropout: float,
     ) -> None:
         widths = funnel_widths(num_inputs, blocks, stride)
         super().__init__(widths[-1] + compression_outputs)
+        if heads is None:
+            heads = 1 if any(width % 2 for width in widths) else 2
         if heads < 1 or any(width % heads for width in widths):
             fitting = [h for h in range(1, num_inputs + 1) if not any(w % h for w in widths)]
             raise ConfigError(

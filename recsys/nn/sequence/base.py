@@ -85,3 +85,11 @@ def to_padded(flat: Tensor, slots: Tensor, batch_size: int, padded_length: int) 
 def to_jagged(padded: Tensor, slots: Tensor) -> Tensor:
     """Padded to jagged, [B, T, D] → [E, D]; the inverse of :func:`to_padded`."""
     return padded.reshape(-1, padded.shape[2]).index_select(0, slots)
+
+
+def newest_steps(lengths: Tensor, num_steps: int, max_length: int) -> tuple[Tensor, Tensor]:
+    """The places of the newest ``max_length`` steps of each user, and how many each has."""
+    surplus = (lengths - max_length).clamp(min=0)
+    surplus = torch.repeat_interleave(surplus, lengths, output_size=num_steps)
+    kept = step_number(lengths, num_steps) >= surplus
+    return torch.nonzero(kept).squeeze(1), lengths.clamp(max=max_length)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.artifacts.sequence_tower import Embed
 from recsys.core.errors import ArtifactError
-from recsys.data.batches.sequences.reader import SequenceReader
+from recsys.serving.histories import Histories
 from recsys.serving.pipeline import Embedded, StepUsers
 
 
@@ -20,19 +20,15 @@ class UserEmbedder:
 
     Args:
         tower: ``SequenceTowerArtifact.embed``, or a trained model's.
-        reader: of the histories; it cuts them strictly before the moment.
+        histories: that end strictly before the moment.
         items: [V, W] float32 embedding of every item index, zeros where there is none.
-        gap_ms: how long before the moment a history ends.
     """
 
     name = "embed"
 
-    def __init__(
-        self, tower: Embed, reader: SequenceReader, items: NDArray[np.float32], gap_ms: int = 0
-    ) -> None:
+    def __init__(self, tower: Embed, histories: Histories, items: NDArray[np.float32]) -> None:
         self._tower = tower
-        self._gap_ms = gap_ms
-        self._reader = reader
+        self._histories = histories
         self._items = torch.from_numpy(items)
 
     def embed(self, users: StepUsers) -> Embedded:
@@ -41,9 +37,14 @@ class UserEmbedder:
         Raises:
             ArtifactError: an embedding holds NaN or infinity.
         """
-        batch = self._reader.before(users.indices, users.moment, self._gap_ms)
-        with torch.no_grad():
-            embedding = self._tower(batch, self._items[batch.item]).numpy()
+        places, found, lengths = [], [], []
+        for place, batch in self._histories.parts(users):
+            with torch.no_grad():
+                found.append(self._tower(batch, self._items[batch.item]).numpy())
+            places.append(place)
+            lengths.append(batch.lengths.numpy())
+        order = np.argsort(np.concatenate(places))
+        embedding, events = np.concatenate(found)[order], np.concatenate(lengths)[order]
         bad = ~np.isfinite(embedding).all(axis=1)
         if bad.any():
             raise ArtifactError(
@@ -51,4 +52,24 @@ class UserEmbedder:
                 f"(user index {int(users.indices[np.argmax(bad)])} is the first); its training has "
                 "diverged: export an earlier checkpoint."
             )
-        return Embedded(embedding, batch.lengths.numpy())
+        return Embedded(embedding, events)
+
+
+class HistoryLengths:
+    """For sources that read histories themselves: everybody has an embedding, which says nothing.
+
+    Args:
+        histories: that end strictly before the moment.
+    """
+
+    name = "histories"
+
+    def __init__(self, histories: Histories) -> None:
+        self._histories = histories
+
+    def embed(self, users: StepUsers) -> Embedded:
+        """Ones [B, 1], and how many events each history has."""
+        events = np.zeros(len(users), np.int64)
+        for place, batch in self._histories.parts(users):
+            events[place] = batch.lengths.numpy()
+        return Embedded(np.ones((len(users), 1), np.float32), events)

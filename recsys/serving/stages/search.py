@@ -5,12 +5,18 @@ Legend: B users, W width of an embedding, k items asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.index.catalogue import SLOT, Catalogue
 from recsys.index.faiss.item_index import ItemIndex
-from recsys.index.faiss.search import Found
+from recsys.index.faiss.search import NONE, Found
 from recsys.serving.pipeline import Restriction, StepUsers
+
+#: Scores that are held at a time: 32 MiB.
+_SCORES_AT_A_TIME = 2**23
 
 
 def with_norm_column(items: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
@@ -40,17 +46,87 @@ class LargestProducts:
     name = "largest_products"
 
     def __init__(self, index: ItemIndex, k: int, largest_norm: float) -> None:
-        self._nearest = NearestItems(index, k)
-        self._largest_norm = largest_norm
+        self._products = Products(index, k, largest_norm)
 
     def find(
         self, users: StepUsers, embedding: NDArray[np.float32], restriction: Restriction
     ) -> Found:
         """Items [B, k] for embeddings [B, W], with their products as scores."""
         column = np.zeros((len(embedding), 1), np.float32)
-        found = self._nearest.find(users, np.concatenate([embedding, column], axis=1), restriction)
+        return self._products.find(users, np.concatenate([embedding, column], axis=1), restriction)
+
+
+class Products:
+    """Finds the ``k`` items with the largest products with a user, among items of one length.
+
+    Args:
+        index: of items whose embeddings all have this length.
+        k: items per user.
+        length: of the items' embeddings.
+    """
+
+    name = "products"
+
+    def __init__(self, index: ItemIndex, k: int, length: float) -> None:
+        self._nearest = NearestItems(index, k)
+        self._length = length
+
+    def find(
+        self, users: StepUsers, embedding: NDArray[np.float32], restriction: Restriction
+    ) -> Found:
+        """Items [B, k] for embeddings [B, W], with their products as scores."""
+        found = self._nearest.find(users, embedding, restriction)
         norm = np.linalg.norm(embedding, axis=1, keepdims=True)
-        return Found(found.slot, (found.score * norm * self._largest_norm).astype(np.float32))
+        return Found(found.slot, (found.score * norm * self._length).astype(np.float32))
+
+
+#: [b] users and slots [C] → scores [b, C].
+ScoreItems = Callable[[StepUsers, NDArray[np.int64]], NDArray[np.floating]]
+
+
+class BestScores:
+    """Finds the ``k`` items with the best scores among all that a user may get, each scored.
+
+    Args:
+        catalogue: of the items.
+        k: items per user.
+        score: what the model says of items.
+    """
+
+    name = "scores"
+
+    def __init__(self, catalogue: Catalogue, k: int, score: ScoreItems) -> None:
+        self._catalogue = catalogue
+        self._k = min(k, max(len(catalogue), 1))
+        self._score = score
+
+    def find(
+        self, users: StepUsers, embedding: NDArray[np.float32], restriction: Restriction
+    ) -> Found:
+        """Items [B, k] by their scores; of equal ones the one that came first."""
+        found = Found(
+            np.full((len(users), self._k), NONE, np.int64),
+            np.full((len(users), self._k), np.nan, np.float32),
+        )
+        slots = self._catalogue.items[SLOT].to_numpy()
+        if restriction.eligible is not None:
+            slots = slots[restriction.eligible[slots]]
+        if not len(slots):
+            return found
+        step = max(_SCORES_AT_A_TIME // len(slots), 1)
+        for start in range(0, len(users), step):
+            places = np.arange(start, min(start + step, len(users)))
+            scores = np.asarray(self._score(users.at(places), slots), np.float32)
+            if restriction.exclude is not None:
+                for row, place in enumerate(places.tolist()):
+                    scores[row, np.isin(slots, restriction.exclude[place])] = -np.inf
+            best = np.argsort(-scores, axis=1, kind="stable")[:, : self._k]
+            of_best = np.take_along_axis(scores, best, axis=1)
+            there = of_best != -np.inf
+            width = best.shape[1]
+            found.slot[places, :width] = np.where(there, slots[best], NONE)
+            found.score[places, :width] = np.where(there, of_best, np.float32(np.nan))
+        return found
 
 
 class NearestItems:

@@ -13,7 +13,7 @@ from recsys.data.contract.ids import as_ids
 from recsys.data.contract.schema import TimelineKind
 from recsys.data.stores.timelines import TimelineStore
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX, Vocabulary
-from recsys.index.faiss.item_index import SLOT, ItemIndex
+from recsys.index.catalogue import SLOT, Catalogue
 from recsys.index.usable_items import POST_ID
 from recsys.serving.pipeline import Restriction, StepUsers
 
@@ -32,27 +32,31 @@ class SeenItems:
 
     name = "seen"
 
-    def __init__(self, timelines: TimelineStore, items: Vocabulary, index: ItemIndex) -> None:
+    def __init__(self, timelines: TimelineStore, items: Vocabulary, index: Catalogue) -> None:
         self._timelines = timelines
         self._slots = _SlotsOfItems(index, items)
 
     def restrict(self, users: StepUsers) -> Restriction:
-        """Per user [B] the slots of what he has seen."""
+        """Per user [B] the slots of what he has seen, by the log or the events given instead."""
         before = np.full(len(users.indices), users.moment)
         seen = [
             self._timelines.histories(users.indices, before, kind, np.iinfo(np.int64).max)
             for kind in TimelineKind
         ]
         items = [np.split(one["item"], np.cumsum(one["lengths"]))[:-1] for one in seen]
-        return Restriction(
-            exclude=[
-                self._slots.of(np.unique(np.concatenate(both)))
-                if user != UNKNOWN_INDEX
-                # events of unknown users are nobody's in particular
-                else np.empty(0, np.int64)
-                for user, *both in zip(users.indices, *items, strict=True)
-            ]
-        )
+        exclude = [
+            self._slots.of(np.unique(np.concatenate(both)))
+            if user != UNKNOWN_INDEX
+            # events of unknown users are nobody's in particular
+            else np.empty(0, np.int64)
+            for user, *both in zip(users.indices, *items, strict=True)
+        ]
+        given = users.given
+        if given is not None:
+            for place, number in enumerate(given.numbers(users.raw).tolist()):
+                if number >= 0:
+                    exclude[place] = self._slots.of(given.seen(number, users.moment))
+        return Restriction(exclude=exclude)
 
 
 class _SlotsOfItems:
@@ -61,7 +65,7 @@ class _SlotsOfItems:
     Under hashed ids several items share an item index, and a user may have seen any of them.
     """
 
-    def __init__(self, index: ItemIndex, items: Vocabulary) -> None:
+    def __init__(self, index: Catalogue, items: Vocabulary) -> None:
         named = as_ids(index.items[POST_ID], items.table.schema[RAW])
         if len(named) and named.null_count() == len(named):
             raise DataError(

@@ -1,4 +1,4 @@
-"""Leaving out items by a threshold: of age before the search, of score after it.
+"""Leaving out items by a threshold: of time before the search, of score after it.
 
 Legend: B users, S slots of the index, C candidates per user.
 """
@@ -6,11 +6,12 @@ Legend: B users, S slots of the index, C candidates per user.
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from recsys.index.faiss.item_index import SLOT, ItemIndex
+from recsys.index.catalogue import SLOT, Catalogue
 from recsys.index.faiss.search import Found
-from recsys.index.usable_items import last_known
+from recsys.index.usable_items import FIRST_SEEN, last_known
 from recsys.serving.pipeline import Restriction, StepUsers
 
 
@@ -19,7 +20,7 @@ class TooOld:
 
     name = "age"
 
-    def __init__(self, index: ItemIndex, seen_after: int) -> None:
+    def __init__(self, index: Catalogue, seen_after: int) -> None:
         self._index = index
         self._seen_after = seen_after
 
@@ -28,6 +29,22 @@ class TooOld:
         young = self._index.items.filter(last_known() >= self._seen_after)[SLOT]
         eligible = np.zeros(self._index.slots_given, np.bool_)
         eligible[young.to_numpy()] = True
+        return Restriction(eligible)
+
+
+class NotYetThere:
+    """Leaves out items first seen at the moment or later; one without a time stays."""
+
+    name = "future"
+
+    def __init__(self, index: Catalogue) -> None:
+        self._index = index
+
+    def restrict(self, users: StepUsers) -> Restriction:
+        """The slots [S] of items that were there, for all users alike."""
+        later = self._index.items.filter(pl.col(FIRST_SEEN) >= users.moment)[SLOT]
+        eligible = np.ones(self._index.slots_given, np.bool_)
+        eligible[later.to_numpy()] = False
         return Restriction(eligible)
 
 

@@ -23,7 +23,6 @@ from recsys.artifacts.torchscript import save_tower, script_tower
 from recsys.core.environment import describe_environment
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import made_folder
-from recsys.data.contract.schema import ACTION_TYPES
 from recsys.data.slices.rules import AttributeKind, RangeCondition
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.fit_vocabulary import FitVocabulary
@@ -145,7 +144,7 @@ def _manifest(
         inputs=describe_inputs(),
         output={"embedding": embedding, "published": published},
         codes={
-            "action_type": list(ACTION_TYPES),
+            "action_type": list(run.manifest.action_types),
             "surface": list(run.manifest.surfaces),
             "media_type": list(run.manifest.media_types),
         },

@@ -81,7 +81,7 @@ def _predictions(run: DV365Run, batch: RequestBatch, user_embedding: Tensor) -> 
 def _protocol(run: DV365Run) -> Protocol:
     requests = run.dataset.requests(Split.CHOOSE)
     return Protocol(
-        dataset=run.manifest.name,
+        dataset=run.identity.dataset,
         split=Split.CHOOSE.value,
         rows=requests.num_rows,
         users=len(np.unique(requests.user)),

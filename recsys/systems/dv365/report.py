@@ -183,7 +183,9 @@ def _sections(
 
 
 def _slices(material: Material) -> Section:
-    shares = slice_occupancy(material.config, material.dataset)
+    shares = slice_occupancy(
+        material.config, material.dataset, DatasetManifest.load(material.folder)
+    )
     empty = [name for name, share in shares.items() if share == 0]
     note = "How often a slice has something to pool, over requests of the split choose."
     if empty:
@@ -240,10 +242,17 @@ def _has_timelines(config: DV365RunConfig) -> bool:
     return config.encoder.name != "none" and not config.loader.without_timelines
 
 
-def slice_occupancy(config: DV365RunConfig, dataset: PreparedDataset) -> dict[str, float]:
-    """Share of requests for which each slice holds an event, over some requests of choose."""
-    manifest: DatasetManifest = dataset.manifest
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+def slice_occupancy(
+    config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+) -> dict[str, float]:
+    """Share of requests for which each slice holds an event, over some requests of choose.
+
+    Args:
+        config: of the run.
+        dataset: the prepared data set.
+        manifest: of it when the run was trained.
+    """
+    slice_set = SliceSet.of(config.slices, manifest)
     store = dataset.requests(Split.CHOOSE)
     step = max(1, len(store) // OCCUPANCY_REQUESTS)
     filled = np.zeros(len(slice_set.slices), np.int64)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
 from recsys.data.loaders.requests import RequestDataModule
+from recsys.data.prepare.seen import Seen, slices_seen
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.nn.losses import LabelStatistics
@@ -22,9 +24,12 @@ from recsys.systems.base import ExportConfig
 from recsys.systems.dv365.config import DV365Run, DV365RunConfig
 from recsys.systems.dv365.module import DV365
 from recsys.systems.kinds.tasks import TaskSystem
+from recsys.systems.sizing import Extent, Sized, power_of_two, schedule
 
 #: Fit requests whose slices are counted before the training.
 _MEASURED_REQUESTS = 2048
+#: Events of a log from which on conf/slices/full.yaml is taken.
+_FULL_SLICES = 200_000
 
 
 class DV365System(TaskSystem[DV365RunConfig]):
@@ -45,6 +50,7 @@ class DV365System(TaskSystem[DV365RunConfig]):
         self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data; the loss is scaled by the fit labels, counts by the fit histories."""
+        refuse_constant_labels(dataset)
         labels = torch.tensor(dataset.requests(Split.FIT).labels)
         model = _model(config, manifest, LabelStatistics.from_labels(labels))
         data = RequestDataModule(config.loader, dataset)
@@ -56,6 +62,26 @@ class DV365System(TaskSystem[DV365RunConfig]):
     ) -> DV365:
         """The model; the statistics of the labels come with its weights."""
         return _model(config, manifest)
+
+    def sized(self, config: DV365RunConfig, dataset: PreparedDataset) -> list[Sized]:
+        """Batches of about 512 rows; the full set of slices where there is enough to fill it."""
+        requests = dataset.requests(Split.FIT)
+        rows = requests.num_rows / max(len(requests), 1)
+        largest = min(max(power_of_two(512 / rows), 16), 256)
+        extent = Extent(16, largest, steps_an_epoch=200, total_steps=1_000, most_epochs=3)
+        key = "loader.batch_requests"
+        sized = schedule(extent, len(requests), "requests", key, 50, config.num_processes)
+        events = dataset.manifest.counts["events"]
+        if events >= _FULL_SLICES:
+            sized.append(Sized("slices", "full", f"{events:,} events fill 200 slices"))
+        return sized
+
+    def seen(self, config: DV365RunConfig, dataset: PreparedDataset) -> list[Seen]:
+        """What the slices pool of the two timelines; nothing where there are none."""
+        without_timelines = config.encoder.name == "none" or config.loader.without_timelines
+        if without_timelines or not dataset.manifest.tasks:
+            return []
+        return slices_seen(dataset, SliceSet.of(config.slices, dataset.manifest))
 
     def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
         """NE of every task, calibration, slices, the export."""
@@ -94,5 +120,5 @@ class DV365System(TaskSystem[DV365RunConfig]):
 def _model(
     config: DV365RunConfig, manifest: DatasetManifest, statistics: LabelStatistics | None = None
 ) -> DV365:
-    slice_set = SliceSet.from_config(config.slices, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(config.slices, manifest)
     return DV365(config.model, manifest, slice_set, config.encoder, config.optim, statistics)

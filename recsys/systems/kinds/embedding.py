@@ -6,16 +6,13 @@ from abc import abstractmethod
 from typing import Any, TypeVar
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.core.errors import ConfigError
-from recsys.data.batches.context import Context
-from recsys.data.contract.moments import to_text
-from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
-from recsys.data.stores.vocabulary import INDEX, RAW
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.contract.schema import Split
+from recsys.data.stores.vocabulary import INDEX
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.query_embedder import QueryEmbedder
@@ -25,14 +22,13 @@ from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
 from recsys.evaluation.tasks import Control
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
-from recsys.index.item_table import describe_items
-from recsys.index.usable_items import FIRST_SEEN
 from recsys.runs.load import LoadedRun
 from recsys.runs.retrieval_config import RetrievalRunConfig
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import UserEmbedder
-from recsys.serving.stages.search import with_norm_column
-from recsys.systems.kinds.retrieval import RetrievalSystem
+from recsys.serving.stages.search import LargestProducts, with_norm_column
+from recsys.systems.kinds.known_items import known_items
+from recsys.systems.kinds.retrieval import RetrievalSystem, ScoreOfOne, gap_of
 
 Config = TypeVar("Config", bound=RetrievalRunConfig)
 
@@ -71,49 +67,38 @@ class EmbeddingSystem(RetrievalSystem[Config]):
         found: NDArray[np.float32] = users.float().numpy()
         return found
 
-    def score(
-        self,
-        run: LoadedRun[Any, Any],
-        user: int,
-        item: NDArray[np.int64],
-        moment: int,
-        context: Context = None,
-    ) -> dict[str, NDArray[np.float64]]:
-        """``score``: the product with the user embedding; NaN of items that were not learned."""
-        self.refuse_context(context)
-        embedding = self.user_embeddings(run, np.array([user]), np.array([moment]))[0]
-        items = self.item_embeddings(run).numpy()[item]
-        learned = self.learned(run)[item]
-        # row by row: an item's score has the same bits whatever is scored beside it
-        product = (items * embedding).sum(axis=1, dtype=np.float64)
-        return {"score": np.where(learned, product, np.nan)}
+    def score_of_one(self, run: LoadedRun[Any, Any]) -> ScoreOfOne:
+        """The product with the user embedding."""
+        items = self.item_embeddings(run).numpy()
 
-    def recommender(self, run: LoadedRun[Any, Any], moment: int) -> Recommender:
+        def score(batch: SequenceBatch, item: NDArray[np.int64]) -> NDArray[np.float64]:
+            embedding = run.model(batch)[0].float().numpy()
+            # row by row: an item's score has the same bits whatever is scored beside it
+            product: NDArray[np.float64] = (items[item] * embedding).sum(axis=1, dtype=np.float64)
+            return product
+
+        return score
+
+    def recommender(
+        self, run: LoadedRun[Any, Any], moment: int, task: str | None = None
+    ) -> Recommender:
         """By exact search over the items with an embedding; scores are those of ``score``."""
-        learned = self.learned(run)
         items = self.item_embeddings(run).float().numpy()
-        table = run.dataset.vocabulary("item").table
-        table = table.filter(pl.Series(learned[table[INDEX].to_numpy()]))
-        described = describe_items(table[RAW], run.dataset, moment, None)
-        early = described[FIRST_SEEN] < moment
-        if not early.any():
-            raise ConfigError(
-                f"As of {to_text(moment)} the log had no item that the model knows; give a later "
-                "as_of."
-            )
-        rows, largest_norm = with_norm_column(items[table[INDEX].filter(early).to_numpy()])
+        known = known_items(run, self.learned(run), moment)
+        rows, largest_norm = with_norm_column(items[known[INDEX].to_numpy()])
         index, _ = ItemIndex.build(
-            described.filter(early),
+            known.drop(INDEX),
             rows,
             model=str(run.folder),
             config=IndexConfig(kind=IndexKind.FLAT.value),
         )
-        embedder = UserEmbedder(
-            lambda batch, _: run.model(batch).float(), self.reader(run), items, gap_of(run)
+        histories = self.histories(run)
+        embedder = UserEmbedder(lambda batch, _: run.model(batch).float(), histories, items)
+        return Recommender(
+            index,
+            run.dataset,
+            embedder,
+            lambda k: LargestProducts(index, k, largest_norm),
+            histories,
+            np.where(self.learned(run)[:, None], items, np.float32(0)),
         )
-        return Recommender(index, run.dataset, embedder, largest_norm)
-
-
-def gap_of(run: LoadedRun[Any, Any]) -> int:
-    """How long before their moments the histories of a run end, ms."""
-    return round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)

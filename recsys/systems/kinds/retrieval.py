@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
-from recsys.data.batches.context import Context
+from recsys.core.progress import track
+from recsys.data.batches.given_rows import GivenRows
+from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.contract.schema import Split
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
+from recsys.data.prepare.seen import Seen, engagements_seen
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.config import EvaluateConfig
@@ -24,9 +29,17 @@ from recsys.reports.retrieval_tables import print_retrieval
 from recsys.runs.load import LoadedRun, load_config
 from recsys.runs.retrieval_config import RetrievalRunConfig
 from recsys.runs.system import MeasuredRows
-from recsys.systems.base import System
+from recsys.serving.histories import Histories
+from recsys.serving.recommend import SCORE
+from recsys.systems.base import System, refuse_undefined
 
 Config = TypeVar("Config", bound=RetrievalRunConfig)
+
+#: The history of one user and item indices [C] → scores [C], each item's by itself.
+ScoreOfOne = Callable[[SequenceBatch, NDArray[np.int64]], NDArray[np.float64]]
+
+#: Of more requests the progress is shown.
+_MANY = 5_000
 
 
 class RetrievalSystem(System[Config]):
@@ -48,6 +61,12 @@ class RetrievalSystem(System[Config]):
         engagements = EngagementStore.open(dataset, config.sequences, known)
         return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
 
+    def seen(self, config: Config, dataset: PreparedDataset) -> list[Seen]:
+        """Which events are engagements."""
+        if not dataset.manifest.action_counts:
+            return []
+        return [engagements_seen(dataset.manifest, config.sequences)]
+
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
         """One query per engagement of the split."""
         protocol = self.protocol(config, dataset, split)
@@ -62,18 +81,45 @@ class RetrievalSystem(System[Config]):
         engagements = EngagementStore.open(run.dataset, run.config.sequences, known)
         return SequenceReader(run.dataset, engagements, run.config.loader.max_length)
 
+    def histories(self, run: LoadedRun[Any, Any]) -> Histories:
+        """As ``reader``, or those that a caller gives instead."""
+        known = self.known(run.config, run.dataset)
+        return Histories(self.reader(run), gap_of(run), run.config.sequences, known)
+
     def learned(self, run: LoadedRun[Any, Any]) -> NDArray[np.bool_]:
         """[V] the items that the model says something of: here all that can be recommended."""
         return self.known(run.config, run.dataset)
 
-    def refuse_context(self, context: Context) -> None:
-        """Sequence models read no context features.
+    def score_of_one(self, run: LoadedRun[Any, Any]) -> ScoreOfOne:
+        """Scores items for one user.
 
         Raises:
-            ConfigError: some are given.
+            ConfigError: the model says nothing of users.
         """
-        if context is not None:
+        raise ConfigError(
+            f"{run.folder} is a run of {self.name}, which says nothing of users, so pairs have no "
+            "score; train sequence, wide_and_deep, or nxtpost on its embeddings."
+        )
+
+    def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
+        """``score`` [R], NaN of items that were not learned.
+
+        Each request is computed alone: in a batch the length of the longest history decides how
+        sums are made, and with it the last bits of everybody's score.
+        """
+        if rows.context is not None:
             raise ConfigError(f"Models of {self.name} take no context; leave context= out.")
+        score, reader, gap = self.score_of_one(run), self.reader(run), gap_of(run)
+        requests, found = rows.requests, np.empty(len(rows))
+        numbers = range(len(requests))
+        with torch.inference_mode():
+            for number in track(numbers, "Scoring") if len(numbers) > _MANY else numbers:
+                one = slice(number, number + 1)
+                batch = reader.before(requests.user[one], requests.moment[one], gap)
+                of_request = requests.rows(number)
+                found[of_request] = score(batch, rows.item[of_request])
+        refuse_undefined(run, found)
+        return {SCORE: np.where(self.learned(run)[rows.item], found, np.nan)}
 
     @abstractmethod
     def described(self, config: Config) -> dict[str, str]:
@@ -98,3 +144,8 @@ class RetrievalSystem(System[Config]):
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per scorer."""
         print_retrieval(metrics, config)
+
+
+def gap_of(run: LoadedRun[Any, Any]) -> int:
+    """How long before their moments the histories of a run end, ms."""
+    return round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)

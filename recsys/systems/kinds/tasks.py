@@ -9,12 +9,15 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from recsys.core.errors import ConfigError
 from recsys.core.progress import track
-from recsys.data.batches.context import Context
+from recsys.data.batches.given_rows import GivenRows, packs
+from recsys.data.batches.request_reader import RequestReader
 from recsys.data.contract.schema import LENGTHS, MILLISECONDS_PER_HOUR, Split, Task
 from recsys.data.loaders.requests import RequestDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.requests import TRUTHS, RequestStore
+from recsys.data.stores.vocabulary import INDEX
 from recsys.evaluation.baselines.tasks import predict_baselines
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
@@ -22,11 +25,21 @@ from recsys.evaluation.monitor import Monitor
 from recsys.evaluation.predictions import HISTORY_COLUMNS, write_predictions
 from recsys.evaluation.protocol import LOGGED_IMPRESSIONS
 from recsys.evaluation.tasks import Control, evaluate_tasks
+from recsys.index.catalogue import Catalogue
 from recsys.reports.task_baselines import print_baselines
 from recsys.reports.task_tables import print_evaluation
 from recsys.runs.load import LoadedRun
 from recsys.runs.system import Config, MeasuredRows
-from recsys.systems.base import System
+from recsys.serving.pipeline import Embedded, StepUsers
+from recsys.serving.recommend import Recommender
+from recsys.serving.stages.search import BestScores
+from recsys.systems.base import System, refuse_undefined
+from recsys.systems.kinds.known_items import known_items
+
+#: Requests and rows that are scored at a time.
+_REQUESTS_AT_A_TIME, _ROWS_AT_A_TIME = 32, 256
+#: Of more rows the progress is shown.
+_MANY = 20_000
 
 
 class TaskSystem(System[Config], Generic[Config]):
@@ -38,6 +51,7 @@ class TaskSystem(System[Config], Generic[Config]):
 
     monitor = Monitor("val/ne/mean")
     compared = True
+    takes_context = True
 
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
         """Every row of the split."""
@@ -54,30 +68,76 @@ class TaskSystem(System[Config], Generic[Config]):
         beside = predict_baselines(run.dataset, split, gap, config.baselines, config.boosting)
         return evaluate_tasks(run.identity, run.manifest, frame, beside, config, control)
 
-    def score(
-        self,
-        run: LoadedRun[Any, Any],
-        user: int,
-        item: NDArray[np.int64],
-        moment: int,
-        context: Context = None,
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
         """The prediction of every task: a probability, or a number of a regression task."""
-        if not len(item):  # TorchRec looks nothing up for no row
-            return {task.name: np.empty(0) for task in run.manifest.tasks}
         reader = RequestDataModule(run.config.loader, run.dataset).reader
-        one = np.array([user]), np.array([moment]), np.array([len(item)])
+        found = np.empty((len(rows), len(run.manifest.tasks)))
+        several = list(packs(rows.requests, _REQUESTS_AT_A_TIME, _ROWS_AT_A_TIME))
         with torch.inference_mode():
-            found = run.model.predict_step(reader.given(*one, item, context), 0)["predictions"]
-        return {
-            task.name: found[:, position].double().numpy()
-            for position, task in enumerate(run.manifest.tasks)
-        }
+            for pack in track(several, "Scoring") if len(rows) > _MANY else several:
+                item, context = rows.item[pack.row], rows.context_of(pack.row)
+                batch = reader.given(pack.user, pack.moment, pack.rows_per_request, item, context)
+                predicted = run.model.predict_step(batch, 0)["predictions"]
+                found[pack.row[: pack.real]] = predicted[: pack.real].double().numpy()
+        refuse_undefined(run, found)
+        return {task.name: found[:, number] for number, task in enumerate(run.manifest.tasks)}
+
+    def check_request(self, run: LoadedRun[Any, Any], has_only: bool, task: str | None) -> None:
+        """It ranks items that are named: what a user does with an item that he is shown."""
+        names = [one.name for one in run.manifest.tasks]
+        if task is not None and task not in names:
+            raise ConfigError(
+                f"{run.folder} predicts no task {task}; task= is one of {', '.join(names)}."
+            )
+        if not has_only:
+            raise ConfigError(
+                f"{run.folder} is a run of {self.name}, which predicts what users do with an item "
+                "that they are shown, so it ranks items that are named: give them as "
+                "only=items.csv (item_id), or train sequence, nxtpost or wide_and_deep, which "
+                "choose among all items."
+            )
+
+    def recommender(
+        self, run: LoadedRun[Any, Any], moment: int, task: str | None = None
+    ) -> Recommender:
+        """By the prediction of a task for each item that is named."""
+        known = known_items(run, None, moment)
+        catalogue = Catalogue.of(known.drop(INDEX))
+        indices = known[INDEX].cast(pl.Int64).to_numpy()
+        ranked_by = task or run.manifest.tasks[0].name
+
+        def score(users: StepUsers, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+            user = np.repeat(users.indices, len(slots))
+            item = np.tile(indices[slots], len(users))
+            rows = GivenRows(user, item, np.full(len(user), users.moment))
+            return self.score(run, rows)[ranked_by].reshape(len(users), len(slots))
+
+        reader = RequestDataModule(run.config.loader, run.dataset).reader
+        return Recommender(
+            catalogue,
+            run.dataset,
+            _TimelineLengths(reader),
+            lambda k: BestScores(catalogue, k, score),
+        )
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per task, and a line per baseline."""
         print_evaluation(metrics, config)
         print_baselines(metrics, config)
+
+
+class _TimelineLengths:
+    """How much is known of users; the predictions read their timelines themselves."""
+
+    name = "timelines"
+
+    def __init__(self, reader: RequestReader) -> None:
+        self._reader = reader
+
+    def embed(self, users: StepUsers) -> Embedded:
+        """Ones [B, 1], which say nothing, and how many events each user has."""
+        events = self._reader.num_events(users.indices, np.full(len(users), users.moment))
+        return Embedded(np.ones((len(users), 1), np.float32), events)
 
 
 def predict(run: LoadedRun[Any, Any], split: Split) -> pl.DataFrame:
@@ -109,7 +169,7 @@ def predict(run: LoadedRun[Any, Any], split: Split) -> pl.DataFrame:
         np.concatenate(predictions),
         np.concatenate(histories),
     )
-    write_predictions(run.folder, split, frame, run.checkpoint)
+    write_predictions(run.identity, split, frame)
     return frame
 
 

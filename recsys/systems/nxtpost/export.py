@@ -39,10 +39,12 @@ def export_run(run: NxtPostRun, config: ExportConfig, protocol: RetrievalProtoco
         ArtifactError: an exported tower does not agree with the trained one.
     """
     folder = config.folder(run.folder, run.dataset.path)
-    data = SequenceDataModule(run.config.loader, run.dataset, protocol.engagements)
+    data = SequenceDataModule(
+        run.config.loader, run.dataset, protocol.engagements, run.config.evaluation.max_queries
+    )
     examples = next(iter(data.loader(Split.CHOOSE, shuffle=False)))
     export = SequenceExport(
-        post_embeddings=str(items_path(run.config.posts).resolve()),
+        post_embeddings=str(items_path(run.config.posts, run.dataset).resolve()),
         training=run.training,
         dataset_path=run.dataset.path,
         sequences=asdict(run.config.sequences),

@@ -23,7 +23,8 @@ class ItemsConfig(Settings):
 
     Attributes:
         path: an .npz or Parquet file of ids and embeddings, or the folder of a trained item
-            tower; below the data folder unless absolute or found as it is.
+            tower; below the data folder unless absolute or found as it is. None for those that
+            came with the items of the data set.
         data_dir: where it is looked for, before RECSYS_DATA_DIR and ./data.
         width: what the embeddings must be wide; None accepts any.
     """
@@ -37,10 +38,10 @@ def load_items(config: ItemsConfig, dataset: PreparedDataset) -> ItemEmbeddings:
     """The embeddings, a row per item index of the data set; read once as long as nothing changes.
 
     Raises:
-        ConfigError: no path is given.
+        ConfigError: no path is given, and the data set has no embeddings.
         DataError: the file cannot be used.
     """
-    file = embeddings_file(items_path(config))
+    file = embeddings_file(items_path(config, dataset))
     vocabulary = vocabulary_path(dataset.path, "item")
     written = tuple(one.stat().st_mtime_ns for one in (file, vocabulary) if one.is_file())
     return _read(file, vocabulary, config.width, written)
@@ -75,15 +76,20 @@ def say_what_is_left_out(report: EmbeddingReport) -> None:
         )
 
 
-def items_path(config: ItemsConfig) -> Path:
+def items_path(config: ItemsConfig, dataset: PreparedDataset) -> Path:
     """The file or folder of the embeddings.
 
     Raises:
-        ConfigError: no path is given.
+        ConfigError: no path is given, and the data set has no embeddings.
     """
-    if config.path is None:
-        raise ConfigError(
-            "posts.path=… is needed: an .npz or Parquet file of item ids and embeddings, or the "
-            "run folder of a post tower (`recsys train experiment=post_tower_kuairand`)."
-        )
-    return find_path(config.data_dir, config.path)
+    if config.path is not None:
+        return find_path(config.data_dir, config.path)
+    if dataset.item_embedding_file is not None:
+        return dataset.item_embedding_file
+    raise ConfigError(
+        f"posts.path=… is needed, since {dataset.path} has no embeddings of its items. Give an "
+        ".npz or Parquet file of item ids and embeddings; or name the column of the table of items "
+        "that holds them, data.options.items.embedding; or make some of texts, categories and "
+        "numbers: `recsys train system=post_tower run_dir=runs/posts` with the settings of data= "
+        "that you gave here, and then posts.path=runs/posts."
+    )

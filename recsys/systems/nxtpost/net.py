@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from recsys.core.bounds import Few, Length, Settings, ShareBelowOne, Width
 from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import ACTION_TYPES, FeatureKind, FeatureSide
+from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.nn.interaction.channel_fusion import ChannelFusion
 from recsys.nn.interaction.static_features import StaticFeatures, used_columns
-from recsys.nn.sequence.base import step_number, user_of_step
+from recsys.nn.sequence.base import newest_steps, step_number, user_of_step
 from recsys.nn.sequence.channel import ChannelSummary, EventTokens, SequenceChannel
 from recsys.nn.sequence.content_mean import ContentMean
 from recsys.nn.sequence.transformer import TransformerSequenceEncoder
@@ -164,7 +164,7 @@ class SequenceTower(nn.Module):
         self.causal = config.causal
         self.register_buffer(
             "channel_actions",
-            torch.stack([_selected(c, "actions", ACTION_TYPES) for c in config.channels]),
+            torch.stack([_selected(c, "actions", manifest.action_types) for c in config.channels]),
             persistent=False,
         )
         self.register_buffer(
@@ -175,9 +175,8 @@ class SequenceTower(nn.Module):
         self.channels = nn.ModuleList()
         for _ in config.channels:
             shared = config.share_encoder and len(self.channels) > 0
-            num_surfaces = len(manifest.surfaces)
             self.channels.append(
-                self.channels[0] if shared else _build_channel(config, item_width, num_surfaces)
+                self.channels[0] if shared else _build_channel(config, item_width, manifest)
             )
         self.summaries = nn.ModuleList(
             ChannelSummary(config.width, config.pooling, config.relative_time)
@@ -213,7 +212,7 @@ class SequenceTower(nn.Module):
         Args:
             post_embedding: [E, W], each user's events oldest first; only the newest
                 ``max_length`` events of a history are looked at.
-            action_type: [E], positions in ``recsys.data.contract.schema.ACTION_TYPES``.
+            action_type: [E], positions in the manifest's ``action_types``.
             surface: [E], codes of the manifest's surfaces; a code it does not have is unknown.
             timestamp: [E] int64, ms.
             lengths: [B] int64, events per user; 0 is allowed.
@@ -245,7 +244,7 @@ class SequenceTower(nn.Module):
         it returns.
         """
         num_surfaces = self.channel_surfaces.shape[1]
-        event, lengths = _newest(lengths, post_embedding.shape[0], self.max_length)
+        event, lengths = newest_steps(lengths, post_embedding.shape[0], self.max_length)
         action_type = action_type.index_select(0, event).long()
         surface = surface.index_select(0, event).long()
         surface = surface.masked_fill(surface >= num_surfaces, 0)
@@ -355,13 +354,13 @@ class SequenceTower(nn.Module):
 
 
 def _build_channel(
-    config: SequenceTowerConfig, item_width: int, num_surfaces: int
+    config: SequenceTowerConfig, item_width: int, manifest: DatasetManifest
 ) -> SequenceChannel:
     tokens = EventTokens(
         item_width,
         config.width,
-        len(ACTION_TYPES),
-        num_surfaces,
+        len(manifest.action_types),
+        len(manifest.surfaces),
         config.max_length,
         from_oldest=config.causal,
         relative_time=config.relative_time,
@@ -375,14 +374,6 @@ def _build_channel(
         config.causal,
     )
     return SequenceChannel(tokens, encoder, config.width, config.cls, config.dropout)
-
-
-def _newest(lengths: Tensor, num_events: int, max_length: int) -> tuple[Tensor, Tensor]:
-    """The places of the newest ``max_length`` events of each user, and how many each has."""
-    surplus = (lengths - max_length).clamp(min=0)
-    surplus = torch.repeat_interleave(surplus, lengths, output_size=num_events)
-    kept = step_number(lengths, num_events) >= surplus
-    return torch.nonzero(kept).squeeze(1), lengths.clamp(max=max_length)
 
 
 def _selected(channel: ChannelConfig, kind: str, names: Sequence[str]) -> Tensor:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
@@ -31,6 +33,7 @@ from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.nxtpost.config import NxtPostRun, NxtPostRunConfig
 from recsys.systems.nxtpost.items import load_items, say_what_is_left_out
 from recsys.systems.nxtpost.module import NxtPost
+from recsys.systems.sizing import NEGATIVES_IN_BATCH, Sized, sequences
 
 
 class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
@@ -50,14 +53,17 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
     ) -> Assembly:
         """Model and data; the choose split is ranked among the targets of a batch."""
         say_what_is_left_out(load_items(config.posts, dataset).report)
-        model = self.restore(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
+        refuse_lone_sequences(protocol.engagements, dataset)
+        model = self.restore(config, dataset, manifest)
         if config.model.log_q:
             model.log_share = log_shares(protocol.engagements, protocol.fit_end, protocol.num_items)
         model.validate = ChooseValidation(
             protocol, lambda users: DotProductScorer(users, model.items), [BATCH]
         )
-        data = SequenceDataModule(config.loader, dataset, protocol.engagements)
+        data = SequenceDataModule(
+            config.loader, dataset, protocol.engagements, config.evaluation.max_queries
+        )
         return Assembly(model, data)
 
     def restore(
@@ -71,12 +77,25 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
         """The given content embeddings, L2-normalised."""
         return run.model.items
 
+    def sized(self, config: NxtPostRunConfig, dataset: PreparedDataset) -> list[Sized]:
+        """Batches of users; a log too small for the paper's has a higher rate, which ends low."""
+        store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+        sized = sequences(NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes)
+        batch = next((one.value for one in sized if one.key == "loader.batch_size"), None)
+        if batch is not None and int(batch) < NEGATIVES_IN_BATCH.largest_batch:
+            why = "for small batches"
+            sized += [
+                Sized("optim.dense.learning_rate", 3e-3, why),
+                Sized("optim.schedule.final_fraction", 0.05, why),
+            ]
+        return sized
+
     def described(self, config: NxtPostRunConfig) -> dict[str, str]:
         """The tower and its losses."""
         tower, model = config.model.tower, config.model
         return {
             "model": "NxtPost",
-            "item embeddings": str(config.posts.path),
+            "item embeddings": config.posts.path or "those of the data set",
             "encoder": (
                 f"{tower.layers} layers of width {tower.width}, "
                 f"{'causal' if tower.causal else 'bidirectional'}, up to {tower.max_length} events"

@@ -79,6 +79,7 @@ class ItemSimilarity(lightning.LightningModule):
             image_width=corpus.images.shape[1],
             categorical=categorical,
             num_dense=corpus.dense.shape[1],
+            given_width=corpus.given.shape[1],
         )
         self.register_buffer("log_share", None, persistent=False)
         self.validate: Validate | None = None

@@ -141,6 +141,7 @@ class PostTower(nn.Module):
         image_width: width of the given image embeddings, 0 where items have none.
         categorical: categorical features of items, in column order.
         num_dense: number of dense features.
+        given_width: width of the embeddings that came with the items, 0 where there are none.
 
     Raises:
         ConfigError: the items have nothing to encode, the pretrained encoder cannot be loaded, or
@@ -156,6 +157,7 @@ class PostTower(nn.Module):
         image_width: int,
         categorical: Sequence[Feature],
         num_dense: int,
+        given_width: int = 0,
     ) -> None:
         super().__init__()
         width = config.width
@@ -164,17 +166,15 @@ class PostTower(nn.Module):
         has_metadata = bool(metadata_columns(categorical))
         self.metadata = Metadata(categorical, width, config.id_dropout) if has_metadata else None
         self.post_id = PostId(categorical, width, config.id_dropout) if config.post_id else None
-        self.dense = (
-            nn.Sequential(nn.Linear(num_dense, width), nn.ReLU(), nn.Linear(width, width))
-            if num_dense
-            else None
-        )
-        channels = (self.text, self.images, self.metadata, self.post_id, self.dense)
+        self.dense = _vector_channel(num_dense, width)
+        self.given = _vector_channel(given_width, width)
+        channels = (self.text, self.images, self.metadata, self.post_id, self.dense, self.given)
         num_channels = sum(channel is not None for channel in channels)
         if num_channels == 0:
             raise ConfigError(
-                "The items of this data set have no text, images, categories or numbers, so there "
-                "is nothing a post tower could encode; give item embeddings instead."
+                "The items of this data set have no text, images, categories, numbers or "
+                "embeddings, so there is nothing a post tower could encode; name columns of theirs "
+                "in data.options.items, or set model.tower.post_id=true."
             )
         # The channels come at different scales; their weights should not have to undo that.
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(num_channels))
@@ -207,11 +207,21 @@ class PostTower(nn.Module):
         if self.dense is not None:
             encoded.append(self.dense(items.dense))
             present.append(items.has_dense)
+        if self.given is not None:
+            encoded.append(self.given(items.given))
+            present.append(items.has_given)
         normed = [norm(channel) for norm, channel in zip(self.norms, encoded, strict=True)]
         is_present = torch.stack(present, dim=1)  # [P, N]
         fused = self.fusion(torch.stack(normed, dim=1), is_present)  # [P, D]
         embedding = F.normalize(self.projection(self.dropout(fused)), dim=1)
         return embedding * is_present.any(dim=1, keepdim=True)
+
+
+def _vector_channel(given: int, width: int) -> nn.Module | None:
+    """An MLP for numbers [P, given]; None where there are none."""
+    if not given:
+        return None
+    return nn.Sequential(nn.Linear(given, width), nn.ReLU(), nn.Linear(width, width))
 
 
 def _text_channel(config: PostTowerConfig) -> nn.Module:

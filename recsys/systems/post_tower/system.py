@@ -15,7 +15,9 @@ from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE, write_item
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.loaders.item_pairs import ItemPairDataModule
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.evaluation.baselines.similarity import last_item_embeddings
 from recsys.evaluation.config import EvaluateConfig
@@ -29,7 +31,11 @@ from recsys.runs.load import load_run
 from recsys.runs.system import Assembly
 from recsys.systems.kinds.retrieval import RetrievalSystem
 from recsys.systems.post_tower.config import PostTowerRun, PostTowerRunConfig
+from recsys.systems.post_tower.content import refuse_equal_items
 from recsys.systems.post_tower.module import ItemSimilarity
+from recsys.systems.sizing import Extent, Sized, schedule
+
+_EXTENT = Extent(64, 1_024, steps_an_epoch=100, total_steps=2_000, most_epochs=20)
 
 
 class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
@@ -43,8 +49,16 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         self, config: PostTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data; checkpoints are chosen by the similarity of the next item."""
-        model = self.restore(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
+        refuse_lone_sequences(protocol.engagements, dataset)
+        model = self.restore(config, dataset, manifest)
+        fit_items = torch.from_numpy(np.flatnonzero(protocol.fit_items))
+        refuse_equal_items(
+            model.corpus.select(fit_items),
+            manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL),
+            config.model.tower.post_id,
+            manifest.name,
+        )
         model.validate = ChooseValidation(
             protocol, lambda items: _last_item(protocol, items), [ALL]
         )
@@ -64,6 +78,15 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
     def finish(self, run_dir: Path) -> None:
         """Write the embedding of every item into the run folder: ``post_embeddings.parquet``."""
         write_run_embeddings(load_run(self, run_dir), run_dir / ITEM_EMBEDDINGS_FILE)
+
+    def sized(self, config: PostTowerRunConfig, dataset: PreparedDataset) -> list[Sized]:
+        """Batches of pairs."""
+        store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+        fit = store.events_between(0, dataset.manifest.split_bounds[Split.FIT][1])
+        pairs = len(fit) * config.loader.window
+        return schedule(
+            _EXTENT, pairs, "pairs of items", "loader.batch_size", 20, config.num_processes
+        )
 
     def described(self, config: PostTowerRunConfig) -> dict[str, str]:
         """Its channels."""

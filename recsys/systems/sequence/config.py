@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from recsys.data.batches.sequences.config import SequenceLoaderConfig
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.optim.dense import DenseOptimConfig
 from recsys.runs.load import LoadedRun
 from recsys.runs.retrieval_config import RetrievalRunConfig
@@ -25,6 +27,14 @@ class SequenceRunConfig(RetrievalRunConfig):
     model: SequenceRecommenderConfig = field(default_factory=SequenceRecommenderConfig)
     optim: DenseOptimConfig = field(default_factory=DenseOptimConfig)
     loader: SequenceLoaderConfig = field(default_factory=SequenceLoaderConfig)
+
+    def on(self, manifest: DatasetManifest) -> Self:
+        """Whether HSTU looks at times follows from the data set too."""
+        settled = super().on(manifest)
+        if self.model.has_times is not None:
+            return settled
+        has_times = self.model.encoder == "hstu" and settled.sequences.has_times
+        return replace(settled, model=replace(self.model, has_times=has_times))
 
 
 #: A trained SASRec or HSTU with its run.

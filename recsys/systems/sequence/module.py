@@ -43,7 +43,7 @@ class SequenceRecommenderConfig(Settings):
         dropout: of the tokens and inside the blocks.
         max_length: T, the longest sequence; the loader's ``max_length`` is at most that.
         scale: the logits are cosines of state and item times this; None for dot products.
-        has_times: HSTU's attention looks at time differences.
+        has_times: HSTU's attention looks at time differences; None: where the data set has times.
     """
 
     encoder: Annotated[str, OneOf(_ENCODERS)] = "sasrec"
@@ -53,7 +53,7 @@ class SequenceRecommenderConfig(Settings):
     dropout: ShareBelowOne = 0.2
     max_length: Length = 200
     scale: Positive | None = None
-    has_times: bool = False
+    has_times: bool | None = False
 
     def __post_init__(self) -> None:
         """Refuse what SASRec does not have."""
@@ -190,4 +190,4 @@ def _encoder(config: SequenceRecommenderConfig) -> SequenceEncoder:
     sizes = (config.width, config.blocks, config.heads, config.dropout)
     if config.encoder == "sasrec":
         return SASRecEncoder(*sizes)
-    return HSTUEncoder(*sizes, max_length=config.max_length, has_times=config.has_times)
+    return HSTUEncoder(*sizes, max_length=config.max_length, has_times=bool(config.has_times))

@@ -50,22 +50,21 @@ class CrossedFeatures(nn.Module):
 
     Args:
         categorical: categorical features of users, in column order, ids among them.
-        num_items: items that have an id of their own.
         buckets: number of weights.
     """
 
-    def __init__(self, categorical: Sequence[Feature], num_items: int, buckets: int) -> None:
+    def __init__(self, categorical: Sequence[Feature], buckets: int) -> None:
         super().__init__()
-        self.num_items = num_items
         self.values = CategoricalValues(categorical)
-        self.weight = nn.Parameter(torch.zeros(buckets))
+        self.crosses = nn.Parameter(torch.zeros(buckets))
 
     def properties(self, last_post: Tensor, categorical: Tensor) -> Tensor:
         """What each user has, as distinct numbers: [B] and [B, F_u] → [B, K] int64.
 
-        The last items come first, then the values of each feature.
+        The last items come first, then the values of each feature, as negative numbers: they are
+        the same whatever items come to the log.
         """
-        return torch.cat([last_post.unsqueeze(1), self.num_items + self.values(categorical)], dim=1)
+        return torch.cat([last_post.unsqueeze(1), -1 - self.values(categorical)], dim=1)
 
     def forward(self, properties: Tensor, items: Tensor) -> Tensor:
         """Sum of the weights of each user's crosses with each item.
@@ -80,15 +79,20 @@ class CrossedFeatures(nn.Module):
         distinct, place = torch.unique(properties, return_inverse=True)  # [U], [B, K]
         scores = []
         for some in items.split(_ITEMS_AT_A_TIME):
-            weights = self.weight[self._bucket(distinct.unsqueeze(1), some)]  # [U, P']
+            weights = self.crosses[self._bucket(distinct.unsqueeze(1), some)]  # [U, P']
             scores.append(F.embedding_bag(place, weights, mode="sum"))  # [B, P']
         return torch.cat(scores, dim=1)
+
+    def of_one(self, properties: Tensor, items: Tensor) -> Tensor:
+        """Sums of one user, [K] and [P] → [P] float64."""
+        weights = self.crosses[self._bucket(properties, items.unsqueeze(1))]  # [P, K]
+        return weights.double().sum(dim=1)
 
     def _bucket(self, prop: Tensor, item: Tensor) -> Tensor:
         """Hash pairs by multiplication and shift, modulo 2^64."""
         mixed = prop * 0x1E3779B97F4A7C15 + item * 0x3F58476D1CE4E5B9
         mixed = (mixed ^ (mixed >> 31)) * 0x14D049BB133111EB
-        return torch.remainder(mixed ^ (mixed >> 29), self.weight.shape[0])
+        return torch.remainder(mixed ^ (mixed >> 29), self.crosses.shape[0])
 
 
 class WideAndDeep(nn.Module):
@@ -103,6 +107,9 @@ class WideAndDeep(nn.Module):
             fit vocabulary.
         manifest: of the data set: its users' features.
     """
+
+    #: Parameters with a row per item, beside the embedding.
+    rows_of_ids = ("bias",)
 
     def __init__(
         self, config: WideAndDeepConfig, num_items: int, manifest: DatasetManifest
@@ -125,7 +132,7 @@ class WideAndDeep(nn.Module):
         sizes = [inputs, *config.hidden_sizes, config.width]
         layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
         self.deep = nn.Sequential(*layers[:-1])
-        self.wide = CrossedFeatures(categorical, num_items, config.cross_buckets)
+        self.wide = CrossedFeatures(categorical, config.cross_buckets)
 
     def forward(
         self,
@@ -152,6 +159,32 @@ class WideAndDeep(nn.Module):
         properties = self.wide.properties(_last(item, lengths), user_categorical)
         deep = user @ self.posts(items).T + self.bias[items]
         return deep + self.wide(properties, items)
+
+    def score_of_one(
+        self,
+        item: Tensor,
+        lengths: Tensor,
+        user_categorical: Tensor,
+        user_dense: Tensor,
+        items: Tensor,
+    ) -> Tensor:
+        """Score items for one user, each by itself: with the same bits whatever the others are.
+
+        Args:
+            item: [E] int64.
+            lengths: [1] int64.
+            user_categorical: [1, F_u] int64.
+            user_dense: [1, D_u] float32.
+            items: [P] int64.
+
+        Returns:
+            [P] float64.
+        """
+        item, items = self._known(item), self._known(items)
+        user = self.user_embedding(item, lengths, user_categorical, user_dense)
+        properties = self.wide.properties(_last(item, lengths), user_categorical)
+        deep = (user.double() * self.posts(items).double()).sum(dim=1)
+        return deep + self.bias[items].double() + self.wide.of_one(properties[0], items)
 
     def user_embedding(
         self, item: Tensor, lengths: Tensor, user_categorical: Tensor, user_dense: Tensor

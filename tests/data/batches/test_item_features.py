@@ -24,6 +24,8 @@ def test_selected_items_are_those_of_a_loop(data: st.DataObject) -> None:
         categorical=torch.arange(number * 3).reshape(number, 3),
         dense=torch.rand(number, 2),
         has_dense=torch.rand(number) > 0.5,
+        given=torch.rand(number, 4),
+        has_given=torch.rand(number) > 0.5,
     )
     selected = items.select(torch.tensor(chosen, dtype=torch.int64))
     texts = items.text.split(text_lengths.tolist())
@@ -32,6 +34,6 @@ def test_selected_items_are_those_of_a_loop(data: st.DataObject) -> None:
     assert selected.images.tolist() == [i for item in chosen for i in images[item].tolist()]
     assert selected.text_lengths.tolist() == [len(texts[item]) for item in chosen]
     assert selected.image_lengths.tolist() == [len(images[item]) for item in chosen]
-    for name in ("categorical", "dense", "has_dense"):
+    for name in ("categorical", "dense", "has_dense", "given", "has_given"):
         expected = [getattr(items, name)[item].tolist() for item in chosen]
         assert getattr(selected, name).tolist() == expected

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from recsys.core.errors import ConfigError, DataError, RecsysError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split, TimelineKind
+from recsys.data.prepare.append import AppendConfig, append
 from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.stores.dataset import PreparedDataset
 
@@ -61,6 +62,11 @@ def prepared(path: Path, out: Path, **settings: object) -> PreparedDataset:
     return PreparedDataset.open(out)
 
 
+def appended(path: Path, out: Path) -> PreparedDataset:
+    append(AppendConfig(path=str(path), out=str(out), partitions=2))
+    return PreparedDataset.open(out)
+
+
 def events_of(dataset: PreparedDataset, user: str) -> int:
     [index] = dataset.vocabulary("user").indices_of([user])
     history = dataset.timelines.history(int(index), 2**62, TimelineKind.EXPLICIT, 10_000)
@@ -93,7 +99,7 @@ def test_text_appended_to_numbers_is_a_sentence(tmp_path: Path, column: str) -> 
     for name, frame in {"csv1": padded(column), "parquet": text(column)}.items():
         log = write(tmp_path / name, **{name: new.with_columns(**{column: frame})})
         with pytest.raises(DataError, match=f"{column} holds the text '.*are whole numbers"):
-            prepared(log, out, append=True)
+            appended(log, out)
     assert DatasetManifest.load(out) == before
 
 
@@ -116,9 +122,9 @@ def test_appended_numbers_are_kept_or_refused(
     log = write(tmp_path / "b", new=new)
     if isinstance(users, str):
         with pytest.raises(DataError, match=f"user_id {users}, the ids of this data set are whole"):
-            prepared(log, out, append=True)
+            appended(log, out)
         return
-    dataset = prepared(log, out, append=True)
+    dataset = appended(log, out)
     found = sorted(dataset.vocabulary("user").table["raw"])
     assert found == users or (users is None and {str(2**63), "7"} <= set(found))
     assert dataset.manifest.counts["events"] == 60
@@ -129,11 +135,9 @@ def test_a_column_of_text_may_come_and_go_over_days(tmp_path: Path) -> None:
     authored = day(0, author_id=pl.lit("anna"), **names)
     out = tmp_path / "out"
     prepared(write(tmp_path / "a", day=day(0, **names)), out)  # text ids and no author at all
-    prepared(
-        write(tmp_path / "b", day=authored.with_columns(day(1)["timestamp"])), out, append=True
-    )
+    appended(write(tmp_path / "b", day=authored.with_columns(day(1)["timestamp"])), out)
     last = day(2, author_id=pl.lit(None, pl.String), **names)
-    dataset = prepared(write(tmp_path / "c", day=last), out, append=True)
+    dataset = appended(write(tmp_path / "c", day=last), out)
     assert dataset.manifest.counts["events"] == 90
     assert dataset.vocabulary("author").table["raw"].to_list() == ["anna"]
     author = dataset.item_features.categorical[1:, 1]
@@ -203,10 +207,10 @@ def test_rows_of_old_days_do_not_count_when_days_are_appended(tmp_path: Path) ->
     log, out = write(tmp_path / "log", old=undated), tmp_path / "out"
     prepared(log, out)
     day(1, rows=5).write_parquet(log / "new.parquet")  # the 15 undated ones are in the folder again
-    assert prepared(log, out, append=True).manifest.counts["events"] == 20
+    assert appended(log, out).manifest.counts["events"] == 20
     bad = day(3, timestamp=pl.when(pl.col("item_id") < 3).then("timestamp"))
     with pytest.raises(DataError, match=r"21 of 30 rows .*\(timestamp is null: 21"):
-        prepared(write(tmp_path / "bad", day=bad), out, append=True)
+        appended(write(tmp_path / "bad", day=bad), out)
 
 
 def test_a_folder_named_like_a_pattern_is_another_one(tmp_path: Path) -> None:
@@ -261,8 +265,17 @@ def test_a_file_that_cannot_be_meant_is_a_sentence(
     [
         ({"columns": {"user_id": "item_id"}}, "item_id of the log would be both user_id and item"),
         ({"columns": {"author_id": "a", "topic_id": "a"}}, "a of the log would be both author_id"),
-        ({"actions": {"liked": "x", "save": "x"}}, "x of the log would be both liked and save"),
-        ({"actions": {"click": "impression"}}, "impression of the log would be both impression"),
+        ({"actions": {"liked": "x"}}, r"did you mean options\.actions\.x=liked"),
+        ({"split": "last", "tasks": ["click"]}, r"options\.tasks belongs to a split by time"),
+        (
+            {"split": "users", "fit_until": "2024-01-01"},
+            r"options\.fit_until belongs to a split",
+        ),
+        ({"columns": {"timestamp": None}}, r"set options\.split=last or options\.split=users"),
+        ({"columns": {"item_id": None}}, "item_id is null; name the column"),
+        ({"default_action": "read"}, "default_action=read is no known action type"),
+        ({"time_zone": "Mars"}, r"options\.time_zone=Mars is no known time zone"),
+        ({"time_unit": "h"}, "time_unit"),
         ({"tasks": []}, "options.tasks is empty"),
         ({"tasks": ["click", "click"]}, "click stands there twice"),
     ],

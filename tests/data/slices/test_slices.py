@@ -9,11 +9,20 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from recsys.core.errors import ConfigError
-from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_DAY, TimelineKind
+from recsys.data.contract.actions import ActionTypes
+from recsys.data.contract.schema import (
+    ACTION_TYPES,
+    MILLISECONDS_PER_DAY,
+    NEGATIVE_ACTION_TYPES,
+    TimelineKind,
+)
 from recsys.data.slices.families import (
     ActionFamily,
     DebiasedScoreFamily,
+    EventKinds,
+    OwnActionFamily,
     Range,
+    ShownFamily,
     SliceConfig,
     WatchRatioFamily,
     WatchTimeFamily,
@@ -144,6 +153,73 @@ def test_debiased_score_is_strictly_above_its_threshold():
     assert members(slice_set, events, "implicit/debiased_score(gamma=0.5)>1/item/all") == [
         True, True, False, False,
     ]  # fmt: skip
+
+
+OWN = ActionTypes((*ACTION_TYPES, "cart", "abuse"), NEGATIVE_ACTION_TYPES | {"abuse"})
+
+
+@pytest.mark.parametrize("name", ["demo", "full"])
+def test_own_actions_and_unknown_dwell_times_come_behind_the_declared_slices(name):
+    config = load(name)
+    declared = expand(config).slices
+    both = SliceSet.from_config(config, ["feed"], ["video", "photo"], EventKinds(OWN, True)).slices
+    assert both[: len(declared)] == declared  # a log without them has these and no others
+    new = both[len(declared) :]
+    windows = {"demo": ["7d", "all"], "full": ["3d", "7d", "all"]}[name]
+    assert [one.name for one in new] == [
+        f"explicit/{action}/{id_type}/{window}"
+        for action in ("cart", "abuse")
+        for id_type in ("item", "author", "topic")
+        for window in windows
+    ] + [
+        f"implicit/shown/{id_type}/{window}"
+        for id_type in ("item", "author", "topic")
+        for window in ("3d", "7d", "all")
+    ]
+    tables = {one.table for one in declared}
+    assert {one.table for one in new} - tables == {
+        f"implicit_shown_{id_type}_plain_any" for id_type in ("item", "author", "topic")
+    }
+    assert {one.table for one in new if "abuse" in one.name} == {
+        f"explicit_negative_{id_type}_plain_any" for id_type in ("item", "author", "topic")
+    }
+
+
+def test_own_actions_are_told_from_each_other_and_may_be_declared():
+    config = SliceConfig(
+        actions=[ActionFamily(actions=["cart"], ids=["item"], windows=["all"])],
+        own_actions=[OwnActionFamily(ids=["item"], windows=["all"])],
+    )
+    slice_set = SliceSet.from_config(config, [], [], EventKinds(OWN))
+    assert [one.name for one in slice_set.slices] == [
+        "explicit/cart/item/all",
+        "explicit/abuse/item/all",
+    ]
+    events = {
+        "timestamp": np.full(3, NOW - DAY),
+        "action_type": np.array([OWN.names.index(name) for name in ("cart", "abuse", "click")]),
+    }
+    held = slice_set.membership(TimelineKind.EXPLICIT, events, np.array(NOW))
+    assert held.tolist() == [[True, False, False], [False, True, False]]
+    with pytest.raises(ConfigError, match=r"explicit actions are click.*skip\.$"):
+        SliceSet.from_config(config, [], [])
+
+
+def test_shown_is_where_the_dwell_time_is_unknown():
+    config = SliceConfig(
+        watch_time=[WatchTimeFamily(ranges=[Range(0)], ids=["item"], windows=["all"])],
+        shown=[ShownFamily(ids=["item"])],
+    )
+    slice_set = SliceSet.from_config(config, [], [], EventKinds(undwelled=True))
+    events = implicit([math.nan, 0.0, math.nan, math.nan], [10.0] * 4)
+    events["timestamp"] = NOW - np.array([DAY, DAY, 5 * DAY, 9 * DAY])
+    assert members(slice_set, events, "implicit/shown/item/3d") == [True, False, False, False]
+    assert members(slice_set, events, "implicit/shown/item/7d") == [True, False, True, False]
+    assert members(slice_set, events, "implicit/shown/item/all") == [True, False, True, True]
+    assert members(slice_set, events, "implicit/watch_time[0,inf)/item/all") == [
+        False, True, False, False,
+    ]  # fmt: skip
+    assert len(SliceSet.from_config(config, [], []).slices) == 1
 
 
 def test_slice_counts_per_timeline_and_request():

@@ -65,7 +65,7 @@ def test_labels_equal_a_search_by_hand(events: list[tuple[int, int, int, str]]) 
     frame = events_frame(events)
     if frame.is_empty():
         return
-    rows = derive_rows(frame, (Task("click"), Task("liked"), WATCH_TIME), WINDOW)
+    rows = derive_rows(frame, dict.fromkeys((Task("click"), Task("liked"), WATCH_TIME), WINDOW))
     assert rows["label_click"].to_list() == brute_force(events, "click")
     assert rows["label_liked"].to_list() == brute_force(events, "liked")
     assert rows["request_time"].is_sorted()
@@ -82,7 +82,7 @@ def test_an_action_counts_for_the_latest_impression_within_the_window() -> None:
             (1, 2, 15, "click"),  # before its impression
         ]
     )
-    rows = derive_rows(frame, (Task("click"), Task("liked")), WINDOW)
+    rows = derive_rows(frame, dict.fromkeys((Task("click"), Task("liked")), WINDOW))
     assert rows["label_click"].to_list() == [0.0, 1.0, 0.0]
     assert rows["label_liked"].to_list() == [0.0, 0.0, 0.0]
 
@@ -99,7 +99,7 @@ def test_request_time_groups_rows_and_watch_time_is_the_dwell_time() -> None:
         }
     )
     events, _ = split_rows(pl.concat(list(LogReader(frame))))
-    rows = derive_rows(events, (WATCH_TIME,), WINDOW)
+    rows = derive_rows(events, {WATCH_TIME: WINDOW})
     assert rows["request_time"].to_list() == [START, START]
     assert rows["label_watch_time"].to_list() == [3.0, None]
     assert rows["surface"].to_list() == ["feed", None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,7 +198,34 @@ def test_without_engagements_it_says_why(make_dataset):
         EngagementStore.open(dataset, SequenceConfig(["hide"]), np.zeros(12, bool))
 
 
-@pytest.mark.parametrize("action", ["impression", "licked"])
-def test_unknown_actions_are_refused(action):
-    with pytest.raises(ConfigError, match=f"{action}.*it must be one of click, liked"):
-        SequenceConfig([action])
+@pytest.mark.parametrize(
+    ("action", "sentence"),
+    [
+        ("impression", r"explicit actions.*options\.actions\.<its name>=click"),
+        ("licked", "licked, which is no action of the data set; choose from click, liked"),
+    ],
+)
+def test_unknown_actions_are_refused(make_dataset, action, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        EngagementStore.open(make_dataset([(1, 5, 7)]), SequenceConfig([action]))
+
+
+def test_what_is_left_to_the_data_set_is_settled_by_its_manifest(make_dataset):
+    manifest = replace(
+        make_dataset([(1, 5, 7)]).manifest,
+        action_types=(*ACTION_TYPES, "bookmark", "abuse"),
+        negative_actions=("abuse", "hide", "skip"),
+        times="order",
+    )
+    settled = SequenceConfig().on(manifest)
+    assert settled.has_times is False
+    assert settled.actions == [
+        name for name in ACTION_TYPES if name not in ("impression", "hide", "skip")
+    ] + ["bookmark"]
+    assert SequenceConfig(["abuse"], has_times=True).on(manifest) == SequenceConfig(
+        ["abuse"], has_times=True
+    )
+    assert SequenceConfig(["abuse", "click"]).action_codes(manifest.actions) == [
+        1,
+        len(ACTION_TYPES) + 1,
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Task, TaskKind
 from recsys.data.prepare import request_writer
-from recsys.data.prepare.request_writer import RequestCounts, write_requests
+from recsys.data.prepare.request_writer import RequestCounts, extend_requests, write_requests
 from recsys.data.stores.requests import KIND, RequestStore
 from tests.rewritten import rewrite
 
@@ -94,6 +95,65 @@ def test_rows_are_grouped_and_sorted(tmp_path_factory, chunks, sort_bytes):
         assert store.best_absolute is not None and store.best_within_reach is not None
         assert store.best_absolute.tolist() == [[0.25, 1.0]] * count
         assert store.best_within_reach.tolist() == [[0.5, 2.0]] * count
+
+
+pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=30)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    former=pairs,
+    added=pairs,
+    replaced_after=st.none() | st.integers(-1, 9),
+    delay=st.none() | st.integers(0, 3),
+    sort_bytes=st.sampled_from([200, 1 << 30]),
+    chunk_rows=st.sampled_from([2, 1_000]),
+)
+def test_rows_added_are_as_if_written_at_once(
+    tmp_path_factory, former, added, replaced_after, delay, sort_bytes, chunk_rows
+):
+    """Those shown after a moment leave; with ``delay`` items are shown later than requested."""
+    path = tmp_path_factory.mktemp("requests")
+    old, new = (
+        request_rows([u for u, _ in rows], [t for _, t in rows], first)
+        for rows, first in ((former, 1), (added, 101))
+    )
+    if delay is not None:
+        old = old.with_columns(shown_at=pl.col("request_time") + pl.col("item") % 3 * delay)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_writer, "_CHUNK_ROWS", chunk_rows)
+        write(path / "store", [old])
+        extended = extend_requests(path / "store", [new], replaced_after, sort_bytes)
+    shown = pl.col("request_time" if delay is None else "shown_at")
+    gone = old.filter(shown > (100 if replaced_after is None else replaced_after))
+    kept = old.join(gone, on="item", how="anti", maintain_order="left")
+    if delay is not None:
+        new = new.with_columns(shown_at=pl.col("request_time"))
+    write(path / "at_once", [kept, new])
+    expected, found = RequestStore.open(path / "at_once"), RequestStore.open(path / "store")
+    for one in fields(RequestStore):
+        if one.name not in ("path", "tasks", "period"):
+            np.testing.assert_array_equal(getattr(found, one.name), getattr(expected, one.name))
+    assert (extended.requests, extended.rows) == (len(expected), expected.num_rows)
+    assert extended.replaced == gone.height
+    assert extended.labels["liked"] == (gone["label_liked"].sum() or 0)
+
+
+def test_a_period_is_a_stretch_of_the_store(tmp_path: Path):
+    write(tmp_path, [request_rows([1, 2, 1, 3, 3, 1], [5, 5, 6, 7, 7, 9])])
+    for period, items, lengths in (
+        ((5, 6), [1, 2], [1, 1]),
+        ((6, 9), [3, 4, 5], [1, 2]),
+        ((7, 100), [4, 5, 6], [2, 1]),
+        ((8, 9), [], []),
+        ((0, 100), [1, 2, 3, 4, 5, 6], [1, 1, 1, 2, 1]),
+    ):
+        store = pickle.loads(pickle.dumps(RequestStore.open(tmp_path, period)))
+        assert store.item.tolist() == items and np.diff(store.offsets).tolist() == lengths
+        assert len(store) == len(lengths) and store.offsets[0] == 0
+        row_id, _ = store.row_ids(np.arange(len(store)))
+        assert row_id.tolist() == list(range(len(items)))
+        assert store.labels.shape == (len(items), 2)
 
 
 def test_row_ids_of_chosen_requests(tmp_path: Path):

@@ -247,3 +247,10 @@ def test_what_cannot_be_built_is_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         build_encoder(config, NUM_INPUTS, DIMENSION)
+
+
+@pytest.mark.parametrize(("slices", "heads"), [(48, 2), (200, 2), (69, 1), (50, 1)])
+def test_the_funnel_chooses_heads_that_fit(slices, heads):
+    encoder = build_encoder(replace(FUNNEL, heads=None), slices, 4)
+    layers = [one for one in encoder.modules() if isinstance(one, EncoderLayer)]
+    assert {layer.attention.heads for layer in layers} == {heads}

@@ -10,7 +10,9 @@ from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_DAY
 from recsys.data.slices.families import (
     ActionFamily,
     DebiasedScoreFamily,
+    EventKinds,
     Range,
+    ShownFamily,
     SliceConfig,
     WatchRatioFamily,
     WatchTimeFamily,
@@ -58,7 +60,7 @@ def timelines(lengths: list[int], seed: int) -> tuple[dict[str, Tensor], dict[st
 
 
 def expand(config: SliceConfig) -> SliceSet:
-    return SliceSet.from_config(config, SURFACES, MEDIA_TYPES)
+    return SliceSet.from_config(config, SURFACES, MEDIA_TYPES, EventKinds(undwelled=True))
 
 
 SMALL = SliceConfig(
@@ -112,5 +114,6 @@ def configs(draw: st.DrawFn) -> SliceConfig:
                 sign, ids, st.sampled_from([[1.0], [0.5, 2.0]]),
             )
         ),
+        shown=[ShownFamily(draw(ids), draw(sources), ["any"], draw(windows))],
     )  # fmt: skip
     return config

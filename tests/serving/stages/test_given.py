@@ -8,7 +8,7 @@ import pytest
 
 from recsys.core.errors import DataError
 from recsys.serving.pipeline import Restriction
-from recsys.serving.stages.given import GivenItems
+from recsys.serving.stages.given import GivenItems, OnlyItems
 from tests.serving.corpus import index_of, step
 
 
@@ -64,7 +64,7 @@ def test_items_that_were_replaced_or_removed_are_left_out_too() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"post_id": [1]}, r"have no column item_id \(they have post_id\)"),
+        ({"post_id": [1]}, r"items of exclude= have no column item_id \(they have post_id\)"),
         ({"item_id": ["a", "b"]}, "ids such as 'a', those of the index are whole numbers"),
         ({"item_id": [[1]]}, "column item_id: ids are whole numbers or text, found List"),
         ({"item_id": [7.0]}, "column item_id: ids are whole numbers or text, found Float64"),
@@ -75,3 +75,13 @@ def test_items_that_were_replaced_or_removed_are_left_out_too() -> None:
 def test_what_names_nothing_is_refused(table: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
         GivenItems(pl.DataFrame(table), index_of([1, 2]))
+
+
+def test_only_the_named_items_may_be_found() -> None:
+    index = index_of([10, 11, 12, 13])
+    index.remove(pl.Series([12]))
+    stage = OnlyItems(pl.DataFrame({"item_id": ["11", "12", "13", "99"]}), index)
+    assert stage.unknown == 2
+    assert np.flatnonzero(stage.restrict(step([1])).eligible).tolist() == [1, 3]
+    with pytest.raises(DataError, match=r"None of the 2 items of only= .*the first is '98'"):
+        OnlyItems(pl.DataFrame({"item_id": ["98", "99"]}), index)

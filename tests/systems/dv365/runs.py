@@ -106,7 +106,7 @@ def prepared_dataset(folder: Path, log: pl.DataFrame, string_ids: bool = False) 
             "label_watch_time": (generator.random(40) * 30).astype(np.float32),
         }
     )
-    write_requests(folder / "requests" / "choose", [requests], TASKS)
+    write_requests(folder / "requests", [requests], TASKS)
     return PreparedDataset.open(folder)
 
 
@@ -124,7 +124,7 @@ def untrained_run(
     )
     save(config, folder / CONFIG_FILE)
     manifest = dataset.manifest
-    slice_set = SliceSet.from_config(SLICE_CONFIG, manifest.surfaces, manifest.media_types)
+    slice_set = SliceSet.of(SLICE_CONFIG, manifest)
     torch.manual_seed(seed)
     model = DV365(config.model, manifest, slice_set, encoder, config.optim).eval()
     for name, parameter in model.named_parameters():

@@ -23,6 +23,7 @@ CONFIG = PostTowerConfig(
     width=8, output_width=6, hashed_text=HashedTextConfig(buckets=20), id_dropout=0.0
 )
 IMAGE_WIDTH = 3
+GIVEN_WIDTH = 4
 FEATURES = [
     Feature("item_id", FeatureSide.ITEM, FeatureKind.CATEGORICAL, 100),
     Feature("author_id", FeatureSide.ITEM, FeatureKind.CATEGORICAL, 5),
@@ -33,6 +34,7 @@ EVERYTHING: dict[str, Any] = {
     "image_width": IMAGE_WIDTH,
     "categorical": FEATURES,
     "num_dense": 2,
+    "given_width": GIVEN_WIDTH,
 }
 
 
@@ -55,6 +57,8 @@ def items() -> ItemFeatures:
         categorical=torch.tensor([[1, 1, 2], [2, 0, 1], [3, 0, 0], [4, 0, 0], [5, 4, 3]]),
         dense=torch.randn(5, 2, generator=generator),
         has_dense=torch.tensor([True, True, False, False, False]),
+        given=torch.randn(5, GIVEN_WIDTH, generator=generator),
+        has_given=torch.tensor([True, False, True, False, False]),
     )
 
 
@@ -77,7 +81,10 @@ def reference(tower: PostTower, item: ItemFeatures) -> Tensor:
         channels[3] = tower.post_id.embedding.weight[own]
     if item.has_dense:
         assert tower.dense is not None
-        channels[-1] = tower.dense(item.dense[0])
+        channels[-2] = tower.dense(item.dense[0])
+    if item.has_given:
+        assert tower.given is not None
+        channels[-1] = tower.given(item.given[0])
     normed = [
         torch.zeros(8) if channel is None else F.layer_norm(channel, [8], norm.weight, norm.bias)
         for channel, norm in zip(channels, tower.norms, strict=True)
@@ -115,7 +122,8 @@ def test_the_items_own_id_is_not_looked_at_and_a_new_author_is_unknown() -> None
 
 def test_an_item_is_at_times_taken_for_a_new_one_in_training() -> None:
     config = replace(CONFIG, post_id=True, id_dropout=0.5)
-    tower = build(config, has_text=False, image_width=0, num_dense=0, categorical=FEATURES[:1])
+    nothing_else = {"has_text": False, "image_width": 0, "num_dense": 0, "given_width": 0}
+    tower = build(config, **nothing_else, categorical=FEATURES[:1])
     known = items().select(torch.zeros(400, dtype=torch.int64))
     assert bool(tower(known).norm(dim=1).bool().all())
     trained = tower.train()(known).norm(dim=1).bool()
@@ -145,11 +153,18 @@ def test_images_are_a_set() -> None:
 
 @pytest.mark.parametrize(
     "only",
-    [{"has_text": True}, {"image_width": 3}, {"categorical": FEATURES}, {"num_dense": 2}],
+    [
+        {"has_text": True},
+        {"image_width": 3},
+        {"categorical": FEATURES},
+        {"num_dense": 2},
+        {"given_width": GIVEN_WIDTH},
+    ],
     ids=lambda only: next(iter(only)),
 )
 def test_a_channel_that_items_do_not_have_is_not_built(only: dict[str, Any]) -> None:
-    nothing = {"has_text": False, "image_width": 0, "categorical": FEATURES[:1], "num_dense": 0}
+    nothing: dict[str, Any] = {"has_text": False, "image_width": 0, "num_dense": 0}
+    nothing |= {"categorical": FEATURES[:1], "given_width": 0}
     tower = build(**(nothing | only))
     assert len(tower.norms) == 1
     assert torch.isfinite(tower(items())).all()
@@ -157,7 +172,7 @@ def test_a_channel_that_items_do_not_have_is_not_built(only: dict[str, Any]) -> 
 
 def test_items_without_anything_to_encode_are_refused() -> None:
     with pytest.raises(ConfigError, match="nothing a post tower could encode"):
-        build(has_text=False, image_width=0, categorical=FEATURES[:1], num_dense=0)
+        build(has_text=False, image_width=0, categorical=FEATURES[:1], num_dense=0, given_width=0)
 
 
 def test_gradients_are_finite_and_reach_every_weight() -> None:

@@ -68,14 +68,14 @@ def test_scores_agree_with_the_loop_over_users_and_items() -> None:
         last = known(int(history[-1])) if len(history) else 0
         _, language, country = categorical[user].tolist()
         language = language if language < 4 else 0
-        # numbers of the properties: 9 last items, 4 languages, 3 countries
-        properties = torch.tensor([last, 9 + language, 13 + country])
+        # numbers of the properties: last items, and below 0 4 languages, 3 countries
+        properties = torch.tensor([last, -1 - language, -5 - country])
         for place, scored in enumerate(items.tolist()):
             crosses = model.wide._bucket(properties, torch.tensor(known(scored)))
             expected = (
                 embedding @ model.posts.weight[known(scored)]
                 + model.bias[known(scored)]
-                + model.wide.weight[crosses].sum()
+                + model.wide.crosses[crosses].sum()
             )
             torch.testing.assert_close(scores[user, place], expected)
 
@@ -107,7 +107,7 @@ def test_a_log_without_user_features_has_the_last_item_alone_to_cross() -> None:
 
 def test_hashed_crosses_spread_evenly_over_the_buckets() -> None:
     """200 properties × 500 items in 1,000 buckets: 100 each, with the scatter of a random hash."""
-    crosses = CrossedFeatures((), 10, buckets=1000)
+    crosses = CrossedFeatures((), buckets=1000)
     buckets = crosses._bucket(torch.arange(200).unsqueeze(1), torch.arange(500))
     counts = torch.bincount(buckets.flatten(), minlength=1000).double()
     assert counts.sum() == 100_000 and len(counts) == 1000
@@ -117,7 +117,7 @@ def test_hashed_crosses_spread_evenly_over_the_buckets() -> None:
 
 def test_the_wide_part_starts_at_zero_and_learns_a_cross() -> None:
     torch.manual_seed(0)
-    crosses = CrossedFeatures((), NUM_ITEMS, buckets=1000)
+    crosses = CrossedFeatures((), buckets=1000)
     properties, items = torch.tensor([[1], [2]]), torch.tensor([5, 6])
     assert torch.equal(crosses(properties, items), torch.zeros(2, 2))
     optimizer = torch.optim.SGD(crosses.parameters(), lr=5.0)

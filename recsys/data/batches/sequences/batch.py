@@ -25,7 +25,7 @@ class SequenceBatch(TensorBatch):
         request_time: [B] int64, ms: the moment of the first label.
         lengths: [B] int64 events of each history, possibly 0; sums to E.
         item: [E] int64 item index.
-        action_type: [E] int64 position in ``schema.ACTION_TYPES``.
+        action_type: [E] int64 position in the manifest's ``action_types``.
         surface: [E] int64 position in the manifest's ``surfaces``.
         timestamp: [E] int64, ms.
         label_lengths: [B] int64 labels of each query; sums to L.

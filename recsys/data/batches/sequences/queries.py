@@ -92,10 +92,17 @@ class PeriodQueries(Queries):
         engagements: the sequences.
         first: start of the period, ms.
         last: end of the period, ms.
+        max_queries: with more engagements in the period, those of drawn users: as many users as
+            have no more of them together; the same ones for the same log. None for all.
     """
 
-    def __init__(self, engagements: EngagementStore, first: int, last: int) -> None:
+    def __init__(
+        self, engagements: EngagementStore, first: int, last: int, max_queries: int | None = None
+    ) -> None:
         self._positions = engagements.events_between(first, last)
+        if max_queries is not None and len(self._positions) > max_queries:
+            user = engagements.user[self._positions].astype(np.int64)
+            self._positions = self._positions[_of_drawn_users(user, max_queries)]
         self.query_id = np.arange(len(self._positions))
         self.user = engagements.user[self._positions].astype(np.int64)
         self.label_stop = self._positions + 1
@@ -103,6 +110,25 @@ class PeriodQueries(Queries):
     def first_label(self, epoch: int) -> NDArray[np.int64]:
         """[Q] the engagements of the period, whatever the epoch."""
         return self._positions
+
+
+def _of_drawn_users(user: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    """Which of n positions belong to drawn users, who have at most ``most`` of them; one has more.
+
+    Whole users are drawn, so that intervals over users are those of the whole.
+
+    Args:
+        user: [n] user index of each position.
+        most: number of positions.
+    """
+    counts = np.bincount(user)
+    order = np.argsort(np.random.default_rng(0).random(len(counts)), kind="stable")
+    order = order[counts[order] > 0]
+    taken = np.cumsum(counts[order]) <= most
+    taken[0] = True
+    drawn = np.zeros(len(counts), dtype=np.bool_)
+    drawn[order[taken]] = True
+    return drawn[user]
 
 
 def _first_with_history(

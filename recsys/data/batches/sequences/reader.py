@@ -16,7 +16,7 @@ from recsys.data.batches.sequences.config import SequenceLoaderConfig
 from recsys.data.batches.sequences.queries import Queries
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, FeatureKind, FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.engagements.store import Engagements
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 
 
@@ -27,16 +27,33 @@ class SequenceReader:
         dataset: the prepared data set.
         engagements: its sequences.
         max_length: newest events of a history that are kept.
+        users: where the sequences are not those of the data set's users by their index: [n] the
+            index of each, whose features are read.
     """
 
     def __init__(
-        self, dataset: PreparedDataset, engagements: EngagementStore, max_length: int
+        self,
+        dataset: PreparedDataset,
+        engagements: Engagements,
+        max_length: int,
+        users: NDArray[np.int64] | None = None,
     ) -> None:
         self.engagements = engagements
+        self.dataset = dataset
+        self._users = users
         self._features = dataset.user_features
         self._fit_vocabulary = FitVocabulary.of(dataset.manifest)
         self._user_ids = dataset.manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL)
         self._max_length = max_length
+
+    def of_others(self, engagements: Engagements, users: NDArray[np.int64]) -> SequenceReader:
+        """Reads other sequences of users, with the features that the data set has of them.
+
+        Args:
+            engagements: of n users.
+            users: [n] the data set's index of each; 0 for one that it does not have.
+        """
+        return SequenceReader(self.dataset, engagements, self._max_length, users)
 
     def before(self, user: ArrayLike, moment: ArrayLike, gap_ms: int = 0) -> SequenceBatch:
         """Histories strictly before some moments, without labels: what a recommendation sees.
@@ -93,8 +110,9 @@ class SequenceReader:
         store = self.engagements
         start = np.maximum(store.offsets[user], stop - self._max_length)
         events = _ranges(start, stop)  # [E]
+        of_features = user if self._users is None else self._users[user]
         categorical = self._fit_vocabulary.hide_unseen_features(
-            self._features.categorical[user], self._user_ids
+            self._features.categorical[of_features], self._user_ids
         )
         return SequenceBatch(
             user=torch.from_numpy(user.copy()),
@@ -107,7 +125,7 @@ class SequenceReader:
             label_lengths=torch.from_numpy(label_lengths.copy()),
             label_item=_indices(label_item),
             user_categorical=_indices(categorical),
-            user_dense=torch.from_numpy(self._features.dense[user]),
+            user_dense=torch.from_numpy(self._features.dense[of_features]),
             query_id=torch.from_numpy(query_id.copy()),
         )
 

@@ -78,7 +78,8 @@ def ensure_engagements(
     if known.shape != (num_items,):
         raise ValueError(f"known_items has shape {known.shape}, expected ({num_items},)")
     known[0] = False
-    folder, _ = _wanted(dataset.path, config, known)
+    codes = config.action_codes(dataset.manifest.actions)
+    folder, _ = _wanted(dataset.path, config, codes, known)
     if (folder / DESCRIPTION).is_file():
         return folder
     with locked_dataset(dataset.path) as current:
@@ -87,7 +88,7 @@ def ensure_engagements(
                 f"{dataset.path} was prepared anew or appended to since it was opened; start again."
             )
         # the timelines of now: a user may have been deleted since the data set was opened
-        folder, timelines = _wanted(dataset.path, config, known)
+        folder, timelines = _wanted(dataset.path, config, codes, known)
         if not (folder / DESCRIPTION).is_file():
             folder.parent.mkdir(exist_ok=True)
             with replaced_folder(folder) as partial:
@@ -96,10 +97,12 @@ def ensure_engagements(
     return folder
 
 
-def _wanted(dataset: Path, config: SequenceConfig, known: NDArray[np.bool_]) -> tuple[Path, str]:
+def _wanted(
+    dataset: Path, config: SequenceConfig, codes: list[int], known: NDArray[np.bool_]
+) -> tuple[Path, str]:
     """The folder of the arrays of the timelines as they are now, and the mark of these."""
     timelines = _timelines_mark(dataset)
-    wanted = [FORMAT_VERSION, timelines, config.action_codes, config.repeats, len(known)]
+    wanted = [FORMAT_VERSION, timelines, codes, config.repeats, len(known)]
     mark = hashlib.sha256(json.dumps(wanted).encode() + np.packbits(known).tobytes())
     return dataset / SEQUENCES / mark.hexdigest()[:16], timelines
 
@@ -201,7 +204,8 @@ def _engagements(
     before = np.full(len(users), _END_OF_TIME)
     events = dataset.timelines.histories(users, before, TimelineKind.EXPLICIT, _ALL_EVENTS)
     owner = np.repeat(users, events[LENGTHS])
-    counted = np.isin(events["action_type"], config.action_codes)
+    codes = config.action_codes(dataset.manifest.actions)
+    counted = np.isin(events["action_type"], codes)
     kept = counted & known[events["item"]]
     skipped = int(np.count_nonzero(counted) - np.count_nonzero(kept))
     rows = np.flatnonzero(kept)
@@ -242,7 +246,11 @@ def _no_engagement(dataset: PreparedDataset, config: SequenceConfig, skipped: in
             f"{dataset.path} has {skipped} engagements ({actions}), none of them with a known "
             "item; give embeddings of the items that are in the log."
         )
-    return (
-        f"{dataset.path} has no engagement: no explicit event with {actions}; name action types "
-        "that the log has in actions."
-    )
+    way_out = "name action types that the log has in sequences.actions"
+    if not dataset.manifest.counts.get("explicit_events"):
+        way_out = (
+            "all of its events are impressions. If they are something that users did, prepare the "
+            "log again and say what: options.default_action=click, or "
+            "options.actions.<name in the log>=click"
+        )
+    return f"{dataset.path} has no engagement: no explicit event with {actions}; {way_out}."

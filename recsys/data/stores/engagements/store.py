@@ -5,6 +5,7 @@ Legend: U user indices, E engagements, V item indices.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -26,63 +27,24 @@ from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.timelines.store import first_not_before
 
 
-class EngagementStore:
-    """Sequences of a prepared data set, and the only place that cuts them.
-
-    Pickled to another process it is opened there again.
+class Engagements:
+    """Sequences of users, and the only place that cuts them.
 
     Attributes:
-        path: folder of the arrays, inside the prepared data set.
         offsets: [U + 1] int64: the engagements of user ``u`` are ``offsets[u]`` to
             ``offsets[u + 1]``; the unknown user 0 has none.
         item: [E] int32 item index, never 0.
-        action_type: [E] int8 position in ``schema.ACTION_TYPES``.
+        action_type: [E] int8 position in the manifest's ``action_types``.
         surface: [E] int8 position in the manifest's ``surfaces``.
         timestamp: [E] int64, ms; ascending within a user, ties in the order of the log.
-        skipped: engagements left out since their item is unknown.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        description = read_description(path)
-        arrays = {
-            name: _map_array(array_path(path, name), length, description.files[name])
-            for name, length in description.lengths.items()
-        }
+    def __init__(self, arrays: Mapping[str, NDArray]) -> None:
         self.offsets: NDArray[np.int64] = arrays[OFFSETS]
         self.item: NDArray[np.int32] = arrays["item"]
         self.action_type: NDArray[np.int8] = arrays["action_type"]
         self.surface: NDArray[np.int8] = arrays["surface"]
         self.timestamp: NDArray[np.int64] = arrays["timestamp"]
-        self.skipped = description.skipped
-
-    @classmethod
-    def open(
-        cls,
-        dataset: PreparedDataset,
-        config: SequenceConfig,
-        known_items: NDArray[np.bool_] | None = None,
-    ) -> Self:
-        """Map the engagements of a data set, building them first where they are absent.
-
-        They are kept in ``sequences/`` of the data set and built anew when the data set has grown,
-        lost a user, or was prepared again. Of processes that want the same, one builds and the
-        others wait.
-
-        Args:
-            dataset: the prepared data set.
-            config: what counts as an engagement.
-            known_items: [V] whether an item can be used, for example whether it has an embedding;
-                engagements with other items are counted in ``skipped``. All where None.
-
-        Raises:
-            DataError: there is no engagement, or a file is damaged.
-        """
-        return cls(ensure_engagements(dataset, config, known_items))
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Open the store again in the process that unpickles it."""
-        return type(self), (self.path,)
 
     def __len__(self) -> int:
         """E, the number of engagements."""
@@ -127,6 +89,56 @@ class EngagementStore:
         """Positions of the engagements of ``[first_ms, last_ms)``, oldest first, ties by user."""
         inside = np.flatnonzero((self.timestamp >= first_ms) & (self.timestamp < last_ms))
         return inside[np.argsort(self.timestamp[inside], kind="stable")]
+
+
+class EngagementStore(Engagements):
+    """Those of a prepared data set, memory-mapped.
+
+    Pickled to another process it is opened there again.
+
+    Attributes:
+        path: folder of the arrays, inside the prepared data set.
+        skipped: engagements left out since their item is unknown.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        description = read_description(path)
+        super().__init__(
+            {
+                name: _map_array(array_path(path, name), length, description.files[name])
+                for name, length in description.lengths.items()
+            }
+        )
+        self.skipped = description.skipped
+
+    @classmethod
+    def open(
+        cls,
+        dataset: PreparedDataset,
+        config: SequenceConfig,
+        known_items: NDArray[np.bool_] | None = None,
+    ) -> Self:
+        """Map the engagements of a data set, building them first where they are absent.
+
+        They are kept in ``sequences/`` of the data set and built anew when the data set has grown,
+        lost a user, or was prepared again. Of processes that want the same, one builds and the
+        others wait.
+
+        Args:
+            dataset: the prepared data set.
+            config: what counts as an engagement.
+            known_items: [V] whether an item can be used, for example whether it has an embedding;
+                engagements with other items are counted in ``skipped``. All where None.
+
+        Raises:
+            DataError: there is no engagement, or a file is damaged.
+        """
+        return cls(ensure_engagements(dataset, config, known_items))
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        """Open the store again in the process that unpickles it."""
+        return type(self), (self.path,)
 
 
 def _map_array(path: Path, length: int, mark: FileMark) -> NDArray:

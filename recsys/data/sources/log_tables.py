@@ -1,0 +1,77 @@
+"""The tables of items and users that belong to a log, together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from recsys.data.contract.files import data_files
+from recsys.data.contract.input_files import InputFile, describe_files
+from recsys.data.contract.schema import Column, Feature, FeatureSide
+from recsys.data.sources.tables import ItemTableOptions, StatedTable, UserTableOptions
+
+
+class LogTables:
+    """What is stated of the items and the users of a log.
+
+    Args:
+        items: columns of items; None for none.
+        users: columns of users; None for none.
+        log: a Parquet or CSV file, a folder of them, or a frame.
+        columns: column of the contract to the name it has in the log, where they differ.
+        taken: names of the log's own features.
+        chunk_rows: rows read at a time.
+
+    Attributes:
+        items: the table of items.
+        users: the table of users.
+    """
+
+    def __init__(
+        self,
+        items: ItemTableOptions | None,
+        users: UserTableOptions | None,
+        log: Path | pl.DataFrame | pl.LazyFrame,
+        columns: Mapping[str, str | None],
+        taken: Iterable[str],
+        chunk_rows: int,
+    ) -> None:
+        items, users = items or ItemTableOptions(), users or UserTableOptions()
+        # a name that items and users share is neither's alone
+        shared = {*taken, *(_feature_columns(items) & _feature_columns(users))}
+        item_id, user_id = (columns.get(name) or name for name in (Column.ITEM, Column.USER))
+        self.items = StatedTable(FeatureSide.ITEM, items, log, item_id, shared, chunk_rows)
+        self.users = StatedTable(FeatureSide.USER, users, log, user_id, shared, chunk_rows)
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Categories and numbers of both."""
+        return (*self.items.features, *self.users.features)
+
+    @property
+    def lists(self) -> dict[FeatureSide, tuple[str, ...]]:
+        """Columns of several categories by side."""
+        return {table.side: table.lists for table in (self.items, self.users)}
+
+    def inputs(self, known: Sequence[InputFile]) -> tuple[InputFile, ...]:
+        """The files of the tables, by their content; named ``items/…`` and ``users/…``."""
+        found: list[InputFile] = []
+        for table in (self.items, self.users):
+            if table.path is None:
+                continue
+            place = f"{table.side}s/"
+            of_table = [
+                replace(file, name=file.name.removeprefix(place))
+                for file in known
+                if file.name.startswith(place)
+            ]
+            files = describe_files(data_files(table.path, f"{table.setting}.path"), of_table)
+            found += [replace(file, name=place + file.name, table=True) for file in files]
+        return tuple(found)
+
+
+def _feature_columns(options: UserTableOptions) -> set[str]:
+    return {*options.categorical, *options.dense, *options.lists}

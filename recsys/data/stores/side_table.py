@@ -1,0 +1,55 @@
+"""What is stated of users and of items, as it was stated: beside the features made of it.
+
+Features are indices and standardised numbers, in which unknown and the mean are one. Whoever
+filters by a price, shows a category or encodes anew when days are appended, reads it here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from recsys.core.durable import replaced_file
+from recsys.core.errors import DataError
+from recsys.data.contract.manifest import PREPARE_AGAIN
+from recsys.data.contract.parquet import read_parquet, write_frame
+from recsys.data.contract.schema import FeatureSide
+from recsys.data.stores.vocabulary import INDEX
+
+
+def side_table_path(features: Path, side: FeatureSide) -> Path:
+    """Where the folder of features has the table of a side."""
+    return features / f"{side}_table.parquet"
+
+
+def write_side_table(features: Path, side: FeatureSide, table: pl.DataFrame) -> None:
+    """Write what is stated of a side.
+
+    Args:
+        features: folder of the features of a data set that is being written.
+        side: users or items.
+        table: ``index`` and the stated columns, a row per id in the vocabulary's order.
+    """
+    with replaced_file(side_table_path(features, side)) as partial:
+        write_frame(partial, table)
+
+
+def read_side_table(features: Path, side: FeatureSide) -> pl.DataFrame:
+    """``index`` and the stated columns, a row per id in the vocabulary's order; null where unknown.
+
+    Of ids that share a hashed index each has a row. There is no column but ``index``, and no row,
+    where nothing was stated.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = side_table_path(features, side)
+    if not path.is_file():
+        return pl.DataFrame(schema={INDEX: pl.Int32()})
+    try:
+        return read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); {PREPARE_AGAIN}"
+        ) from error

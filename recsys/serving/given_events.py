@@ -1,0 +1,134 @@
+"""Events that a caller gives of users, instead of those in the log.
+
+Legend: B users of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.core.errors import DataError
+from recsys.data.contract.actions import ActionNames
+from recsys.data.contract.given_tables import given_ids, log_times, named_column, needed_column
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.moments import log_end
+from recsys.data.contract.schema import Column
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import UNKNOWN_INDEX
+
+#: Columns of the events as they are held.
+USER, ITEM, TIME, ACTION, SURFACE = "user", "item", "timestamp", "action_type", "surface"
+
+#: Code of an event of which no action is said: it counts as an engagement.
+UNSAID = -1
+
+
+@dataclass(frozen=True, eq=False)
+class GivenEvents:
+    """Events of a table, by user and time.
+
+    Attributes:
+        users: raw ids as text, in the order of their numbers.
+        table: ``user`` (its number), ``item`` (index, 0 for an unknown one), ``timestamp`` (ms),
+            ``action_type`` and ``surface`` (codes).
+    """
+
+    users: pl.Series
+    table: pl.DataFrame
+
+    @property
+    def end(self) -> int:
+        """The first ms after the last event."""
+        return int(self.table[TIME].max()) + 1  # type: ignore[arg-type, call-overload]
+
+    @property
+    def unknown(self) -> int:
+        """Events with an item that the log does not have."""
+        return int((self.table[ITEM] == UNKNOWN_INDEX).sum())
+
+    def numbers(self, users: pl.Series) -> NDArray[np.int64]:
+        """[B] the number of each raw id; −1 of those without a given history."""
+        of_user = {name: number for number, name in enumerate(self.users.to_list())}
+        names = users.cast(pl.String).to_list()
+        return np.array([of_user.get(name, -1) for name in names], np.int64)
+
+    def seen(self, number: int, moment: int) -> NDArray[np.int32]:
+        """Distinct items of a user's events before a moment, also those that do not count."""
+        mine = self.table.filter((pl.col(USER) == number) & (pl.col(TIME) < moment))
+        return mine[ITEM].unique().to_numpy()
+
+
+def read_events(where: str, table: pl.DataFrame, dataset: PreparedDataset) -> GivenEvents:
+    """The events of a table: ``user_id``, ``item_id``, ``timestamp``, perhaps more.
+
+    ``action_type`` and ``surface`` may be there too; a surface that the log does not have is
+    unknown. An event without an action is one that counts: its code is −1 here, and whoever
+    knows which actions count gives it one of them.
+
+    Args:
+        where: the file, for sentences.
+        table: with the names of the contract, or those of the log.
+        dataset: whose items, actions and column names these are.
+
+    Raises:
+        DataError: a column is missing, cannot be used, or has rows without a value.
+        ConfigError: a time cannot be read.
+    """
+    manifest = dataset.manifest
+    user = given_ids(where, table, Column.USER, manifest).cast(pl.String)
+    item = given_ids(where, table, Column.ITEM, manifest)
+    if manifest.has_times or Column.TIMESTAMP in table.columns:
+        times = needed_column(where, table.columns, Column.TIMESTAMP, manifest)
+        time = log_times(where, table[times], manifest)
+    else:  # the log has an order alone, and so has the table
+        end = log_end(manifest)
+        time = pl.Series(Column.TIMESTAMP, range(end - len(table), end), pl.Int64)
+    for column in (user, item, time):
+        if column.null_count():
+            raise DataError(
+                f"{where}, column {column.name}: {column.null_count()} of {len(column)} rows are "
+                "empty; an event has a user, an item and a time."
+            )
+    action = named_column(table.columns, Column.ACTION_TYPE, manifest)
+    surface = named_column(table.columns, Column.SURFACE, manifest)
+    users = user.unique(maintain_order=True)
+    numbers = pl.Series(range(len(users)), dtype=pl.Int64)
+    events = pl.DataFrame(
+        {
+            USER: user.replace_strict(users, numbers, return_dtype=pl.Int64),
+            ITEM: dataset.vocabulary("item").indices(item),
+            TIME: time,
+            ACTION: _codes(where, None if action is None else table[action], len(table), manifest),
+            SURFACE: _surfaces(None if surface is None else table[surface], len(table), manifest),
+        }
+    )
+    return GivenEvents(users, events.sort(USER, TIME, maintain_order=True))
+
+
+def _codes(where: str, action: pl.Series | None, rows: int, manifest: DatasetManifest) -> pl.Series:
+    if action is None:
+        return pl.repeat(UNSAID, rows, dtype=pl.Int8, eager=True)
+    options = manifest.preparation.get("options", {})
+    meaning = ActionNames(options.get("actions") or {}, options.get("default_action"))
+    named, _ = meaning.apply(action.name)
+    types = action.cast(pl.String).to_frame().select(pl.when(action.is_not_null()).then(named))
+    known = {name: code for code, name in enumerate(manifest.action_types)}
+    codes = types.to_series().replace_strict(known, default=None, return_dtype=pl.Int8)
+    unknown = action.filter(codes.is_null() & action.is_not_null())
+    if len(unknown):
+        raise DataError(
+            f"{where}, column {action.name}: {unknown[0]!r} is no action of the log; the actions "
+            f"are {', '.join({**known, **meaning.meanings})}."
+        )
+    return codes.fill_null(UNSAID)
+
+
+def _surfaces(surface: pl.Series | None, rows: int, manifest: DatasetManifest) -> pl.Series:
+    if surface is None:
+        return pl.repeat(0, rows, dtype=pl.Int8, eager=True)
+    known = {name: code for code, name in enumerate(manifest.surfaces)}
+    return surface.cast(pl.String).replace_strict(known, default=0, return_dtype=pl.Int8)
