@@ -22,12 +22,13 @@ import sys
 import sysconfig
 import tempfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from recsys.core.errors import InstallationError
 from recsys.core.installation import (
+    EXTRAS,
     FBGEMM_CPU,
     FBGEMM_CUDA,
     PYTHON_MINORS,
@@ -59,8 +60,9 @@ def main() -> None:
             forwarded = ["--torch", arguments.torch] if arguments.torch else []
             forwarded += ["--dev"] if arguments.dev else []
             forwarded += ["--cuda"] if arguments.cuda else []
+            forwarded += [word for extra in arguments.extra for word in ("--extra", extra)]
             os.execv(python, [str(python), "-m", "recsys.install", *forwarded])
-        install(arguments.torch, arguments.dev, arguments.cuda)
+        install(arguments.torch, arguments.dev, arguments.cuda, arguments.extra)
     except InstallationError as error:
         sys.exit(f"recsys: {error}")
 
@@ -88,18 +90,20 @@ def ensure_venv(folder: Path) -> Path:
         return python
 
 
-def install(torch: str | None, dev: bool, cuda: bool = False) -> None:
+def install(torch: str | None, dev: bool, cuda: bool = False, extras: Sequence[str] = ()) -> None:
     """Bring the running Python's environment to the lock; do nothing where it is there already.
 
     Args:
         torch: minor version to install (``2.13``); ``None`` takes the one found, or the default.
-        dev: install the tools of the tests and of ``make lint`` too.
+        dev: install the tools of the tests and of ``make lint`` too, and all extras.
         cuda: install for NVIDIA GPUs also where no driver is, to build an image; what is installed
             cannot be tried out then.
+        extras: what only some users need, names of ``EXTRAS``.
 
     Raises:
         InstallationError: the torch found is not supported, pip failed, or the result does not run.
     """
+    extras = sorted(EXTRAS if dev else set(extras))
     with _exclusive(Path(sys.prefix)):
         environment = _read_environment(cuda)
         wanted = _choose_set(environment, torch)
@@ -107,7 +111,7 @@ def install(torch: str | None, dev: bool, cuda: bool = False) -> None:
             _require_cuda_build(environment)
         stamp = Path(sys.prefix) / STAMP
         previous = stamp.read_text() if stamp.is_file() else ""
-        current = fingerprint(wanted, dev)
+        current = fingerprint(wanted, dev, extras)
         if previous == current and is_complete(environment):
             _say(f"Up to date: {_describe(environment)}")
             return
@@ -116,7 +120,7 @@ def install(torch: str | None, dev: bool, cuda: bool = False) -> None:
         if previous == IN_PROGRESS:
             remove_half_installed(Path(sysconfig.get_path("purelib")))
         stamp.write_text(IN_PROGRESS)
-        _install_packages(environment, wanted, dev, cuda)
+        _install_packages(environment, wanted, dev, cuda, extras)
         if cuda and not read_environment().nvidia_driver:
             _say("Not tried out, for no NVIDIA driver is here: `recsys doctor` does where one is")
         else:
@@ -137,7 +141,9 @@ def read_lock(path: Path) -> dict[str, str]:
     return dict(line.split("==") for line in lines if line)
 
 
-def pins(wanted: SupportedSet, fbgemm: str, dev: bool) -> dict[str, str]:
+def pins(
+    wanted: SupportedSet, fbgemm: str, dev: bool, extras: Sequence[str] = ()
+) -> dict[str, str]:
     """Everything to install beside torch, which has its own step.
 
     torch 2.12 has no lock of its own: it takes the default lock with its own FBGEMM and TorchRec.
@@ -145,16 +151,18 @@ def pins(wanted: SupportedSet, fbgemm: str, dev: bool) -> dict[str, str]:
     locked = read_lock(_lock_path(wanted))
     for name in ("torch", FBGEMM_CPU):
         del locked[name]
-    if dev:
-        locked |= read_lock(requirements_dir() / "dev.txt")
+    for name in [*(["dev"] if dev else []), *extras]:
+        locked |= read_lock(requirements_dir() / f"{name}.txt")
     return locked | {fbgemm: wanted.fbgemm, "torchrec": wanted.torchrec}
 
 
-def fingerprint(wanted: SupportedSet, dev: bool) -> str:
+def fingerprint(wanted: SupportedSet, dev: bool, extras: Sequence[str] = ()) -> str:
     """A hash of everything that decides what is installed, the place of the checkout included."""
-    digest = hashlib.sha256(repr((wanted, dev, sys.version_info[:2], str(PACKAGE))).encode())
+    decided = (wanted, dev, sys.version_info[:2], str(PACKAGE), *extras)
+    digest = hashlib.sha256(repr(decided).encode())
     files = [_lock_path(wanted)]
     files += [requirements_dir() / name for name in ("dev.txt", "triton.txt")]
+    files += [requirements_dir() / f"{extra}.txt" for extra in extras]
     files += [PACKAGE.parent / "setup.cfg", Path(__file__)]
     for path in files:
         digest.update(path.read_bytes() if path.is_file() else b"")
@@ -172,7 +180,7 @@ def remove_half_installed(site_packages: Path) -> None:
 
 
 def _install_packages(
-    environment: Environment, wanted: SupportedSet, dev: bool, cuda: bool
+    environment: Environment, wanted: SupportedSet, dev: bool, cuda: bool, extras: Sequence[str]
 ) -> None:
     if environment.torch is None:
         version = read_lock(_lock_path(wanted))["torch"]
@@ -188,7 +196,7 @@ def _install_packages(
     if found and found != [fbgemm]:
         _say(f"Removing {' and '.join(found)}, to be replaced by {fbgemm}")
         _pip("uninstall", "--yes", *found)
-    chosen = pins(wanted, fbgemm, dev)
+    chosen = pins(wanted, fbgemm, dev, extras)
     if dev and environment.torch_cuda is None:
         chosen |= read_lock(requirements_dir() / "triton.txt")
     _say(f"Installing {len(chosen)} pinned packages for torch {environment.torch}")
@@ -319,6 +327,13 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--torch", help="minor version of torch, where none is installed (2.13)")
     parser.add_argument(
         "--dev", action="store_true", help="the tools of `make test` and `lint` too"
+    )
+    parser.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        choices=tuple(EXTRAS),
+        help="what only some users need: " + "; ".join(f"{k}: {v}" for k, v in EXTRAS.items()),
     )
     parser.add_argument(
         "--cuda", action="store_true", help="for NVIDIA GPUs, also where no driver is (an image)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements/torch-<version>.txt, dev.txt and triton.txt anew from setup.cfg, torchrec.in,
-# sweeps.in and dev.in.
+# Write requirements/torch-<version>.txt, dev.txt, triton.txt and a lock per extra (boosting.txt) anew
+# from setup.cfg, torchrec.in, sweeps.in and dev.in.
 # Usage: requirements/lock.sh <python> <torch version> <fbgemm version> <torchrec version>
 # With CONSTRAINTS=requirements/torch-2.13.txt the other packages keep the versions of that lock.
 set -euo pipefail
@@ -41,6 +41,22 @@ PYTHON
     echo "# fbgemm-gpu where torch and the driver have CUDA."
     freeze
 } >"$lock"
+for extra in boosting; do
+    "${pip[@]}" install "$("$environment/bin/python" - $extra <<'PYTHON'
+import configparser
+import sys
+
+setup = configparser.ConfigParser()
+setup.read("setup.cfg")
+print(setup["options.extras_require"][sys.argv[1]].strip())
+PYTHON
+)"
+    {
+        echo "# Written by requirements/lock.sh; what the extra needs beside either torch."
+        freeze | grep -v -x -F -f "$lock"
+    } >requirements/$extra.txt
+    "$environment/bin/python" -m pip uninstall --quiet --yes -r requirements/$extra.txt
+done
 "${pip[@]}" install -r requirements/dev.in
 {
     echo "# Written by requirements/lock.sh; installed beside either torch."
@@ -52,4 +68,4 @@ PYTHON
     echo "# torch is a CPU build; a CUDA build of torch brings the Triton that it needs."
     "$environment/bin/python" -m pip freeze | grep -i '^triton=='
 } >requirements/triton.txt
-echo "wrote $lock, requirements/dev.txt and requirements/triton.txt"
+echo "wrote $lock, requirements/dev.txt, requirements/triton.txt and the locks of the extras"

@@ -99,6 +99,8 @@ def check_requirements() -> str:
 
     for line in metadata.requires("recsys") or []:
         requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue  # of an extra
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:

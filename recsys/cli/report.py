@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.errors import ConfigError
 from recsys.core.folders import locked_folder
 from recsys.evaluation.predictions import PREDICTIONS
 from recsys.reports.page import write_page
@@ -44,10 +45,20 @@ def run(overrides: Sequence[str]) -> None:
     folder = Path(config.run_dir)
     against = Path(config.against) if config.against is not None else None
     check_run_folder(folder)
+    system = system_of_run(folder)
+    if against is not None:
+        check_run_folder(against)
+        other = system_of_run(against)
+        if other.name != system.name:
+            raise ConfigError(
+                f"{against} is a run of {other.name} and {folder} one of {system.name}: against= "
+                "takes another run of the same system; leave it out, for the report shows what "
+                "`recsys evaluate` compared anyway."
+            )
     with (
         locked_folder(folder / PREDICTIONS),  # of one evaluation, as the metrics
         message_console().status("Writing the report"),
     ):
-        page = system_of_run(folder).report(folder, against, config.dataset)
+        page = system.report(folder, against, config.dataset)
         write_page(page)
     output_console().print(page.closing)

@@ -25,6 +25,9 @@ PYTHON_MINORS = (11, 12)
 FBGEMM_CPU = "fbgemm-gpu-cpu"
 FBGEMM_CUDA = "fbgemm-gpu"
 
+#: Extras of the installation, each with a lock of its own, and what it is for.
+EXTRAS = {"boosting": "LightGBM on counts beside rankers"}
+
 MEND = "run `python -m recsys.install` (in a checkout: `make setup`)"
 
 
@@ -143,6 +146,11 @@ def quiet_fbgemm() -> None:
 
 def _is_no_compatibility_remark(record: logging.LogRecord) -> bool:
     return "_fbgemm_torch_compat_table has no entry" not in record.getMessage()
+
+
+def extra_command(extra: str) -> str:
+    """How an extra is installed."""
+    return f"`python -m recsys.install --extra {extra}`"
 
 
 def _python_problems(environment: Environment) -> list[str]:

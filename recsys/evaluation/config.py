@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from recsys.core.bounds import OneOf, Settings
 from recsys.data.contract.schema import Split
+from recsys.evaluation.baselines.config import TASK_BASELINES, BoostingConfig
 from recsys.evaluation.paired import Bootstrap
 
 #: Metric names begin with the split's prefix.
@@ -27,6 +28,9 @@ class EvaluateConfig(Settings):
             the same name, and at ``best`` where this is a path.
         dataset: the prepared data set, of both runs, where it was moved since the training.
         bootstrap: how intervals are made.
+        baselines: scorers to measure beside a system that predicts tasks; retrieval systems have
+            theirs in ``evaluation.baselines`` of the run.
+        boosting: of the one that is trained by LightGBM.
     """
 
     run_dir: str = MISSING
@@ -35,6 +39,10 @@ class EvaluateConfig(Settings):
     checkpoint: str = "best"
     dataset: str | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    baselines: list[Annotated[str, OneOf(tuple(TASK_BASELINES))]] = field(
+        default_factory=lambda: list(TASK_BASELINES)
+    )
+    boosting: BoostingConfig = field(default_factory=BoostingConfig)
 
     @property
     def prefix(self) -> str:

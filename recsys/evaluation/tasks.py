@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.stores.requests import TRUTHS
-from recsys.evaluation.comparisons import compare, measure
+from recsys.evaluation.baselines.config import TASK_BASELINES
+from recsys.evaluation.baselines.tasks import Beside
+from recsys.evaluation.comparisons import (
+    compare,
+    labels_of,
+    measure,
+    measure_scores,
+    scores,
+)
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.identity import CheckpointUsed, RunIdentity
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.protocol import Protocol
-from recsys.evaluation.with_protocol import interval_with_protocol, with_protocol
+from recsys.evaluation.together import MeasuredTogether
+from recsys.evaluation.with_protocol import (
+    drawn_by,
+    interval_with_protocol,
+    with_interval,
+    with_protocol,
+)
 
 #: Count in the manifest: item indices below it were seen in the fit period.
 FIT_ITEMS = "fit_vocabulary_item"
+
+#: The model among the scorers that are measured together.
+_MODEL = "model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +56,27 @@ def evaluate_tasks(
     run: RunIdentity,
     manifest: DatasetManifest,
     frame: pl.DataFrame,
+    beside: Beside,
     config: EvaluateConfig,
     control: Control | None,
 ) -> Metrics:
-    """Measure the predictions of a split, alone or against another run's.
+    """Measure the predictions of a split beside baselines, and against another run's.
 
     Args:
         run: which made them.
         manifest: of the data set it was trained on.
-        frame: the predictions (``recsys.evaluation.predictions``).
+        frame: the predictions (``recsys.evaluation.predictions``), in order of ``row_id``.
+        beside: the baselines' predictions of the same rows.
         config: the split, and how intervals are made.
         control: the run to compare with.
+
+    Returns:
+        ``report/ne/<task>`` and so on with intervals over users; of a baseline
+        ``report/<baseline>/ne/<task>``, and of the model against it
+        ``report/<baseline>/relative_ne_delta/<task>``, below 0 where the model is better.
     """
     metrics = _measure_groups(run, manifest, frame, config)
+    _measure_together(metrics, run, manifest, frame, beside, config)
     if control is not None:
         metrics |= _compare_groups(run, manifest, frame, control, config)
     return metrics
@@ -77,6 +102,41 @@ def _measure_groups(
             protocol = run_protocol(run, frame, split, truth)
             metrics |= with_protocol(measure(frame, tasks, truth), f"{prefix}/{truth}", protocol)
     return metrics
+
+
+def _measure_together(
+    metrics: Metrics,
+    run: RunIdentity,
+    manifest: DatasetManifest,
+    frame: pl.DataFrame,
+    beside: Beside,
+    config: EvaluateConfig,
+) -> None:
+    """Add intervals to the model's metrics; the baselines', and what the model changes."""
+    tasks, prefix, drawn = manifest.tasks, config.prefix, drawn_by(config.bootstrap)
+    user, labels = frame["user"].to_numpy(), labels_of(frame, tasks)
+    predictions = {_MODEL: scores(frame, tasks, "prediction"), **beside.predictions}
+    together = MeasuredTogether(user, labels, predictions, tasks, config.bootstrap)
+    for metric, interval in together.measured(_MODEL).items():
+        place = f"{prefix}/{metric}"
+        metrics[place] = with_interval(metrics[place], interval, drawn)
+    same_rows = run_protocol(run, frame, Split(config.split))
+    for name, predicted in beside.predictions.items():
+        how = replace(same_rows, checkpoint="none", chosen_by=beside.how[name])
+        values = measure_scores(predicted, labels, tasks)
+        found = with_protocol(values, f"{prefix}/{name}", how)
+        for metric, interval in together.measured(name).items():
+            place = f"{prefix}/{name}/{metric}"
+            found[place] = with_interval(found[place], interval, drawn)
+        changes = together.changes(_MODEL, name)
+        for metric, interval in changes.items():
+            against = same_rows.measure(interval.value).as_dict()
+            against["protocol"] = (
+                f"{against['protocol']}; against {TASK_BASELINES[name]} ({beside.how[name]}), "
+                "same rows"
+            )
+            found[f"{prefix}/{name}/{metric}"] = with_interval(against, interval, drawn)
+        metrics |= found
 
 
 def _compare_groups(

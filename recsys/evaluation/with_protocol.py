@@ -33,6 +33,20 @@ def with_protocol(values: Mapping[str, float], prefix: str, protocol: Protocol) 
     return metrics
 
 
+def drawn_by(bootstrap: Bootstrap) -> str:
+    """How an interval was made, as the end of a protocol."""
+    return (
+        f"interval: {bootstrap.confidence:.0%} of {bootstrap.resamples} bootstrap resamples of "
+        f"users, seed {bootstrap.seed}"
+    )
+
+
+def with_interval(metric: Mapping[str, Any], interval: Interval, drawn: str) -> dict[str, Any]:
+    """A metric of ``metrics.json`` with its interval, whose making its protocol ends with."""
+    ends = {"low": interval.low, "high": interval.high}
+    return {**metric, **ends, "protocol": f"{metric['protocol']}; {drawn}"}
+
+
 def interval_with_protocol(
     interval: Interval,
     protocol: Protocol,
@@ -44,9 +58,7 @@ def interval_with_protocol(
     sentence = (
         f"{protocol.sentence()}; against {control}, same rows, checkpoint "
         f"{control_checkpoint.name} of step {control_checkpoint.step} (chosen by: "
-        f"{control_checkpoint.chosen_by}); interval: "
-        f"{interval.confidence:.0%} of {bootstrap.resamples} bootstrap resamples of users, "
-        f"seed {bootstrap.seed}"
+        f"{control_checkpoint.chosen_by}); {drawn_by(bootstrap)}"
     )
     return {
         "value": interval.value,

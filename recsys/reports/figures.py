@@ -25,6 +25,11 @@ GREY = "#8a8f98"
 #: Of lines, in their order.
 COLOURS = (WITH, WITHOUT, BEST, "#7a4fa3", "#b8922f", "#2f8f9d", GREY)
 
+#: What has so few points is said in words: a plot would show nothing that they do not.
+FEW_POINTS = 3
+#: Values of a run above which a curve is a running mean.
+SMOOTHED = 20
+
 STYLE = {
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -52,36 +57,27 @@ def _axes(width: float = 7.2, height: float = 3.0) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def curves(runs: Mapping[str, pl.DataFrame], metric: str, label: str) -> str:
-    """Training loss (running mean) and a metric of the choose split by step.
+def curves(panels: Mapping[str, Mapping[str, pl.DataFrame]]) -> str:
+    """Numbers by step, a panel for each kind of them.
 
     Args:
-        runs: per name the log of a run, as ``read_metrics`` returns it.
-        metric: name in the logs.
-        label: of its axis.
+        panels: per label of an axis, and per name of a run, ``step`` and ``value``. Of more than
+            :data:`SMOOTHED` values the running mean is drawn over them.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.0))
-        left, right = figure.subplots(1, 2)
-        for (name, log), colour in zip(runs.items(), (WITH, WITHOUT), strict=False):
-            loss = log.filter(pl.col("metric") == "train/loss").sort("step")
-            window = max(1, len(loss) // 50)
-            smooth = loss["value"].rolling_mean(window, min_samples=1)
-            left.plot(loss["step"], loss["value"], color=colour, alpha=0.18, linewidth=0.8)
-            left.plot(loss["step"], smooth, color=colour, linewidth=1.8, label=name)
-            measured = log.filter(pl.col("metric") == metric).sort("step")
-            right.plot(
-                measured["step"],
-                measured["value"],
-                color=colour,
-                marker="o",
-                markersize=4,
-                label=name,
-            )
-        left.set(xlabel="step", ylabel="training loss")
-        right.set(xlabel="step", ylabel=label)
-        left.legend()
-        right.legend()
+        figure = Figure(figsize=(4.8 * max(len(panels), 1.5), 3.0))
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for panel, (label, runs) in zip(axes, panels.items(), strict=True):
+            for (name, log), colour in zip(runs.items(), (WITH, WITHOUT), strict=False):
+                step, value = log["step"], log["value"]
+                if len(log) > SMOOTHED:
+                    panel.plot(step, value, color=colour, alpha=0.18, linewidth=0.8)
+                    smooth = value.rolling_mean(max(1, len(log) // 20), min_samples=1)
+                    panel.plot(step, smooth, color=colour, linewidth=1.8, label=name)
+                else:
+                    panel.plot(step, value, color=colour, marker="o", markersize=4, label=name)
+            panel.set(xlabel="step", ylabel=label)
+            panel.legend()
         figure.tight_layout(w_pad=3)
         return _svg(figure)
 

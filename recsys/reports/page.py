@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from rich import box
 from rich.table import Table
 
 from recsys.core.composition import to_yaml
-from recsys.core.console import visible_lines
+from recsys.core.console import UNDEFINED, visible_lines
 from recsys.core.durable import replace_file
 from recsys.core.secrets import mask, mask_words
+from recsys.evaluation.metrics_file import is_defined
 from recsys.runs.config import RunConfig
 
 REPORT_FILE = "report.html"
@@ -45,6 +46,7 @@ class Page:
         subtitle: what was trained on what.
         tiles: the few numbers at the head: ``name``, ``value``, ``accent``.
         sections: in their order.
+        headline: what the numbers come to, a sentence each.
         closing: the table in the terminal.
     """
 
@@ -54,6 +56,7 @@ class Page:
     tiles: list[dict[str, Any]]
     sections: list[Section]
     closing: Table
+    headline: list[str] = field(default_factory=list)
 
 
 def write_page(page: Page) -> Path:
@@ -62,6 +65,7 @@ def write_page(page: Page) -> Path:
         TEMPLATE,
         title=page.title,
         subtitle=page.subtitle,
+        headline=page.headline,
         tiles=page.tiles,
         sections=page.sections,
     )
@@ -112,6 +116,14 @@ def places(folder: Path, others: Mapping[str, Path | str]) -> dict[str, str]:
         size = f" ({megabytes(folder_size(Path(place)))})" if Path(place).exists() else ""
         lines[name] = f"{place}{size}"
     return lines | {"report": str(folder / REPORT_FILE)}
+
+
+def table_of_lines(labels: Sequence[str], lines: Mapping[str, Sequence[float]]) -> list[list[str]]:
+    """Headings, then a row per line: what would be too few points for a figure."""
+    rows = [["", *(label.replace("\n", ", ") for label in labels)]]
+    for name, values in lines.items():
+        rows.append([name, *(f"{one:.4f}" if is_defined(one) else UNDEFINED for one in values)])
+    return rows
 
 
 def closing_table(name: str, *groups: Mapping[str, str]) -> Table:

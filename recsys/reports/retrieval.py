@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from recsys.artifacts.manifest import ARTIFACT
 from recsys.core.environment import read_environment
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.reports import figures
 from recsys.reports import retrieval_sections as sections
+from recsys.reports.data_section import data
 from recsys.reports.page import (
     Page,
     Section,
@@ -22,6 +21,7 @@ from recsys.reports.page import (
     setting,
 )
 from recsys.reports.retrieval_material import RetrievalMaterial
+from recsys.reports.training_section import training
 from recsys.runs.checkpoints import CHECKPOINTS, LAST
 from recsys.runs.files import EXPORT_PREFIX
 from recsys.runs.metrics_log import read_metrics
@@ -44,6 +44,7 @@ def report_page(material: RetrievalMaterial) -> Page:
             f"{trained['model']} trained on {name}: {counts['events']:,} events of "
             f"{counts['users']:,} users{revision(environment)}"
         ),
+        headline=material.winners(),
         tiles=[
             {"name": key, "value": value, "accent": place == 0}
             for place, (key, value) in enumerate(measured.items())
@@ -71,33 +72,22 @@ def report_page(material: RetrievalMaterial) -> Page:
 
 def _training(material: RetrievalMaterial) -> Section:
     metric = material.monitor.metric
-    log = read_metrics(material.folder)
-    label = f"{metric.removeprefix('val/')}, choose split"
-    return Section(
-        "Training",
-        note=f"The checkpoint is chosen by: {material.monitor.rule}.",
-        figure=figures.curves({material.config.name: log}, metric, label),
+    return training(
+        {material.config.name: read_metrics(material.folder)},
+        metric,
+        f"{metric.removeprefix('val/')}, choose split",
+        f"The checkpoint is chosen by: {material.monitor.rule}.",
     )
 
 
 def _data(material: RetrievalMaterial) -> Section:
     """What was trained on, and the bounds of the splits."""
-    manifest, sequences = material.trained_on, material.config.sequences
-    counts = manifest.counts
+    sequences = material.config.sequences
     facts = {
-        "data set": manifest.name,
-        "events": f"{counts['events']:,}",
-        "users": f"{counts['users']:,}",
-        "items": f"{manifest.vocabulary_sizes['item'] - 1:,}",
-        "engagements are": _engagements(manifest, sequences),
+        "engagements are": _engagements(material.trained_on, sequences),
         "a user's further engagements with an item": "count" if sequences.repeats else "left out",
     }
-    if sequences.has_times:
-        facts |= {
-            f"split {split}": f"{_moment(first)} to {_moment(last)}"
-            for split, (first, last) in manifest.split_bounds.items()
-        }
-    return Section("Data", facts=facts)
+    return data(material.trained_on, facts, [], material.has_times)
 
 
 def _engagements(manifest: DatasetManifest, sequences: SequenceConfig) -> str:
@@ -133,7 +123,3 @@ def _weights(material: RetrievalMaterial) -> dict[str, str]:
     state = open_checkpoint(material.folder / CHECKPOINTS / LAST).weights()
     count = sum(tensor.numel() for tensor in state.values())
     return {"weights": f"{count:,}"}
-
-
-def _moment(milliseconds: int) -> str:
-    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M}"

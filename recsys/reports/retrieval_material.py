@@ -15,10 +15,15 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.metrics_file import Metrics, read_metrics_file
 from recsys.evaluation.monitor import Monitor
 from recsys.evaluation.predictions import predictions_path, read_predictions
-from recsys.evaluation.retrieval import BATCH, UNSEEN_BATCH
+from recsys.evaluation.retrieval import ALIVE
 from recsys.evaluation.retrieval_evaluation import QUERIES
-from recsys.evaluation.retrieval_metrics import RetrievalMetric
-from recsys.reports.retrieval_tables import candidate_names, group_metric
+from recsys.reports.retrieval_tables import (
+    candidate_names,
+    group_metric,
+    not_telling,
+    telling,
+    winner,
+)
 from recsys.runs.load import open_dataset
 from recsys.runs.retrieval_config import RetrievalRunConfig
 
@@ -60,16 +65,45 @@ class RetrievalMaterial:
         """What is shown of a candidate set where one number has to do."""
         return group_metric(self.metrics, self.prefix, candidates)
 
+    def tells(self, candidates: str) -> bool:
+        """Whether a candidate set says anything of the model."""
+        return not self.problem(candidates)
+
+    def problem(self, candidates: str) -> str:
+        """Why a candidate set says nothing of the model; empty where it does."""
+        if candidates == ALIVE and not self.has_times:
+            return "Not telling: times of this log are an order, of which no hours are known."
+        if telling(self.metrics, self.prefix, candidates, self._num_items):
+            return ""
+        return not_telling(self.metrics, self.prefix, candidates)
+
+    @property
+    def has_times(self) -> bool:
+        """Whether moments of the log are times, not an order alone."""
+        said = self.config.sequences.has_times
+        return self.trained_on.has_times if said is None else said
+
+    def winners(self) -> list[str]:
+        """Which scorer is best, a sentence for each candidate set that tells anything."""
+        found = (
+            winner(self.metrics, self.prefix, name) for name in self.candidates if self.tells(name)
+        )
+        return [sentence for sentence in found if sentence]
+
+    @property
+    def _num_items(self) -> int:
+        return self.trained_on.vocabulary_sizes["item"] - 1
+
     def measured(self) -> dict[str, str]:
         """The few numbers of the run, by name."""
-        return headline(self.metrics, self.prefix, self.trained_on.vocabulary_sizes["item"] - 1)
+        return headline(self.metrics, self.prefix, self._num_items)
 
 
 def headline(metrics: Metrics, prefix: str, num_items: int) -> dict[str, str]:
     """A metric of each candidate set, by what is measured on how many queries.
 
-    A metric at K among K candidates or fewer says nothing of the model; it is left out. Metrics
-    of a run that was not evaluated come without the number of queries.
+    A metric that tells nothing of the model (:func:`telling`) is left out. Metrics of a run that
+    was not evaluated come without the number of queries.
 
     Args:
         metrics: of the run.
@@ -80,12 +114,8 @@ def headline(metrics: Metrics, prefix: str, num_items: int) -> dict[str, str]:
     for candidates in candidate_names(metrics, prefix):
         name = group_metric(metrics, prefix, candidates)
         measured = metrics[f"{prefix}/{name}/{candidates}"]
-        queries, most = measured.get(QUERIES), num_items
-        if queries is not None and candidates in (BATCH, UNSEEN_BATCH):
-            # fewer queries than a batch are one smaller batch: no more candidates than queries
-            most = min(most, queries)
-        k = RetrievalMetric.parse(name).k
-        if measured["value"] is not None and (k is None or most > k):
+        queries = measured.get(QUERIES)
+        if measured["value"] is not None and telling(metrics, prefix, candidates, num_items):
             number = f" ({queries:,} queries)" if queries is not None else ""
             found[f"{name}, {candidates}{number}"] = f"{measured['value']:.4f}"
     return found

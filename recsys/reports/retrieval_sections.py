@@ -10,7 +10,7 @@ from recsys.evaluation.other_histories import COLD, HISTORIES
 from recsys.evaluation.retrieval_evaluation import QUERIES
 from recsys.evaluation.retrieval_metrics import RetrievalMetric
 from recsys.reports import figures
-from recsys.reports.page import Section
+from recsys.reports.page import Section, table_of_lines
 from recsys.reports.rank_numbers import (
     FEWEST_QUERIES,
     by_history_length,
@@ -21,6 +21,7 @@ from recsys.reports.retrieval_material import RetrievalMaterial
 from recsys.reports.retrieval_tables import (
     MODEL,
     SCORERS,
+    cell,
     difference_rows,
     entry,
     group_rows,
@@ -47,19 +48,20 @@ def measured(material: RetrievalMaterial) -> Iterator[Section]:
         chance = f" {chance}" if chance else ""
         label = f"{metric}, %; the dashed line is the model"
         reference = values[MODEL]["value"] or 0
+        problem = material.problem(candidates)
+        said = f"{problem} " if problem else ""
+        shown = not problem and len(values) > figures.FEW_POINTS
         yield Section(
             f"Candidates {candidates}: split {split}",
-            note=f"{values[MODEL]['protocol']}.{outside}{chance}",
-            figure=(
-                figures.intervals(values, label, reference, percent=True) if len(values) > 1 else ""
-            ),
+            note=f"{said}{values[MODEL]['protocol']}.{outside}{chance}",
+            figure=figures.intervals(values, label, reference, percent=True) if shown else "",
             rows=scorer_rows(metrics, prefix, candidates),
         )
 
 
 def differences(material: RetrievalMaterial) -> Iterator[Section]:
     """How much more one scorer finds than another, a section per candidate set."""
-    for candidates in material.candidates:
+    for candidates in filter(material.tells, material.candidates):
         rows = difference_rows(material.metrics, material.prefix, candidates)
         if len(rows) == 1:
             continue
@@ -82,7 +84,7 @@ def differences(material: RetrievalMaterial) -> Iterator[Section]:
 
 def groups(material: RetrievalMaterial) -> Iterator[Section]:
     """Every scorer by group of queries, a section per candidate set."""
-    for candidates in material.candidates:
+    for candidates in filter(material.tells, material.candidates):
         metric = material.metric(candidates)
         rows = group_rows(material.metrics, material.prefix, candidates, metric)
         if len(rows[0]) > 2:
@@ -100,7 +102,10 @@ def from_ranks(material: RetrievalMaterial) -> Iterator[Section]:
     """What follows from the rank of every query's target."""
     if material.frame is None:
         return
-    frame, names = material.frame, ranked_candidates(material.frame)
+    frame = material.frame
+    names = [name for name in ranked_candidates(frame) if material.tells(name)]
+    if not names:
+        return
     points = {
         candidates: {
             scorer: found
@@ -120,13 +125,16 @@ def from_ranks(material: RetrievalMaterial) -> Iterator[Section]:
     metric = material.metric(names[0])
     labels, lines = by_history_length(frame, names, RetrievalMetric.parse(metric))
     if labels:
+        few = len(labels) <= figures.FEW_POINTS
+        x = "engagements before the query"
         yield Section(
             "By length of the history",
             note=(
-                "Engagements of the user before the query; n counts the queries. Lengths with "
-                f"fewer than {FEWEST_QUERIES} queries are not shown."
+                f"{metric} by {x}; n counts the queries. Lengths with fewer than {FEWEST_QUERIES} "
+                "queries are not shown."
             ),
-            figure=figures.by_history(labels, lines, "engagements before the query", metric),
+            figure="" if few else figures.by_history(labels, lines, x, metric),
+            rows=table_of_lines(labels, lines) if few else [],
         )
 
 
@@ -168,8 +176,12 @@ def over_time(material: RetrievalMaterial) -> Iterator[Section]:
                 }
                 reference = next(iter(values.values()))["value"] or 0
                 label = f"{metric}, {candidates}, %; the dashed line is the first"
+                few = len(values) <= figures.FEW_POINTS
                 yield Section(
-                    title, note, figures.intervals(values, label, reference, percent=True)
+                    title,
+                    note,
+                    "" if few else figures.intervals(values, label, reference, percent=True),
+                    [["", metric], *([one, cell(values[one])] for one in values)] if few else [],
                 )
 
 

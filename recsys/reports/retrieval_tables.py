@@ -9,7 +9,7 @@ from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.groups import GROUPS
 from recsys.evaluation.metrics_file import Metrics, is_defined
-from recsys.evaluation.retrieval import BASELINES, CANDIDATES
+from recsys.evaluation.retrieval import BASELINES, BATCH, CANDIDATES, UNSEEN_BATCH
 from recsys.evaluation.retrieval_evaluation import (
     CHANCE,
     HIGH_OVER_ITEMS,
@@ -18,7 +18,7 @@ from recsys.evaluation.retrieval_evaluation import (
     RECENT_POPULARITY,
     WITH_POPULARITY,
 )
-from recsys.evaluation.retrieval_metrics import METRIC_NAMES
+from recsys.evaluation.retrieval_metrics import METRIC_NAMES, RetrievalMetric
 
 #: What the rows of the model itself are called.
 MODEL = "model"
@@ -46,6 +46,10 @@ def print_retrieval(metrics: Metrics, config: EvaluateConfig) -> None:
         by_group = group_rows(metrics, prefix, candidates, metric)
         if len(by_group[0]) > 2:
             console.print(text_table(f"{metric} by group, {candidates}", by_group))
+        if not telling(metrics, prefix, candidates):
+            console.print(not_telling(metrics, prefix, candidates))
+        elif best := winner(metrics, prefix, candidates):
+            console.print(best)
         protocol = metrics[f"{prefix}/{metric}/{candidates}"]["protocol"]
         console.print(f"Protocol: {protocol}", end="\n\n")
         if sentence := not_above_chance(metrics, prefix, candidates):
@@ -99,6 +103,58 @@ def group_metric(metrics: Metrics, prefix: str, candidates: str) -> str:
     return GROUP_METRIC if GROUP_METRIC in names else names[0]
 
 
+def telling(metrics: Metrics, prefix: str, candidates: str, num_items: int | None = None) -> bool:
+    """Whether what groups are compared by says anything: K items among K or fewer are all of them.
+
+    Args:
+        metrics: of the run.
+        prefix: of the split.
+        candidates: name of the candidate set.
+        num_items: of the data set, the most candidates there can be; None where it is not known.
+    """
+    name = group_metric(metrics, prefix, candidates)
+    k = RetrievalMetric.parse(name).k
+    queries = metrics[f"{prefix}/{name}/{candidates}"].get(QUERIES)
+    known = [] if num_items is None else [num_items]
+    if queries is not None and candidates in (BATCH, UNSEEN_BATCH):
+        # fewer queries than a batch are one smaller batch: no more candidates than queries
+        known.append(queries)
+    return k is None or not known or min(known) > k
+
+
+def not_telling(metrics: Metrics, prefix: str, candidates: str) -> str:
+    """What is said of a candidate set that tells nothing."""
+    name = group_metric(metrics, prefix, candidates)
+    return (
+        f"Not telling: {name} finds every item where there are no more candidates than that; "
+        "read another candidate set."
+    )
+
+
+def winner(metrics: Metrics, prefix: str, candidates: str) -> str:
+    """Whether the model or another scorer is best, as a sentence; empty where none is defined."""
+    metric = group_metric(metrics, prefix, candidates)
+    others = {}
+    for scorer in BASELINES:
+        found = entry(metrics, prefix, scorer, "", metric, candidates)
+        if found and is_defined(found["value"]):
+            others[scorer] = found["value"]
+    model = entry(metrics, prefix, "", "", metric, candidates)
+    if not others or model is None or not is_defined(model["value"]):
+        return ""
+    best = max(others, key=lambda scorer: others[scorer])
+    minus = entry(metrics, prefix, best, "difference", metric, candidates) or {}
+    low, high = minus.get("low"), minus.get("high")
+    numbers = f"{metric} {model['value']:.4f} against {others[best]:.4f}"
+    if is_defined(low) and is_defined(high):
+        numbers += f", difference {_signed(minus['value'])} [{_signed(low)}, {_signed(high)}]"
+        if low > 0:
+            return f"The model wins among {candidates}: {numbers} of {best}, the next best."
+        if high < 0:
+            return f"The model loses to {best} among {candidates}: {numbers}."
+    return f"Among {candidates} the model cannot be told from {best}: {numbers}."
+
+
 def scorer_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str]]:
     """Headings, then all metrics of each scorer, with half the interval's width."""
     names = metric_names(metrics, prefix, candidates)
@@ -106,7 +162,7 @@ def scorer_rows(metrics: Metrics, prefix: str, candidates: str) -> list[list[str
     for scorer in (*SCORERS, CHANCE):
         found = [entry(metrics, prefix, scorer, "", name, candidates) for name in names]
         if any(found):
-            rows.append([scorer or MODEL, *map(_cell, found)])
+            rows.append([scorer or MODEL, *map(cell, found)])
     return rows
 
 
@@ -143,7 +199,7 @@ def group_rows(
     for scorer in scorers:
         cells = [entry(metrics, prefix, scorer, group, metric, candidates) for group in groups]
         if any(cells):
-            rows.append([scorer or MODEL, *map(_cell, cells)])
+            rows.append([scorer or MODEL, *map(cell, cells)])
     return rows
 
 
@@ -166,7 +222,8 @@ def _interval(metric: Mapping[str, Any], low: str, high: str) -> str:
     return f"[{_signed(metric.get(low))}, {_signed(metric.get(high))}]"
 
 
-def _cell(metric: Mapping[str, Any] | None) -> str:
+def cell(metric: Mapping[str, Any] | None) -> str:
+    """A metric as text, with half its interval's width where it has one."""
     value, low, high = ((metric or {}).get(key) for key in ("value", "low", "high"))
     if not is_defined(value):
         return UNDEFINED

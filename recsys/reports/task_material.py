@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,7 +14,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.evaluation.identity import CheckpointUsed
-from recsys.evaluation.metrics_file import Metrics, read_metrics_file
+from recsys.evaluation.metrics_file import Metrics, is_defined, read_metrics_file
 from recsys.evaluation.predictions import (
     measured_on,
     predicted_by,
@@ -21,6 +22,15 @@ from recsys.evaluation.predictions import (
     read_predictions,
 )
 from recsys.evaluation.with_protocol import AGAINST, AGAINST_CHECKPOINT
+from recsys.reports.task_baselines import (
+    called,
+    change,
+    of_model,
+    percent,
+    strongest,
+    unit,
+    verdict,
+)
 from recsys.runs.config import RunConfig
 from recsys.runs.load import check_comparable, open_dataset
 
@@ -36,7 +46,8 @@ class TaskMaterial(Generic[Config]):
         against: the folder of the run it is compared with.
         labels: what the two runs are called in figures.
         config: of the run.
-        dataset: its data set.
+        dataset: its data set, which may have grown since.
+        trained_on: manifest of the data set as trained on.
         metrics: of the run.
         control_metrics: of the other run; empty where there is none.
         frame: predictions, where the run was evaluated.
@@ -48,6 +59,7 @@ class TaskMaterial(Generic[Config]):
     labels: tuple[str, str]
     config: Config
     dataset: PreparedDataset
+    trained_on: DatasetManifest
     metrics: Metrics
     control_metrics: Metrics
     frame: pl.DataFrame | None
@@ -59,30 +71,44 @@ class TaskMaterial(Generic[Config]):
         return "val" if self.frame is None else "report"
 
     def numbers(self) -> dict[str, str]:
-        """The few numbers of the run, by name."""
-        prefix = self.prefix
+        """The few numbers of the run, by name; with an interval where there is one."""
+        prefix, metrics = self.prefix, self.metrics
+        other = self.control_metrics.get(f"{prefix}/ne/mean")
         rows = {
-            "mean NE": self.value(f"{prefix}/ne/mean"),
-            f"mean NE, {self.labels[1]}": _form(
-                self.control_metrics.get(f"{prefix}/ne/mean"), "{:.4f}"
-            ),
+            unit(metrics, prefix): with_ends(of_model(metrics, prefix), "{:.4f}"),
+            f"mean NE, {self.labels[1]}": with_ends(other, "{:.4f}"),
+        }
+        for name in strongest(metrics, prefix):
+            found = change(metrics, prefix, name)
+            rows[f"against {called(name)}"] = percent(found) if found else ""
+        rows |= {
             "best mean NE in reach": self.value(f"{prefix}/best_within_reach/ne/mean"),
             "best mean NE": self.value(f"{prefix}/best_absolute/ne/mean"),
-            "gain captured": self.value(f"{prefix}/gain_captured/mean", "{:.1%}"),
+            "gain captured": with_ends(metrics.get(f"{prefix}/gain_captured/mean"), "{:.1%}"),
         }
         return {name: value for name, value in rows.items() if value}
 
-    def tiles(self) -> list[dict[str, Any]]:
-        """The head of the report."""
-        accents = ("mean NE", "gain captured")
+    def headline(self) -> list[str]:
+        """Whether the model beats the strongest baselines."""
         return [
-            {"name": name, "value": value, "accent": name in accents}
-            for name, value in self.numbers().items()
+            verdict(self.metrics, self.prefix, name)
+            for name in strongest(self.metrics, self.prefix)
         ]
+
+    def tiles(self) -> list[dict[str, Any]]:
+        """The head of the report; an interval stands below its number."""
+        accents = (unit(self.metrics, self.prefix), "gain captured")
+        tiles = []
+        for name, text in self.numbers().items():
+            value, bracket, interval = text.partition(" [")
+            shown = f"{name} {bracket.strip()}{interval}".strip()
+            tiles.append({"name": shown, "value": value, "accent": name in accents})
+        return tiles
 
     def value(self, name: str, form: str = "{:.4f}") -> str:
         """A metric of the run as text; empty where it was not measured or is not defined."""
-        return _form(self.metrics.get(name), form)
+        found = self.metrics.get(name)
+        return form.format(found["value"]) if found and is_defined(found["value"]) else ""
 
 
 def read_material(
@@ -116,6 +142,7 @@ def read_material(
         labels=labels,
         config=config,
         dataset=dataset,
+        trained_on=DatasetManifest.load(folder),
         metrics=metrics,
         control_metrics=read_metrics_file(against) if against is not None else {},
         frame=read_predictions(folder, Split.REPORT) if evaluated else None,
@@ -142,5 +169,12 @@ def _control(run_dir: Path, against: Path, metrics: Metrics) -> pl.DataFrame:
     return read_predictions(against, Split.REPORT)
 
 
-def _form(metric: dict[str, Any] | None, form: str) -> str:
-    return form.format(metric["value"]) if metric and metric["value"] is not None else ""
+def with_ends(metric: Mapping[str, Any] | None, form: str) -> str:
+    """A metric as text, with its interval where it has one; empty where it is not defined."""
+    if metric is None or not is_defined(metric["value"]):
+        return ""
+    text = form.format(metric["value"])
+    if not is_defined(metric.get("low")) or not is_defined(metric.get("high")):
+        return text
+    low, high = (form.format(metric[end]) for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"

@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 
 from recsys.data.contract.schema import Task, TaskKind
 from recsys.evaluation.comparisons import measure
-from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.metrics_file import Metrics, is_defined
 from recsys.evaluation.predictions import HISTORY_COLUMNS
 from recsys.evaluation.with_protocol import AGAINST
-from recsys.reports import figures
-from recsys.reports.page import Section
+from recsys.reports import data_section, figures, training_section
+from recsys.reports.data_section import label_rates
+from recsys.reports.page import Section, table_of_lines
+from recsys.reports.task_baselines import (
+    baseline_rows,
+    called,
+    change,
+    measured_baselines,
+    unit,
+    verdict,
+)
 from recsys.reports.task_material import TaskMaterial
 from recsys.reports.task_tables import BY_ITEM, COMPARED, MEASURED, metric_rows
 from recsys.runs.metrics_log import read_metrics
@@ -50,13 +59,21 @@ def comparison(material: TaskMaterial[Any]) -> Iterator[Section]:
                 "with the gap), in per cent, with 95% bootstrap intervals over users; MSE for "
                 "watch time. The dashed line is everything that can be had."
             ),
-            figure=figures.intervals(gains, "share captured, %", reference=1, percent=True),
+            figure=(
+                figures.intervals(gains, "share captured, %", reference=1, percent=True)
+                if len(gains) > figures.FEW_POINTS
+                else ""
+            ),
         )
     measured_against = next(iter(deltas.values()))[AGAINST]
     yield Section(
         f"Against {measured_against}",
         note="Change in per cent, below 0 is better; 95% bootstrap intervals over users.",
-        figure="" if gains else figures.intervals(deltas, "change of NE, %", 0, percent=False),
+        figure=(
+            ""
+            if gains or len(deltas) <= figures.FEW_POINTS
+            else figures.intervals(deltas, "change of NE, %", 0, percent=False)
+        ),
         rows=metric_rows(material.metrics, prefix, COMPARED),
     )
     by_item = metric_rows(material.metrics, prefix, BY_ITEM)
@@ -71,9 +88,7 @@ def training(material: TaskMaterial[Any]) -> Section:
     if material.against is not None:
         runs[other] = read_metrics(material.against)
     note = "Checkpoints are chosen on the split choose; the report split is not looked at."
-    return Section(
-        "Training", note=note, figure=figures.curves(runs, "val/ne/mean", "mean NE, choose split")
-    )
+    return training_section.training(runs, "val/ne/mean", "mean NE, choose split", note)
 
 
 def predictions(material: TaskMaterial[Any]) -> Iterator[Section]:
@@ -83,16 +98,50 @@ def predictions(material: TaskMaterial[Any]) -> Iterator[Section]:
     frame = material.frame
     tasks = material.dataset.manifest.tasks
     labels, lines = history_breakdown(frame, material.control, tasks, material.labels)
+    if any(map(is_defined, itertools.chain(*lines.values()))):
+        few = len(labels) <= figures.FEW_POINTS
+        x = "events in the two timelines"
+        yield Section(
+            "By length of the history",
+            note=f"Mean NE over the binary tasks in bins of equal numbers of rows, by {x}.",
+            figure="" if few else figures.by_history(labels, lines, x, "mean NE"),
+            rows=table_of_lines(labels, lines) if few else [],
+        )
+    if rows := calibration_rows(frame, tasks):
+        yield Section(
+            "Calibration",
+            note="Ten bins of equal size per task; bars are two standard errors.",
+            figure=figures.calibration(rows),
+        )
+
+
+def beside(material: TaskMaterial[Any]) -> Iterator[Section]:
+    """The model beside the baselines it was measured with."""
+    metrics, prefix = material.metrics, material.prefix
+    names = measured_baselines(metrics, prefix)
+    if not names:
+        return
+    changes = {called(name): found for name in names if (found := change(metrics, prefix, name))}
+    few = len(changes) <= figures.FEW_POINTS
+    what = unit(metrics, prefix)
+    label = f"change of {what} by the model, %; left of the line it is better"
     yield Section(
-        "By length of the history",
-        note="Mean NE over the binary tasks in bins of equal numbers of rows.",
-        figure=figures.by_history(labels, lines, "events in the two timelines", "mean NE"),
+        "Beside cheap baselines",
+        note=(
+            "NE, or MSE, of the same rows. Means are of the fit rows, smoothed by ten rows; "
+            "LightGBM knows what was counted before each request less the gap. Intervals are 95% "
+            "bootstraps over users."
+        ),
+        figure="" if few else figures.intervals(changes, label, 0, percent=False),
+        rows=baseline_rows(metrics, prefix),
+        facts={called(name): verdict(metrics, prefix, name) for name in names},
     )
-    yield Section(
-        "Calibration",
-        note="Ten bins of equal size per task; bars are two standard errors.",
-        figure=figures.calibration(calibration_rows(frame, tasks)),
-    )
+
+
+def data(material: TaskMaterial[Any], facts: Mapping[str, str]) -> Section:
+    """Dates, splits, and how often each label is 1."""
+    manifest, rates = material.trained_on, label_rates(material.dataset)
+    return data_section.data(manifest, facts, rates, manifest.has_times)
 
 
 def by_task(

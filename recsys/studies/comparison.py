@@ -11,11 +11,11 @@ import polars as pl
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split, TaskKind
 from recsys.distributed.checkpoint.load import open_checkpoint
-from recsys.evaluation.comparisons import MSE_DELTA, NE_DELTA
 from recsys.evaluation.config import PREFIXES
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.predictions import read_predictions
 from recsys.evaluation.tasks import groups
+from recsys.evaluation.together import MSE_DELTA, NE_DELTA
 from recsys.runs.checkpoints import BEST, CHECKPOINTS
 from recsys.studies import over_seeds
 from recsys.studies.plan import StudyConfig, StudyRun

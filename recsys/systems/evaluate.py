@@ -9,6 +9,7 @@ from recsys.core.errors import ConfigError
 from recsys.core.folders import locked_folder
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.evaluation.baselines.config import TASK_MEANS
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics, replace_metrics
 from recsys.evaluation.predictions import (
@@ -60,5 +61,7 @@ def _control(config: EvaluateConfig, against: str) -> Control:
     dataset = open_dataset(run_dir, load_config(run_dir), config.dataset)
     rows = dataset.newest.fingerprint
     if (predicted_by(run_dir, split), measured_on(run_dir, split)) != (wanted, rows):
-        evaluate(replace(config, run_dir=against, against=None, checkpoint=name))
+        # LightGBM is not trained a second time on the same rows
+        means = [one for one in config.baselines if one in TASK_MEANS]
+        evaluate(replace(config, run_dir=against, against=None, checkpoint=name, baselines=means))
     return Control(against, read_predictions(run_dir, split), wanted)

@@ -14,6 +14,7 @@ import pytest
 
 from recsys.core.errors import InstallationError
 from recsys.core.installation import (
+    EXTRAS,
     FBGEMM_CPU,
     FBGEMM_CUDA,
     SUPPORTED_SETS,
@@ -184,6 +185,19 @@ def test_locks_hold_every_requirement() -> None:
         assert names <= set(read_lock(path)), path.name
 
 
+def test_every_extra_has_a_lock_of_what_it_needs() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    assert set(extras) == set(EXTRAS)
+    for extra in EXTRAS:
+        lock = read_lock(ROOT / "requirements" / f"{extra}.txt")
+        needed = {line.split(">")[0].strip() for line in extras[extra].split("\n") if line}
+        assert needed <= set(lock)
+        for path in (ROOT / "requirements").glob("torch-*.txt"):
+            assert not set(lock) & set(read_lock(path)), "the core installation has it already"
+
+
 @pytest.mark.parametrize("wanted", SUPPORTED_SETS, ids=lambda wanted: wanted.torch)
 def test_pins_hold_one_fbgemm_and_leave_torch_alone(wanted) -> None:
     chosen = pins(wanted, FBGEMM_CUDA, dev=False)
@@ -192,12 +206,16 @@ def test_pins_hold_one_fbgemm_and_leave_torch_alone(wanted) -> None:
     assert FBGEMM_CPU not in chosen
     assert "torch" not in chosen
     assert "pytest" not in chosen
+    assert "lightgbm" not in chosen
     assert "pytest" in pins(wanted, FBGEMM_CPU, dev=True)
+    assert "lightgbm" in pins(wanted, FBGEMM_CPU, dev=False, extras=["boosting"])
 
 
 def test_fingerprint_changes_with_what_is_installed() -> None:
     fingerprints = {fingerprint(wanted, dev) for wanted in SUPPORTED_SETS for dev in (True, False)}
     assert len(fingerprints) == 2 * len(SUPPORTED_SETS)
+    with_extra = {fingerprint(wanted, False, ["boosting"]) for wanted in SUPPORTED_SETS}
+    assert len(with_extra | fingerprints) == 3 * len(SUPPORTED_SETS)
 
 
 def test_ensure_venv_refuses_a_folder_that_is_no_environment(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_one_process_measures_what_the_two_have_validated(run_dir: Path) -> None
         read_metrics(run_dir).filter(metric="val/ne/mean", step=run.checkpoint.step)["value"][0],
         rel=1e-12,
     )
-    measured = evaluate(EvaluateConfig(run_dir=str(run_dir), split="choose"))
+    measured = evaluate(EvaluateConfig(run_dir=str(run_dir), split="choose", baselines=[]))
     for name in ("val/ne/liked", "val/auc/liked", "val/calibration/liked", "val/mse/watch_time"):
         assert measured[name]["value"] == pytest.approx(validated[name]["value"], rel=1e-5)
 

@@ -68,8 +68,8 @@ def test_a_page_has_the_tags_of_its_template_and_the_texts_as_they_are(
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_names_are_no_formulas_in_figures() -> None:
     name = "a$b_{$ c^^ \\ \x1b]0;t\x07\u202e"
-    log = pl.DataFrame({"step": [1, 2], "metric": ["train/loss"] * 2, "value": [0.5, 0.4]})
-    shown = figures.curves({name: log, SCRIPT: log}, name, name)
+    log = pl.DataFrame({"step": [1, 2], "value": [0.5, 0.4]})
+    shown = figures.curves({name: {name: log, SCRIPT: log}, SCRIPT: {name: log}})
     assert shown.startswith("<svg") and SCRIPT not in shown
     assert not has_control(shown)
 

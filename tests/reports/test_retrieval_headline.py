@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from recsys.reports.retrieval_material import headline
+from recsys.reports.retrieval_tables import telling, winner
 
 
 def _measured(value: float, queries: int) -> dict[str, Any]:
@@ -33,3 +36,41 @@ def test_a_metric_without_k_has_a_meaning_among_few_candidates() -> None:
 def test_a_run_that_was_not_evaluated_has_no_number_of_queries() -> None:
     metrics = {"val/hits@10/batch": {"value": 0.5}}
     assert headline(metrics, "val", 40) == {"hits@10, batch": "0.5000"}
+
+
+def _beside(low: float, high: float) -> dict[str, Any]:
+    return {
+        "report/hits@10/all": _measured(0.2, 90),
+        "report/popularity/hits@10/all": _measured(0.15, 90),
+        "report/last_post/hits@10/all": _measured(0.1, 90),
+        "report/popularity/difference/hits@10/all": {
+            **_measured(0.05, 90),
+            "low": low,
+            "high": high,
+        },
+        "report/last_post/difference/hits@10/all": {**_measured(0.1, 90), "low": 0.1, "high": 0.2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "begins"),
+    [
+        (0.01, 0.09, "The model wins among all: hits@10 0.2000 against 0.1500, difference +0.0500"),
+        (-0.02, -0.01, "The model loses to popularity among all: "),
+        (-0.02, 0.09, "Among all the model cannot be told from popularity: "),
+    ],
+)
+def test_the_winner_is_said_against_the_next_best(low: float, high: float, begins: str) -> None:
+    said = winner(_beside(low, high), "report", "all")
+    assert said.startswith(begins)
+    assert f"[{low:+.4f}, {high:+.4f}]" in said
+
+
+def test_without_another_scorer_nobody_wins() -> None:
+    assert winner({"report/hits@10/all": _measured(0.2, 90)}, "report", "all") == ""
+
+
+def test_a_set_of_two_candidates_tells_nothing() -> None:
+    metrics = {"report/hits@10/unseen_batch": _measured(1.0, 2), "report/hits@10/all": {}}
+    assert not telling(metrics, "report", "unseen_batch")
+    assert telling(metrics, "report", "all")

@@ -82,7 +82,7 @@ def measured(checkpoint: str) -> object:
     """The metrics of a run by one of its checkpoints."""
     command(
         *("evaluate", "run_dir=run", "split=choose", f"checkpoint={checkpoint}"),
-        "bootstrap.resamples=20",
+        *("bootstrap.resamples=20", "baselines=[user_mean]"),
     )
     return pl.read_parquet("run/predictions/choose.parquet").rows()
 

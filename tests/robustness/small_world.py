@@ -29,7 +29,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
         *("train", "system=dv365", "run_dir=run", *_OF_RUN, "loader.batch_requests=16"),
         *("slices=demo", "encoder=linear_compression", "model.dimension=16"),
     ),
-    ("evaluate", "run_dir=run", "bootstrap.resamples=20"),
+    ("evaluate", "run_dir=run", "bootstrap.resamples=20", "boosting.trees=3"),
     ("export", "run_dir=run"),
     ("publish", "run_dir=run"),
     (

@@ -91,7 +91,7 @@ PAIRS = (
     _pair("evaluate", "evaluate", expensive=True),
     _pair("evaluate", "report", expensive=True),
     Pair(
-        "evaluate run_dir=run dataset=dd split=choose",
+        "evaluate run_dir=run dataset=dd split=choose boosting.trees=3",
         writer("evaluate").command,
         ("run", "dd"),
         seen_run,

@@ -215,7 +215,10 @@ WRITERS = (
     Writer("delete embedding", ("store",), "data delete user=5 store=store", seen_store, True),
     Writer("index build", (), "index build embeddings=few.npz out=idx", seen_index),
     Writer("index add", ("idx",), ADD + "more.npz", seen_index),
-    Writer("evaluate", ("run", "dd"), "evaluate run_dir=run dataset=dd", seen_run, expensive=True),
+    Writer(
+        *("evaluate", ("run", "dd"), "evaluate run_dir=run dataset=dd boosting.trees=3", seen_run),
+        expensive=True,
+    ),
     Writer("report", ("run", "dd"), "report run_dir=run dataset=dd", seen_report, expensive=True),
     Writer(
         "reshard",

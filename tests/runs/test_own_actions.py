@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from recsys.core.composition import compose
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import ACTION_TYPES, Split
-from recsys.data.prepare.prepare import prepare
+from recsys.data.prepare.append import AppendConfig, append
 from recsys.systems.dv365.system import DV365RunConfig
 from recsys.systems.kinds.tasks import predict
 from recsys.systems.runs import load_run, train
@@ -73,13 +73,10 @@ def test_slices_and_tasks_of_own_actions_and_days_that_bring_more(
     later = log(tmp_path / "later.csv", ["VIEW", "cart", "buy"], 300)
     pl.concat([before, later]).write_csv(tmp_path / "log.csv")
     options = config.data.options
-    grown = prepare(
-        replace(
-            config.data,
-            append=True,
-            options=options | {"actions": {**options["actions"], "buy": "positive"}},
-        )
-    )
+    meanings = options["actions"] | {"buy": "positive"}
+    data, out = config.data.path, config.data.out
+    append(AppendConfig(path=data, out=out, options=options | {"actions": meanings}))
+    grown = DatasetManifest.load(tmp_path / "prepared")
     assert grown.action_types == (*ACTION_TYPES, "cart", "abuse", "buy")
     again = load_run(folder)  # with the slices and tables it was trained with
     assert [one.name for one in again.model.slice_set.slices] == names

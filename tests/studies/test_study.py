@@ -54,8 +54,8 @@ def study(data_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFact
     for run in runs:
         control = baseline_folder(config, run)
         against = None if control is None else str(control)
-        bootstrap = Bootstrap(resamples=20)
-        evaluate(EvaluateConfig(str(run.folder), against=against, bootstrap=bootstrap))
+        quick = {"bootstrap": Bootstrap(resamples=20), "baselines": ["user_mean"]}
+        evaluate(EvaluateConfig(str(run.folder), against=against, **quick))
     return config
 
 

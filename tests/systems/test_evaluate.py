@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from recsys.cli import report
 from recsys.cli.train import best_line
 from recsys.core.composition import compose, save
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.json_files import write_json
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.evaluation.baselines import boosting
+from recsys.evaluation.baselines.config import TASK_BASELINES, TASK_MEANS, BoostingConfig
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import read_metrics_file, replace_metrics
 from recsys.evaluation.paired import Bootstrap
 from recsys.evaluation.predictions import predicted_by, predictions_path, read_predictions
 from recsys.nn.encoders import EncoderConfig
 from recsys.reports.page import write_page
+from recsys.reports.task_baselines import print_baselines
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, LAST
 from recsys.runs.files import CONFIG_FILE
 from recsys.systems.dv365.report import (
@@ -42,6 +48,11 @@ from tests.small_runs import TINY_RUN
 BOOTSTRAP = Bootstrap(resamples=50)
 
 
+def asked(run_dir: str, against: str | None = None, **settings: Any) -> EvaluateConfig:
+    """An evaluation beside one baseline that takes no time."""
+    return EvaluateConfig(run_dir, against, baselines=["user_mean"], **settings)
+
+
 @pytest.fixture(scope="module")
 def runs(
     data_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
@@ -52,7 +63,10 @@ def runs(
     with_timelines = train(replace(config, run_dir=str(folder / "with")))
     baseline = replace(config, encoder=EncoderConfig(name="none"))
     without = train(replace(baseline, run_dir=str(folder / "without")))
-    evaluate(EvaluateConfig(str(with_timelines), against=str(without), bootstrap=BOOTSTRAP))
+    boosting = BoostingConfig(trees=5, rows=2000)
+    evaluate(
+        EvaluateConfig(str(with_timelines), str(without), bootstrap=BOOTSTRAP, boosting=boosting)
+    )
     return with_timelines, without
 
 
@@ -108,7 +122,7 @@ def test_both_runs_are_compared_at_the_checkpoint_asked_for(
             if tensor.is_floating_point():
                 tensor.mul_(0.5)
         torch.save(content, copy / CHECKPOINTS / BEST)
-    evaluate(EvaluateConfig(str(run), against=str(control), bootstrap=BOOTSTRAP))
+    evaluate(asked(str(run), against=str(control), bootstrap=BOOTSTRAP))
     assert predicted_by(control, Split.REPORT) == checkpoint_of(control, "best")
     made = predictions_path(control, Split.REPORT).stat().st_mtime_ns
     best = read_predictions(control, Split.REPORT)
@@ -117,10 +131,10 @@ def test_both_runs_are_compared_at_the_checkpoint_asked_for(
     assert f"against {control}, same rows, checkpoint best.ckpt of step 5 (chosen" in protocol
 
     by_path = str(run / CHECKPOINTS / LAST)
-    evaluate(EvaluateConfig(str(run), str(control), checkpoint=by_path, bootstrap=BOOTSTRAP))
+    evaluate(asked(str(run), str(control), checkpoint=by_path, bootstrap=BOOTSTRAP))
     assert predictions_path(control, Split.REPORT).stat().st_mtime_ns == made
 
-    evaluate(EvaluateConfig(str(run), str(control), checkpoint="last", bootstrap=BOOTSTRAP))
+    evaluate(asked(str(run), str(control), checkpoint="last", bootstrap=BOOTSTRAP))
     assert predicted_by(control, Split.REPORT) == checkpoint_of(control, "last")
     last = read_predictions(control, Split.REPORT)
     assert not np.array_equal(last["prediction_skip"], best["prediction_skip"])
@@ -128,6 +142,81 @@ def test_both_runs_are_compared_at_the_checkpoint_asked_for(
     assert f"against {control}, same rows, checkpoint last.ckpt of step 12 (" in delta["protocol"]
     ne, other = (read_metrics_file(one)["report/ne/skip"]["value"] for one in (run, control))
     assert delta["value"] == pytest.approx(100 * (ne - other) / other)
+
+
+def test_every_number_of_the_model_has_an_interval(runs: tuple[Path, Path]) -> None:
+    metrics = read_metrics_file(runs[0])
+    for name in ("ne/liked", "ne/mean", "mse/watch_time", "relative_ne_delta/mean"):
+        found = metrics[f"report/{name}"]
+        assert found["low"] < found["value"] < found["high"]
+        assert "50 bootstrap resamples of users" in found["protocol"]
+
+
+def test_baselines_are_measured_on_the_same_rows(runs: tuple[Path, Path]) -> None:
+    metrics = read_metrics_file(runs[0])
+    store = load_run(runs[0]).dataset
+    fit = store.requests(Split.FIT).labels[:, 6]
+    rate = fit[~np.isnan(fit)].mean(dtype=np.float64)
+    labels = np.asarray(store.requests(Split.REPORT).labels[:, 6], np.float64)
+    found = labels[~np.isnan(labels)].mean()
+    loss = -found * np.log(rate) - (1 - found) * np.log(1 - rate)
+    entropy = -found * np.log(found) - (1 - found) * np.log(1 - found)
+    assert metrics["report/fit_mean/ne/liked"]["value"] == pytest.approx(loss / entropy)
+    for name in TASK_MEANS:
+        change = metrics[f"report/{name}/relative_ne_delta/liked"]
+        ours, theirs = (metrics[f"report/{one}ne/liked"]["value"] for one in ("", f"{name}/"))
+        assert change["value"] == pytest.approx(100 * (ours - theirs) / theirs)
+        assert change["low"] < change["high"]
+        assert f"{len(labels)} rows" in change["protocol"]
+        assert "same rows" in change["protocol"]
+    protocol = metrics["report/user_mean/ne/mean"]["protocol"]
+    assert "checkpoint none (chosen by: mean of the fit rows of the same user" in protocol
+    # the other run had none before: it is measured on the way, without what is trained
+    other = read_metrics_file(runs[1])
+    assert "report/user_mean/ne/mean" in other and "report/boosted_counts/ne/mean" not in other
+
+
+def test_a_line_says_whether_the_model_beats_a_baseline(
+    runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = EvaluateConfig(str(runs[0]))
+    print_baselines(read_metrics_file(runs[0]), config)
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if line.startswith("The model ")]
+    for name in TASK_MEANS:
+        [line] = [one for one in said if f" {TASK_BASELINES[name]}: mean NE " in one]
+        assert re.search(r"mean NE [+-]\d+\.\d\d % \[", line)
+    page = report_page(read_material(runs[0], None))
+    assert page.headline and page.headline[0] in said
+    tiles = [tile["name"] for tile in page.tiles]
+    assert any(name.startswith("against ") for name in tiles)
+    assert any(section.title == "Beside cheap baselines" for section in page.sections)
+
+
+def test_lightgbm_is_one_of_the_baselines_or_said_to_be_missing(
+    runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if boosting.is_installed():
+        change = read_metrics_file(runs[0])["report/boosted_counts/relative_ne_delta/mean"]
+        assert "LightGBM on counts known before each request less the gap" in change["protocol"]
+        assert "2,000 of" in change["protocol"]
+    monkeypatch.setitem(sys.modules, "lightgbm", None)  # as where it is not installed
+    metrics = evaluate(EvaluateConfig(str(runs[1]), split="choose", bootstrap=BOOTSTRAP))
+    assert "val/user_topic_mean/ne/mean" in metrics
+    assert not any("boosted_counts" in name for name in metrics)
+    said = capsys.readouterr().err
+    assert "LightGBM on counts is left out, for lightgbm is not installed: `python -m rec" in said
+
+
+def test_the_page_says_what_the_data_are(runs: tuple[Path, Path]) -> None:
+    [data] = [
+        one for one in report_page(read_material(runs[0], None)).sections if one.title == "Data"
+    ]
+    store = load_run(runs[0]).dataset.requests(Split.CHOOSE)
+    assert data.rows[0][2] == f"choose: {store.num_rows:,} rows"
+    liked = next(row for row in data.rows if row[0] == "liked")
+    assert liked[2] == f"{np.nanmean(store.labels[:, 6], dtype=np.float64):.3%}"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d to .* \(UTC\)", data.facts["split report"])
 
 
 def test_seen_and_unseen_items_are_apart(runs: tuple[Path, Path]) -> None:
@@ -145,9 +234,9 @@ def test_evaluating_keeps_the_training_metrics(runs: tuple[Path, Path]) -> None:
 
 def test_the_fit_split_is_not_evaluated(runs: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match="split is 'fit', it must be one of choose, report"):
-        evaluate(EvaluateConfig(str(runs[0]), split="fit"))
+        evaluate(asked(str(runs[0]), split="fit"))
     with pytest.raises(ConfigError, match="split is 'today'"):
-        evaluate(EvaluateConfig(str(runs[0]), split="today"))
+        evaluate(asked(str(runs[0]), split="today"))
 
 
 def test_runs_on_other_data_are_not_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -155,11 +244,11 @@ def test_runs_on_other_data_are_not_compared(runs: tuple[Path, Path], tmp_path: 
     shutil.copytree(runs[1], other)
     replace(DatasetManifest.load(other), fingerprint="another").save(other)
     with pytest.raises(ArtifactError, match="was trained on another data set"):
-        evaluate(EvaluateConfig(str(runs[0]), against=str(other)))
+        evaluate(asked(str(runs[0]), against=str(other)))
     with pytest.raises(ArtifactError, match="fingerprint another"):
         load_run(other)
     with pytest.raises(ArtifactError, match="nowhere is not a run folder"):
-        evaluate(EvaluateConfig(str(runs[0]), against=str(tmp_path / "nowhere")))
+        evaluate(asked(str(runs[0]), against=str(tmp_path / "nowhere")))
 
 
 def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -179,7 +268,7 @@ def test_damaged_checkpoints_are_refused(runs: tuple[Path, Path], tmp_path: Path
 
 def test_the_report_stands_alone(runs: tuple[Path, Path]) -> None:
     page = write_page(report_page(read_material(*runs))).read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     for wanted in ("Share of the possible gain", "Calibration", "split report", "config.yaml"):
         assert wanted in page
     for outside in ("<script", "<link", "<img", "@import"):
@@ -197,22 +286,36 @@ def test_the_report_draws_the_other_run_only_as_it_was_compared(
     shutil.copytree(runs[1], other)
     with pytest.raises(ArtifactError, match=r"was not evaluated against .*other; run `recsys eva"):
         read_material(runs[0], other)
-    evaluate(EvaluateConfig(str(runs[0]), against=str(other), bootstrap=BOOTSTRAP))
+    evaluate(asked(str(runs[0]), against=str(other), bootstrap=BOOTSTRAP))
     assert read_material(runs[0], other).control is not None
-    evaluate(EvaluateConfig(str(other), checkpoint="last"))
+    evaluate(asked(str(other), checkpoint="last"))
     with pytest.raises(ArtifactError, match="made by another checkpoint"):
         read_material(runs[0], other)
     replace(DatasetManifest.load(other), fingerprint="another").save(other)
     with pytest.raises(ArtifactError, match="was trained on another data set"):
         read_material(runs[0], other)
-    evaluate(EvaluateConfig(str(runs[0]), against=str(runs[1]), bootstrap=BOOTSTRAP))
+    evaluate(asked(str(runs[0]), against=str(runs[1]), bootstrap=BOOTSTRAP))
+
+
+def test_a_report_beside_a_run_of_another_system_is_refused_with_a_sentence(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / CONFIG_FILE).write_text("system: sequence\n")
+    with pytest.raises(
+        ConfigError, match=r"is a run of sequence and .* one of dv365: against= tak"
+    ):
+        report.run([f"run_dir={runs[0]}", f"against={other}"])
+    with pytest.raises(ArtifactError, match="nowhere is not a run folder"):
+        report.run([f"run_dir={runs[0]}", f"against={tmp_path / 'nowhere'}"])
 
 
 def test_two_runs_with_timelines_are_told_apart(runs: tuple[Path, Path], tmp_path: Path) -> None:
     copies = tmp_path / "one", tmp_path / "other"
     for copy in copies:
         shutil.copytree(runs[0], copy)
-    evaluate(EvaluateConfig(str(copies[0]), against=str(copies[1]), bootstrap=BOOTSTRAP))
+    evaluate(asked(str(copies[0]), against=str(copies[1]), bootstrap=BOOTSTRAP))
     material = read_material(*copies)
     assert material.labels == (str(copies[0]), str(copies[1]))
     assert f"mean NE, {copies[1]}" in material.numbers()
@@ -227,11 +330,11 @@ def test_a_run_whose_data_set_was_moved_is_told_where_it_lies(
     lies_at = config.data.out
     save(replace(config, data=replace(config.data, out=str(tmp_path / "gone"))), run / CONFIG_FILE)
     with pytest.raises(ArtifactError, match=r"gone, which is not there; .* dataset=<its folder>"):
-        evaluate(EvaluateConfig(str(run)))
+        evaluate(asked(str(run)))
     control = tmp_path / "control"
     shutil.copytree(run, control)
     shutil.rmtree(control / "predictions")
-    moved = EvaluateConfig(str(run), str(control), dataset=lies_at, bootstrap=BOOTSTRAP)
+    moved = asked(str(run), str(control), dataset=lies_at, bootstrap=BOOTSTRAP)
     assert evaluate(moved)["report/relative_ne_delta/mean"]["value"] == 0
     places = places_of(read_material(run, control, lies_at), Exported.of(run))
     assert places["prepared data set"].startswith(lies_at)

@@ -134,6 +134,15 @@ class DatasetManifest:
         """Whether its timestamps are moments, so that what lies between two says something."""
         return self.times == MOMENTS
 
+    def label_hours(self, task: str) -> float:
+        """How long after a row's request an action still counts for its label, in hours.
+
+        0 where the source's rows come with their labels.
+        """
+        options = self.preparation.get("options", {})
+        of_tasks = options.get("task_hours") or {}
+        return float(of_tasks.get(task, options.get("attribution_hours", 0.0)))
+
     def save(self, folder: Path) -> None:
         """Write ``dataset.json`` into ``folder``, in one step."""
         write_json(folder / DATASET_FILE, _KIND, asdict(self))

@@ -88,7 +88,7 @@ class LogLook:
         user, item, time, action = (
             self.column(role) for role in (Role.USER, Role.ITEM, Role.TIMESTAMP, Role.ACTION)
         )
-        return Columns(user, item, time, self.unit or "ms", action)
+        return Columns(user, item, time, self.unit or "ms", action, tuple(self.flags))
 
     def _meanings(self) -> list[Meaning]:
         counted = self.survey.actions

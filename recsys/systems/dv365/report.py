@@ -88,6 +88,7 @@ def report_page(material: Material) -> Page:
         folder=folder,
         title=config.name,
         subtitle=_subtitle(material, environment),
+        headline=material.headline(),
         tiles=_tiles(material, exported),
         sections=list(_sections(material, exported, lie, environment)),
         closing=closing_table(
@@ -156,7 +157,7 @@ def places_of(material: Material, exported: Exported) -> dict[str, str]:
 
 
 def _subtitle(material: Material, environment: dict[str, Any]) -> str:
-    manifest = DatasetManifest.load(material.folder)  # the data set may have grown since
+    manifest = material.trained_on
     return (
         f"Trained on {manifest.name}: {manifest.counts['events']:,} events of "
         f"{manifest.counts['users']:,} users, {manifest.counts['rows_fit']:,} rows to fit"
@@ -168,6 +169,7 @@ def _sections(
     material: Material, exported: Exported, lie: dict[str, str], environment: dict[str, Any]
 ) -> Iterator[Section]:
     yield task_sections.measured(material)
+    yield from task_sections.beside(material)
     yield from task_sections.comparison(material)
     yield task_sections.training(material)
     yield from task_sections.predictions(material)
@@ -175,6 +177,7 @@ def _sections(
         yield _slices(material)
     if lines := export_lines(material, exported):
         yield _export(material, lines)
+    yield task_sections.data(material, {})
     yield Section("Where everything lies", facts=lie)
     yield _setting(material, environment)
 

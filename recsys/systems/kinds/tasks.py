@@ -13,11 +13,12 @@ from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.batches.given_rows import GivenRows, packs
 from recsys.data.batches.request_reader import RequestReader
-from recsys.data.contract.schema import LENGTHS, Split, Task
+from recsys.data.contract.schema import LENGTHS, MILLISECONDS_PER_HOUR, Split, Task
 from recsys.data.loaders.requests import RequestDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.requests import TRUTHS, RequestStore
 from recsys.data.stores.vocabulary import INDEX
+from recsys.evaluation.baselines.tasks import predict_baselines
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
@@ -25,6 +26,7 @@ from recsys.evaluation.predictions import HISTORY_COLUMNS, write_predictions
 from recsys.evaluation.protocol import LOGGED_IMPRESSIONS
 from recsys.evaluation.tasks import Control, evaluate_tasks
 from recsys.index.catalogue import Catalogue
+from recsys.reports.task_baselines import print_baselines
 from recsys.reports.task_tables import print_evaluation
 from recsys.runs.load import LoadedRun
 from recsys.runs.system import Config, MeasuredRows
@@ -59,9 +61,12 @@ class TaskSystem(System[Config], Generic[Config]):
     def evaluate(
         self, run: LoadedRun[Any, Any], config: EvaluateConfig, control: Control | None
     ) -> Metrics:
-        """NE, AUC and calibration of every task, and the comparison with the other run."""
-        frame = predict(run, Split(config.split))
-        return evaluate_tasks(run.identity, run.manifest, frame, config, control)
+        """NE, AUC and calibration of every task, beside baselines and against the other run."""
+        split = Split(config.split)
+        frame = predict(run, split)
+        gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
+        beside = predict_baselines(run.dataset, split, gap, config.baselines, config.boosting)
+        return evaluate_tasks(run.identity, run.manifest, frame, beside, config, control)
 
     def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
         """The prediction of every task: a probability, or a number of a regression task."""
@@ -116,8 +121,9 @@ class TaskSystem(System[Config], Generic[Config]):
         )
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
-        """One row per task."""
+        """One row per task, and a line per baseline."""
         print_evaluation(metrics, config)
+        print_baselines(metrics, config)
 
 
 class _TimelineLengths:

@@ -173,7 +173,7 @@ def test_what_no_column_holds_is_left_open(folder: Path, capsys: Any) -> None:
         ({"action_type": ["hide", "view"] * 300}, "no action is positive"),
         ({"action_type": ["click", "buy"] * 300}, "dv365 has nothing to predict"),
         ({"action_type": ["view", "buy"] * 300}, "not from the 300 impressions (view)"),
-        ({"is_click": [0, 1] * 300}, "is_click say with 0 and 1 what came of a row's item"),
+        ({"is_click": [0, 1] * 300}, "from the 300 positive events, not from the 600 impressions"),
         ({"watch_time": [5_000, 70_000] * 300}, "watch_time seems to be in milliseconds"),
     ],
 )

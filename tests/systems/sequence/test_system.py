@@ -84,6 +84,8 @@ def test_learns_the_order_and_measures_it_on_both_splits(
     page = (folder / "report.html").read_text()
     assert f"{'SASRec' if 'sasrec' in experiment else 'HSTU'} trained on" in page
     assert "1970-01-01" not in page  # a log without times has no dates
+    assert "2000-04" not in page and "stand for the order" in page
+    assert "Among all the model cannot be told from fit_popularity: hits@10" in page
 
 
 def test_the_rank_on_the_report_split_by_hand(ml1m: Path, tmp_path: Path) -> None:

@@ -1,0 +1,269 @@
+"""What was known of a row's user, item, author and topic before its request, as numbers.
+
+Nothing of the row itself, and nothing of what came after, is in them. A logged row counts once its
+request lies strictly before the moment asked about, its label once the time in which an action
+still counts for it has passed as well; events count strictly before the moment. That moment is the
+request's time less the gap that the model's histories have, in training and in evaluation alike, so
+that rows of choose and report are counted as their events stand in the histories of a model.
+
+Legend: R rows, N rows or events that are counted, K tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.progress import track
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import (
+    LENGTHS,
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    Feature,
+    FeatureKind,
+    FeatureSide,
+    Split,
+    TimelineKind,
+)
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.timelines import TimelineStore
+from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX
+from recsys.evaluation.baselines.means import observed_mean, smoothed
+from recsys.evaluation.baselines.rows import (
+    AUTHOR,
+    GROUPS,
+    ITEM,
+    TOPIC,
+    USER,
+    Rows,
+    group_keys,
+)
+from recsys.evaluation.baselines.timed_counts import Before, TimedCounts
+
+#: Users whose timelines are read at a time.
+_USERS = 4096
+_LAST_MOMENT = np.iinfo(np.int64).max
+_ALL_EVENTS = np.iinfo(np.int64).max
+
+#: Groups whose rates of every task a model of one task sees; of the others those of its own.
+_ALWAYS = (USER, ITEM)
+
+
+class CountFeatures:
+    """Counts over all rows and events of a data set, asked about rows at the time of each.
+
+    Args:
+        dataset: the prepared data set.
+        gap_ms: time between the moment asked about and a request.
+    """
+
+    def __init__(self, dataset: PreparedDataset, gap_ms: int) -> None:
+        manifest = dataset.manifest
+        self.manifest = manifest
+        self.gap = gap_ms
+        self.user_features = dataset.user_features
+        self.item_features = dataset.item_features
+        parts = [Rows.of(dataset, split) for split in Split]
+        self.labels = [part.labels for part in parts]
+        time = np.concatenate([part.time for part in parts])
+        sizes = manifest.vocabulary_sizes
+        self.groups = tuple(group for group in GROUPS if _occurs(group, sizes))
+        self.rows = {
+            group: TimedCounts(np.concatenate([part.keys(group, sizes) for part in parts]), time)
+            for group in self.groups
+        }
+        self.mean = observed_mean(self.labels[0])  # of fit, [K]
+        self.delay = [
+            round(manifest.label_hours(task.name) * MILLISECONDS_PER_HOUR)
+            for task in manifest.tasks
+        ]
+        self.events = {
+            name: {group: TimedCounts(keys, events.time) for group, keys in events.keys.items()}
+            for name, events in _events(dataset.timelines, self.groups, manifest).items()
+        }
+        self.first_seen = _first_seen(dataset)
+
+    def asked(self, rows: Rows) -> AskedCounts:
+        """The counts for some rows."""
+        return AskedCounts(self, rows)
+
+    def label(self, task: int) -> NDArray[np.float32]:
+        """[N] of a task, in the order of the counted rows."""
+        return np.concatenate([part[:, task] for part in self.labels])
+
+
+class AskedCounts:
+    """The numbers of some rows R.
+
+    Args:
+        counts: what is counted.
+        rows: what is asked about.
+    """
+
+    def __init__(self, counts: CountFeatures, rows: Rows) -> None:
+        self._counts = counts
+        self._rows = rows
+        self._moment = rows.time - counts.gap
+        sizes = counts.manifest.vocabulary_sizes
+        self._keys = {group: rows.keys(group, sizes) for group in counts.groups}
+        self._before: dict[tuple[str, int], Before] = {}
+
+    def shared(self) -> dict[str, NDArray[np.float32]]:
+        """What models of all tasks see: by name [R]."""
+        columns: dict[str, NDArray] = {}
+        for group in self._counts.groups:
+            columns[f"rows of {group}"] = self._of_rows(group, 0).count
+        for task, _ in enumerate(self._counts.manifest.tasks):
+            columns |= {
+                name: rate for name, rate in self.rates(task).items() if _group_of(name) in _ALWAYS
+            }
+        columns |= self._of_events()
+        columns["hour"] = self._rows.time % MILLISECONDS_PER_DAY // MILLISECONDS_PER_HOUR
+        columns["item age, days"] = self._item_age()
+        columns |= self._stated()
+        return {name: values.astype(np.float32) for name, values in columns.items()}
+
+    def rates(self, task: int) -> dict[str, NDArray[np.float32]]:
+        """The smoothed mean label of each group by name [R], the pairs' towards the user's."""
+        counts = self._counts
+        label = counts.label(task)
+        observed = ~np.isnan(label)
+        value = np.where(observed, label, 0)
+        found: dict[str, NDArray[np.float64]] = {}
+        for group in counts.groups:
+            before = self._of_rows(group, counts.delay[task])
+            of_group = counts.rows[group]
+            number = before.count if observed.all() else of_group.sums(observed, before)
+            pair = len(GROUPS[group]) > 1
+            prior = found[GROUPS[group][0]] if pair else float(counts.mean[task])
+            found[group] = smoothed(of_group.sums(value, before), number, prior)
+        name = counts.manifest.tasks[task].name
+        return {f"{name} rate of {group}": rate.astype(np.float32) for group, rate in found.items()}
+
+    def categorical(self) -> list[str]:
+        """Names of the columns that are indices without an order."""
+        return [name for name, (_, kind) in self._stated_places().items() if kind is _CATEGORICAL]
+
+    def _of_rows(self, group: str, delay: int) -> Before:
+        if (group, delay) not in self._before:
+            found = self._counts.rows[group].before(self._keys[group], self._moment - delay)
+            self._before[group, delay] = found
+        return self._before[group, delay]
+
+    def _of_events(self) -> dict[str, NDArray]:
+        """Events of each timeline by group, and the share that they are of the user's."""
+        columns: dict[str, NDArray] = {}
+        for kind, by_group in self._counts.events.items():
+            for group, events in by_group.items():
+                count = events.before(self._keys[group], self._moment).count
+                columns[f"{kind} of {group}"] = count
+                if GROUPS[group][0] == USER and group != USER:
+                    of_user = columns[f"{kind} of {USER}"]
+                    columns[f"share of {kind} of {group}"] = smoothed(count, of_user, 0.0)
+        return columns
+
+    def _item_age(self) -> NDArray[np.float64]:
+        """NaN for an item that was not seen before the moment asked about."""
+        age = (self._moment - self._counts.first_seen[self._rows.ids[ITEM]]) / MILLISECONDS_PER_DAY
+        return np.where(age > 0, age, np.nan)
+
+    def _stated(self) -> dict[str, NDArray]:
+        return {name: column for name, (column, _) in self._stated_places().items()}
+
+    def _stated_places(self) -> dict[str, tuple[NDArray, FeatureKind]]:
+        """Features of user, item and context as the data set has them; ids are only counted."""
+        counts, rows = self._counts, self._rows
+        arrays: dict[tuple[FeatureSide, FeatureKind], tuple[NDArray, Any]] = {
+            (FeatureSide.USER, _CATEGORICAL): (counts.user_features.categorical, rows.ids[USER]),
+            (FeatureSide.USER, _DENSE): (counts.user_features.dense, rows.ids[USER]),
+            (FeatureSide.ITEM, _CATEGORICAL): (counts.item_features.categorical, rows.ids[ITEM]),
+            (FeatureSide.ITEM, _DENSE): (counts.item_features.dense, rows.ids[ITEM]),
+            (FeatureSide.CONTEXT, _CATEGORICAL): (rows.context_categorical, slice(None)),
+            (FeatureSide.CONTEXT, _DENSE): (rows.context_dense, slice(None)),
+        }
+        return {
+            f"{side} {feature.name}": (array[:, position][row], kind)
+            for (side, kind), (array, row) in arrays.items()
+            for position, feature in enumerate(counts.manifest.select(side, kind))
+            if not _is_id(feature)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Events:
+    """Events by group: ``keys`` [N] of each, ``time`` [N] in ms."""
+
+    keys: dict[str, NDArray[np.int64]]
+    time: NDArray[np.int64]
+
+
+def _events(
+    store: TimelineStore, groups: tuple[str, ...], manifest: DatasetManifest
+) -> dict[str, _Events]:
+    """All events: what was shown, what was done, and what says "less of this"."""
+    names = {"impressions": [], "actions": [], "negative actions": []}  # type: dict[str, list]
+    actions, sizes = manifest.actions, manifest.vocabulary_sizes
+    negative = actions.codes(actions.negative)
+    for kind, events in _timelines(store):
+        if kind is TimelineKind.IMPLICIT:
+            names["impressions"].append((events, slice(None)))
+            continue
+        is_negative = np.isin(events["action_type"], negative)
+        names["actions"].append((events, ~is_negative))
+        names["negative actions"].append((events, is_negative))
+    found = {}
+    for name, parts in names.items():
+        time = [events["timestamp"][kept] for events, kept in parts]
+        if not sum(map(len, time)):
+            continue
+        keys = {
+            group: np.concatenate(
+                [group_keys(events, group, sizes)[kept] for events, kept in parts]
+            )
+            for group in groups
+        }
+        found[name] = _Events(keys, np.concatenate(time))
+    return found
+
+
+def _timelines(store: TimelineStore) -> Iterator[tuple[TimelineKind, dict[str, NDArray]]]:
+    """Columns of all events, some users at a time."""
+    users = store.users()
+    for first in track(range(0, len(users), _USERS), "Counting events"):
+        some = users[first : first + _USERS]
+        for kind in TimelineKind:
+            moment = np.full(len(some), _LAST_MOMENT)
+            events = store.histories(some, moment, kind, _ALL_EVENTS)
+            kept = [USER, ITEM, AUTHOR, TOPIC, "timestamp", "action_type"]
+            events[USER] = np.repeat(some, events[LENGTHS])
+            yield kind, {name: events[name] for name in kept if name in events}
+
+
+def _first_seen(dataset: PreparedDataset) -> NDArray[np.int64]:
+    """[V] the moment each item was first seen, ms; never for the unknown one."""
+    vocabulary = dataset.vocabulary("item")
+    first = np.full(dataset.manifest.vocabulary_sizes["item"], _LAST_MOMENT // 2)
+    table = vocabulary.table
+    np.minimum.at(first, table[INDEX].to_numpy(), table[FIRST_SEEN].to_numpy())
+    return first
+
+
+def _occurs(group: str, sizes: dict[str, int]) -> bool:
+    """Whether the log has any of the ids, beside the unknown one."""
+    return all(sizes[name] > 1 for name in GROUPS[group])
+
+
+def _group_of(name: str) -> str:
+    return name.rpartition(" rate of ")[2]
+
+
+def _is_id(feature: Feature) -> bool:
+    return feature.name.removesuffix("_id") in (USER, ITEM, AUTHOR, TOPIC)
+
+
+_CATEGORICAL, _DENSE = FeatureKind.CATEGORICAL, FeatureKind.DENSE
