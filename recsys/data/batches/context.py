@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
-from recsys.data.contract.schema import FeatureKind, FeatureSide
+from recsys.data.contract.schema import Column, FeatureKind, FeatureSide
 from recsys.data.stores.dataset import FEATURES, PreparedDataset
 from recsys.data.stores.encoding import FeatureEncoding
 
@@ -57,6 +57,10 @@ def context_arrays(
                     column = frame[feature.name]
                     if kind is FeatureKind.CATEGORICAL and column.dtype.is_float():
                         column = column.cast(pl.Int64, strict=False)  # 20.0 is the category 20
+                    if feature.name == Column.VIDEO_DURATION:
+                        column = column.cast(
+                            pl.Float64, strict=False
+                        ).log1p()  # as in rows of a log
                     array[:, position] = encoding.encode(column, feature).to_numpy()
     return categorical, dense
 

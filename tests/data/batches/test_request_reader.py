@@ -203,7 +203,8 @@ def test_given_items_make_the_batch_that_stored_rows_make(log_dataset: PreparedD
     mean, deviation = encoding.dense["video_duration"]
     context = pl.DataFrame(raw).with_columns(
         hour_of_day=time // HOUR % 24,
-        video_duration=rows.context_dense[:, 0].astype(np.float64) * deviation + mean,
+        # seconds, as in the log; what is stored is the logarithm
+        video_duration=np.expm1(rows.context_dense[:, 0].astype(np.float64) * deviation + mean),
     )
     reader = RequestReader(log_dataset, gap_hours=24.0, max_events=1_000)
     batch = reader.given(rows.user, rows.request_time, rows.rows_per_request, rows.item, context)
