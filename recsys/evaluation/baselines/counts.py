@@ -50,7 +50,7 @@ _USERS = 4096
 _LAST_MOMENT = np.iinfo(np.int64).max
 _ALL_EVENTS = np.iinfo(np.int64).max
 
-#: Groups whose rates of every task a model of one task sees; of the others those of its own.
+#: Groups whose rates of every task a model of one task sees; of the others it sees its own task's.
 _ALWAYS = (USER, ITEM)
 
 
@@ -119,9 +119,9 @@ class AskedCounts:
         for group in self._counts.groups:
             columns[f"rows of {group}"] = self._of_rows(group, 0).count
         for task, _ in enumerate(self._counts.manifest.tasks):
-            columns |= {
-                name: rate for name, rate in self.rates(task).items() if _group_of(name) in _ALWAYS
-            }
+            columns |= self._rates(
+                task, [group for group in self._counts.groups if group in _ALWAYS]
+            )
         columns |= self._of_events()
         columns["hour"] = self._rows.time % MILLISECONDS_PER_DAY // MILLISECONDS_PER_HOUR
         columns["item age, days"] = self._item_age()
@@ -129,25 +129,30 @@ class AskedCounts:
         return {name: values.astype(np.float32) for name, values in columns.items()}
 
     def rates(self, task: int) -> dict[str, NDArray[np.float32]]:
-        """The smoothed mean label of each group by name [R], the pairs' towards the user's."""
-        counts = self._counts
-        label = counts.label(task)
-        observed = ~np.isnan(label)
-        value = np.where(observed, label, 0)
-        found: dict[str, NDArray[np.float64]] = {}
-        for group in counts.groups:
-            before = self._of_rows(group, counts.delay[task])
-            of_group = counts.rows[group]
-            number = before.count if observed.all() else of_group.sums(observed, before)
-            pair = len(GROUPS[group]) > 1
-            prior = found[GROUPS[group][0]] if pair else float(counts.mean[task])
-            found[group] = smoothed(of_group.sums(value, before), number, prior)
-        name = counts.manifest.tasks[task].name
-        return {f"{name} rate of {group}": rate.astype(np.float32) for group, rate in found.items()}
+        """What models of one task see besides: the smoothed mean label of each other group."""
+        others = [group for group in self._counts.groups if group not in _ALWAYS]
+        return {name: rate.astype(np.float32) for name, rate in self._rates(task, others).items()}
 
     def categorical(self) -> list[str]:
         """Names of the columns that are indices without an order."""
         return [name for name, (_, kind) in self._stated_places().items() if kind is _CATEGORICAL]
+
+    def _rates(self, task: int, groups: list[str]) -> dict[str, NDArray[np.float64]]:
+        """By name the smoothed mean label of each group [R], the pairs' towards the user's."""
+        counts = self._counts
+        label = counts.label(task)
+        observed = ~np.isnan(label)
+        value = np.where(observed, label, 0)
+
+        def rate(group: str) -> NDArray[np.float64]:
+            before = self._of_rows(group, counts.delay[task])
+            of_group = counts.rows[group]
+            number = before.count if observed.all() else of_group.sums(observed, before)
+            prior = rate(USER) if len(GROUPS[group]) > 1 else float(counts.mean[task])
+            return smoothed(of_group.sums(value, before), number, prior)
+
+        name = counts.manifest.tasks[task].name
+        return {f"{name} rate of {group}": rate(group) for group in groups}
 
     def _of_rows(self, group: str, delay: int) -> Before:
         if (group, delay) not in self._before:
@@ -256,10 +261,6 @@ def _first_seen(dataset: PreparedDataset) -> NDArray[np.int64]:
 def _occurs(group: str, sizes: dict[str, int]) -> bool:
     """Whether the log has any of the ids, beside the unknown one."""
     return all(sizes[name] > 1 for name in GROUPS[group])
-
-
-def _group_of(name: str) -> str:
-    return name.rpartition(" rate of ")[2]
 
 
 def _is_id(feature: Feature) -> bool:
