@@ -318,7 +318,8 @@ def _opened(path: Path) -> pa.NativeFile:
     return pa.input_stream(str(path.absolute()), compression=_compression(path))
 
 
-def _csv_header(path: Path) -> list[str]:
+def _first_line(path: Path) -> bytes:
+    """That of a text file, without its mark of the byte order."""
     try:
         with io.BufferedReader(_opened(path)) as file:  # type: ignore[arg-type]
             line = file.readline().removeprefix(codecs.BOM_UTF8)
@@ -331,8 +332,22 @@ def _csv_header(path: Path) -> list[str]:
             f"{path} has lines that end with a carriage return alone, as old Macs wrote them; "
             f"convert it, for example with `tr '\\r' '\\n' < {path.name} > unix_{path.name}`."
         )
+    return line
+
+
+def _delimiter(path: Path) -> str:
+    """What separates the columns: in a .csv the commonest of the usual ones in the first line."""
+    usual = _DELIMITERS[_ending(path)]
+    if usual != ",":
+        return usual
+    line = _first_line(path)
+    return max(",;|\t", key=lambda one: line.count(one.encode()))  # of equal counts the first
+
+
+def _csv_header(path: Path) -> list[str]:
+    line = _first_line(path)
     try:
-        names = next(csv.reader([line.decode()], delimiter=_DELIMITERS[_ending(path)]))
+        names = next(csv.reader([line.decode()], delimiter=_delimiter(path)))
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
     except csv.Error as error:
@@ -376,7 +391,7 @@ def _read_csv(path: Path, columns: list[str], present: list[str]) -> Iterator[pl
             pa.csv.open_csv(
                 file,
                 read_options=read,
-                parse_options=pa.csv.ParseOptions(delimiter=_DELIMITERS[_ending(path)]),
+                parse_options=pa.csv.ParseOptions(delimiter=_delimiter(path)),
                 convert_options=convert,
             ) as reader,
         ):

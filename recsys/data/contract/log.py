@@ -7,7 +7,7 @@ sentence. A bad *row* keeps its place among the others with a reason beside it, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,8 @@ class LogReader:
         actions: what the names of its actions mean.
         times: how it writes times.
         chunk_rows: rows read at a time.
+        flags: columns of 0 and 1, or of true and false, that each say whether an action happened on
+            the row's item; such an action is an event beside the row's own, named as the column.
     """
 
     data: Path | pl.DataFrame | pl.LazyFrame
@@ -62,6 +64,7 @@ class LogReader:
     actions: ActionNames = field(default_factory=lambda: ActionNames({}))
     times: TimeFormat = field(default_factory=TimeFormat)
     chunk_rows: int = DEFAULT_CHUNK_ROWS
+    flags: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in self.columns:
@@ -90,7 +93,7 @@ class LogReader:
         num_rows = 0
         for part in parts:
             present = [source for source in self._sources.values() if source in part.types]
-            for chunk in part.chunks(present):
+            for chunk in part.chunks(list(dict.fromkeys((*present, *self.flags)))):
                 if chunk.height:
                     yield self._conform(part, chunk, types, requested, num_rows)
                     num_rows += chunk.height
@@ -133,6 +136,12 @@ class LogReader:
                     f"{', '.join(part.types)}); add it, or say which column holds it: "
                     f"options.columns.{name}=<its name>."
                 )
+        for name in self.flags:
+            if name not in part.types:
+                raise DataError(
+                    f"{part.where} has no column {name} (it has {', '.join(part.types)}); "
+                    "options.flags names columns of 0 and 1."
+                )
 
     def _conform(
         self,
@@ -164,11 +173,23 @@ class LogReader:
             expected = self.times.described if name in _TIMES else None
             misfits.note(name, raw, columns[name], expected)
         frame = pl.DataFrame([*columns.values(), *misfits.columns])
+        frame = self._with_flagged(part.where, frame, chunk)
         action, ignored = self.actions.apply(Column.ACTION_TYPE)
         reasons = [ignored, pl.col(REASON)]
         if self.times.unit != "ms":  # where they are, a row may stand out as one in seconds
             reasons.append(_out_of_range(pl.col(Column.TIMESTAMP)))
         return frame.with_columns(action, pl.coalesce(reasons).alias(REASON))
+
+    def _with_flagged(self, where: str, frame: pl.DataFrame, chunk: pl.DataFrame) -> pl.DataFrame:
+        """The rows, and behind them one for each action that a flag says happened on a row."""
+        frames = [frame]
+        for flag in self.flags:
+            frames.append(
+                frame.filter(flagged(where, chunk[flag]) & frame[REASON].is_null()).with_columns(
+                    pl.lit(flag).alias(Column.ACTION_TYPE)
+                )
+            )
+        return pl.concat(frames)
 
     def _typed(
         self, where: str, name: str, raw: pl.Series, types: dict[str, pl.DataType]
@@ -179,6 +200,24 @@ class LogReader:
         if name in _TIMES:
             return self.times.milliseconds(where, raw)
         return cast_or_refuse(where, raw, _NUMBER_SCHEMA.get(name, pl.String()))
+
+
+def flagged(where: str, flags: pl.Series) -> pl.Series:
+    """Whether each of some flags is set; null is not.
+
+    Args:
+        where: the file, for the sentence.
+        flags: numbers, or the words true and false.
+
+    Raises:
+        DataError: most are neither.
+    """
+    if is_text(flags.dtype):
+        lower = flags.cast(pl.String).str.to_lowercase()
+        flags = lower.replace({"true": "1", "false": "0"}).alias(flags.name)
+    elif flags.dtype == pl.Boolean:
+        flags = flags.cast(pl.Float64)
+    return cast_or_refuse(where, flags, pl.Float64(), " of 0 and 1").fill_null(0) > 0
 
 
 def split_rows(

@@ -12,7 +12,6 @@ from recsys.data.contract.schema import LOG_SCHEMA, Column
 from recsys.data.infer.findings import (
     odd_actions,
     odd_files,
-    odd_flags,
     odd_ids,
     odd_lengths,
     odd_tables,
@@ -201,8 +200,12 @@ class Draft:
             *odd_files(log.lacking, [one.column for one in self.columns.values() if one.column]),
             *odd_ids(log.survey, log.column(Role.USER), log.column(Role.ITEM), log.profiles),
             *odd_times(log.survey, log.column(Role.TIMESTAMP)),
-            *odd_actions(log.meanings, log.survey.actions[None]),
-            *odd_flags(log.flags),
+            *odd_actions(
+                log.meanings,
+                log.survey.actions[None],
+                log.blank_actions,
+                log.survey.rows if log.flags else 0,
+            ),
             *odd_lengths(
                 log.roles[role].column
                 for role in _LENGTHS

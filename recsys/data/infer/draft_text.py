@@ -100,6 +100,9 @@ def _actions(draft: Draft) -> list[Line]:
     if draft.default_action is not None:
         lines.append(setting("default_action", draft.default_action[0], draft.default_action[1], 2))
     meanings = draft.log.meanings
+    if draft.log.flags:
+        lines.append(setting("flags", ..., "columns of 0 and 1: what came of a row's item", 2))
+        lines += [element(name, "", 4) for name in draft.log.flags]
     if meanings and all(map(means_itself, meanings)):
         lines.append(note("actions, all by the names that they have here:", 2))
     elif meanings:

@@ -79,13 +79,19 @@ def odd_times(seen: Survey, column: str | None) -> Iterator[str]:
         yield f"{column} names days without an hour: a day's events are in the order of the rows."
 
 
-def odd_actions(meanings: Sequence[Meaning], unnamed: int) -> Iterator[str]:
+def odd_actions(
+    meanings: Sequence[Meaning], unnamed: int, blank: int, shown_by_rows: int = 0
+) -> Iterator[str]:
     """What a log's actions mean for what can be trained.
 
     Args:
         meanings: of its actions; empty where no column names them.
         unnamed: rows that name none.
+        blank: rows whose name of an action is blank.
+        shown_by_rows: rows that are impressions since flags say what came of them.
     """
+    if blank:
+        yield f"{blank:,} rows have an action whose name is blank; they will be set aside."
     if not meanings:
         return
     if unnamed:
@@ -94,27 +100,18 @@ def odd_actions(meanings: Sequence[Meaning], unnamed: int) -> Iterator[str]:
     learned = sum(one.rows for one in meanings if one.meaning not in _NOT_LEARNED)
     if not learned:
         yield "no action is positive: there is nothing to recommend by; see options.actions."
-    elif not shown:
+    elif not shown and not shown_by_rows:
         yield (
             "no action says only that an item was shown (impression): models of sequences learn "
             "from what was done, dv365 has nothing to predict."
         )
     else:
-        rows = sum(one.rows for one in shown)
-        names = ", ".join(one.name for one in shown)
+        rows = sum(one.rows for one in shown) + shown_by_rows
+        names = ", ".join(one.name for one in shown) or "the rows themselves"
         yield (
             f"models of sequences learn from the {learned:,} positive events, not from the "
             f"{rows:,} impressions ({names}); where somebody asked to see the item, `click` lets "
             "them learn from these too."
-        )
-
-
-def odd_flags(flags: Sequence[str]) -> Iterator[str]:
-    """What to do about columns of 0 and 1 that say what came of an impression."""
-    if flags:
-        yield (
-            f"{', '.join(flags)} say with 0 and 1 what came of a row's item, and are not read: an "
-            "action is a row of its own (docs/own_log.md shows how to make them)."
         )
 
 

@@ -11,7 +11,7 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.actions import ActionNames
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS
 from recsys.data.contract.log_parts import LogPart, log_parts
-from recsys.data.infer.meanings import IGNORE, NEGATIVE, Meaning, first_of, meanings_of
+from recsys.data.infer.meanings import NEGATIVE, Meaning, first_of, meanings_of
 from recsys.data.infer.names import Role
 from recsys.data.infer.profile import profiles_of, sample_of
 from recsys.data.infer.roles import flags_of, roles_of
@@ -59,6 +59,12 @@ class LogLook:
         return self.roles[role].column if role in self.roles else None
 
     @property
+    def blank_actions(self) -> int:
+        """Rows whose action is there and says nothing."""
+        counted = self.survey.actions.items()
+        return sum(rows for name, rows in counted if name is not None and not name.strip())
+
+    @property
     def is_of_ratings(self) -> bool:
         """Whether its rows are ratings."""
         return Role.RATING in self.roles and Role.ACTION not in self.roles
@@ -82,10 +88,11 @@ class LogLook:
         user, item, time, action = (
             self.column(role) for role in (Role.USER, Role.ITEM, Role.TIMESTAMP, Role.ACTION)
         )
-        return Columns(user, item, time, self.unit or "ms", action)
+        return Columns(user, item, time, self.unit or "ms", action, tuple(self.flags))
 
     def _meanings(self) -> list[Meaning]:
-        names = {name: rows for name, rows in self.survey.actions.items() if name is not None}
+        counted = self.survey.actions
+        names = {name: rows for name, rows in counted.items() if name is not None and name.strip()}
         if not names:
             return []
         commonest = sorted(names, key=lambda name: -names[name])[:_MOST_ACTIONS]
@@ -107,8 +114,6 @@ class LogLook:
 
 def _nameable(one: Meaning) -> Meaning:
     """A meaning that a description can say: some names cannot be those of own actions."""
-    if not one.name.strip():
-        return Meaning(one.name, one.rows, IGNORE, "it names nothing")
     try:
         ActionNames({one.name: one.meaning})
     except ConfigError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -62,6 +63,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 _SQUEEZED = {name.replace("_", ""): meaning for meaning, names in _NAMES.items() for name in names}
 
+#: What a column that says whether something happened begins with.
+_ASKS = re.compile("^(is|has|was|did|if)_")
+
 #: Of pairs with several actions, the share that begins with an action that shows the item.
 _PRECEDES = 0.6
 
@@ -86,6 +90,11 @@ class Meaning:
 def is_known_action(name: str) -> bool:
     """Whether a name is one that actions have."""
     return _of_name(name) is not None
+
+
+def is_done(name: str) -> bool:
+    """Whether a name is that of something users do; an item is shown to them."""
+    return _of_name(name) not in (None, IMPRESSION, IGNORE)
 
 
 def meanings_of(counts: Mapping[str, int], first: str | None) -> list[Meaning]:
@@ -137,7 +146,8 @@ def means_itself(one: Meaning) -> bool:
 def _of_name(name: str) -> str | None:
     if name in ACTION_TYPES:
         return name
-    squeezed = plain(name).replace("_", "")
+    asked = _ASKS.sub("", plain(name))
+    squeezed = asked.replace("_", "")
     for one in (squeezed, squeezed.removesuffix("s")):
         if one in _SQUEEZED:
             return _SQUEEZED[one]

@@ -91,8 +91,9 @@ class Profile:
 
     @property
     def is_id(self) -> bool:
-        """Whether its values can be ids."""
-        return self.kind is Kind.WHOLE or (self.kind is Kind.TEXT and self.words < 3)
+        """Whether its values can be ids; some have a ``|`` in them, as lists do."""
+        is_text = self.kind in (Kind.TEXT, Kind.LIST) and 0 < self.words < 3
+        return self.kind is Kind.WHOLE or is_text
 
     @property
     def distinct_share(self) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from recsys.data.infer.meanings import is_known_action
+from recsys.data.infer.meanings import is_done, is_known_action
 from recsys.data.infer.names import (
     ROW_NUMBERS,
     Role,
@@ -68,6 +68,10 @@ def roles_of(profiles: Mapping[str, Profile]) -> dict[Role, Choice]:
     return chosen
 
 
+#: What columns that say whether something happened hold.
+_FLAGS = ({"0", "1"}, {"true", "false"})
+
+
 def flags_of(profiles: Mapping[str, Profile], roles: Mapping[Role, Choice]) -> list[str]:
     """Columns of 0 and 1 that say what came of an impression, where no column names actions."""
     if Role.ACTION in roles:
@@ -77,8 +81,8 @@ def flags_of(profiles: Mapping[str, Profile], roles: Mapping[Role, Choice]) -> l
         one.name
         for one in profiles.values()
         if one.name not in taken
-        and (one.kind is Kind.FLAG or set(one.values) == {"0", "1"})
-        and any(is_known_action(word) for word in (plain(one.name), *plain(one.name).split("_")))
+        and (one.kind is Kind.FLAG or {value.lower() for value in one.values} in _FLAGS)
+        and any(is_done(word) for word in (plain(one.name), *plain(one.name).split("_")))
     ]
 
 
@@ -161,7 +165,7 @@ def _can_be(role: Role, one: Profile) -> bool:
         is_link = role is Role.ITEM and one.kind is Kind.LINK
         return one.is_id or is_link
     if role in (Role.AUTHOR, Role.TOPIC):
-        return one.is_id and not one.is_constant
+        return one.kind in (Kind.WHOLE, Kind.TEXT) and one.is_id and not one.is_constant
     if role is Role.ACTION:
         few = one.is_id and one.distinct <= _MOST_ACTIONS
         vague = plain(one.name) in ("type", "kind", "label", "signal", "verb", "feedback")

@@ -12,6 +12,7 @@ import polars as pl
 from recsys.core.errors import DataError
 from recsys.core.progress import track
 from recsys.data.contract.ids import IdType, is_text
+from recsys.data.contract.log import flagged
 from recsys.data.contract.log_parts import LogPart
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP, TimeFormat
@@ -31,6 +32,7 @@ class Columns:
         timestamp: of times.
         unit: of the times, as ``options.time_unit``.
         action: of actions.
+        flags: of 0 and 1, each of an action.
     """
 
     user: str | None
@@ -38,11 +40,12 @@ class Columns:
     timestamp: str | None
     unit: str
     action: str | None
+    flags: tuple[str, ...] = ()
 
     @property
     def present(self) -> list[str]:
         """Their names."""
-        named = (self.user, self.item, self.timestamp, self.action)
+        named = (self.user, self.item, self.timestamp, self.action, *self.flags)
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -141,6 +144,8 @@ def _add(
             found.padded[name] += int((text != text.str.strip_chars()).sum())
     if columns.action is not None:
         _count_actions(found.actions, chunk[columns.action])
+    for flag in columns.flags:
+        found.actions[flag] += int(flagged(part.where, chunk[flag]).sum())
     if columns.timestamp is not None:
         times = _times(part.where, chunk[columns.timestamp], columns.unit, zone)
         is_time = times.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1).fill_null(False)

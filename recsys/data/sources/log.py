@@ -59,6 +59,8 @@ class LogOptions(Settings):
         actions: name in the log to a known action type, or to ``positive`` or ``negative``, which
             make it an action of its own, or to ``ignore``, which leaves its rows out. Known action
             types that are not listed mean themselves.
+        flags: columns of 0 and 1, or of true and false, that each say whether an action happened on
+            a row's item, named as the column: an event beside the row's own.
         tasks: actions to predict, ``watch_time`` among them; None for all that the log has.
         attribution_hours: an action counts for an impression at most this long before it.
         task_hours: the same for single tasks, where it differs.
@@ -85,6 +87,7 @@ class LogOptions(Settings):
     time_zone: str = "UTC"
     default_action: str | None = None
     actions: dict[str, str] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
     tasks: list[str] | None = None
     attribution_hours: Hours = 24.0
     task_hours: dict[str, Hours] = field(default_factory=dict)
@@ -158,7 +161,9 @@ class LogSource(Source):
         self.options = options or LogOptions()
         names = ActionNames(self.options.actions, self.options.default_action)
         times = TimeFormat(self.options.time_unit, self.options.time_zone)
-        self._reader = LogReader(data, self.options.columns, names, times, self.options.chunk_rows)
+        self._reader = LogReader(
+            data, self.options.columns, names, times, self.options.chunk_rows, self.options.flags
+        )
         self.actions = names.types
         self.times = MOMENTS if self.options.split == BY_TIME else ORDER
         self._tables = LogTables(
@@ -207,7 +212,7 @@ class LogSource(Source):
     def why_useless(self) -> str | None:
         """That it is a log of impressions alone, where its columns say so."""
         learnable = [Column.ACTION_TYPE] + [Column.DWELL_TIME] * (self.times == MOMENTS)
-        if self._reader.actions.default_type != IMPRESSION:
+        if self._reader.actions.default_type != IMPRESSION or self._reader.flags:
             return None
         if self._reader.columns_found().intersection(learnable):
             return None

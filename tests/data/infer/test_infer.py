@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,17 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml  # type: ignore[import-untyped]
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from recsys.cli.main import invoke
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.parquet import write_frame
+from recsys.data.contract.schema import ACTION_TYPES
 from recsys.data.infer.infer import InferConfig, Inferred, infer
+from recsys.data.prepare.prepare import PrepareConfig
 from recsys.data.stores.dataset import PreparedDataset
+from tests.core.test_console import has_control
 from tests.own_logs import OWN_LOGS
 
 DAY = 86_400
@@ -162,10 +169,11 @@ def test_what_no_column_holds_is_left_open(folder: Path, capsys: Any) -> None:
         ({"timestamp": ["2024-05-01", "2024-05-02"] * 300}, "names days without an hour"),
         ({"timestamp": [1_714_521_600, 5, 1_714_621_600] * 200}, "200 rows have no usable time"),
         ({"action_type": ["click", None] * 300}, "300 rows name no action"),
+        ({"action_type": ["click", " "] * 300}, "300 rows have an action whose name is blank"),
         ({"action_type": ["hide", "view"] * 300}, "no action is positive"),
         ({"action_type": ["click", "buy"] * 300}, "dv365 has nothing to predict"),
         ({"action_type": ["view", "buy"] * 300}, "not from the 300 impressions (view)"),
-        ({"is_click": [0, 1] * 300}, "is_click say with 0 and 1 what came of a row's item"),
+        ({"is_click": [0, 1] * 300}, "from the 300 positive events, not from the 600 impressions"),
         ({"watch_time": [5_000, 70_000] * 300}, "watch_time seems to be in milliseconds"),
     ],
 )
@@ -251,3 +259,29 @@ def test_formats(ending: str) -> None:
     found = infer(InferConfig(path=str(path), out="mine.yaml"))
     assert found.draft.log.survey.rows == 600
     assert invoke(["data", "prepare", "mine.yaml"]) == 0
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0$"), min_size=1, max_size=9))
+@example("[/b] x")
+@example("\x1b]0;gone\x07")
+@example('a: "b" # c')
+@example("- no")
+@example("|")
+@example(" ")
+def test_columns_and_actions_of_any_name(folder: Path, text: str) -> None:
+    generator = np.random.default_rng(0)
+    columns = {
+        f"u{text}": generator.integers(1, 40, 300),
+        f"i{text}": generator.integers(1, 60, 300),
+        "event": [text, "click", "view"] * 100,
+    }
+    write_frame(Path("log.parquet"), pl.DataFrame(columns))
+    output = io.StringIO()
+    with redirect_stdout(output):
+        assert invoke(["data", "infer", "path=log.parquet", "out=mine.yaml"]) == 0
+    assert not has_control(output.getvalue())
+    drafted = PrepareConfig.read_file(Path("mine.yaml"))["options"]
+    named = drafted["columns"]
+    assert {named["user_id"], named["item_id"]} == {f"u{text}", f"i{text}"}
+    assert text in {*drafted["actions"], *ACTION_TYPES} or not text.strip()

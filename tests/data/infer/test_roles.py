@@ -64,6 +64,12 @@ def test_columns_by_their_values() -> None:
     }
 
 
+def test_ids_with_a_bar_in_them_are_ids() -> None:
+    users = [f"auth0|{user}" for user in USERS]
+    genres = GENERATOR.choice(["a|b", "b", "c|a"], ROWS)
+    assert roles(user=users, item=ITEMS, genre=genres) == {Role.USER: "user", Role.ITEM: "item"}
+
+
 def test_equally_likely_columns_are_named() -> None:
     found = roles_of(profiles_of(pl.DataFrame({"x": USERS, "y": ITEMS, "z": ITEMS % 50})))
     assert found[Role.USER].column == "x"
