@@ -1,10 +1,10 @@
 """What was known of a row's user, item, author and topic before its request, as numbers.
 
-Nothing of the row itself, and nothing of what came after, is in them. A logged row counts once its
-request lies strictly before the moment asked about, its label once the time in which an action
+Nothing of the row itself, and nothing of what came after, is in them. A logged row counts
+once it was shown strictly before the moment asked about, its label once the time in which an action
 still counts for it has passed as well; events count strictly before the moment. That moment is the
-request's time less the gap that the model's histories have, in training and in evaluation alike, so
-that rows of choose and report are counted as their events stand in the histories of a model.
+request's time less the gap that the model's histories have, in training and in evaluation alike.
+Rows of all splits are counted, as their events stand in the histories of a model.
 
 Legend: R rows, N rows or events that are counted, K tasks.
 """
@@ -68,16 +68,14 @@ class CountFeatures:
         self.gap = gap_ms
         self.user_features = dataset.user_features
         self.item_features = dataset.item_features
-        parts = [Rows.of(dataset, split) for split in Split]
-        self.labels = [part.labels for part in parts]
-        time = np.concatenate([part.time for part in parts])
+        logged = Rows.of(dataset, None)
+        self.labels = logged.labels
         sizes = manifest.vocabulary_sizes
         self.groups = tuple(group for group in GROUPS if _occurs(group, sizes))
         self.rows = {
-            group: TimedCounts(np.concatenate([part.keys(group, sizes) for part in parts]), time)
-            for group in self.groups
+            group: TimedCounts(logged.keys(group, sizes), logged.shown) for group in self.groups
         }
-        self.mean = observed_mean(self.labels[0])  # of fit, [K]
+        self.mean = observed_mean(dataset.requests(Split.FIT).labels)  # [K]
         self.delay = [
             round(manifest.label_hours(task.name) * MILLISECONDS_PER_HOUR)
             for task in manifest.tasks
@@ -91,10 +89,6 @@ class CountFeatures:
     def asked(self, rows: Rows) -> AskedCounts:
         """The counts for some rows."""
         return AskedCounts(self, rows)
-
-    def label(self, task: int) -> NDArray[np.float32]:
-        """[N] of a task, in the order of the counted rows."""
-        return np.concatenate([part[:, task] for part in self.labels])
 
 
 class AskedCounts:
@@ -140,7 +134,7 @@ class AskedCounts:
     def _rates(self, task: int, groups: list[str]) -> dict[str, NDArray[np.float64]]:
         """By name the smoothed mean label of each group [R], the pairs' towards the user's."""
         counts = self._counts
-        label = counts.label(task)
+        label = counts.labels[:, task]
         observed = ~np.isnan(label)
         value = np.where(observed, label, 0)
 
