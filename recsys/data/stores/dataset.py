@@ -128,8 +128,8 @@ class PreparedDataset:
         path = vocabulary_path(self.path, name)
         return Vocabulary.load(path, self.manifest.files.get(str(path.relative_to(self.path))))
 
-    def requests(self, split: str) -> RequestStore:
-        """The requests of ``fit``, ``choose`` or ``report``.
+    def requests(self, split: str | None) -> RequestStore:
+        """The requests of ``fit``, ``choose`` or ``report``; with None all that there are.
 
         Raises:
             DataError: the log has no request rows, or no such split, or the tasks are not those of
@@ -144,9 +144,10 @@ class PreparedDataset:
                 "models that rank what was shown, such as DV365, cannot be trained on it; train a "
                 "sequence model (nxtpost, sequence), or prepare another log."
             )
-        if split not in self.manifest.split_bounds:
+        if split is not None and split not in self.manifest.split_bounds:
             raise DataError(f"{self.path} has no split {split}; {PREPARE_AGAIN}")
-        store = RequestStore.open(self.path / REQUESTS, self.manifest.split_bounds[split])
+        period = None if split is None else self.manifest.split_bounds[split]
+        store = RequestStore.open(self.path / REQUESTS, period)
         expected = tuple(task.name for task in self.manifest.tasks)
         if store.tasks != expected:
             raise DataError(

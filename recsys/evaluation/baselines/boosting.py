@@ -103,8 +103,8 @@ class _Examples:
 
     def features(self, task: int) -> NDArray[np.float32]:
         """[R, F] of a task."""
-        rates = list(self.asked.rates(task).values())
-        return np.concatenate([self.shared, np.stack(rates, axis=1)], axis=1)
+        rates = [rate[:, None] for rate in self.asked.rates(task).values()]
+        return np.concatenate([self.shared, *rates], axis=1)
 
 
 def _trained(

@@ -1,10 +1,10 @@
 """What was known of a row's user, item, author and topic before its request, as numbers.
 
-Nothing of the row itself, and nothing of what came after, is in them. A logged row counts once its
-request lies strictly before the moment asked about, its label once the time in which an action
+Nothing of the row itself, and nothing of what came after, is in them. A logged row counts
+once it was shown strictly before the moment asked about, its label once the time in which an action
 still counts for it has passed as well; events count strictly before the moment. That moment is the
-request's time less the gap that the model's histories have, in training and in evaluation alike, so
-that rows of choose and report are counted as their events stand in the histories of a model.
+request's time less the gap that the model's histories have, in training and in evaluation alike.
+Rows of all splits are counted, as their events stand in the histories of a model.
 
 Legend: R rows, N rows or events that are counted, K tasks.
 """
@@ -50,7 +50,7 @@ _USERS = 4096
 _LAST_MOMENT = np.iinfo(np.int64).max
 _ALL_EVENTS = np.iinfo(np.int64).max
 
-#: Groups whose rates of every task a model of one task sees; of the others those of its own.
+#: Groups whose rates of every task a model of one task sees; of the others it sees its own task's.
 _ALWAYS = (USER, ITEM)
 
 
@@ -68,16 +68,14 @@ class CountFeatures:
         self.gap = gap_ms
         self.user_features = dataset.user_features
         self.item_features = dataset.item_features
-        parts = [Rows.of(dataset, split) for split in Split]
-        self.labels = [part.labels for part in parts]
-        time = np.concatenate([part.time for part in parts])
+        logged = Rows.of(dataset, None)
+        self.labels = logged.labels
         sizes = manifest.vocabulary_sizes
         self.groups = tuple(group for group in GROUPS if _occurs(group, sizes))
         self.rows = {
-            group: TimedCounts(np.concatenate([part.keys(group, sizes) for part in parts]), time)
-            for group in self.groups
+            group: TimedCounts(logged.keys(group, sizes), logged.shown) for group in self.groups
         }
-        self.mean = observed_mean(self.labels[0])  # of fit, [K]
+        self.mean = observed_mean(dataset.requests(Split.FIT).labels)  # [K]
         self.delay = [
             round(manifest.label_hours(task.name) * MILLISECONDS_PER_HOUR)
             for task in manifest.tasks
@@ -91,10 +89,6 @@ class CountFeatures:
     def asked(self, rows: Rows) -> AskedCounts:
         """The counts for some rows."""
         return AskedCounts(self, rows)
-
-    def label(self, task: int) -> NDArray[np.float32]:
-        """[N] of a task, in the order of the counted rows."""
-        return np.concatenate([part[:, task] for part in self.labels])
 
 
 class AskedCounts:
@@ -119,9 +113,9 @@ class AskedCounts:
         for group in self._counts.groups:
             columns[f"rows of {group}"] = self._of_rows(group, 0).count
         for task, _ in enumerate(self._counts.manifest.tasks):
-            columns |= {
-                name: rate for name, rate in self.rates(task).items() if _group_of(name) in _ALWAYS
-            }
+            columns |= self._rates(
+                task, [group for group in self._counts.groups if group in _ALWAYS]
+            )
         columns |= self._of_events()
         columns["hour"] = self._rows.time % MILLISECONDS_PER_DAY // MILLISECONDS_PER_HOUR
         columns["item age, days"] = self._item_age()
@@ -129,25 +123,30 @@ class AskedCounts:
         return {name: values.astype(np.float32) for name, values in columns.items()}
 
     def rates(self, task: int) -> dict[str, NDArray[np.float32]]:
-        """The smoothed mean label of each group by name [R], the pairs' towards the user's."""
-        counts = self._counts
-        label = counts.label(task)
-        observed = ~np.isnan(label)
-        value = np.where(observed, label, 0)
-        found: dict[str, NDArray[np.float64]] = {}
-        for group in counts.groups:
-            before = self._of_rows(group, counts.delay[task])
-            of_group = counts.rows[group]
-            number = before.count if observed.all() else of_group.sums(observed, before)
-            pair = len(GROUPS[group]) > 1
-            prior = found[GROUPS[group][0]] if pair else float(counts.mean[task])
-            found[group] = smoothed(of_group.sums(value, before), number, prior)
-        name = counts.manifest.tasks[task].name
-        return {f"{name} rate of {group}": rate.astype(np.float32) for group, rate in found.items()}
+        """What models of one task see besides: the smoothed mean label of each other group."""
+        others = [group for group in self._counts.groups if group not in _ALWAYS]
+        return {name: rate.astype(np.float32) for name, rate in self._rates(task, others).items()}
 
     def categorical(self) -> list[str]:
         """Names of the columns that are indices without an order."""
         return [name for name, (_, kind) in self._stated_places().items() if kind is _CATEGORICAL]
+
+    def _rates(self, task: int, groups: list[str]) -> dict[str, NDArray[np.float64]]:
+        """By name the smoothed mean label of each group [R], the pairs' towards the user's."""
+        counts = self._counts
+        label = counts.labels[:, task]
+        observed = ~np.isnan(label)
+        value = np.where(observed, label, 0)
+
+        def rate(group: str) -> NDArray[np.float64]:
+            before = self._of_rows(group, counts.delay[task])
+            of_group = counts.rows[group]
+            number = before.count if observed.all() else of_group.sums(observed, before)
+            prior = rate(USER) if len(GROUPS[group]) > 1 else float(counts.mean[task])
+            return smoothed(of_group.sums(value, before), number, prior)
+
+        name = counts.manifest.tasks[task].name
+        return {f"{name} rate of {group}": rate(group) for group in groups}
 
     def _of_rows(self, group: str, delay: int) -> Before:
         if (group, delay) not in self._before:
@@ -256,10 +255,6 @@ def _first_seen(dataset: PreparedDataset) -> NDArray[np.int64]:
 def _occurs(group: str, sizes: dict[str, int]) -> bool:
     """Whether the log has any of the ids, beside the unknown one."""
     return all(sizes[name] > 1 for name in GROUPS[group])
-
-
-def _group_of(name: str) -> str:
-    return name.rpartition(" rate of ")[2]
 
 
 def _is_id(feature: Feature) -> bool:

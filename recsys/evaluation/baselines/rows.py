@@ -33,11 +33,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Request rows of one split, or of several behind each other.
+    """Request rows.
 
     Attributes:
         ids: by ``user``, ``item``, ``author`` and ``topic`` the indices [R]; 0 is unknown.
         time: [R] int64, ms of the request.
+        shown: [R] int64, ms, when the item was shown: not before the request.
         labels: [R, K] float32, NaN where not observed.
         context_categorical: [R, F] int32.
         context_dense: [R, D] float32.
@@ -45,13 +46,14 @@ class Rows:
 
     ids: dict[str, NDArray[np.int64]]
     time: NDArray[np.int64]
+    shown: NDArray[np.int64]
     labels: NDArray[np.float32]
     context_categorical: NDArray[np.int32]
     context_dense: NDArray[np.float32]
 
     @classmethod
-    def of(cls, dataset: PreparedDataset, split: str) -> Self:
-        """The rows of a split in the order of their ``row_id``."""
+    def of(cls, dataset: PreparedDataset, split: str | None) -> Self:
+        """The rows of a split in the order of their ``row_id``; with None all that there are."""
         store = dataset.requests(split)
         per_request = np.diff(store.offsets)
         item = store.item.astype(np.int64)
@@ -60,9 +62,12 @@ class Rows:
         for name, column in ((AUTHOR, Column.AUTHOR), (TOPIC, Column.TOPIC)):
             of_item = dataset.item_features.categorical[:, names.index(column)]
             ids[name] = of_item[item].astype(np.int64)
+        time = np.repeat(store.request_time, per_request)
+        shown = time if store.shown_at is None else store.shown_at
         return cls(
             ids,
-            np.repeat(store.request_time, per_request),
+            time,
+            shown,
             store.labels,
             store.context_categorical,
             store.context_dense,
@@ -76,6 +81,7 @@ class Rows:
         return Rows(
             {name: values[positions] for name, values in self.ids.items()},
             self.time[positions],
+            self.shown[positions],
             self.labels[positions],
             self.context_categorical[positions],
             self.context_dense[positions],

@@ -21,9 +21,11 @@ def rows(
     """Rows without context and topics."""
     count = len(user)
     ids = {USER: user, ITEM: item, AUTHOR: author or [0] * count, TOPIC: [0] * count}
+    moments = np.array(time or range(count), np.int64)
     return Rows(
         {name: np.array(values, np.int64) for name, values in ids.items()},
-        np.array(time or range(count), np.int64),
+        moments,
+        moments,
         np.array(labels, np.float32).reshape(count, -1),
         np.empty((count, 0), np.int32),
         np.empty((count, 0), np.float32),

@@ -91,3 +91,22 @@ def test_nothing_of_the_row_or_of_what_comes_after_is_counted(tmp_path: Path) ->
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_what_was_requested_but_not_shown_yet_is_not_counted(tmp_path: Path) -> None:
+    # requested and shown at: the first row waits for five hours
+    moments = [(0, 5), (3, 3), (6, 6), (70, 70), (100, 100)]
+    log = pl.DataFrame(
+        {
+            "user_id": [1, 1, 1, 2, 2],
+            "item_id": [7, 8, 7, 9, 9],
+            "request_time": [START + asked * HOUR for asked, _ in moments],
+            "timestamp": [START + shown * HOUR for _, shown in moments],
+        }
+    )
+    likes = np.array([True, False, False, False, False])
+    fit = Rows.of(dataset := prepared(own_log(likes, log), tmp_path / "prepared"), Split.FIT)
+    assert fit.time.tolist() == [START, START + 3 * HOUR, START + 6 * HOUR]
+    found = numbers(dataset, fit, 0, 0.3)
+    assert found["rows of user"].tolist() == [0, 0, 2]
+    assert found["liked rate of item"].tolist() == pytest.approx([0.3] * 3)
