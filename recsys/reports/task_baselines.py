@@ -87,27 +87,34 @@ def verdict(metrics: Metrics, prefix: str, baseline: str) -> str:
         return f"Whether the model beats {name} is not defined."
     number = f"{what} {percent(found)}"
     low, high = found.get("low"), found.get("high")
+    better, worse = sure_tasks(metrics, prefix, baseline)
+    in_tasks = {"better": better, "worse": worse}
     if not is_defined(low) or not is_defined(high):
-        said = f"The model beside {name}, without an interval: {number}"
+        said = f"The model beside {name}, without an interval"
     elif high < 0:
-        said = f"The model beats {name}: {number}"
+        said, in_tasks = f"The model beats {name}", {"worse": worse}
     elif low > 0:
-        said = f"The model is worse than {name}: {number}"
+        said, in_tasks = f"The model is worse than {name}", {"better": better}
     else:
-        said = f"The model cannot be told from {name}: {number}"
-    worse = worse_tasks(metrics, prefix, baseline)
-    return f"{said}; worse in {', '.join(worse)}." if worse else f"{said}."
+        said = f"The model cannot be told from {name}"
+    parts = [f"{how} in {', '.join(tasks)}" for how, tasks in in_tasks.items() if tasks]
+    return f"{'; '.join([f'{said}: {number}', *parts])}."
 
 
-def worse_tasks(metrics: Metrics, prefix: str, baseline: str) -> list[str]:
-    """Tasks in which the whole interval says that the baseline is better."""
-    found = []
+def sure_tasks(metrics: Metrics, prefix: str, baseline: str) -> tuple[list[str], list[str]]:
+    """Tasks in which the whole interval says that the model is better, or worse."""
+    better, worse = [], []
     for task in task_names(metrics, prefix):
         names = (f"{prefix}/{baseline}/{delta}/{task}" for delta in (NE_DELTA, MSE_DELTA))
-        lows = [metrics[name].get("low") for name in names if name in metrics]
-        if task != MEAN and any(is_defined(low) and low > 0 for low in lows):
-            found.append(task)
-    return found
+        found = next((metrics[name] for name in names if name in metrics), {})
+        low, high = found.get("low"), found.get("high")
+        if task == MEAN or not is_defined(low) or not is_defined(high):
+            continue
+        if high < 0:
+            better.append(task)
+        elif low > 0:
+            worse.append(task)
+    return better, worse
 
 
 def percent(metric: Mapping[str, Any]) -> str:
