@@ -103,8 +103,8 @@ class _Examples:
 
     def features(self, task: int) -> NDArray[np.float32]:
         """[R, F] of a task."""
-        rates = [rate[:, None] for rate in self.asked.rates(task).values()]
-        return np.concatenate([self.shared, *rates], axis=1)
+        own = [column[:, None] for column in self.asked.of_task(task).values()]
+        return np.concatenate([self.shared, *own], axis=1)
 
 
 def _trained(

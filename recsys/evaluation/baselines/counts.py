@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.progress import track
-from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import (
     LENGTHS,
     MILLISECONDS_PER_DAY,
@@ -80,10 +79,7 @@ class CountFeatures:
             round(manifest.label_hours(task.name) * MILLISECONDS_PER_HOUR)
             for task in manifest.tasks
         ]
-        self.events = {
-            name: {group: TimedCounts(keys, events.time) for group, keys in events.keys.items()}
-            for name, events in _events(dataset.timelines, self.groups, manifest).items()
-        }
+        self.events = _events(dataset.timelines, self.groups, sizes)
         self.first_seen = _first_seen(dataset)
 
     def asked(self, rows: Rows) -> AskedCounts:
@@ -106,6 +102,7 @@ class AskedCounts:
         sizes = counts.manifest.vocabulary_sizes
         self._keys = {group: rows.keys(group, sizes) for group in counts.groups}
         self._before: dict[tuple[str, int], Before] = {}
+        self._events_before: dict[tuple[TimelineKind, str], Before] = {}
 
     def shared(self) -> dict[str, NDArray[np.float32]]:
         """What models of all tasks see: by name [R]."""
@@ -116,16 +113,23 @@ class AskedCounts:
             columns |= self._rates(
                 task, [group for group in self._counts.groups if group in _ALWAYS]
             )
-        columns |= self._of_events()
+        columns |= self._of_events("impressions", TimelineKind.IMPLICIT)
+        actions = self._counts.manifest.actions
+        for name, some in (("actions", actions.positive), ("negative actions", actions.negative)):
+            columns |= self._of_events(name, TimelineKind.EXPLICIT, actions.codes(some))
         columns["hour"] = self._rows.time % MILLISECONDS_PER_DAY // MILLISECONDS_PER_HOUR
         columns["item age, days"] = self._item_age()
         columns |= self._stated()
         return {name: values.astype(np.float32) for name, values in columns.items()}
 
-    def rates(self, task: int) -> dict[str, NDArray[np.float32]]:
-        """What models of one task see besides: the smoothed mean label of each other group."""
+    def of_task(self, task: int) -> dict[str, NDArray[np.float32]]:
+        """What models of one task see besides: its rate in each other group, and its action."""
         others = [group for group in self._counts.groups if group not in _ALWAYS]
-        return {name: rate.astype(np.float32) for name, rate in self._rates(task, others).items()}
+        columns: dict[str, NDArray] = dict(self._rates(task, others))
+        actions, name = self._counts.manifest.actions, self._counts.manifest.tasks[task].name
+        if name in actions.explicit:
+            columns |= self._of_events(name, TimelineKind.EXPLICIT, actions.codes([name]))
+        return {name: values.astype(np.float32) for name, values in columns.items()}
 
     def categorical(self) -> list[str]:
         """Names of the columns that are indices without an order."""
@@ -154,16 +158,25 @@ class AskedCounts:
             self._before[group, delay] = found
         return self._before[group, delay]
 
-    def _of_events(self) -> dict[str, NDArray]:
-        """Events of each timeline by group, and the share that they are of the user's."""
+    def _of_events(
+        self, name: str, kind: TimelineKind, codes: list[int] | None = None
+    ) -> dict[str, NDArray]:
+        """Events of some action types by group, and the share that they are of the user's."""
         columns: dict[str, NDArray] = {}
-        for kind, by_group in self._counts.events.items():
-            for group, events in by_group.items():
-                count = events.before(self._keys[group], self._moment).count
-                columns[f"{kind} of {group}"] = count
-                if GROUPS[group][0] == USER and group != USER:
-                    of_user = columns[f"{kind} of {USER}"]
-                    columns[f"share of {kind} of {group}"] = smoothed(count, of_user, 0.0)
+        events = self._counts.events[kind]
+        chosen = None if codes is None else np.isin(events.action, codes)
+        if chosen is not None and not chosen.any():
+            return columns
+        for group, of_group in events.by_group.items():
+            if (kind, group) not in self._events_before:
+                found = of_group.before(self._keys[group], self._moment)
+                self._events_before[kind, group] = found
+            before = self._events_before[kind, group]
+            count = before.count if chosen is None else of_group.sums(chosen, before)
+            columns[f"{name} of {group}"] = count
+            if GROUPS[group][0] == USER and group != USER:
+                of_user = columns[f"{name} of {USER}"]
+                columns[f"share of {name} of {group}"] = smoothed(count, of_user, 0.0)
         return columns
 
     def _item_age(self) -> NDArray[np.float64]:
@@ -195,38 +208,32 @@ class AskedCounts:
 
 @dataclass(frozen=True, eq=False)
 class _Events:
-    """Events by group: ``keys`` [N] of each, ``time`` [N] in ms."""
+    """The events of a timeline kind: ``by_group``, and ``action`` [N], the type of each."""
 
-    keys: dict[str, NDArray[np.int64]]
-    time: NDArray[np.int64]
+    by_group: dict[str, TimedCounts]
+    action: NDArray[np.int8]
 
 
 def _events(
-    store: TimelineStore, groups: tuple[str, ...], manifest: DatasetManifest
-) -> dict[str, _Events]:
-    """All events: what was shown, what was done, and what says "less of this"."""
-    names = {"impressions": [], "actions": [], "negative actions": []}  # type: dict[str, list]
-    actions, sizes = manifest.actions, manifest.vocabulary_sizes
-    negative = actions.codes(actions.negative)
+    store: TimelineStore, groups: tuple[str, ...], sizes: dict[str, int]
+) -> dict[TimelineKind, _Events]:
+    """All events; those that show an item have the action type 0."""
+    parts: dict[TimelineKind, list[dict[str, NDArray]]] = {kind: [] for kind in TimelineKind}
     for kind, events in _timelines(store):
-        if kind is TimelineKind.IMPLICIT:
-            names["impressions"].append((events, slice(None)))
-            continue
-        is_negative = np.isin(events["action_type"], negative)
-        names["actions"].append((events, ~is_negative))
-        names["negative actions"].append((events, is_negative))
+        parts[kind].append({group: group_keys(events, group, sizes) for group in groups})
+        time = events["timestamp"]
+        action = events.get("action_type", np.zeros(len(time), np.int8))
+        parts[kind][-1] |= {"timestamp": time, "action_type": action}
     found = {}
-    for name, parts in names.items():
-        time = [events["timestamp"][kept] for events, kept in parts]
-        if not sum(map(len, time)):
-            continue
-        keys = {
-            group: np.concatenate(
-                [group_keys(events, group, sizes)[kept] for events, kept in parts]
-            )
-            for group in groups
+    for kind, some in parts.items():
+        names = (*groups, "timestamp", "action_type")
+        joined = {
+            name: np.concatenate([np.empty(0, np.int64), *(part[name] for part in some)])
+            for name in names
         }
-        found[name] = _Events(keys, np.concatenate(time))
+        time, action = joined["timestamp"], joined["action_type"].astype(np.int8)
+        by_group = {group: TimedCounts(joined[group], time) for group in groups}
+        found[kind] = _Events(by_group, action)
     return found
 
 

@@ -21,7 +21,7 @@ def numbers(
     counts = CountFeatures(dataset, gap_ms)
     counts.mean = np.array([mean])  # what rates are smoothed towards
     asked = counts.asked(rows)
-    return asked.shared() | asked.rates(0)
+    return asked.shared() | asked.of_task(0)
 
 
 def test_counts_by_hand(tmp_path: Path) -> None:
@@ -50,7 +50,8 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert found["rows of user_item"] == 1
     assert found["rows of user_author"] == 2
     assert found["impressions of user"] == 2
-    assert found["actions of user_item"] == 1
+    assert found["actions of user_item"] == found["liked of user_item"] == 1
+    assert "negative actions of user" not in found  # the log has none
     assert found["share of actions of user_item"] == pytest.approx(1 / (2 + 10))
     of_user = (2 + 10 * mean) / 12
     assert found["liked rate of user"] == pytest.approx(of_user)
