@@ -11,7 +11,6 @@ Legend: R rows, N rows or events that are counted, K tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from recsys.data.contract.schema import (
     LENGTHS,
     MILLISECONDS_PER_DAY,
     MILLISECONDS_PER_HOUR,
+    TIMELINE_COLUMNS,
     Feature,
     FeatureKind,
     FeatureSide,
@@ -43,6 +43,9 @@ from recsys.evaluation.baselines.rows import (
     group_keys,
 )
 from recsys.evaluation.baselines.timed_counts import Before, TimedCounts
+
+#: What is read of an event.
+_EVENT_COLUMNS = ("timestamp", ITEM, AUTHOR, TOPIC, "action_type")
 
 #: Users whose timelines are read at a time.
 _USERS = 4096
@@ -67,7 +70,7 @@ class CountFeatures:
         self.gap = gap_ms
         self.user_features = dataset.user_features
         self.item_features = dataset.item_features
-        logged = Rows.of(dataset, None)
+        logged = Rows.of(dataset, None).in_order_shown()
         self.labels = logged.labels
         sizes = manifest.vocabulary_sizes
         self.groups = tuple(group for group in GROUPS if _occurs(group, sizes))
@@ -218,36 +221,32 @@ def _events(
     store: TimelineStore, groups: tuple[str, ...], sizes: dict[str, int]
 ) -> dict[TimelineKind, _Events]:
     """All events; those that show an item have the action type 0."""
-    parts: dict[TimelineKind, list[dict[str, NDArray]]] = {kind: [] for kind in TimelineKind}
-    for kind, events in _timelines(store):
-        parts[kind].append({group: group_keys(events, group, sizes) for group in groups})
-        time = events["timestamp"]
-        action = events.get("action_type", np.zeros(len(time), np.int8))
-        parts[kind][-1] |= {"timestamp": time, "action_type": action}
     found = {}
-    for kind, some in parts.items():
-        names = (*groups, "timestamp", "action_type")
-        joined = {
-            name: np.concatenate([np.empty(0, np.int64), *(part[name] for part in some)])
-            for name in names
-        }
-        time, action = joined["timestamp"], joined["action_type"].astype(np.int8)
-        by_group = {group: TimedCounts(joined[group], time) for group in groups}
+    for kind in TimelineKind:
+        events = _timelines(store, kind)
+        time = events.pop("timestamp")
+        by_group = {group: TimedCounts(group_keys(events, group, sizes), time) for group in groups}
+        action = events.get("action_type", np.zeros(len(time), np.int8))
         found[kind] = _Events(by_group, action)
     return found
 
 
-def _timelines(store: TimelineStore) -> Iterator[tuple[TimelineKind, dict[str, NDArray]]]:
-    """Columns of all events, some users at a time."""
+def _timelines(store: TimelineStore, kind: TimelineKind) -> dict[str, NDArray]:
+    """Columns of all events of a kind in order of time, and whose they are."""
+    types = TIMELINE_COLUMNS[kind]
+    kept = [name for name in _EVENT_COLUMNS if name in types]
+    parts: dict[str, list[NDArray]] = {name: [np.empty(0, types[name])] for name in kept}
+    parts[USER] = [np.empty(0, np.int32)]
     users = store.users()
-    for first in track(range(0, len(users), _USERS), "Counting events"):
+    for first in track(range(0, len(users), _USERS), f"Counting {kind} events"):
         some = users[first : first + _USERS]
-        for kind in TimelineKind:
-            moment = np.full(len(some), _LAST_MOMENT)
-            events = store.histories(some, moment, kind, _ALL_EVENTS)
-            kept = [USER, ITEM, AUTHOR, TOPIC, "timestamp", "action_type"]
-            events[USER] = np.repeat(some, events[LENGTHS])
-            yield kind, {name: events[name] for name in kept if name in events}
+        events = store.histories(some, np.full(len(some), _LAST_MOMENT), kind, _ALL_EVENTS)
+        events[USER] = np.repeat(some, events[LENGTHS])
+        for name, found in parts.items():
+            found.append(events[name])
+    joined = {name: np.concatenate(found) for name, found in parts.items()}
+    order = np.argsort(joined["timestamp"], kind="stable")
+    return {name: column[order] for name, column in joined.items()}
 
 
 def _first_seen(dataset: PreparedDataset) -> NDArray[np.int64]:

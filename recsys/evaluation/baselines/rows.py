@@ -87,6 +87,12 @@ class Rows:
             self.context_dense[positions],
         )
 
+    def in_order_shown(self) -> Rows:
+        """The rows in the order in which their items were shown."""
+        if (self.shown[1:] >= self.shown[:-1]).all():
+            return self
+        return self.at(np.argsort(self.shown, kind="stable"))
+
     def spread(self, count: int) -> Rows:
         """At most ``count`` rows, evenly over their order, which is that of time in a split."""
         if len(self) <= count:

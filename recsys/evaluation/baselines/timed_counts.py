@@ -33,19 +33,23 @@ class Before:
 
 
 class TimedCounts:
-    """Things that happened, each with a key and a moment, sorted by both.
+    """Things that happened, each with a key and a moment, found by both.
+
+    It takes 4 bytes of each thing and 16 of each key: a log's events are counted in many groups.
 
     Args:
         key: [N] int64; :data:`NO_KEY` is left out.
-        time: [N] int64, ms.
+        time: [N] int64, ms, ascending; it may be shared by several.
     """
 
     def __init__(self, key: NDArray[np.int64], time: NDArray[np.int64]) -> None:
+        self.time = time
         kept = np.flatnonzero(key != NO_KEY)
-        self.order = kept[np.lexsort((time[kept], key[kept]))]
-        self.time = time[self.order]
-        self.keys, starts = np.unique(key[self.order], return_index=True)
-        self.starts = np.append(starts, len(self.order))
+        # positions ascend with time, so that those of a key do
+        kept = kept[np.argsort(key[kept], kind="stable")]
+        self.keys, starts = np.unique(key[kept], return_index=True)
+        self.starts = np.append(starts, len(kept))
+        self.order = kept.astype(np.int32 if len(key) < 2**31 else np.int64)
 
     def before(self, key: NDArray[np.int64], moment: NDArray[np.int64]) -> Before:
         """What happened under each key strictly before its moment.
@@ -54,6 +58,7 @@ class TimedCounts:
             key: [R]; nothing happened under one that is not known.
             moment: [R] ms.
         """
+        first_late = np.searchsorted(self.time, moment)
         place = np.searchsorted(self.keys, key)
         known = place < len(self.keys)
         known[known] = self.keys[place[known]] == key[known]
@@ -61,7 +66,7 @@ class TimedCounts:
         start[known] = self.starts[place[known]]
         stop = start.copy()
         end = self.starts[place[known] + 1]
-        stop[known] = first_not_before(self.time, start[known], end, moment[known])
+        stop[known] = first_not_before(self.order, start[known], end, first_late[known])
         return Before(start, stop)
 
     def sums(self, values: NDArray, before: Before) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ ASKED = st.lists(st.tuples(KEYS | st.just(7), st.integers(-4, 7)), max_size=90)
 def test_what_happened_strictly_before(
     happened: list[tuple[int, int, int]], asked: list[tuple[int, int]]
 ) -> None:
+    happened.sort(key=lambda one: one[1])
     key, time, value = np.array(happened, np.int64).reshape(-1, 3).T
     counts = TimedCounts(key, time)
     keys, moments = np.array(asked, np.int64).reshape(-1, 2).T

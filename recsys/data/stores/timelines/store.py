@@ -227,7 +227,7 @@ class TimelineStore:
 
 
 def first_not_before(
-    timestamps: NDArray[np.int64],
+    timestamps: NDArray[np.integer],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
     before: NDArray[np.int64],
