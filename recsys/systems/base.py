@@ -26,7 +26,7 @@ from recsys.reports.page import Page
 from recsys.runs.load import LoadedRun
 from recsys.runs.system import Config, TrainableSystem
 from recsys.serving.recommend import Recommender
-from recsys.systems.sizing import Sized
+from recsys.systems.sizing import Given, Sized
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,13 @@ class System(TrainableSystem[Config], Generic[Config]):
             dataset: the prepared data set, where it was moved since the training.
         """
 
-    def sized(self, config: Config, dataset: PreparedDataset) -> list[Sized]:
+    def sized(self, config: Config, dataset: PreparedDataset, given: Given) -> list[Sized]:
         """Settings that follow from the size of the data, for a run that does not give them.
 
         Args:
             config: of the run, as the user gave it.
             dataset: what it is trained on.
+            given: what the user has chosen, from which the others follow.
         """
         return []
 

@@ -31,11 +31,14 @@ def fitted_to_data(config: RunConfig, overrides: Sequence[str]) -> tuple[RunConf
     system = system_named(config.system)
     usual = compose_run([f"{SYSTEM}={config.system}"])
     dataset, _ = open_or_prepare(config.data)
-    sized = [
-        one
-        for one in system.sized(config, dataset)
-        if one.key not in keys and _value(config, one.key) == _value(usual, one.key)
-    ]
+
+    def is_given(key: str) -> bool:
+        return key in keys or _value(config, key) != _value(usual, key)
+
+    wanted = system.sized(
+        config, dataset, lambda key: _value(config, key) if is_given(key) else None
+    )
+    sized = [one for one in wanted if not is_given(one.key)]
     return compose_run([*(one.override for one in sized), *overrides]), sized
 
 

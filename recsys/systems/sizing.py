@@ -7,7 +7,7 @@ steps an epoch for a learning rate to act, and validations that cost less than t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,16 +70,26 @@ class Extent:
 NEGATIVES_IN_BATCH = Extent(64, 1_024, steps_an_epoch=40, total_steps=1_500, most_epochs=30)
 
 
+#: The value of a setting that the user has given; None of one that follows from the data.
+Given = Callable[[str], int | None]
+
+
 def schedule(
-    extent: Extent, examples: int, what: str, batch_key: str, warmup: int, processes: int
+    extent: Extent,
+    examples: int,
+    what: str,
+    batch_key: str,
+    warmup: int,
+    processes: int,
+    given: Given,
 ) -> list[Sized]:
     """Batch, epochs, warm-up and validations of a training.
 
     >>> for one in schedule(
-    ...     Extent(16, 128, 64, 6_000, 60), 6_040, "users", "loader.batch_size", 100, processes=1
+    ...     Extent(16, 128, 64, 6_000, 60), 6_040, "users", "batch", 100, 1, lambda key: None
     ... ):
     ...     print(one.override)
-    loader.batch_size=128
+    batch=128
     trainer.max_epochs=60
     optim.schedule.warmup_steps=100
     trainer.patience=8
@@ -91,12 +101,16 @@ def schedule(
         batch_key: the setting of the batch's size.
         warmup: steps of the warm-up in trainings that are long enough.
         processes: that each have their share of the examples.
+        given: what the user has chosen, from which the others follow.
     """
     batch = power_of_two(examples / processes / extent.steps_an_epoch)
     batch = min(max(batch, extent.smallest_batch), extent.largest_batch)
+    batch = given(batch_key) or batch
     steps = math.ceil(examples / processes / batch)
     epochs = min(max(round(extent.total_steps / steps), 1), extent.most_epochs)
-    total = epochs * steps
+    epochs = given("trainer.max_epochs") or epochs
+    most = given("trainer.max_steps") or 0
+    total = min(epochs * steps, most) if most > 0 else epochs * steps
     sized = [
         Sized(batch_key, batch, f"{examples:,} {what}: {steps:,} steps an epoch"),
         Sized("trainer.max_epochs", epochs, f"{total:,} steps"),
@@ -118,6 +132,7 @@ def sequences(
     dataset: PreparedDataset,
     store: EngagementStore,
     processes: int,
+    given: Given,
 ) -> list[Sized]:
     """Schedule, length and cut of a model of sequences, and how many queries it is measured on.
 
@@ -127,6 +142,7 @@ def sequences(
         dataset: the prepared data set.
         store: its engagements.
         processes: of the training.
+        given: what the user has chosen.
     """
     bounds = dataset.manifest.split_bounds
     queries = FitQueries(store, bounds[Split.FIT][1], loader)
@@ -136,7 +152,7 @@ def sequences(
     long = math.ceil(np.quantile(lengths, 0.95))
     length = min(max(math.ceil(long / 10) * 10, 10), loader.max_length)
     sized = schedule(
-        extent, len(queries), "users with a history", "loader.batch_size", 100, processes
+        extent, len(queries), "users with a history", "loader.batch_size", 100, processes, given
     )
     sized.append(Sized("loader.max_length", length, f"95 of 100 users have up to {long:,} events"))
     if long > length and loader.cut == "last":

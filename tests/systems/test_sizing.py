@@ -19,8 +19,10 @@ DAY = 86_400_000
 START = 1_704_067_200_000
 
 
-def _of(extent: Extent, examples: int, processes: int = 1) -> dict[str, object]:
-    sized = schedule(extent, examples, "users", "batch", 100, processes)
+def _of(
+    extent: Extent, examples: int, processes: int = 1, given: dict[str, int] | None = None
+) -> dict[str, object]:
+    sized = schedule(extent, examples, "users", "batch", 100, processes, (given or {}).get)
     return {one.key.rpartition(".")[2]: one.value for one in sized}
 
 
@@ -46,6 +48,15 @@ def test_a_tiny_log_and_several_processes() -> None:
     """The warm-up is a tenth of the steps at most; processes share the examples."""
     assert _of(Extent(16, 128, 64, 60, 3), 20) == {"batch": 16, "max_epochs": 3, "warmup_steps": 1}
     assert _of(Extent(1, 128, 64, 6_000, 60), 6_400, processes=2)["batch"] == 64
+
+
+def test_what_is_given_decides_about_the_others() -> None:
+    """3,953 users in batches of 1,024 are 4 steps an epoch: two epochs are 8."""
+    extent = Extent(16, 128, 64, 6_000, 60)
+    found = _of(extent, 3_953, given={"batch": 1_024, "trainer.max_epochs": 2})
+    assert found == {"batch": 1_024, "max_epochs": 2, "warmup_steps": 1}
+    assert _of(extent, 3_953, given={"batch": 1_024})["warmup_steps"] == 24
+    assert _of(extent, 943, given={"trainer.max_steps": 50})["warmup_steps"] == 5
 
 
 @pytest.fixture(scope="module")

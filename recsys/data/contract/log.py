@@ -34,6 +34,8 @@ _NUMBER_SCHEMA = {name: dtype for name, dtype in LOG_SCHEMA.items() if dtype.is_
 _TIMES = (Column.TIMESTAMP, Column.REQUEST_TIME)
 _COLUMNS = (*LOG_SCHEMA, Column.REQUEST_TIME)
 
+_ROW = "row"
+
 #: Here an empty string says no more than a null does; an id must not be empty.
 _EMPTY_IS_UNKNOWN = (Column.AUTHOR, Column.TOPIC, Column.MEDIA_TYPE, Column.SURFACE)
 
@@ -181,15 +183,17 @@ class LogReader:
         return frame.with_columns(action, pl.coalesce(reasons).alias(REASON))
 
     def _with_flagged(self, where: str, frame: pl.DataFrame, chunk: pl.DataFrame) -> pl.DataFrame:
-        """The rows, and behind them one for each action that a flag says happened on a row."""
+        """The rows, and right behind each one for every action that a flag says happened on it."""
+        if not self.flags:
+            return frame
+        frame = frame.with_row_index(_ROW)
         frames = [frame]
         for flag in self.flags:
+            happened = flagged(where, chunk[flag]) & frame[REASON].is_null()
             frames.append(
-                frame.filter(flagged(where, chunk[flag]) & frame[REASON].is_null()).with_columns(
-                    pl.lit(flag).alias(Column.ACTION_TYPE)
-                )
+                frame.filter(happened).with_columns(pl.lit(flag).alias(Column.ACTION_TYPE))
             )
-        return pl.concat(frames)
+        return pl.concat(frames).sort(_ROW, maintain_order=True).drop(_ROW)
 
     def _typed(
         self, where: str, name: str, raw: pl.Series, types: dict[str, pl.DataType]
@@ -203,7 +207,7 @@ class LogReader:
 
 
 def flagged(where: str, flags: pl.Series) -> pl.Series:
-    """Whether each of some flags is set; null is not.
+    """Whether each of some flags is set: above 0, or true. Null and NaN are not.
 
     Args:
         where: the file, for the sentence.
@@ -217,7 +221,8 @@ def flagged(where: str, flags: pl.Series) -> pl.Series:
         flags = lower.replace({"true": "1", "false": "0"}).alias(flags.name)
     elif flags.dtype == pl.Boolean:
         flags = flags.cast(pl.Float64)
-    return cast_or_refuse(where, flags, pl.Float64(), " of 0 and 1").fill_null(0) > 0
+    numbers = cast_or_refuse(where, flags, pl.Float64(), " of 0 and 1")
+    return numbers.fill_nan(None).fill_null(0) > 0
 
 
 def split_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import polars as pl
 
 from recsys.core.bounds import Count, Hours, Number, OneOf, Settings
 from recsys.core.errors import ConfigError, DataError
-from recsys.data.contract.actions import ActionNames
+from recsys.data.contract.actions import ActionNames, ActionTypes
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
 from recsys.data.contract.input_files import InputFile, describe_frame
 from recsys.data.contract.log import LogReader, split_rows
@@ -43,6 +44,10 @@ HOUR_OF_DAY = Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICA
 BY_TIME, BY_LAST, BY_USERS = SPLITS = ("time", "last", "users")
 
 _ROW = "row"
+
+
+#: Options that say something of moments, so nothing where a log has an order only.
+_OF_TIMES = ("fit_until", "choose_until", "choose_days", "report_days", "tasks", "task_hours")
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,8 @@ class LogOptions(Settings):
                     "to split by time; set options.split=last or options.split=users."
                 )
             return
-        for name in ("fit_until", "choose_until", "tasks"):
-            if getattr(self, name) is not None:
+        for name in _OF_TIMES:
+            if getattr(self, name):
                 raise ConfigError(
                     f"options.{name} belongs to a split by time; with options.split={self.split} "
                     "the order of a user's events is all that is left of their times, so there are "
@@ -165,6 +170,7 @@ class LogSource(Source):
             data, self.options.columns, names, times, self.options.chunk_rows, self.options.flags
         )
         self.actions = names.types
+        _refuse_other_tasks(self.options, self.actions)
         self.times = MOMENTS if self.options.split == BY_TIME else ORDER
         self._tables = LogTables(
             self.options.items,
@@ -324,6 +330,22 @@ class LogSource(Source):
         if not self._actions:
             for _ in self.events():
                 pass
+
+
+def _refuse_other_tasks(options: LogOptions, actions: ActionTypes) -> None:
+    """Refuse hours of what is no task.
+
+    Raises:
+        ConfigError: with the nearest name.
+    """
+    for name in options.task_hours:
+        if name in actions.explicit:
+            continue
+        meant = options.actions.get(name)
+        near = [meant] if meant in actions.explicit else []
+        near = near or difflib.get_close_matches(name, actions.explicit, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(actions.explicit)}."
+        raise ConfigError(f"options.task_hours.{name}: {name} is no action to predict; {hint}")
 
 
 def derive_rows(events: pl.DataFrame, windows: Mapping[Task, int]) -> pl.DataFrame:

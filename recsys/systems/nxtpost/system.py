@@ -33,7 +33,7 @@ from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.nxtpost.config import NxtPostRun, NxtPostRunConfig
 from recsys.systems.nxtpost.items import load_items, say_what_is_left_out
 from recsys.systems.nxtpost.module import NxtPost
-from recsys.systems.sizing import NEGATIVES_IN_BATCH, Sized, sequences
+from recsys.systems.sizing import NEGATIVES_IN_BATCH, Given, Sized, sequences
 
 
 class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
@@ -77,10 +77,14 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
         """The given content embeddings, L2-normalised."""
         return run.model.items
 
-    def sized(self, config: NxtPostRunConfig, dataset: PreparedDataset) -> list[Sized]:
+    def sized(
+        self, config: NxtPostRunConfig, dataset: PreparedDataset, given: Given
+    ) -> list[Sized]:
         """Batches of users; a log too small for the paper's has a higher rate, which ends low."""
         store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
-        sized = sequences(NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes)
+        sized = sequences(
+            NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes, given
+        )
         batch = next((one.value for one in sized if one.key == "loader.batch_size"), None)
         if batch is not None and int(batch) < NEGATIVES_IN_BATCH.largest_batch:
             why = "for small batches"

@@ -33,7 +33,7 @@ from recsys.systems.kinds.retrieval import RetrievalSystem
 from recsys.systems.post_tower.config import PostTowerRun, PostTowerRunConfig
 from recsys.systems.post_tower.content import refuse_equal_items
 from recsys.systems.post_tower.module import ItemSimilarity
-from recsys.systems.sizing import Extent, Sized, schedule
+from recsys.systems.sizing import Extent, Given, Sized, schedule
 
 _EXTENT = Extent(64, 1_024, steps_an_epoch=100, total_steps=2_000, most_epochs=20)
 
@@ -79,13 +79,15 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         """Write the embedding of every item into the run folder: ``post_embeddings.parquet``."""
         write_run_embeddings(load_run(self, run_dir), run_dir / ITEM_EMBEDDINGS_FILE)
 
-    def sized(self, config: PostTowerRunConfig, dataset: PreparedDataset) -> list[Sized]:
+    def sized(
+        self, config: PostTowerRunConfig, dataset: PreparedDataset, given: Given
+    ) -> list[Sized]:
         """Batches of pairs."""
         store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
         fit = store.events_between(0, dataset.manifest.split_bounds[Split.FIT][1])
         pairs = len(fit) * config.loader.window
         return schedule(
-            _EXTENT, pairs, "pairs of items", "loader.batch_size", 20, config.num_processes
+            _EXTENT, pairs, "pairs of items", "loader.batch_size", 20, config.num_processes, given
         )
 
     def described(self, config: PostTowerRunConfig) -> dict[str, str]:

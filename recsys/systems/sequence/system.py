@@ -24,7 +24,7 @@ from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.sequence.config import SequenceRun, SequenceRunConfig
 from recsys.systems.sequence.module import SequenceRecommender
-from recsys.systems.sizing import Extent, Sized, sequences
+from recsys.systems.sizing import Extent, Given, Sized, sequences
 
 #: Every step of a user's sequence is an example of the softmax: small batches are enough.
 _EXTENT = Extent(16, 128, steps_an_epoch=64, total_steps=6_000, most_epochs=60)
@@ -59,10 +59,12 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
         """The model; its catalogue is that of the time of training."""
         return _model(config, manifest)
 
-    def sized(self, config: SequenceRunConfig, dataset: PreparedDataset) -> list[Sized]:
+    def sized(
+        self, config: SequenceRunConfig, dataset: PreparedDataset, given: Given
+    ) -> list[Sized]:
         """As many steps as SASRec takes on MovieLens-1M, in batches of users."""
         store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
-        return sequences(_EXTENT, config.loader, dataset, store, config.num_processes)
+        return sequences(_EXTENT, config.loader, dataset, store, config.num_processes, given)
 
     def learned(self, run: SequenceRun) -> NDArray[np.bool_]:
         """[V] the items of the fit period."""

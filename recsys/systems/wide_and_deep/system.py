@@ -36,7 +36,7 @@ from recsys.serving.stages.search import BestScores
 from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.known_items import known_items
 from recsys.systems.kinds.retrieval import RetrievalSystem, ScoreOfOne
-from recsys.systems.sizing import NEGATIVES_IN_BATCH, Sized, sequences
+from recsys.systems.sizing import NEGATIVES_IN_BATCH, Given, Sized, sequences
 from recsys.systems.wide_and_deep.config import WideAndDeepRun, WideAndDeepRunConfig
 from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
 
@@ -94,10 +94,14 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         num_items = FitVocabulary.of(manifest).sizes["item"]
         return WideAndDeepRecommender(config.model, num_items, manifest, config.optim)
 
-    def sized(self, config: WideAndDeepRunConfig, dataset: PreparedDataset) -> list[Sized]:
+    def sized(
+        self, config: WideAndDeepRunConfig, dataset: PreparedDataset, given: Given
+    ) -> list[Sized]:
         """Batches of users, whose next items are each other's negatives."""
         store = EngagementStore.open(dataset, config.sequences)
-        return sequences(NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes)
+        return sequences(
+            NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes, given
+        )
 
     def described(self, config: WideAndDeepRunConfig) -> dict[str, str]:
         """Its sizes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -40,6 +41,24 @@ def test_a_flag_is_an_event_beside_its_row(clicks: list[object], hated: list[obj
         (9, START + 2, "click"),
         (9, START + 2, "impression"),
     ]
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 100])
+def test_it_stands_right_behind_its_row(chunk_rows: int) -> None:
+    """Events of one moment keep the order of the log, however it is read in pieces."""
+    log = _log(is_click=[1, 1, 1], hated=[1, 0, 1]).with_columns(timestamp=START)
+    options = replace(OPTIONS, chunk_rows=chunk_rows)
+    events = pl.concat(LogSource(log, options).events())
+    assert events["action_type"].to_list() == (
+        ["impression", "click", "hated", "impression", "click", "impression", "click", "hated"]
+    )
+
+
+def test_nan_is_no_flag() -> None:
+    nan = float("nan")
+    [events] = LogSource(_log(is_click=[nan, 1.0, None], hated=["nan", "", "1"]), OPTIONS).events()
+    acted = events.filter(pl.col("action_type") != "impression")
+    assert acted.select("item_id", "action_type").rows() == [(8, "click"), (9, "hated")]
 
 
 def test_flags_that_cannot_be_are_refused() -> None:
