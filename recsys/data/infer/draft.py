@@ -14,6 +14,7 @@ from recsys.data.infer.findings import (
     odd_files,
     odd_ids,
     odd_lengths,
+    odd_names,
     odd_tables,
     odd_times,
     quantiles,
@@ -86,12 +87,14 @@ class Draft:
             for one in side.columns
             if one.key is not None
         ]
-        taken = {choice.column for choice in self.columns.values()} | {*of_sides}
-        return [
+        taken = {choice.column for choice in self.columns.values()}
+        taken |= {*of_sides, *self.log.flags}
+        unused = [
             (name, why)
             for name, why in unread(self.log.profiles)
             if name not in taken and name not in self.columns
         ]
+        return [*unused, *self.log.unsayable]
 
     @cached_property
     def time_unit(self) -> tuple[str, str] | None:
@@ -206,6 +209,7 @@ class Draft:
                 log.blank_actions,
                 log.survey.rows if log.flags else 0,
             ),
+            *odd_names(log.unsayable, log.unsayable_actions),
             *odd_lengths(
                 log.roles[role].column
                 for role in _LENGTHS

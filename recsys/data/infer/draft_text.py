@@ -11,12 +11,10 @@ from recsys.data.contract.schema import Column
 from recsys.data.infer.draft import Draft
 from recsys.data.infer.meanings import means_itself
 from recsys.data.infer.roles import Choice
+from recsys.data.infer.sayable import OPEN
 from recsys.data.infer.sides import Side
 from recsys.data.infer.tables import SEVERAL, SINGLE
 from recsys.data.infer.yaml_text import Line, element, note, setting, written
-
-#: Stands for what only the owner of the log knows.
-OPEN = "???"
 
 _HEAD = re.compile(rb"# Drafted by `recsys data infer` \(([0-9a-f]{8})\)\.")
 

@@ -115,6 +115,22 @@ def odd_actions(
         )
 
 
+def odd_names(columns: Iterable[tuple[str, str]], actions: Mapping[str, int]) -> Iterator[str]:
+    """Names that a description cannot say.
+
+    Args:
+        columns: of the log, and why not.
+        actions: rows by the name of an action.
+    """
+    for name, why in columns:
+        yield f"column {name!r} is not read ({why}): give it a name of its own to have it read."
+    for name, rows in actions.items():
+        yield (
+            f"{rows:,} rows have the action {name!r}, which no description can hold; they will be "
+            "set aside unless it is called otherwise in the log."
+        )
+
+
 def odd_lengths(columns: Iterable[str | None]) -> Iterator[str]:
     """Lengths of time that are in milliseconds and so are not read."""
     for column in columns:

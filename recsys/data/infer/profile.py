@@ -140,7 +140,7 @@ def profile_of(column: pl.Series, spaced: bool = False) -> Profile:
     if known.is_empty():
         return Profile(column.name, Kind.EMPTY, len(column), 0, 0)
     values: tuple[str, ...] = ()
-    if column.dtype.is_nested() or column.dtype in (pl.Binary(), pl.Object()):
+    if column.dtype.is_nested() or column.dtype in (pl.Binary(), pl.Object(), pl.Duration):
         distinct = known.hash().n_unique()
     else:
         counts = known.cast(pl.String).alias("value").value_counts(sort=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.data.contract.files import DEFAULT_CHUNK_ROWS
-from recsys.data.contract.log_parts import log_parts
 from recsys.data.infer.look import LogLook
 from recsys.data.infer.names import Role
 from recsys.data.infer.profile import profiles_of, sample_of
 from recsys.data.infer.roles import dependents
+from recsys.data.infer.sayable import sayable_parts
 from recsys.data.infer.tables import Match, TableColumn, columns_of, matched
 
 
@@ -61,15 +60,17 @@ def _of_log(log: LogLook, role: Role) -> Side | None:
 
 def _of_table(log: LogLook, path: Path, role: Role) -> Side:
     setting = "items" if role is Role.ITEM else "users"
-    parts = log_parts(path, DEFAULT_CHUNK_ROWS, setting)
+    parts, unsayable = sayable_parts(path, setting)
+    left_out = [TableColumn(name, None, why) for name, why in unsayable]
     sample = sample_of(parts)
     ids = log.survey.items if role is Role.ITEM else log.survey.users
     match = matched(parts, profiles_of(sample, parts), ids, role)
     if match is None:
-        return Side(path, None, [])
+        return Side(path, None, left_out)
     rows = sample.unique(match.column, keep="first", maintain_order=True).drop(match.column)
     profiles = list(profiles_of(rows, parts).values())
-    return Side(path, match, columns_of(profiles, role is Role.ITEM, _taken(log)))
+    columns = columns_of(profiles, role is Role.ITEM, _taken(log))
+    return Side(path, match, [*columns, *left_out])
 
 
 def _taken(log: LogLook) -> list[str]:

@@ -285,3 +285,43 @@ def test_columns_and_actions_of_any_name(folder: Path, text: str) -> None:
     named = drafted["columns"]
     assert {named["user_id"], named["item_id"]} == {f"u{text}", f"i{text}"}
     assert text in {*drafted["actions"], *ACTION_TYPES} or not text.strip()
+
+
+@pytest.mark.parametrize("name", ["???", "${x}", "\x85", " "])
+def test_columns_that_no_description_can_name_are_not_read(name: str, capsys: Any) -> None:
+    kinds = (log()["item_id"] % 3).cast(pl.String)
+    write_frame(Path("log.parquet"), log().with_columns(kinds.alias(name)))
+    write_frame(Path("items.parquet"), pl.DataFrame({"item_id": range(60), name: ["a", "b"] * 30}))
+    arguments = ["path=log.parquet", "items=items.parquet", "out=mine.yaml"]
+    assert invoke(["data", "infer", *arguments]) == 0
+    assert capsys.readouterr().out.count("a name that no description can hold") >= 1
+    assert "(a name that no description can hold)" in Path("mine.yaml").read_text()
+    assert invoke(["data", "prepare", "mine.yaml"]) == 0
+
+
+def test_actions_that_no_description_can_hold_are_said() -> None:
+    found = inferred(log(event=["${x}", "???", "view"] * 200))
+    assert options(found)["actions"] == {"???": "click", "view": "impression"}
+    assert any("200 rows have the action '${x}', which no" in one for one in found.draft.odd)
+
+
+def test_columns_of_one_name_are_not_read(folder: Path) -> None:
+    text = log(x=["1", "2"] * 300, y=["3", "4"] * 300).write_csv().replace(",y\n", ",x\n", 1)
+    (folder / "log.csv").write_text(text)
+    found = infer(InferConfig(path="log.csv", out="mine.yaml"))
+    assert "# not read: x (2 columns have this name)" in found.text
+    assert any("column 'x' is not read" in one for one in found.draft.odd)
+    assert invoke(["data", "prepare", "mine.yaml"]) == 0
+
+
+def test_columns_without_a_name_and_of_durations(folder: Path) -> None:
+    text = log().with_row_index("index").write_csv().replace("index", "", 1)
+    (folder / "log.csv").write_text(text)
+    found = infer(InferConfig(path="log.csv", out="mine.yaml"))
+    assert "not read" not in found.text
+    assert invoke(["data", "prepare", "mine.yaml"]) == 0
+    lengths = log(length=pl.Series([1_000, 2_000] * 300).cast(pl.Duration("ms")))
+    write_frame(Path("log.parquet"), lengths)
+    found = infer(InferConfig(path="log.parquet", out="other.yaml"))
+    assert "not read: length (something else" in found.text
+    assert invoke(["data", "prepare", "other.yaml"]) == 0

@@ -33,6 +33,7 @@ MOMENTS = [1_714_521_600, 1_714_608_000, 1_714_694_400]
         (["https://a.example/1.jpg", "http://b.example"], Kind.LINK),
         ([datetime.date(2024, 5, 1)], Kind.TIME),
         ([datetime.time(7, 30)], Kind.OTHER),
+        ([datetime.timedelta(seconds=5)], Kind.OTHER),
         ([{"a": 1}], Kind.OTHER),
         ([b"\xff", b"b"], Kind.OTHER),
         ([None, None], Kind.EMPTY),
