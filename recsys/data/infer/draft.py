@@ -15,12 +15,14 @@ from recsys.data.infer.findings import (
     odd_ids,
     odd_lengths,
     odd_names,
+    odd_numbers,
     odd_tables,
     odd_times,
     quantiles,
 )
 from recsys.data.infer.look import LogLook
 from recsys.data.infer.names import Role, likeness
+from recsys.data.infer.profile import with_commas
 from recsys.data.infer.roles import Choice, in_milliseconds, unread
 from recsys.data.infer.sides import Side
 from recsys.data.infer.splits import Splitting, suggested
@@ -209,6 +211,7 @@ class Draft:
                 log.blank_actions,
                 log.survey.rows if log.flags else 0,
             ),
+            *odd_numbers(log.path.name, with_commas(log.profiles.values())),
             *odd_names(log.unsayable, log.unsayable_actions),
             *odd_lengths(
                 log.roles[role].column

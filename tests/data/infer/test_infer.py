@@ -325,3 +325,33 @@ def test_columns_without_a_name_and_of_durations(folder: Path) -> None:
     found = infer(InferConfig(path="log.parquet", out="other.yaml"))
     assert "not read: length (something else" in found.text
     assert invoke(["data", "prepare", "other.yaml"]) == 0
+
+
+def test_flags_are_said_to_be_flags(capsys: Any) -> None:
+    log(is_liked=[0, 1] * 300).write_csv("log.csv")
+    assert invoke(["data", "infer", "path=log.csv", "out=mine.yaml"]) == 0
+    text = Path("mine.yaml").read_text()
+    assert "- is_liked" in text
+    assert "not read" not in text
+    printed = capsys.readouterr().out
+    (row,) = (line for line in printed.splitlines() if "is_liked" in line and "log" in line)
+    assert "flag" in row
+    assert "default_action: click" in " ".join(printed.split())
+
+
+def test_decimal_commas_are_said(folder: Path) -> None:
+    items = pl.DataFrame({"item_id": range(60), "price": ["4,1", "12", "0,125"] * 20})
+    items.write_csv("items.csv")
+    found = inferred(log(weight=["4,1", "1,234"] * 300), items="items.csv")
+    said = [one for one in found.draft.odd if "looks like numbers with decimal commas" in one]
+    assert [one.split(" looks")[0] for one in said] == ["log.csv: weight", "items.csv: price"]
+
+
+def test_what_could_be_the_topic_is_said(folder: Path) -> None:
+    items = pl.DataFrame({"item_id": range(60), "cuisine": ["thai", "greek", "none"] * 20})
+    items.write_csv("items.csv")
+    comment = "no topic, so no results by topic; cuisine could be it"
+    assert comment in inferred(log(), items="items.csv").text
+    items.with_columns(genre=pl.col("cuisine")).write_csv("items.csv")
+    assert "could be it" not in inferred(log(), items="items.csv").text
+    assert comment in inferred(log(cuisine=items["cuisine"].gather(log()["item_id"] % 60))).text

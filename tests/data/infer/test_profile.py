@@ -91,3 +91,18 @@ def test_a_sample_has_the_columns_of_all_files() -> None:
     parts = [*log_parts(first, 10), *log_parts(second, 10)]
     sample = sample_of(parts, rows=2)
     assert sample.to_dict(as_series=False) == {"a": ["1", "x"], "b": [None, 1.5]}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["4,1", "12"], True),
+        (["-0,125", "3"], True),
+        (["1,234", "12,000"], False),
+        (["1,2,3", "4,5"], False),
+        (["4.1", "12"], False),
+        (["a,b", "c"], False),
+    ],
+)
+def test_decimal_commas(values: list[str], expected: bool) -> None:
+    assert profile_of(pl.Series("x", values)).with_commas is expected
