@@ -61,7 +61,7 @@ def _column_rows(draft: Draft) -> Iterator[tuple[str, str, str, str]]:
     for name, choice in draft.columns.items():
         yield "log", choice.column or "-", name, reason(choice)
     for name in draft.log.flags:
-        yield "log", name, "flag", "columns of 0 and 1: what came of a row's item"
+        yield "log", name, "flag", "0 or 1: whether it came of the row's item"
     for name, why in draft.left_out:
         yield "log", name, "-", why
     for key, side in (("items", draft.items), ("users", draft.users)):
