@@ -9,8 +9,9 @@ from rich.table import Table
 from recsys.core.composition import compose
 from recsys.core.console import output_console
 from recsys.data.infer.draft import Draft
-from recsys.data.infer.draft_text import OPEN, reason
+from recsys.data.infer.draft_text import reason
 from recsys.data.infer.infer import InferConfig, infer
+from recsys.data.infer.sayable import OPEN
 
 
 def configure(overrides: Sequence[str]) -> InferConfig:
@@ -59,6 +60,8 @@ def _columns_table(draft: Draft) -> Table:
 def _column_rows(draft: Draft) -> Iterator[tuple[str, str, str, str]]:
     for name, choice in draft.columns.items():
         yield "log", choice.column or "-", name, reason(choice)
+    for name in draft.log.flags:
+        yield "log", name, "flag", "0 or 1: whether it came of the row's item"
     for name, why in draft.left_out:
         yield "log", name, "-", why
     for key, side in (("items", draft.items), ("users", draft.users)):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -86,8 +88,10 @@ def is_data_file(path: Path) -> bool:
 def column_names(path: Path) -> list[str]:
     """The columns a file has, those of its folders' names behind its own.
 
+    A column whose name is empty, as pandas writes its index, is none.
+
     Raises:
-        DataError: the file is empty or damaged.
+        DataError: the file is empty, damaged, or names no column.
     """
     own = _own_columns(path)
     return own + [name for name in partition_values(path) if name not in own]
@@ -102,6 +106,8 @@ def column_types(path: Path) -> dict[str, pl.DataType]:
     types: dict[str, pl.DataType] = {}
     if is_parquet(path):
         for field in _open_parquet(path).schema_arrow:  # one by one: names may stand there twice
+            if not field.name:
+                continue
             types |= _to_frame(pa.schema([field]).empty_table()).schema
     return types | {name: pl.String() for name in column_names(path) if name not in types}
 
@@ -158,7 +164,7 @@ def read_chunks(
         path: a Parquet file, whose types are kept, or a CSV file, whose columns all come as
             strings (an empty field is null): what a column should be, the caller knows. Columns
             of folders' names are text.
-        columns: columns to read; all that the file itself has where ``None``.
+        columns: columns to read; all with a name that the file itself has where ``None``.
         chunk_rows: rows per piece of a Parquet file; CSV comes in pieces of 16 MB.
 
     Raises:
@@ -177,7 +183,7 @@ def read_chunks(
     # of a file of which nothing is wanted the number of rows is
     read = [name for name in wanted if name in own] or own[:1]
     whole = is_parquet(path)
-    chunks = _read_parquet(path, read, chunk_rows) if whole else _read_csv(path, read, own)
+    chunks = _read_parquet(path, read, chunk_rows) if whole else _read_csv(path, read)
     for chunk in chunks:
         named = (pl.lit(value, pl.String).alias(name) for name, value in of_folders.items())
         yield chunk.with_columns(named).select(wanted) if of_folders else chunk.select(wanted)
@@ -290,7 +296,12 @@ def _to_frame(table: pa.Table) -> pl.DataFrame:
 
 
 def _own_columns(path: Path) -> list[str]:
-    return list(_open_parquet(path).schema_arrow.names) if is_parquet(path) else _csv_header(path)
+    """The columns of the file itself that have a name."""
+    names = _open_parquet(path).schema_arrow.names if is_parquet(path) else _csv_header(path)
+    named = [name for name in names if name]
+    if names and not named:
+        raise DataError(f"{path} names none of its columns; write the file again with names.")
+    return named
 
 
 def _ending(path: Path) -> str:
@@ -318,34 +329,61 @@ def _opened(path: Path) -> pa.NativeFile:
     return pa.input_stream(str(path.absolute()), compression=_compression(path))
 
 
-def _first_line(path: Path) -> bytes:
-    """That of a text file, without its mark of the byte order."""
+@dataclass(frozen=True)
+class _Top:
+    """How a text file begins.
+
+    Attributes:
+        blank: lines before the header that are blank.
+        header: the line with the names of columns, without the mark of the byte order.
+        below: the line below it; empty where there is none.
+    """
+
+    blank: int
+    header: bytes
+    below: bytes
+
+
+def _top(path: Path) -> _Top:
+    blank = 0
     try:
         with io.BufferedReader(_opened(path)) as file:  # type: ignore[arg-type]
-            line = file.readline().removeprefix(codecs.BOM_UTF8)
+            line = file.readline()
+            header = line.removeprefix(codecs.BOM_UTF8)
+            while line and not header.strip():
+                blank += 1
+                line = header = file.readline()
+            below = file.readline()
     except OSError as error:
         raise _not_compressed(path, error) from error
-    if not line.strip():
+    if not header:
         raise DataError(f"{path} is empty; its first line should name the columns.")
-    if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
+    if b"\r" in header.removesuffix(b"\n").removesuffix(b"\r"):
         raise DataError(
             f"{path} has lines that end with a carriage return alone, as old Macs wrote them; "
             f"convert it, for example with `tr '\\r' '\\n' < {path.name} > unix_{path.name}`."
         )
-    return line
+    return _Top(blank, header, below)
 
 
 def _delimiter(path: Path) -> str:
-    """What separates the columns: in a .csv the commonest of the usual ones in the first line."""
+    """What separates the columns: in a .csv the commonest of the usual ones in the header.
+
+    One that stands between quotes, or not in the line below, is part of a name.
+    """
     usual = _DELIMITERS[_ending(path)]
     if usual != ",":
         return usual
-    line = _first_line(path)
-    return max(",;|\t", key=lambda one: line.count(one.encode()))  # of equal counts the first
+    top = _top(path)
+    names = re.sub(rb'"[^"]*"', b"", top.header)
+    found = max(",;|\t", key=lambda one: names.count(one.encode()))  # of equal counts the first
+    is_whole = top.below.strip() and top.below.count(b'"') % 2 == 0  # not a part of a row
+    return "," if is_whole and found.encode() not in top.below else found
 
 
 def _csv_header(path: Path) -> list[str]:
-    line = _first_line(path)
+    """The names in the header, empty ones among them."""
+    line = _top(path).header
     try:
         names = next(csv.reader([line.decode()], delimiter=_delimiter(path)))
     except UnicodeDecodeError as error:
@@ -375,23 +413,26 @@ def _not_utf8(path: Path) -> DataError:
     )
 
 
-def _read_csv(path: Path, columns: list[str], present: list[str]) -> Iterator[pl.DataFrame]:
+def _read_csv(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
+    present = _csv_header(path)
     convert = pa.csv.ConvertOptions(
         column_types={name: pa.string() for name in present},
         include_columns=columns,
         null_values=[""],
         strings_can_be_null=True,
     )
-    read = pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
+    read = pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, skip_rows=_top(path).blank)
     if _ending(path) in _ATOMIC:
-        read.column_names, read.skip_rows = present, 1
+        read.column_names, read.skip_rows = present, read.skip_rows + 1
+    # a line break between quotes is no end of a row, where a block ends there too
+    parse = pa.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True)
     try:
         with (
             _opened(path) as file,
             pa.csv.open_csv(
                 file,
                 read_options=read,
-                parse_options=pa.csv.ParseOptions(delimiter=_delimiter(path)),
+                parse_options=parse,
                 convert_options=convert,
             ) as reader,
         ):

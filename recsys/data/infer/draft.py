@@ -14,12 +14,15 @@ from recsys.data.infer.findings import (
     odd_files,
     odd_ids,
     odd_lengths,
+    odd_names,
+    odd_numbers,
     odd_tables,
     odd_times,
     quantiles,
 )
 from recsys.data.infer.look import LogLook
 from recsys.data.infer.names import Role, likeness
+from recsys.data.infer.profile import with_commas
 from recsys.data.infer.roles import Choice, in_milliseconds, unread
 from recsys.data.infer.sides import Side
 from recsys.data.infer.splits import Splitting, suggested
@@ -86,12 +89,14 @@ class Draft:
             for one in side.columns
             if one.key is not None
         ]
-        taken = {choice.column for choice in self.columns.values()} | {*of_sides}
-        return [
+        taken = {choice.column for choice in self.columns.values()}
+        taken |= {*of_sides, *self.log.flags}
+        unused = [
             (name, why)
             for name, why in unread(self.log.profiles)
             if name not in taken and name not in self.columns
         ]
+        return [*unused, *self.log.unsayable]
 
     @cached_property
     def time_unit(self) -> tuple[str, str] | None:
@@ -206,6 +211,8 @@ class Draft:
                 log.blank_actions,
                 log.survey.rows if log.flags else 0,
             ),
+            *odd_numbers(log.path.name, with_commas(log.profiles.values())),
+            *odd_names(log.unsayable, log.unsayable_actions),
             *odd_lengths(
                 log.roles[role].column
                 for role in _LENGTHS

@@ -11,12 +11,10 @@ from recsys.data.contract.schema import Column
 from recsys.data.infer.draft import Draft
 from recsys.data.infer.meanings import means_itself
 from recsys.data.infer.roles import Choice
+from recsys.data.infer.sayable import OPEN
 from recsys.data.infer.sides import Side
 from recsys.data.infer.tables import SEVERAL, SINGLE
 from recsys.data.infer.yaml_text import Line, element, note, setting, written
-
-#: Stands for what only the owner of the log knows.
-OPEN = "???"
 
 _HEAD = re.compile(rb"# Drafted by `recsys data infer` \(([0-9a-f]{8})\)\.")
 
@@ -123,6 +121,9 @@ def _side(key: str, side: Side | None, file: Path) -> list[Line]:
     if side.path is not None:
         lines.append(setting("path", _path(side.path, file), "", 4))
         lines.append(setting("id", OPEN if side.match is None else side.match.column, "", 4))
+    if side.topics:
+        could_be = " or ".join(side.topics)
+        lines.append(note(f"no topic, so no results by topic; {could_be} could be it", 4))
     for name in SINGLE:
         lines += [setting(name, one.column, one.why, 4) for one in side.columns if one.key == name]
     for name in SEVERAL:

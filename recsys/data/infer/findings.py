@@ -108,10 +108,41 @@ def odd_actions(
     else:
         rows = sum(one.rows for one in shown) + shown_by_rows
         names = ", ".join(one.name for one in shown) or "the rows themselves"
+        key = "click" if shown else "default_action: click"
         yield (
             f"models of sequences learn from the {learned:,} positive events, not from the "
-            f"{rows:,} impressions ({names}); where somebody asked to see the item, `click` lets "
+            f"{rows:,} impressions ({names}); where somebody asked to see the item, `{key}` lets "
             "them learn from these too."
+        )
+
+
+def odd_names(columns: Iterable[tuple[str, str]], actions: Mapping[str, int]) -> Iterator[str]:
+    """Names that a description cannot say.
+
+    Args:
+        columns: of the log, and why not.
+        actions: rows by the name of an action.
+    """
+    for name, why in columns:
+        yield f"column {name!r} is not read ({why}): give it a name of its own to have it read."
+    for name, rows in actions.items():
+        yield (
+            f"{rows:,} rows have the action {name!r}, which no description can hold; they will be "
+            "set aside unless it is called otherwise in the log."
+        )
+
+
+def odd_numbers(where: str, columns: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Numbers that are read as text.
+
+    Args:
+        where: the table.
+        columns: of it, each with a value.
+    """
+    for column, value in columns:
+        yield (
+            f"{where}: {column} looks like numbers with decimal commas ({value}), which are read "
+            "as text; write them with points."
         )
 
 
@@ -125,6 +156,7 @@ def odd_tables(key: str, side: Side | None) -> Iterator[str]:
     """What is odd about a table of items or users."""
     if side is None or side.path is None:
         return
+    yield from odd_numbers(str(side.path), side.with_commas)
     if side.match is None:
         yield f"{side.path} has no column that could hold the ids of {key}."
     elif side.match.ids == 0:

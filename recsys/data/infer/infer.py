@@ -88,7 +88,7 @@ def infer(config: InferConfig) -> Inferred:
     text = text_of(draft, out)
     with replaced_file(out) as partial:
         partial.write_text(text)
-        PrepareConfig.read_file(partial)  # what is drafted must be what every other command takes
+        _check(partial, out)
     return Inferred(draft, out, text)
 
 
@@ -107,6 +107,14 @@ def _paths(config: InferConfig) -> dict[str, Path]:
         elif log.suffix == _EVENTS and beside.is_file():
             found[key] = beside
     return found
+
+
+def _check(partial: Path, out: Path) -> None:
+    """What is drafted must be what every other command takes."""
+    try:
+        PrepareConfig.read_file(partial)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace(str(partial), str(out))) from error
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:

@@ -9,12 +9,12 @@ import polars as pl
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.actions import ActionNames
-from recsys.data.contract.files import DEFAULT_CHUNK_ROWS
-from recsys.data.contract.log_parts import LogPart, log_parts
+from recsys.data.contract.log_parts import LogPart
 from recsys.data.infer.meanings import NEGATIVE, Meaning, first_of, meanings_of
 from recsys.data.infer.names import Role
 from recsys.data.infer.profile import profiles_of, sample_of
 from recsys.data.infer.roles import flags_of, roles_of
+from recsys.data.infer.sayable import is_sayable_action, sayable_parts
 from recsys.data.infer.survey import Columns, Survey, survey
 
 #: Names of actions that a draft lists.
@@ -30,6 +30,7 @@ class LogLook:
     Attributes:
         path: likewise.
         sample: some of its rows.
+        unsayable: columns that no description can name, and why; they are not looked at.
         lacking: per column that some of its files lack, how many do, and how many files there are.
         profiles: of its columns, in the sample.
         roles: what the columns are taken for.
@@ -43,7 +44,7 @@ class LogLook:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        parts = log_parts(path, DEFAULT_CHUNK_ROWS)
+        parts, self.unsayable = sayable_parts(path)
         self.sample = sample_of(parts)
         if self.sample.is_empty():
             raise DataError(f"{path} holds no rows; give a log with at least one event.")
@@ -80,6 +81,12 @@ class LogLook:
         """Whether it has times that differ."""
         return self.survey.first is not None and self.survey.first != self.survey.last
 
+    @property
+    def unsayable_actions(self) -> dict[str, int]:
+        """Rows by the names of actions that no description can hold, but blank ones."""
+        counted = self.survey.actions.items()
+        return {n: rows for n, rows in counted if n and n.strip() and not is_sayable_action(n)}
+
     def columns_with_roles(self) -> set[str]:
         """Columns that are taken for something."""
         return {choice.column for choice in self.roles.values() if choice.column is not None}
@@ -92,7 +99,7 @@ class LogLook:
 
     def _meanings(self) -> list[Meaning]:
         counted = self.survey.actions
-        names = {name: rows for name, rows in counted.items() if name is not None and name.strip()}
+        names = {name: rows for name, rows in counted.items() if name and is_sayable_action(name)}
         if not names:
             return []
         commonest = sorted(names, key=lambda name: -names[name])[:_MOST_ACTIONS]

@@ -52,9 +52,11 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
     NEGATIVE: listed(
         "dislike disliked dislikes unlike not_interested notinterested block blocked report "
-        "reported abuse spam complaint thumbs_down thumbsdown downvote see_less less_of_this "
+        "reported abuse spam complain complained complaint beschwerde thumbs_down "
+        "thumbsdown downvote see_less less_of_this "
         "unfollow unsubscribe remove removed remove_from_cart removefromcart refund refunded "
-        "return returned cancel cancelled hate"
+        "return returned cancel canceled cancelled cancellation chargeback storno storniert "
+        "retoure hate"
     ),
     IGNORE: listed(
         "heartbeat ping keepalive login logout session_start session_end start_session "

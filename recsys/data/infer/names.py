@@ -106,9 +106,13 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     Role.DWELL_TIME: listed(
         "dwell_time dwell dwell_seconds dwell_s dwell_ms dwell_time_ms watch_time watch_seconds "
-        "watch_time_ms read_time reading_time play_time playtime play_duration play_time_ms "
-        "playing_time ms_played seconds_played time_spent view_time view_duration stay_time "
-        "listen_time listening_time duration_watched verweildauer"
+        "watch_time_ms watched_seconds watch_duration seconds_watched read_time reading_time "
+        "read_seconds seconds_read play_time playtime play_duration play_time_ms play_seconds "
+        "played_seconds playing_time playback_time playback_seconds ms_played seconds_played "
+        "time_spent seconds_spent view_time view_duration view_seconds seconds_viewed stay_time "
+        "listen_time listening_time listen_seconds listened_seconds listen_duration "
+        "seconds_listened ms_listened ms_watched duration_watched duration_listened "
+        "duration_played verweildauer"
     ),
     Role.VIDEO_DURATION: listed(
         "video_duration duration video_length video_duration_ms duration_ms duration_s "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,6 +31,9 @@ _LEAST_WIDTH = 4
 _LINK = r"^\s*https?://\S+\s*$"
 _PICTURE = r"(?i)\.(jpe?g|png|gif|webp|avif|bmp|svg)(\?\S*)?\s*$"
 _WHOLE = r"^[+-]?\d+$"
+#: 4,1; and what is not one of thousands.
+_WITH_COMMA = r"^\s*[+-]?\d+(,\d+)?\s*$"
+_FRACTION = r"^\s*[+-]?(\d+,(\d{1,2}|\d{4,})|\d{4,},\d+|0,\d+)\s*$"
 _IN_BRACKETS = r"^\s*(\[.*\]|\(.*\))\s*$"
 _NUMBERS_IN_BRACKETS = r"^\s*[\[(]?\s*-?[\d.eE+-]+([\s,;]+-?[\d.eE+-]+)*\s*[\])]?\s*$"
 
@@ -67,6 +70,7 @@ class Profile:
         median: of the numbers.
         most: the largest number.
         is_row_number: the values number the rows.
+        with_commas: texts are numbers with decimal commas: ``4,1``.
         values: the commonest different values, as text, at most 50.
     """
 
@@ -82,6 +86,7 @@ class Profile:
     median: float | None = None
     most: float | None = None
     is_row_number: bool = False
+    with_commas: bool = False
     values: tuple[str, ...] = ()
 
     @property
@@ -140,7 +145,7 @@ def profile_of(column: pl.Series, spaced: bool = False) -> Profile:
     if known.is_empty():
         return Profile(column.name, Kind.EMPTY, len(column), 0, 0)
     values: tuple[str, ...] = ()
-    if column.dtype.is_nested() or column.dtype in (pl.Binary(), pl.Object()):
+    if column.dtype.is_nested() or column.dtype in (pl.Binary(), pl.Object(), pl.Duration):
         distinct = known.hash().n_unique()
     else:
         counts = known.cast(pl.String).alias("value").value_counts(sort=True)
@@ -160,6 +165,7 @@ def profile_of(column: pl.Series, spaced: bool = False) -> Profile:
         median,
         most,
         is_row_number=seen.kind is Kind.WHOLE and _numbers_rows(known),
+        with_commas=seen.kind is Kind.TEXT and _have_commas(known),
         values=values,
     )
 
@@ -293,6 +299,18 @@ def _numbers_rows(known: pl.Series) -> bool:
     """Whether whole numbers go up by one from row to row."""
     numbers = known.cast(pl.Int64, strict=False)
     return len(numbers) > 1 and bool((numbers.diff().drop_nulls() == 1).all())
+
+
+def _have_commas(known: pl.Series) -> bool:
+    """Whether texts are numbers with a comma for a point, not one between thousands."""
+    numbers, fractions = _share(known, _WITH_COMMA), _share(known, _FRACTION)
+    return numbers >= _MOST and fractions > 0
+
+
+def with_commas(profiles: Iterable[Profile]) -> tuple[tuple[str, str], ...]:
+    """Columns of numbers with decimal commas, each with a value."""
+    found = ((one.name, one.values) for one in profiles if one.with_commas)
+    return tuple((name, next((v for v in values if "," in v), values[0])) for name, values in found)
 
 
 def _share(known: pl.Series, pattern: str) -> float:

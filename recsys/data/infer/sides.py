@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.data.contract.files import DEFAULT_CHUNK_ROWS
-from recsys.data.contract.log_parts import log_parts
 from recsys.data.infer.look import LogLook
 from recsys.data.infer.names import Role
-from recsys.data.infer.profile import profiles_of, sample_of
+from recsys.data.infer.profile import Profile, profiles_of, sample_of, with_commas
 from recsys.data.infer.roles import dependents
-from recsys.data.infer.tables import Match, TableColumn, columns_of, matched
+from recsys.data.infer.sayable import sayable_parts
+from recsys.data.infer.tables import Match, TableColumn, columns_of, matched, topics_of
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,15 @@ class Side:
         path: of their table; None where the log has the columns.
         match: its column of ids, and how they are the log's; None likewise, or where none is.
         columns: what the other columns are taken for.
+        topics: columns that could be the topic of items that have none.
+        with_commas: columns of numbers with decimal commas, each with a value.
     """
 
     path: Path | None
     match: Match | None
     columns: list[TableColumn]
+    topics: tuple[str, ...] = ()
+    with_commas: tuple[tuple[str, str], ...] = ()
 
 
 def side_of(log: LogLook, path: Path | None, role: Role) -> Side | None:
@@ -55,21 +58,34 @@ def _of_log(log: LogLook, role: Role) -> Side | None:
     if not names:
         return None
     first = log.sample.unique(key, keep="first", maintain_order=True).select(names)
-    columns = columns_of(list(profiles_of(first).values()), role is Role.ITEM, _taken(log))
-    return Side(None, None, columns) if any(one.key for one in columns) else None
+    profiles = list(profiles_of(first).values())
+    columns = columns_of(profiles, role is Role.ITEM, _taken(log))
+    if not any(one.key for one in columns):
+        return None
+    return Side(None, None, columns, _topics(log, role, profiles, columns))
 
 
 def _of_table(log: LogLook, path: Path, role: Role) -> Side:
     setting = "items" if role is Role.ITEM else "users"
-    parts = log_parts(path, DEFAULT_CHUNK_ROWS, setting)
+    parts, unsayable = sayable_parts(path, setting)
+    left_out = [TableColumn(name, None, why) for name, why in unsayable]
     sample = sample_of(parts)
     ids = log.survey.items if role is Role.ITEM else log.survey.users
     match = matched(parts, profiles_of(sample, parts), ids, role)
     if match is None:
-        return Side(path, None, [])
+        return Side(path, None, left_out)
     rows = sample.unique(match.column, keep="first", maintain_order=True).drop(match.column)
     profiles = list(profiles_of(rows, parts).values())
-    return Side(path, match, columns_of(profiles, role is Role.ITEM, _taken(log)))
+    columns = columns_of(profiles, role is Role.ITEM, _taken(log))
+    topics = _topics(log, role, profiles, columns)
+    return Side(path, match, [*columns, *left_out], topics, with_commas(profiles))
+
+
+def _topics(
+    log: LogLook, role: Role, profiles: list[Profile], columns: list[TableColumn]
+) -> tuple[str, ...]:
+    """Columns that could be the topic of items, where neither their table nor the log has one."""
+    return () if role is Role.USER or "topic" in _taken(log) else topics_of(profiles, columns)
 
 
 def _taken(log: LogLook) -> list[str]:

@@ -24,6 +24,8 @@ from recsys.data.infer.profile import Kind, Profile
 _MOST_CANDIDATES = 8
 #: Whole numbers with so few values are categories, where the name does not say otherwise.
 _FEW = 20
+#: Different values that a topic nobody named may have, and columns that are named as such.
+_MOST_TOPICS, _MOST_NAMED = 200, 3
 #: Words of a text, by the mean; and of a title at most.
 _TEXT_WORDS = 4
 _TITLE_WORDS = 25
@@ -118,6 +120,21 @@ def columns_of(
     if of_items and not any(one.key == "title" for one in found):
         found = _with_title(found, {one.name: one for one in profiles})
     return found
+
+
+def topics_of(profiles: Sequence[Profile], columns: Sequence[TableColumn]) -> tuple[str, ...]:
+    """Columns of few different texts that could be the topic, where none is taken for it.
+
+    Args:
+        profiles: of the columns of a table of items.
+        columns: what they are taken for.
+    """
+    if any(one.key == "topic" for one in columns):
+        return ()
+    categories = {one.column for one in columns if one.key == "categorical"}
+    able = [one for one in profiles if one.name in categories and one.kind is Kind.TEXT]
+    able = [one for one in able if 2 < one.distinct <= _MOST_TOPICS and not one.with_commas]
+    return tuple(one.name for one in able[:_MOST_NAMED])
 
 
 def _single(profiles: Sequence[Profile], taken: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.core.errors import DataError
+from recsys.data.contract import files
 from recsys.data.contract.files import (
     column_names,
     column_types,
@@ -17,6 +18,7 @@ from recsys.data.contract.files import (
     read_table,
 )
 from recsys.data.contract.log import LogReader, split_rows
+from recsys.data.contract.parquet import write_frame
 from recsys.data.contract.time_columns import TimeFormat
 
 TABLE = pl.DataFrame({"user_id": ["007", "b"], "rating": [1.5, None]})
@@ -152,3 +154,52 @@ def test_a_log_may_have_its_days_and_users_in_folders(tmp_path: Path) -> None:
     assert log["timestamp"].to_list() == [1_714_521_600_000] * 2 + [1_714_608_000_000] * 2
     write(tmp_path / "user_id=x" / "date=2024-05-02" / "part.parquet", items)
     assert pl.concat(list(reader))["user_id"].dtype == pl.String
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "first"),
+    [
+        (",a,b\n0,x,1\n", ["a", "b"], ("x", "1")),
+        ('"",a,b\n0,x,1\n', ["a", "b"], ("x", "1")),
+        ("a,b,\nx,1,\n", ["a", "b"], ("x", "1")),
+        (",a,,b\n0,x,9,1\n", ["a", "b"], ("x", "1")),
+        ("\n \na,b\nx,1\n", ["a", "b"], ("x", "1")),
+        ('"a;b;c",d\nx,1\n', ["a;b;c", "d"], ("x", "1")),
+        ('a;"b,c,d"\nx;1\n', ["a", "b,c,d"], ("x", "1")),
+        ("user|id\n7\n", ["user|id"], ("7",)),
+        ('"user|id"\n7|8\n', ["user|id"], ("7|8",)),
+        ('a;b\n"x\ny";1\n', ["a", "b"], ("x\ny", "1")),
+    ],
+)
+def test_headers_as_programs_write_them(
+    tmp_path: Path, text: str, names: list[str], first: tuple[str, ...]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    assert column_names(path) == names == list(column_types(path))
+    (chunk,) = read_chunks(path)
+    assert (chunk.columns, chunk.row(0)) == (names, first)
+
+
+def test_columns_without_a_name_in_parquet_and_recbole(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_frame(path, pl.DataFrame({"": [0], "a": ["x"]}))
+    assert column_names(path) == ["a"] == list(column_types(path))
+    assert next(read_chunks(path)).rows() == [("x",)]
+    atomic = tmp_path / "t.inter"
+    atomic.write_text("\ta:token\n0\tx\n")
+    assert next(read_chunks(atomic)).rows() == [("x",)]
+    for nameless in (path, csv := tmp_path / "t.csv"):
+        write_frame(path, pl.DataFrame({"": [0]}))
+        csv.write_text(",\n1,2\n")
+        with pytest.raises(DataError, match="names none of its columns"):
+            column_names(nameless)
+
+
+def test_line_breaks_between_quotes_where_a_block_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_CSV_BLOCK_BYTES", 64)
+    table = pl.DataFrame({"a": [f"{n}\n\nx" for n in range(200)], "b": ["y\n"] * 200})
+    table.write_csv(tmp_path / "t.csv")
+    assert pl.concat(read_chunks(tmp_path / "t.csv")).equals(table)

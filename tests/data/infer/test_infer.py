@@ -285,3 +285,73 @@ def test_columns_and_actions_of_any_name(folder: Path, text: str) -> None:
     named = drafted["columns"]
     assert {named["user_id"], named["item_id"]} == {f"u{text}", f"i{text}"}
     assert text in {*drafted["actions"], *ACTION_TYPES} or not text.strip()
+
+
+@pytest.mark.parametrize("name", ["???", "${x}", "\x85", " "])
+def test_columns_that_no_description_can_name_are_not_read(name: str, capsys: Any) -> None:
+    kinds = (log()["item_id"] % 3).cast(pl.String)
+    write_frame(Path("log.parquet"), log().with_columns(kinds.alias(name)))
+    write_frame(Path("items.parquet"), pl.DataFrame({"item_id": range(60), name: ["a", "b"] * 30}))
+    arguments = ["path=log.parquet", "items=items.parquet", "out=mine.yaml"]
+    assert invoke(["data", "infer", *arguments]) == 0
+    assert capsys.readouterr().out.count("a name that no description can hold") >= 1
+    assert "(a name that no description can hold)" in Path("mine.yaml").read_text()
+    assert invoke(["data", "prepare", "mine.yaml"]) == 0
+
+
+def test_actions_that_no_description_can_hold_are_said() -> None:
+    found = inferred(log(event=["${x}", "???", "view"] * 200))
+    assert options(found)["actions"] == {"???": "click", "view": "impression"}
+    assert any("200 rows have the action '${x}', which no" in one for one in found.draft.odd)
+
+
+def test_columns_of_one_name_are_not_read(folder: Path) -> None:
+    text = log(x=["1", "2"] * 300, y=["3", "4"] * 300).write_csv().replace(",y\n", ",x\n", 1)
+    (folder / "log.csv").write_text(text)
+    found = infer(InferConfig(path="log.csv", out="mine.yaml"))
+    assert "# not read: x (2 columns have this name)" in found.text
+    assert any("column 'x' is not read" in one for one in found.draft.odd)
+    assert invoke(["data", "prepare", "mine.yaml"]) == 0
+
+
+def test_columns_without_a_name_and_of_durations(folder: Path) -> None:
+    text = log().with_row_index("index").write_csv().replace("index", "", 1)
+    (folder / "log.csv").write_text(text)
+    found = infer(InferConfig(path="log.csv", out="mine.yaml"))
+    assert "not read" not in found.text
+    assert invoke(["data", "prepare", "mine.yaml"]) == 0
+    lengths = log(length=pl.Series([1_000, 2_000] * 300).cast(pl.Duration("ms")))
+    write_frame(Path("log.parquet"), lengths)
+    found = infer(InferConfig(path="log.parquet", out="other.yaml"))
+    assert "not read: length (something else" in found.text
+    assert invoke(["data", "prepare", "other.yaml"]) == 0
+
+
+def test_flags_are_said_to_be_flags(capsys: Any) -> None:
+    log(is_liked=[0, 1] * 300).write_csv("log.csv")
+    assert invoke(["data", "infer", "path=log.csv", "out=mine.yaml"]) == 0
+    text = Path("mine.yaml").read_text()
+    assert "- is_liked" in text
+    assert "not read" not in text
+    printed = capsys.readouterr().out
+    (row,) = (line for line in printed.splitlines() if "is_liked" in line and "log" in line)
+    assert "flag" in row
+    assert "default_action: click" in " ".join(printed.split())
+
+
+def test_decimal_commas_are_said(folder: Path) -> None:
+    items = pl.DataFrame({"item_id": range(60), "price": ["4,1", "12", "0,125"] * 20})
+    items.write_csv("items.csv")
+    found = inferred(log(weight=["4,1", "1,234"] * 300), items="items.csv")
+    said = [one for one in found.draft.odd if "looks like numbers with decimal commas" in one]
+    assert [one.split(" looks")[0] for one in said] == ["log.csv: weight", "items.csv: price"]
+
+
+def test_what_could_be_the_topic_is_said(folder: Path) -> None:
+    items = pl.DataFrame({"item_id": range(60), "cuisine": ["thai", "greek", "none"] * 20})
+    items.write_csv("items.csv")
+    comment = "no topic, so no results by topic; cuisine could be it"
+    assert comment in inferred(log(), items="items.csv").text
+    items.with_columns(genre=pl.col("cuisine")).write_csv("items.csv")
+    assert "could be it" not in inferred(log(), items="items.csv").text
+    assert comment in inferred(log(cuisine=items["cuisine"].gather(log()["item_id"] % 60))).text

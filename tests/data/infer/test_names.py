@@ -30,6 +30,7 @@ def test_names_in_one_form(name: str, expected: str) -> None:
         (Role.TIMESTAMP, "timestamp event_time t_dat unixReviewTime Zeitpunkt created_at ts fecha"),
         (Role.ACTION, "action_type event behavior eventType interaction Ereignis"),
         (Role.RATING, "rating stars overall rating:float"),
+        (Role.DWELL_TIME, "seconds_listened listen_seconds watchSeconds play_time ms_played"),
         (ItemRole.TITLE, "title movie_title:token_seq productName headline Titel"),
         (ItemRole.TOPIC, "category genre product_category Kategorie"),
     ],

@@ -33,6 +33,7 @@ MOMENTS = [1_714_521_600, 1_714_608_000, 1_714_694_400]
         (["https://a.example/1.jpg", "http://b.example"], Kind.LINK),
         ([datetime.date(2024, 5, 1)], Kind.TIME),
         ([datetime.time(7, 30)], Kind.OTHER),
+        ([datetime.timedelta(seconds=5)], Kind.OTHER),
         ([{"a": 1}], Kind.OTHER),
         ([b"\xff", b"b"], Kind.OTHER),
         ([None, None], Kind.EMPTY),
@@ -90,3 +91,18 @@ def test_a_sample_has_the_columns_of_all_files() -> None:
     parts = [*log_parts(first, 10), *log_parts(second, 10)]
     sample = sample_of(parts, rows=2)
     assert sample.to_dict(as_series=False) == {"a": ["1", "x"], "b": [None, 1.5]}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["4,1", "12"], True),
+        (["-0,125", "3"], True),
+        (["1,234", "12,000"], False),
+        (["1,2,3", "4,5"], False),
+        (["4.1", "12"], False),
+        (["a,b", "c"], False),
+    ],
+)
+def test_decimal_commas(values: list[str], expected: bool) -> None:
+    assert profile_of(pl.Series("x", values)).with_commas is expected

@@ -1,0 +1,59 @@
+"""The columns of a table that a description can name; the others are looked at by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, column_names
+from recsys.data.contract.log_parts import LogPart, log_parts
+
+#: What stands for what only the owner of the log knows, and what is refused in any text.
+OPEN, _INTERPOLATION = "???", "${"
+
+
+def is_sayable(name: str) -> bool:
+    """Whether a description can hold a name.
+
+    >>> [is_sayable(name) for name in ("a b", " ", "???", "${x}")]
+    [True, False, False, False]
+    """
+    return is_sayable_action(name) and name != OPEN
+
+
+def is_sayable_action(name: str) -> bool:
+    """Whether a description can hold the name of an action, which stands before the colon.
+
+    >>> [is_sayable_action(name) for name in ("a b", " ", "???", "${x}")]
+    [True, False, True, False]
+    """
+    return bool(name.strip()) and _INTERPOLATION not in name
+
+
+def sayable_parts(path: Path, setting: str = "path") -> tuple[list[LogPart], list[tuple[str, str]]]:
+    """The parts of a table with the columns that can be named, and the others and why not.
+
+    Args:
+        path: a file or folder.
+        setting: the key that names it.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    parts = log_parts(path, DEFAULT_CHUNK_ROWS, setting)
+    odd = dict(pair for part in parts for pair in _unsayable(Path(part.where)))
+    kept = [
+        replace(part, types={name: kind for name, kind in part.types.items() if name not in odd})
+        for part in parts
+    ]
+    return kept, list(odd.items())
+
+
+def _unsayable(file: Path) -> Iterator[tuple[str, str]]:
+    names = column_names(file)
+    for name in dict.fromkeys(names):
+        if not is_sayable(name):
+            yield name, "a name that no description can hold"
+        elif names.count(name) > 1:
+            yield name, f"{names.count(name)} columns have this name"
