@@ -56,6 +56,11 @@ class LogTables:
         """Columns of several categories by side."""
         return {table.side: table.lists for table in (self.items, self.users)}
 
+    @property
+    def first_known(self) -> frozenset[FeatureSide]:
+        """The sides whose columns are the log's own."""
+        return frozenset(one.side for one in (self.items, self.users) if one.options.path is None)
+
     def inputs(self, known: Sequence[InputFile]) -> tuple[InputFile, ...]:
         """The files of the tables, by their content; named ``items/…`` and ``users/…``."""
         found: list[InputFile] = []

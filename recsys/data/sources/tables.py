@@ -30,6 +30,7 @@ from recsys.data.sources.table_columns import (
     as_texts,
     as_vectors,
 )
+from recsys.data.stores.side_table import IN_TABLE
 from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX, RAW
 
 #: What the columns of an item that are no features are stored as.
@@ -247,7 +248,7 @@ class StatedTable:
 
     def _name(self, column: str, taken: Collection[str] = ()) -> str:
         """What a column is stored as: by its own name, unless others have it."""
-        others = {*taken, *ID_COLUMNS, RAW, INDEX, FIRST_SEEN}
+        others = {*taken, *ID_COLUMNS, RAW, INDEX, FIRST_SEEN, IN_TABLE}
         return f"{self.side}_{column}" if column in others else column
 
     def _names(self, kind: ColumnKind) -> tuple[str, ...]:
