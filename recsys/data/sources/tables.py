@@ -138,6 +138,12 @@ class StatedTable:
         )
 
     @property
+    def stored_features(self) -> dict[str, str]:
+        """What features and lists are stored as, and their columns."""
+        kinds = (ColumnKind.CATEGORIES, ColumnKind.NUMBERS, ColumnKind.LISTS)
+        return {one.name: one.column for one in self._columns if one.kind in kinds}
+
+    @property
     def lists(self) -> tuple[str, ...]:
         """Columns of several categories each."""
         return self._names(ColumnKind.LISTS)
@@ -237,13 +243,15 @@ class StatedTable:
         for kind, columns in kinds.items():
             for column in columns:
                 add(column, self._name(column, taken), kind)
-        names = [one.name for one in stated]
+        first: dict[str, str] = {}
         for one in stated:
-            if names.count(one.name) > 1:
+            if one.name in first:
                 raise ConfigError(
                     f"{self.setting}: the column {one.column} would be stored as {one.name}, and "
-                    "so would another; name each column once, or give it another name in the file."
+                    f"so would the column {first[one.name]}; name each column once, or give it "
+                    "another name in the file."
                 )
+            first[one.name] = one.column
         return tuple(stated)
 
     def _name(self, column: str, taken: Collection[str] = ()) -> str:

@@ -444,3 +444,38 @@ def test_columns_of_appended_rows_say_what_they_would_at_once(folder: Path, toge
         for d in (grown, at_once)
     )
     assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("items", "users", "message"),
+    [
+        (
+            ["age"],
+            ["age", "item_age"],
+            "items: the column age is stored as item_age, and so is item_age of options.users",
+        ),
+        (
+            ["age", "user_age"],
+            ["age"],
+            "items: the column user_age is stored as user_age, and so is age of options.users",
+        ),
+        (
+            ["age", "item_age"],
+            ["age"],
+            "the column item_age would be stored as item_age, and so would the column age",
+        ),
+        (
+            ["genre=a"],
+            [],
+            "the column genre=a is stored as genre=a, a name that features of the lists genre of",
+        ),
+        ([], ["genre=a"], "users: the column genre=a .* features of the lists genre of"),
+    ],
+)
+def test_two_features_of_one_name_are_refused(
+    folder: Path, items: list[str], users: list[str], message: str
+) -> None:
+    of_items = {"path": "items.csv", "dense": items, "lists": ["genre"]}
+    with pytest.raises(ConfigError, match=message):
+        prepared(folder, items=of_items, users={"path": "users.csv", "categorical": users})
+    assert not (folder / "out").exists()
