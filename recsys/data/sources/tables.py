@@ -324,8 +324,9 @@ class StatedTable:
             return as_vectors(part.where, raw, unknown)
         if one.kind is ColumnKind.LISTS:
             return as_lists(part.where, raw, part.separator)
-        convert = {ColumnKind.TEXT: as_texts, ColumnKind.CATEGORIES: as_categories}
-        return convert[one.kind](part.where, raw)
+        if one.kind is ColumnKind.CATEGORIES:
+            return as_categories(part.where, raw, one.column in part.spelt_out)
+        return as_texts(part.where, raw)
 
     def _first_known(self, frame: pl.DataFrame) -> pl.DataFrame:
         """One row per id: what is known first of each column."""
