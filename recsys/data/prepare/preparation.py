@@ -34,7 +34,7 @@ from recsys.data.contract.schema import (
 from recsys.data.contract.time_columns import FIRST_TIMESTAMP
 from recsys.data.prepare.intake import Intake
 from recsys.data.prepare.item_embedding import write_embeddings
-from recsys.data.prepare.side_features import SUMMED_COUNTS, write_side
+from recsys.data.prepare.side_features import write_side
 from recsys.data.prepare.split_requests import AddedRows, RequestRows, count_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TAIL, TIMELINES
@@ -242,7 +242,7 @@ class Preparation:
     ) -> DatasetManifest:
         counts = dict(existing.counts)
         for name, count in self.counts.items():
-            is_sum = name in ("events", *_EVENT_COUNTS, *SUMMED_COUNTS)
+            is_sum = name in ("events", *_EVENT_COUNTS)
             counts[name] = counts.get(name, 0) + count if is_sum else count
         total = {
             reason: existing.rejected.get(reason, 0) + self.rejected.counts.get(reason, 0)

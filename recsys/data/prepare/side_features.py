@@ -27,11 +27,6 @@ _SIDE_IDS = {
     FeatureSide.ITEM: (Column.ITEM, Column.AUTHOR, Column.TOPIC),
 }
 
-#: Counts of the rows of a table that appended days add to; the others are of the whole.
-SUMMED_COUNTS = tuple(
-    f"{side}_table_{what}" for side in _SIDE_IDS for what in ("rows", "repeated", "not_in_log")
-)
-
 
 @dataclass(frozen=True, eq=False)
 class SideFeatures:
@@ -84,9 +79,9 @@ def write_side(
     is_table, has_row = stated is not None and side not in source.first_known, []
     counts: dict[str, int] = {}
     if stated is not None and is_table:
-        has_row = [columns.has_row(-1).alias(IN_TABLE) | _before(folder, side, vocabulary)]
-        counts = _counted(columns, stated, vocabulary.table[RAW], side, fit_end is None)
-        counts[f"{side}s_not_in_table"] = len(has_row[0]) - int(has_row[0].sum())
+        before = _had_row(folder, side, vocabulary)
+        has_row = [columns.has_row(-1).alias(IN_TABLE) | before]
+        counts = _counted(columns, stated, vocabulary.table[RAW], side, before, fit_end is None)
     former = read_side_table(folder, side)
     names = list(dict.fromkeys([*(feature.name for feature in features), *lists, *shown]))
     for name in (*names, *texts):
@@ -139,9 +134,16 @@ def write_side(
 
 
 def _counted(
-    columns: StatedColumns, stated: pl.DataFrame, ids: pl.Series, side: FeatureSide, may_miss: bool
+    columns: StatedColumns,
+    stated: pl.DataFrame,
+    ids: pl.Series,
+    side: FeatureSide,
+    before: pl.Series,
+    may_miss: bool,
 ) -> dict[str, int]:
     """What became of the rows of a source's table, the last of ``columns``, by name of the count.
+
+    Rows of tables of ``before`` count for ids that this one has no row for.
 
     Raises:
         DataError: it has none of the log's ids, and may not.
@@ -154,10 +156,12 @@ def _counted(
             "matched as they are written: name the column that holds them, or write them as in "
             "the log."
         )
+    only_before = int((before & ~columns.has_row(-1)).sum())
     return {
-        f"{side}_table_rows": counts.rows,
+        f"{side}_table_rows": counts.rows + only_before,
         f"{side}_table_repeated": counts.repeated,
         f"{side}_table_not_in_log": counts.not_in_log,
+        f"{side}s_not_in_table": counts.ids_without_row - only_before,
     }
 
 
@@ -190,7 +194,7 @@ def _known_before(
     return pl.select(pl.coalesce(*values).alias(name)).to_series()
 
 
-def _before(folder: Path, side: FeatureSide, vocabulary: Vocabulary) -> pl.Series:
+def _had_row(folder: Path, side: FeatureSide, vocabulary: Vocabulary) -> pl.Series:
     """Whether a table of before had a row for each id of the vocabulary, which may have grown."""
     known = ids_in_table(folder, side)
     return known.extend_constant(False, vocabulary.table.height - len(known))

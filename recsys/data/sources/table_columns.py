@@ -120,7 +120,7 @@ def as_categories(where: str, raw: pl.Series, spelt_out: bool = False) -> pl.Ser
 
 
 def as_numbers(where: str, raw: pl.Series, unknown: Unknown) -> pl.Series:
-    """Float64; null where a value is no number, NaN or infinite. True is 1 and false 0, as text too.
+    """Float64, true and false as 1 and 0; null where a value is no number, NaN or infinite.
 
     Raises:
         DataError: more than half of the values are no numbers.
@@ -229,12 +229,12 @@ def _parsed_list(where: str, column: str, text: str, separator: str) -> list[str
 
 def _python_literal(text: str) -> Any:
     with warnings.catch_warnings():  # of backslashes: the text is no program
-        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore")
         return ast.literal_eval(text)
 
 
 def _is_unknown(value: Any) -> bool:
-    return value is None or isinstance(value, float) and not math.isfinite(value)
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _to_text(where: str, raw: pl.Series, expected: str) -> pl.Series:
