@@ -118,7 +118,9 @@ def write_side(
         write_item_text(folder, pl.DataFrame([vocabulary.table[INDEX], *known]), not is_table)
     if fit_end is None:
         array = np.load(folder / f"{side}_{FeatureKind.CATEGORICAL}.npy")
-        restated = _restated(stated, vocabulary, id_name, further_ids) if is_table else {}
+        restated = {}
+        if stated is not None and is_table:
+            restated = _restated(stated, vocabulary, id_name, further_ids)
         _keep_known(arrays[FeatureKind.CATEGORICAL], array, (id_name, *further_ids), restated)
     for kind, array in arrays.items():
         with replaced_file(folder / f"{side}_{kind}.npy") as partial, partial.open("wb") as file:

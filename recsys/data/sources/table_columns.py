@@ -100,23 +100,20 @@ def as_categories(where: str, raw: pl.Series, spelt_out: bool = False) -> pl.Ser
         known = raw.to_frame().select(pl.when(pl.first().is_finite()).then(pl.first())).to_series()
         whole = known.cast(pl.Int64, strict=False)
         frame = pl.DataFrame({"number": known, "whole": whole})
-        text = pl.col("number").cast(pl.String)
+        number = pl.col("number").cast(pl.String)
         is_whole = pl.col("number") == pl.col("whole")
         return frame.select(
-            pl.when(is_whole).then(pl.col("whole").cast(pl.String)).otherwise(text)
+            pl.when(is_whole).then(pl.col("whole").cast(pl.String)).otherwise(number)
         ).to_series()
     text = _without_blank(_to_text(where, raw, "one category a row (name lists under lists:)"))
     if not spelt_out:
         return text
     value = pl.first()
-    is_whole = value.str.contains(_WHOLE_TEXT)
-    whole = value.str.replace(r"\.0+$", "").replace("-0", "0")
+    is_whole_text = value.str.contains(_WHOLE_TEXT)
+    whole_text = value.str.replace(r"\.0+$", "").replace("-0", "0")
     is_known = ~value.str.strip_chars().str.contains(_NOT_FINITE_TEXT)
-    return (
-        text.to_frame()
-        .select(pl.when(is_known).then(pl.when(is_whole).then(whole).otherwise(value)))
-        .to_series()
-    )
+    said = pl.when(is_whole_text).then(whole_text).otherwise(value)
+    return text.to_frame().select(pl.when(is_known).then(said).alias(raw.name)).to_series()
 
 
 def as_numbers(where: str, raw: pl.Series, unknown: Unknown) -> pl.Series:
