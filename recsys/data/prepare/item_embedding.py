@@ -24,7 +24,10 @@ _PLACE = "place"
 
 
 def write_embeddings(
-    folder: Path, chunks: Iterable[pl.DataFrame], vocabulary: Vocabulary
+    folder: Path,
+    chunks: Iterable[pl.DataFrame],
+    vocabulary: Vocabulary,
+    former_first: bool = False,
 ) -> int | None:
     """Write the embeddings of the log's items, by raw id: the first of each, piece by piece.
 
@@ -34,6 +37,7 @@ def write_embeddings(
         folder: of the features.
         chunks: ``item_id`` and ``embedding``, lists of float32 of one width.
         vocabulary: of the items.
+        former_first: what was written before stays for all items that it has.
 
     Returns:
         How many items have one; None where nothing is or was given.
@@ -42,7 +46,8 @@ def write_embeddings(
         DataError: they have another width than those written before, or none is of the log.
     """
     path = folder / ITEM_EMBEDDING_FILE
-    pieces = _with_former(chunks, path)
+    given = (chunk for chunk in chunks if not chunk.is_empty())
+    pieces = chain(_former(path), given) if former_first else chain(given, _former(path))
     first = next(pieces, None)
     if first is None:
         return None
@@ -72,9 +77,8 @@ def write_embeddings(
     return int(written.sum())
 
 
-def _with_former(chunks: Iterable[pl.DataFrame], path: Path) -> Iterator[pl.DataFrame]:
-    """New rows, then those of the file that is there."""
-    yield from (chunk for chunk in chunks if not chunk.is_empty())
+def _former(path: Path) -> Iterator[pl.DataFrame]:
+    """The rows of the file, where it is there."""
     if path.is_file():
         with open_parquet(path) as file:
             for batch in file.iter_batches(batch_size=DEFAULT_CHUNK_ROWS):

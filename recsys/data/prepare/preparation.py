@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
 from recsys.core.progress import track
+from recsys.data.contract.ids import as_ids
 from recsys.data.contract.manifest import WITHOUT_DWELL, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.rejected import RejectedRows
@@ -297,9 +298,17 @@ class Preparation:
         self.counts["last_timestamp"] = self.intake.last_timestamp
 
     def _first_seen(self, attributes: pl.DataFrame) -> dict[str, FirstSeen]:
-        """First sight of every id; an item shows its author and topic when it is first seen."""
+        """First sight of every id; an item shows its author and topic when it is first seen.
+
+        Appended days may state others of an item that they have no event of: from then on.
+        """
         seen = self.intake.seen
         table = seen[Column.ITEM].table()
+        if Column.ITEM in self.vocabularies:
+            known = self.vocabularies[Column.ITEM].table[RAW]
+            before = pl.DataFrame({RAW: as_ids(known, table.schema[RAW])})
+            before = before.join(table, on=RAW, how="anti")
+            table = pl.concat([table, before.with_columns(first_seen=pl.lit(self._after + 1))])
         shown = attributes.join(table, left_on=Column.ITEM, right_on=RAW, how="inner")
         for name in (Column.AUTHOR, Column.TOPIC):
             seen[name].add(shown[name], shown["first_seen"])
@@ -333,7 +342,10 @@ class Preparation:
             self.counts |= written.counts
         self.item_ids = written.categorical
         embeddings = write_embeddings(
-            folder, self.source.item_embeddings(), self.vocabularies[Column.ITEM]
+            folder,
+            self.source.item_embeddings(),
+            self.vocabularies[Column.ITEM],
+            FeatureSide.ITEM in self.source.first_known,
         )
         if embeddings is not None:
             self.counts["items_with_embedding"] = embeddings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.console import message_console
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
@@ -17,7 +18,7 @@ from recsys.data.prepare.stated import StatedColumns
 from recsys.data.sources import Source
 from recsys.data.stores.encoding import FeatureEncoding, list_feature, side_arrays
 from recsys.data.stores.item_text import write_item_text
-from recsys.data.stores.side_table import read_side_table, write_side_table
+from recsys.data.stores.side_table import IN_TABLE, ids_in_table, read_side_table, write_side_table
 from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX, RAW, Vocabulary
 
 #: The sides whose ids have feature rows, and the id columns among their features.
@@ -75,9 +76,12 @@ def write_side(
     texts, shown = (source.texts, source.shown) if side is FeatureSide.ITEM else ((), ())
     tables = [table for table in (attributes, stated) if table is not None]
     columns = StatedColumns(vocabulary, tables, id_name)
+    is_table, has_row = stated is not None and side not in source.first_known, []
     counts: dict[str, int] = {}
-    if stated is not None:
-        counts = _counted(columns, stated, vocabulary.table[RAW], side, fit_end is None)
+    if stated is not None and is_table:
+        before = _had_row(folder, side, vocabulary)
+        has_row = [columns.has_row(-1).alias(IN_TABLE) | before]
+        counts = _counted(columns, stated, vocabulary.table[RAW], side, before, fit_end is None)
     former = read_side_table(folder, side)
     names = list(dict.fromkeys([*(feature.name for feature in features), *lists, *shown]))
     for name in (*names, *texts):
@@ -87,28 +91,37 @@ def write_side(
                 f"no such column for its {side}s."
             )
     table = vocabulary.table.select(INDEX, FIRST_SEEN).with_columns(
-        _known_before(columns, former, name, vocabulary.table.height) for name in names
+        _known_before(columns, former, name, vocabulary.table.height, not is_table)
+        for name in names
     )
     if fit_end is not None:
         fit = table.filter(pl.col(FIRST_SEEN) < fit_end)
         encoding.fit(features, [fit])
         for name in lists:
             encoding.fit_list(fit[name])
+            if not encoding.lists[name]:
+                message_console().print(
+                    f"The column {name} of {side}s becomes no feature: none of its lists has a "
+                    "value that is known by the end of the fit period."
+                )
     ids = [(_id_feature(id_name, side, vocabulary.size), table[INDEX])]
     for name in further_ids:
         indices = vocabularies[name].indices(columns.column(name))
         ids.append((_id_feature(name, side, vocabularies[name].size), indices))
     arrays = side_arrays(table, vocabulary.size, ids, features, encoding, lists)
     folder.mkdir(exist_ok=True)
-    if names:
-        write_side_table(folder, side, table.drop(FIRST_SEEN))
+    if names or has_row:
+        write_side_table(folder, side, table.drop(FIRST_SEEN).with_columns(has_row))
     del table
     if texts:
         known = [columns.column(name) for name in texts]
-        write_item_text(folder, pl.DataFrame([vocabulary.table[INDEX], *known]))
+        write_item_text(folder, pl.DataFrame([vocabulary.table[INDEX], *known]), not is_table)
     if fit_end is None:
         array = np.load(folder / f"{side}_{FeatureKind.CATEGORICAL}.npy")
-        _keep_known(arrays[FeatureKind.CATEGORICAL], array, len(ids))
+        restated = {}
+        if stated is not None and is_table:
+            restated = _restated(stated, vocabulary, id_name, further_ids)
+        _keep_known(arrays[FeatureKind.CATEGORICAL], array, (id_name, *further_ids), restated)
     for kind, array in arrays.items():
         with replaced_file(folder / f"{side}_{kind}.npy") as partial, partial.open("wb") as file:
             np.save(file, array)
@@ -123,9 +136,16 @@ def write_side(
 
 
 def _counted(
-    columns: StatedColumns, stated: pl.DataFrame, ids: pl.Series, side: FeatureSide, may_miss: bool
+    columns: StatedColumns,
+    stated: pl.DataFrame,
+    ids: pl.Series,
+    side: FeatureSide,
+    before: pl.Series,
+    may_miss: bool,
 ) -> dict[str, int]:
     """What became of the rows of a source's table, the last of ``columns``, by name of the count.
+
+    Rows of tables of ``before`` count for ids that this one has no row for.
 
     Raises:
         DataError: it has none of the log's ids, and may not.
@@ -138,11 +158,12 @@ def _counted(
             "matched as they are written: name the column that holds them, or write them as in "
             "the log."
         )
+    only_before = int((before & ~columns.has_row(-1)).sum())
     return {
-        f"{side}_table_rows": counts.rows,
+        f"{side}_table_rows": counts.rows + only_before,
         f"{side}_table_repeated": counts.repeated,
         f"{side}_table_not_in_log": counts.not_in_log,
-        f"{side}s_not_in_table": counts.ids_without_row,
+        f"{side}s_not_in_table": counts.ids_without_row - only_before,
     }
 
 
@@ -154,7 +175,7 @@ def with_cardinality(feature: Feature, encoding: FeatureEncoding) -> Feature:
 
 
 def _known_before(
-    columns: StatedColumns, former: pl.DataFrame, name: str, height: int
+    columns: StatedColumns, former: pl.DataFrame, name: str, height: int, former_first: bool
 ) -> pl.Series:
     """A stated column, and where it says nothing what was stated of an id before.
 
@@ -163,6 +184,7 @@ def _known_before(
         former: what was stated of the first ids of the vocabulary.
         name: of the column.
         height: number of ids.
+        former_first: what was stated before stays wherever it says something.
     """
     if name not in former.columns:
         return columns.column(name)
@@ -170,13 +192,49 @@ def _known_before(
     if name not in columns:
         return before
     now = columns.column(name).cast(before.dtype)
-    return pl.select(pl.coalesce(now, before).alias(name)).to_series()
+    values = (before, now) if former_first else (now, before)
+    return pl.select(pl.coalesce(*values).alias(name)).to_series()
 
 
-def _keep_known(arrays: NDArray[np.int32], former: NDArray[np.int32], columns: int) -> None:
-    """Let ids that were known before stay: added events say nothing about most items."""
-    known = former[:, :columns]
-    np.copyto(arrays[: len(former), :columns], known, where=known != 0)
+def _had_row(folder: Path, side: FeatureSide, vocabulary: Vocabulary) -> pl.Series:
+    """Whether a table of before had a row for each id of the vocabulary, which may have grown."""
+    known = ids_in_table(folder, side)
+    return known.extend_constant(False, vocabulary.table.height - len(known))
+
+
+def _restated(
+    stated: pl.DataFrame, vocabulary: Vocabulary, id_name: str, names: Sequence[str]
+) -> dict[str, NDArray[np.int32]]:
+    """The indices whose further ids a table states, by their column."""
+    columns = StatedColumns(vocabulary, [stated], id_name)
+    return {
+        name: vocabulary.table[INDEX].filter(columns.column(name).is_not_null()).to_numpy()
+        for name in names
+        if name in columns
+    }
+
+
+def _keep_known(
+    arrays: NDArray[np.int32],
+    former: NDArray[np.int32],
+    names: Sequence[str],
+    restated: Mapping[str, NDArray[np.int32]],
+) -> None:
+    """Let ids that were known before stay: added events say nothing about most items.
+
+    Args:
+        arrays: what is known now, [n, at least the names].
+        former: what was known before of the first indices.
+        names: the first columns of both.
+        restated: indices that a table says something else of.
+    """
+    for position, name in enumerate(names):
+        now, known = arrays[: len(former), position], former[:, position]
+        stays = known != 0
+        if name in restated:
+            said = restated[name][restated[name] < len(former)]
+            stays[said] &= now[said] == 0
+        np.copyto(now, known, where=stays)
 
 
 def _id_feature(name: str, side: FeatureSide, size: int) -> Feature:

@@ -60,6 +60,10 @@ class StatedColumns:
                 return table[name].gather(place).alias(name)
         raise KeyError(name)
 
+    def has_row(self, number: int) -> pl.Series:
+        """Whether a table, given by its number, has a row for each id."""
+        return self._places[number].is_not_null()
+
     def counts(self, number: int) -> TableCounts:
         """What became of the rows of a table, by its number."""
         table, place = self._tables[number], self._places[number]

@@ -37,6 +37,7 @@ class Source(ABC):
     texts: tuple[str, ...] = ()
     lists: Mapping[FeatureSide, tuple[str, ...]] = MappingProxyType({})
     shown: tuple[str, ...] = ()
+    first_known: frozenset[FeatureSide] = frozenset()
     actions: ActionTypes = ActionTypes()
     times: str = MOMENTS
     split_bounds: dict[str, tuple[int, int]]

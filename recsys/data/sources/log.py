@@ -183,6 +183,7 @@ class LogSource(Source):
         self.features = (*self.features, *self._tables.features)
         self.texts, self.shown = self._tables.items.texts, self._tables.items.shown
         self.lists = self._tables.lists
+        self.first_known = self._tables.first_known
         self._actions: set[str] = set()
         self._has_dwell = False
         self._first: int | None = None

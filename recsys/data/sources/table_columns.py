@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import math
+import re
+import warnings
 from collections import Counter
 from enum import StrEnum
+from typing import Any
 
 import polars as pl
 
@@ -11,7 +17,16 @@ from recsys.core.errors import DataError
 from recsys.data.contract.files import LIST_SEPARATOR, cast_or_refuse
 from recsys.data.contract.ids import is_text
 
-_BRACKETS = r"^\s*[\[({](.*)[\])}]\s*$"
+#: Text that may be a list as Python and JSON write it.
+_BRACKETS = r"(?s)^\s*\[.*\]\s*$"
+#: A list of quoted texts between blanks, as NumPy writes it: to Python they are one text.
+_SPACED = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))+\s*\]""")
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+
+#: Numbers as text that are whole, and texts that stand for numbers which are none.
+_WHOLE_TEXT = r"^-?(?:0|[1-9][0-9]*)\.0+$"
+_NOT_FINITE_TEXT = r"^(?:nan|NaN|NAN|[+-]?(?:inf|Inf|INF|Infinity))$"
+_TRUTHS = {"true": "1", "false": "0"}
 
 
 class ColumnKind(StrEnum):
@@ -70,33 +85,52 @@ def as_texts(where: str, raw: pl.Series) -> pl.Series:
     return _without_blank(_to_text(where, raw, "text"))
 
 
-def as_categories(where: str, raw: pl.Series) -> pl.Series:
-    """Categories as text; what is empty or NaN is not known. 3 and 3.0 are one.
+def as_categories(where: str, raw: pl.Series, spelt_out: bool = False) -> pl.Series:
+    """Categories as text; what is empty, NaN or infinite is not known. 3 and 3.0 are one.
+
+    Args:
+        where: the table.
+        raw: text or numbers.
+        spelt_out: numbers come as text, as in a CSV file; otherwise text is text.
 
     Raises:
         DataError: the column holds several values a row, or something else that is no category.
     """
     if raw.dtype.is_float():
-        known = raw.fill_nan(None)
+        known = raw.to_frame().select(pl.when(pl.first().is_finite()).then(pl.first())).to_series()
         whole = known.cast(pl.Int64, strict=False)
         frame = pl.DataFrame({"number": known, "whole": whole})
-        text = pl.col("number").cast(pl.String)
+        number = pl.col("number").cast(pl.String)
         is_whole = pl.col("number") == pl.col("whole")
         return frame.select(
-            pl.when(is_whole).then(pl.col("whole").cast(pl.String)).otherwise(text)
+            pl.when(is_whole).then(pl.col("whole").cast(pl.String)).otherwise(number)
         ).to_series()
-    return _without_blank(_to_text(where, raw, "one category a row (name lists under lists:)"))
+    text = _without_blank(_to_text(where, raw, "one category a row (name lists under lists:)"))
+    if not spelt_out:
+        return text
+    value = pl.first()
+    is_whole_text = value.str.contains(_WHOLE_TEXT)
+    whole_text = value.str.replace(r"\.0+$", "").replace("-0", "0")
+    is_known = ~value.str.strip_chars().str.contains(_NOT_FINITE_TEXT)
+    said = pl.when(is_whole_text).then(whole_text).otherwise(value)
+    return text.to_frame().select(pl.when(is_known).then(said).alias(raw.name)).to_series()
 
 
 def as_numbers(where: str, raw: pl.Series, unknown: Unknown) -> pl.Series:
-    """Float64; null where a value is no number, NaN or infinite.
+    """Float64, true and false as 1 and 0; null where a value is no number, NaN or infinite.
 
     Raises:
         DataError: more than half of the values are no numbers.
     """
     if raw.dtype == pl.Boolean():
         return raw.cast(pl.Float64)
-    given = _without_blank(raw.cast(pl.String)) if is_text(raw.dtype) else raw
+    given = raw
+    if is_text(raw.dtype):
+        given = _without_blank(raw.cast(pl.String).str.strip_chars())
+        truths = given.str.to_lowercase().replace_strict(
+            _TRUTHS, default=None, return_dtype=pl.String
+        )
+        given = truths.fill_null(given).alias(raw.name)
     numbers = cast_or_refuse(where, given, pl.Float64())
     unknown.note(raw.name, "that are no numbers", given.filter(_lost(given, numbers)))
     finite = numbers.is_finite()
@@ -123,14 +157,19 @@ def as_lists(where: str, raw: pl.Series, separator: str = LIST_SEPARATOR) -> pl.
         lists = raw.cast(pl.List(pl.String))
     else:
         text = _without_blank(_to_text(where, raw, f"lists, or text separated by {separator!r}"))
-        bare = text.str.extract(_BRACKETS)
-        quoted = pl.col("bare").str.split(",").list.eval(pl.element().str.strip_chars(" '\""))
-        is_plain = pl.col("bare").is_null()
-        lists = (
-            pl.DataFrame({"text": text, "bare": bare})
-            .select(pl.when(is_plain).then(pl.col("text").str.split(separator)).otherwise(quoted))
-            .to_series()
-        )
+        lists = text.str.split(separator)
+        bracketed = text.filter(text.str.contains(_BRACKETS).fill_null(False)).unique()
+        if len(bracketed):
+            parsed = [_parsed_list(where, raw.name, one, separator) for one in bracketed]
+            written = pl.DataFrame(
+                {"text": bracketed, "parsed": pl.Series(parsed, dtype=pl.List(pl.String))}
+            )
+            lists = (
+                pl.DataFrame({"text": text, "lists": lists})
+                .join(written, on="text", how="left", maintain_order="left")
+                .select(pl.coalesce("parsed", "lists").alias(raw.name))
+                .to_series()
+            )
     cleaned = pl.element().str.strip_chars()
     return lists.list.eval(cleaned.filter(cleaned != "").unique(maintain_order=True))
 
@@ -158,6 +197,41 @@ def as_vectors(where: str, raw: pl.Series, unknown: Unknown) -> pl.Series:
         unknown.note(raw.name, "that are no lists of numbers", text.filter(bad))
         lists = lists.set(bad, None)
     return lists.to_frame().select(pl.when(pl.first().list.len() > 0).then(pl.first())).to_series()
+
+
+def _parsed_list(where: str, column: str, text: str, separator: str) -> list[str]:
+    """The values of a list as Python, JSON or NumPy write it, or of words in brackets.
+
+    Raises:
+        DataError: it is a list of something else than names or numbers.
+    """
+    text = text.strip()
+    if _SPACED.fullmatch(text):
+        return [first or second for first, second in _QUOTED.findall(text)]
+    inner = text[1:-1]
+    for parse in (json.loads, _python_literal):
+        try:
+            values = parse(text)
+            names = [str(value) for value in values if not _is_unknown(value)]
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if any(isinstance(value, dict | list | tuple | set) for value in values):
+            raise _other_kind(where, pl.Series(column, [text]), "lists of names")
+        return names
+    if "[" in inner or "]" in inner:  # several words, the first and the last in brackets
+        return text.split(separator)
+    words = inner.split("," if "," in inner else separator)
+    return [word.strip(" '\"") for word in words]
+
+
+def _python_literal(text: str) -> Any:
+    with warnings.catch_warnings():  # of backslashes: the text is no program
+        warnings.simplefilter("ignore")
+        return ast.literal_eval(text)
+
+
+def _is_unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _to_text(where: str, raw: pl.Series, expected: str) -> pl.Series:

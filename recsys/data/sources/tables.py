@@ -30,6 +30,7 @@ from recsys.data.sources.table_columns import (
     as_texts,
     as_vectors,
 )
+from recsys.data.stores.side_table import IN_TABLE
 from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX, RAW
 
 #: What the columns of an item that are no features are stored as.
@@ -137,6 +138,12 @@ class StatedTable:
         )
 
     @property
+    def stored_features(self) -> dict[str, str]:
+        """What features and lists are stored as, and their columns."""
+        kinds = (ColumnKind.CATEGORIES, ColumnKind.NUMBERS, ColumnKind.LISTS)
+        return {one.name: one.column for one in self._columns if one.kind in kinds}
+
+    @property
     def lists(self) -> tuple[str, ...]:
         """Columns of several categories each."""
         return self._names(ColumnKind.LISTS)
@@ -236,18 +243,20 @@ class StatedTable:
         for kind, columns in kinds.items():
             for column in columns:
                 add(column, self._name(column, taken), kind)
-        names = [one.name for one in stated]
+        first: dict[str, str] = {}
         for one in stated:
-            if names.count(one.name) > 1:
+            if one.name in first:
                 raise ConfigError(
                     f"{self.setting}: the column {one.column} would be stored as {one.name}, and "
-                    "so would another; name each column once, or give it another name in the file."
+                    f"so would the column {first[one.name]}; name each column once, or give it "
+                    "another name in the file."
                 )
+            first[one.name] = one.column
         return tuple(stated)
 
     def _name(self, column: str, taken: Collection[str] = ()) -> str:
         """What a column is stored as: by its own name, unless others have it."""
-        others = {*taken, *ID_COLUMNS, RAW, INDEX, FIRST_SEEN}
+        others = {*taken, *ID_COLUMNS, RAW, INDEX, FIRST_SEEN, IN_TABLE}
         return f"{self.side}_{column}" if column in others else column
 
     def _names(self, kind: ColumnKind) -> tuple[str, ...]:
@@ -315,8 +324,9 @@ class StatedTable:
             return as_vectors(part.where, raw, unknown)
         if one.kind is ColumnKind.LISTS:
             return as_lists(part.where, raw, part.separator)
-        convert = {ColumnKind.TEXT: as_texts, ColumnKind.CATEGORIES: as_categories}
-        return convert[one.kind](part.where, raw)
+        if one.kind is ColumnKind.CATEGORIES:
+            return as_categories(part.where, raw, one.column in part.spelt_out)
+        return as_texts(part.where, raw)
 
     def _first_known(self, frame: pl.DataFrame) -> pl.DataFrame:
         """One row per id: what is known first of each column."""

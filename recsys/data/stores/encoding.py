@@ -7,6 +7,7 @@ is learned from what is known by the end of the fit period.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ MOST_LIST_VALUES = 64
 
 _KIND = "encoding of features"
 _ROWS_PER_STEP = 100_000
+#: What is ordered by value: other digits, and thousands of them, are words.
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def list_feature(column: str, value: str) -> str:
@@ -109,6 +112,8 @@ class FeatureEncoding:
     def encode_list(self, column: pl.Series) -> NDArray[np.float32]:
         """[n, values] which values each list has, standardised; 0, the mean, where not known."""
         values = self.lists[column.name]
+        if not values:
+            return np.zeros((len(column), 0), np.float32)
         place = {value: position for position, value in enumerate(values)}
         rows = pl.DataFrame({"row": pl.int_range(len(column), eager=True), "value": column})
         found = rows.explode("value").filter(pl.col("value").is_in(values))
@@ -207,4 +212,5 @@ def side_arrays(
 
 def _natural_order(value: str) -> tuple[bool, int, str]:
     """Numbers by value before words, so that 2 comes before 10."""
-    return (False, int(value), value) if value.lstrip("-").isdecimal() else (True, 0, value)
+    is_number = _NUMBER.fullmatch(value) is not None
+    return (False, int(value), value) if is_number else (True, 0, value)

@@ -15,13 +15,14 @@ from recsys.data.stores.vocabulary import INDEX
 ITEM_TEXT_FILE = "item_text.parquet"
 
 
-def write_item_text(folder: Path, texts: pl.DataFrame) -> None:
+def write_item_text(folder: Path, texts: pl.DataFrame, former_first: bool = False) -> None:
     """Write the texts of items; what was written there before stays where nothing new is known.
 
     Args:
         folder: the features of a data set that is being written.
         texts: ``index`` and one text column per kind of text; of several items that share a
             hashed index the first one's are kept.
+        former_first: what was written there before stays wherever it says something.
     """
     path = folder / ITEM_TEXT_FILE
     names = [name for name in texts.columns if name != INDEX]
@@ -30,8 +31,9 @@ def write_item_text(folder: Path, texts: pl.DataFrame) -> None:
     )
     if path.is_file():
         former = read_item_text(path)
+        order = slice(None, None, -1 if former_first else 1)
         texts = texts.join(former, on=INDEX, how="left", suffix="_former").select(
-            INDEX, *(pl.coalesce(name, f"{name}_former").alias(name) for name in names)
+            INDEX, *(pl.coalesce([name, f"{name}_former"][order]).alias(name) for name in names)
         )
     texts = texts.filter(pl.any_horizontal(pl.col(names).is_not_null())).sort(INDEX)
     with replaced_file(path) as partial:

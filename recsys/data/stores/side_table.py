@@ -17,6 +17,9 @@ from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.data.contract.schema import FeatureSide
 from recsys.data.stores.vocabulary import INDEX
 
+#: Whether a table had a row for an id: in the file, and no column of what is stated.
+IN_TABLE = "in_table"
+
 
 def side_table_path(features: Path, side: FeatureSide) -> Path:
     """Where the folder of features has the table of a side."""
@@ -29,10 +32,21 @@ def write_side_table(features: Path, side: FeatureSide, table: pl.DataFrame) -> 
     Args:
         features: folder of the features of a data set that is being written.
         side: users or items.
-        table: ``index`` and the stated columns, a row per id in the vocabulary's order.
+        table: ``index``, the stated columns and, where they are of a table, ``in_table``; a row per
+            id in the vocabulary's order.
     """
     with replaced_file(side_table_path(features, side)) as partial:
         write_frame(partial, table)
+
+
+def ids_in_table(features: Path, side: FeatureSide) -> pl.Series:
+    """Whether a table had a row for each id, in the vocabulary's order; empty where none is known.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    table = _read(features, side)
+    return table[IN_TABLE] if IN_TABLE in table.columns else pl.Series(IN_TABLE, [], pl.Boolean())
 
 
 def read_side_table(features: Path, side: FeatureSide) -> pl.DataFrame:
@@ -44,6 +58,10 @@ def read_side_table(features: Path, side: FeatureSide) -> pl.DataFrame:
     Raises:
         DataError: the file is damaged.
     """
+    return _read(features, side).drop(IN_TABLE, strict=False)
+
+
+def _read(features: Path, side: FeatureSide) -> pl.DataFrame:
     path = side_table_path(features, side)
     if not path.is_file():
         return pl.DataFrame(schema={INDEX: pl.Int32()})

@@ -373,3 +373,109 @@ def test_appended_days_bring_rows_and_change_what_they_state(folder: Path) -> No
         log_frame(20, 20, 300).write_parquet(folder / "newer.parquet")
         other = options | {"path": "day.parquet", "categorical": ["brand"]}
         prepared(folder, log="newer.parquet", items=other, is_later=True)
+
+
+def raws_of(dataset: PreparedDataset) -> dict[Any, int]:
+    return dict(dataset.vocabulary("item").table.select("raw", "index").rows())
+
+
+@pytest.mark.parametrize("mode", ["dictionary", "hashed"])
+def test_an_appended_table_states_authors_anew_and_its_events_do_not(
+    folder: Path, mode: str
+) -> None:
+    schema = {"item_id": pl.Int64, "by": pl.String}
+    log_frame().with_columns(author_id=pl.lit("log")).write_parquet(folder / "old.parquet")
+    rows = [(0, "Ann"), (1, "Bob"), (2, "Cy"), (77, "no")]
+    pl.DataFrame(rows, schema, orient="row").write_parquet(folder / "items.parquet")
+    settings: dict[str, Any] = {"out": str(folder / "out"), "partitions": 2, "ids": mode}
+    items = {"path": str(folder / "items.parquet"), "author": "by"}
+    path = str(folder / "old.parquet")
+    prepare(PrepareConfig(path=path, options={"items": items}, **settings))
+    before = PreparedDataset.open(str(folder / "out")).manifest.counts
+    assert (before["item_table_rows"], before["items_not_in_table"]) == (4, 7)
+    # item 1 has no event among the new ones, item 2 and 3 have, item 12 is new
+    day = [(0, None), (1, "Dan"), (3, "Eve"), (12, "Fay")]
+    pl.DataFrame(day, schema, orient="row").write_parquet(folder / "day.parquet")
+    new = log_frame(40, 20, 200).filter(pl.col("item_id") != 1)
+    new.with_columns(author_id=pl.lit("other")).write_parquet(folder / "new.parquet")
+    items["path"] = str(folder / "day.parquet")
+    path = str(folder / "new.parquet")
+    append(AppendConfig(path=path, out=str(folder / "out"), partitions=2, options={"items": items}))
+    grown = PreparedDataset.open(str(folder / "out"))
+    authors, raws = dict(grown.item_table(["author_id"]).rows()), raws_of(grown)
+    said = [authors[raws[raw]] for raw in (0, 1, 2, 3, 4, 12, 13)]
+    assert said == ["Ann", "Dan", "Cy", "Eve", "log", "Fay", "other"]
+    counts = grown.manifest.counts
+    assert counts["item_table_rows"] == 5 and counts["item_table_not_in_log"] == 0
+    assert counts["items_not_in_table"] == 20 - 5 and "in_table" not in grown.item_columns
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_columns_of_appended_rows_say_what_they_would_at_once(folder: Path, together: bool) -> None:
+    log = log_frame(240, 20).with_columns(
+        title=pl.format("title at {}", "timestamp"),
+        brand=pl.when(pl.col("timestamp") > START + 25 * HOUR).then(pl.format("b{}", "timestamp")),
+        price=pl.col("timestamp") / HOUR,
+        tags=pl.format("t{}", pl.int_range(pl.len()) // 70),
+        maker=pl.format("m{}", pl.int_range(pl.len()) // 30),
+        vector=pl.concat_list(pl.int_range(pl.len()).cast(pl.Float32), pl.lit(1.0)),
+        country=pl.format("c{}", pl.int_range(pl.len()) // 40),
+    )
+    log.write_parquet(folder / "log.parquet")
+    log.head(200).filter(pl.col("item_id") < 15).write_parquet(folder / "old.parquet")
+    late = log.head(200).filter(pl.col("item_id") < 15), log.tail(40)
+    (pl.concat(late) if together else late[1]).write_parquet(folder / "new.parquet")
+    pl.concat(late).write_parquet(folder / "all.parquet")
+    options: dict[str, Any] = {
+        "items": {"title": "title", "categorical": ["brand"], "dense": ["price"]},
+        "users": {"categorical": ["country"]},
+    }
+    options["items"] |= {"lists": ["tags"], "author": "maker", "embedding": "vector"}
+    at_once = prepared(folder, log="all.parquet", out="whole", **options)
+    prepared(folder, log="old.parquet", **options)
+    grown = prepared(folder, log="new.parquet", is_later=True, **options)
+    names = ["title", "brand", "price", "tags", "author_id"]
+    assert grown.item_table(names).rows() == at_once.item_table(names).rows()
+    assert grown.manifest.counts == at_once.manifest.counts
+    users = [pl.read_parquet(d.path / "features/user_table.parquet") for d in (grown, at_once)]
+    assert users[0].rows() == users[1].rows()
+    found, expected = (
+        ItemEmbeddings.load(embeddings_file(d.path), d.vocabulary("item")).matrix
+        for d in (grown, at_once)
+    )
+    assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("items", "users", "message"),
+    [
+        (
+            ["age"],
+            ["age", "item_age"],
+            "items: the column age is stored as item_age, and so is item_age of options.users",
+        ),
+        (
+            ["age", "user_age"],
+            ["age"],
+            "items: the column user_age is stored as user_age, and so is age of options.users",
+        ),
+        (
+            ["age", "item_age"],
+            ["age"],
+            "the column item_age would be stored as item_age, and so would the column age",
+        ),
+        (
+            ["genre=a"],
+            [],
+            "the column genre=a is stored as genre=a, a name that features of the lists genre of",
+        ),
+        ([], ["genre=a"], "users: the column genre=a .* features of the lists genre of"),
+    ],
+)
+def test_two_features_of_one_name_are_refused(
+    folder: Path, items: list[str], users: list[str], message: str
+) -> None:
+    of_items = {"path": "items.csv", "dense": items, "lists": ["genre"]}
+    with pytest.raises(ConfigError, match=message):
+        prepared(folder, items=of_items, users={"path": "users.csv", "categorical": users})
+    assert not (folder / "out").exists()

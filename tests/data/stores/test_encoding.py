@@ -74,3 +74,22 @@ def test_an_encoding_comes_back_from_its_file(tmp_path: Path, encoding: FeatureE
     encoding.save(tmp_path)
     assert FeatureEncoding.load(tmp_path) == encoding
     assert all(math.isfinite(number) for pair in encoding.dense.values() for number in pair)
+
+
+def test_what_only_resembles_a_number_is_ordered_as_a_word() -> None:
+    encoding = FeatureEncoding()
+    long = "9" * 5_000
+    frame = pl.DataFrame({"version": ["--5", "10", long, "-3", "²", "2", "-"]})
+    encoding.fit([Feature("version", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)], [frame])
+    assert encoding.categories["version"] == ["-3", "2", "10", "-", "--5", long, "²"]
+    encoding.fit_list(pl.Series("tags", [["--5", long], ["1"]]))
+    assert encoding.lists["tags"] == ["1", "--5", long]
+
+
+@pytest.mark.parametrize("values", [[], [None, None], [[], []]])
+def test_a_list_without_a_value_becomes_no_feature(values: list[list[str] | None]) -> None:
+    encoding = FeatureEncoding()
+    encoding.fit_list(pl.Series("tags", values, pl.List(pl.String)))
+    assert encoding.lists == {"tags": []} and encoding.dense == {}
+    later = pl.Series("tags", [["new"], None])
+    assert encoding.encode_list(later).shape == (2, 0)
