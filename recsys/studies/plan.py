@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from recsys.core.bounds import CountOrZero, Finite, Jobs, Name, OneOf, OutPath, Seed, Settings
 from recsys.core.composition import to_yaml
 from recsys.core.errors import ArtifactError, ConfigError
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.evaluation.config import PREFIXES
 from recsys.runs.config import RunConfig
@@ -254,6 +255,7 @@ def _check_settings(run: StudyRun) -> None:
         return
     out = str(run.config.data.out_folder.resolve())  # a run folder holds the absolute path
     planned = replace(run.config, data=replace(run.config.data, out=out))
+    planned = planned.on(DatasetManifest.load(run.folder))  # what was left to the data set
     found, expected = (to_yaml(c).splitlines() for c in (load_config(run.folder), planned))
     if found == expected:
         return

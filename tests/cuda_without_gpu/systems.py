@@ -49,7 +49,7 @@ FOLLOWED = {
         24,
     ),
     "post_tower": Followed(
-        "post_tower", ("loader.batch_size=40", "model.tower.width=8", "model.log_q=1"), 30
+        "post_tower", ("loader.batch_size=40", "model.tower.width=8", "model.log_q=1"), 32
     ),
     "sasrec": Followed("sequence", SEQUENCES, 9),
     "hstu": Followed("sequence", ("model=hstu", "model.has_times=true", *SEQUENCES), 9),

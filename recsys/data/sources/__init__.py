@@ -120,10 +120,31 @@ def _read_options(name: str, options_type: type[Options], options: dict[str, Any
         return instantiate(options_type, cast(DictConfig, merged), "options.")
     except (OmegaConfBaseException, OverflowError) as error:
         reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
-        key = str(getattr(error, "full_key", None))
+        key = str(getattr(error, "full_key", None) or _misfit(options_type, options))
         known = [field.name for field in fields(options_type)]  # type: ignore[arg-type]
         near = difflib.get_close_matches(key, known, n=1)
         listed = ", ".join(known) or "none"
         hint = f"; did you mean `options.{near[0]}`?" if near else f"; its options: {listed}."
         hint = "." if re.split(r"[.\[]", key)[0] in known else hint
         raise ConfigError(f"options.{key} of source={name}: {reason.rstrip('.')}{hint}") from error
+
+
+def _misfit(options_type: type[Options], options: dict[str, Any]) -> str:
+    """The option that is of another kind than the schema's; the library names none of them."""
+    leaves = OmegaConf.to_container(OmegaConf.create(options), resolve=False)
+    for path, change in _leaves(cast(dict[str, Any], leaves)):
+        try:
+            OmegaConf.merge(structured(options_type), change)
+        except OmegaConfBaseException:
+            return path
+    return ""
+
+
+def _leaves(options: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Each option by itself, by its path, and before it the groups that it lies in."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for key, value in options.items():
+        if isinstance(value, dict) and value:
+            found += [(f"{key}.{path}", {key: inner}) for path, inner in _leaves(value)]
+        found.append((str(key), {key: value}))
+    return found
