@@ -159,7 +159,7 @@ def test_reasons_are_the_nearest_items_of_the_history(run_of: RunOf) -> None:
 
 def test_where_holds_for_every_item(run_of: RunOf) -> None:
     run = recsys.open_run(run_of("sequence"))
-    with pytest.raises(ConfigError, match=r"items have no column price; they have title"):
+    with pytest.raises(ConfigError, match=r"items have no column price \(they have title"):
         run.recommend(["u1"], where="price<50")
     for where, message in (
         ("price", "is no condition; write"),
@@ -167,7 +167,10 @@ def test_where_holds_for_every_item(run_of: RunOf) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             run.recommend(["u1"], where=where)
-    assert run.recommend(["u1"], where="title=shoes").is_empty()
+    with pytest.raises(ConfigError, match="where=title=shoes: no item is so; no item has a value"):
+        run.recommend(["u1"], where="title=shoes")
+    with pytest.raises(ConfigError, match=r"no column titel .*; did you mean title\?"):
+        run.recommend(["u1"], where="titel=shoes")
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
