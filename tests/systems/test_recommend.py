@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import recsys
 from recsys.cli.main import invoke
 from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.moments import to_text
 from tests.systems.own_log import DAY, ITEMS, LATE, START, RunOf, small_log
 
 SEARCHING = ("sequence", "nxtpost", "wide_and_deep")
@@ -206,9 +208,14 @@ def test_a_page_shows_history_and_recommendations(
     run = recsys.open_run(run_of("nxtpost"))
     for item in run.recommend(["u1"], k=3)["item_id"]:
         assert f'<div class="what">{item}<' in page
-    clicks = small_log().filter(user_id="u1", action_type="click")
-    newest = clicks.unique("item_id", keep="first", maintain_order=True)["item_id"][-1]
-    assert f'<div class="what">{newest}<' in page
+    events = small_log().filter(user_id="u1")
+    newest = events[-12:].reverse().select("item_id", "action_type", "timestamp").rows()
+    mine = page[: page.index("User &lt;b&gt;me")].split("Recommended</h3>")[0]
+    assert re.findall(r'<div class="what">(\w+)<', mine) == [row[0] for row in newest]
+    times = [to_text(time)[:16].replace("T", " ") for _, _, time in newest]
+    numbers = [f"{action} · {time}" for (_, action, _), time in zip(newest, times, strict=True)]
+    assert re.findall(r'<span class="number">(.*?)</span>', mine) == numbers
+    assert f"and {len(events) - 12} more" in mine and "(times in UTC)" in mine
     many = tmp_path / "users.csv"
     many.write_text("user_id\n" + "\n".join(map(str, range(201))) + "\n")
     assert "A page shows at most 200 users" in told([*command, f"users={many}"], capsys)
