@@ -235,7 +235,8 @@ class Run:
         shape: (5, 6): user_id, rank, item_id, score, title, basis
 
         Args:
-            users: raw ids; one that is not in the log gets what a user without history gets.
+            users: raw ids, each of which counts once; one that is not in the log gets what a user
+                without history gets.
             k: items per user, at most.
             as_of: histories and what users have seen end strictly before it, and items first seen
                 later are left out; None for the end of the log, or of ``history``.
@@ -266,7 +267,7 @@ class Run:
             refuse_misfit(HoursAboveZero, max_age_hours, "max_age_hours")
             seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
         rules = RecommendRules(moment, k, min_score, seen_after, reasons=reasons)
-        ids = _series(_named("users", users)).alias(Column.USER)
+        ids = _series(_named("users", users)).alias(Column.USER).unique(maintain_order=True)
         self._system.check_request(self.loaded, only is not None, task)
         recommender = self._recommender(moment, task)
         wishes = recommender.wishes(

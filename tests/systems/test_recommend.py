@@ -141,6 +141,26 @@ def test_a_given_history_stands_for_that_of_the_log(run_of: RunOf, system: str) 
         run.recommend(["new"], history=plain.with_columns(action_type=pl.lit("dance")))
 
 
+def test_a_history_alone_names_its_users(
+    run_of: RunOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, out = tmp_path / "history.csv", tmp_path / "page.html"
+    history.write_text("user_id,item_id,timestamp\nme,i1,2024-05-20\nyou,what,2024-05-21\n")
+    command = ["recommend", f"run_dir={run_of('sequence')}", f"history={history}", f"out={out}"]
+    assert invoke(command) == 0
+    page = out.read_text()
+    assert "User me" in page and "User you" in page and "that the log does not have" in page
+    assert "who are not asked for" not in capsys.readouterr().err
+    assert invoke([*command, "user=me"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Events of history= of users who are not asked for: 1;" in said
+    run = recsys.open_run(run_of("sequence"))
+    with pytest.raises(DataError, match="history has no row; give at least one event"):
+        run.recommend(["me"], history=pl.DataFrame())
+    twice = run.recommend(["u1", "u2", "u1"], k=2)
+    assert twice["user_id"].to_list() == ["u1", "u1", "u2", "u2"]
+
+
 def test_reasons_are_the_nearest_items_of_the_history(run_of: RunOf) -> None:
     run = recsys.open_run(run_of("nxtpost"))
     vectors = np.load(run.config.posts.path)
