@@ -99,7 +99,9 @@ class ScoredPairs:
         """Sentences on columns that are missing, and on those that are not looked at."""
         lines = []
         if self.not_given:
-            lines.append(f"Context that the pairs do not say, unknown: {', '.join(self.not_given)}.")
+            lines.append(
+                f"Context that the pairs do not say, unknown: {', '.join(self.not_given)}."
+            )
         if self.not_used:
             lines.append(f"Columns that the model does not look at: {', '.join(self.not_used)}.")
         return lines
