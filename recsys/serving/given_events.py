@@ -25,13 +25,15 @@ USER, ITEM, TIME, ACTION, SURFACE = "user", "item", "timestamp", "action_type", 
 
 #: Events of the users of a step: the place of the user, and how many events he has in all.
 ROW, EVENTS = "row", "events"
-EVENT_TYPES = {
-    ROW: pl.Int64(),
-    ITEM: pl.Int32(),
-    ACTION: pl.Int8(),
-    TIME: pl.Int64(),
-    EVENTS: pl.Int64(),
-}
+EVENT_TYPES = pl.Schema(
+    {
+        ROW: pl.Int64(),
+        ITEM: pl.Int32(),
+        ACTION: pl.Int8(),
+        TIME: pl.Int64(),
+        EVENTS: pl.Int64(),
+    }
+)
 
 #: Code of an event of which no action is said: it counts as an engagement.
 UNSAID = -1

@@ -61,7 +61,7 @@ def test_a_ranker_says_the_same_of_a_pair_by_whichever_way_it_is_asked(
         of_nobody = run.score("nobody", ["i1"], at=START + 29 * DAY)["click"][0]
         assert shown["score"][0] == np.float32(of_nobody)
     for value in ("abc", -1.0):
-        with pytest.raises(ConfigError, match="context has video_duration=.*; give seconds, 0 or"):
+        with pytest.raises(ConfigError, match=r"context has video_duration=.*; give seconds, 0 or"):
             run.score_pairs(one.with_columns(video_duration=pl.lit(value)))
     run.score_pairs(one.with_columns(note=pl.lit("x")))
     assert "Columns that the model does not look at: note." in capsys.readouterr().err

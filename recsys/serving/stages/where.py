@@ -159,7 +159,7 @@ def _unfulfilled(condition: Condition, column: pl.Series) -> ConfigError:
     if known.is_empty():
         there_is = f"no item has a value of {condition.name}"
     elif known.dtype.is_numeric():
-        there_is = f"the values of {condition.name} are from {known.min()} to {known.max()}"
+        there_is = f"the values of {condition.name} are from {known.min()!s} to {known.max()!s}"
     else:
         there_is = _nearest_value(condition, known.cast(pl.String))
     return ConfigError(f"where={condition}: no item is so; {there_is}.")
