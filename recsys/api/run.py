@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.api.frames import frame_of
 from recsys.core.bounds import HoursAboveZero, refuse_misfit
+from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.data.batches.given_rows import GivenRows
 from recsys.data.contract.ids import checked_ids
@@ -176,7 +177,7 @@ class Run:
                 predict tasks, and has null by retrieval models.
             at: the moment of the request; None for the log's end.
             context: raw values of context features of models that predict tasks, one for all
-                items; what is not given is unknown.
+                items; what is not given is unknown, but the hour of the day follows from ``at``.
 
         Returns:
             A row per item in the order given: ``item_id`` and a column per task, or ``score``.
@@ -200,7 +201,8 @@ class Run:
 
         Args:
             pairs: ``user_id`` and ``item_id`` (or as the log calls them), where they are known
-                ``at`` (or ``request_time``) and context features; other columns stay as they are.
+                ``at`` (or ``request_time``) and context features; other columns stay as they are,
+                and are named on standard error, as context that is missing is.
             at: the moment of pairs that have none; None for the log's end.
 
         Returns:
@@ -213,7 +215,10 @@ class Run:
             DataError: a column is missing or cannot be used.
         """
         moment = self._moment("at", at)
-        return score_pairs(self._system, self.loaded, frame_of(pairs, "pairs"), moment).table
+        scored = score_pairs(self._system, self.loaded, frame_of(pairs, "pairs"), moment)
+        for remark in scored.remarks:
+            message_console().print(remark)
+        return scored.table
 
     def recommend(
         self,
@@ -235,7 +240,8 @@ class Run:
         shape: (5, 6): user_id, rank, item_id, score, title, basis
 
         Args:
-            users: raw ids; one that is not in the log gets what a user without history gets.
+            users: raw ids, each of which counts once; one that is not in the log gets what a user
+                without history gets.
             k: items per user, at most.
             as_of: histories and what users have seen end strictly before it, and items first seen
                 later are left out; None for the end of the log, or of ``history``.
@@ -266,7 +272,7 @@ class Run:
             refuse_misfit(HoursAboveZero, max_age_hours, "max_age_hours")
             seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
         rules = RecommendRules(moment, k, min_score, seen_after, reasons=reasons)
-        ids = _series(_named("users", users)).alias(Column.USER)
+        ids = _series(_named("users", users)).alias(Column.USER).unique(maintain_order=True)
         self._system.check_request(self.loaded, only is not None, task)
         recommender = self._recommender(moment, task)
         wishes = recommender.wishes(

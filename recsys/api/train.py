@@ -8,6 +8,7 @@ from typing import Any
 
 from recsys.api.run import Run, open_run
 from recsys.core.console import message_console
+from recsys.core.quiet import quieten
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.systems.choice import compose_run
 from recsys.systems.runs import train as train_run
@@ -38,6 +39,7 @@ def train(
     Raises:
         RecsysError: a setting or the data cannot be, or the run folder is taken.
     """
+    quieten()
     given = [f"{key}={written(value)}" for key, value in (settings or {}).items()]
     overrides = [f"system={system}", *_of_data(data), f"run_dir={run_dir}", *given]
     config, sized = fitted_to_data(compose_run(overrides), overrides)

@@ -228,11 +228,11 @@ VERBS = (
     Verb(
         "recommend",
         "recommend",
-        "Recommend items to users by an exported user tower and an index.",
+        "Recommend items to users by a run, or by an exported user tower and an index.",
         (
+            "recsys recommend run_dir=runs/mine user=42",
+            "recsys recommend run_dir=runs/mine users=users.csv out=items.csv",
             "recsys recommend artifact=runs/mine/artifact index=index/mine user=42",
-            "recsys recommend artifact=runs/mine/artifact index=index/mine users=users.parquet "
-            "out=posts.parquet",
         ),
     ),
     Verb(

@@ -51,6 +51,16 @@ def _said(config: RecommendConfig, report: RecommendReport) -> list[str]:
             f"Events of history= with an item that the log does not have: "
             f"{report.unknown_events:,}; they are not looked at."
         )
+    if report.others_events:
+        lines.append(
+            f"Events of history= of users who are not asked for: {report.others_events:,}; leave "
+            "user= and users= out to recommend for everybody in the file."
+        )
+    if report.ignored_events:
+        lines.append(
+            f"Events of history= with an action that the log's description ignores: "
+            f"{report.ignored_events:,}; they are left out."
+        )
     return lines
 
 

@@ -59,8 +59,4 @@ def _said(scored: ScoredPairs) -> list[str]:
         f"{scored.unknown_users:,}; item unknown to log or model: {scored.unknown_items:,}). "
         f"Pairs without a moment are scored as of {to_text(scored.moment)}."
     ]
-    if scored.not_given:
-        lines.append(f"Context that the file does not say, unknown: {', '.join(scored.not_given)}.")
-    if scored.not_used:
-        lines.append(f"Columns that the model does not look at: {', '.join(scored.not_used)}.")
-    return lines
+    return [*lines, *scored.remarks]

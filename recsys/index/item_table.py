@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
 from recsys.data.contract.files import column_names, data_files, read_table
+from recsys.data.contract.given_tables import named_column
 from recsys.data.contract.ids import as_ids, checked_ids, joined_ids, read_ids
 from recsys.data.contract.schema import Column, TimelineKind
 from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP
@@ -41,7 +42,7 @@ def describe_items(
     if dataset is not None:
         _refuse_names_for_numbers(table[POST_ID], dataset)
     if file is not None:
-        table = _join(table, read_item_file(file))
+        table = _join(table, read_item_file(file, dataset))
     if dataset is not None:
         table = _join(table, _items_of_log(dataset, as_of))
     missing = [
@@ -52,18 +53,24 @@ def describe_items(
     return table.with_columns(missing).select(POST_ID, *OPTIONAL_COLUMNS)
 
 
-def read_item_file(path: str) -> pl.DataFrame:
+def read_item_file(path: str, dataset: PreparedDataset | None = None) -> pl.DataFrame:
     """``post_id`` and those of title, first_seen and last_seen that a file has.
+
+    Args:
+        path: Parquet or CSV.
+        dataset: whose log may call ``item_id`` otherwise.
 
     Raises:
         DataError: the file cannot be read, lacks ``item_id``, names an item twice, or has times in
             another unit than milliseconds.
     """
     tables = []
+    manifest = None if dataset is None else dataset.manifest
     for file in data_files(Path(path), "posts"):
-        present = set(column_names(file))
+        present = column_names(file)
+        item = named_column(present, Column.ITEM, manifest) or Column.ITEM
         columns = {name: dtype for name, dtype in OPTIONAL_COLUMNS.items() if name in present}
-        ids = read_ids(file, Column.ITEM).alias(POST_ID)
+        ids = read_ids(file, item).alias(POST_ID)
         table = read_table(file, columns) if columns else pl.DataFrame()
         _check_times(file, table)
         tables.append(pl.DataFrame([ids, *table.get_columns()]))

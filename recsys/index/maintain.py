@@ -94,11 +94,13 @@ class IndexRemoveConfig(Settings):
     Attributes:
         index: the index's folder.
         posts: Parquet or CSV with ``item_id`` of the items.
+        dataset: a prepared data set, whose log may call the column of items otherwise.
         last_seen_before: ISO 8601 (UTC) or ms: all items last seen before it.
     """
 
     index: str = MISSING
     posts: str | None = None
+    dataset: str | None = None
     last_seen_before: str | None = None
 
     def __post_init__(self) -> None:
@@ -187,10 +189,11 @@ def remove_items(config: IndexRemoveConfig) -> IndexChange:
         ArtifactError: there is no index.
         DataError: the file of items cannot be read, or its ids are of another type.
     """
+    dataset = None if config.dataset is None else open_checked(config.dataset)
     folder = Path(config.index)
     with _locked_index(folder) as index:
         if config.posts is not None:
-            ids = read_item_file(config.posts)[POST_ID]
+            ids = read_item_file(config.posts, dataset)[POST_ID]
         else:
             assert config.last_seen_before is not None
             moment = parse_moment("last_seen_before", config.last_seen_before)

@@ -19,6 +19,9 @@ TEMPLATE = "recommendations.html.jinja"
 #: Users that a page shows at most.
 MOST_USERS = 200
 
+#: An item of a given history.
+NOT_IN_LOG = "an item that the log does not have"
+
 #: What a browser may load a picture from.
 _SCHEMES = ("http", "https")
 
@@ -30,15 +33,18 @@ class RecommendationPage:
     Attributes:
         subtitle: of which model, and as of when.
         users: raw ids, as text.
-        histories: ``user_id``, ``item_id``, ``title``, ``timestamp`` and ``image``.
+        histories: ``user_id``, ``item_id``, ``title``, ``action_type``, ``timestamp``, ``events``
+            (of the user in all) and ``image``.
         recommendations: ``user_id``, ``rank``, ``item_id``, ``score``, ``title``, ``basis``,
             ``image``, and ``reasons`` where they were asked for.
+        has_times: whether the log has times, not an order alone.
     """
 
     subtitle: str
     users: list[str]
     histories: pl.DataFrame
     recommendations: pl.DataFrame
+    has_times: bool = True
 
 
 def check_users(users: int) -> None:
@@ -64,13 +70,15 @@ def write_recommendations(page: RecommendationPage, path: Path) -> None:
         {
             "name": user,
             "note": _note(best.get(user)),
-            "history": [_event(row) for row in _rows(done.get(user))],
+            "history": [_event(row, page.has_times) for row in _rows(done.get(user))],
+            "older": _older(done.get(user)),
             "recommended": [_item(row) for row in _rows(best.get(user))],
         }
         for user in page.users
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, rendered(TEMPLATE, subtitle=page.subtitle, users=users).encode())
+    shown = {"subtitle": page.subtitle, "users": users, "has_times": page.has_times}
+    replace_file(path, rendered(TEMPLATE, **shown).encode())
 
 
 def _rows(table: pl.DataFrame | None) -> list[dict[str, Any]]:
@@ -81,8 +89,16 @@ def _note(recommended: pl.DataFrame | None) -> str:
     return "" if recommended is None else f"rests on: {recommended['basis'][0]}"
 
 
-def _event(row: dict[str, Any]) -> dict[str, Any]:
-    return _named(row) | {"number": to_text(row["timestamp"])[:16].replace("T", " ")}
+def _older(history: pl.DataFrame | None) -> str:
+    """How many events are not shown; empty for none."""
+    older = 0 if history is None else int(history["events"][0]) - len(history)
+    return f"{older:,}" if older else ""
+
+
+def _event(row: dict[str, Any], has_times: bool) -> dict[str, Any]:
+    said = [row["action_type"]] * (row["action_type"] is not None)
+    said += [to_text(row["timestamp"])[:16].replace("T", " ")] * has_times
+    return _named(row) | {"number": " · ".join(said)}
 
 
 def _item(row: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +114,8 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:
     """The title, else the id; and the picture, if it is on the web."""
+    if row["item_id"] is None:
+        return {"name": NOT_IN_LOG, "more": "", "image": ""}
     name = row["item_id"] if row["title"] is None else row["title"]
     more = "" if row["title"] is None else str(row["item_id"])
     return {"name": str(name), "more": more, "image": _on_the_web(row["image"])}

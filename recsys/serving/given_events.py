@@ -23,6 +23,18 @@ from recsys.data.stores.vocabulary import UNKNOWN_INDEX
 #: Columns of the events as they are held.
 USER, ITEM, TIME, ACTION, SURFACE = "user", "item", "timestamp", "action_type", "surface"
 
+#: Events of the users of a step: the place of the user, and how many events he has in all.
+ROW, EVENTS = "row", "events"
+EVENT_TYPES = pl.Schema(
+    {
+        ROW: pl.Int64(),
+        ITEM: pl.Int32(),
+        ACTION: pl.Int8(),
+        TIME: pl.Int64(),
+        EVENTS: pl.Int64(),
+    }
+)
+
 #: Code of an event of which no action is said: it counts as an engagement.
 UNSAID = -1
 
@@ -35,26 +47,47 @@ class GivenEvents:
         users: raw ids as text, in the order of their numbers.
         table: ``user`` (its number), ``item`` (index, 0 for an unknown one), ``timestamp`` (ms),
             ``action_type`` and ``surface`` (codes).
+        ignored: events that were left out, for the log's description ignores their action.
     """
 
     users: pl.Series
     table: pl.DataFrame
+    ignored: int = 0
 
     @property
     def end(self) -> int:
-        """The first ms after the last event."""
-        return int(self.table[TIME].max()) + 1  # type: ignore[arg-type, call-overload]
+        """The first ms after the last event; 0 where there is none."""
+        return 0 if self.table.is_empty() else int(self.table[TIME].max()) + 1  # type: ignore[arg-type, call-overload]
 
     @property
     def unknown(self) -> int:
         """Events with an item that the log does not have."""
         return int((self.table[ITEM] == UNKNOWN_INDEX).sum())
 
+    def of_others(self, users: pl.Series) -> int:
+        """Events of users who are not among some."""
+        asked = np.unique(self.numbers(users))
+        return int((~self.table[USER].is_in(asked.tolist())).sum())
+
     def numbers(self, users: pl.Series) -> NDArray[np.int64]:
         """[B] the number of each raw id; −1 of those without a given history."""
         of_user = {name: number for number, name in enumerate(self.users.to_list())}
         names = users.cast(pl.String).to_list()
         return np.array([of_user.get(name, -1) for name in names], np.int64)
+
+    def before(self, numbers: NDArray[np.int64], moment: int) -> pl.DataFrame:
+        """Events before a moment: ``row``, ``item``, ``action_type``, ``timestamp``, ``events``.
+
+        Args:
+            numbers: [B] of the users of a step (``numbers``).
+            moment: ms.
+        """
+        place = pl.DataFrame({USER: numbers, ROW: np.arange(len(numbers))}).filter(
+            pl.col(USER) >= 0
+        )
+        mine = self.table.filter(pl.col(TIME) < moment).join(place, on=USER, maintain_order="left")
+        counted = mine.with_columns(pl.len().over(ROW).alias(EVENTS))
+        return counted.select(*EVENT_TYPES).cast(EVENT_TYPES)
 
     def seen(self, number: int, moment: int) -> NDArray[np.int32]:
         """Distinct items of a user's events before a moment, also those that do not count."""
@@ -79,6 +112,8 @@ def read_events(where: str, table: pl.DataFrame, dataset: PreparedDataset) -> Gi
         ConfigError: a time cannot be read.
     """
     manifest = dataset.manifest
+    if table.is_empty():
+        raise DataError(f"{where} has no row; give at least one event, or leave history= out.")
     user = given_ids(where, table, Column.USER, manifest).cast(pl.String)
     item = given_ids(where, table, Column.ITEM, manifest)
     if manifest.has_times or Column.TIMESTAMP in table.columns:
@@ -95,6 +130,9 @@ def read_events(where: str, table: pl.DataFrame, dataset: PreparedDataset) -> Gi
             )
     action = named_column(table.columns, Column.ACTION_TYPE, manifest)
     surface = named_column(table.columns, Column.SURFACE, manifest)
+    codes, is_ignored = _codes(
+        where, None if action is None else table[action], len(table), manifest
+    )
     users = user.unique(maintain_order=True)
     numbers = pl.Series(range(len(users)), dtype=pl.Int64)
     events = pl.DataFrame(
@@ -102,29 +140,39 @@ def read_events(where: str, table: pl.DataFrame, dataset: PreparedDataset) -> Gi
             USER: user.replace_strict(users, numbers, return_dtype=pl.Int64),
             ITEM: dataset.vocabulary("item").indices(item),
             TIME: time,
-            ACTION: _codes(where, None if action is None else table[action], len(table), manifest),
+            ACTION: codes,
             SURFACE: _surfaces(None if surface is None else table[surface], len(table), manifest),
         }
     )
-    return GivenEvents(users, events.sort(USER, TIME, maintain_order=True))
+    kept = events.filter(~is_ignored).sort(USER, TIME, maintain_order=True)
+    return GivenEvents(users, kept, int(is_ignored.sum()))
 
 
-def _codes(where: str, action: pl.Series | None, rows: int, manifest: DatasetManifest) -> pl.Series:
+def _codes(
+    where: str, action: pl.Series | None, rows: int, manifest: DatasetManifest
+) -> tuple[pl.Series, pl.Series]:
+    """Codes of actions, and which rows the log's description ignores."""
     if action is None:
-        return pl.repeat(UNSAID, rows, dtype=pl.Int8, eager=True)
+        return (
+            pl.repeat(UNSAID, rows, dtype=pl.Int8, eager=True),
+            pl.repeat(False, rows, dtype=pl.Boolean, eager=True),
+        )
     options = manifest.preparation.get("options", {})
     meaning = ActionNames(options.get("actions") or {}, options.get("default_action"))
-    named, _ = meaning.apply(action.name)
-    types = action.cast(pl.String).to_frame().select(pl.when(action.is_not_null()).then(named))
+    named, reason = meaning.apply(action.name)
+    said = pl.col(action.name).is_not_null()
+    found = action.cast(pl.String).to_frame()
+    found = found.select(pl.when(said).then(named).alias("named"), said & reason.is_not_null())
+    types, is_ignored = found.get_columns()
     known = {name: code for code, name in enumerate(manifest.action_types)}
-    codes = types.to_series().replace_strict(known, default=None, return_dtype=pl.Int8)
-    unknown = action.filter(codes.is_null() & action.is_not_null())
+    codes = types.replace_strict(known, default=None, return_dtype=pl.Int8)
+    unknown = action.filter(codes.is_null() & action.is_not_null() & ~is_ignored)
     if len(unknown):
         raise DataError(
             f"{where}, column {action.name}: {unknown[0]!r} is no action of the log; the actions "
             f"are {', '.join({**known, **meaning.meanings})}."
         )
-    return codes.fill_null(UNSAID)
+    return codes.fill_null(UNSAID), is_ignored
 
 
 def _surfaces(surface: pl.Series | None, rows: int, manifest: DatasetManifest) -> pl.Series:

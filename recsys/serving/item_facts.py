@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import cached_property
 
 import polars as pl
 
 from recsys.core.errors import ConfigError
 from recsys.data.contract.ids import as_ids
+from recsys.data.contract.schema import Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import INDEX, RAW, Vocabulary
 from recsys.index.catalogue import Catalogue
@@ -15,6 +17,9 @@ from recsys.index.usable_items import POST_ID, TITLE
 
 #: The column of links to pictures.
 IMAGE = "image"
+
+#: Columns that a table of items may call otherwise, by what its description calls them.
+_ROLES = {TITLE: "title", Column.AUTHOR.value: "author", Column.TOPIC.value: "topic"}
 
 
 class ItemFacts:
@@ -45,13 +50,27 @@ class ItemFacts:
         Raises:
             ConfigError: there is no such column.
         """
-        if name not in self.names:
-            raise ConfigError(
-                f"where={name}…: items have no column {name}; they have {', '.join(self.names)}."
-            )
+        name = self._known(name)
         if name == TITLE:
             return self.titles(ids)
         return self._of(ids, self._dataset.item_table([name]), name)
+
+    def _known(self, name: str) -> str:
+        """A column there is: called so, or as the log's table of items calls it."""
+        if name in self.names:
+            return name
+        described = (self._dataset.manifest.preparation.get("options") or {}).get("items") or {}
+        of_table = {described.get(role): ours for ours, role in _ROLES.items()}
+        own = {str(one): ours for one, ours in of_table.items() if one and ours in self.names}
+        if name in own:
+            return own[name]
+        folded = {one.casefold(): one for one in (*self.names, *own)}
+        near = difflib.get_close_matches(name.casefold(), folded, n=1)
+        meant = "".join(f"; did you mean {folded[one]}?" for one in near)
+        raise ConfigError(
+            f"where={name}…: items have no column {name} (they have {', '.join(self.names)})"
+            f"{meant or '; name one of these.'}"
+        )
 
     def titles(self, ids: pl.Series) -> pl.Series:
         """The titles of some items, null where they have none: the catalogue's, or the log's."""

@@ -12,14 +12,22 @@ from numpy.typing import NDArray
 from recsys.core.bounds import Finite, ItemsPerUser, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.given_tables import in_type_of
-from recsys.data.contract.schema import LENGTHS, Column, TimelineKind
+from recsys.data.contract.schema import IMPRESSION, LENGTHS, Column, TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
 from recsys.index.catalogue import Catalogue
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.search import NONE
 from recsys.index.usable_items import POST_ID
-from recsys.serving.given_events import GivenEvents
+from recsys.serving.given_events import (
+    ACTION,
+    EVENT_TYPES,
+    EVENTS,
+    ITEM,
+    ROW,
+    TIME,
+    GivenEvents,
+)
 from recsys.serving.histories import Histories
 from recsys.serving.item_facts import ItemFacts
 from recsys.serving.pipeline import Embedder, Pipeline, Recommended, SearchFilter, Source, StepUsers
@@ -213,7 +221,7 @@ class Recommender:
     def histories(
         self, users: pl.Series, moment: int, newest: int, events: GivenEvents | None = None
     ) -> pl.DataFrame:
-        """What users did before a moment, newest first, as far as the model looks at it.
+        """What users did before a moment, newest first, as their timelines have it.
 
         Args:
             users: raw ids.
@@ -222,43 +230,33 @@ class Recommender:
             events: that some of them have instead of those in the log.
 
         Returns:
-            ``user_id``, ``item_id``, ``title`` and ``timestamp`` (ms).
+            ``user_id``, ``item_id`` (null where the log does not have it), ``title``,
+            ``action_type`` (null where it is not said), ``timestamp`` (ms), and ``events``: how
+            many there are of the user in all.
         """
         users = in_type_of(users, self._users.table.schema[RAW])
         indices: NDArray[np.int64] = self._users.indices(users).cast(pl.Int64).to_numpy()
-        step = StepUsers(users, indices, moment, events)
-        rows, items, times = self._events(step)
-        of_user = pl.DataFrame({"row": rows, "item": items, "timestamp": times})
-        of_user = of_user.group_by("row", maintain_order=True).tail(newest)
-        of_user = of_user.reverse().sort("row", maintain_order=True)
-        ids = self.facts.raw(of_user["item"])
+        numbers = np.full(len(users), -1) if events is None else events.numbers(users)
+        of_log = np.flatnonzero((numbers < 0) & (indices != UNKNOWN_INDEX))
+        parts = [_of_timelines(self.dataset, indices[of_log], of_log, moment, newest)]
+        if events is not None:
+            parts.append(events.before(numbers, moment))
+        every = pl.concat(parts).sort(ROW, TIME, maintain_order=True)
+        shown = every.group_by(ROW, maintain_order=True).tail(newest)
+        shown = shown.reverse().sort(ROW, maintain_order=True)
+        ids = self.facts.raw(shown[ITEM].replace(UNKNOWN_INDEX, None))
+        names = dict(enumerate(self.dataset.manifest.action_types))
+        action = shown[ACTION].replace_strict(names, default=None, return_dtype=pl.String)
         return pl.DataFrame(
             [
-                users[of_user["row"]].alias(Column.USER),
+                users[shown[ROW]].alias(Column.USER),
                 ids.alias(Column.ITEM),
                 self.facts.titles(ids),
-                of_user["timestamp"],
+                action.alias(Column.ACTION_TYPE),
+                shown[TIME].alias(Column.TIMESTAMP),
+                shown[EVENTS],
             ]
         )
-
-    def _events(
-        self, users: StepUsers
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Row of the user, item index and time of every event, a user's side by side."""
-        parts = []
-        if self._histories is None:
-            before = np.full(len(users), users.moment)
-            for kind in TimelineKind:
-                found = self.dataset.timelines.histories(users.indices, before, kind)
-                rows = np.repeat(np.arange(len(users)), found[LENGTHS])
-                parts.append((rows, found["item"].astype(np.int64), found["timestamp"]))
-        else:
-            for places, batch in self._histories.parts(users):
-                rows = np.repeat(places, batch.lengths.numpy())
-                parts.append((rows, batch.item.numpy(), batch.timestamp.numpy()))
-        rows, items, times = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.lexsort((times, rows))
-        return rows[order], items[order], times[order]
 
     def _source_of(self, k: int) -> Source:
         if self._source is not None:
@@ -292,6 +290,29 @@ class Recommender:
             ]
         )
         return frame if reasons is None else frame.with_columns(reasons.of(users, rows, ids))
+
+
+def _of_timelines(
+    dataset: PreparedDataset,
+    users: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    moment: int,
+    newest: int,
+) -> pl.DataFrame:
+    """The newest events of each timeline of some users, as ``GivenEvents.before`` gives them."""
+    before, events, parts = np.full(len(users), moment), np.zeros(len(users), np.int64), []
+    shown = dataset.manifest.action_types.index(IMPRESSION)
+    for kind in TimelineKind:
+        found = dataset.timelines.histories(users, before, kind, newest)
+        events += dataset.timelines.lengths(users, before, kind, np.iinfo(np.int64).max)
+        action = (
+            found["action_type"] if "action_type" in found else np.full(len(found["item"]), shown)
+        )
+        place = np.repeat(np.arange(len(users)), found[LENGTHS])
+        parts.append((place, found["item"], action, found["timestamp"]))
+    place, item, action, time = (np.concatenate(column) for column in zip(*parts, strict=True))
+    columns = {ROW: rows[place], ITEM: item, ACTION: action, TIME: time, EVENTS: events[place]}
+    return pl.DataFrame(columns).cast(EVENT_TYPES)
 
 
 def _refuse_unknown(

@@ -52,7 +52,7 @@ class RecommendConfig(Settings):
         checkpoint: of the run: ``best``, ``last``, or a path.
         artifact: the folder that `recsys export` wrote.
         index: the folder of an index of items.
-        user: raw user ids; give this or ``users``.
+        user: raw user ids; give this, ``users``, or ``history`` alone for the users in it.
         users: Parquet, CSV, TSV or JSON Lines with ``user_id``.
         out: file to write, in the format of its ending.
         dataset: the prepared data set; None takes the one the model was trained on.
@@ -110,8 +110,13 @@ class RecommendConfig(Settings):
                 "Give either run_dir=…, a run folder, or artifact=… and index=…, what `recsys "
                 "export` and `recsys index build` made."
             )
-        if (self.user is None) == (self.users is None):
+        if self.user is not None and self.users is not None:
             raise ConfigError("Give either user=… (one id or [several]) or users=…, a file.")
+        if self.user is None and self.users is None and self.history is None:
+            raise ConfigError(
+                "Give either user=… (one id or [several]) or users=…, a file; or history=… alone, "
+                "for the users in it."
+            )
         if self.user == []:
             raise ConfigError("user= names nobody; give user=42.")
         if self.run_dir is not None and self.embeddings is not None:
@@ -170,6 +175,8 @@ class RecommendReport:
         unknown_excluded: items of ``exclude`` that are not among these; None without it.
         unknown_only: items of ``only`` likewise.
         unknown_events: events of ``history`` with items that the log does not have; None likewise.
+        others_events: events of ``history`` of users who are not asked for.
+        ignored_events: events of ``history`` with actions that the log leaves out.
     """
 
     users: int
@@ -179,6 +186,8 @@ class RecommendReport:
     unknown_excluded: int | None
     unknown_only: int | None
     unknown_events: int | None
+    others_events: int = 0
+    ignored_events: int = 0
 
 
 def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
@@ -253,8 +262,12 @@ def read_request(config: RecommendConfig, dataset: PreparedDataset) -> Request:
         exclude = items_of(config.exclude, table, manifest)
     if config.only is not None:
         only = only_items(config.only, read_given(config.only, "only"), manifest)
+    if events is not None and config.user is None and config.users is None:
+        users = events.users.alias(Column.USER)
+    else:
+        users = read_users(config, manifest)
     return Request(
-        read_users(config, manifest),
+        users,
         RecommendRules(
             as_of, config.k, config.min_score, seen_after, config.strict, config.reasons
         ),
@@ -298,6 +311,8 @@ def answer(
         unknown_excluded=None if wishes.exclude is None else wishes.exclude.unknown,
         unknown_only=None if wishes.only is None else wishes.only.unknown,
         unknown_events=None if request.events is None else request.events.unknown,
+        others_events=0 if request.events is None else request.events.of_others(request.users),
+        ignored_events=0 if request.events is None else request.events.ignored,
     )
     return report, pl.concat(kept) if kept else pl.DataFrame()
 

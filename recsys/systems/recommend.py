@@ -67,6 +67,7 @@ def _write_page(
         users=request.users.cast(pl.String).to_list(),
         histories=histories.with_columns(facts.images(histories[Column.ITEM])),
         recommendations=rows.with_columns(facts.images(rows[Column.ITEM])),
+        has_times=recommender.dataset.manifest.has_times,
     )
     assert config.out is not None
     write_recommendations(page, Path(config.out))

@@ -26,11 +26,13 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import as_of_moment, moments_of
 from recsys.data.contract.schema import Column, FeatureSide
 from recsys.data.contract.table_formats import check_ending, check_table, write_table
-from recsys.data.sources.log import HOUR_OF_DAY, hour_of_day
-from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.sources.log import HOUR_OF_DAY
+from recsys.data.stores.dataset import FEATURES, PreparedDataset
+from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
 from recsys.runs.load import LoadedRun
 from recsys.systems.base import System
+from recsys.systems.kinds.hour_of_day import follows
 from recsys.systems.registry import system_named
 from recsys.systems.runs import load_run
 
@@ -40,9 +42,6 @@ MADE_BY = "recsys score"
 #: The column of a pair's moment: one of these.
 AT = "at"
 _MOMENTS = (AT, Column.REQUEST_TIME.value)
-
-#: The log itself, whose hour of the day is that of the request in UTC.
-_LOG = "log"
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class ScoredPairs:
         unknown_users: pairs whose user is not in the log.
         unknown_items: pairs with an item that the log or the model does not know.
         not_used: columns that are neither ids, moment nor features of the model.
-        not_given: context features of the model that there is no column of.
+        not_given: context features that the log has, and the pairs have no column of.
     """
 
     table: pl.DataFrame
@@ -94,6 +93,18 @@ class ScoredPairs:
     unknown_items: int
     not_used: list[str] = field(default_factory=list)
     not_given: list[str] = field(default_factory=list)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on columns that are missing, and on those that are not looked at."""
+        lines = []
+        if self.not_given:
+            lines.append(
+                f"Context that the pairs do not say, unknown: {', '.join(self.not_given)}."
+            )
+        if self.not_used:
+            lines.append(f"Columns that the model does not look at: {', '.join(self.not_used)}.")
+        return lines
 
 
 def score(config: ScoreConfig) -> ScoredPairs:
@@ -145,7 +156,7 @@ def score_pairs(
         ids[name] = in_type_of(ids[name], known.table.schema[RAW])
     sources = {name: named_column(pairs.columns, name, manifest) for name in ids}
     at = _moments(where, pairs, moment, manifest)
-    context, not_given = _context(run.dataset, pairs, at) if system.takes_context else (None, [])
+    context, not_given = _context(run.dataset, pairs) if system.takes_context else (None, [])
     rows = GivenRows(index[Column.USER], index[Column.ITEM], at, context)
     found = system.score(run, rows)
     known_pair = (rows.user != UNKNOWN_INDEX) & (rows.item != UNKNOWN_INDEX)
@@ -186,16 +197,16 @@ def _moments(
 
 
 def _context(
-    dataset: PreparedDataset, pairs: pl.DataFrame, at: NDArray[np.int64]
+    dataset: PreparedDataset, pairs: pl.DataFrame
 ) -> tuple[pl.DataFrame | None, list[str]]:
-    """Columns of context features, and the features that there is no column of."""
+    """Columns of context features, and the features of the log that there is no column of."""
     manifest = dataset.manifest
-    names = [one.name for one in manifest.features if one.side is FeatureSide.CONTEXT]
-    context = pairs.select(name for name in names if name in pairs.columns)
-    if manifest.source == _LOG and HOUR_OF_DAY.name in others(names, context.columns):
-        hour = pl.DataFrame({AT: at}).select(hour_of_day(pl.col(AT)))
-        context = context.hstack(hour) if context.width else hour
-    return (context if context.width else None), others(names, context.columns)
+    features = [one for one in manifest.features if one.side is FeatureSide.CONTEXT]
+    context = pairs.select(one.name for one in features if one.name in pairs.columns)
+    encoding = FeatureEncoding.load(dataset.path / FEATURES)
+    of_log = [one.name for one in features if encoding.says(one)]
+    said = [*context.columns, *([HOUR_OF_DAY.name] if follows(manifest) else [])]
+    return (context if context.width else None), others(of_log, said)
 
 
 def _refuse_taken(where: str, present: list[str], scores: list[str]) -> None:

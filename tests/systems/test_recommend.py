@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import recsys
 from recsys.cli.main import invoke
 from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.moments import to_text
 from tests.systems.own_log import DAY, ITEMS, LATE, START, RunOf, small_log
 
 SEARCHING = ("sequence", "nxtpost", "wide_and_deep")
@@ -139,6 +141,26 @@ def test_a_given_history_stands_for_that_of_the_log(run_of: RunOf, system: str) 
         run.recommend(["new"], history=plain.with_columns(action_type=pl.lit("dance")))
 
 
+def test_a_history_alone_names_its_users(
+    run_of: RunOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, out = tmp_path / "history.csv", tmp_path / "page.html"
+    history.write_text("user_id,item_id,timestamp\nme,i1,2024-05-20\nyou,what,2024-05-21\n")
+    command = ["recommend", f"run_dir={run_of('sequence')}", f"history={history}", f"out={out}"]
+    assert invoke(command) == 0
+    page = out.read_text()
+    assert "User me" in page and "User you" in page and "that the log does not have" in page
+    assert "who are not asked for" not in capsys.readouterr().err
+    assert invoke([*command, "user=me"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Events of history= of users who are not asked for: 1;" in said
+    run = recsys.open_run(run_of("sequence"))
+    with pytest.raises(DataError, match="history has no row; give at least one event"):
+        run.recommend(["me"], history=pl.DataFrame())
+    twice = run.recommend(["u1", "u2", "u1"], k=2)
+    assert twice["user_id"].to_list() == ["u1", "u1", "u2", "u2"]
+
+
 def test_reasons_are_the_nearest_items_of_the_history(run_of: RunOf) -> None:
     run = recsys.open_run(run_of("nxtpost"))
     vectors = np.load(run.config.posts.path)
@@ -159,7 +181,7 @@ def test_reasons_are_the_nearest_items_of_the_history(run_of: RunOf) -> None:
 
 def test_where_holds_for_every_item(run_of: RunOf) -> None:
     run = recsys.open_run(run_of("sequence"))
-    with pytest.raises(ConfigError, match=r"items have no column price; they have title"):
+    with pytest.raises(ConfigError, match=r"items have no column price \(they have title"):
         run.recommend(["u1"], where="price<50")
     for where, message in (
         ("price", "is no condition; write"),
@@ -167,7 +189,10 @@ def test_where_holds_for_every_item(run_of: RunOf) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             run.recommend(["u1"], where=where)
-    assert run.recommend(["u1"], where="title=shoes").is_empty()
+    with pytest.raises(ConfigError, match="where=title=shoes: no item is so; no item has a value"):
+        run.recommend(["u1"], where="title=shoes")
+    with pytest.raises(ConfigError, match=r"no column titel .*; did you mean title\?"):
+        run.recommend(["u1"], where="titel=shoes")
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
@@ -203,9 +228,14 @@ def test_a_page_shows_history_and_recommendations(
     run = recsys.open_run(run_of("nxtpost"))
     for item in run.recommend(["u1"], k=3)["item_id"]:
         assert f'<div class="what">{item}<' in page
-    clicks = small_log().filter(user_id="u1", action_type="click")
-    newest = clicks.unique("item_id", keep="first", maintain_order=True)["item_id"][-1]
-    assert f'<div class="what">{newest}<' in page
+    events = small_log().filter(user_id="u1")
+    newest = events[-12:].reverse().select("item_id", "action_type", "timestamp").rows()
+    mine = page[: page.index("User &lt;b&gt;me")].split("Recommended</h3>")[0]
+    assert re.findall(r'<div class="what">(\w+)<', mine) == [row[0] for row in newest]
+    times = [to_text(time)[:16].replace("T", " ") for _, _, time in newest]
+    numbers = [f"{action} · {time}" for (_, action, _), time in zip(newest, times, strict=True)]
+    assert re.findall(r'<span class="number">(.*?)</span>', mine) == numbers
+    assert f"and {len(events) - 12} more" in mine and "(times in UTC)" in mine
     many = tmp_path / "users.csv"
     many.write_text("user_id\n" + "\n".join(map(str, range(201))) + "\n")
     assert "A page shows at most 200 users" in told([*command, f"users={many}"], capsys)

@@ -43,10 +43,28 @@ def test_a_score_has_the_same_bits_whatever_is_scored_beside_it(run_of: RunOf, s
         alone = run.score_pairs(many[row])
         assert alone.equals(together[row])
         user, item, at = many.row(row)
-        context = {"hour_of_day": at // 3_600_000 % 24} if system == "dv365" else None
-        scores = run.score(user, [item, "i1", "i2"], at=at, context=context)
+        scores = run.score(user, [item, "i1", "i2"], at=at)
         assert scores.row(0)[1:] == together.row(row)[3:]
     assert together.null_count().sum_horizontal().item() == 0
+
+
+def test_a_ranker_says_the_same_of_a_pair_by_whichever_way_it_is_asked(
+    run_of: RunOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = recsys.open_run(run_of("dv365"))
+    one = pl.DataFrame({"user_id": ["u1"], "item_id": ["i1"]})
+    for at in (START + 5 * DAY + 3 * DAY // 24, START + 5 * DAY + 15 * DAY // 24):
+        score = run.score_pairs(one, at=at)["click"][0]
+        assert "that the pairs do not say, unknown: surface." in capsys.readouterr().err
+        assert run.score("u1", ["i1"], at=at)["click"][0] == score
+        shown = run.recommend(["nobody"], as_of=START + 29 * DAY, only=["i1"])
+        of_nobody = run.score("nobody", ["i1"], at=START + 29 * DAY)["click"][0]
+        assert shown["score"][0] == np.float32(of_nobody)
+    for value in ("abc", -1.0):
+        with pytest.raises(ConfigError, match=r"context has video_duration=.*; give seconds, 0 or"):
+            run.score_pairs(one.with_columns(video_duration=pl.lit(value)))
+    run.score_pairs(one.with_columns(note=pl.lit("x")))
+    assert "Columns that the model does not look at: note." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("system", SCORING)

@@ -40,7 +40,7 @@ def context_arrays(
     features = {kind: manifest.select(FeatureSide.CONTEXT, kind) for kind in FeatureKind}
     categorical = np.zeros((rows, len(features[FeatureKind.CATEGORICAL])), np.int32)
     dense = np.zeros((rows, len(features[FeatureKind.DENSE])), np.float32)
-    frame = _frame(context, rows)
+    frame = context_frame(context, rows)
     if frame.width:
         known = [feature.name for some in features.values() for feature in some]
         if unknown := [name for name in frame.columns if name not in known]:
@@ -57,15 +57,36 @@ def context_arrays(
                     column = frame[feature.name]
                     if kind is FeatureKind.CATEGORICAL and column.dtype.is_float():
                         column = column.cast(pl.Int64, strict=False)  # 20.0 is the category 20
-                    if feature.name == Column.VIDEO_DURATION:
-                        column = column.cast(
-                            pl.Float64, strict=False
-                        ).log1p()  # as in rows of a log
+                    if kind is FeatureKind.DENSE:
+                        column = _numbers(column)
                     array[:, position] = encoding.encode(column, feature).to_numpy()
     return categorical, dense
 
 
-def _frame(context: Context, rows: int) -> pl.DataFrame:
+def _numbers(column: pl.Series) -> pl.Series:
+    """A column of a dense feature, as in rows of a log: durations by their logarithm.
+
+    Raises:
+        ConfigError: a value is no number, or a duration below 0.
+    """
+    numbers = column.cast(pl.Float64, strict=False)
+    is_wrong, expected = numbers.is_null() & column.is_not_null(), "a number"
+    if column.name == Column.VIDEO_DURATION:
+        is_wrong, expected = is_wrong | (numbers < 0).fill_null(False), "seconds, 0 or more"
+    if is_wrong.any():
+        raise ConfigError(
+            f"context has {column.name}={column.filter(is_wrong)[0]!r}; give {expected}, or leave "
+            "the value out where it is not known."
+        )
+    return numbers.log1p() if column.name == Column.VIDEO_DURATION else numbers
+
+
+def context_frame(context: Context, rows: int) -> pl.DataFrame:
+    """Raw values as a frame with a row per row, or without columns.
+
+    Raises:
+        ConfigError: a value is no text or number.
+    """
     if isinstance(context, pl.DataFrame):
         return context
     values = {} if context is None else context

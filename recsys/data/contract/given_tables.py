@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -15,8 +16,11 @@ from recsys.core.errors import DataError
 from recsys.data.contract.files import column_names, data_files, read_chunks
 from recsys.data.contract.ids import as_ids, checked_ids, is_text
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.moments import moments_of
-from recsys.data.contract.time_columns import ISO, TimeFormat
+from recsys.data.contract.moments import to_milliseconds
+from recsys.data.contract.time_columns import FIRST_TIMESTAMP, ISO, LAST_TIMESTAMP, TimeFormat
+
+#: Numbers of seconds or of less, as text; shorter ones are dates without hyphens.
+_NUMBER_OF_TIME = r"^\s*\d{9,}(\.\d*)?\s*$"
 
 JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 
@@ -99,17 +103,40 @@ def given_ids(
 def log_times(where: str, column: pl.Series, manifest: DatasetManifest) -> pl.Series:
     """A column of times in ms, written as in the log, or as moments are: null where it is null.
 
+    Texts that are no numbers are ISO 8601, in the log's time zone where they name none.
+
     Raises:
         DataError: values are no times.
         ConfigError: a text names no moment.
     """
     options = manifest.preparation.get("options", {})
     times = TimeFormat(options.get("time_unit") or "ms", options.get("time_zone") or "UTC")
+    if times.unit == ISO and column.dtype.is_numeric():
+        times = TimeFormat("ms", times.zone)
     if is_text(column.dtype) and times.unit != ISO:
         texts = column.cast(pl.String)
-        if not texts.drop_nulls().str.contains(r"^\d{9,}$").all():
-            return moments_of(where, texts)
-    return times.milliseconds(where, column)
+        if not texts.drop_nulls().str.contains(_NUMBER_OF_TIME).all():
+            return _moments_in(where, texts, ZoneInfo(times.zone))
+    try:
+        found = times.milliseconds(where, column)
+    except DataError:  # it names a setting that only preparing has
+        found = pl.repeat(None, len(column), dtype=pl.Int64, eager=True)
+    is_time = found.is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1).fill_null(False)
+    wrong = column.filter(column.is_not_null() & ~is_time)
+    if len(wrong):
+        raise DataError(
+            f"{where}, column {column.name}: {len(wrong)} of {len(column)} values are no times as "
+            f"the log has them ({times.unit}), such as {wrong[0]!s}; write them so, as datetimes "
+            "or as ISO 8601 text."
+        )
+    return found
+
+
+def _moments_in(where: str, texts: pl.Series, zone: ZoneInfo) -> pl.Series:
+    place = f"{where}, column {texts.name}"
+    given = texts.unique().drop_nulls().to_list()
+    known = {text: to_milliseconds(place, text.strip(), zone) for text in given}
+    return texts.replace_strict(known, default=None, return_dtype=pl.Int64)
 
 
 def in_type_of(ids: pl.Series, log: pl.DataType) -> pl.Series:

@@ -30,6 +30,8 @@ _KIND = "encoding of features"
 _ROWS_PER_STEP = 100_000
 #: What is ordered by value: other digits, and thousands of them, are words.
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+#: Mean and standard deviation where there are no values.
+_NO_NUMBERS = 0.0, 1.0
 
 
 def list_feature(column: str, value: str) -> str:
@@ -57,7 +59,7 @@ class Moments:
     def mean_and_std(self) -> tuple[float, float]:
         """Mean and population standard deviation; 0 and 1 without values, 1 for a constant."""
         if self.count == 0:
-            return 0.0, 1.0
+            return _NO_NUMBERS
         mean = self.total / self.count
         variance = max(self.squares / self.count - mean * mean, 0.0)
         std = math.sqrt(variance)
@@ -129,6 +131,12 @@ class FeatureEncoding:
     def cardinality(self, name: str) -> int:
         """The number of indices of a categorical feature, 0 for unknown included."""
         return len(self.categories[name]) + 1
+
+    def says(self, feature: Feature) -> bool:
+        """Whether the fit period has values of a feature."""
+        if feature.kind is FeatureKind.CATEGORICAL:
+            return bool(self.categories.get(feature.name))
+        return tuple(self.dense[feature.name]) != _NO_NUMBERS
 
     def encode(self, column: pl.Series, feature: Feature) -> pl.Series:
         """Indices (int32, 0 for null and for what the fit period does not have), or numbers.

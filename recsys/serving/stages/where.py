@@ -5,6 +5,8 @@ Legend: S slots of the index.
 
 from __future__ import annotations
 
+import difflib
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -21,13 +23,16 @@ from recsys.serving.item_facts import ItemFacts
 from recsys.serving.pipeline import Restriction, StepUsers
 
 _CONDITION = re.compile(r"\s*(?P<name>[^=<>!]+?)\s*(?P<sign><=|>=|!=|=|<|>)\s*(?P<value>.*?)\s*")
-_AND = re.compile(r"\s+and\s+")
+_AND = re.compile(r"\s+and\s+", re.IGNORECASE)
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+#: Values that a sentence names, and the commonest ones among which the nearest is looked for.
+_VALUES_SHOWN, _LOOKED_THROUGH = 5, 10_000
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,10 @@ class Condition:
     name: str
     sign: str
     values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """As it is written."""
+        return f"{self.name}{self.sign}{'|'.join(self.values)}"
 
 
 def parse_where(text: str) -> list[Condition]:
@@ -74,7 +83,8 @@ class WhereItems:
         index: whose items are left out.
 
     Raises:
-        ConfigError: there is no such column, or it has values of another kind.
+        ConfigError: there is no such column, it has values of another kind, or no item fulfils a
+            condition, or all of them.
     """
 
     name = "where"
@@ -83,7 +93,16 @@ class WhereItems:
         ids = index.items[POST_ID]
         holds = np.ones(len(ids), np.bool_)
         for one in conditions:
-            holds &= _holds(one, facts.column(one.name, ids)).fill_null(False).to_numpy()
+            column = facts.column(one.name, ids)
+            fulfilled = _holds(one, column).fill_null(False).to_numpy()
+            if not fulfilled.any():
+                raise _unfulfilled(one, column)
+            holds &= fulfilled
+        if not holds.any():
+            raise ConfigError(
+                f"where={' and '.join(map(str, conditions))}: there are items for each of the "
+                "conditions, but none for all of them; leave one out."
+            )
         self.items = int(holds.sum())
         self._eligible = np.zeros(index.slots_given, np.bool_)
         self._eligible[index.items[SLOT].to_numpy()[holds]] = True
@@ -117,14 +136,40 @@ def _holds(condition: Condition, column: pl.Series) -> pl.Series:
 
 def _numbers(condition: Condition, column: pl.Series) -> list[float]:
     try:
-        return [float(value) for value in condition.values]
+        numbers = [float(value) for value in condition.values]
     except ValueError:
-        raise _misfit(condition, column, "holds numbers; compare it with one") from None
+        numbers = [math.nan]
+    if any(map(math.isnan, numbers)):
+        raise _misfit(condition, column, "holds numbers; compare it with one")
+    return numbers
 
 
 def _misfit(condition: Condition, column: pl.Series, problem: str) -> ConfigError:
-    value = "|".join(condition.values)
     return ConfigError(
-        f"where={condition.name}{condition.sign}{value}: the column {condition.name} "
-        f"({column.dtype}) {problem}."
+        f"where={condition}: the column {condition.name} ({column.dtype}) {problem}."
     )
+
+
+def _unfulfilled(condition: Condition, column: pl.Series) -> ConfigError:
+    """No item is so: what is known of the column, and the value that may be meant."""
+    known = column.drop_nulls()
+    known = known.explode().drop_nulls() if isinstance(known.dtype, pl.List) else known
+    if known.dtype.is_float():
+        known = known.drop_nans()
+    if known.is_empty():
+        there_is = f"no item has a value of {condition.name}"
+    elif known.dtype.is_numeric():
+        there_is = f"the values of {condition.name} are from {known.min()!s} to {known.max()!s}"
+    else:
+        there_is = _nearest_value(condition, known.cast(pl.String))
+    return ConfigError(f"where={condition}: no item is so; {there_is}.")
+
+
+def _nearest_value(condition: Condition, known: pl.Series) -> str:
+    values = known.value_counts(sort=True)[known.name].head(_LOOKED_THROUGH).to_list()
+    folded = {value.casefold(): value for value in reversed(values)}
+    for asked in condition.values:
+        if near := difflib.get_close_matches(asked.casefold(), folded, n=1):
+            return f"the nearest is {condition.name}={folded[near[0]]}"
+    more = ", …" * (known.n_unique() > _VALUES_SHOWN)
+    return f"values of {condition.name} are {', '.join(values[:_VALUES_SHOWN])}{more}"

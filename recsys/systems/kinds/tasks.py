@@ -34,6 +34,7 @@ from recsys.serving.pipeline import Embedded, StepUsers
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.search import BestScores
 from recsys.systems.base import System, refuse_undefined
+from recsys.systems.kinds.hour_of_day import with_hour
 from recsys.systems.kinds.known_items import known_items
 
 #: Requests and rows that are scored at a time.
@@ -70,6 +71,7 @@ class TaskSystem(System[Config], Generic[Config]):
 
     def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
         """The prediction of every task: a probability, or a number of a regression task."""
+        rows = with_hour(rows, run.dataset.manifest)
         reader = RequestDataModule(run.config.loader, run.dataset).reader
         found = np.empty((len(rows), len(run.manifest.tasks)))
         several = list(packs(rows.requests, _REQUESTS_AT_A_TIME, _ROWS_AT_A_TIME))
