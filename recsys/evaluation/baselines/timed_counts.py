@@ -49,7 +49,8 @@ class TimedCounts:
         kept = kept[np.argsort(key[kept], kind="stable")]
         self.keys, starts = np.unique(key[kept], return_index=True)
         self.starts = np.append(starts, len(kept))
-        self.order = kept.astype(np.int32 if len(key) < 2**31 else np.int64)
+        small = len(key) < 2**31
+        self.order: NDArray[np.integer] = kept.astype(np.int32 if small else np.int64)
 
     def before(self, key: NDArray[np.int64], moment: NDArray[np.int64]) -> Before:
         """What happened under each key strictly before its moment.
