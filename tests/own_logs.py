@@ -7,6 +7,7 @@ group to the next one in a ring.
 from __future__ import annotations
 
 import gzip
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -204,3 +205,9 @@ OWN_LOGS = {
     "films": rating_log,
     "news": news_log,
 }
+
+if __name__ == "__main__":  # python -m tests.own_logs <folder>: docs/results/own_logs.md
+    for _name, _make in OWN_LOGS.items():
+        _folder = Path(sys.argv[1]) / _name
+        _folder.mkdir(parents=True)
+        _make(_folder)
