@@ -69,9 +69,14 @@ class Bootstrap(Settings):
     seed: Seed = 0
 
     def sums(self, per_unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Totals over drawn units (users or items), [units, columns] → [resamples, columns]."""
+        """Totals over drawn units (users or items), [units, columns] → [resamples, columns].
+
+        NaN where there is one unit alone: it says nothing of how others would differ.
+        """
         generator = np.random.default_rng(self.seed)
         units = len(per_unit)
+        if units == 1:
+            return np.full((self.resamples, per_unit.shape[1]), np.nan)
         totals = np.empty((self.resamples, per_unit.shape[1]))
         at_a_time = max(_DRAWN_BYTES // (8 * max(units, 1)), 1)
         for first in range(0, self.resamples, at_a_time):

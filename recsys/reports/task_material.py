@@ -80,7 +80,8 @@ class TaskMaterial(Generic[Config]):
         }
         for name in strongest(metrics, prefix):
             found = change(metrics, prefix, name)
-            rows[f"against {called(name)}"] = percent(found) if found else ""
+            sure = found is not None and is_defined(found["value"])
+            rows[f"against {called(name)}"] = percent(found) if found and sure else ""
         rows |= {
             "best mean NE in reach": self.value(f"{prefix}/best_within_reach/ne/mean"),
             "best mean NE": self.value(f"{prefix}/best_absolute/ne/mean"),

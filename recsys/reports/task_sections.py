@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -198,10 +199,12 @@ def history_breakdown(
         inside = (length >= first) & ((length <= last) if is_last else (length < last))
         labels.append(f"{first:,} to {last:,}")
         rows = frame.filter(pl.Series(inside))
-        lines[name].append(measure(rows, tasks)["ne/mean"])
+        lines[name].append(measure(rows, tasks).get("ne/mean", math.nan))
         if control is not None:
             other = control.filter(pl.Series(inside))
-            lines[control_name].append(measure(other, tasks)["ne/mean"])
+            lines[control_name].append(measure(other, tasks).get("ne/mean", math.nan))
         if "best in reach" in lines:
-            lines["best in reach"].append(measure(rows, tasks, "best_within_reach")["ne/mean"])
+            lines["best in reach"].append(
+                measure(rows, tasks, "best_within_reach").get("ne/mean", math.nan)
+            )
     return labels, lines

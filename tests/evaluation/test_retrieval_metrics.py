@@ -73,9 +73,12 @@ def test_intervals_draw_whole_users() -> None:
     measured = measure(ranks_of([1, 2], [1, 2]), metrics, QUICK)
     assert (measured["hits@1"].low, measured["hits@1"].high) == (0.0, 1.0)
     assert (measured["mrr"].low, measured["mrr"].high) == (0.5, 1.0)
-    # both queries are one user's: every draw is the whole
-    measured = measure(ranks_of([1, 2], [7, 7]), metrics, QUICK)
+    # both users have the same two queries: every draw is the whole
+    measured = measure(ranks_of([1, 2, 1, 2], [7, 7, 8, 8]), metrics, QUICK)
     assert measured["hits@1"].low == measured["hits@1"].high == measured["hits@1"].value == 0.5
+    # one user says nothing of how others would differ
+    measured = measure(ranks_of([1, 2], [7, 7]), metrics, QUICK)
+    assert measured["hits@1"].value == 0.5 and np.isnan(measured["hits@1"].low)
 
 
 def test_interval_has_the_spread_of_the_linearised_ratio() -> None:
@@ -154,7 +157,8 @@ def test_where_all_targets_are_one_item_users_differ_and_items_cannot() -> None:
     over_users = measure_together(of_both, metrics, QUICK).differences["b"]["hits@10"]
     over_items = measure_together(of_both, metrics, QUICK, Unit.ITEM).differences["b"]["hits@10"]
     assert over_users.low < 0.5 < over_users.high
-    assert over_items.low == over_items.high == over_items.value == 0.5
+    assert over_items.value == 0.5  # one item says nothing of how others would differ
+    assert np.isnan(over_items.low) and np.isnan(over_items.high)
 
 
 def test_an_item_that_is_found_by_all_makes_the_interval_over_items_wide() -> None:

@@ -65,16 +65,24 @@ def test_changes_are_those_of_each_task_alone(rows) -> None:
 
 
 def test_the_share_of_a_gain_by_hand() -> None:
-    # one user: losses ln 2 without, ln 4/3 with and at best
-    labels, user = np.array([[1.0], [0.0]]), np.zeros(2, int)
-    half = np.full((2, 1), 0.5)
-    better = np.array([[0.75], [0.25]])
+    # two users with the same rows: losses ln 2 without, ln 4/3 with and at best
+    labels, user = np.array([[1.0], [0.0]] * 2), np.array([0, 0, 1, 1])
+    half = np.full((4, 1), 0.5)
+    better = np.array([[0.75], [0.25]] * 2)
     predictions = {"without": half, "with": better, "best": better}
     together = MeasuredTogether(user, labels, predictions, TASKS[:1], Bootstrap(resamples=5))
     assert together.measured("with")["ne/click"].value == pytest.approx(np.log2(4 / 3))
     share = together.gain_of_mean("without", "with", "best")
     assert (share.value, share.low, share.high) == (1, 1, 1)
     assert np.isnan(together.gain_of_mean("best", "with", "without").value)
+
+
+def test_one_user_has_no_interval() -> None:
+    labels = np.array([[1.0], [0.0]])
+    predictions = {"run": np.array([[0.75], [0.25]]), "other": np.full((2, 1), 0.5)}
+    together = MeasuredTogether(np.zeros(2, int), labels, predictions, TASKS[:1], BOOTSTRAP)
+    change = together.changes("run", "other")["relative_ne_delta/mean"]
+    assert change.value < 0 and np.isnan(change.low) and np.isnan(change.high)
 
 
 def test_without_a_binary_task_there_is_no_mean_ne(rows) -> None:

@@ -46,6 +46,7 @@ from tests.rewritten import ARTIFACT_KIND
 from tests.small_runs import TINY_RUN
 
 BOOTSTRAP = Bootstrap(resamples=50)
+START = 1_700_000_000_000
 
 
 def asked(run_dir: str, against: str | None = None, **settings: Any) -> EvaluateConfig:
@@ -406,3 +407,24 @@ def test_the_report_shows_the_export_beside_the_trained_model(
     cells = re.findall(r"<td>(.*?)</td>", row[: row.index("</table>")])
     assert cells[:4] == ["skip", "0.9034", "0.9123", "+0.99"]
     assert "4-bit, as measured by hand" in page
+
+
+def test_a_page_of_a_regression_task_alone(tmp_path: Path) -> None:
+    """No NE anywhere: the mean squared error stands in its place."""
+    draw = np.random.default_rng(0)
+    log = {
+        "user_id": draw.integers(0, 20, 900),
+        "item_id": draw.integers(0, 30, 900),
+        "timestamp": np.sort(START + draw.integers(0, 20 * 86_400_000, 900)),
+        "action_type": ["impression"] * 900,
+        "dwell_time": draw.random(900) * 30,
+    }
+    pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
+    own = [one for one in TINY_RUN if not one.startswith("experiment")]
+    words = ["data=log", f"data.path={tmp_path / 'log.parquet'}", f"data.out={tmp_path / 'data'}"]
+    config = compose("train", DV365RunConfig, ["system=dv365", *own, *words])
+    run = train(replace(config, run_dir=str(tmp_path / "run")))
+    evaluate(asked(str(run), bootstrap=BOOTSTRAP))
+    page = report_page(read_material(run, None))
+    assert page.tiles[0]["name"].startswith("MSE of watch_time [")
+    assert "smoothed user mean: MSE of watch_time" in page.headline[0]
