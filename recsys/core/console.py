@@ -6,6 +6,7 @@ is no markup, has its control characters made visible, and shows no secret; a st
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from typing import IO, Any
@@ -120,8 +121,15 @@ def progress_bar() -> Progress:
         TaskProgressColumn(),
         remaining,
         console=console,
-        disable=not console.is_terminal,  # a log needs no line for each bar
+        disable=not _shows_bars(console),
     )
+
+
+def _shows_bars(console: RichConsole) -> bool:
+    """Whether bars can move; a log needs no line for each, and a notebook's need ipywidgets."""
+    if console.is_jupyter:
+        return importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal
 
 
 def text_table(title: str, rows: list[list[str]]) -> Table:
