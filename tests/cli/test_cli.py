@@ -195,8 +195,9 @@ def test_from_a_simulated_log_to_a_report(tmp_path: Path) -> None:
         finished = run(*words, folder=tmp_path)
         assert finished.returncode == 0, f"{words}: {finished.stderr}"
         # nothing but our own lines: no advice of other libraries to their developers
-        for noise in ("Warning", "Tip", "GPU available", "weights_only", "deprecated"):
-            assert noise not in finished.stdout + finished.stderr
+        printed = finished.stdout + finished.stderr
+        for noise in (r"\w+Warning", "Tip", "GPU available", "weights_only", "deprecated"):
+            assert not re.search(noise, printed)
 
     metrics = json.loads((tmp_path / "with" / "metrics.json").read_text())
     for name in ("val/ne/liked", "report/ne/liked", "report/gain_captured/liked"):
@@ -206,5 +207,5 @@ def test_from_a_simulated_log_to_a_report(tmp_path: Path) -> None:
     assert predictions["row_id"].to_list() == list(range(len(predictions)))
     assert "mean NE, without timelines" in finished.stdout
     report = (tmp_path / "with" / "report.html").read_text()
-    assert report.count("<svg") == 6
+    assert report.count("<svg") == 5  # a training of a few steps is said in words
     assert "http://" not in report.replace("http://www.w3.org", "")
