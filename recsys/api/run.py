@@ -233,6 +233,7 @@ class Run:
         history: Frame | None = None,
         task: str | None = None,
         reasons: bool = False,
+        keep_seen: bool = False,
     ) -> pl.DataFrame:
         """The best items of users, without those they have seen; as `recsys recommend run_dir=…`.
 
@@ -255,6 +256,7 @@ class Run:
                 did, instead of what the log says.
             task: of a model that predicts tasks, the one to rank by; None for the first.
             reasons: name the items of the history that are nearest to each item.
+            keep_seen: items that a user has seen may be given again.
 
         Raises:
             ConfigError: the system does not recommend, or a setting cannot be.
@@ -271,7 +273,9 @@ class Run:
         if max_age_hours is not None:
             refuse_misfit(HoursAboveZero, max_age_hours, "max_age_hours")
             seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
-        rules = RecommendRules(moment, k, min_score, seen_after, reasons=reasons)
+        rules = RecommendRules(
+            moment, k, min_score, seen_after, reasons=reasons, keep_seen=keep_seen
+        )
         ids = _series(_named("users", users)).alias(Column.USER).unique(maintain_order=True)
         self._system.check_request(self.loaded, only is not None, task)
         recommender = self._recommender(moment, task)

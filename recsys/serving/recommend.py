@@ -62,6 +62,7 @@ class RecommendRules(Settings):
         strict: refuse users that are not in the log; otherwise they get what a user without
             history gets, and ``basis`` says so.
         reasons: say which items of the history are nearest to an item.
+        keep_seen: items that a user has seen may be given again.
     """
 
     as_of: int
@@ -70,6 +71,7 @@ class RecommendRules(Settings):
     seen_after: int | None = None
     strict: bool = False
     reasons: bool = False
+    keep_seen: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +172,9 @@ class Recommender:
 
     def pipeline(self, rules: RecommendRules, wishes: Wishes | None = None) -> Pipeline:
         """The stages that give users what rules and wishes say."""
-        before: list[SearchFilter] = [self._seen, NotYetThere(self.catalogue)]
+        before: list[SearchFilter] = [NotYetThere(self.catalogue)]
+        if not rules.keep_seen:
+            before.append(self._seen)
         if wishes is not None:
             before += wishes.filters
         if rules.seen_after is not None:

@@ -71,6 +71,7 @@ class RecommendConfig(Settings):
         task: of a run that predicts tasks, the one to rank by; None takes the first.
         reasons: name the items of the history that are nearest to each item.
         strict: refuse users who are not in the log.
+        keep_seen: items that a user has seen may be given again: what is bought again and again.
         precision: of an exported user tower: ``float`` or ``int8``.
         batch_users: users per step.
         trust: load an artifact that is not in the user's list of trusted ones.
@@ -96,6 +97,7 @@ class RecommendConfig(Settings):
     task: str | None = None
     reasons: bool = False
     strict: bool = False
+    keep_seen: bool = False
     precision: Annotated[str, OneOf(tuple(Precision))] = Precision.FLOAT.value
     batch_users: BatchSize = 1024
     trust: bool = False
@@ -269,7 +271,13 @@ def read_request(config: RecommendConfig, dataset: PreparedDataset) -> Request:
     return Request(
         users,
         RecommendRules(
-            as_of, config.k, config.min_score, seen_after, config.strict, config.reasons
+            as_of,
+            config.k,
+            config.min_score,
+            seen_after,
+            config.strict,
+            config.reasons,
+            config.keep_seen,
         ),
         exclude,
         only,

@@ -49,6 +49,17 @@ def test_a_run_recommends_its_best_scores_from_the_command_line_as_from_python(
     assert pl.read_parquet(out).equals(found)
 
 
+def test_what_was_seen_can_be_given_again(run_of: RunOf, tmp_path: Path) -> None:
+    run = recsys.open_run(run_of("sequence"))
+    found = run.recommend(["u1"], k=ITEMS, as_of=AS_OF, keep_seen=True)
+    assert seen_by("u1") and seen_by("u1") < set(found["item_id"])
+    assert found["score"].is_sorted(descending=True)
+    out = tmp_path / "again.parquet"
+    given = ["user=u1", f"k={ITEMS}", f"as_of={AS_OF}", "keep_seen=true", f"out={out}"]
+    assert invoke(["recommend", f"run_dir={run.folder}", *given]) == 0
+    assert pl.read_parquet(out).equals(found)
+
+
 def test_items_of_later_are_nobodys_whatever_finds_them(
     run_of: RunOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

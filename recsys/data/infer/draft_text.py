@@ -33,7 +33,7 @@ def text_of(draft: Draft, file: Path) -> str:
             setting("source", "log"),
             setting("name", draft.name, "of the data set"),
             setting("path", _path(draft.log.path, file), "from the folder of this file"),
-            setting("out", f"prepared/{draft.name}", "what prepare writes, from its own folder"),
+            setting("out", f"prepared/{draft.name}", "what prepare writes, likewise"),
             setting("options", ...),
             *_columns(draft),
             *_times(draft),

@@ -22,7 +22,8 @@ PATHS = (("path",), (_OPTIONS, "items", "path"), (_OPTIONS, "users", "path"))
 def read_description(path: Path, schema: type) -> dict[str, Any]:
     """What a description says, with paths from the folder it lies in.
 
-    A path that leads to nothing from there stays as it is: it is looked for as one that is typed.
+    A path that leads to nothing from there stays as it is: it is looked for as one that is typed;
+    ``out`` is one of that folder in any case, so that a description means one data set.
 
     Args:
         path: the description.
@@ -38,6 +39,8 @@ def read_description(path: Path, schema: type) -> dict[str, Any]:
         complete_options(str(source), given)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+    if isinstance(content.get("out"), str):
+        content["out"] = str((path.parent / content["out"]).absolute())
     for keys in PATHS:
         place = _parent(content, keys)
         name = place.get(keys[-1])

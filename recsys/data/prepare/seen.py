@@ -63,7 +63,8 @@ def engagements_seen(manifest: DatasetManifest, sequences: SequenceConfig) -> Se
         )
     elif 2 * read < total:
         mend = "sequences.actions says which actions are engagements."
-    return Seen(f"{sentence}.", 2 * read < total, mend)
+    repeats = "" if sequences.repeats else "; of several with one item a user's first counts"
+    return Seen(f"{sentence}{repeats}.", 2 * read < total, mend)
 
 
 def slices_seen(dataset: PreparedDataset, slice_set: SliceSet) -> list[Seen]:

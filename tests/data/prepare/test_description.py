@@ -91,6 +91,17 @@ def test_each_verb_takes_what_a_description_says(
     )
 
 
+def test_out_lies_beside_the_description_wherever_the_command_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = prepared("shop/mine.yaml").out
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert prepared(str(folder / "mine.yaml")).out == here
+    assert here == str(folder / "prepared" / "shop")
+
+
 def test_a_description_goes_before_what_an_experiment_chooses(folder: Path) -> None:
     config = compose_run(["experiment=dv365_kuairand", "data=shop/mine.yaml"])
     assert (config.data.source, config.data.title) == ("log", "shop")

@@ -37,9 +37,10 @@ def test_what_is_no_engagement_is_counted_by_action(tmp_path: Path) -> None:
     manifest = prepared(tmp_path, actions, [1.0] * 20).manifest
     assert manifest.action_counts == {"impression": 12, "liked": 5, "abuse": 3}
     assert str(engagements_seen(manifest, SequenceConfig())) == (
-        "Warning: Sequences: 5 of 20 events are engagements; left out: impression 12, abuse 3. "
-        "Impressions are no engagements: if they are what users chose to look at, let them mean "
-        "click (options.actions.VIEW=click) and prepare the log again."
+        "Warning: Sequences: 5 of 20 events are engagements; left out: impression 12, abuse 3; "
+        "of several with one item a user's first counts. Impressions are no engagements: if they "
+        "are what users chose to look at, let them mean click (options.actions.VIEW=click) and "
+        "prepare the log again."
     )
 
 
@@ -48,9 +49,11 @@ def test_what_is_mostly_seen_is_no_warning(tmp_path: Path) -> None:
         tmp_path, ["VIEW"] * 3 + ["liked"] * 14 + ["abuse"] * 3, [1.0] * 20
     ).manifest
     assert str(engagements_seen(manifest, SequenceConfig())) == (
-        "Sequences: 14 of 20 events are engagements; left out: impression 3, abuse 3."
+        "Sequences: 14 of 20 events are engagements; left out: impression 3, abuse 3; of several "
+        "with one item a user's first counts."
     )
-    assert str(engagements_seen(manifest, SequenceConfig(["abuse"]))) == (
+    again = SequenceConfig(["abuse"], repeats=True)
+    assert str(engagements_seen(manifest, again)) == (
         "Warning: Sequences: 3 of 20 events are engagements; left out: liked 14, impression 3. "
         "sequences.actions says which actions are engagements."
     )
