@@ -172,9 +172,8 @@ class Recommender:
 
     def pipeline(self, rules: RecommendRules, wishes: Wishes | None = None) -> Pipeline:
         """The stages that give users what rules and wishes say."""
-        before: list[SearchFilter] = [NotYetThere(self.catalogue)]
-        if not rules.keep_seen:
-            before.append(self._seen)
+        before: list[SearchFilter] = [] if rules.keep_seen else [self._seen]
+        before.append(NotYetThere(self.catalogue))
         if wishes is not None:
             before += wishes.filters
         if rules.seen_after is not None:

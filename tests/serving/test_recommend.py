@@ -115,6 +115,8 @@ def test_the_rules_say_which_stages_there_are(folder: Path, dataset: PreparedDat
     recommender = Recommender(load_index(folder), dataset, Towards(2))
     plain = recommender.pipeline(LATE)
     assert [stage.name for stage in (*plain.before, *plain.after)] == ["seen", "future"]
+    again = recommender.pipeline(replace(LATE, keep_seen=True))
+    assert [stage.name for stage in again.before] == ["future"]
     wishes = recommender.wishes(exclude=pl.DataFrame({"item_id": [1001]}))
     full = recommender.pipeline(replace(LATE, seen_after=START, min_score=0.1), wishes)
     names = [stage.name for stage in (full.embedder, *full.before, full.source, *full.after)]
