@@ -15,7 +15,8 @@ import polars as pl
 import pytest
 
 import recsys
-from recsys.cli.main import DATA_VERBS, VERBS, invoke
+from recsys.cli.main import invoke
+from recsys.cli.verbs import DATA_VERBS, VERBS
 from recsys.core.composition import merge
 from recsys.core.paths import conf_dir
 from recsys.systems.registry import SYSTEMS

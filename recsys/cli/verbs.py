@@ -1,0 +1,231 @@
+"""The verbs of the `recsys` command that take nothing but settings, each with its examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb that takes nothing but overrides.
+
+    Attributes:
+        name: the word after `recsys` (or after `recsys data`).
+        module: module of `recsys.cli` with `run(overrides)`; imported when the verb is used, so
+            that `recsys --help` answers at once.
+        summary: what it does.
+        examples: commands a user can copy.
+        more: where in conf/ further settings lie, beside the file of the module.
+        takes_description: whether the description of a data set may stand before the settings.
+    """
+
+    name: str
+    module: str
+    summary: str
+    examples: tuple[str, ...]
+    more: str = ""
+    takes_description: bool = False
+
+
+DATA_VERBS = (
+    Verb(
+        "simulate",
+        "simulate",
+        "Write a simulated interaction log whose best possible metrics are known.",
+        ("recsys data simulate simulator=demo out=logs/demo",),
+    ),
+    Verb(
+        "infer",
+        "infer",
+        "Look at a log of yours and draft its description, which every other command takes.",
+        (
+            "recsys data infer path=events.csv.gz out=mine.yaml",
+            "recsys data infer path=events.parquet items=items.csv users=users.csv out=mine.yaml",
+        ),
+    ),
+    Verb(
+        "prepare",
+        "prepare",
+        "Validate a log, map its ids and write timelines and requests.",
+        (
+            "recsys data prepare mine.yaml",
+            "recsys data prepare source=log path=my_log.parquet out=prepared/mine",
+            "recsys data prepare source=kuairand path=KuaiRand-Pure/data out=prepared/kuairand",
+        ),
+        takes_description=True,
+    ),
+    Verb(
+        "append",
+        "append",
+        "Add new days to a prepared data set: events, ids, request rows; the splits move on.",
+        (
+            "recsys data append mine.yaml path=new_day.parquet",
+            "recsys data append out=prepared/mine path=new_day.parquet",
+        ),
+        takes_description=True,
+    ),
+    Verb(
+        "describe",
+        "describe",
+        "Print what a prepared data set holds: counts, tasks, features, and every slice.",
+        (
+            "recsys data describe mine.yaml",
+            "recsys data describe dataset=prepared/kuairand_pure slices=full",
+        ),
+        takes_description=True,
+    ),
+    Verb(
+        "check",
+        "check",
+        "Read a prepared data set, or a store of embeddings, and compare it with its checksums.",
+        ("recsys data check dataset=prepared/mine store=runs/mine/embeddings",),
+        takes_description=True,
+    ),
+    Verb(
+        "compact",
+        "compact",
+        "Merge the segments that appending has left in the timelines into one.",
+        ("recsys data compact dataset=prepared/mine",),
+        takes_description=True,
+    ),
+    Verb(
+        "delete",
+        "delete",
+        "Remove a user from timelines, from a store of embeddings, or from both.",
+        ("recsys data delete user=42 dataset=prepared/mine store=runs/mine/embeddings",),
+        takes_description=True,
+    ),
+)
+INDEX_VERBS = (
+    Verb(
+        "build",
+        "index_build",
+        "Make a FAISS index of item embeddings.",
+        ("recsys index build embeddings=runs/post_tower_kuairand out=index/kuairand",),
+    ),
+    Verb(
+        "add",
+        "index_add",
+        "Add new items to an index without building it anew.",
+        ("recsys index add index=index/kuairand embeddings=new_posts.parquet",),
+    ),
+    Verb(
+        "remove",
+        "index_remove",
+        "Remove items from an index, or all that have expired.",
+        ("recsys index remove index=index/kuairand max_age_hours=72",),
+    ),
+)
+CHECKPOINT_VERBS = (
+    Verb(
+        "inspect",
+        "checkpoint_inspect",
+        "Print the tensors of a checkpoint, and whether it is whole and undamaged.",
+        ("recsys checkpoint inspect path=runs/mine/checkpoints/last.ckpt",),
+    ),
+    Verb(
+        "unshard",
+        "checkpoint_unshard",
+        "Write a folder of shards as one file.",
+        ("recsys checkpoint unshard path=runs/mine/checkpoints/best.ckpt out=best.ckpt",),
+    ),
+    Verb(
+        "reshard",
+        "checkpoint_reshard",
+        "Write a checkpoint as the folder of another number of processes, or sharding type.",
+        (
+            "recsys checkpoint reshard path=runs/mine/checkpoints/last.ckpt out=last_64.ckpt "
+            "world_size=64 sharding_type=column_wise",
+        ),
+    ),
+)
+_OF_SYSTEMS = "those of each system in conf/system/<system>.yaml"
+VERBS = (
+    Verb(
+        "train",
+        "train",
+        "Train a model and write a run folder.",
+        (
+            "recsys train experiment=dv365_ebnerd trainer.max_epochs=2",
+            "recsys train experiment=dv365_ebnerd "
+            "warm_start.checkpoint=runs/mine/checkpoints/best.ckpt",
+            "recsys train data=mine.yaml system=sequence run_dir=runs/mine",
+            "recsys train system=nxtpost data=log data.path=log.parquet data.out=prepared/mine "
+            "posts.path=posts.parquet run_dir=runs/posts",
+            "recsys train run_dir=runs/mine resume=true",
+        ),
+        more=_OF_SYSTEMS,
+    ),
+    Verb(
+        "plan",
+        "plan",
+        "Price the sharding plan of a run for a cluster: memory per rank, and whether it fits.",
+        (
+            "recsys plan experiment=dv365_kuairand world_size=64 device=h100",
+            "recsys plan experiment=dv365_kuairand model.dimension=256 rows.item=200000000",
+        ),
+        more=f"those of the run in conf/train.yaml and {_OF_SYSTEMS}",
+    ),
+    Verb(
+        "evaluate",
+        "evaluate",
+        "Measure a run on the report split, alone or against another run on the same rows, each at "
+        "its checkpoint=best or checkpoint=last.",
+        ("recsys evaluate run_dir=runs/mine against=runs/without_timelines",),
+    ),
+    Verb(
+        "study",
+        "study",
+        "Train and evaluate variants over seeds, and write their table and plot.",
+        (
+            "recsys study study=encoders",
+            "recsys study study=ebnerd seeds=[0,1,2] jobs=2 trainer.max_epochs=2",
+            "recsys study study=ebnerd summarise_only=true",
+            "recsys study study=nxtpost_globo view=nxtpost_staleness",
+        ),
+    ),
+    Verb(
+        "export",
+        "export",
+        "Write the user tower of a run as a TorchScript artifact: DV365 with quantised tables, "
+        "NxtPost in float and int8.",
+        ("recsys export run_dir=runs/mine",),
+    ),
+    Verb(
+        "trust",
+        "trust",
+        "Add an artifact that somebody has handed over to the list of those that may be loaded.",
+        ("recsys trust artifact=from_a_colleague/artifact",),
+    ),
+    Verb(
+        "publish",
+        "publish",
+        "Compute user embeddings as of a moment and write them into a key-value store.",
+        ("recsys publish run_dir=runs/mine as_of=2022-05-09T00:00:00",),
+    ),
+    Verb(
+        "recommend",
+        "recommend",
+        "Recommend items to users by a run, or by an exported user tower and an index.",
+        (
+            "recsys recommend run_dir=runs/mine user=42",
+            "recsys recommend run_dir=runs/mine users=users.csv out=items.csv",
+            "recsys recommend artifact=runs/mine/artifact index=index/mine user=42",
+        ),
+    ),
+    Verb(
+        "score",
+        "score",
+        "Score given pairs of users and items, at any moment.",
+        (
+            "recsys score run_dir=runs/mine pairs=pairs.csv",
+            "recsys score run_dir=runs/mine pairs=pairs.parquet out=scores.parquet",
+        ),
+    ),
+    Verb(
+        "report",
+        "report",
+        "Write report.html of a run and print its closing table.",
+        ("recsys report run_dir=runs/mine against=runs/without_timelines",),
+    ),
+)
