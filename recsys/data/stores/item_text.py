@@ -7,9 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from recsys.core.durable import replaced_file
-from recsys.core.errors import DataError
-from recsys.data.contract.manifest import PREPARE_AGAIN
-from recsys.data.contract.parquet import read_parquet, write_frame
+from recsys.data.contract.parquet import write_frame
+from recsys.data.stores.indexed_table import read_indexed
 from recsys.data.stores.vocabulary import INDEX
 
 ITEM_TEXT_FILE = "item_text.parquet"
@@ -46,11 +45,4 @@ def read_item_text(path: Path) -> pl.DataFrame:
     Raises:
         DataError: the file is damaged.
     """
-    if not path.is_file():
-        return pl.DataFrame(schema={INDEX: pl.Int32()})
-    try:
-        return read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); {PREPARE_AGAIN}"
-        ) from error
+    return read_indexed(path)

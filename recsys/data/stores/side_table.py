@@ -11,11 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from recsys.core.durable import replaced_file
-from recsys.core.errors import DataError
-from recsys.data.contract.manifest import PREPARE_AGAIN
-from recsys.data.contract.parquet import read_parquet, write_frame
+from recsys.data.contract.parquet import write_frame
 from recsys.data.contract.schema import FeatureSide
-from recsys.data.stores.vocabulary import INDEX
+from recsys.data.stores.indexed_table import read_indexed
 
 #: Whether a table had a row for an id: in the file, and no column of what is stated.
 IN_TABLE = "in_table"
@@ -45,7 +43,7 @@ def ids_in_table(features: Path, side: FeatureSide) -> pl.Series:
     Raises:
         DataError: the file is damaged.
     """
-    table = _read(features, side)
+    table = read_indexed(side_table_path(features, side))
     return table[IN_TABLE] if IN_TABLE in table.columns else pl.Series(IN_TABLE, [], pl.Boolean())
 
 
@@ -58,16 +56,4 @@ def read_side_table(features: Path, side: FeatureSide) -> pl.DataFrame:
     Raises:
         DataError: the file is damaged.
     """
-    return _read(features, side).drop(IN_TABLE, strict=False)
-
-
-def _read(features: Path, side: FeatureSide) -> pl.DataFrame:
-    path = side_table_path(features, side)
-    if not path.is_file():
-        return pl.DataFrame(schema={INDEX: pl.Int32()})
-    try:
-        return read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); {PREPARE_AGAIN}"
-        ) from error
+    return read_indexed(side_table_path(features, side)).drop(IN_TABLE, strict=False)
