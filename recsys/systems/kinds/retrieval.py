@@ -55,10 +55,14 @@ class RetrievalSystem(System[Config]):
         """[V] the items that can be recommended: all but the unknown one."""
         return np.arange(dataset.manifest.vocabulary_sizes["item"]) > 0
 
+    def engagements(self, config: Config, dataset: PreparedDataset) -> EngagementStore:
+        """The sequences of a data set, of the items that can be recommended."""
+        return EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+
     def protocol(self, config: Config, dataset: PreparedDataset, split: Split) -> RetrievalProtocol:
         """Queries of a split and the candidates they are ranked among."""
         known = self.known(config, dataset)
-        engagements = EngagementStore.open(dataset, config.sequences, known)
+        engagements = self.engagements(config, dataset)
         return RetrievalProtocol(config.evaluation, dataset, engagements, known, split)
 
     def seen(self, config: Config, dataset: PreparedDataset) -> list[Seen]:
@@ -77,8 +81,7 @@ class RetrievalSystem(System[Config]):
 
     def reader(self, run: LoadedRun[Any, Any]) -> SequenceReader:
         """Reads the histories that the run was trained on."""
-        known = self.known(run.config, run.dataset)
-        engagements = EngagementStore.open(run.dataset, run.config.sequences, known)
+        engagements = self.engagements(run.config, run.dataset)
         return SequenceReader(run.dataset, engagements, run.config.loader.max_length)
 
     def histories(self, run: LoadedRun[Any, Any]) -> Histories:

@@ -14,7 +14,6 @@ from recsys.data.contract.schema import Split
 from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
@@ -81,7 +80,7 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
         self, config: NxtPostRunConfig, dataset: PreparedDataset, given: Given
     ) -> list[Sized]:
         """Batches of users; a log too small for the paper's has a higher rate, which ends low."""
-        store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+        store = self.engagements(config, dataset)
         sized = sequences(
             NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes, given
         )

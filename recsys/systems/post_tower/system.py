@@ -17,7 +17,6 @@ from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.loaders.item_pairs import ItemPairDataModule
 from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.vocabulary import INDEX, RAW
 from recsys.evaluation.baselines.similarity import last_item_embeddings
 from recsys.evaluation.config import EvaluateConfig
@@ -83,7 +82,7 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         self, config: PostTowerRunConfig, dataset: PreparedDataset, given: Given
     ) -> list[Sized]:
         """Batches of pairs."""
-        store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+        store = self.engagements(config, dataset)
         fit = store.events_between(0, dataset.manifest.split_bounds[Split.FIT][1])
         pairs = len(fit) * config.loader.window
         return schedule(

@@ -14,7 +14,6 @@ from recsys.data.contract.schema import Split
 from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 from recsys.evaluation.monitor import Monitor
 from recsys.evaluation.ranking import DotProductScorer
@@ -63,7 +62,7 @@ class SequenceSystem(EmbeddingSystem[SequenceRunConfig]):
         self, config: SequenceRunConfig, dataset: PreparedDataset, given: Given
     ) -> list[Sized]:
         """As many steps as SASRec takes on MovieLens-1M, in batches of users."""
-        store = EngagementStore.open(dataset, config.sequences, self.known(config, dataset))
+        store = self.engagements(config, dataset)
         return sequences(_EXTENT, config.loader, dataset, store, config.num_processes, given)
 
     def learned(self, run: SequenceRun) -> NDArray[np.bool_]:

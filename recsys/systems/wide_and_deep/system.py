@@ -18,7 +18,6 @@ from recsys.data.contract.schema import Split
 from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 from recsys.data.stores.vocabulary import INDEX
 from recsys.evaluation.config import EvaluateConfig
@@ -81,7 +80,7 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
         """Model and data."""
-        engagements = EngagementStore.open(dataset, config.sequences)
+        engagements = self.engagements(config, dataset)
         refuse_lone_sequences(engagements, dataset)
         model = self.restore(config, dataset, manifest)
         most = config.evaluation.max_queries
@@ -98,7 +97,7 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         self, config: WideAndDeepRunConfig, dataset: PreparedDataset, given: Given
     ) -> list[Sized]:
         """Batches of users, whose next items are each other's negatives."""
-        store = EngagementStore.open(dataset, config.sequences)
+        store = self.engagements(config, dataset)
         return sequences(
             NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes, given
         )
