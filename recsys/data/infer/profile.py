@@ -18,6 +18,7 @@ from recsys.data.contract.time_columns import (
     TimeFormat,
 )
 from recsys.data.infer.names import ItemRole, likeness, plain
+from recsys.data.sources.table_columns import BRACKETS
 
 #: Rows of a sample, over all files of a table, and files that it is taken from.
 SAMPLE_ROWS = 100_000
@@ -34,7 +35,6 @@ _WHOLE = r"^[+-]?\d+$"
 #: 4,1; and what is not one of thousands.
 _WITH_COMMA = r"^\s*[+-]?\d+(,\d+)?\s*$"
 _FRACTION = r"^\s*[+-]?(\d+,(\d{1,2}|\d{4,})|\d{4,},\d+|0,\d+)\s*$"
-_IN_BRACKETS = r"^\s*(\[.*\]|\(.*\))\s*$"
 _NUMBERS_IN_BRACKETS = r"^\s*[\[(]?\s*-?[\d.eE+-]+([\s,;]+-?[\d.eE+-]+)*\s*[\])]?\s*$"
 
 
@@ -235,7 +235,7 @@ def _of_text(known: pl.Series, spaced: bool) -> _Seen:
     words = float(known.str.count_matches(r"\S+").mean() or 0)  # type: ignore[arg-type]
     if _share(known, _NUMBERS_IN_BRACKETS) >= _MOST and words >= _LEAST_WIDTH:
         return _Seen(Kind.VECTOR)
-    if _share(known, _IN_BRACKETS) >= _MOST:
+    if _share(known, BRACKETS) >= _MOST:
         return _Seen(Kind.LIST)
     if _share(known, r"\|") > 0.1 and _share(known, r"\s\|\s") < _MOST and words < 12:
         return _Seen(Kind.LIST, words=words)

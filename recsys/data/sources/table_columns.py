@@ -18,7 +18,7 @@ from recsys.data.contract.files import LIST_SEPARATOR, cast_or_refuse
 from recsys.data.contract.ids import is_text
 
 #: Text that may be a list as Python and JSON write it.
-_BRACKETS = r"(?s)^\s*\[.*\]\s*$"
+BRACKETS = r"(?s)^\s*\[.*\]\s*$"
 #: A list of quoted texts between blanks, as NumPy writes it: to Python they are one text.
 _SPACED = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))+\s*\]""")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
@@ -158,7 +158,7 @@ def as_lists(where: str, raw: pl.Series, separator: str = LIST_SEPARATOR) -> pl.
     else:
         text = _without_blank(_to_text(where, raw, f"lists, or text separated by {separator!r}"))
         lists = text.str.split(separator)
-        bracketed = text.filter(text.str.contains(_BRACKETS).fill_null(False)).unique()
+        bracketed = text.filter(text.str.contains(BRACKETS).fill_null(False)).unique()
         if len(bracketed):
             parsed = [_parsed_list(where, raw.name, one, separator) for one in bracketed]
             written = pl.DataFrame(

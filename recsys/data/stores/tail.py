@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.core.checksums import FileMark
@@ -86,7 +87,7 @@ def read_tail(folder: Path, manifest: DatasetManifest) -> Iterator[pl.DataFrame]
                     frame = pl.from_arrow(batch)
                     assert isinstance(frame, pl.DataFrame)
                     yield frame
-        except OSError as error:
+        except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is damaged ({error}); {PREPARE_AGAIN}") from error
 
 
