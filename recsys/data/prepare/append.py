@@ -21,7 +21,8 @@ from recsys.data.contract.input_files import (
 )
 from recsys.data.contract.manifest import DATASET_FOLDER, GROWN_FROM, ORDER, DatasetManifest
 from recsys.data.prepare.fingerprint import OPTIONS, describe, differences, grown_fingerprint
-from recsys.data.prepare.preparation import NothingNewError, Preparation, rejected_folder
+from recsys.data.prepare.growth import Growth, NothingNewError
+from recsys.data.prepare.preparation import rejected_folder
 from recsys.data.prepare.prepare import (
     PrepareConfig,
     find_log,
@@ -226,8 +227,8 @@ def _append(
             replaced_folder(folder, start_from=folder) as partial,
             TemporaryDirectory(dir=partial, prefix="spill-") as spill,
         ):
-            preparation = Preparation(source, partial, Path(spill), partitions, existing)
-            grown = preparation.run_append(existing)
+            preparation = Growth(source, partial, Path(spill), partitions, existing)
+            grown = preparation.grow()
             new = _unknown(files, known)
             manifest = replace(
                 grown,

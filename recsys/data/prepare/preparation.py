@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,6 @@ from recsys.core.errors import DataError
 from recsys.core.progress import track
 from recsys.data.contract.ids import as_ids
 from recsys.data.contract.manifest import WITHOUT_DWELL, DatasetManifest
-from recsys.data.contract.moments import to_text
 from recsys.data.contract.rejected import RejectedRows
 from recsys.data.contract.schema import (
     ID_COLUMNS,
@@ -31,37 +30,21 @@ from recsys.data.contract.schema import (
     Split,
     Task,
 )
-from recsys.data.contract.time_columns import FIRST_TIMESTAMP
 from recsys.data.prepare.intake import Intake
 from recsys.data.prepare.item_embedding import write_embeddings
 from recsys.data.prepare.side_features import write_side
-from recsys.data.prepare.split_requests import AddedRows, RequestRows, count_splits
+from recsys.data.prepare.split_requests import RequestRows, count_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TAIL, TIMELINES
 from recsys.data.stores.encoding import FeatureEncoding
-from recsys.data.stores.tail import TailWriter, read_tail, remove_other_tails
+from recsys.data.stores.tail import TailWriter, remove_other_tails
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
 REJECTED = "rejected"
-#: Own rows of a source with this reason are counted, not written aside.
-ROWS_NOT_LATER = "request row: not after the last one of the data set"
-
 #: Among the counts: the last request of a source's own rows, ms.
-_LAST_REQUEST = "last_request_time"
-_EVENT_COUNTS = ("implicit_events", WITHOUT_DWELL, "explicit_events")
-
-
-class NothingNewError(Exception):
-    """An append that found nothing later than what is there.
-
-    Attributes:
-        counts: rows that were read, by why they were left out.
-    """
-
-    def __init__(self, counts: dict[str, int]) -> None:
-        super().__init__("nothing is new")
-        self.counts = counts
+LAST_REQUEST = "last_request_time"
+EVENT_COUNTS = ("implicit_events", WITHOUT_DWELL, "explicit_events")
 
 
 class Preparation:
@@ -69,50 +52,34 @@ class Preparation:
 
     Args:
         source: what is prepared.
-        folder: where the stores go: an empty folder, or a copy of the data set appended to.
-        spill: an empty folder for temporary files.
-        num_partitions: number of user partitions.
-        existing: the data set that is appended to.
-
-    Attributes:
-        added: what an append has added to the request rows.
+        folder: where the stores go: an empty folder, or a copy of the data set that grows.
+        intake: takes in what the source gives.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        folder: Path,
-        spill: Path,
-        num_partitions: int,
-        existing: DatasetManifest | None = None,
-    ) -> None:
+    def __init__(self, source: Source, folder: Path, intake: Intake) -> None:
         self.source = source
         self.folder = folder
-        self.rejected = RejectedRows(folder / rejected_folder(existing))
+        self.intake = intake
+        self.rejected = intake.rejected
         self.vocabularies: dict[str, Vocabulary] = {}
-        if existing is None:
-            self.intake = Intake(spill, num_partitions, self.rejected, actions=source.actions)
-        else:
-            after = existing.counts["last_timestamp"]
-            names = (existing.surfaces, existing.media_types)
-            self.vocabularies = {
-                name: Vocabulary.load(self._vocabulary_path(name)) for name in ID_COLUMNS
-            }
-            types = {
-                name: known.table.schema[RAW]
-                for name, known in self.vocabularies.items()
-                if known.table.height
-            }
-            actions = existing.actions.extended(source.actions)
-            self.intake = Intake(
-                spill, num_partitions, self.rejected, *names, after, types, actions
-            )
         self.encoding = FeatureEncoding()
         self.features: list[Feature] = []
         self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
         self.counts: dict[str, int] = {}
-        self.added = AddedRows()
         self.action_counts: Counter[str] = Counter()
+
+    @classmethod
+    def anew(cls, source: Source, folder: Path, spill: Path, num_partitions: int) -> Self:
+        """That of a new data set.
+
+        Args:
+            source: what is prepared.
+            folder: an empty one.
+            spill: an empty folder for temporary files.
+            num_partitions: number of user partitions.
+        """
+        rejected = RejectedRows(folder / rejected_folder(None))
+        return cls(source, folder, Intake(spill, num_partitions, rejected, actions=source.actions))
 
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
@@ -166,109 +133,10 @@ class Preparation:
             times=self.source.times,
         )
 
-    def run_append(self, existing: DatasetManifest) -> DatasetManifest:
-        """New events, ids, feature rows and request rows behind what ``existing`` describes.
-
-        Indices and encodings stay; the splits are those of the log that has grown.
-
-        Raises:
-            NothingNewError: nothing is later than what is there.
-            DataError: a split has no rows.
-        """
-        has_rows = bool(existing.tasks)
-        self.encoding = FeatureEncoding.load(self.folder / FEATURES)
-        for frame in read_tail(self.folder, existing):
-            self.intake.add_tail(frame)
-        self._take_in_events()
-        if has_rows:
-            self._take_in_later_requests(existing)
-        if not self.intake.num_events and not self.intake.has_requests:
-            raise NothingNewError(self.rejected.counts)
-        last = max(self.intake.last_timestamp, existing.counts["last_timestamp"])
-        self.counts["last_timestamp"] = last
-        bounds = self._grown_bounds(existing, last)
-        items = self.source.items()
-        attributes = self.intake.attributes(items)
-        seen = self._first_seen(attributes)
-        for name in ID_COLUMNS:
-            self.vocabularies[name] = self.vocabularies[name].grow(seen[name].table())
-        self._write_vocabularies(bounds[Split.FIT][1])
-        self._write_features(items, attributes, None)
-        self._write_timelines(derive_requests=has_rows)
-        if has_rows:
-            self.added = self._rows(existing.tasks, bounds).add(
-                self.folder / REQUESTS,
-                existing.counts[_LAST_REQUEST] if self._own_requests else self._after,
-                None if self._own_requests else self._after - self._window,
-            )
-            self.counts |= count_splits(self.folder / REQUESTS, bounds)
-        self.rejected.close()
-        return self._grown(existing, bounds)
-
-    def _take_in_later_requests(self, existing: DatasetManifest) -> None:
-        """The rows of a source's own that are later than those of the data set."""
-        for frame in track(self.source.requests(), "Reading requests"):
-            after = existing.counts[_LAST_REQUEST]
-            is_old = pl.col(Column.REQUEST_TIME).is_between(FIRST_TIMESTAMP, after)
-            later = frame.filter(is_old.not_() | is_old.is_null())
-            self.rejected.count(ROWS_NOT_LATER, frame.height - later.height)
-            self._add_own_requests(later)
-
     def _add_own_requests(self, frame: pl.DataFrame) -> None:
         self.intake.add_requests(frame)
         last = int(frame[Column.REQUEST_TIME].max() or 0)  # type: ignore[arg-type]
-        self.counts[_LAST_REQUEST] = max(self.counts.get(_LAST_REQUEST, 0), last)
-
-    def _grown_bounds(self, existing: DatasetManifest, last: int) -> dict[str, tuple[int, int]]:
-        """The splits of the log that has grown; no row of a trained model comes back to choose.
-
-        Raises:
-            DataError: they would begin earlier than they did.
-        """
-        first = existing.split_bounds[Split.FIT][0]
-        bounds = dict(self.source.bounds_over(first, last))
-        for split, (begin, _) in bounds.items():
-            former = existing.split_bounds[split][0]
-            if begin < former:
-                raise DataError(
-                    f"the {split} period would begin at {to_text(begin)}, before the "
-                    f"{to_text(former)} of the data set, so that rows which models were trained on "
-                    "would be measured; prepare the whole log again with overwrite=true."
-                )
-        return bounds
-
-    def _grown(
-        self, existing: DatasetManifest, bounds: dict[str, tuple[int, int]]
-    ) -> DatasetManifest:
-        counts = dict(existing.counts)
-        for name, count in self.counts.items():
-            is_sum = name in ("events", *_EVENT_COUNTS)
-            counts[name] = counts.get(name, 0) + count if is_sum else count
-        total = {
-            reason: existing.rejected.get(reason, 0) + self.rejected.counts.get(reason, 0)
-            for reason in sorted(existing.rejected.keys() | self.rejected.counts.keys())
-        }
-        unknown = Counter(existing.unknown_actions) + self.intake.unknown_actions
-        actions = Counter(existing.action_counts) + self.action_counts
-        sizes = self._sizes()
-        features = tuple(
-            replace(f, cardinality=sizes[_short(f.name)]) if f.name in ID_COLUMNS else f
-            for f in existing.features
-        )
-        return replace(
-            existing,
-            features=features,
-            vocabulary_sizes=sizes,
-            surfaces=tuple(self.intake.surfaces.names),
-            media_types=tuple(self.intake.media_types.names),
-            split_bounds={str(split): bound for split, bound in bounds.items()},
-            counts=counts,
-            rejected=total,
-            action_types=self.intake.actions.names,
-            negative_actions=tuple(sorted(self.intake.actions.negative)),
-            action_counts=self._in_order(actions) if existing.action_counts else {},
-            unknown_actions=dict(unknown.most_common()),
-        )
+        self.counts[LAST_REQUEST] = max(self.counts.get(LAST_REQUEST, 0), last)
 
     @property
     def _own_requests(self) -> bool:
@@ -317,7 +185,7 @@ class Preparation:
     def _write_vocabularies(self, fit_end: int) -> None:
         for name, vocabulary in self.vocabularies.items():
             vocabulary.save(self._vocabulary_path(name))
-            short = _short(name)
+            short = short_name(name)
             self.counts[f"fit_vocabulary_{short}"] = vocabulary.known_before(fit_end)
             self.counts[f"collisions_{short}"] = vocabulary.collisions
         self.counts["users"] = self.vocabularies[Column.USER].table.height
@@ -360,7 +228,7 @@ class Preparation:
 
     def _mapped_events(self, tail: TailWriter | None) -> Iterator[pl.DataFrame]:
         """The events by partition; their request rows are taken in where ``tail`` is given."""
-        self.counts.update(dict.fromkeys(_EVENT_COUNTS, 0))
+        self.counts.update(dict.fromkeys(EVENT_COUNTS, 0))
         partitions = range(self.intake.num_partitions)
         for partition in track(partitions, "Writing timelines"):
             events = self.intake.read_events(partition)
@@ -401,7 +269,7 @@ class Preparation:
 
     def _map_events(self, events: pl.DataFrame) -> pl.DataFrame:
         mapped = {
-            _short(name): self.vocabularies[name].indices(events[name]) for name in ID_COLUMNS
+            short_name(name): self.vocabularies[name].indices(events[name]) for name in ID_COLUMNS
         }
         item = mapped["item"].to_numpy()
         for position, name in enumerate(("author", "topic"), start=1):
@@ -429,10 +297,10 @@ class Preparation:
         return {name: counts[name] for name in self.intake.actions.names if counts[name]}
 
     def _sizes(self) -> dict[str, int]:
-        return {_short(name): vocabulary.size for name, vocabulary in self.vocabularies.items()}
+        return {short_name(name): vocabulary.size for name, vocabulary in self.vocabularies.items()}
 
     def _vocabulary_path(self, name: str) -> Path:
-        return vocabulary_path(self.folder, _short(name))
+        return vocabulary_path(self.folder, short_name(name))
 
 
 def rejected_folder(existing: DatasetManifest | None) -> Path:
@@ -446,6 +314,6 @@ def rejected_folder(existing: DatasetManifest | None) -> Path:
     return Path(REJECTED) / f"after_{existing.counts['last_timestamp']}"
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """``user_id`` is the column of raw ids, ``user`` that of indices."""
     return name.removesuffix("_id")

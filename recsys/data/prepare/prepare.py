@@ -141,7 +141,7 @@ def prepare(
             replaced_folder(folder) as partial,
             TemporaryDirectory(dir=partial, prefix="spill-") as spill,
         ):
-            preparation = Preparation(source, partial, Path(spill), config.partitions)
+            preparation = Preparation.anew(source, partial, Path(spill), config.partitions)
             manifest = replace(
                 preparation.run(mode, config.hash_buckets),
                 name=config.title,
