@@ -5,15 +5,13 @@ Legend: B requests, C features, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from fbgemm_gpu.permute_pooled_embedding_modules import PermutePooledEmbeddings
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
-from torch import Tensor
-from torchrec import EmbeddingBagCollection, KeyedJaggedTensor, KeyedTensor
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor, KeyedTensor
 from torchrec.distributed.embedding_types import KJTList
 from torchrec.distributed.embeddingbag import (
     EmbeddingBagCollectionSharder,
@@ -21,8 +19,9 @@ from torchrec.distributed.embeddingbag import (
 )
 from torchrec.distributed.types import LazyAwaitable, ParameterSharding, ShardingEnv
 
-from recsys.distributed.checkpoint.tensors import HeldTensor, Shard
-from recsys.nn.tables.first_rows import first_rows_of
+from recsys.distributed.checkpoint.tensors import HeldTensor
+from recsys.nn.tables.collection import start_table
+from recsys.nn.tables.first_rows import Undrawn
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,10 @@ class ShardedCollection(ShardedEmbeddingBagCollection):
         self._permute = None
         if order != list(range(len(order))):
             self._permute = PermutePooledEmbeddings(self._embedding_dims, order, self._device)
+
+    def embedding_bag_configs(self) -> list[EmbeddingBagConfig]:
+        """The tables, as an unsharded collection gives them."""
+        return list(self._embedding_bag_configs)
 
     def reset_parameters(self) -> None:
         """Nothing: the weights come from the collection that is sharded."""
@@ -103,30 +106,14 @@ class CollectionSharder(EmbeddingBagCollectionSharder):
     ) -> ShardedCollection:
         """The collection over the processes of ``env``.
 
-        A table that has no memory yet gets its first rows, those of this process alone; never more
-        than a block of them is drawn at once.
+        Of a table that has no memory yet each process draws the first rows that it holds.
         """
-        sharded = ShardedCollection(
-            module, params, env, fused_params=self.fused_params, device=device
-        )
+        with Undrawn():
+            sharded = ShardedCollection(
+                module, params, env, fused_params=self.fused_params, device=device
+            )
         held = sharded.state_dict()
-        for name, weight in module.state_dict(keep_vars=True).items():
-            shards = HeldTensor.of(held[name]).shards
-            if shards:
-                copy_blocks(first_rows_of(weight), shards)
+        for table in module.embedding_bag_configs():
+            weight = held[f"embedding_bags.{table.name}.weight"]
+            start_table(module, table, HeldTensor.of(weight).shards)
         return sharded
-
-
-def copy_blocks(blocks: Iterable[tuple[int, Tensor]], shards: Sequence[Shard]) -> None:
-    """Copy rows of a table into the shards that hold them.
-
-    Args:
-        blocks: where each block of rows begins, and the rows, [n, D].
-        shards: parts of the table.
-    """
-    for first, block in blocks:
-        for (row, column), part in shards:
-            begin, end = max(first, row), min(first + len(block), row + len(part))
-            if begin < end:
-                rows = block[begin - first : end - first, column : column + part.shape[1]]
-                part.detach()[begin - row : end - row].copy_(rows)

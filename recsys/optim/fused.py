@@ -16,6 +16,8 @@ from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from recsys.core.bounds import NotNegative, Positive, Settings
 from recsys.core.errors import ConfigError
+from recsys.nn.tables.collection import start_table
+from recsys.nn.tables.first_rows import Undrawn
 
 #: What FBGEMM fuses on CPU and GPU alike (fbgemm-gpu 1.8: on CPU these are all there are).
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -52,7 +54,8 @@ class FusedCollection(FusedEmbeddingBagCollection):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        with Undrawn():  # the rows are ours to give
+            super().__init__(*args, **kwargs)
         if len(self._emb_modules) != 1:
             raise ValueError("the tables differ in pooling or data type")
         # One flag per feature; a list is no buffer and stays out of the state dict.
@@ -94,6 +97,14 @@ class PlacedTables(ABC):
             for collection in self.collections.values()
             for parameter in collection.parameters()
         ]
+
+    def first_rows(self) -> dict[str, Any]:
+        """What fills a new table, by the name of its weight in the module."""
+        return {
+            f"{name}.embedding_bags.{table.name}.weight": table.init_fn
+            for name, collection in self.collections.items()
+            for table in collection.embedding_bag_configs()
+        }
 
     @abstractmethod
     def set_learning_rate(self, learning_rate: float) -> None:
@@ -186,7 +197,8 @@ def fuse_tables(
 ) -> FusedTables:
     """Replace every TorchRec ``EmbeddingBagCollection`` in ``module`` by its fused counterpart.
 
-    Weights and the keys of the state dict stay as they are. FBGEMM decides how it looks up, and
+    Weights and the keys of the state dict stay as they are; tables without memory get it here, and
+    their first rows in place. FBGEMM decides how it looks up, and
     where it keeps what is no weight, when a collection is fused: moving it afterwards does not do.
 
     Args:
@@ -220,7 +232,8 @@ def _fused(
         is_weighted=collection.is_weighted(),
         device=device,
     )
-    fused.load_state_dict(collection.state_dict())
+    for table in collection.embedding_bag_configs():
+        start_table(collection, table, [((0, 0), fused.embedding_bags[table.name].weight)])
     return fused
 
 

@@ -17,6 +17,7 @@ from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.evaluation.identity import CheckpointUsed, RunIdentity
+from recsys.nn.tables.first_rows import rows_come_later
 from recsys.runs.checkpoints import CHECKPOINTS, NAMED_CHECKPOINTS
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
@@ -100,7 +101,8 @@ def load_run(
         _refuse_seen(folder, manifest, dataset.newest, measured)
         trained = {Split.FIT.value: manifest.split_bounds[Split.FIT]}
         dataset = dataset.as_known(manifest, dataset.newest.split_bounds | trained)
-    model = system.restore(config, dataset, manifest)
+    with rows_come_later():
+        model = system.restore(config, dataset, manifest)
     path = checkpoint_path(folder, checkpoint)
     stored = open_checkpoint(path)
     stored.check()

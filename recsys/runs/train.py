@@ -37,7 +37,8 @@ from recsys.distributed.strategy import TorchRecStrategy
 from recsys.evaluation.metrics_file import replace_metrics
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.with_protocol import with_protocol
-from recsys.nn.tables.collection import tables_for_shards
+from recsys.nn.tables.collection import tables_without_memory
+from recsys.nn.tables.first_rows import rows_come_later
 from recsys.runs.callbacks import ProgressBar, StepSeed, ValidateEverySteps
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
 from recsys.runs.config import BF16_MIXED, RunConfig
@@ -158,7 +159,7 @@ def _fit(
     sharded = config.strategy.name != SINGLE
     # the first rank leaves what others need beside the data set
     refused = nullcontext() if config.resume else begun_unless_refused(run_dir)
-    with refused, first_rank_first(), tables_for_shards() if sharded else nullcontext():
+    with refused, first_rank_first(), tables_without_memory():
         assembly = system.assemble(config, dataset, manifest)
     settings = config.trainer
     checkpoints = Checkpoints(
@@ -168,8 +169,10 @@ def _fit(
         settings.keep_best,
         settings.patience,
     )
-    trainer = build_trainer(config, run_dir, checkpoints)
-    with nullcontext() if checkpoint is None else another_named(run_dir):
+    warm = config.warm_start.checkpoint is not None and checkpoint is None
+    trainer = build_trainer(config, run_dir, checkpoints, warm)
+    later = rows_come_later() if warm or checkpoint is not None else nullcontext()
+    with later, nullcontext() if checkpoint is None else another_named(run_dir):
         if checkpoint is not None and not sharded:  # the strategy of several processes does it
             stored = open_checkpoint(checkpoint).stored_weights()
             refuse_other_weights(held_weights(assembly.model), stored)
@@ -193,8 +196,10 @@ def _finish(
     system.finish(run_dir)
 
 
-def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) -> lightning.Trainer:
-    """The Lightning Trainer of a run.
+def build_trainer(
+    config: RunConfig, run_dir: Path, checkpoints: Checkpoints, warm: bool = False
+) -> lightning.Trainer:
+    """The Lightning Trainer of a run; a ``warm`` one takes the weights of ``config.warm_start``.
 
     Raises:
         ConfigError: a device or precision that this machine does not have.
@@ -210,7 +215,7 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
     ]
     if settings.validate_every_n_steps is not None:
         callbacks.append(ValidateEverySteps(settings.validate_every_n_steps))
-    if config.warm_start.checkpoint is not None and not config.resume:
+    if warm:
         callbacks.append(WarmStart(config.warm_start, run_dir))
     if settings.progress_bar:
         callbacks.append(ProgressBar())

@@ -27,6 +27,8 @@ from recsys.distributed.checkpoint.tensors import (
 )
 from recsys.distributed.checkpoint.weights import held_weights
 from recsys.distributed.table_module import TableModule
+from recsys.nn.tables.first_rows import rows_awaited
+from recsys.optim.fused import PlacedTables
 
 #: Names that a message lists.
 _LISTED = 5
@@ -112,6 +114,7 @@ def take_weights(model: lightning.LightningModule, config: WarmStartConfig) -> T
     old_names = _old_names(sources, config)
     held, growing = held_weights(model), _tables(model)
     taken = Taken(ignored=_refuse_unmatched(sources, old_names, held, config))
+    rows_of: dict[str, int] = {}  # that were taken
     for new, old in old_names.items():
         if new not in held:
             continue  # ignored
@@ -122,8 +125,12 @@ def take_weights(model: lightning.LightningModule, config: WarmStartConfig) -> T
             taken.same.append(new)
         else:
             taken.renamed[new] = old
+        if rows is not None:
+            rows_of[new] = rows
         if rows is not None and rows < held[new].size[0]:
             taken.grown[new] = f"{rows:,} to {held[new].size[0]:,} rows"
+    if rows_awaited():
+        _start_others(model, held, rows_of)
     if config.table_state:
         states = {table_of_state(place): one for place, one in stored.items() if _is_state(place)}
         taken.states = _take_table_state(model, states, old_names, sources)
@@ -222,6 +229,23 @@ def _copy_rows(source: StoredTensor, rows: int | None, begin: Sequence[int], par
         part[:count].copy_(source.read(begin, (count, *part.shape[1:])))
 
 
+def _start_others(
+    model: lightning.LightningModule, held: Mapping[str, HeldTensor], rows_of: Mapping[str, int]
+) -> None:
+    """Draw the first rows of tables that were not taken, and those that have grown."""
+    for child, tables in _tables_of(model).items():
+        for name, first_rows in tables.first_rows().items():
+            weight = held[f"{child}.{name}"]
+            taken = rows_of.get(f"{child}.{name}", 0)
+            for (row, column), part in weight.shards:
+                left = max(taken - row, 0)
+                first_rows.fill(part[left:], (row + left, column), weight.size)
+
+
+def _tables_of(model: lightning.LightningModule) -> Mapping[str, PlacedTables]:
+    return model.tables if isinstance(model, TableModule) else {}
+
+
 def _is_state(place: Sequence[Any]) -> bool:
     return place[0] == TABLE_STATE
 
@@ -233,7 +257,7 @@ def _take_table_state(
     sources: Mapping[str, StoredTensor],
 ) -> list[str]:
     """Take the state of the tables that are taken, grown rows left at their beginning."""
-    tables = model.tables if isinstance(model, TableModule) else {}
+    tables = _tables_of(model)
     state = {TABLE_STATE: {child: one.state_dict() for child, one in tables.items()}}
     taken = []
     for place, value in tensors_in(state):

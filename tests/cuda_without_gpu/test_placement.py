@@ -17,7 +17,7 @@ from torch import Tensor
 from recsys.distributed.config import StrategyConfig, TableConstraint
 from recsys.distributed.placement import Sharded
 from recsys.distributed.processes import start_group_of_one
-from recsys.nn.tables.collection import tables_for_shards
+from recsys.nn.tables.collection import tables_without_memory
 from recsys.optim.fused import FusedCollection
 from recsys.systems.dv365.module import DV365
 from tests.cuda_without_gpu.pretended_gpu import tensors_in
@@ -35,7 +35,6 @@ def group_of_one() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 def test_one_process_fuses_its_tables_for_the_device() -> None:
     """``Module.to`` would move the weights, and leave what FBGEMM keeps beside them."""
     model: DV365 = dv365.make_model("rowwise_adagrad")
@@ -58,7 +57,7 @@ def test_sharded_tables_start_with_the_same_rows(kind: str) -> None:
     config = StrategyConfig(name="torchrec", tables=[constraint])
     rows: list[dict[str, Tensor]] = []
     for default in (torch.device("cpu"), DEVICE):
-        with tables_for_shards():
+        with tables_without_memory():
             model: DV365 = dv365.make_model("rowwise_adagrad")
         model.placement = Sharded(config, torch.device("cpu"), 1)
         with default:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.offline import reshard
 from recsys.distributed.checkpoint.plugins import write_file
 from recsys.distributed.table_module import TableModule
-from recsys.nn.tables.collection import bag_collection
+from recsys.nn.tables.collection import bag_collection, tables_without_memory, uniform_rows
+from recsys.nn.tables.first_rows import rows_come_later
 from recsys.optim.dense import ScheduleConfig
 from recsys.optim.fused import FusedOptimizerConfig
+from recsys.runs.checkpoints import CHECKPOINTS
 from recsys.runs.config import TrainerConfig
 from recsys.runs.warm_start import RenamedConfig, WarmStartConfig, take_weights
 from recsys.runs.warm_start_callback import ids_differ, report
@@ -40,7 +43,11 @@ class Part(nn.Module):
         self.tables = bag_collection(
             [
                 EmbeddingBagConfig(
-                    name=table, embedding_dim=4, num_embeddings=rows, feature_names=[table]
+                    name=table,
+                    embedding_dim=4,
+                    num_embeddings=rows,
+                    feature_names=[table],
+                    init_fn=uniform_rows("item", 0.5),
                 )
             ]
         )
@@ -144,6 +151,22 @@ def test_a_renamed_table_grows_with_its_state(
     assert (model.table_state[1:7] > old.table_state[1:7]).all()
 
 
+def test_a_warm_start_draws_only_the_rows_it_does_not_take(old: Toy, tmp_path: Path) -> None:
+    path = saved(old, tmp_path / "old.ckpt")
+    fresh = Toy(9, seed=2)
+    for config, taken_rows in (
+        (WarmStartConfig(path, grown=True), 7),
+        (WarmStartConfig(path, ignore=["*.item.weight"]), 0),
+    ):
+        with rows_come_later():
+            with tables_without_memory():
+                model = Toy(9, seed=2)
+            assert model.weight.isnan().all()
+            take_weights(model, config)
+        assert torch.equal(model.weight[:taken_rows], old.weight[:taken_rows])
+        assert torch.equal(model.weight[taken_rows:], fresh.weight[taken_rows:])
+
+
 def test_what_does_not_match_is_named(old: Toy, tmp_path: Path) -> None:
     path = saved(old, tmp_path / "old.ckpt")
     with pytest.raises(ConfigError, match=r"not in the checkpoint but in the model: tower\.scale"):
@@ -181,6 +204,13 @@ def test_a_run_starts_from_another(
     assert "Warm start from" in capsys.readouterr().err
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=0, atol=1e-6, msg=name)
+    # cut off before its first checkpoint, it starts anew, and from the same weights
+    shutil.rmtree(tmp_path / "second" / CHECKPOINTS)
+    anew = trained("second", checkpoint, *still, *tables, "resume=true")
+    again = load_run(anew).model.state_dict()
+    assert "Warm start from" in capsys.readouterr().err
+    for name, value in second.items():
+        torch.testing.assert_close(again[name], value, rtol=0, atol=1e-6, msg=name)
 
 
 def test_other_ids_are_noticed(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class FeatureVectors(nn.Module):
                     init_fn=(
                         spread.fill(_SLICE_IDS[feature.name])
                         if feature.name in _SLICE_IDS
-                        else uniform_rows(config.table_init)
+                        else uniform_rows(feature.name, config.table_init)
                     ),
                 )
                 for feature in categorical

@@ -6,12 +6,10 @@ Legend: B requests, E events, L lookups, C cells, S slices, D width.
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import Enum, auto
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +19,11 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 from recsys.core.bounds import CountOrZero, NotNegative, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.slices.slice_set import SliceTable
-from recsys.nn.tables.first_rows import FirstRows, collection_without_memory
+from recsys.nn.tables.first_rows import FirstRows, Normal, Undrawn, Uniform, start_part
 
 MAX_ROWS = 2**31 - 1
+#: Where a part of a table begins, its row and column, and the part.
+Shard = tuple[tuple[int, ...], Tensor]
 #: Turns of ``evenly_spread``: the cosines come within a hundredth of their bound.
 _TURNS = 30
 
@@ -59,14 +59,12 @@ class IdSpread(Settings):
         """What fills a table of ``item``, ``author`` or ``topic`` rows, by torch's seed."""
         spread: float = getattr(self, id_type)
 
-        def draw(weight: Tensor, generator: torch.Generator | None) -> None:
-            weight.normal_(0, spread, generator=generator)
-
         def finish(weight: Tensor) -> None:
             weight.copy_(evenly_spread(weight) * spread)
 
-        seed = (torch.initial_seed() + zlib.crc32(id_type.encode())) % 2**63
-        return FirstRows(draw, seed, finish, self.even_rows)
+        return FirstRows(
+            id_type, Normal(spread), torch.initial_seed(), finish, finished_rows=self.even_rows
+        )
 
 
 DEFAULT_SPREAD = IdSpread()
@@ -93,42 +91,22 @@ def evenly_spread(rows: Tensor) -> Tensor:
     return (spread * math.sqrt(rows.shape[1])).to(rows.dtype)
 
 
-def uniform_rows(bound: float) -> FirstRows:
-    """Rows between -bound and bound, by torch's generator."""
-    return FirstRows(lambda weight, generator: weight.uniform_(-bound, bound, generator=generator))
+def uniform_rows(name: str, bound: float) -> FirstRows:
+    """Rows of a table between -bound and bound, by torch's seed."""
+    return FirstRows(name, Uniform(bound), torch.initial_seed())
 
 
-class _Memory(Enum):
-    """What tables that are built get."""
-
-    WHOLE = auto()
-    NONE = auto()  # for plans
-    SHARDS = auto()  # none yet
-
-
-_MEMORY: ContextVar[_Memory] = ContextVar("memory of new tables", default=_Memory.WHOLE)
+_MEMORY: ContextVar[bool] = ContextVar("whether new tables get memory", default=True)
 
 
 @contextmanager
 def tables_without_memory() -> Iterator[None]:
-    """Give tables that are built within the block a size, but no rows: for plans."""
-    with _memory(_Memory.NONE):
-        yield
+    """Give tables that are built within the block a size but no rows.
 
-
-@contextmanager
-def tables_for_shards() -> Iterator[None]:
-    """Leave the memory of tables that are built within the block to who shards them.
-
-    Everything else starts as it does beside tables with memory.
+    For plans, and for who places them: they get their rows where they are trained
+    (``start_table``). Everything else starts as it does beside tables with memory.
     """
-    with _memory(_Memory.SHARDS):
-        yield
-
-
-@contextmanager
-def _memory(memory: _Memory) -> Iterator[None]:
-    token = _MEMORY.set(memory)
+    token = _MEMORY.set(False)
     try:
         yield
     finally:
@@ -140,13 +118,40 @@ def bag_collection(
     is_weighted: bool = False,
     device: torch.device | None = None,
 ) -> EmbeddingBagCollection:
-    """TorchRec's collection; every table of ours is made here, and filled by ``FirstRows``."""
-    memory = _MEMORY.get()
-    if memory is _Memory.SHARDS:
-        return collection_without_memory(tables, is_weighted)
-    if memory is _Memory.NONE:
-        device = torch.device("meta")
-    return EmbeddingBagCollection(tables=list(tables), is_weighted=is_weighted, device=device)
+    """TorchRec's collection; every table of ours is made here, and filled by ``FirstRows``.
+
+    Raises:
+        ValueError: a table's ``init_fn`` is something else.
+    """
+    if not all(isinstance(table.init_fn, FirstRows) for table in tables):
+        raise ValueError("a table has no FirstRows as its init_fn")
+    with Undrawn():
+        return EmbeddingBagCollection(
+            tables=list(tables),
+            is_weighted=is_weighted,
+            device=device if _MEMORY.get() else torch.device("meta"),
+        )
+
+
+@torch.no_grad()
+def start_table(
+    collection: EmbeddingBagCollection, table: EmbeddingBagConfig, shards: Iterable[Shard]
+) -> None:
+    """Give parts of a placed table the rows it has, or those it starts with if it has no memory.
+
+    Args:
+        collection: that has been built.
+        table: one of it.
+        shards: where a part begins in the table, and the part.
+    """
+    weight = collection.embedding_bags[table.name].weight
+    for begin, part in shards:
+        if weight.is_meta:
+            start_part(part, begin, weight.shape, table.init_fn)
+        else:
+            row, column = begin
+            rows = weight.detach()[row : row + part.shape[0], column : column + part.shape[1]]
+            part.detach().copy_(rows)
 
 
 def build_tables(
