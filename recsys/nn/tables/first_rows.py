@@ -153,7 +153,7 @@ class _Source:
         self._drawn = np.empty((2, _UNIT, self._half), np.float32)
 
     def fill(self, part: Tensor, begin: int, row: int, column: int) -> None:
-        """Fill rows ``row`` and on of the unit that begins at ``begin``, columns as of ``column``."""
+        """Fill rows from ``row`` on, of the unit that begins at ``begin``, from ``column`` on."""
         here = part.device.type == "cpu" and part.dtype == torch.float32
         target = part.numpy() if here else np.empty(part.shape, np.float32)
         count = row - begin + len(target)
