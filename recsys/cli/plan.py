@@ -10,7 +10,7 @@ from recsys.core.console import output_console
 from recsys.distributed.planning import PlanDoesNotFitError
 from recsys.runs.config import RunConfig
 from recsys.runs.pricing import PlanConfig, Priced, price
-from recsys.runs.sharding_plan import WIDTH, dominating, plan_report
+from recsys.runs.sharding_plan import WIDTH, dominating, exchange_lines, plan_report, start_line
 from recsys.systems.choice import compose_run
 from recsys.systems.registry import system_named
 
@@ -24,7 +24,7 @@ def configure(overrides: Sequence[str]) -> tuple[PlanConfig, RunConfig]:
 
 
 def run(overrides: Sequence[str]) -> None:
-    """Print the plan, what dominates it, and whether it fits.
+    """Print the plan, what dominates it, what a step and a start cost, and whether it fits.
 
     Raises:
         PlanDoesNotFitError: it does not.
@@ -34,6 +34,9 @@ def run(overrides: Sequence[str]) -> None:
     console = output_console(WIDTH)
     console.print(plan_report(priced.plan, console.width))
     console.print(dominating(priced.plan))
+    for line in exchange_lines(priced.plan, planned.strategy.topology):
+        console.print(line)
+    console.print(start_line(priced.plan, priced.numbers_per_second))
     if priced.problem is not None:
         raise PlanDoesNotFitError(f"With unlimited memory: {_need(priced)} {priced.problem}")
     console.print(f"It fits: {_need(priced)}")

@@ -38,9 +38,10 @@ class TableConstraint(Settings):
 
     Attributes:
         tables: names, with ``*`` and ``?`` for any characters.
-        sharding_types: allowed ones; empty for all that the device has.
+        sharding_types: allowed ones; empty for all that the device has and the table has rows for.
         compute_kernels: allowed ones; empty for all that the device has.
-        min_columns: narrowest column shard; None for TorchRec's 128.
+        min_columns: narrowest column shard; None for TorchRec's 128, and on several nodes for less
+            where that gives every node a part.
         cache_fraction: rows of a ``fused_uvm_caching`` table that are kept on the GPU; None for
             TorchRec's choice.
         lookups: mean number of rows that an example looks up per feature of these tables.
@@ -63,11 +64,15 @@ class TopologyConfig(Settings):
         host_memory_gib: of the host, per process; None asks the host and divides by the processes
             of a node.
         reserve: share of that memory the planner leaves free, beside the dense part of the model.
+        intra_node_gib_s: what a process can send to others of its node, in GiB per second.
+        cross_node_gib_s: what it can send to those of other nodes.
     """
 
     device_memory_gib: Gibibytes | None = None
     host_memory_gib: Gibibytes | None = None
     reserve: ShareBelowOne = 0.15
+    intra_node_gib_s: Positive = 600.0
+    cross_node_gib_s: Positive = 12.5
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import nn
 from torchrec import EmbeddingBagCollection
-from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.storage_reservations import HeuristicalStorageReservation
 from torchrec.distributed.planner.types import (
     PlannerError,
@@ -20,11 +20,12 @@ from torchrec.distributed.planner.types import (
     ShardingOption,
     Stats,
 )
-from torchrec.distributed.types import CacheParams, ShardingPlan
+from torchrec.distributed.types import ShardingPlan
 
 from recsys.core.errors import ConfigError
 from recsys.distributed.config import StrategyConfig
 from recsys.distributed.sharded_collection import CollectionSharder
+from recsys.distributed.table_options import FullestAndMean, Machine, table_constraints
 from recsys.optim.fused import OPTIMIZERS, FusedOptimizerConfig, check_optimizer, optimizer_options
 
 #: Weights, gradients, and two states of Adam with their copies: TorchRec's rule of thumb.
@@ -67,6 +68,9 @@ class TablePlan:
         width: D.
         sharding_type: TorchRec's name of how it is cut.
         compute_kernel: TorchRec's name of how it is looked up and updated.
+        features: number of features that are looked up in it.
+        lookups: ids that an example looks up in it, as the estimates assume.
+        is_weighted: whether each of them has a weight.
         shards: its parts.
     """
 
@@ -75,6 +79,9 @@ class TablePlan:
     width: int
     sharding_type: str
     compute_kernel: str
+    features: int
+    lookups: float
+    is_weighted: bool
     shards: tuple[ShardPlan, ...]
 
 
@@ -84,6 +91,7 @@ class ModelPlan:
 
     Attributes:
         world_size: number of processes.
+        per_node: processes of a node.
         device: ``cpu`` or ``cuda``.
         batch_size: examples per process and step that the estimates assume.
         dense_bytes: estimated memory of the dense part, on every process.
@@ -91,6 +99,7 @@ class ModelPlan:
     """
 
     world_size: int
+    per_node: int
     device: str
     batch_size: int
     dense_bytes: int
@@ -116,25 +125,6 @@ class ModelPlan:
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The processes a plan is for.
-
-    Attributes:
-        world_size: number of processes.
-        per_node: processes of a node.
-        device: ``cpu`` or ``cuda``.
-        device_bytes: memory of a GPU, 0 without one.
-        host_bytes: memory of the host, per process.
-    """
-
-    world_size: int
-    per_node: int
-    device: str
-    device_bytes: int
-    host_bytes: int
 
 
 class PlanDoesNotFitError(ConfigError):
@@ -194,6 +184,7 @@ def make_plan(
         PlanDoesNotFitError: the tables are too large for the memory.
         ConfigError: the constraints leave a table no way to be sharded on this device.
     """
+    constraints = table_constraints(collections_of(module).values(), config, machine)
     dense_bytes = DENSE_COPIES * _dense_bytes(module)
     record = _Record()
     with warnings.catch_warnings():
@@ -209,10 +200,13 @@ def make_plan(
             compute_device=machine.device,
             hbm_cap=machine.device_bytes,
             ddr_cap=machine.host_bytes,
+            intra_host_bw=_bytes(config.topology.intra_node_gib_s) / 1000,  # bytes per ms
+            inter_host_bw=_bytes(config.topology.cross_node_gib_s) / 1000,
         ),
         batch_size=config.batch_size,
         storage_reservation=reservation,
-        constraints=_constraints(module, config),
+        constraints=constraints,
+        performance_model=FullestAndMean(machine.world_size),
         stats=[record],
         debug=False,
     )
@@ -226,7 +220,12 @@ def make_plan(
     tables = [_table_plan(option) for option in record.options]
     tables.sort(key=lambda table: (-table.rows * table.width, table.name))
     plan = ModelPlan(
-        machine.world_size, machine.device, config.batch_size, dense_bytes, tuple(tables)
+        machine.world_size,
+        min(machine.per_node, machine.world_size),
+        machine.device,
+        config.batch_size,
+        dense_bytes,
+        tuple(tables),
     )
     return plan, sharding
 
@@ -241,25 +240,6 @@ class _Record(Stats):
         self.options = best_plan
 
 
-def _constraints(module: nn.Module, config: StrategyConfig) -> dict[str, ParameterConstraints]:
-    constraints = {}
-    for collection in collections_of(module).values():
-        for table in collection.embedding_bag_configs():
-            given = config.constraint(table.name)
-            cache = None
-            if given.cache_fraction is not None:
-                cache = CacheParams(load_factor=given.cache_fraction)
-            constraints[table.name] = ParameterConstraints(
-                sharding_types=given.sharding_types or None,
-                compute_kernels=given.compute_kernels or None,
-                min_partition=given.min_columns,
-                cache_params=cache,
-                pooling_factors=[given.lookups] * len(table.feature_names),
-                is_weighted=collection.is_weighted(),
-            )
-    return constraints
-
-
 def _table_plan(option: ShardingOption) -> TablePlan:
     rows, width = option.tensor.shape
     shards = tuple(
@@ -272,7 +252,17 @@ def _table_plan(option: ShardingOption) -> TablePlan:
         )
         for shard in option.shards
     )
-    return TablePlan(option.fqn, rows, width, option.sharding_type, option.compute_kernel, shards)
+    return TablePlan(
+        name=option.fqn,
+        rows=rows,
+        width=width,
+        sharding_type=option.sharding_type,
+        compute_kernel=option.compute_kernel,
+        features=len(option.input_lengths),
+        lookups=sum(option.input_lengths),
+        is_weighted=bool(option.is_weighted),
+        shards=shards,
+    )
 
 
 def _dense_bytes(module: nn.Module) -> int:

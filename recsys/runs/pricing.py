@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
+
+import torch
 
 from recsys.core.bounds import Gibibytes, OneOf, Processes, Settings, TableSize
 from recsys.core.errors import ConfigError, DataError
@@ -11,14 +14,15 @@ from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import ID_COLUMNS
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.planning import (
-    Machine,
     ModelPlan,
     PlanDoesNotFitError,
     make_plan,
     mark_optimizers,
 )
 from recsys.distributed.table_module import TableModule
+from recsys.distributed.table_options import Machine
 from recsys.nn.tables.collection import tables_without_memory
+from recsys.nn.tables.first_rows import FirstRows, Normal
 from recsys.runs.config import RunConfig
 from recsys.runs.system import TrainableSystem
 
@@ -34,6 +38,8 @@ DEVICES = {
 }
 #: More than any plan needs: to see what one would need.
 _UNLIMITED = 2**60
+#: Measurements of how fast first rows are drawn.
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -90,11 +96,13 @@ class Priced:
         plan: under the constraints; where it does not fit, the one for unlimited memory.
         machine: the processes it is for.
         problem: why it does not fit, None where it does.
+        numbers_per_second: first numbers of tables that a thread of this machine draws.
     """
 
     plan: ModelPlan
     machine: Machine
     problem: str | None
+    numbers_per_second: float
 
 
 def price(config: PlanConfig, system: TrainableSystem[Any], run: RunConfig) -> Priced:
@@ -106,13 +114,25 @@ def price(config: PlanConfig, system: TrainableSystem[Any], run: RunConfig) -> P
     """
     model = _model(config, system, run)
     mark_optimizers(model, model.table_optimizers())
-    machine = config.machine()
+    machine, drawn = config.machine(), _numbers_per_second()
     try:
-        return Priced(make_plan(model, run.strategy, machine)[0], machine, None)
+        return Priced(make_plan(model, run.strategy, machine)[0], machine, None, drawn)
     except PlanDoesNotFitError as error:
         unlimited = replace(machine, device_bytes=_UNLIMITED, host_bytes=_UNLIMITED)
         plan, _ = make_plan(model, run.strategy, unlimited)
-        return Priced(plan, machine, str(error))
+        return Priced(plan, machine, str(error), drawn)
+
+
+def _numbers_per_second() -> float:
+    """First numbers of a table that one thread draws, the best of a few short tries."""
+    part = torch.empty(2048, 256, device="cpu")  # what is drawn at once
+    rows = FirstRows("", Normal(1.0), seed=0)
+    best = 0.0
+    for _ in range(_TRIES):
+        start = time.thread_time()
+        rows.fill(part, (0, 0), part.shape)
+        best = max(best, part.numel() / (time.thread_time() - start))
+    return best
 
 
 def _model(config: PlanConfig, system: TrainableSystem[Any], run: RunConfig) -> TableModule:

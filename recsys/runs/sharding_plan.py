@@ -12,6 +12,13 @@ from rich.table import Table
 from recsys.core.console import Console, message_console
 from recsys.core.durable import replaced_file
 from recsys.core.json_files import write_json
+from recsys.distributed.config import TopologyConfig
+from recsys.distributed.plan_costs import (
+    imbalance,
+    lookups_per_rank,
+    numbers_per_rank,
+    step_exchange,
+)
 from recsys.distributed.planning import ModelPlan, TablePlan
 
 JSON_FILE = "plan.json"
@@ -64,7 +71,7 @@ def plan_report(plan: ModelPlan, width: int = WIDTH) -> RenderableType:
         table.add_column(heading, justify=justify, overflow="fold", no_wrap=whole)
     for one in plan.tables:
         table.add_row(*(cell(one) for _, _, cell in shown))
-    return Group(table, memory_line(plan))
+    return Group(table, memory_line(plan), balance_line(plan))
 
 
 def short_name(table: TablePlan) -> str:
@@ -87,7 +94,55 @@ def memory_line(plan: ModelPlan) -> str:
     return line
 
 
-def _mib(size: int) -> str:
+def balance_line(plan: ModelPlan) -> str:
+    """How much more than the mean the fullest and the busiest rank have."""
+    memory, lookups = imbalance(plan.bytes_per_rank()), imbalance(lookups_per_rank(plan))
+    return (
+        f"Balance, the most of a rank over the mean: memory {memory:.2f}, rows looked up "
+        f"{lookups:.2f} (1 is even)."
+    )
+
+
+def exchange_lines(plan: ModelPlan, topology: TopologyConfig) -> list[str]:
+    """What a step's exchanges are worth in bytes and seconds."""
+    if plan.world_size == 1:
+        return []
+    exchange = step_exchange(plan)
+    inputs, outputs = (
+        [one.total for one in ranks] for ranks in (exchange.inputs, exchange.outputs)
+    )
+    bandwidths = (topology.intra_node_gib_s, topology.cross_node_gib_s)
+    in_node, across = (one * 2**30 for one in bandwidths)
+    seconds = [exchange.seconds(rank, in_node, across) for rank in range(plan.world_size)]
+    return [
+        "A step's exchanges, bytes of the busiest rank (of the mean rank): inputs "
+        f"{_of_mean(inputs)}, outputs {_of_mean(outputs)}, their gradients as much again, "
+        f"averages of replicated tables {_mib(exchange.replicated.total)} and of the dense part "
+        f"{_mib(exchange.dense.total)}.",
+        f"One after the other they take the busiest rank {max(seconds) * 1000:,.2f} ms, the mean "
+        f"rank {sum(seconds) / len(seconds) * 1000:,.2f} ms, at {bandwidths[0]:g} GiB/s in a node "
+        f"and {bandwidths[1]:g} GiB/s between nodes (strategy.topology) and "
+        f"{plan.batch_size:,} examples per rank.",
+    ]
+
+
+def start_line(plan: ModelPlan, numbers_per_second: float) -> str:
+    """How long the first rows take the rank that draws most."""
+    drawn = numbers_per_rank(plan)
+    seconds = max(drawn) / numbers_per_second
+    return (
+        f"A start draws up to {max(drawn):,} first numbers of tables on a rank "
+        f"({_mib(max(drawn) * 4)}): {seconds:,.0f} s at {numbers_per_second / 1e6:,.0f} million a second, as one thread of "
+        "this machine draws; more threads draw at the same time. A run that goes on, or starts "
+        "from a checkpoint, draws none of what that holds."
+    )
+
+
+def _of_mean(sizes: list[float]) -> str:
+    return f"{_mib(max(sizes))} ({_mib(sum(sizes) / len(sizes))})"
+
+
+def _mib(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB" if size < 2**33 else f"{size / 2**30:,.1f} GiB"
 
 

@@ -53,8 +53,8 @@ def print_metrics(text: str) -> None:
 
 
 def print_plan(text: str) -> None:
-    table = TablePlan(f"tower.{text}", 2, 2, text, text, (ShardPlan(0, 2, 2, 9, 9),))
-    plan = ModelPlan(1, "cpu", 1, 0, (table,))
+    table = TablePlan(f"tower.{text}", 2, 2, text, text, 1, 1.0, False, (ShardPlan(0, 2, 2, 9, 9),))
+    plan = ModelPlan(1, 1, "cpu", 1, 0, (table,))
     for width in (200, 40):
         output_console().print(plan_report(plan, width))
     output_console().print(dominating(plan))

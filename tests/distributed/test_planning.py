@@ -10,12 +10,12 @@ from recsys.core.errors import ConfigError
 from recsys.distributed.config import StrategyConfig, TableConstraint, TopologyConfig
 from recsys.distributed.planning import (
     DENSE_COPIES,
-    Machine,
     ModelPlan,
     PlanDoesNotFitError,
     make_plan,
     mark_optimizers,
 )
+from recsys.distributed.table_options import Machine
 from recsys.nn.tables.collection import bag_collection, tables_without_memory, uniform_rows
 from recsys.optim.fused import FusedOptimizerConfig
 

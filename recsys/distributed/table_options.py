@@ -1,0 +1,150 @@
+"""What the planner may choose among for each table, and by what it chooses a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+from torchrec.distributed.planner import ParameterConstraints
+from torchrec.distributed.planner.types import PerfModel, ShardingOption
+from torchrec.distributed.types import CacheParams, ShardingType
+
+from recsys.core.errors import ConfigError
+from recsys.distributed.config import StrategyConfig, TableConstraint
+
+#: Rows of a shard, at least, where a table is cut by rows: the planner prices a shard without rows
+#: like any other.
+LEAST_ROWS = 16
+#: Columns of a shard, at least, of a table that is spread over nodes: a line of a GPU's memory.
+LEAST_COLUMNS = 32
+#: TorchRec's own bound on columns.
+_TORCHREC_COLUMNS = 128
+#: Names that a message lists.
+_LISTED = 5
+
+_WHOLE_ROWS = [
+    ShardingType.DATA_PARALLEL.value,
+    ShardingType.TABLE_WISE.value,
+    ShardingType.COLUMN_WISE.value,
+    ShardingType.TABLE_COLUMN_WISE.value,
+]
+_CUT_BY_ROWS = [ShardingType.ROW_WISE.value, ShardingType.TABLE_ROW_WISE.value]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The processes a plan is for.
+
+    Attributes:
+        world_size: number of processes.
+        per_node: processes of a node.
+        device: ``cpu`` or ``cuda``.
+        device_bytes: memory of a GPU, 0 without one.
+        host_bytes: memory of the host, per process.
+    """
+
+    world_size: int
+    per_node: int
+    device: str
+    device_bytes: int
+    host_bytes: int
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes, the last one perhaps not full."""
+        return -(-self.world_size // self.per_node)
+
+
+class FullestAndMean(PerfModel):
+    """Rates a plan by the estimated time of the busiest rank and the mean of all.
+
+    TorchRec goes by the busiest alone. Where one table decides that, whatever else goes elsewhere
+    is free to it, and it sent the lookups of tables of four rows over the network.
+    """
+
+    def __init__(self, world_size: int) -> None:
+        self._world_size = world_size
+
+    def rate(self, plan: list[ShardingOption]) -> float:
+        """Milliseconds; the least is the best."""
+        times = [0.0] * self._world_size
+        for option in plan:
+            for shard in option.shards:
+                assert shard.rank is not None and shard.perf is not None
+                times[shard.rank] += shard.perf.total
+        return max(times) + sum(times) / len(times)
+
+
+def table_constraints(
+    collections: Iterable[EmbeddingBagCollection], config: StrategyConfig, machine: Machine
+) -> dict[str, ParameterConstraints]:
+    """What the planner may do with each table, by its name.
+
+    Raises:
+        ConfigError: a constraint fits no table.
+    """
+    tables = [
+        (table, collection.is_weighted())
+        for collection in collections
+        for table in collection.embedding_bag_configs()
+    ]
+    _refuse_unmatched(config, sorted({table.name for table, _ in tables}))
+    return {
+        table.name: _constraint(table, is_weighted, config.constraint(table.name), machine)
+        for table, is_weighted in tables
+    }
+
+
+def _constraint(
+    table: EmbeddingBagConfig, is_weighted: bool, given: TableConstraint, machine: Machine
+) -> ParameterConstraints:
+    cache = None
+    if given.cache_fraction is not None:
+        cache = CacheParams(load_factor=given.cache_fraction)
+    return ParameterConstraints(
+        sharding_types=given.sharding_types or _sharding_types(table.num_embeddings, machine),
+        compute_kernels=given.compute_kernels or None,
+        min_partition=given.min_columns or _least_columns(table.embedding_dim, machine),
+        cache_params=cache,
+        pooling_factors=[given.lookups] * len(table.feature_names),
+        is_weighted=is_weighted,
+    )
+
+
+def _sharding_types(rows: int, machine: Machine) -> list[str] | None:
+    """Those worth trying for a table; None for all that TorchRec tries by itself.
+
+    Of a large table on several nodes also a grid, rows over the ranks of a node and columns over
+    the nodes: else it lies on one node or, cut by rows alone, sends sums of every rank to every
+    other.
+    """
+    if machine.device != "cuda":
+        return None
+    if rows < LEAST_ROWS * machine.world_size:
+        return _WHOLE_ROWS
+    grid = [ShardingType.GRID_SHARD.value] if machine.num_nodes > 1 else []
+    return [*_WHOLE_ROWS, *_CUT_BY_ROWS, *grid]
+
+
+def _least_columns(width: int, machine: Machine) -> int | None:
+    """So few that a table can have a part on every node; None for TorchRec's bound."""
+    if machine.device != "cuda" or machine.num_nodes == 1:
+        return None
+    share = -(-width // machine.num_nodes)
+    return min(max(-(-share // 4) * 4, LEAST_COLUMNS), _TORCHREC_COLUMNS)
+
+
+def _refuse_unmatched(config: StrategyConfig, names: list[str]) -> None:
+    for one in config.tables:
+        if any(fnmatchcase(name, one.tables) for name in names):
+            continue
+        bare = one.tables.replace("*", "").replace("?", "")
+        near = get_close_matches(bare, names, _LISTED, cutoff=0.4) or names[:_LISTED]
+        raise ConfigError(
+            f"strategy.tables has a constraint for {one.tables!r}, which fits none of the model's "
+            f"{len(names)} tables; the nearest are {', '.join(near)}. Names are whole: put * where "
+            "any characters may stand."
+        )
