@@ -25,7 +25,7 @@ from torchrec.distributed.types import ShardingPlan
 from recsys.core.errors import ConfigError
 from recsys.distributed.config import StrategyConfig
 from recsys.distributed.sharded_collection import CollectionSharder
-from recsys.distributed.table_options import FullestAndMean, Machine, table_constraints
+from recsys.distributed.table_options import Machine, TimeAndMemory, table_constraints
 from recsys.optim.fused import OPTIMIZERS, FusedOptimizerConfig, check_optimizer, optimizer_options
 
 #: Weights, gradients, and two states of Adam with their copies: TorchRec's rule of thumb.
@@ -206,7 +206,7 @@ def make_plan(
         batch_size=config.batch_size,
         storage_reservation=reservation,
         constraints=constraints,
-        performance_model=FullestAndMean(machine.world_size),
+        performance_model=TimeAndMemory(machine),
         stats=[record],
         debug=False,
     )

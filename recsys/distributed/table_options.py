@@ -58,24 +58,32 @@ class Machine:
         return -(-self.world_size // self.per_node)
 
 
-class FullestAndMean(PerfModel):
+class TimeAndMemory(PerfModel):
     """Rates a plan by the estimated time of the busiest rank and the mean of all.
 
     TorchRec goes by the busiest alone. Where one table decides that, whatever else goes elsewhere
-    is free to it, and it sent the lookups of tables of four rows over the network.
+    is free to it, and it sent the lookups of tables of four rows over the network. The time counts
+    more by the share of a device's memory that the fullest rank needs above the mean: of plans that
+    take about the same time the even one leaves room for larger batches.
     """
 
-    def __init__(self, world_size: int) -> None:
-        self._world_size = world_size
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
 
     def rate(self, plan: list[ShardingOption]) -> float:
         """Milliseconds; the least is the best."""
-        times = [0.0] * self._world_size
+        ranks = self._machine.world_size
+        on_gpu = self._machine.device == "cuda"
+        times, sizes = [0.0] * ranks, [0] * ranks
         for option in plan:
             for shard in option.shards:
                 assert shard.rank is not None and shard.perf is not None
+                assert shard.storage is not None
                 times[shard.rank] += shard.perf.total
-        return max(times) + sum(times) / len(times)
+                sizes[shard.rank] += shard.storage.hbm if on_gpu else shard.storage.ddr
+        memory = self._machine.device_bytes if on_gpu else self._machine.host_bytes
+        above = (max(sizes) - sum(sizes) / ranks) / memory
+        return (max(times) + sum(times) / ranks) * (1 + above)
 
 
 def table_constraints(

@@ -132,7 +132,8 @@ def start_line(plan: ModelPlan, numbers_per_second: float) -> str:
     seconds = max(drawn) / numbers_per_second
     return (
         f"A start draws up to {max(drawn):,} first numbers of tables on a rank "
-        f"({_mib(max(drawn) * 4)}): {seconds:,.0f} s at {numbers_per_second / 1e6:,.0f} million a second, as one thread of "
+        f"({_mib(max(drawn) * 4)}): {seconds:,.0f} s at {numbers_per_second / 1e6:,.0f} million a "
+        "second, as one thread of "
         "this machine draws; more threads draw at the same time. A run that goes on, or starts "
         "from a checkpoint, draws none of what that holds."
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from torch import nn
-from torchrec import EmbeddingBagConfig
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
 from recsys.core.errors import ConfigError
 from recsys.distributed.config import StrategyConfig, TableConstraint, TopologyConfig
+from recsys.distributed.plan_costs import imbalance, lookups_per_rank
 from recsys.distributed.planning import (
     DENSE_COPIES,
     ModelPlan,
@@ -15,13 +18,29 @@ from recsys.distributed.planning import (
     make_plan,
     mark_optimizers,
 )
-from recsys.distributed.table_options import Machine
+from recsys.distributed.table_options import Machine, table_constraints
 from recsys.nn.tables.collection import bag_collection, tables_without_memory, uniform_rows
 from recsys.optim.fused import FusedOptimizerConfig
 
 WIDTH = 256
 ROWS = {"goods": 50_000_000, "authors": 1_000_000, "days": 10}
 GPUS = Machine(world_size=16, per_node=8, device="cuda", device_bytes=80 * 10**9, host_bytes=2**37)
+
+
+def collection_of(rows: dict[str, int]) -> EmbeddingBagCollection:
+    """Tables by name."""
+    return bag_collection(
+        [
+            EmbeddingBagConfig(
+                name=name,
+                embedding_dim=WIDTH,
+                num_embeddings=count,
+                feature_names=[name],
+                init_fn=uniform_rows(name, 0.1),
+            )
+            for name, count in rows.items()
+        ]
+    )
 
 
 class Model(nn.Module):
@@ -31,18 +50,7 @@ class Model(nn.Module):
         super().__init__()
         self.part = nn.Module()
         with tables_without_memory():
-            self.part.tables = bag_collection(
-                [
-                    EmbeddingBagConfig(
-                        name=name,
-                        embedding_dim=WIDTH,
-                        num_embeddings=rows,
-                        feature_names=[name],
-                        init_fn=uniform_rows(name, 0.1),
-                    )
-                    for name, rows in ROWS.items()
-                ]
-            )
+            self.part.tables = collection_of(ROWS)
         self.dense = nn.Linear(3, 3)
 
 
@@ -126,6 +134,7 @@ def test_what_the_device_cannot_do_is_a_sentence() -> None:
         lambda: TableConstraint(lookups=0),
         lambda: TopologyConfig(reserve=1.0),
         lambda: TopologyConfig(device_memory_gib=0),
+        lambda: TopologyConfig(cross_node_gib_s=0),
         lambda: StrategyConfig(name="ddp"),
         lambda: StrategyConfig(batch_size=0),
         lambda: StrategyConfig(timeout_minutes=0),
@@ -134,3 +143,36 @@ def test_what_the_device_cannot_do_is_a_sentence() -> None:
 def test_unusable_configuration_is_a_sentence(make) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match="it must be "):
         make()
+
+
+def test_small_tables_are_whole_and_large_ones_on_every_node() -> None:
+    """Two nodes of eight GPUs: no shard without rows, and no rank without its share."""
+    plan = plan_of(GPUS)
+    goods, _, days = plan.tables
+    assert days.sharding_type == "data_parallel"
+    assert all(shard.rows > 0 for table in plan.tables for shard in table.shards)
+    assert {shard.rank for shard in goods.shards} == set(range(16))
+    assert imbalance(plan.bytes_per_rank()) < 1.1
+    assert imbalance(lookups_per_rank(plan)) < 1.1
+
+
+def test_a_table_is_cut_by_rows_only_where_every_shard_has_some() -> None:
+    """Sixteen rows for each of sixteen ranks, and what the user says goes before."""
+    kinds = {
+        rows: table_constraints([collection_of({"goods": rows})], StrategyConfig(), GPUS)["goods"]
+        for rows in (255, 256)
+    }
+    assert not set(kinds[255].sharding_types or []) & {"row_wise", "table_row_wise", "grid_shard"}
+    assert {"row_wise", "table_row_wise", "grid_shard"} <= set(kinds[256].sharding_types or [])
+    assert kinds[256].min_partition == 128  # half of the 256 columns for either node
+    given = StrategyConfig("torchrec", [TableConstraint("goods", ["row_wise"], min_columns=8)])
+    [one] = table_constraints([collection_of({"goods": 2})], given, GPUS).values()
+    assert (one.sharding_types, one.min_partition) == (["row_wise"], 8)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "nearest"), [("gods", "goods"), ("*autors*", "authors"), ("xyz", "authors, days")]
+)
+def test_a_constraint_that_fits_no_table_is_a_sentence(pattern: str, nearest: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{re.escape(pattern)}'.* nearest are {nearest}"):
+        plan_of(GPUS, TableConstraint(pattern, ["table_wise"]))

@@ -64,6 +64,9 @@ def test_the_command_prints_what_a_rank_needs(
     printed = " ".join(capsys.readouterr().out.split())
     assert "backbone/item_id" in printed
     assert "It fits: the fullest process needs 0.0 of 128.0 GiB" in printed
+    assert "Balance, the most of a rank over the mean: memory 1." in printed
+    assert "at 600 GiB/s in a node and 12.5 GiB/s between nodes" in printed
+    assert "first numbers of tables on a rank" in printed
     rows = ["rows.item=2000000000", "model.dimension=256", "encoder.heads=1"]
     assert invoke(["plan", *run, *rows, "world_size=2", "device=l4"]) == USER_ERROR
     assert "The tables do not fit" in capsys.readouterr().err
