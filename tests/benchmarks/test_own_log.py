@@ -1,4 +1,4 @@
-"""The benchmark of peers on one's own log: the log every side gets, and how lists become figures."""
+"""The benchmark of peers on one's own log: the log of every side, and how lists are measured."""
 
 from __future__ import annotations
 
