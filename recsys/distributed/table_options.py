@@ -18,7 +18,7 @@ from recsys.distributed.config import StrategyConfig, TableConstraint
 #: Rows of a shard, at least, where a table is cut by rows: the planner prices a shard without rows
 #: like any other.
 LEAST_ROWS = 16
-#: Columns of a shard, at least, of a table that is spread over nodes: a line of a GPU's memory.
+#: Columns of a shard, at least: 128 bytes, a line of a GPU's memory.
 LEAST_COLUMNS = 32
 #: TorchRec's own bound on columns.
 _TORCHREC_COLUMNS = 128
@@ -138,10 +138,14 @@ def _sharding_types(rows: int, machine: Machine) -> list[str] | None:
 
 
 def _least_columns(width: int, machine: Machine) -> int | None:
-    """So few that a table can have a part on every node; None for TorchRec's bound."""
-    if machine.device != "cuda" or machine.num_nodes == 1:
+    """So few that a table can have a part on every node, or on every GPU of a single one.
+
+    None for TorchRec's bound.
+    """
+    if machine.device != "cuda":
         return None
-    share = -(-width // machine.num_nodes)
+    parts = machine.num_nodes if machine.num_nodes > 1 else machine.world_size
+    share = -(-width // parts)
     return min(max(-(-share // 4) * 4, LEAST_COLUMNS), _TORCHREC_COLUMNS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from torch import nn
@@ -165,6 +166,10 @@ def test_a_table_is_cut_by_rows_only_where_every_shard_has_some() -> None:
     assert not set(kinds[255].sharding_types or []) & {"row_wise", "table_row_wise", "grid_shard"}
     assert {"row_wise", "table_row_wise", "grid_shard"} <= set(kinds[256].sharding_types or [])
     assert kinds[256].min_partition == 128  # half of the 256 columns for either node
+    one_node = replace(GPUS, world_size=8)
+    [one] = table_constraints([collection_of({"goods": 256})], StrategyConfig(), one_node).values()
+    assert one.min_partition == 32  # an eighth for each GPU
+    assert "grid_shard" not in (one.sharding_types or [])
     given = StrategyConfig("torchrec", [TableConstraint("goods", ["row_wise"], min_columns=8)])
     [one] = table_constraints([collection_of({"goods": 2})], given, GPUS).values()
     assert (one.sharding_types, one.min_partition) == (["row_wise"], 8)

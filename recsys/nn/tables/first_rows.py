@@ -146,7 +146,7 @@ class _Source:
         key = hashlib.blake2b(rows.name.encode(), digest_size=8).digest()
         words = np.array([rows.seed % 2**64, int.from_bytes(key, "little")], np.uint64)
         self._bits = np.random.Philox(key=words)
-        self._state: dict[str, Any] = dict(self._bits.state)
+        self._state: Any = self._bits.state
         self._numbers = np.random.Generator(self._bits)
         self._spread = rows.spread
         self._half = min(_COLUMNS, width + width % 2) // 2
