@@ -18,7 +18,7 @@ from recsys.distributed.config import StrategyConfig, TableConstraint
 #: Rows of a shard, at least, where a table is cut by rows: the planner prices a shard without rows
 #: like any other.
 LEAST_ROWS = 16
-#: Columns of a shard, at least: 128 bytes, a line of a GPU's memory.
+#: Columns of a shard, at least, of a table that is spread over nodes: 128 bytes, a line of memory.
 LEAST_COLUMNS = 32
 #: TorchRec's own bound on columns.
 _TORCHREC_COLUMNS = 128
@@ -138,14 +138,14 @@ def _sharding_types(rows: int, machine: Machine) -> list[str] | None:
 
 
 def _least_columns(width: int, machine: Machine) -> int | None:
-    """So few that a table can have a part on every node, or on every GPU of a single one.
+    """So few that a table can have a part on every node; None for TorchRec's bound.
 
-    None for TorchRec's bound.
+    In a single node narrower parts help nobody: the planner's price of narrow rows outweighs the
+    exchange that they even out, and it leaves tables whole.
     """
-    if machine.device != "cuda":
+    if machine.device != "cuda" or machine.num_nodes == 1:
         return None
-    parts = machine.num_nodes if machine.num_nodes > 1 else machine.world_size
-    share = -(-width // parts)
+    share = -(-width // machine.num_nodes)
     return min(max(-(-share // 4) * 4, LEAST_COLUMNS), _TORCHREC_COLUMNS)
 
 
