@@ -74,8 +74,9 @@ class TimelineCells(nn.Module):
         orders: list[Tensor] = []
         lengths: list[Tensor] = []
         weights: list[Tensor] = []
+        ones = torch.ones_like(request)
         for position, assignment in enumerate(self.assignments):
-            order, length = assignment(bins, request, requests)
+            order, length = assignment(bins, request, requests, ones)
             orders.append(order)
             lengths.append(length)
             weight_attribute = self.weight_attributes[position]

@@ -294,13 +294,16 @@ class CellAssignment(nn.Module):
             "cell_of_code", torch.from_numpy(partition.cell_of_code).to(dtype), persistent=False
         )
 
-    def forward(self, bins: list[Tensor], request: Tensor, requests: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, bins: list[Tensor], request: Tensor, requests: int, ones: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Group the events by (cell, request).
 
         Args:
             bins: [E] uint8 per attribute of the timeline.
             request: [E] int32, ascending: the request of each event.
             requests: B.
+            ones: [E] int32, what each event counts.
 
         No size depends on what the events are, so a device need not be waited for.
 
@@ -315,8 +318,7 @@ class CellAssignment(nn.Module):
         cell = self.cell_of_code.index_select(0, code)
         # Stable, and events lie by request already: sorting by cell sorts by (cell, request).
         order = torch.sort(cell, stable=True)[1]
-        place = cell.to(torch.int64) * requests + request
-        ones = torch.ones_like(request)
+        place = torch.add(request, cell, alpha=requests).to(torch.int64)
         # one more cell than there are holds the events of none
-        lengths = ones.new_zeros([self.cells + 1, requests]).view(-1).scatter_add(0, place, ones)
+        lengths = ones.new_zeros((self.cells + 1) * requests).scatter_add(0, place, ones)
         return order, lengths.view(self.cells + 1, requests)[: self.cells]
