@@ -51,7 +51,7 @@ FOLLOWED = {
     "post_tower": Followed(
         "post_tower", ("loader.batch_size=40", "model.tower.width=8", "model.log_q=1"), 32
     ),
-    "sasrec": Followed("sequence", SEQUENCES, 9),
+    "sasrec": Followed("sequence", SEQUENCES, 0),
     "hstu": Followed("sequence", ("model=hstu", "model.has_times=true", *SEQUENCES), 9),
     "wide_and_deep": Followed("wide_and_deep", ("loader.batch_size=10", "model.width=8"), 7),
 }

@@ -97,6 +97,7 @@ class NxtPost(RetrievalModule):
             batch.lengths,
             batch.user_categorical,
             batch.user_dense,
+            batch.host_lengths,
         )
 
     def forward(self, batch: SequenceBatch) -> Tensor:

@@ -5,11 +5,11 @@ Legend: B queries, E events over all histories, L labels, F and D features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from recsys.data.batches.tensor_batch import TensorBatch
+from recsys.data.batches.tensor_batch import ON_HOST, TensorBatch
 
 
 @dataclass
@@ -34,6 +34,8 @@ class SequenceBatch(TensorBatch):
             first seen after the fit period are 0.
         user_dense: [B, D_u] float32, standardised.
         query_id: [B] int64: position of the query in its split; in training the user index.
+        host_lengths: ``lengths``, on the host wherever the batch is: by them the work on a device
+            is cut out, and it need not be waited for.
     """
 
     user: Tensor
@@ -48,3 +50,9 @@ class SequenceBatch(TensorBatch):
     user_categorical: Tensor
     user_dense: Tensor
     query_id: Tensor
+    host_lengths: Tensor | None = field(default=None, metadata=ON_HOST)
+
+    def __post_init__(self) -> None:
+        """Keep the lengths where they are made, on the host."""
+        if self.host_lengths is None:
+            self.host_lengths = self.lengths.cpu()
