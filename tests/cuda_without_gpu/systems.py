@@ -41,7 +41,7 @@ class Followed:
 
 FOLLOWED = {
     "dv365": Followed(
-        "dv365", ("slices=full", "model.dimension=8", "loader.batch_requests=40"), 25
+        "dv365", ("slices=full", "model.dimension=8", "loader.batch_requests=40"), 1
     ),
     "nxtpost": Followed(
         "nxtpost",
@@ -52,7 +52,7 @@ FOLLOWED = {
         "post_tower", ("loader.batch_size=40", "model.tower.width=8", "model.log_q=1"), 32
     ),
     "sasrec": Followed("sequence", SEQUENCES, 0),
-    "hstu": Followed("sequence", ("model=hstu", "model.has_times=true", *SEQUENCES), 9),
+    "hstu": Followed("sequence", ("model=hstu", "model.has_times=true", *SEQUENCES), 0),
     "wide_and_deep": Followed("wide_and_deep", ("loader.batch_size=10", "model.width=8"), 7),
 }
 
