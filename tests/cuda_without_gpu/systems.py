@@ -40,9 +40,7 @@ class Followed:
 
 
 FOLLOWED = {
-    "dv365": Followed(
-        "dv365", ("slices=full", "model.dimension=8", "loader.batch_requests=40"), 1
-    ),
+    "dv365": Followed("dv365", ("slices=full", "model.dimension=8", "loader.batch_requests=40"), 1),
     "nxtpost": Followed(
         "nxtpost",
         ("posts.path={log}/posts.npz", "loader.batch_size=10", "model.tower.width=8"),

@@ -27,8 +27,13 @@ class TensorBatch:
     """
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """A copy on ``device``; Lightning calls it when it moves a batch."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """A copy on ``device``; Lightning calls it when it moves a batch.
+
+        Nobody waits until what lies in page-locked memory is copied.
+        """
+        return self._map(
+            lambda tensor: tensor.to(device, non_blocking=non_blocking or tensor.is_pinned())
+        )
 
     def pin_memory(self) -> Self:
         """A copy in page-locked memory; the loader calls it when ``pin_memory`` is set."""

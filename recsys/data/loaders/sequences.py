@@ -80,6 +80,6 @@ class SequenceDataModule(SplitDataModule):
                 sequences, config, shuffle=shuffle, rank=rank, num_ranks=num_ranks
             ),
             num_workers=config.num_workers,
-            pin_memory=config.pin_memory,
+            pin_memory=self._pins(config.pin_memory),
             worker_init_fn=use_one_thread,
         )

@@ -97,9 +97,7 @@ class Exclusions:
         return torch.cat([row, owners_row]), torch.cat([target[row], self.owned.items[entry]])
 
 
-def expand_ranges(
-    first: Tensor, counts: Tensor, total: int | None = None
-) -> tuple[Tensor, Tensor]:
+def expand_ranges(first: Tensor, counts: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
     """Spell out N ranges ``first[n], …, first[n] + counts[n] - 1``.
 
     Args:

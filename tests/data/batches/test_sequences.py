@@ -173,12 +173,19 @@ def test_recommendations_see_everything_before_a_moment(make_dataset):
 
 def test_batches_move_and_cross_processes(module_of):
     batch = only(module_of().test_dataloader())
+    batch.find_pools(["item", "label_item"])
     moved = batch.to("meta")
+    assert moved.lengths.device.type == moved.pools["item"].device.type == "meta"
+    assert moved.host_lengths.tolist() == batch.lengths.tolist()
     assert moved.item.device.type == "meta" and moved.user_dense.shape == (3, 1)
     copy = pickle.loads(pickle.dumps(batch))
+    assert copy.pools.keys() == {"item", "label_item"}
+    for column, pool in copy.pools.items():
+        assert pool.tolist() == sorted(set(getattr(batch, column).tolist()))
     for name, value in vars(batch).items():
-        assert torch.equal(getattr(copy, name), value)
-        assert getattr(copy, name).dtype == value.dtype
+        if name != "pools":
+            assert torch.equal(getattr(copy, name), value)
+            assert getattr(copy, name).dtype == value.dtype
 
 
 def test_splits_without_queries_are_a_sentence(make_dataset):

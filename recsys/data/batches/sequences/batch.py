@@ -57,8 +57,10 @@ class SequenceBatch(TensorBatch):
     host_lengths: Tensor | None = field(default=None, metadata=ON_HOST)
 
     def __post_init__(self) -> None:
-        """Keep the lengths where they are made, on the host."""
-        if self.host_lengths is None:
+        """Keep the lengths where they are made, on the host; those of another batch count not."""
+        if self.lengths.device.type == "cpu":
+            self.host_lengths = self.lengths
+        elif self.host_lengths is None:
             self.host_lengths = self.lengths.cpu()
 
     def pool_of(self, column: str) -> Tensor:
