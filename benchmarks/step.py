@@ -7,7 +7,8 @@ medians over the steps of all rounds, with the quarter of the steps below and ab
 - rows (rows of requests, users, or pairs) per second, and per second of a core;
 - operations of the matrix products per second, beside the fastest product of two large matrices;
 - bytes of rows of embedding tables per second (a lookup reads a row, its update reads the gradient
-  and reads and writes the row), beside the fastest copy in memory;
+  and reads and writes the row), beside the fastest copy in memory; both, on a CPU, per second of a
+  core, so that other work on the machine does not count;
 - operations: on a CPU what is dispatched, views left out; on a GPU its kernels;
 - waits: on a CPU operations whose result's size nobody knows beforehand, or that read a number,
   which are those a GPU would be waited for; on a GPU calls that synchronise;
@@ -24,7 +25,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -41,6 +41,7 @@ from recsys.cli.simulate import configure
 from recsys.core.console import output_console
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
+from recsys.core.threads import given_environment
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.data.simulator.simulate import simulate
 from recsys.systems.choice import compose_run
@@ -111,7 +112,7 @@ def run(config: Config) -> dict[str, object]:
         for side, root in roots.items() if config.device != "cpu" else ():
             counted = _side(root, {**arguments, "device": "cpu", "steps": 1}, config.threads)
             rounds[side][-1]["flop"] = counted["flop"]
-    figures = {side: _figures(of_side) for side, of_side in rounds.items()}
+    figures = {side: _figures(of_side, config.device) for side, of_side in rounds.items()}
     result: dict[str, Any] = {"config": asdict(config), **figures}
     if config.against is not None:
         result["losses_differ_by"] = _largest_difference(rounds[_HERE], rounds[config.against])
@@ -172,7 +173,8 @@ def _source_of(revision: str, folder: Path) -> Path:
 
 def _side(root: Path, arguments: dict[str, Any], threads: int) -> dict[str, Any]:
     """The figures of one process with the sources below ``root``."""
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"}
+    own = {"PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"}
+    environment = given_environment() | own  # each side chooses for itself
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     side = _ROOT / "benchmarks" / "_step_side.py"
@@ -189,7 +191,7 @@ def _side(root: Path, arguments: dict[str, Any], threads: int) -> dict[str, Any]
     return measured
 
 
-def _figures(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+def _figures(rounds: list[dict[str, Any]], device: str) -> dict[str, Any]:
     """Medians over the steps of all rounds, and their quartiles."""
     rows, seconds, cpu, parts = (
         [one for of_round in rounds for one in of_round[name]]
@@ -198,7 +200,9 @@ def _figures(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     last = rounds[-1]
     per_second = [count / taken for count, taken in zip(rows, seconds, strict=True)]
     per_core = [count / taken for count, taken in zip(rows, cpu, strict=True)]
-    step = statistics.median(seconds)
+    # on a CPU the time of a core: the machine may have other work too
+    on_cpu = device == "cpu"
+    step = statistics.median(cpu if on_cpu else seconds)
     figures: dict[str, Any] = {
         "rows_per_step": statistics.mean(rows),
         "step_seconds": _spread(seconds),

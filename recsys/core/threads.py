@@ -27,6 +27,12 @@ _HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 _KEPT_BYTES, _HEAP_BYTES = 2**29, 2**25
 
+#: What the environment held of all this when the process was started, for those that are to choose
+#: for themselves.
+_GIVEN = {
+    name: os.environ.get(name) for name in (THREADS, _CHOSEN, *_SPINS, *_HUGE_PAGES)
+}
+
 
 @dataclass(frozen=True)
 class Threads:
@@ -95,6 +101,12 @@ def share_threads(processes: int) -> None:
     threads = find_threads(processes)
     if not threads.is_given:
         os.environ[THREADS] = os.environ[_CHOSEN] = str(threads.count)
+
+
+def given_environment() -> dict[str, str]:
+    """The environment without what was chosen here."""
+    others = {name: value for name, value in os.environ.items() if name not in _GIVEN}
+    return others | {name: value for name, value in _GIVEN.items() if value is not None}
 
 
 def keep_memory() -> None:
