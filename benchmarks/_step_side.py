@@ -156,7 +156,9 @@ class _Operations(TorchDispatchMode):
         self.operations = 0
         self.waits = 0
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         name = function._schema.name.rpartition("::")[2]
         self.operations += not function.is_view
         masked = name in _MASKED and any(

@@ -131,7 +131,7 @@ def _check(config: Config) -> None:
         import torch  # seconds, which only those wait who ask
 
         if not torch.cuda.is_available():
-            raise ConfigError("device=cuda needs a GPU and a torch built for it; see recsys doctor.")
+            raise ConfigError("device=cuda needs a GPU and a torch for it: see recsys doctor.")
 
 
 def _prepared(config: Config, folder: Path) -> list[str]:

@@ -22,16 +22,14 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 _SPINS = {"GOMP_SPINCOUNT": "10000"}
 #: Any of these says how threads wait, and is the user's.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-#: Large tensors in pages of 2 MiB, where the system has them: rows of tables are looked up anywhere.
+#: Large tensors in pages of 2 MiB, where the system has them: rows of tables lie anywhere.
 _HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 _KEPT_BYTES, _HEAP_BYTES = 2**29, 2**25
 
 #: What the environment held of all this when the process was started, for those that are to choose
 #: for themselves.
-_GIVEN = {
-    name: os.environ.get(name) for name in (THREADS, _CHOSEN, *_SPINS, *_HUGE_PAGES)
-}
+_GIVEN = {name: os.environ.get(name) for name in (THREADS, _CHOSEN, *_SPINS, *_HUGE_PAGES)}
 
 
 @dataclass(frozen=True)

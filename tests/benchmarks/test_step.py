@@ -93,5 +93,5 @@ def test_every_system_is_measured(system: str, capsys: pytest.CaptureFixture[str
     )
     figures = result["here"]
     assert figures["rows_per_step"] > 0 and figures["flop_per_step"] > 0
-    assert 0 < figures["table_bytes_per_step"]
+    assert figures["table_bytes_per_step"] > 0
     assert "MFU" in capsys.readouterr().out

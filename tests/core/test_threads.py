@@ -84,8 +84,11 @@ def test_what_was_chosen_is_shared_by_processes(monkeypatch: pytest.MonkeyPatch)
         ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "400000 100000"}, 4.0),
         ("0::/elsewhere", {"cpu.max": "50000 100000"}, 0.5),  # as a container sees its own
         ("0::/a", {"a/cpu.max": "max 100000"}, None),
-        ("3:memory:/m\n1:cpu,cpuacct:/a", {"cpu/a/cpu.cfs_quota_us": "200000",
-         "cpu/a/cpu.cfs_period_us": "100000"}, 2.0),
+        (
+            "3:memory:/m\n1:cpu,cpuacct:/a",
+            {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"},
+            2.0,
+        ),
         ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
         ("", {}, None),
     ],
