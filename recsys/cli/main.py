@@ -77,6 +77,8 @@ def _register(group: typer.Typer, verb: Verb) -> None:
 
     @group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
     def command(overrides: list[str] | None = settings) -> None:
+        if verb.keeps_memory:
+            keep_memory()
         importlib.import_module(f"recsys.cli.{verb.module}").run(overrides or [])
 
 
@@ -165,7 +167,6 @@ def invoke(arguments: Sequence[str], command: typer.Typer = app, name: str = "re
     """
     quieten()
     set_threads()
-    keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whose encoding may lack a title's letters
             stream.reconfigure(errors="backslashreplace")
