@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.core.installation import MEND, Environment, problems, read_environment
+from recsys.core.threads import find_threads
 
 #: Checks without which the later ones cannot run.
 NEEDED = ("versions", "imports")
@@ -75,6 +76,7 @@ def run_checks() -> list[Check]:
     checks = [_check_versions(environment), _check_requirements(environment)]
     steps: list[tuple[str, Callable[[], str]]] = [
         ("imports", check_imports),
+        ("threads", check_threads),
         ("lookup", lambda: check_lookup("cpu")),
         ("fused update", lambda: check_fused_update("cpu")),
         ("4-bit rows", lambda: check_four_bit_rows("cpu")),
@@ -113,10 +115,18 @@ def check_requirements() -> str:
 def check_imports() -> str:
     """The compiled libraries load."""
     import fbgemm_gpu  # noqa: F401
-    import torch
+    import torch  # noqa: F401
     import torchrec  # noqa: F401
 
-    return f"torch, fbgemm_gpu and torchrec load; torch uses {torch.get_num_threads()} threads"
+    return "torch, fbgemm_gpu and torchrec load"
+
+
+def check_threads() -> str:
+    """How many threads torch uses, and what they follow from."""
+    import torch
+
+    used, found = torch.get_num_threads(), find_threads()
+    return f"{used} in use; {found}" if used != found.count else str(found)
 
 
 def check_lookup(device: str) -> str:

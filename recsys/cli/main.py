@@ -19,6 +19,7 @@ from recsys.cli.verbs import CHECKPOINT_VERBS, DATA_VERBS, INDEX_VERBS, VERBS, V
 from recsys.core.errors import PreemptedError, RecsysError
 from recsys.core.quiet import quieten
 from recsys.core.secrets import mask
+from recsys.core.threads import keep_memory, set_threads
 from recsys.core.version import VERSION
 
 USER_ERROR = 2
@@ -76,6 +77,8 @@ def _register(group: typer.Typer, verb: Verb) -> None:
 
     @group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
     def command(overrides: list[str] | None = settings) -> None:
+        if verb.keeps_memory:
+            keep_memory()
         importlib.import_module(f"recsys.cli.{verb.module}").run(overrides or [])
 
 
@@ -163,6 +166,7 @@ def invoke(arguments: Sequence[str], command: typer.Typer = app, name: str = "re
     has saved its state because it was told to stop, 1 otherwise.
     """
     quieten()
+    set_threads()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whose encoding may lack a title's letters
             stream.reconfigure(errors="backslashreplace")

@@ -17,6 +17,7 @@ class Verb:
         examples: commands a user can copy.
         more: where in conf/ further settings lie, beside the file of the module.
         takes_description: whether the description of a data set may stand before the settings.
+        keeps_memory: whether what it frees is kept for what it does next, as a training's steps do.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Verb:
     examples: tuple[str, ...]
     more: str = ""
     takes_description: bool = False
+    keeps_memory: bool = False
 
 
 DATA_VERBS = (
@@ -155,6 +157,7 @@ VERBS = (
             "recsys train run_dir=runs/mine resume=true",
         ),
         more=_OF_SYSTEMS,
+        keeps_memory=True,
     ),
     Verb(
         "plan",

@@ -32,6 +32,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recsys.core.errors import ConfigError, RecsysError
 from recsys.core.quiet import quieten
+from recsys.core.threads import share_threads
 
 Result = TypeVar("Result")
 
@@ -72,8 +73,7 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
         KeyboardInterrupt, SystemExit: this process was sent SIGINT or another signal to end, or one
             that it has started was sent SIGTERM.
     """
-    cores = len(os.sched_getaffinity(0))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
+    share_threads(count)
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

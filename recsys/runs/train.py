@@ -14,9 +14,10 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from recsys.core.console import message_console
-from recsys.core.environment import describe_environment
+from recsys.core.environment import ENVIRONMENT_FILE, describe_environment, read_environment
 from recsys.core.errors import ConfigError
 from recsys.core.secrets import mask_settings
+from recsys.core.threads import find_threads
 from recsys.data.contract.generations import generation_text, periods_text
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import Split
@@ -102,6 +103,7 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
         on_first_rank(lambda: folder.enter_context(held(run_dir)))
         checkpoint = None
         if config.resume:
+            _use_threads_of(run_dir)
             dataset, manifest = _known_dataset(config, run_dir)
             checkpoint = on_first_rank(lambda: go_back_to_checkpoint(run_dir))
         else:
@@ -137,6 +139,15 @@ def _say_what_is_seen(
     """Print which events of the data set will be seen: what a log calls its actions decides it."""
     for seen in system.seen(config, dataset):
         message_console().print(str(seen))
+
+
+def _use_threads_of(run_dir: Path) -> None:
+    """As many threads as the run began with: sums depend on them in their last bits.
+
+    The user's ``OMP_NUM_THREADS`` goes before.
+    """
+    if (run_dir / ENVIRONMENT_FILE).is_file() and not find_threads().is_given:
+        torch.set_num_threads(read_environment(run_dir)["hardware"]["torch_threads"])
 
 
 def _known_dataset(config: RunConfig, run_dir: Path) -> tuple[PreparedDataset, DatasetManifest]:

@@ -25,6 +25,7 @@ def test_every_check_passes_here() -> None:
         "versions",
         "requirements",
         "imports",
+        "threads",
         "lookup",
         "fused update",
         "4-bit rows",

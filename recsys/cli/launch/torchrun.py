@@ -17,6 +17,7 @@ from recsys.cli.main import invoke
 from recsys.core.composition import compose
 from recsys.core.console import output_console
 from recsys.core.errors import ConfigError
+from recsys.core.threads import share_threads
 from recsys.runs.files import LOGS
 from recsys.runs.folder import time_stamp
 
@@ -93,8 +94,7 @@ def run(
         output_console().print(shlex.join(command))
         return
     processes = next(word for word in command if word.startswith("--nproc-per-node="))
-    cores = len(os.sched_getaffinity(0)) // int(processes.partition("=")[2])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+    share_threads(int(processes.partition("=")[2]))
     os.execv(command[0], command)
 
 

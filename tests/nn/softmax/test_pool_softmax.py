@@ -78,7 +78,8 @@ def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Tiles as large as they are, and so small that a test has many."""
     columns, logits = request.param
     monkeypatch.setattr(pool_softmax_tiled, "TILE_COLUMNS", columns)
-    monkeypatch.setattr(pool_softmax_tiled, "TILE_LOGITS_PER_THREAD", logits)
+    for name in ("TILE_LOGITS", "TILE_LOGITS_PER_THREAD"):
+        monkeypatch.setattr(pool_softmax_tiled, name, logits)
 
 
 def assert_same(case: Case, **tolerance: float) -> None:
