@@ -32,6 +32,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recsys.core.errors import ConfigError, RecsysError
 from recsys.core.quiet import quieten
+from recsys.distributed.gpus import gpu_of, own_place, refuse_shared_gpus
 
 Result = TypeVar("Result")
 
@@ -161,7 +162,7 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
         timeout_minutes: how long one waits for the others.
 
     Raises:
-        ConfigError: the launcher has started another number of processes.
+        ConfigError: the launcher has started another number of processes, or two have one GPU.
     """
     timeout = timedelta(minutes=timeout_minutes)
     if started_by_a_launcher():
@@ -175,13 +176,15 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
         os.environ["MASTER_ADDR"] = environment.main_address
         os.environ["MASTER_PORT"] = str(environment.main_port)
         if backend == "nccl":
-            torch.cuda.set_device(environment.local_rank())
+            torch.cuda.set_device(gpu_of(environment.local_rank(), torch.cuda.device_count()))
         dist.init_process_group(
             backend, rank=environment.global_rank(), world_size=world_size, timeout=timeout
         )
     else:
         start_group_of_one(backend)
     try:
+        if backend == "nccl":
+            refuse_shared_gpus(from_all_ranks(own_place()))
         yield
     except BaseException:
         # the others hear of a failure when this process ends, having said why

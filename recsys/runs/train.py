@@ -26,6 +26,7 @@ from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
 from recsys.distributed.checkpoint.weights import held_weights, refuse_other_weights
 from recsys.distributed.config import SINGLE
+from recsys.distributed.gpus import BoundGpus
 from recsys.distributed.processes import (
     first_rank_first,
     on_first_rank,
@@ -227,7 +228,7 @@ def _trainer(
     # filling memory that is written next, for determinism, took 7 % of SASRec's step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return lightning.Trainer(
-        accelerator=settings.accelerator,
+        accelerator=_accelerator(config),
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=strategy,
@@ -250,6 +251,12 @@ def _trainer(
         enable_model_summary=False,
         default_root_dir=run_dir,
     )
+
+
+def _accelerator(config: RunConfig) -> str | BoundGpus:
+    if config.strategy.name != SINGLE and _on_gpu(config):
+        return BoundGpus()
+    return config.trainer.accelerator
 
 
 def _strategy(config: RunConfig, plan_files: PlanFiles) -> Strategy | str:
