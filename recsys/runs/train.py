@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from recsys.core.console import message_console
-from recsys.core.environment import describe_environment
 from recsys.core.errors import ConfigError
-from recsys.core.secrets import mask_settings
 from recsys.data.contract.generations import generation_text, periods_text
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import Split
@@ -43,18 +40,22 @@ from recsys.runs.callbacks import ProgressBar, StepSeed, ValidateEverySteps
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
 from recsys.runs.config import BF16_MIXED, RunConfig
 from recsys.runs.divergence import noted_if_diverged
+from recsys.runs.files import LOGS
 from recsys.runs.folder import (
     begin,
     begun_unless_refused,
     go_back_to_checkpoint,
     held,
     run_folder,
-    wandb_run_id,
+    time_stamp,
 )
 from recsys.runs.load import open_dataset
-from recsys.runs.metrics_log import MetricsCsv, close_log
+from recsys.runs.loggers import loggers_of
+from recsys.runs.metrics_log import close_log
 from recsys.runs.precision import Bfloat16Mixed
 from recsys.runs.preemption import Preemption
+from recsys.runs.profile import Profile
+from recsys.runs.rank_watch import RankWatch
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
 from recsys.runs.warm_start_callback import WarmStart, refuse_later_days
@@ -81,7 +82,10 @@ def train(system: TrainableSystem[Any], config: RunConfig) -> Path:
                 f"trainer.num_nodes is {config.trainer.num_nodes}, but nothing has started "
                 "processes on the other nodes; start the run by torchrun or SLURM."
             )
-        return on_processes(config.trainer.devices, train, system, config)
+        run_dir = run_folder(config)
+        placed = replace(config, run_dir=str(run_dir))
+        logs = run_dir / LOGS / time_stamp()
+        return on_processes(config.trainer.devices, train, system, placed, logs=logs)
     with process_group(config.num_processes, _backend(config), config.strategy.timeout_minutes):
         return _train(system, config)
 
@@ -213,6 +217,10 @@ def build_trainer(config: RunConfig, run_dir: Path, checkpoints: Checkpoints) ->
         callbacks.append(ValidateEverySteps(settings.validate_every_n_steps))
     if config.warm_start.checkpoint is not None and not config.resume:
         callbacks.append(WarmStart(config.warm_start, run_dir))
+    if config.strategy.name != SINGLE and config.strategy.hang_minutes is not None:
+        callbacks.append(RankWatch(run_dir, config.strategy.hang_minutes))
+    if settings.profile_steps is not None:
+        callbacks.append(Profile(run_dir, settings.profile_after, settings.profile_steps))
     if settings.progress_bar:
         callbacks.append(ProgressBar())
     try:
@@ -244,7 +252,7 @@ def _trainer(
         log_every_n_steps=settings.log_every_n_steps,
         deterministic=settings.deterministic,
         num_sanity_val_steps=0,
-        logger=_loggers(config, run_dir),
+        logger=loggers_of(config, run_dir),
         callbacks=callbacks,
         plugins=_plugins(config),  # type: ignore[arg-type]
         enable_progress_bar=settings.progress_bar,
@@ -277,29 +285,6 @@ def _plugins(config: RunConfig) -> list[OneFileCheckpoints | Bfloat16Mixed]:
     if config.strategy.name == SINGLE:  # the other strategy has its own
         plugins.append(OneFileCheckpoints(config.trainer.checkpoint_in_background))
     return plugins
-
-
-def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
-    loggers: list[Logger] = [MetricsCsv(run_dir)]
-    if config.logger.wandb:
-        import wandb  # seconds, which only those wait who log there
-
-        # what it would note itself of git and the command line may hold secrets
-        unasked = wandb.Settings(disable_git=True, x_disable_meta=True)
-        settings = mask_settings(asdict(config)) | {"environment": describe_environment()}
-        loggers.append(
-            WandbLogger(
-                name=run_dir.name,
-                id=on_first_rank(lambda: wandb_run_id(run_dir)),
-                resume="allow",
-                project=config.logger.project,
-                offline=config.logger.offline,
-                save_dir=run_dir,
-                config=settings,
-                settings=unasked,
-            )
-        )
-    return loggers
 
 
 def _write_validation_metrics(
