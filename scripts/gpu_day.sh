@@ -47,11 +47,14 @@ gpu_tests() { tests tests/gpu --durations=5; }
 losses() { recsys bench devices device="$device" steps="$(sized 100 3)" --json; }
 
 steps() {
-    local failed=0 system
-    for system in dv365 nxtpost sasrec hstu post_tower wide_and_deep; do
+    local failed=0 system sizes
+    sizes=$(sized "steps=30 rounds=1" "steps=2 warm_up=1 rounds=1")
+    for system in dv365 nxtpost "sequence overrides=[model=hstu]" sequence post_tower wide_and_deep; do
         echo "== $system"
-        timeout "$(sized 40 200)" "$python" -m recsys bench step "system=$system" "device=$device" \
+        timeout "$(sized 45 300)" "$python" -m recsys bench step system=$system "device=$device" \
+            $sizes "simulation=[simulator=demo,simulator.users=$(sized 600 40),simulator.post_embedding.width=64]" \
             --json || failed=1
+        on_gpu || [[ $system != nxtpost ]] || break # two show that it runs
     done
     return "$failed"
 }
@@ -110,9 +113,9 @@ part doctor 45
 part lookup 45
 part gpu_tests 120
 part losses 90
-part steps 120
+part steps 150
 part kernels 45
-part publish 75
+part publish 90
 part two_processes 60
 echo "written to $out"
 exit "$failed"

@@ -58,7 +58,7 @@ class Beat:
         exchange: the collective it is in; None where it waits for nobody.
         collective: the last one that it has begun and not ended, by torch's flight recorder.
         log: the file it writes to; empty where its launcher knows.
-        own_seconds: time of the training so far that it did not wait for others.
+        own_seconds: time of the steps so far that it did not wait for others.
         steps: that the training has done so far.
         silent: since when nothing new was heard of it, seconds.
     """
@@ -131,8 +131,8 @@ class StepTimes:
 
     @property
     def median(self) -> float:
-        """Of the ranks."""
-        return statistics.median(self.own)
+        """Of the ranks; of two the faster one."""
+        return statistics.median_low(self.own)
 
     @property
     def slowest(self) -> int:
@@ -186,6 +186,7 @@ class Heartbeats:
         self.on_end = on_end or self._end
         self.read_every = min(_READ, bound / 5)
         self._now = (0, "the beginning", time.monotonic())  # count, phase, since
+        self._in_step = False
         self._steps = 0
         self._own = 0.0
         self._heard: dict[int, tuple[str, float]] = {}
@@ -204,8 +205,9 @@ class Heartbeats:
         self._stopped.set()
         self._thread.join()
 
-    def beat(self, phase: str) -> None:
-        """Note that the training has come further."""
+    def beat(self, phase: str, in_step: bool = True) -> None:
+        """Note that the training has come further; its time from here on may be that of a step."""
+        self._in_step = in_step
         self._now = (self._now[0] + 1, phase, time.monotonic())
 
     def step_done(self) -> None:
@@ -220,7 +222,7 @@ class Heartbeats:
                 now = time.monotonic()
                 if frame is None:
                     continue
-                if whereabouts(frame).exchange is None:
+                if self._in_step and whereabouts(frame).exchange is None:
                     self._own += now - looked
                 looked = now
                 if now >= next_reading:

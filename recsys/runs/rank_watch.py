@@ -63,11 +63,11 @@ class RankWatch(lightning.Callback):
 
     def on_validation_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """A batch of a validation begins."""
-        self._beat(f"the validation after step {trainer.global_step}")
+        self._beat(f"the validation after step {trainer.global_step}", in_step=False)
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """All its batches are done."""
-        self._beat(f"the end of the validation after step {trainer.global_step}")
+        self._beat(f"the end of the validation after step {trainer.global_step}", in_step=False)
 
     def on_train_end(self, *_: Any) -> None:
         """What follows is not a training."""
@@ -77,9 +77,9 @@ class RankWatch(lightning.Callback):
         """The rank ends, and says why."""
         self._stop()
 
-    def _beat(self, phase: str) -> None:
+    def _beat(self, phase: str, in_step: bool = True) -> None:
         if self._beats is not None:
-            self._beats.beat(phase)
+            self._beats.beat(phase, in_step)
 
     def _stop(self) -> None:
         if self._beats is not None:

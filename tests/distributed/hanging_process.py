@@ -21,7 +21,7 @@ step = DV365.training_step
 def odd_step(self, *given):  # type: ignore[no-untyped-def]
     if dist.get_rank() == 1:
         if KIND == "slow":
-            time.sleep(0.3)
+            time.sleep(1.0)
         elif self.trainer.global_step == 3:
             if KIND == "sleeps":
                 time.sleep(600)

@@ -79,11 +79,11 @@ def test_other_ranks_that_hang_are_named(workspace: Path, kind: str, words: str)
 
 @pytest.mark.slow
 def test_a_slow_rank_is_told_and_its_times_are_kept(workspace: Path) -> None:
-    settings = ("trainer.max_steps=12", "trainer.validate_every_n_steps=12")
+    settings = ("trainer.max_steps=6", "trainer.validate_every_n_steps=6")
     run_dir, code, said = train(workspace, "slow", *settings)
     assert code == 0
     assert "Rank 1 (" in said and "is slow: a step takes it" in said
     times = pl.read_csv(run_dir / LOGS / STEP_TIMES)
     by_rank = times.group_by("rank").agg(pl.col("own_seconds_per_step").mean()).sort("rank")
     own = by_rank["own_seconds_per_step"].to_list()
-    assert own[1] > 0.3 > own[0]
+    assert own[1] > 1.0 and own[1] > own[0]  # it sleeps for a second in every step

@@ -109,6 +109,7 @@ def test_no_collective_is_open_where_all_have_ended() -> None:
 def test_a_rank_is_slow_by_its_own_time_against_the_median() -> None:
     even = StepTimes(step=9, own=(0.2, 0.21, 0.19))
     assert even.remark("abc") is None
+    assert StepTimes(step=9, own=(0.2, 0.5)).median == 0.2
     remark = StepTimes(step=9, own=(0.2, 0.21, 0.5)).remark("abc")
     assert remark == (
         "Rank 2 (c) is slow: a step takes it 500 ms without waiting for others, the median rank "
