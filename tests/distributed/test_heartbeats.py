@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -100,8 +101,12 @@ def test_no_collective_is_open_where_all_have_ended() -> None:
     start_group_of_one("gloo")
     try:
         dist.all_reduce(torch.ones(3))
-        if flight_record() is not None:  # from torch 2.13 on, without CUDA
-            assert open_collective() is None
+        if flight_record() is None:
+            pytest.skip("this torch records NCCL's collectives alone")
+        deadline = time.monotonic() + 60  # the recorder hears of an end from another thread
+        while open_collective() is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     finally:
         dist.destroy_process_group()
 
