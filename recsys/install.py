@@ -24,11 +24,15 @@ import tempfile
 import venv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 from recsys.core.errors import InstallationError
 from recsys.core.installation import (
     EXTRAS,
+    EXTRAS_OF_DEV,
+    FAISS_CPU,
+    FAISS_GPU,
     FBGEMM_CPU,
     FBGEMM_CUDA,
     PYTHON_MINORS,
@@ -95,7 +99,8 @@ def install(torch: str | None, dev: bool, cuda: bool = False, extras: Sequence[s
 
     Args:
         torch: minor version to install (``2.13``); ``None`` takes the one found, or the default.
-        dev: install the tools of the tests and of ``make lint`` too, and all extras.
+        dev: install the tools of the tests and of ``make lint`` too, and the extras that fit every
+            machine.
         cuda: install for NVIDIA GPUs also where no driver is, to build an image; what is installed
             cannot be tried out then.
         extras: what only some users need, names of ``EXTRAS``.
@@ -103,7 +108,7 @@ def install(torch: str | None, dev: bool, cuda: bool = False, extras: Sequence[s
     Raises:
         InstallationError: the torch found is not supported, pip failed, or the result does not run.
     """
-    extras = sorted(EXTRAS if dev else set(extras))
+    extras = sorted({*extras, *(EXTRAS_OF_DEV if dev else ())})
     with _exclusive(Path(sys.prefix)):
         environment = _read_environment(cuda)
         wanted = _choose_set(environment, torch)
@@ -153,6 +158,8 @@ def pins(
         del locked[name]
     for name in [*(["dev"] if dev else []), *extras]:
         locked |= read_lock(requirements_dir() / f"{name}.txt")
+    if FAISS_GPU in locked:
+        del locked[FAISS_CPU]  # which has the same files
     return locked | {fbgemm: wanted.fbgemm, "torchrec": wanted.torchrec}
 
 
@@ -197,6 +204,10 @@ def _install_packages(
         _say(f"Removing {' and '.join(found)}, to be replaced by {fbgemm}")
         _pip("uninstall", "--yes", *found)
     chosen = pins(wanted, fbgemm, dev, extras)
+    other = FAISS_CPU if FAISS_GPU in chosen else FAISS_GPU
+    if _version(other) is not None:
+        _say(f"Removing {other}, whose files another FAISS has too")
+        _pip("uninstall", "--yes", other)
     if dev and environment.torch_cuda is None:
         chosen |= read_lock(requirements_dir() / "triton.txt")
     _say(f"Installing {len(chosen)} pinned packages for torch {environment.torch}")
@@ -256,6 +267,13 @@ def _lock_path(wanted: SupportedSet) -> Path:
 
 def _own_lock(wanted: SupportedSet) -> Path:
     return requirements_dir() / f"torch-{wanted.torch}.txt"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _installed_fbgemm(environment: Environment) -> list[str]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write requirements/torch-<version>.txt, dev.txt, triton.txt and a lock per extra (boosting.txt) anew
+# Write requirements/torch-<version>.txt, dev.txt, triton.txt and a lock per extra anew
 # from setup.cfg, torchrec.in, sweeps.in and dev.in.
 # Usage: requirements/lock.sh <python> <torch version> <fbgemm version> <torchrec version>
 # With CONSTRAINTS=requirements/torch-2.13.txt the other packages keep the versions of that lock.
@@ -41,8 +41,8 @@ PYTHON
     echo "# fbgemm-gpu where torch and the driver have CUDA."
     freeze
 } >"$lock"
-for extra in boosting; do
-    "${pip[@]}" install "$("$environment/bin/python" - $extra <<'PYTHON'
+required_by() {
+    "$environment/bin/python" - "$1" <<'PYTHON'
 import configparser
 import sys
 
@@ -50,13 +50,22 @@ setup = configparser.ConfigParser()
 setup.read("setup.cfg")
 print(setup["options.extras_require"][sys.argv[1]].strip())
 PYTHON
-)"
+}
+for extra in boosting tensorboard prometheus; do
+    "${pip[@]}" install "$(required_by $extra)" --constraint "$lock"
     {
         echo "# Written by requirements/lock.sh; what the extra needs beside either torch."
         freeze | grep -v -x -F -f "$lock"
     } >requirements/$extra.txt
     "$environment/bin/python" -m pip uninstall --quiet --yes -r requirements/$extra.txt
 done
+# FAISS for GPUs has the files of faiss-cpu, and brings CUDA 12's libraries whatever torch is for.
+"${pip[@]}" install --target "$environment/gpu-index" "$(required_by gpu-index)" --constraint "$lock"
+{
+    echo "# Written by requirements/lock.sh; what the extra needs beside either torch."
+    "$environment/bin/python" -m pip freeze --path "$environment/gpu-index" |
+        sed 's/_/-/g' | grep -v -x -F -f "$lock" | sort -f
+} >requirements/gpu-index.txt
 "${pip[@]}" install -r requirements/dev.in
 {
     echo "# Written by requirements/lock.sh; installed beside either torch."

@@ -5,6 +5,7 @@ Every check imports what it tries, so that the doctor also speaks where packages
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import platform
 import re
@@ -18,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from recsys.core.installation import MEND, Environment, problems, read_environment
+from recsys.core.installation import FAISS_CPU, MEND, Environment, problems, read_environment
 from recsys.core.threads import find_threads
 
 #: Checks without which the later ones cannot run.
@@ -103,12 +104,15 @@ def check_requirements() -> str:
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue  # of an extra
+        name = requirement.name
+        if name == FAISS_CPU and importlib.util.find_spec("faiss") is not None:
+            name = next(iter(metadata.packages_distributions()["faiss"]))  # faiss-gpu will do
         try:
-            version = metadata.version(requirement.name)
+            version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            raise AssertionError(f"{requirement.name} is not installed") from None
+            raise AssertionError(f"{name} is not installed") from None
         if not requirement.specifier.contains(version, prereleases=True):
-            raise AssertionError(f"{requirement.name} {version} is not {requirement.specifier}")
+            raise AssertionError(f"{name} {version} is not {requirement.specifier}")
     return f"recsys {metadata.version('recsys')} has what it needs"
 
 

@@ -33,6 +33,10 @@ class TrainingError(RecsysError):
     """A training whose numbers went wrong and that cannot go on."""
 
 
+class HangError(RecsysError):
+    """A training that no rank came further with; the sentence names the rank that hangs."""
+
+
 class PreemptedError(RecsysError):
     """A run that was told to stop and has saved its state; it can go on."""
 

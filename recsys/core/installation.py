@@ -26,7 +26,18 @@ FBGEMM_CPU = "fbgemm-gpu-cpu"
 FBGEMM_CUDA = "fbgemm-gpu"
 
 #: Extras of the installation, each with a lock of its own, and what it is for.
-EXTRAS = {"boosting": "LightGBM on counts beside rankers"}
+EXTRAS = {
+    "boosting": "LightGBM on counts beside rankers",
+    "tensorboard": "the logger of that name",
+    "prometheus": "the logger of that name",
+    "gpu-index": "FAISS for GPUs in the place of faiss-cpu",
+}
+#: Those that fit every machine.
+EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus")
+
+#: FAISS without and with GPUs: two distributions of one module, ``faiss``.
+FAISS_CPU = "faiss-cpu"
+FAISS_GPU = "faiss-gpu"
 
 MEND = "run `python -m recsys.install` (in a checkout: `make setup`)"
 

@@ -90,6 +90,8 @@ def _for_hydra(override: str, schema: type) -> str:
         return f"{key}={_text(value, optional)}"
     if typing.get_origin(hint) is list and typing.get_args(hint)[0] is str:
         return f"{key}={_list(value, optional)}"
+    if hint == dict[str, Any]:
+        return f"++{key}={value}"  # keys of it that no file names
     if hint is _OPEN:
         # types are known to whoever reads the field: text becomes a number there, not the reverse
         return f"++{key}={_list(value, True)}"

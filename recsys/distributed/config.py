@@ -87,6 +87,9 @@ class StrategyConfig(Settings):
         batch_size: examples per process and step that the plan's estimates assume.
         timeout_minutes: how long a process waits for the others before it gives up; for what the
             first one does alone it waits up to a day.
+        hang_minutes: how long a training may come no further on any rank before it is ended, with
+            the name of the rank that hangs; None for as long as ``timeout_minutes`` lets it. Longer
+            than the longest step, validation or checkpoint.
         overlap_inputs: whether the inputs of the tables travel to the processes that hold them
             while the batch before theirs is computed.
     """
@@ -96,6 +99,7 @@ class StrategyConfig(Settings):
     topology: TopologyConfig = field(default_factory=TopologyConfig)
     batch_size: BatchSize = 512
     timeout_minutes: Annotated[float, Number(above=0, at_most=1_000_000)] = 30.0
+    hang_minutes: Annotated[float, Number(above=0, at_most=1_000_000)] | None = 15.0
     overlap_inputs: bool = True
 
     def constraint(self, table: str) -> TableConstraint:

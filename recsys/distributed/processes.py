@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,15 +31,25 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from recsys.core.console import message_console
 from recsys.core.errors import ConfigError, RecsysError
 from recsys.core.quiet import quieten
 from recsys.core.threads import share_threads
+from recsys.distributed.gpus import gpu_of, own_place, refuse_shared_gpus
 
 Result = TypeVar("Result")
 
 #: How long a rank waits for what the first one does alone, such as preparing a log of any size. A
 #: process that dies is noticed before, because its connections end; a node that does, by SLURM.
 WAIT_FOR_THE_FIRST = timedelta(days=1)
+
+#: Switches torch's record of the last collectives on, and has NCCL write it where it gives up. The
+#: first is called the second from torch 2.13 on.
+_FLIGHT_RECORDER = {
+    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
+    "TORCH_FR_BUFFER_SIZE": "2000",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+}
 
 #: What a launcher sends some time before the processes are killed: a run saves its state and ends.
 STOP_SIGNAL = signal.SIGUSR1
@@ -58,11 +69,21 @@ def _launcher() -> ClusterEnvironment:
     return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
 
 
-def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Result:
+def on_processes(
+    count: int, function: Callable[..., Result], *args: Any, logs: Path | None = None
+) -> Result:
     """Call ``function`` in ``count`` new processes of this machine, as torchrun would.
 
     Each finds its place where torchrun puts it, in its environment. If one fails the others are
     ended. ``STOP_SIGNAL``, sent to this process, is handed on to them.
+
+    Args:
+        count: of the processes.
+        function: what each of them calls.
+        args: of the function.
+        logs: a folder in which the ranks keep ``rank-<n>.log``, as launchers have them do. The
+            first rank prints to the terminal, and has in its log what must be kept of a hang.
+            None for no logs.
 
     Returns:
         What it returned on the first rank.
@@ -91,7 +112,7 @@ def on_processes(count: int, function: Callable[..., Result], *args: Any) -> Res
     with tempfile.TemporaryDirectory() as folder:
         try:
             with _handing_on(STOP_SIGNAL):
-                results = elastic_launch(settings, _call)(folder, function, *args)
+                results = elastic_launch(settings, _call)(folder, logs, function, *args)
         except SignalException as stop:  # torchelastic's form of Ctrl-C and of SIGTERM
             if stop.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -132,23 +153,66 @@ def _handing_on(number: signal.Signals) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def _call(folder: str, function: Callable[..., Result], *args: Any) -> Result:
+#: Where a process that ``on_processes`` has started leaves the note of why it failed, and its log.
+_notes: Path | None = None
+_log: Path | None = None
+
+
+def rank_log() -> Path | None:
+    """The log of this rank; None where its launcher keeps what it prints."""
+    return _log
+
+
+def _call(folder: str, logs: Path | None, function: Callable[..., Result], *args: Any) -> Result:
     """Call ``function`` in a new process; if it fails, leave a note of when and why."""
+    global _notes
+    _notes = Path(folder)
     quieten()
+    if logs is not None:
+        _keep_log(logs)
     try:
         return function(*args)
     except Exception as error:
-        rank = os.environ["RANK"]
-        note: Exception = error
-        if not isinstance(error, RecsysError):
-            if not (isinstance(error, OSError) and type(error).__module__ == "builtins"):
-                # of a class of its own it may not survive pickling
-                note = RuntimeError(f"process {rank} failed: {type(error).__name__}: {error}")
-            note.add_note(traceback.format_exc())
-        part = Path(folder) / f"{rank}.part"
-        part.write_bytes(pickle.dumps((time.time(), note)))
-        part.rename(part.with_suffix(".error"))
+        _leave_note(error)
         raise
+
+
+def _keep_log(logs: Path) -> None:
+    """Send what this rank prints to its log; the first rank's goes to the terminal."""
+    global _log
+    rank = os.environ["RANK"]
+    logs.mkdir(parents=True, exist_ok=True)
+    _log = logs / f"rank-{rank}.log"
+    if rank != "0":
+        with _log.open("ab") as file:
+            for stream in (1, 2):
+                os.dup2(file.fileno(), stream)
+
+
+def _leave_note(error: Exception) -> None:
+    """Note why this process fails where the one that has started it will look."""
+    assert _notes is not None
+    rank = os.environ["RANK"]
+    note: Exception = error
+    if not isinstance(error, RecsysError):
+        if not (isinstance(error, OSError) and type(error).__module__ == "builtins"):
+            # of a class of its own it may not survive pickling
+            note = RuntimeError(f"process {rank} failed: {type(error).__name__}: {error}")
+        note.add_note(traceback.format_exc())
+    part = _notes / f"{rank}.part"
+    part.write_bytes(pickle.dumps((time.time(), note)))
+    part.rename(part.with_suffix(".error"))
+
+
+def end_at_once(error: RecsysError) -> NoReturn:
+    """End this process from any of its threads, whatever the others are in the middle of."""
+    if _notes is not None:
+        _leave_note(error)  # who has started it says so
+    else:
+        message_console().print(f"recsys: {error}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)  # of what the user can mend
 
 
 @contextmanager
@@ -161,9 +225,11 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
         timeout_minutes: how long one waits for the others.
 
     Raises:
-        ConfigError: the launcher has started another number of processes.
+        ConfigError: the launcher has started another number of processes, or two have one GPU.
     """
     timeout = timedelta(minutes=timeout_minutes)
+    for name, value in _FLIGHT_RECORDER.items():
+        os.environ.setdefault(name, value)
     if started_by_a_launcher():
         environment = _launcher()
         world_size = environment.world_size()
@@ -175,13 +241,15 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
         os.environ["MASTER_ADDR"] = environment.main_address
         os.environ["MASTER_PORT"] = str(environment.main_port)
         if backend == "nccl":
-            torch.cuda.set_device(environment.local_rank())
+            torch.cuda.set_device(gpu_of(environment.local_rank(), torch.cuda.device_count()))
         dist.init_process_group(
             backend, rank=environment.global_rank(), world_size=world_size, timeout=timeout
         )
     else:
         start_group_of_one(backend)
     try:
+        if backend == "nccl":
+            refuse_shared_gpus(from_all_ranks(own_place()))
         yield
     except BaseException:
         # the others hear of a failure when this process ends, having said why
@@ -262,7 +330,7 @@ def hosts_group() -> dist.ProcessGroup:
     global _hosts
     world = dist.group.WORLD
     if _hosts is None or _hosts[1] is not world:
-        _hosts = dist.new_group(backend="gloo"), world
+        _hosts = dist.new_group(backend="gloo", group_desc="hosts"), world
     return _hosts[0]
 
 

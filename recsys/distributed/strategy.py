@@ -84,7 +84,9 @@ class TorchRecStrategy(DDPStrategy):
         """Meet the other processes."""
         super().setup_environment()
         if dist.get_backend() != "gloo":
-            self._hosts = dist.new_group(backend="gloo", timeout=self._timeout)
+            self._hosts = dist.new_group(
+                backend="gloo", timeout=self._timeout, group_desc="hosts' agreements"
+            )
 
     def connect(self, model: lightning.LightningModule) -> None:
         """Take a model, and let it place its tables here when Lightning configures it."""
@@ -146,7 +148,9 @@ class TorchRecStrategy(DDPStrategy):
         """
         if dist.get_world_size() == 1:
             return
-        self._ddp_kwargs["process_group"] = dist.new_group(timeout=self._timeout)
+        self._ddp_kwargs["process_group"] = dist.new_group(
+            timeout=self._timeout, group_desc="dense gradients"
+        )
         super().configure_ddp()
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:

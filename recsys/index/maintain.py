@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
 from omegaconf import MISSING
 
 from recsys.artifacts.sequence_tower import embeddings_model
-from recsys.core.bounds import HoursAboveZero, OutPath, Settings
+from recsys.core.bounds import HoursAboveZero, OneOf, OutPath, Settings
 from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_folder, has_lock, locked_folder
@@ -23,6 +24,7 @@ from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
 from recsys.index.faiss.folder import INDEX_FOLDER, REJECTED_FILE, load_index, save_index
+from recsys.index.faiss.gpus import AUTO, DEVICES
 from recsys.index.faiss.item_index import Added, ItemIndex, Removed
 from recsys.index.faiss.kinds import IndexConfig
 from recsys.index.faiss.manifest import IndexManifest
@@ -47,6 +49,8 @@ class IndexBuildConfig(Settings):
         as_of: ISO 8601 (UTC) or ms: items first seen later are left out, and later events not
             looked at; None takes everything.
         max_age_hours: leave out items last seen longer than this before ``as_of``.
+        device: where IVF-PQ finds the centroids of its lists and sorts items into them; ``auto``
+            takes GPUs where FAISS has them.
         index: kind and sizes.
     """
 
@@ -56,6 +60,7 @@ class IndexBuildConfig(Settings):
     posts: str | None = None
     as_of: str | None = None
     max_age_hours: HoursAboveZero | None = None
+    device: Annotated[str, OneOf(DEVICES)] = AUTO
     index: IndexConfig = field(default_factory=IndexConfig)
 
     def __post_init__(self) -> None:
@@ -151,6 +156,7 @@ def build_index(config: IndexBuildConfig) -> IndexChange:
         embedding[kept.to_numpy()],
         embeddings_model(config.embeddings),
         config.index,
+        config.device,
     )
     left_out = table.select(POST_ID).with_columns(reasons).filter(~kept)
     added = Added(added.added, added.replaced, pl.concat([left_out, added.rejected]))

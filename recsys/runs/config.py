@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from recsys.core.bounds import (
     Count,
+    CountOrZero,
     Name,
     Number,
     OneOf,
@@ -54,6 +55,8 @@ class TrainerConfig(Settings):
             for none.
         log_every_n_steps: steps between two lines of the training loss.
         deterministic: refuse operations that give other results from run to run.
+        profile_steps: batches whose trace is written into the run folder; None for none.
+        profile_after: batches before them, in which things settle.
         progress_bar: show one.
     """
 
@@ -72,6 +75,8 @@ class TrainerConfig(Settings):
     patience: Count | None = None
     log_every_n_steps: Count = 10
     deterministic: bool = True
+    profile_steps: Annotated[int, Number(at_least=1, at_most=10_000)] | None = None
+    profile_after: CountOrZero = 5
     progress_bar: bool = True
 
 
@@ -83,11 +88,28 @@ class LoggerConfig(Settings):
         wandb: log to Weights & Biases too.
         project: its project.
         offline: keep wandb's files in the run folder and send nothing.
+        tensorboard: log to TensorBoard too, into ``tensorboard/`` of the run folder.
+        prometheus: write the newest numbers in the text form of Prometheus too.
+        prometheus_file: where; None for ``metrics.prom`` in the run folder.
+        prometheus_port: serve them there too, as long as the training runs; None for no port.
+        prometheus_gateway: ``host:port`` of a Pushgateway they are sent to too; None for none.
     """
 
     wandb: bool = False
     project: str = "recsys"
     offline: bool = True
+    tensorboard: bool = False
+    prometheus: bool = False
+    prometheus_file: OutPath | None = None
+    prometheus_port: Annotated[int, Number(at_least=1, at_most=65_535)] | None = None
+    prometheus_gateway: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would be left aside."""
+        super().__post_init__()
+        for name in ("prometheus_file", "prometheus_port", "prometheus_gateway"):
+            if getattr(self, name) is not None and not self.prometheus:
+                raise ConfigError(f"logger.{name} is for logger=prometheus; add that.")
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from recsys.core.console import message_console
-from recsys.core.environment import ENVIRONMENT_FILE, describe_environment, read_environment
+from recsys.core.environment import ENVIRONMENT_FILE, read_environment
 from recsys.core.errors import ConfigError
-from recsys.core.secrets import mask_settings
 from recsys.core.threads import find_threads
 from recsys.data.contract.generations import generation_text, periods_text
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
@@ -27,6 +25,7 @@ from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.plugins import OneFileCheckpoints
 from recsys.distributed.checkpoint.weights import held_weights, refuse_other_weights
 from recsys.distributed.config import SINGLE
+from recsys.distributed.gpus import BoundGpus
 from recsys.distributed.processes import (
     first_rank_first,
     on_first_rank,
@@ -44,18 +43,22 @@ from recsys.runs.callbacks import ProgressBar, StepSeed, ValidateEverySteps
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
 from recsys.runs.config import BF16_MIXED, RunConfig
 from recsys.runs.divergence import noted_if_diverged
+from recsys.runs.files import LOGS
 from recsys.runs.folder import (
     begin,
     begun_unless_refused,
     go_back_to_checkpoint,
     held,
     run_folder,
-    wandb_run_id,
+    time_stamp,
 )
 from recsys.runs.load import open_dataset
-from recsys.runs.metrics_log import MetricsCsv, close_log
+from recsys.runs.loggers import loggers_of
+from recsys.runs.metrics_log import close_log
 from recsys.runs.precision import Bfloat16Mixed
 from recsys.runs.preemption import Preemption
+from recsys.runs.profile import Profile
+from recsys.runs.rank_watch import RankWatch
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
 from recsys.runs.warm_start_callback import WarmStart, refuse_later_days
@@ -82,7 +85,10 @@ def train(system: TrainableSystem[Any], config: RunConfig) -> Path:
                 f"trainer.num_nodes is {config.trainer.num_nodes}, but nothing has started "
                 "processes on the other nodes; start the run by torchrun or SLURM."
             )
-        return on_processes(config.trainer.devices, train, system, config)
+        run_dir = run_folder(config)
+        placed = replace(config, run_dir=str(run_dir))
+        logs = run_dir / LOGS / time_stamp()
+        return on_processes(config.trainer.devices, train, system, placed, logs=logs)
     with process_group(config.num_processes, _backend(config), config.strategy.timeout_minutes):
         return _train(system, config)
 
@@ -228,6 +234,10 @@ def build_trainer(
         callbacks.append(ValidateEverySteps(settings.validate_every_n_steps))
     if warm:
         callbacks.append(WarmStart(config.warm_start, run_dir))
+    if config.strategy.name != SINGLE and config.strategy.hang_minutes is not None:
+        callbacks.append(RankWatch(run_dir, config.strategy.hang_minutes))
+    if settings.profile_steps is not None:
+        callbacks.append(Profile(run_dir, settings.profile_after, settings.profile_steps))
     if settings.progress_bar:
         callbacks.append(ProgressBar())
     try:
@@ -243,7 +253,7 @@ def _trainer(
     # filling memory that is written next, for determinism, took 7 % of SASRec's step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return lightning.Trainer(
-        accelerator=settings.accelerator,
+        accelerator=_accelerator(config),
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=strategy,
@@ -259,13 +269,19 @@ def _trainer(
         log_every_n_steps=settings.log_every_n_steps,
         deterministic=settings.deterministic,
         num_sanity_val_steps=0,
-        logger=_loggers(config, run_dir),
+        logger=loggers_of(config, run_dir),
         callbacks=callbacks,
         plugins=_plugins(config),  # type: ignore[arg-type]
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
         default_root_dir=run_dir,
     )
+
+
+def _accelerator(config: RunConfig) -> str | BoundGpus:
+    if config.strategy.name != SINGLE and _on_gpu(config):
+        return BoundGpus()
+    return config.trainer.accelerator
 
 
 def _strategy(config: RunConfig, plan_files: PlanFiles) -> Strategy | str:
@@ -286,29 +302,6 @@ def _plugins(config: RunConfig) -> list[OneFileCheckpoints | Bfloat16Mixed]:
     if config.strategy.name == SINGLE:  # the other strategy has its own
         plugins.append(OneFileCheckpoints(config.trainer.checkpoint_in_background))
     return plugins
-
-
-def _loggers(config: RunConfig, run_dir: Path) -> list[Logger]:
-    loggers: list[Logger] = [MetricsCsv(run_dir)]
-    if config.logger.wandb:
-        import wandb  # seconds, which only those wait who log there
-
-        # what it would note itself of git and the command line may hold secrets
-        unasked = wandb.Settings(disable_git=True, x_disable_meta=True)
-        settings = mask_settings(asdict(config)) | {"environment": describe_environment()}
-        loggers.append(
-            WandbLogger(
-                name=run_dir.name,
-                id=on_first_rank(lambda: wandb_run_id(run_dir)),
-                resume="allow",
-                project=config.logger.project,
-                offline=config.logger.offline,
-                save_dir=run_dir,
-                config=settings,
-                settings=unasked,
-            )
-        )
-    return loggers
 
 
 def _write_validation_metrics(

@@ -209,6 +209,9 @@ def test_pins_hold_one_fbgemm_and_leave_torch_alone(wanted) -> None:
     assert "lightgbm" not in chosen
     assert "pytest" in pins(wanted, FBGEMM_CPU, dev=True)
     assert "lightgbm" in pins(wanted, FBGEMM_CPU, dev=False, extras=["boosting"])
+    assert "faiss-cpu" in chosen and "faiss-gpu" not in chosen
+    on_gpus = pins(wanted, FBGEMM_CUDA, dev=False, extras=["gpu-index"])
+    assert "faiss-gpu" in on_gpus and "faiss-cpu" not in on_gpus
 
 
 def test_fingerprint_changes_with_what_is_installed() -> None:

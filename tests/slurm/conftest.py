@@ -18,6 +18,9 @@ import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 PARTITION = "debug"
+#: The type of each node's GPUs, and the files that stand for them: nobody opens them.
+GPU = "a100"
+_DEVICES = ("/dev/null", "/dev/zero")
 
 
 @dataclass
@@ -184,10 +187,14 @@ def _configuration(cluster: Cluster, host: str) -> str:
         "SlurmdTimeout": 10,
         "KillWait": 5,
         "EnforcePartLimits": "ALL",
+        "GresTypes": "gpu",
     }
     text = "".join(f"{key}={value}\n" for key, value in lines.items())
     for node, port in zip(cluster.nodes, ports[1:], strict=True):
-        text += f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4\n"
+        text += f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 "
+        text += f"Gres=gpu:{GPU}:{len(_DEVICES)}\n"
+    devices = (f"Name=gpu Type={GPU} File={file}\n" for file in _DEVICES)
+    (folder / "gres.conf").write_text("".join(devices))
     (folder / "state").mkdir()
     return text + f"PartitionName={PARTITION} Nodes=ALL Default=YES MaxTime=300 State=UP\n"
 

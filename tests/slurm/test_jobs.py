@@ -20,7 +20,7 @@ from recsys.core.errors import ConfigError
 from recsys.runs.metrics_log import METRICS_LOG, read_metrics
 from tests.small_runs import TINY_SIMULATION
 
-from .conftest import PARTITION, Cluster
+from .conftest import GPU, PARTITION, Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBMIT = ROOT / "launchers" / "slurm" / "submit"
@@ -179,6 +179,28 @@ def test_what_an_agent_calls_recsys_runs_on_every_process_of_its_task(
     world = ["strategy=torchrec", "trainer.num_nodes=2", "trainer.devices=2"]
     for log in logs:
         assert log.read_text().split() == ["train", "seed=7", f"run_dir={run_dir}", *world]
+
+
+@pytest.mark.parametrize(
+    ("option", "seen"),
+    [
+        (None, ["0,1", "0,1"]),
+        (f"--gres=gpu:{GPU}:2", ["0,1", "0,1"]),
+        ("--gpus-per-task=1", ["0", "1"]),
+    ],
+)
+def test_gpus_are_asked_for_once_and_a_task_may_see_its_own_alone(
+    cluster: Cluster, tmp_path: Path, option: str | None, seen: list[str]
+) -> None:
+    shows = tmp_path / "shows"
+    shows.write_text("#!/usr/bin/env bash\necho $SLURM_LOCALID $CUDA_VISIBLE_DEVICES\n")
+    shows.chmod(0o755)
+    options = [] if option is None else [f"launcher.options=['{option}']"]
+    launcher = ("launcher=gpu", "launcher.processes_per_node=2", f"launcher.command={shows}")
+    job = submit("experiment=demo", "trainer=gpu", "run_dir=run", *launcher, *options)
+    assert cluster.wait(job, 200)["JobState"] == "COMPLETED", outputs(Path("run"))
+    logs = [Path("run") / "logs" / job / f"rank-{rank}.log" for rank in range(2)]
+    assert [log.read_text().split() for log in logs] == [["0", seen[0]], ["1", seen[1]]]
 
 
 @pytest.mark.parametrize(

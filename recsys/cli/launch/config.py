@@ -15,6 +15,12 @@ PYXIS = "pyxis"
 #: The forms of sbatch's --time: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:…].
 _TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
 _MEMORY = re.compile(r"\d+[KMGT]?")
+#: Options of sbatch that ask for GPUs; those of ``--gres`` and ``--tres-per-…`` may be others.
+_GPU_OPTIONS = re.compile(
+    r"--gpus(-per-(node|task|socket))?[= ]|--(gres|tres-per-\w+)[= ].*\bgpu\b"
+)
+#: What a shell can export.
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Of the seconds between the signal and the limit, those for putting the job into the queue again.
 SECONDS_TO_REQUEUE = 30
 
@@ -52,14 +58,15 @@ class SlurmConfig(Settings):
         account: None for the user's default.
         time_limit: as sbatch takes it, for example ``04:00:00``; None for the partition's.
         processes_per_node: processes of a training on a node, a task each.
-        gpus: whether each process of a training has a GPU.
+        gpus: whether each process of a training has a GPU. One for each is asked for unless
+            ``options`` say how themselves.
         cpus_per_process: cores of a process.
         memory: of a node, for example ``64G``; None for the cluster's default.
         options: further options of sbatch, for example ``--qos=long``.
         signal_seconds: how long before the time limit a training is told to save.
         max_requeues: how often a job that was told to save goes back into the queue.
         setup: lines of shell before anything else, for example ``module load cuda``.
-        environment: variables of every process.
+        environment: variables of every process, such as NCCL's and gloo's.
         command: the `recsys` command on the nodes; None for that of the Python which submits, or
             for ``recsys`` in a container.
         container: the image that it is run from.
@@ -97,6 +104,17 @@ class SlurmConfig(Settings):
             raise ConfigError(
                 f"launcher.options has {unknown[0]!r}; write options of sbatch as '--name=value'."
             )
+        for variable, value in self.environment.items():
+            if not _VARIABLE.fullmatch(str(variable)) or value is None:
+                raise ConfigError(
+                    f"launcher.environment has {variable!r}: {value!r}; write names of variables, "
+                    "each with a value, as {NCCL_SOCKET_IFNAME: ib0}."
+                )
+
+    @property
+    def options_ask_for_gpus(self) -> bool:
+        """Whether ``options`` say which GPUs a job gets, typed ones for example."""
+        return any(_GPU_OPTIONS.match(option) for option in self.options)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.core.errors import ArtifactError, DataError
 from recsys.data.contract.ids import as_ids
 from recsys.index.catalogue import SLOT, Catalogue
+from recsys.index.faiss import gpus
 from recsys.index.faiss.kinds import IndexConfig, IndexKind, new_index
 from recsys.index.faiss.manifest import METRIC, IndexManifest
 from recsys.index.faiss.search import NONE, Found, check_queries, search
@@ -67,7 +68,12 @@ class ItemIndex(Catalogue):
 
     @classmethod
     def build(
-        cls, items: pl.DataFrame, embedding: ArrayLike, model: str, config: IndexConfig
+        cls,
+        items: pl.DataFrame,
+        embedding: ArrayLike,
+        model: str,
+        config: IndexConfig,
+        device: str = gpus.CPU,
     ) -> tuple[Self, Added]:
         """An index of items.
 
@@ -78,11 +84,14 @@ class ItemIndex(Catalogue):
                 of an id are left out and named in the report.
             model: identity of what made the embeddings.
             config: kind and sizes.
+            device: where IVF-PQ is learned and filled, one of ``gpus.DEVICES``.
 
         Raises:
             DataError: no item can be used.
-            ConfigError: the kind cannot hold so few items or their width.
+            ConfigError: the kind cannot hold so few items or their width, or there is no such
+                device.
         """
+        with_gpus = gpus.uses_gpus(device)
         usable = UsableItems.of(items, embedding)
         if not len(usable.table):
             raise DataError(
@@ -104,8 +113,8 @@ class ItemIndex(Catalogue):
             files={},
         )
         none = usable.table.clear().insert_column(0, pl.Series(SLOT, [], pl.Int64()))
-        built = cls(new_index(resolved, usable.embedding), none, manifest)
-        built._append(usable)
+        built = cls(new_index(resolved, usable.embedding, with_gpus), none, manifest)
+        built._append(usable, with_gpus)
         return built, Added(len(built), 0, usable.rejected)
 
     @property
@@ -238,11 +247,13 @@ class ItemIndex(Catalogue):
             *(pl.coalesce(name, f"{name}_former").alias(name) for name in OPTIONAL_COLUMNS),
         )
 
-    def _append(self, usable: UsableItems) -> None:
+    def _append(self, usable: UsableItems, with_gpus: bool = False) -> None:
         first = self.manifest.next_slot
         slots = np.arange(first, first + len(usable.table))
         if self._is_graph:
             self.index.add(usable.embedding)  # an HNSW index numbers its items itself, like slots
+        elif with_gpus and isinstance(self.index, faiss.IndexIVF):
+            gpus.add(self.index, usable.embedding, slots)
         else:
             self.index.add_with_ids(usable.embedding, slots)
         numbered = usable.table.select(pl.Series(SLOT, slots, pl.Int64()), pl.all())

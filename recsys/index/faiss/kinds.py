@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from recsys.core.bounds import Few, Length, OneOf, Rows, Settings, Width
 from recsys.core.errors import ArtifactError, ConfigError
+from recsys.index.faiss import gpus
 
 
 class IndexKind(StrEnum):
@@ -107,12 +108,15 @@ class IndexConfig(Settings):
         return replace(self, kind=kind.value, lists=lists, probes=probes, code_bytes=code_bytes)
 
 
-def new_index(config: IndexConfig, embeddings: NDArray[np.float32]) -> faiss.Index:
+def new_index(
+    config: IndexConfig, embeddings: NDArray[np.float32], with_gpus: bool = False
+) -> faiss.Index:
     """An empty index, trained where its kind is to be trained.
 
     Args:
         config: resolved.
         embeddings: [P, W] normalised; what centroids and ranges are learned from.
+        with_gpus: whether IVF-PQ finds the centroids of its lists there.
     """
     width = embeddings.shape[1]
     match IndexKind(config.kind):
@@ -128,7 +132,10 @@ def new_index(config: IndexConfig, embeddings: NDArray[np.float32]) -> faiss.Ind
             index = faiss.IndexHNSWFlat(width, config.neighbours, faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction = config.construction_candidates
     if not index.is_trained:
-        index.train(embeddings)
+        if with_gpus and isinstance(index, faiss.IndexIVF):
+            gpus.train(index, embeddings)
+        else:
+            index.train(embeddings)
     return index
 
 

@@ -73,6 +73,29 @@ def test_a_training_asks_for_a_task_per_gpu_and_is_told_before_its_limit() -> No
     assert "sleep 70" in script and "strategy=torchrec" in script
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--gres=gpu:h100:8",
+        "--gpus=h100:16",
+        "--gpus-per-task=1",
+        "--gpus-per-node=a100:8",
+        "--tres-per-task=cpu:8,gres/gpu:1",
+    ],
+)
+def test_gpus_that_the_options_ask_for_are_not_asked_for_again(option: str) -> None:
+    given = ("experiment=demo", "launcher=gpu", "trainer=gpu", f"launcher.options=['{option}']")
+    script, _, _ = script_of(given)
+    asked = [one for one in directives(checked(script)) if "gpu" in one]
+    assert asked == [option]
+
+
+def test_other_options_leave_a_gpu_for_each_process() -> None:
+    options = "launcher.options=['--gpu-bind=closest','--gres=nvme:1','--comment=gpu']"
+    script, _, _ = script_of(["experiment=demo", "launcher=gpu", "trainer=gpu", options])
+    assert "--gpus-per-node=8" in directives(checked(script))
+
+
 def test_other_verbs_run_in_one_process_without_signal_and_gpu() -> None:
     arguments = ["evaluate", "run_dir=runs/a,runs/b", "launcher=gpu", "at_once=1"]
     with pytest.raises(ConfigError, match=r"runs/a is not there; .* after=\[…\]"):
@@ -137,6 +160,11 @@ def test_a_container_runs_the_command_of_its_image(settings: list[str], words: s
         ("launcher.time_limit=4hours", "is no time of SLURM's"),
         ("launcher.memory=64GB", "is no size of SLURM's"),
         ("launcher.options=['qos=x']", "options of sbatch as '--name=value'"),
+        (
+            "launcher.environment={NCCL SOCKET: ib0}",
+            "launcher.environment has 'NCCL SOCKET': 'ib0'",
+        ),
+        ("launcher.environment={NCCL_DEBUG: null}", "write names of variables, each with a value"),
         ("launcher.signal_seconds=20", "a whole number above 30"),
         ("launcher.processes_per_node=0", "launcher.processes_per_node is 0"),
         ("launcher.container.runtime=docker", "one of apptainer, pyxis"),
@@ -160,6 +188,10 @@ def test_a_cluster_of_ones_own_is_a_file_of_conf(tmp_path: Path) -> None:
     script, _, _ = script_of(["experiment=demo", *own])
     assert "--partition=long" in directives(checked(script))
     assert "\nmodule load gcc\n" in script and "\nexport NCCL_SOCKET_IFNAME=ib0\n" in script
+    given = ("launcher.environment={NCCL_DEBUG: INFO}", "launcher.environment.GLOO_X=eth0")
+    script, _, _ = script_of(["experiment=demo", *own, *given])
+    for line in ("NCCL_SOCKET_IFNAME=ib0", "NCCL_DEBUG=INFO", "GLOO_X=eth0"):
+        assert f"\nexport {line}\n" in script
 
 
 def test_an_array_of_agents_trains_each_trial_on_all_processes(tmp_path: Path) -> None:
