@@ -125,20 +125,27 @@ def _without_kernels(gpu: PretendedGpu) -> Iterator[None]:
         name = "SplitTableBatchedEmbeddingBagsCodegen"
         replaced.enter_context(mock.patch.object(fused_modules, name, on_device))
         if has_triton():
-            from recsys.nn.kernels import pool_softmax_triton
+            from recsys.nn.kernels import hstu_triton, pool_softmax_triton
 
-            for name in ("forward_kernel", "queries_kernel", "columns_kernel"):
-                kernel = _Kernel(gpu, name)
-                replaced.enter_context(mock.patch.object(pool_softmax_triton, name, kernel))
+            for module, kernels in ((pool_softmax_triton, _POOL_SOFTMAX), (hstu_triton, _HSTU)):
+                for name, results in kernels.items():
+                    kernel = _Kernel(gpu, name, results)
+                    replaced.enter_context(mock.patch.object(module, name, kernel))
         yield
 
 
-class _Kernel:
-    """Stands for a Triton kernel: its tensors must lie on the device, the last is its result."""
+#: Triton's kernels, and how many tensors each writes.
+_POOL_SOFTMAX = {"forward_kernel": 1, "queries_kernel": 1, "columns_kernel": 1}
+_HSTU = {"forward_kernel": 1, "queries_kernel": 1, "keys_kernel": 2, "biases_kernel": 2}
 
-    def __init__(self, gpu: PretendedGpu, name: str) -> None:
+
+class _Kernel:
+    """Stands for a Triton kernel: its tensors must lie on the device, the last are its results."""
+
+    def __init__(self, gpu: PretendedGpu, name: str, results: int) -> None:
         self.gpu = gpu
         self.name = name
+        self.results = results
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         return self._launch
@@ -147,4 +154,5 @@ class _Kernel:
         tensors = tensors_in(args)
         if any(self.gpu.side(tensor) is Side.HOST for tensor in tensors):
             self.gpu.note_mixed(self.name)
-        tensors[-1].zero_()
+        for result in tensors[-self.results :]:
+            result.zero_()

@@ -11,20 +11,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from recsys.nn.kernels.products import dot
+
 LOG2_E = 1.4426950408889634
 _LOG2_E = tl.constexpr(LOG2_E)
 _LN_2 = tl.constexpr(0.6931471805599453)
-
-#: Triton's interpreter (TRITON_INTERPRET=1) multiplies the bits of bfloat16 as integers.
-_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
-
-
-@triton.jit
-def _dot(left, right, PRECISION: tl.constexpr):
-    """Matrix product with sums in float32."""
-    if _INTERPRETED:
-        left, right = left.to(tl.float32), right.to(tl.float32)
-    return tl.dot(left, right, input_precision=PRECISION)
 
 
 @triton.jit
@@ -56,7 +47,7 @@ def _logits(
     PRECISION: tl.constexpr,
 ):
     """Logits of a tile in units of ln 2, -inf where excluded: [ROWS, COLUMNS]."""
-    logits = _dot(left, tl.trans(right), PRECISION) * scale
+    logits = dot(left, tl.trans(right), PRECISION) * scale
     if HAS_BIAS:
         offset = tl.load(bias + column, mask=column < num_columns, other=0.0)
         logits += offset[None, :] * _LOG2_E
@@ -173,7 +164,7 @@ def queries_kernel(
             tile, num_columns, scale, HAS_BIAS, HAS_OWNED, PRECISION,
         )  # fmt: skip
         softmax = tl.exp2(logits - row_lse[:, None])
-        pooled += _dot(softmax.to(right.dtype), right, PRECISION)
+        pooled += dot(softmax.to(right.dtype), right, PRECISION)
     outer = tl.load(by_lse + row, mask=row < num_rows, other=0.0) * (scale * _LN_2)
     _store_rows(by_queries, row, num_rows, pooled * outer[:, None], WIDTH, PADDED_WIDTH)
 
@@ -220,7 +211,7 @@ def columns_kernel(
         )  # fmt: skip
         outer = tl.load(by_lse + row, mask=row < num_rows, other=0.0)
         softmax = tl.exp2(logits - row_lse[:, None]) * outer[:, None]
-        gathered += _dot(tl.trans(softmax.to(left.dtype)), left, PRECISION)
+        gathered += dot(tl.trans(softmax.to(left.dtype)), left, PRECISION)
     gathered *= scale * _LN_2
     _store_rows(by_columns, column, num_columns, gathered, WIDTH, PADDED_WIDTH)
 

@@ -25,6 +25,7 @@ from recsys.nn.kernels.pool_softmax_kernels import (
     forward_kernel,
     queries_kernel,
 )
+from recsys.nn.kernels.products import float32_precision
 from recsys.nn.softmax.exclusions import Exclusions, expand_ranges
 
 
@@ -153,8 +154,6 @@ class Tiling:
 
     def constants(self, bias: Tensor | None, pairs: ExcludedPairs) -> dict[str, Any]:
         """Compile-time arguments of the kernels."""
-        # float32 at full precision is the sum of three TF32 products on the tensor cores
-        exact = torch.get_float32_matmul_precision() == "highest"
         rows, columns = self.shape
         return {
             "WIDTH": self.width,
@@ -163,7 +162,7 @@ class Tiling:
             "PADDED_WIDTH": self.padded_width,
             "HAS_BIAS": bias is not None,
             "HAS_OWNED": len(pairs.owner) > 0,
-            "PRECISION": "tf32x3" if exact else "tf32",
+            "PRECISION": float32_precision(),
             "num_warps": 8 if rows * self.padded_width >= 2**14 else 4,
             "num_stages": 2,
         }
