@@ -79,8 +79,9 @@ def _bias(
     if NUM_BUCKETS > 0:
         later = tl.load(times + first + row, mask=row < length, other=0)
         earlier = tl.load(times + first + column, mask=column < length, other=0)
-        seconds = tl.div_rn(tl.abs(later[:, None] - earlier[None, :]).to(tl.float32), 1000.0)
-        bucket = tl.div_rn(tl.log(tl.maximum(seconds, 1.0)), BUCKET_WIDTH).to(tl.int32)
+        # products, for an exact division takes many registers
+        seconds = tl.abs(later[:, None] - earlier[None, :]).to(tl.float32) * 1e-3
+        bucket = (tl.log(tl.maximum(seconds, 1.0)) * (1 / BUCKET_WIDTH)).to(tl.int32)
         bucket = tl.minimum(bucket, NUM_BUCKETS - 1)
         bias += tl.load(by_time + bucket, mask=seen, other=0.0)
     return bias, bucket, seen

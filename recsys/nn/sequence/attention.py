@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-#: The memory-efficient kernel takes heads of such multiples alone: 8 numbers of 16 bits, 4 of 32.
-_ALIGNMENT = 8
-
 
 def scaled_attention(
     queries: Tensor,
@@ -20,8 +17,8 @@ def scaled_attention(
     """``softmax(QKᵀ / √W) V``, three times [B, heads, T, W] → the same.
 
     PyTorch takes a kernel that keeps nothing of a score for the backward where it can, and quietly
-    another where it cannot: on a GPU for a width of, say, 25 or 50. Zeros after the width change
-    neither scores nor what is kept of the values.
+    another where it cannot. On a GPU the memory-efficient one wants a multiple of 4 numbers of 32
+    bits or 8 of 16, so a width of, say, 50 gets zeros behind it; they change no score.
 
     Args:
         queries: [B, heads, T, W].
@@ -32,10 +29,15 @@ def scaled_attention(
         dropout: of the attention weights.
     """
     width = queries.shape[3]
-    surplus = 0 if queries.device.type == "cpu" else -width % _ALIGNMENT
-    if surplus > 0:
-        queries, keys, values = widened(queries, surplus), widened(keys, surplus), widened(values, surplus)
+    scale = float(width) ** -0.5
+    if queries.device.type != "cpu":
+        queries, keys, values = aligned(queries), aligned(keys), aligned(values)
     attended = F.scaled_dot_product_attention(
-        queries, keys, values, mask, dropout, is_causal, scale=width**-0.5
+        queries, keys, values, mask, dropout, is_causal, scale=scale
     )
-    return attended[..., :width] if surplus > 0 else attended
+    return attended[:, :, :, :width]
+
+
+def aligned(heads: Tensor) -> Tensor:
+    """[B, heads, T, W], with zeros up to the next width that every kernel takes."""
+    return F.pad(heads, [0, (8 - heads.shape[3] % 8) % 8])
