@@ -62,6 +62,14 @@ def _logits(
 
 
 @triton.jit
+def _part(num_blocks):
+    """First and last + 1 of the blocks that a program walks over: a part of them."""
+    share = tl.cdiv(num_blocks, tl.num_programs(1))
+    first = tl.program_id(1) * share
+    return first, tl.minimum(first + share, num_blocks)
+
+
+@triton.jit
 def _load_row_constants(
     target,
     row_owner,
@@ -99,15 +107,16 @@ def forward_kernel(
     HAS_OWNED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Log-sum-exp of a block of rows, with a running maximum and sum over the columns."""
+    """Log-sum-exp of a block of rows, with a running maximum and sum over a part of the columns."""
     block = tl.program_id(0)
     row = block * ROWS + tl.arange(0, ROWS)
     left = _load_rows(queries, row, num_rows, WIDTH, PADDED_WIDTH)
     row_target, owner = _load_row_constants(target, row_owner, row, num_rows, HAS_OWNED)
     column_blocks = tl.cdiv(num_columns, COLUMNS)
+    first, last = _part(column_blocks)
     largest = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    for column_block in range(0, column_blocks):
+    for column_block in range(first, last):
         column = column_block * COLUMNS + tl.arange(0, COLUMNS)
         right = _load_rows(columns, column, num_columns, WIDTH, PADDED_WIDTH)
         tile = block * column_blocks + column_block
@@ -120,7 +129,8 @@ def forward_kernel(
         shift = tl.where(now == -float("inf"), 0.0, now)
         total = total * tl.exp2(largest - shift) + tl.sum(tl.exp2(logits - shift[:, None]), 1)
         largest = now
-    tl.store(lse + row, (largest + tl.log2(total)) * _LN_2, mask=row < num_rows)
+    place = tl.program_id(1) * num_rows + row
+    tl.store(lse + place, (largest + tl.log2(total)) * _LN_2, mask=row < num_rows)
 
 
 @triton.jit
@@ -147,15 +157,16 @@ def queries_kernel(
     HAS_OWNED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradient of a block of rows: by_lse · scale · (softmax @ columns)."""
+    """Gradient of a block of rows by a part of the columns: by_lse · scale · (softmax @ columns)."""
     block = tl.program_id(0)
     row = block * ROWS + tl.arange(0, ROWS)
     left = _load_rows(queries, row, num_rows, WIDTH, PADDED_WIDTH)
     row_target, owner = _load_row_constants(target, row_owner, row, num_rows, HAS_OWNED)
     row_lse = _load_finite_lse(lse, row, num_rows)
     column_blocks = tl.cdiv(num_columns, COLUMNS)
+    first, last = _part(column_blocks)
     pooled = tl.zeros([ROWS, PADDED_WIDTH], tl.float32)
-    for column_block in range(0, column_blocks):
+    for column_block in range(first, last):
         column = column_block * COLUMNS + tl.arange(0, COLUMNS)
         right = _load_rows(columns, column, num_columns, WIDTH, PADDED_WIDTH)
         tile = block * column_blocks + column_block
@@ -166,6 +177,7 @@ def queries_kernel(
         softmax = tl.exp2(logits - row_lse[:, None])
         pooled += dot(softmax.to(right.dtype), right, PRECISION)
     outer = tl.load(by_lse + row, mask=row < num_rows, other=0.0) * (scale * _LN_2)
+    by_queries += tl.program_id(1).to(tl.int64) * num_rows * WIDTH
     _store_rows(by_queries, row, num_rows, pooled * outer[:, None], WIDTH, PADDED_WIDTH)
 
 
@@ -193,13 +205,14 @@ def columns_kernel(
     HAS_OWNED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradient of a block of columns: scale · (by_lse · softmax)ᵀ @ queries."""
+    """Gradient of a block of columns by a part of the rows: scale · (by_lse · softmax)ᵀ @ queries."""
     column_block = tl.program_id(0)
     column_blocks = tl.cdiv(num_columns, COLUMNS)
     column = column_block * COLUMNS + tl.arange(0, COLUMNS)
     right = _load_rows(columns, column, num_columns, WIDTH, PADDED_WIDTH)
     gathered = tl.zeros([COLUMNS, PADDED_WIDTH], tl.float32)
-    for block in range(0, tl.cdiv(num_rows, ROWS)):
+    first, last = _part(tl.cdiv(num_rows, ROWS))
+    for block in range(first, last):
         row = block * ROWS + tl.arange(0, ROWS)
         left = _load_rows(queries, row, num_rows, WIDTH, PADDED_WIDTH)
         row_target, owner = _load_row_constants(target, row_owner, row, num_rows, HAS_OWNED)
@@ -213,6 +226,7 @@ def columns_kernel(
         softmax = tl.exp2(logits - row_lse[:, None]) * outer[:, None]
         gathered += dot(tl.trans(softmax.to(left.dtype)), left, PRECISION)
     gathered *= scale * _LN_2
+    by_columns += tl.program_id(1).to(tl.int64) * num_columns * WIDTH
     _store_rows(by_columns, column, num_columns, gathered, WIDTH, PADDED_WIDTH)
 
 
