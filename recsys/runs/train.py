@@ -52,7 +52,7 @@ from recsys.runs.folder import (
 )
 from recsys.runs.load import open_dataset
 from recsys.runs.metrics_log import MetricsCsv, close_log
-from recsys.runs.precision import Bfloat16Mixed
+from recsys.runs.precision import Bfloat16Mixed, choose_products
 from recsys.runs.preemption import Preemption
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
@@ -113,6 +113,9 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             on_first_rank(lambda: begin(run_dir, config, manifest))
             on_first_rank(lambda: _say_what_is_seen(system, config, dataset))
         on_first_rank(lambda: say_days(dataset))
+        products = choose_products(_on_gpu(config), config.trainer.tf32)
+        if products is not None:
+            on_first_rank(lambda: message_console().print(products))
         with noted_if_diverged(run_dir):
             checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
         on_first_rank(lambda: _finish(system, config, run_dir, dataset, checkpoints))
