@@ -40,6 +40,7 @@ from recsys.evaluation.with_protocol import with_protocol
 from recsys.nn.tables.collection import tables_for_shards
 from recsys.runs.callbacks import ProgressBar, StepSeed, ValidateEverySteps
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
+from recsys.runs.compiled import compile_dense_parts
 from recsys.runs.config import BF16_MIXED, RunConfig
 from recsys.runs.divergence import noted_if_diverged
 from recsys.runs.folder import (
@@ -163,6 +164,7 @@ def _fit(
     refused = nullcontext() if config.resume else begun_unless_refused(run_dir)
     with refused, first_rank_first(), tables_for_shards() if sharded else nullcontext():
         assembly = system.assemble(config, dataset, manifest)
+        compile_dense_parts(system, config, assembly.model)
     settings = config.trainer
     checkpoints = Checkpoints(
         run_dir / CHECKPOINTS,

@@ -58,7 +58,12 @@ class Sequences:
     @staticmethod
     def block_size(head_width: int, dtype: torch.dtype) -> int:
         """Steps of a block, such that tiles fit in registers and shared memory."""
-        return 64 if _padded(head_width) * dtype.itemsize <= 128 else 32
+        bytes_per_row = _padded(head_width) * dtype.itemsize
+        if bytes_per_row <= 128 and dtype.itemsize == 2:
+            return 64
+        # at full precision each number is two of TF32
+        exact = dtype == torch.float32 and float32_precision() == "tf32x3"
+        return 16 if exact and bytes_per_row > 256 else 32
 
     @classmethod
     def of(

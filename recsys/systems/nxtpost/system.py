@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
@@ -64,6 +65,12 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
             config.loader, dataset, protocol.engagements, config.evaluation.max_queries
         )
         return Assembly(model, data)
+
+    def compiled_parts(self, model: lightning.LightningModule) -> list[nn.Module]:
+        """The layers of the Transformers."""
+        if not isinstance(model, NxtPost):
+            return []
+        return [layer for channel in model.tower.channels for layer in channel.encoder.layers]
 
     def restore(
         self, config: NxtPostRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
