@@ -26,11 +26,11 @@ SHARED = {80: 163 * 1024, 90: 227 * 1024}
 SPILLED = {
     (80, torch.bfloat16, "highest"): 264,
     (80, torch.float16, "highest"): 264,
-    (80, torch.float32, "highest"): 10788,
+    (80, torch.float32, "highest"): 432,
     (80, torch.float32, "high"): 140,
     (90, torch.bfloat16, "highest"): 184,
     (90, torch.float16, "highest"): 184,
-    (90, torch.float32, "highest"): 2008,
+    (90, torch.float32, "highest"): 324,
     (90, torch.float32, "high"): 0,
 }
 #: The same of HSTU's attention.
@@ -41,8 +41,8 @@ SPILLED_BY_HSTU = {
     (80, torch.float32, "high"): 16,
     (90, torch.bfloat16, "highest"): 0,
     (90, torch.float16, "highest"): 0,
-    (90, torch.float32, "highest"): 552,
-    (90, torch.float32, "high"): 0,
+    (90, torch.float32, "highest"): 628,
+    (90, torch.float32, "high"): 24,
 }
 WIDTHS = (16, 50, 64, 128, 200, 256)
 HEAD_WIDTHS = (16, 50, 64, 128)

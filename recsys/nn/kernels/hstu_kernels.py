@@ -133,10 +133,10 @@ def forward_kernel(
         column = other * BLOCK + tl.arange(0, BLOCK)
         key = _load(keys, first, column, length, stride, head, WIDTH, PADDED_WIDTH)
         value = _load(values, first, column, length, stride, head, WIDTH, PADDED_WIDTH)
-        bias, bucket, seen = _bias(
+        bias, _bucket, seen = _bias(
             times, by_position, by_time, first, row, column, length, NUM_BUCKETS, BUCKET_WIDTH
         )
-        weight, slope = _silu(dot(query, tl.trans(key), PRECISION) + bias)
+        weight, _slope = _silu(dot(query, tl.trans(key), PRECISION) + bias)
         weight = tl.where(seen, weight, 0.0)
         total += dot(weight.to(value.dtype), value, PRECISION)
     _store(attended, first, row, length, out_stride, head, total * share, WIDTH, PADDED_WIDTH)
@@ -182,10 +182,10 @@ def queries_kernel(
         column = other * BLOCK + tl.arange(0, BLOCK)
         key = _load(keys, first, column, length, stride, head, WIDTH, PADDED_WIDTH)
         value = _load(values, first, column, length, stride, head, WIDTH, PADDED_WIDTH)
-        bias, bucket, seen = _bias(
+        bias, _bucket, seen = _bias(
             times, by_position, by_time, first, row, column, length, NUM_BUCKETS, BUCKET_WIDTH
         )
-        weight, slope = _silu(dot(query, tl.trans(key), PRECISION) + bias)
+        _weight, slope = _silu(dot(query, tl.trans(key), PRECISION) + bias)
         by_score = tl.where(seen, dot(by_row, tl.trans(value), PRECISION) * slope, 0.0)
         total += dot(by_score.to(key.dtype), key, PRECISION)
     _store(by_queries, first, row, length, out_stride, head, total * share, WIDTH, PADDED_WIDTH)
@@ -233,7 +233,7 @@ def keys_kernel(
         row = other * BLOCK + tl.arange(0, BLOCK)
         query = _load(queries, first, row, length, stride, head, WIDTH, PADDED_WIDTH)
         by_row = _load(outer, first, row, length, out_stride, head, WIDTH, PADDED_WIDTH)
-        bias, bucket, seen = _bias(
+        bias, _bucket, seen = _bias(
             times, by_position, by_time, first, row, column, length, NUM_BUCKETS, BUCKET_WIDTH
         )
         weight, slope = _silu(dot(query, tl.trans(key), PRECISION) + bias)
@@ -301,7 +301,7 @@ def biases_kernel(
                 key = _load(keys, first, column, length, stride, head, WIDTH, PADDED_WIDTH)
                 value = _load(values, first, column, length, stride, head, WIDTH, PADDED_WIDTH)
                 by_row = _load(outer, first, row, length, out_stride, head, WIDTH, PADDED_WIDTH)
-                weight, slope = _silu(dot(query, tl.trans(key), PRECISION) + bias)
+                _weight, slope = _silu(dot(query, tl.trans(key), PRECISION) + bias)
                 total += dot(by_row, tl.trans(value), PRECISION) * slope
             total = tl.where(seen, total, 0.0)
             turned = tl.gather(total, turned_from, 1)

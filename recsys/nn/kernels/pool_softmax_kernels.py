@@ -157,7 +157,7 @@ def queries_kernel(
     HAS_OWNED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradient of a block of rows by a part of the columns: by_lse · scale · (softmax @ columns)."""
+    """Gradient of rows by a part of the columns: by_lse · scale · (softmax @ columns)."""
     block = tl.program_id(0)
     row = block * ROWS + tl.arange(0, ROWS)
     left = _load_rows(queries, row, num_rows, WIDTH, PADDED_WIDTH)
@@ -205,7 +205,7 @@ def columns_kernel(
     HAS_OWNED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradient of a block of columns by a part of the rows: scale · (by_lse · softmax)ᵀ @ queries."""
+    """Gradient of columns by a part of the rows: scale · (by_lse · softmax)ᵀ @ queries."""
     column_block = tl.program_id(0)
     column_blocks = tl.cdiv(num_columns, COLUMNS)
     column = column_block * COLUMNS + tl.arange(0, COLUMNS)

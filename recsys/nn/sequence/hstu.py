@@ -142,9 +142,7 @@ class HSTUBlock(nn.Module):
 
         gate, values, queries, keys = self._projected(inputs)
         bias, heads = self.bias, self.attention.heads
-        attended = silu_attention(
-            queries, keys, values, bias.position, bias.time, sequences, heads
-        )
+        attended = silu_attention(queries, keys, values, bias.position, bias.time, sequences, heads)
         return self._gated(inputs, gate, attended)
 
     def _projected(self, inputs: Tensor) -> list[Tensor]:
@@ -234,8 +232,7 @@ class HSTUEncoder(TiledEncoder):
     def _check_length(self, length: int) -> None:
         if length > self.max_length:
             raise ValueError(
-                f"a sequence has {length} steps, the encoder was made for at most "
-                f"{self.max_length}"
+                f"a sequence has {length} steps, the encoder was made for at most {self.max_length}"
             )
 
     def _times(self, timestamps: Tensor | None) -> Tensor | None:

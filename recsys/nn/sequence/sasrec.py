@@ -46,9 +46,7 @@ class SoftmaxAttention(TiledAttention):
         """The same of steps and those before them; of scores nothing is kept."""
         parts = [part.unflatten(0, [-1, self.heads]) for part in (queries, keys, values)]
         dropout = self.dropout.probability if self.training else 0.0
-        attended = scaled_attention(
-            parts[0], parts[1], parts[2], is_causal=True, dropout=dropout
-        )
+        attended = scaled_attention(parts[0], parts[1], parts[2], is_causal=True, dropout=dropout)
         return attended.flatten(0, 1)
 
 

@@ -77,7 +77,10 @@ def compare(
         exact[:3], exact[3], exact[4] if has_times else None, lengths, timestamps, heads
     )
     found = [ours, *torch.autograd.grad(ours, leaves, outer)]
-    reference = [expected, *torch.autograd.grad(expected, exact, outer.double(), materialize_grads=True)]
+    reference = [
+        expected,
+        *torch.autograd.grad(expected, exact, outer.double(), materialize_grads=True),
+    ]
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     for mine, theirs in zip(found, reference, strict=True):
         scale = float(theirs.detach().abs().max()) if theirs.numel() else 1.0
