@@ -209,12 +209,16 @@ class HSTUEncoder(TiledEncoder):
         return tokens.shape[1] // self.heads <= WIDEST_HEAD
 
     def encode_by_kernel(
-        self, tokens: Tensor, lengths: Tensor, timestamps: Tensor | None
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None,
+        host_lengths: Tensor | None,
     ) -> Tensor:
         """[E, D] → [E, D]; nothing of a score stays in memory for the backward."""
         from recsys.nn.kernels.hstu_triton import Sequences
 
-        self._check_length(longest(lengths))
+        self._check_length(longest(lengths if host_lengths is None else host_lengths))
         timestamps = self._times(timestamps)
         sequences = Sequences.of(
             lengths,
