@@ -26,7 +26,7 @@ SHARED = {80: 163 * 1024, 90: 227 * 1024}
 SPILLED = {
     (80, torch.bfloat16, "highest"): 264,
     (80, torch.float16, "highest"): 264,
-    (80, torch.float32, "highest"): 432,
+    (80, torch.float32, "highest"): 444,
     (80, torch.float32, "high"): 140,
     (90, torch.bfloat16, "highest"): 184,
     (90, torch.float16, "highest"): 184,

@@ -17,9 +17,11 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocati
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import ComputeDevice
 from lightning.pytorch.accelerators.cpu import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor
 
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.nn.kernels import has_triton
+from recsys.nn.sequence import attention
 from recsys.systems.choice import compose_run
 from recsys.systems.registry import system_named
 from tests.cuda_without_gpu.pretended_gpu import GPU, PretendedGpu, Side, tensors_in, tensors_of
@@ -107,7 +109,7 @@ def _without_kernels(gpu: PretendedGpu) -> Iterator[None]:
     """Put stand-ins in the place of the kernels that only a GPU has.
 
     FBGEMM's tables are its tables for the CPU, taken to lie where they were asked for; a kernel of
-    Triton gives zeros.
+    Triton gives zeros; fused attention has no dropout, with which a CPU has none that is fused.
     """
     tables = fused_modules.SplitTableBatchedEmbeddingBagsCodegen
 
@@ -124,6 +126,9 @@ def _without_kernels(gpu: PretendedGpu) -> Iterator[None]:
     with ExitStack() as replaced:
         name = "SplitTableBatchedEmbeddingBagsCodegen"
         replaced.enter_context(mock.patch.object(fused_modules, name, on_device))
+        replaced.enter_context(
+            mock.patch.object(attention.F, "scaled_dot_product_attention", _fused_attention)
+        )
         if has_triton():
             from recsys.nn.kernels import hstu_triton, pool_softmax_triton
 
@@ -132,6 +137,21 @@ def _without_kernels(gpu: PretendedGpu) -> Iterator[None]:
                     kernel = _Kernel(gpu, name, results)
                     replaced.enter_context(mock.patch.object(module, name, kernel))
         yield
+
+
+_attention = attention.F.scaled_dot_product_attention
+
+
+def _fused_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **settings: Any,
+) -> Tensor:
+    return _attention(queries, keys, values, attn_mask, 0.0, is_causal, **settings)
 
 
 #: Triton's kernels, and how many tensors each writes.

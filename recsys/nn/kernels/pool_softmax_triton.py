@@ -183,9 +183,8 @@ class Tiling:
         bytes_per_row = self.padded_width * self.bytes_per_number
         if self.bytes_per_number == 4 and self.precision == "tf32x3":
             # each number is two of TF32, and registers are what there is too little of
-            return (
-                (32, 32) if bytes_per_row <= 256 else (32, 16) if bytes_per_row <= 512 else (16, 16)
-            )
+            rows = 32 if bytes_per_row <= 512 else 16
+            return rows, 32 if bytes_per_row <= 256 else 16
         if bytes_per_row <= 256:
             return (128, 64) if self.bytes_per_number == 2 else (64, 64)
         return (64, 32) if bytes_per_row == 512 else (32, 16)
