@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,9 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from benchmarks._peer import cache, peer_python
 from recsys.core.composition import compose
-from recsys.core.console import message_console, output_console
+from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.data.stores.dataset import PreparedDataset
@@ -90,7 +90,7 @@ def run(config: Config) -> dict[str, object]:
     ]
     run_config = compose("train", SequenceRunConfig, overrides)
     dataset, data = open_or_prepare(run_config.data)
-    python = _rectools_python()
+    python = peer_python("rectools", "rectools[torch]", _RECTOOLS_VERSION)
     with tempfile.TemporaryDirectory() as folder:
         sequences = Path(folder) / "sequences.npz"
         store = EngagementStore.open(dataset, run_config.sequences)
@@ -143,28 +143,6 @@ def _rectools_arguments(
     }
 
 
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "recsys" / "benchmarks"
-
-
-def _rectools_python() -> Path:
-    """The interpreter of RecTools' environment, made where it is absent; the same torch as ours."""
-    environment = _cache() / f"rectools-{_RECTOOLS_VERSION}"
-    python = environment / "bin" / "python"
-    done = environment / "installed"
-    if not done.is_file():
-        message_console().print(
-            f"Installing RecTools {_RECTOOLS_VERSION} into {environment} (once)."
-        )
-        venv.create(environment, with_pip=True, clear=True)
-        torch_version = torch.__version__.split("+")[0]
-        packages = [f"torch=={torch_version}", f"rectools[torch]=={_RECTOOLS_VERSION}"]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-        done.touch()
-    return python
-
-
 def _run(command: list[str], threads: int) -> Any:
     """What a process prints last, as JSON."""
     environment = os.environ | {
@@ -188,7 +166,7 @@ def _train_rectools(config: Config, python: Path, arguments: dict[str, Any]) -> 
 def _kept_rectools(config: Config) -> Path:
     """The folder of RecTools' full run with these settings."""
     settings = f"{config.loss}_{config.negatives}_batch_{config.batch_size}"
-    return _cache() / f"rectools_ml1m_{settings}"
+    return cache() / f"rectools_ml1m_{settings}"
 
 
 def _quality_of_rectools(config: Config) -> tuple[int, float] | None:

@@ -28,8 +28,9 @@ from recsys.evaluation.queries import EvaluationQueries
 #: How equal scores count, for :class:`recsys.evaluation.protocol.Protocol`.
 TIE_RULE = "a tie with another item counts against the model"
 
-#: What is no candidate of any set, for the same.
+#: What is no candidate of any set, for the same; and where a user engages with an item repeatedly.
 HISTORY_RULE = "the user's history is removed"
+REPEATS_RULE = "the user's history stays"
 
 #: Rank of a target that is not in the corpus: a miss at every K, however large.
 OUTSIDE_CORPUS = int(np.iinfo(np.int64).max)

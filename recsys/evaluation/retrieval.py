@@ -24,7 +24,15 @@ from recsys.evaluation.batch_hits import BatchPools, batch_pools
 from recsys.evaluation.corpora import Corpus, alive_items, all_items, items_before
 from recsys.evaluation.groups import QueryGroup, day_groups, history_groups, item_groups
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
-from recsys.evaluation.ranking import CandidateSet, DotProductScorer, Ranks, Scorer, rank_targets
+from recsys.evaluation.ranking import (
+    HISTORY_RULE,
+    REPEATS_RULE,
+    CandidateSet,
+    DotProductScorer,
+    Ranks,
+    Scorer,
+    rank_targets,
+)
 from recsys.evaluation.retrieval_metrics import RetrievalMetric
 
 #: Candidate sets by the name they have in metrics.
@@ -159,12 +167,24 @@ class RetrievalProtocol:
         return days if len(days) > 1 else []
 
     def _described(self, candidates: Corpus | BatchPools) -> CandidateSet:
-        """The candidates, which say so where the queries are a part of the split's."""
+        """The candidates, which say whether users are drawn and the history is among them."""
+        said = [candidates.description]
         most = self.config.max_queries
-        if most is None or self._in_period <= most:
-            return candidates
-        drawn = f"queries of drawn users, about {most:,} of {self._in_period:,}"
-        return replace(candidates, description=f"{candidates.description}; {drawn}")
+        if most is not None and self._in_period > most:
+            said.append(f"queries of drawn users, about {most:,} of {self._in_period:,}")
+        said.append(REPEATS_RULE if self.engagements.repeats else HISTORY_RULE)
+        return replace(candidates, description="; ".join(said))
+
+    @property
+    def _ranked(self) -> EvaluationQueries:
+        """The queries with the histories that are removed from the candidates.
+
+        Where repeated engagements count, the next item may well be one of the history: removing
+        all of it but the target would give the target away.
+        """
+        if not self.engagements.repeats:
+            return self.queries
+        return replace(self.queries, history_start=self.queries.history_end)
 
     def _candidates(self, name: str) -> Corpus | BatchPools | None:
         if name == BATCH:
@@ -175,13 +195,13 @@ class RetrievalProtocol:
                 return None
             return self._batch_pools(unseen)
         if name == ALL:
-            return all_items(self.engagements, self.queries, self.period_end, self.known)
+            return all_items(self.engagements, self._ranked, self.period_end, self.known)
         hours = self.config.alive_hours
-        return alive_items(self.events, self.queries, self.engagements, self.known, hours)
+        return alive_items(self.events, self._ranked, self.engagements, self.known, hours)
 
     def _batch_pools(self, group: QueryGroup | None = None) -> BatchPools:
         seed = self.config.batch_seed
-        return batch_pools(self.queries, self.engagements, self.num_items, seed, group=group)
+        return batch_pools(self._ranked, self.engagements, self.num_items, seed, group=group)
 
     def rank(
         self, scorer: Scorer, candidates: dict[str, CandidateSet], place: str = "targets"

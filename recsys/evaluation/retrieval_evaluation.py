@@ -18,7 +18,6 @@ from recsys.evaluation.paired import Interval
 from recsys.evaluation.predictions import write_predictions
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.ranking import (
-    HISTORY_RULE,
     TIE_RULE,
     CandidateSet,
     DotProductScorer,
@@ -273,7 +272,7 @@ def protocol_of(run: RunIdentity, split: Split, ranks: Ranks) -> Protocol:
         seed=run.seed,
         checkpoint=f"{run.checkpoint.name} of step {run.checkpoint.step}",
         chosen_by=run.checkpoint.chosen_by,
-        candidates=f"{ranks.candidates}; {HISTORY_RULE}",
+        candidates=ranks.candidates,
         tie_rule=TIE_RULE,
         part=ranks.part,
     )

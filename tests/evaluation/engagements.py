@@ -18,7 +18,7 @@ Event = tuple[int, int, int]
 
 
 def store_of(
-    folder: Path, events: Sequence[Event], num_users: int | None = None
+    folder: Path, events: Sequence[Event], num_users: int | None = None, repeats: bool = False
 ) -> EngagementStore:
     """A store of (user, item, ms) events; action type and surface are item mod 5 and user mod 3."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def store_of(
     np.save(array_path(folder, OFFSETS), offsets)
     lengths = {OFFSETS: num_users + 1, **dict.fromkeys(COLUMNS, len(user))}
     files = {name: FileMark.of(array_path(folder, name)) for name in lengths}
-    Description("", 0, lengths, files).save(folder)
+    Description("", 0, repeats, lengths, files).save(folder)
     return EngagementStore(folder)
 
 

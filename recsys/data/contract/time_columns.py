@@ -24,7 +24,7 @@ _WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nan
 _ISO_TEXT = (
     r"^\s*(?<day>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?<minute>\d{2}:\d{2})(?::(?<second>\d{2})(?<fraction>[.,]\d+)?)?"
-    r"\s*(?<zone>[Zz]|UTC|GMT|[+-]\d{2}:?(?:\d{2})?)?)?\s*$"
+    r"\s*(?<zone>[Zz]|UTC|GMT|[+-](?:0\d|1[0-4]):?(?:[0-5]\d)?)?)?\s*$"
 )
 
 

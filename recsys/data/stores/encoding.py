@@ -48,9 +48,9 @@ class Moments:
     squares: float = 0.0
 
     def add(self, values: pl.Series) -> None:
-        """Take in values; nulls and non-finite values are left out."""
+        """Take in values; nulls and what float32 cannot hold are left out."""
         numbers = values.cast(pl.Float64).drop_nulls()
-        numbers = numbers.filter(numbers.is_finite())
+        numbers = numbers.filter(numbers.cast(pl.Float32).is_finite())
         self.count += len(numbers)
         self.total += float(numbers.sum())
         self.squares += float((numbers * numbers).sum())
@@ -141,7 +141,7 @@ class FeatureEncoding:
     def encode(self, column: pl.Series, feature: Feature) -> pl.Series:
         """Indices (int32, 0 for null and for what the fit period does not have), or numbers.
 
-        Numbers are standardised float32; null and non-finite values become 0, the mean.
+        Numbers are standardised float32; null and what float32 cannot hold become 0, the mean.
         """
         if feature.kind is FeatureKind.CATEGORICAL:
             values = self.categories[feature.name]
@@ -151,7 +151,7 @@ class FeatureEncoding:
         mean, std = self.dense[feature.name]
         numbers = column.cast(pl.Float64)
         standardised = (numbers - mean) / std
-        known = pl.Series(standardised).is_finite().fill_null(False)
+        known = numbers.cast(pl.Float32).is_finite().fill_null(False)
         return (
             pl.select(pl.when(known).then(standardised).otherwise(0.0).cast(pl.Float32))
             .to_series()

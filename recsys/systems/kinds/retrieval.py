@@ -22,7 +22,6 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
-from recsys.evaluation.ranking import HISTORY_RULE
 from recsys.evaluation.retrieval import ALL, RetrievalProtocol
 from recsys.reports.page import Page
 from recsys.reports.retrieval_tables import print_retrieval
@@ -76,8 +75,7 @@ class RetrievalSystem(System[Config]):
         protocol = self.protocol(config, dataset, split)
         candidates = protocol.candidates([self.validated_on])[self.validated_on]
         users = len(np.unique(protocol.queries.user))
-        described = f"{candidates.description}; {HISTORY_RULE}"
-        return MeasuredRows(len(protocol.queries), users, described)
+        return MeasuredRows(len(protocol.queries), users, candidates.description)
 
     def reader(self, run: LoadedRun[Any, Any]) -> SequenceReader:
         """Reads the histories that the run was trained on."""

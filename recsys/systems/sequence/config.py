@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from recsys.core.errors import ConfigError
 from recsys.data.batches.sequences.config import SequenceLoaderConfig
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.optim.dense import DenseOptimConfig
@@ -27,6 +28,15 @@ class SequenceRunConfig(RetrievalRunConfig):
     model: SequenceRecommenderConfig = field(default_factory=SequenceRecommenderConfig)
     optim: DenseOptimConfig = field(default_factory=DenseOptimConfig)
     loader: SequenceLoaderConfig = field(default_factory=SequenceLoaderConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse sequences longer than the model has places for."""
+        super().__post_init__()
+        if self.model.max_length < self.loader.max_length:
+            raise ConfigError(
+                f"model.max_length={self.model.max_length} is less than loader.max_length="
+                f"{self.loader.max_length}: set loader.max_length, which the model follows."
+            )
 
     def on(self, manifest: DatasetManifest) -> Self:
         """Whether HSTU looks at times follows from the data set too."""

@@ -58,6 +58,13 @@ def test_iso_texts_are_what_python_reads(
     assert read([text], "iso") == [int(exact // 1)]
 
 
+def test_offsets_that_no_clock_has_are_no_times() -> None:
+    fine = "2024-05-01T07:00"
+    texts = [f"{fine}{offset}" for offset in ("+14:00", "+15:00", "-02:60", "+99:99")]
+    read_back = read([*texts, *[fine] * 4], "iso")
+    assert read_back[:4] == [SEVEN - 14 * HOUR, None, None, None]
+
+
 def test_a_zone_is_that_of_texts_that_name_none() -> None:
     texts = ["2024-05-01T07:00:00", "2024-05-01T07:00:00Z", "2024-12-01"]
     winter = SEVEN + 214 * 24 * HOUR - 8 * HOUR

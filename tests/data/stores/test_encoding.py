@@ -55,6 +55,14 @@ def test_moments_in_chunks_equal_those_of_the_whole() -> None:
     assert moments.mean_and_std == (pytest.approx(values.mean()), pytest.approx(values.std()))
 
 
+def test_numbers_beyond_float32_are_unknown_and_spoil_no_others() -> None:
+    moments = Moments()
+    moments.add(pl.Series([1.0, 1e300, 3.0, -1e300]))
+    assert moments.mean_and_std == (2.0, 1.0)
+    encoding = FeatureEncoding(dense={"price": moments.mean_and_std})
+    assert encoding.encode(pl.Series("price", [3.0, 1e300]), PRICE).to_list() == [1.0, 0.0]
+
+
 def test_integer_categories_are_ordered_by_value() -> None:
     encoding = FeatureEncoding()
     encoding.fit([COLOUR], [pl.DataFrame({"colour": [10, 2, -1, 2]})])

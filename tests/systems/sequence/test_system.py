@@ -11,6 +11,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from recsys.cli import report
+from recsys.core.errors import ConfigError
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.config import EvaluateConfig
@@ -119,3 +120,8 @@ def test_a_run_cut_within_an_epoch_resumes_exactly(ml1m: Path, tmp_path: Path) -
         read_metrics(folder).filter(metric="train/loss").sort("step") for folder in (whole, cut)
     ]
     assert_frame_equal(*losses, check_exact=True)
+
+
+def test_a_model_shorter_than_the_sequences_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.max_length=50 is less than loader.max_length"):
+        compose_run(["system=sequence", "data.name=log", "model.max_length=50"])

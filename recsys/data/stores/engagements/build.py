@@ -36,7 +36,7 @@ COLUMNS: dict[str, np.dtype] = {
     name: EXPLICIT_COLUMNS[name] for name in ("item", "action_type", "surface", "timestamp")
 }
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _KIND = "description of engagements"
 _END_OF_TIME = np.iinfo(np.int64).max
 _ALL_EVENTS = np.iinfo(np.int32).max
@@ -51,12 +51,14 @@ class Description:
     Attributes:
         timelines: hash of the timelines' content when they were read.
         skipped: engagements left out since their item is unknown.
+        repeats: every engagement of a user with an item is there, not only the first.
         lengths: number of entries by array.
         files: size and checksum of each array's file, by array.
     """
 
     timelines: str
     skipped: int
+    repeats: bool
     lengths: dict[str, int]
     files: dict[str, FileMark]
 
@@ -181,7 +183,7 @@ def _build(
         raw.unlink()
     files[OFFSETS] = _save(folder, OFFSETS, np.concatenate([[0], np.cumsum(counts)]))
     lengths = {OFFSETS: num_users + 1, **dict.fromkeys(COLUMNS, total)}
-    Description(timelines, skipped, lengths, files).save(folder)
+    Description(timelines, skipped, config.repeats, lengths, files).save(folder)
 
 
 def _user_chunks(dataset: PreparedDataset) -> Iterator[NDArray[np.int32]]:

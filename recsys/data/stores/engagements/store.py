@@ -99,6 +99,7 @@ class EngagementStore(Engagements):
     Attributes:
         path: folder of the arrays, inside the prepared data set.
         skipped: engagements left out since their item is unknown.
+        repeats: every engagement of a user with an item is there, not only the first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,6 +112,7 @@ class EngagementStore(Engagements):
             }
         )
         self.skipped = description.skipped
+        self.repeats = description.repeats
 
     @classmethod
     def open(

@@ -1,0 +1,39 @@
+"""An environment of its own for a peer that a benchmark measures beside this project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import venv
+from pathlib import Path
+
+import torch
+
+from recsys.core.console import message_console
+
+
+def cache() -> Path:
+    """Where benchmarks keep what is long in the making."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "recsys" / "benchmarks"
+
+
+def peer_python(name: str, package: str, version: str) -> Path:
+    """The interpreter of a peer's environment, made where it is absent; the same torch as ours.
+
+    Args:
+        name: of the peer.
+        package: on PyPI, with its extras.
+        version: of the package.
+    """
+    environment = cache() / f"{name}-{version}"
+    python = environment / "bin" / "python"
+    done = environment / "installed"
+    if not done.is_file():
+        message_console().print(f"Installing {name} {version} into {environment} (once).")
+        venv.create(environment, with_pip=True, clear=True)
+        torch_version = torch.__version__.split("+")[0]
+        packages = [f"torch=={torch_version}", f"{package}=={version}"]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        done.touch()
+    return python
