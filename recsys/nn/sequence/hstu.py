@@ -5,7 +5,7 @@ Legend: B users, U users of a tile, T steps, E steps of all users (jagged), D wi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -229,7 +229,7 @@ class HSTUEncoder(TiledEncoder):
             Sequences.block_size(tokens.shape[1] // self.heads, _type_of_products(tokens)),
         )
         hidden = tokens
-        for block in self.blocks:
+        for block in cast("list[HSTUBlock]", list(self.blocks)):
             hidden = block.forward_by_kernel(hidden, sequences)
         return hidden
 

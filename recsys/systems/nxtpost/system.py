@@ -27,6 +27,7 @@ from recsys.evaluation.retrieval_evaluation import (
     with_popularity,
 )
 from recsys.evaluation.tasks import Control
+from recsys.nn.sequence.transformer import TransformerLayer
 from recsys.runs.system import Assembly
 from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.embedding import EmbeddingSystem
@@ -74,7 +75,7 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
         """The layers of the Transformers."""
         if not isinstance(model, NxtPost):
             return []
-        return [layer for channel in model.tower.channels for layer in channel.encoder.layers]
+        return [part for part in model.tower.modules() if isinstance(part, TransformerLayer)]
 
     def restore(
         self, config: NxtPostRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
