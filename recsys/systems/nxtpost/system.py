@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
@@ -27,7 +26,6 @@ from recsys.evaluation.retrieval_evaluation import (
     with_popularity,
 )
 from recsys.evaluation.tasks import Control
-from recsys.nn.sequence.transformer import TransformerLayer
 from recsys.runs.system import Assembly
 from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.embedding import EmbeddingSystem
@@ -70,12 +68,6 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
             model.pools,
         )
         return Assembly(model, data)
-
-    def compiled_parts(self, model: lightning.LightningModule) -> list[nn.Module]:
-        """The layers of the Transformers."""
-        if not isinstance(model, NxtPost):
-            return []
-        return [part for part in model.tower.modules() if isinstance(part, TransformerLayer)]
 
     def restore(
         self, config: NxtPostRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
