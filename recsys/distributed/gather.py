@@ -158,7 +158,8 @@ def gather_rows(rows: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
 
 def _sizes_of_ranks(own: list[int], device: torch.device) -> list[list[int]]:
     """Of each of this rank's sizes: those of all ranks, by one exchange and one wait."""
-    mine = torch.tensor(own, device=device)
+    # filled on the device: a copy of the numbers would wait for it, too
+    mine = torch.cat([torch.full((1,), size, device=device) for size in own])
     gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered, mine)
     sizes: list[list[int]] = torch.stack(gathered, dim=1).tolist()

@@ -115,7 +115,7 @@ class ItemPairs(Dataset[ItemPairBatch]):
 
     def __getitem__(self, positions: NDArray[np.int64]) -> ItemPairBatch:
         """The batch of some pairs [B]."""
-        earlier, later = torch.from_numpy(self.pairs[:, positions].astype(np.int64))
+        earlier, later = torch.from_numpy(self.pairs[:, positions].astype(np.int64, order="C"))
         return ItemPairBatch(earlier, later).with_items(self._corpus)
 
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from recsys.nn.kernels import has_triton
 from recsys.nn.softmax.exclusions import Exclusions, Owned
-from recsys.nn.softmax.pool import sample_pool, unique_pool
+from recsys.nn.softmax.pool import sample_pool
 from recsys.nn.softmax.tiled import tiled_loss
 
-__all__ = ["Owned", "pool_softmax_loss", "sample_pool", "unique_pool"]
+__all__ = ["Owned", "pool_softmax_loss", "sample_pool"]
 
 
 def pool_softmax_loss(
@@ -48,8 +48,7 @@ def pool_softmax_loss(
     Args:
         queries: [Q, D].
         pool: [P, D]. In a pool that holds an item more than once a copy of the target is its
-            negative (an accidental hit) unless it is ``owned``; in one of ``unique_pool`` each item
-            is there once.
+            negative (an accidental hit) unless it is ``owned``.
         target: [Q] int64, positions in the pool.
         scale: of the dot products.
         owner: [Q] int64, whose query it is; together with ``owned``. Rows of one owner should lie

@@ -9,20 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.nn.softmax.exclusions import Exclusions, Owned, expand_ranges
-from recsys.nn.softmax.pool import sample_pool, unique_pool
+from recsys.nn.softmax.pool import sample_pool
 from recsys.nn.softmax.pool_softmax import pool_softmax_loss
 
 
 def owned_lists(owned: Owned) -> list[list[int]]:
     bounds = owned.offsets.tolist()
     return [owned.items[first:last].tolist() for first, last in itertools.pairwise(bounds)]
-
-
-def test_a_unique_pool_holds_each_item_once() -> None:
-    pool, target = unique_pool(torch.tensor([9, 4, 9, 7, 4]))
-    assert pool.tolist() == [4, 7, 9]
-    assert target.tolist() == [2, 0, 2, 1, 0]
-    assert [len(part) for part in unique_pool(torch.zeros(0, dtype=torch.int64))] == [0, 0]
 
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=12)
@@ -82,13 +75,13 @@ def test_accidental_hits_are_ruled_out() -> None:
     embeddings = torch.randn(9, 4, dtype=torch.float64)
     queries = torch.randn(4, 4, dtype=torch.float64)
     target = torch.arange(4)
-    items, owner = unique_pool(label_items)  # each target's item owns its copies
+    items, owner = label_items.unique(return_inverse=True)  # each target's item owns its copies
     owned = Owned.from_pairs(owner, target, len(items))
     first = slice(0, 1)
     with_copies = pool_softmax_loss(
         queries[first], embeddings[label_items], target[first], owner=owner[first], owned=owned
     )
-    pool_items, position = unique_pool(label_items)
+    pool_items, position = label_items.unique(return_inverse=True)
     without = pool_softmax_loss(queries[first], embeddings[pool_items], position[first])
     torch.testing.assert_close(with_copies, without)
     hit = pool_softmax_loss(queries[first], embeddings[label_items], target[first])
