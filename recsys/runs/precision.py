@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from torch.optim import Optimizer
 
@@ -23,3 +24,21 @@ class Bfloat16Mixed(MixedPrecision):
     def clip_gradients(self, optimizer: Optimizer, *args: Any, **settings: Any) -> None:
         """Clip as in full precision."""
         Precision.clip_gradients(self, optimizer, *args, **settings)
+
+
+def choose_products(on_gpu: bool, tf32: bool) -> str | None:
+    """Set how matrix products of float32 are taken from here on.
+
+    Returns:
+        What the user should know of it, if anything.
+    """
+    rounded = on_gpu and tf32
+    torch.set_float32_matmul_precision("high" if rounded else "highest")
+    if not on_gpu:
+        return None
+    if rounded:
+        return (
+            "Matrix products of float32 are rounded to TF32 on the GPU; trainer.tf32=false keeps "
+            "them at float32."
+        )
+    return "Matrix products are at full float32 (trainer.tf32=false), which is slow on a GPU."

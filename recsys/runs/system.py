@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import lightning
+from torch import nn
 
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
@@ -71,6 +72,13 @@ class TrainableSystem(ABC, Generic[Config]):
         self, config: Config, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> lightning.LightningModule:
         """The model of a finished run, its weights yet to be loaded."""
+
+    def compiled_parts(self, model: lightning.LightningModule) -> list[nn.Module]:
+        """The dense parts of the model that ``trainer.compile`` compiles; none where none can be.
+
+        A part is called as a module, and shapes of its inputs are those of the batch alone.
+        """
+        return []
 
     @abstractmethod
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:

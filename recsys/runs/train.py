@@ -41,6 +41,7 @@ from recsys.nn.tables.collection import tables_without_memory
 from recsys.nn.tables.first_rows import rows_come_later
 from recsys.runs.callbacks import ProgressBar, StepSeed, ValidateEverySteps
 from recsys.runs.checkpoints import BEST, CHECKPOINTS, Checkpoints
+from recsys.runs.compiled import compile_dense_parts
 from recsys.runs.config import BF16_MIXED, RunConfig
 from recsys.runs.divergence import noted_if_diverged
 from recsys.runs.files import LOGS
@@ -55,7 +56,7 @@ from recsys.runs.folder import (
 from recsys.runs.load import open_dataset
 from recsys.runs.loggers import loggers_of
 from recsys.runs.metrics_log import close_log
-from recsys.runs.precision import Bfloat16Mixed
+from recsys.runs.precision import Bfloat16Mixed, choose_products
 from recsys.runs.preemption import Preemption
 from recsys.runs.profile import Profile
 from recsys.runs.rank_watch import RankWatch
@@ -122,6 +123,9 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             on_first_rank(lambda: begin(run_dir, config, manifest))
             on_first_rank(lambda: _say_what_is_seen(system, config, dataset))
         on_first_rank(lambda: say_days(dataset))
+        products = choose_products(_on_gpu(config), config.trainer.tf32)
+        if products is not None:
+            on_first_rank(lambda: message_console().print(products))
         with noted_if_diverged(run_dir):
             checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
         on_first_rank(lambda: _finish(system, config, run_dir, dataset, checkpoints))
@@ -178,6 +182,7 @@ def _fit(
     refused = nullcontext() if config.resume else begun_unless_refused(run_dir)
     with refused, first_rank_first(), tables_without_memory():
         assembly = system.assemble(config, dataset, manifest)
+        compile_dense_parts(system, config, assembly.model)
     settings = config.trainer
     checkpoints = Checkpoints(
         run_dir / CHECKPOINTS,

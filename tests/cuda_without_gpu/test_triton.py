@@ -1,4 +1,4 @@
-"""The kernels of the pool softmax, compiled for A100 and H100 in all that its launches make.
+"""Triton's kernels, compiled for A100 and H100 in all that their launches make.
 
 Where a kernel's registers do not do, a thread stores some in memory: ``SPILLED`` is what is stored
 now, at most; lower it with every kernel that is bettered.
@@ -26,15 +26,28 @@ SHARED = {80: 163 * 1024, 90: 227 * 1024}
 SPILLED = {
     (80, torch.bfloat16, "highest"): 264,
     (80, torch.float16, "highest"): 264,
-    (80, torch.float32, "highest"): 10788,
+    (80, torch.float32, "highest"): 444,
     (80, torch.float32, "high"): 140,
     (90, torch.bfloat16, "highest"): 184,
     (90, torch.float16, "highest"): 184,
-    (90, torch.float32, "highest"): 2008,
+    (90, torch.float32, "highest"): 324,
     (90, torch.float32, "high"): 0,
 }
+#: The same of HSTU's attention.
+SPILLED_BY_HSTU = {
+    (80, torch.bfloat16, "highest"): 176,
+    (80, torch.float16, "highest"): 176,
+    (80, torch.float32, "highest"): 552,
+    (80, torch.float32, "high"): 16,
+    (90, torch.bfloat16, "highest"): 0,
+    (90, torch.float16, "highest"): 0,
+    (90, torch.float32, "highest"): 628,
+    (90, torch.float32, "high"): 24,
+}
 WIDTHS = (16, 50, 64, 128, 200, 256)
+HEAD_WIDTHS = (16, 50, 64, 128)
 KERNELS = ["forward_kernel", "queries_kernel", "columns_kernel"]
+HSTU_KERNELS = ["forward_kernel", "queries_kernel", "keys_kernel", "biases_kernel"]
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +72,55 @@ def launch(rows: int, columns: int, width: int, dtype: torch.dtype, owners: int)
         exclusions = Exclusions(exclusions.target, torch.zeros_like(exclusions.target), owned)
         bias = torch.zeros(columns)
     logsumexp_of_negatives(queries, pool, bias, exclusions, 1.0).sum().backward()
+
+
+def launch_hstu(width: int, dtype: torch.dtype, has_times: bool = True) -> None:
+    """Forward and backward of two heads, cut from one projection."""
+    from recsys.nn.kernels.hstu_triton import Sequences, silu_attention
+    from recsys.nn.sequence.hstu import TIME_BUCKET_WIDTH, TIME_BUCKETS
+
+    lengths, heads, longest = torch.full((100,), 37), 2, 200
+    steps = int(lengths.sum())
+    whole = torch.zeros(steps, 4 * heads * width, dtype=dtype, requires_grad=True)
+    _, values, queries, keys = whole.chunk(4, 1)
+    by_position = torch.zeros(longest, requires_grad=True)
+    by_time = torch.zeros(TIME_BUCKETS, requires_grad=True) if has_times else None
+    sequences = Sequences.of(
+        lengths,
+        torch.zeros(steps, dtype=torch.int64) if has_times else None,
+        longest,
+        TIME_BUCKET_WIDTH,
+        steps,
+        Sequences.block_size(width, dtype),
+    )
+    silu_attention(queries, keys, values, by_position, by_time, sequences, heads).sum().backward()
+
+
+def check_hstu(
+    capability: int, dtype: torch.dtype, precision: str, width: int, folder: Path, has_times: bool
+) -> None:
+    from tests.cuda_without_gpu.compiled import compiling_for
+
+    torch.set_float32_matmul_precision(precision)
+    with compiling_for(capability, folder) as compiled:
+        launch_hstu(width, dtype, has_times)
+    assert [kernel.name for kernel in compiled] == HSTU_KERNELS
+    for kernel in compiled:
+        assert kernel.shared <= SHARED[capability], kernel
+        assert kernel.spilled <= SPILLED_BY_HSTU[capability, dtype, precision], kernel
+
+
+def test_the_usual_launch_of_hstu_compiles(tmp_path: Path) -> None:
+    check_hstu(90, torch.bfloat16, "highest", 16, tmp_path, has_times=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "dtype", "precision"), SPILLED_BY_HSTU)
+@pytest.mark.parametrize("width", HEAD_WIDTHS)
+def test_hstu_compiles_in_every_type_and_width(
+    capability: int, dtype: torch.dtype, precision: str, width: int, tmp_path: Path
+) -> None:
+    check_hstu(capability, dtype, precision, width, tmp_path, has_times=True)
 
 
 def check(capability: int, dtype: torch.dtype, precision: str, width: int, folder: Path) -> None:

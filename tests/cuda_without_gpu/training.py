@@ -17,9 +17,11 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocati
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import ComputeDevice
 from lightning.pytorch.accelerators.cpu import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor
 
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.nn.kernels import has_triton
+from recsys.nn.sequence import attention
 from recsys.systems.choice import compose_run
 from recsys.systems.registry import system_named
 from tests.cuda_without_gpu.pretended_gpu import GPU, PretendedGpu, Side, tensors_in, tensors_of
@@ -107,7 +109,7 @@ def _without_kernels(gpu: PretendedGpu) -> Iterator[None]:
     """Put stand-ins in the place of the kernels that only a GPU has.
 
     FBGEMM's tables are its tables for the CPU, taken to lie where they were asked for; a kernel of
-    Triton gives zeros.
+    Triton gives zeros; fused attention has no dropout, with which a CPU has none that is fused.
     """
     tables = fused_modules.SplitTableBatchedEmbeddingBagsCodegen
 
@@ -124,21 +126,46 @@ def _without_kernels(gpu: PretendedGpu) -> Iterator[None]:
     with ExitStack() as replaced:
         name = "SplitTableBatchedEmbeddingBagsCodegen"
         replaced.enter_context(mock.patch.object(fused_modules, name, on_device))
+        replaced.enter_context(
+            mock.patch.object(attention.F, "scaled_dot_product_attention", _fused_attention)
+        )
         if has_triton():
-            from recsys.nn.kernels import pool_softmax_triton
+            from recsys.nn.kernels import hstu_triton, pool_softmax_triton
 
-            for name in ("forward_kernel", "queries_kernel", "columns_kernel"):
-                kernel = _Kernel(gpu, name)
-                replaced.enter_context(mock.patch.object(pool_softmax_triton, name, kernel))
+            for module, kernels in ((pool_softmax_triton, _POOL_SOFTMAX), (hstu_triton, _HSTU)):
+                for name, results in kernels.items():
+                    kernel = _Kernel(gpu, name, results)
+                    replaced.enter_context(mock.patch.object(module, name, kernel))
         yield
 
 
-class _Kernel:
-    """Stands for a Triton kernel: its tensors must lie on the device, the last is its result."""
+_attention = attention.F.scaled_dot_product_attention
 
-    def __init__(self, gpu: PretendedGpu, name: str) -> None:
+
+def _fused_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **settings: Any,
+) -> Tensor:
+    return _attention(queries, keys, values, attn_mask, 0.0, is_causal, **settings)
+
+
+#: Triton's kernels, and how many tensors each writes.
+_POOL_SOFTMAX = {"forward_kernel": 1, "queries_kernel": 1, "columns_kernel": 1}
+_HSTU = {"forward_kernel": 1, "queries_kernel": 1, "keys_kernel": 2, "biases_kernel": 2}
+
+
+class _Kernel:
+    """Stands for a Triton kernel: its tensors must lie on the device, the last are its results."""
+
+    def __init__(self, gpu: PretendedGpu, name: str, results: int) -> None:
         self.gpu = gpu
         self.name = name
+        self.results = results
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         return self._launch
@@ -147,4 +174,5 @@ class _Kernel:
         tensors = tensors_in(args)
         if any(self.gpu.side(tensor) is Side.HOST for tensor in tensors):
             self.gpu.note_mixed(self.name)
-        tensors[-1].zero_()
+        for result in tensors[-self.results :]:
+            result.zero_()

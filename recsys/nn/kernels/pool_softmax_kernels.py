@@ -11,20 +11,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from recsys.nn.kernels.products import dot
+
 LOG2_E = 1.4426950408889634
 _LOG2_E = tl.constexpr(LOG2_E)
 _LN_2 = tl.constexpr(0.6931471805599453)
-
-#: Triton's interpreter (TRITON_INTERPRET=1) multiplies the bits of bfloat16 as integers.
-_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
-
-
-@triton.jit
-def _dot(left, right, PRECISION: tl.constexpr):
-    """Matrix product with sums in float32."""
-    if _INTERPRETED:
-        left, right = left.to(tl.float32), right.to(tl.float32)
-    return tl.dot(left, right, input_precision=PRECISION)
 
 
 @triton.jit
@@ -56,7 +47,7 @@ def _logits(
     PRECISION: tl.constexpr,
 ):
     """Logits of a tile in units of ln 2, -inf where excluded: [ROWS, COLUMNS]."""
-    logits = _dot(left, tl.trans(right), PRECISION) * scale
+    logits = dot(left, tl.trans(right), PRECISION) * scale
     if HAS_BIAS:
         offset = tl.load(bias + column, mask=column < num_columns, other=0.0)
         logits += offset[None, :] * _LOG2_E
@@ -68,6 +59,14 @@ def _logits(
             of_owner = row_owner == tl.load(pair_owner + pair)
             excluded |= of_owner[:, None] & (column == tl.load(pair_column + pair))[None, :]
     return tl.where(excluded, -float("inf"), logits)
+
+
+@triton.jit
+def _part(num_blocks):
+    """First and last + 1 of the blocks that a program walks over: a part of them."""
+    share = tl.cdiv(num_blocks, tl.num_programs(1))
+    first = tl.program_id(1) * share
+    return first, tl.minimum(first + share, num_blocks)
 
 
 @triton.jit
@@ -108,15 +107,16 @@ def forward_kernel(
     HAS_OWNED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Log-sum-exp of a block of rows, with a running maximum and sum over the columns."""
+    """Log-sum-exp of a block of rows, with a running maximum and sum over a part of the columns."""
     block = tl.program_id(0)
     row = block * ROWS + tl.arange(0, ROWS)
     left = _load_rows(queries, row, num_rows, WIDTH, PADDED_WIDTH)
     row_target, owner = _load_row_constants(target, row_owner, row, num_rows, HAS_OWNED)
     column_blocks = tl.cdiv(num_columns, COLUMNS)
+    first, last = _part(column_blocks)
     largest = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    for column_block in range(0, column_blocks):
+    for column_block in range(first, last):
         column = column_block * COLUMNS + tl.arange(0, COLUMNS)
         right = _load_rows(columns, column, num_columns, WIDTH, PADDED_WIDTH)
         tile = block * column_blocks + column_block
@@ -129,7 +129,8 @@ def forward_kernel(
         shift = tl.where(now == -float("inf"), 0.0, now)
         total = total * tl.exp2(largest - shift) + tl.sum(tl.exp2(logits - shift[:, None]), 1)
         largest = now
-    tl.store(lse + row, (largest + tl.log2(total)) * _LN_2, mask=row < num_rows)
+    place = tl.program_id(1) * num_rows + row
+    tl.store(lse + place, (largest + tl.log2(total)) * _LN_2, mask=row < num_rows)
 
 
 @triton.jit
@@ -156,15 +157,16 @@ def queries_kernel(
     HAS_OWNED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradient of a block of rows: by_lse · scale · (softmax @ columns)."""
+    """Gradient of rows by a part of the columns: by_lse · scale · (softmax @ columns)."""
     block = tl.program_id(0)
     row = block * ROWS + tl.arange(0, ROWS)
     left = _load_rows(queries, row, num_rows, WIDTH, PADDED_WIDTH)
     row_target, owner = _load_row_constants(target, row_owner, row, num_rows, HAS_OWNED)
     row_lse = _load_finite_lse(lse, row, num_rows)
     column_blocks = tl.cdiv(num_columns, COLUMNS)
+    first, last = _part(column_blocks)
     pooled = tl.zeros([ROWS, PADDED_WIDTH], tl.float32)
-    for column_block in range(0, column_blocks):
+    for column_block in range(first, last):
         column = column_block * COLUMNS + tl.arange(0, COLUMNS)
         right = _load_rows(columns, column, num_columns, WIDTH, PADDED_WIDTH)
         tile = block * column_blocks + column_block
@@ -173,8 +175,9 @@ def queries_kernel(
             tile, num_columns, scale, HAS_BIAS, HAS_OWNED, PRECISION,
         )  # fmt: skip
         softmax = tl.exp2(logits - row_lse[:, None])
-        pooled += _dot(softmax.to(right.dtype), right, PRECISION)
+        pooled += dot(softmax.to(right.dtype), right, PRECISION)
     outer = tl.load(by_lse + row, mask=row < num_rows, other=0.0) * (scale * _LN_2)
+    by_queries += tl.program_id(1).to(tl.int64) * num_rows * WIDTH
     _store_rows(by_queries, row, num_rows, pooled * outer[:, None], WIDTH, PADDED_WIDTH)
 
 
@@ -202,13 +205,14 @@ def columns_kernel(
     HAS_OWNED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradient of a block of columns: scale · (by_lse · softmax)ᵀ @ queries."""
+    """Gradient of columns by a part of the rows: scale · (by_lse · softmax)ᵀ @ queries."""
     column_block = tl.program_id(0)
     column_blocks = tl.cdiv(num_columns, COLUMNS)
     column = column_block * COLUMNS + tl.arange(0, COLUMNS)
     right = _load_rows(columns, column, num_columns, WIDTH, PADDED_WIDTH)
     gathered = tl.zeros([COLUMNS, PADDED_WIDTH], tl.float32)
-    for block in range(0, tl.cdiv(num_rows, ROWS)):
+    first, last = _part(tl.cdiv(num_rows, ROWS))
+    for block in range(first, last):
         row = block * ROWS + tl.arange(0, ROWS)
         left = _load_rows(queries, row, num_rows, WIDTH, PADDED_WIDTH)
         row_target, owner = _load_row_constants(target, row_owner, row, num_rows, HAS_OWNED)
@@ -220,8 +224,9 @@ def columns_kernel(
         )  # fmt: skip
         outer = tl.load(by_lse + row, mask=row < num_rows, other=0.0)
         softmax = tl.exp2(logits - row_lse[:, None]) * outer[:, None]
-        gathered += _dot(tl.trans(softmax.to(left.dtype)), left, PRECISION)
+        gathered += dot(tl.trans(softmax.to(left.dtype)), left, PRECISION)
     gathered *= scale * _LN_2
+    by_columns += tl.program_id(1).to(tl.int64) * num_columns * WIDTH
     _store_rows(by_columns, column, num_columns, gathered, WIDTH, PADDED_WIDTH)
 
 

@@ -1,7 +1,8 @@
 """The log-sum-exp of `pool_softmax` and its gradients by Triton kernels.
 
 The logits [Q, N] are cut into tiles; a program owns a block of rows (or, for the gradient of the
-columns, a block of columns) and walks over the tiles of it. The forward keeps a running maximum
+columns, a block of columns) and walks over the tiles of it, or, where such blocks are few, over a
+part of them: parts are added up afterwards. The forward keeps a running maximum
 and sum; the backward computes the logits anew from the log-sum-exp that was kept. Nobody writes
 where another program writes, so results are deterministic.
 
@@ -25,7 +26,14 @@ from recsys.nn.kernels.pool_softmax_kernels import (
     forward_kernel,
     queries_kernel,
 )
+from recsys.nn.kernels.products import float32_precision
 from recsys.nn.softmax.exclusions import Exclusions, expand_ranges
+
+#: Programs that keep a GPU busy, about: three for each of the 132 multiprocessors of an H100.
+_PROGRAMS = 400
+
+#: Blocks that are worth a program of their own, at least.
+_BLOCKS_OF_A_PART = 4
 
 
 def logsumexp_of_negatives(
@@ -68,11 +76,13 @@ class _LogSumExp(torch.autograd.Function):
         ctx.pairs = ExcludedPairs.of(exclusions, tiling)
         ctx.tiling, ctx.bias, ctx.scale = tiling, bias, scale
         ctx.target = exclusions.target.to(torch.int32)
-        lse = queries.new_empty(len(queries), dtype=torch.float32)
+        parts = parts_of(tiling.row_blocks, tiling.column_blocks)
+        lses = queries.new_empty(parts, len(queries), dtype=torch.float32)
         if tiling.row_blocks:
-            forward_kernel[(tiling.row_blocks,)](
-                queries, columns, *_arguments(ctx), lse, **tiling.constants(ctx.bias, ctx.pairs)
+            forward_kernel[(tiling.row_blocks, parts)](
+                queries, columns, *_arguments(ctx), lses, **tiling.constants(ctx.bias, ctx.pairs)
             )
+        lse = lses[0] if parts == 1 else torch.logsumexp(lses, 0)
         ctx.save_for_backward(queries, columns, lse)
         return lse
 
@@ -83,19 +93,43 @@ class _LogSumExp(torch.autograd.Function):
         by_lse = by_lse.float().contiguous()
         constants = ctx.tiling.constants(ctx.bias, ctx.pairs)
         by_queries = by_columns = None
+        blocks = ctx.tiling.row_blocks, ctx.tiling.column_blocks
         if ctx.needs_input_grad[0]:
-            by_queries = torch.empty_like(queries)
-            if ctx.tiling.row_blocks:
-                queries_kernel[(ctx.tiling.row_blocks,)](
-                    queries, columns, *_arguments(ctx), lse, by_lse, by_queries, **constants
+            of_parts = _empty_parts(queries, parts_of(*blocks))
+            if blocks[0]:
+                queries_kernel[(blocks[0], len(of_parts))](
+                    queries, columns, *_arguments(ctx), lse, by_lse, of_parts, **constants
                 )
+            by_queries = _sum_of_parts(of_parts, queries)
         if ctx.needs_input_grad[1]:
-            by_columns = torch.empty_like(columns)
-            if ctx.tiling.column_blocks:
-                columns_kernel[(ctx.tiling.column_blocks,)](
-                    queries, columns, *_arguments(ctx), lse, by_lse, by_columns, **constants
+            of_parts = _empty_parts(columns, parts_of(*reversed(blocks)))
+            if blocks[1]:
+                columns_kernel[(blocks[1], len(of_parts))](
+                    queries, columns, *_arguments(ctx), lse, by_lse, of_parts, **constants
                 )
+            by_columns = _sum_of_parts(of_parts, columns)
         return by_queries, by_columns, None, None, None
+
+
+def parts_of(blocks: int, walked: int) -> int:
+    """Parts that a walk is cut into, so that there is a program for every multiprocessor.
+
+    The number does not depend on the GPU, so that results do not.
+
+    Args:
+        blocks: programs that there would be without parts.
+        walked: blocks that each walks over.
+    """
+    return max(1, min(_PROGRAMS // max(blocks, 1), walked // _BLOCKS_OF_A_PART))
+
+
+def _empty_parts(like: Tensor, parts: int) -> Tensor:
+    """[parts, rows, D], in float32 where several are to be added up."""
+    return like.new_empty(parts, *like.shape, dtype=torch.float32 if parts > 1 else like.dtype)
+
+
+def _sum_of_parts(of_parts: Tensor, like: Tensor) -> Tensor:
+    return of_parts[0] if len(of_parts) == 1 else of_parts.sum(0).to(like.dtype)
 
 
 def _arguments(ctx: Any) -> tuple[Any, ...]:
@@ -116,17 +150,27 @@ def _arguments(ctx: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How [Q, N] logits are cut: what a tile keeps in shared memory stays below 96 KiB."""
+    """How [Q, N] logits are cut: what a tile keeps in shared memory stays below 96 KiB.
+
+    Attributes:
+        num_rows: Q.
+        num_columns: N.
+        width: D.
+        bytes_per_number: of the queries and columns.
+        precision: of products of float32, see ``float32_precision``.
+    """
 
     num_rows: int
     num_columns: int
     width: int
     bytes_per_number: int
+    precision: str
 
     @classmethod
     def of(cls, queries: Tensor, columns: Tensor) -> Tiling:
         """Of queries [Q, D] and columns [N, D]."""
-        return cls(len(queries), len(columns), queries.shape[1], queries.element_size())
+        sizes = len(queries), len(columns), queries.shape[1], queries.element_size()
+        return cls(*sizes, float32_precision())
 
     @property
     def padded_width(self) -> int:
@@ -137,6 +181,10 @@ class Tiling:
     def shape(self) -> tuple[int, int]:
         """Rows and columns of a tile."""
         bytes_per_row = self.padded_width * self.bytes_per_number
+        if self.bytes_per_number == 4 and self.precision == "tf32x3":
+            # each number is two of TF32, and registers are what there is too little of
+            rows = 32 if bytes_per_row <= 512 else 16
+            return rows, 32 if bytes_per_row <= 256 else 16
         if bytes_per_row <= 256:
             return (128, 64) if self.bytes_per_number == 2 else (64, 64)
         return (64, 32) if bytes_per_row == 512 else (32, 16)
@@ -153,8 +201,6 @@ class Tiling:
 
     def constants(self, bias: Tensor | None, pairs: ExcludedPairs) -> dict[str, Any]:
         """Compile-time arguments of the kernels."""
-        # float32 at full precision is the sum of three TF32 products on the tensor cores
-        exact = torch.get_float32_matmul_precision() == "highest"
         rows, columns = self.shape
         return {
             "WIDTH": self.width,
@@ -163,7 +209,7 @@ class Tiling:
             "PADDED_WIDTH": self.padded_width,
             "HAS_BIAS": bias is not None,
             "HAS_OWNED": len(pairs.owner) > 0,
-            "PRECISION": "tf32x3" if exact else "tf32",
+            "PRECISION": self.precision,
             "num_warps": 8 if rows * self.padded_width >= 2**14 else 4,
             "num_stages": 2,
         }

@@ -5,13 +5,19 @@ Legend: B users, U users of a tile, T steps, E steps of all users (jagged), D wi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.dropout import FastDropout
-from recsys.nn.sequence.base import to_padded
+from recsys.nn.kernels import has_triton
+from recsys.nn.sequence.base import longest, to_padded
 from recsys.nn.sequence.tiles import Tile, TiledAttention, TiledEncoder
+
+if TYPE_CHECKING:
+    from recsys.nn.kernels.hstu_triton import Sequences
 
 #: Bias of steps in the future: SiLU and its derivative are zero there.
 _NO_FUTURE = -1e4
@@ -19,11 +25,12 @@ _NO_FUTURE = -1e4
 #: Standard deviation of biases and input projection at the start, as in the authors' code.
 _INITIAL_SPREAD = 0.02
 
-_TIME_BUCKETS = 129
+#: Time differences are told apart by buckets, each e^0.301 = 1.35 times as far as the last.
+TIME_BUCKETS, TIME_BUCKET_WIDTH = 129, 0.301
 
 
 def time_buckets(
-    timestamps: Tensor, bucket_width: float = 0.301, num_buckets: int = _TIME_BUCKETS
+    timestamps: Tensor, bucket_width: float = TIME_BUCKET_WIDTH, num_buckets: int = TIME_BUCKETS
 ) -> Tensor:
     """Bucket of the time between every two steps of a user, [U, T] ms → [U, T, T] int64.
 
@@ -67,7 +74,7 @@ class RelativeBias(nn.Module):
         self.heads = heads
         self.no_future = _NO_FUTURE  # TorchScript sees no globals
         self.position = nn.Parameter(torch.randn(max_length) * _INITIAL_SPREAD)
-        by_bucket = torch.randn(_TIME_BUCKETS) * _INITIAL_SPREAD
+        by_bucket = torch.randn(TIME_BUCKETS) * _INITIAL_SPREAD
         self.time = nn.Parameter(by_bucket) if has_times else None
 
     def forward(self, tiles: list[Tile], buckets: list[Tensor]) -> list[Tensor]:
@@ -125,9 +132,24 @@ class HSTUBlock(nn.Module):
 
     def forward(self, inputs: Tensor, tiles: list[Tile], buckets: list[Tensor]) -> Tensor:
         """[E, D] → [E, D], steps in the order of the tiles."""
-        projected = F.silu(self.projection(self.norm(inputs)))  # [E, 4D]
-        gate, values, queries, keys = projected.chunk(4, dim=1)
+        gate, values, queries, keys = self._projected(inputs)
         attended = self.attention(queries, keys, values, tiles, self.bias(tiles, buckets))
+        return self._gated(inputs, gate, attended)
+
+    def forward_by_kernel(self, inputs: Tensor, sequences: Sequences) -> Tensor:
+        """[E, D] → [E, D], the same of steps in the order of the users."""
+        from recsys.nn.kernels.hstu_triton import silu_attention
+
+        gate, values, queries, keys = self._projected(inputs)
+        bias, heads = self.bias, self.attention.heads
+        attended = silu_attention(queries, keys, values, bias.position, bias.time, sequences, heads)
+        return self._gated(inputs, gate, attended)
+
+    def _projected(self, inputs: Tensor) -> list[Tensor]:
+        """Gate, values, queries and keys, [E, D] each."""
+        return list(F.silu(self.projection(self.norm(inputs))).chunk(4, dim=1))
+
+    def _gated(self, inputs: Tensor, gate: Tensor, attended: Tensor) -> Tensor:
         gated = gate * self.attended_norm(attended)
         outputs: Tensor = inputs + self.output(self.dropout(gated))
         return outputs
@@ -171,27 +193,75 @@ class HSTUEncoder(TiledEncoder):
             ValueError: a sequence is longer than ``max_length``, or there are no ``timestamps``
                 though the encoder was made for them.
         """
-        if tiles[0].length > self.max_length:
-            raise ValueError(
-                f"a sequence has {tiles[0].length} steps, the encoder was made for at most "
-                f"{self.max_length}"
-            )
+        self._check_length(tiles[0].length)
         hidden = tokens
         buckets = self._buckets(tiles, timestamps)
         for block in self.blocks:
             hidden = block(hidden, tiles, buckets)
         return hidden
 
+    def has_kernel(self, tokens: Tensor) -> bool:
+        """Whether a Triton kernel attends: on CUDA, not float64, to heads that are not too wide."""
+        if tokens.device.type != "cuda" or tokens.dtype == torch.float64 or not has_triton():
+            return False
+        from recsys.nn.kernels.hstu_triton import WIDEST_HEAD
+
+        return tokens.shape[1] // self.heads <= WIDEST_HEAD
+
+    def encode_by_kernel(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None,
+        host_lengths: Tensor | None,
+    ) -> Tensor:
+        """[E, D] → [E, D]; nothing of a score stays in memory for the backward."""
+        from recsys.nn.kernels.hstu_triton import Sequences
+
+        self._check_length(longest(lengths if host_lengths is None else host_lengths))
+        timestamps = self._times(timestamps)
+        sequences = Sequences.of(
+            lengths,
+            timestamps,
+            self.max_length,
+            TIME_BUCKET_WIDTH,
+            tokens.shape[0],
+            Sequences.block_size(tokens.shape[1] // self.heads, _type_of_products(tokens)),
+        )
+        hidden = tokens
+        for block in cast("list[HSTUBlock]", list(self.blocks)):
+            hidden = block.forward_by_kernel(hidden, sequences)
+        return hidden
+
+    def _check_length(self, length: int) -> None:
+        if length > self.max_length:
+            raise ValueError(
+                f"a sequence has {length} steps, the encoder was made for at most {self.max_length}"
+            )
+
+    def _times(self, timestamps: Tensor | None) -> Tensor | None:
+        """What the bias looks at."""
+        if not self.has_times:
+            return None
+        if timestamps is None:
+            raise ValueError("the encoder was made for sequences with times; give timestamps")
+        return timestamps
+
     def _buckets(self, tiles: list[Tile], timestamps: Tensor | None) -> list[Tensor]:
         """[U, T, T] of every tile, or nothing for an encoder without times."""
         buckets: list[Tensor] = []
-        if not self.has_times:
-            return buckets
+        timestamps = self._times(timestamps)
         if timestamps is None:
-            raise ValueError("the encoder was made for sequences with times; give timestamps")
+            return buckets
         times = timestamps.split([tile.num_steps for tile in tiles])
         for place, tile in enumerate(tiles):
             steps = times[place].unsqueeze(1)
             padded = to_padded(steps, tile.slots, tile.users, tile.length)  # [U, T, 1]
             buckets.append(time_buckets(padded.squeeze(2)))
         return buckets
+
+
+def _type_of_products(tokens: Tensor) -> torch.dtype:
+    """What autocast makes of the operands of a matrix product."""
+    device = tokens.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype

@@ -154,6 +154,7 @@ class TiledEncoder(SequenceEncoder):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
+        self.heads = heads
         self.max_scores = _TILE_SCORES // heads
         self.max_scores_elsewhere = self.max_scores * _TILE_FACTOR
 
@@ -167,6 +168,20 @@ class TiledEncoder(SequenceEncoder):
         """[E, D] → [E, D]; see ``SequenceEncoder``."""
         if tokens.shape[0] == 0:
             return tokens
+        if torch.jit.is_scripting():
+            return self._encode_in_tiles(tokens, lengths, timestamps, host_lengths)
+        else:  # not compiled by TorchScript, which a bare return above would not achieve
+            if self.has_kernel(tokens):
+                return self.encode_by_kernel(tokens, lengths, timestamps, host_lengths)
+            return self._encode_in_tiles(tokens, lengths, timestamps, host_lengths)
+
+    def _encode_in_tiles(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None,
+        host_lengths: Tensor | None,
+    ) -> Tensor:
         order = length_order(lengths, tokens.shape[0])
         sorted_lengths = torch.sort(lengths, descending=True)[0]
         known = lengths if host_lengths is None else host_lengths
@@ -181,4 +196,18 @@ class TiledEncoder(SequenceEncoder):
 
     def encode(self, tokens: Tensor, tiles: list[Tile], timestamps: Tensor | None) -> Tensor:
         """Encode steps in the order of the tiles, [E, D] → [E, D]."""
+        raise NotImplementedError
+
+    def has_kernel(self, tokens: Tensor) -> bool:
+        """Whether a kernel attends to jagged sequences as they are, so that tiles are not cut."""
+        return False
+
+    def encode_by_kernel(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None,
+        host_lengths: Tensor | None,
+    ) -> Tensor:
+        """Encode steps in the order of the users, [E, D] → [E, D]; where ``has_kernel``."""
         raise NotImplementedError

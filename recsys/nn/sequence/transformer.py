@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.core.errors import ConfigError
 from recsys.nn.dropout import FastDropout
+from recsys.nn.sequence.attention import scaled_attention
 from recsys.nn.sequence.base import SequenceEncoder, longest, padded_slots, to_jagged, to_padded
 
 
@@ -52,12 +52,8 @@ class JaggedSelfAttention(nn.Module):
             # A sequence without steps keeps one key: a softmax over nothing is not a number.
             steps = torch.arange(padded_length, device=lengths.device)
             mask = (steps < lengths.clamp(min=1).unsqueeze(1)).unsqueeze(1).unsqueeze(1)
-        attended = F.scaled_dot_product_attention(
-            self._split(queries),
-            self._split(keys),
-            self._split(values),
-            attn_mask=mask,
-            is_causal=self.causal,
+        attended = scaled_attention(
+            self._split(queries), self._split(keys), self._split(values), mask, self.causal
         )
         output: Tensor = self.output(to_jagged(attended.transpose(1, 2).flatten(2), slots))
         return output

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import MappingProxyType
 
+import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DatasetManifest
@@ -56,6 +58,10 @@ class DV365System(TaskSystem[DV365RunConfig]):
         data = RequestDataModule(config.loader, dataset)
         model.measure_slices(data.sample(Split.FIT, _MEASURED_REQUESTS))
         return Assembly(model, data)
+
+    def compiled_parts(self, model: lightning.LightningModule) -> list[nn.Module]:
+        """The encoder of the user tower."""
+        return [model.tower.encoder] if isinstance(model, DV365) and model.tower else []
 
     def restore(
         self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest

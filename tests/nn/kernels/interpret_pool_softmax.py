@@ -64,6 +64,9 @@ compare(70, 130, 20)  # several tiles, none of them full
 compare(70, 130, 20, with_bias=True, num_owners=9, pairs_per_owner=30)
 compare(130, 70, 16, num_owners=2, pairs_per_owner=200)  # owners of almost everything
 compare(5, 3, 50, num_owners=1, pairs_per_owner=99)  # an owner of everything: no negatives
+compare(5, 500, 16, with_bias=True, num_owners=2, pairs_per_owner=50)  # columns in parts
+compare(500, 5, 16, num_owners=2, pairs_per_owner=3)  # rows in parts
+compare(5, 500, 16, torch.bfloat16)
 compare(1, 1, 8)
 compare(0, 4, 8)
 compare(4, 0, 8)

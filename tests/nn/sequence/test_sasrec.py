@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys.nn.sequence import tiles
+from recsys.nn.sequence.attention import aligned
 from recsys.nn.sequence.sasrec import SASRecBlock, SASRecEncoder, SoftmaxAttention
 from tests.nn.sequence.encoder_checks import (
     LENGTHS,
@@ -17,6 +20,8 @@ from tests.nn.sequence.encoder_checks import (
     check_scripts,
     sample,
 )
+
+_attention = F.scaled_dot_product_attention
 
 
 def _encoder(heads: int = 2, dropout: float = 0.0) -> SASRecEncoder:
@@ -56,6 +61,51 @@ def test_attention_worked_example():
     no_future = torch.tensor([[0.0, -torch.inf], [0.0, 0.0]])
     attended = attention.attend(queries, keys, values, no_future)
     assert torch.allclose(attended[0, :, 0], torch.tensor([4.0, 7.0]))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_what_a_gpu_computes_equals_what_a_cpu_does(heads):
+    encoder = _encoder(heads).double()
+    tokens = sample()[0].double()
+    results = []
+    with patch.object(SoftmaxAttention, "attend", _by_kernel):
+        results.append(_states_and_gradients(encoder, tokens))
+    results.append(_states_and_gradients(encoder, tokens))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-9)
+
+
+def _by_kernel(
+    self: SoftmaxAttention, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor
+) -> Tensor:
+    """As on a GPU: with the zeros that its kernels want behind a head of width 3 or 6."""
+    with patch("recsys.nn.sequence.attention.F.scaled_dot_product_attention", _aligned):
+        return self.attend_by_kernel(queries, keys, values)
+
+
+def _aligned(queries: Tensor, keys: Tensor, values: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return _attention(aligned(queries), aligned(keys), aligned(values), *rest, **named)
+
+
+def _states_and_gradients(encoder: SASRecEncoder, tokens: Tensor) -> list[Tensor]:
+    states = encoder(tokens, LENGTHS)
+    return [states, *torch.autograd.grad(states.square().sum(), list(encoder.parameters()))]
+
+
+def test_a_gpu_keeps_no_scores():
+    """PyTorch's fused attention for the CPU stands for those of CUDA."""
+
+    def kept(lengths: list[int]) -> int:
+        numbers: list[int] = []
+        attention = SoftmaxAttention(8, 1, dropout=0.0)
+        parts = [torch.randn(len(lengths), max(lengths), 8, requires_grad=True) for _ in range(3)]
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: numbers.append(tensor.numel()), lambda _: None
+        ):
+            attention.attend_by_kernel(*parts)
+        return sum(numbers)
+
+    assert kept([120]) == kept([1] * 120)
 
 
 @pytest.mark.parametrize("heads", [1, 2])
