@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import ACTION_TYPES
-from recsys.data.stores.engagements.build import SEQUENCES, forget_engagements
+from recsys.data.stores.engagements.build import SEQUENCES
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.timelines import TimelineWriter
@@ -124,7 +124,9 @@ def test_it_is_built_once_and_anew_when_the_data_set_grows(make_dataset, append)
     grown = EngagementStore.open(append(dataset, [(2, 6, 8)]), config)
     assert grown.item.tolist() == [5, 6]
     assert first.item.tolist() == [5]  # a reader keeps what it has opened
-    assert [path.name for path in (dataset.path / SEQUENCES).glob("[!.]*")] == [grown.path.name]
+    assert [path.name for path in (dataset.path / SEQUENCES.folder).glob("[!.]*")] == [
+        grown.path.name
+    ]
 
 
 def test_deleted_users_leave_it(make_dataset):
@@ -132,8 +134,8 @@ def test_deleted_users_leave_it(make_dataset):
     EngagementStore.open(dataset, SequenceConfig())
     with TimelineWriter(dataset.path / "timelines") as writer:
         writer.delete_users([1])
-    forget_engagements(dataset.path)
-    assert not (dataset.path / SEQUENCES).exists()
+    SEQUENCES.forget(dataset.path)
+    assert not (dataset.path / SEQUENCES.folder).exists()
     reopened = type(dataset).open(dataset.path)
     assert EngagementStore.open(reopened, SequenceConfig()).item.tolist() == [6]
 
