@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import (
     IMPRESSION,
-    LENGTHS,
     MILLISECONDS_PER_HOUR,
     Column,
     FeatureKind,
@@ -23,7 +22,12 @@ from recsys.data.contract.schema import (
     TimelineKind,
 )
 from recsys.data.features.config import CandidateFeatureConfig
-from recsys.data.features.cross_counts import Candidates, CrossCounts, cross_counts
+from recsys.data.features.cross_counts import (
+    Candidates,
+    CrossCounts,
+    cross_counts,
+    history_counts,
+)
 from recsys.data.stores.counters import CounterStore
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX
@@ -70,7 +74,7 @@ class CandidateFeatures:
         self.config = config
         self._dataset = dataset
         self._counters = CounterStore.open(dataset)
-        self._sizes = {**manifest.vocabulary_sizes, _USER: 2}
+        self._sizes = manifest.vocabulary_sizes
         self._windows: list[int | None] = [*config.windows_hours, None]
         names = [name for name in self._counters.actions if name != IMPRESSION]
         for name in config.actions:
@@ -185,23 +189,27 @@ class CandidateFeatures:
         ids: dict[str, NDArray[np.integer]],
     ) -> tuple[_Counted, dict[str, tuple[_Counted, NDArray[np.float32]]]]:
         """What users did at all, and by what is shared with a candidate, with hours [R, 1 + A]."""
-        ones = np.ones(len(user), np.int64)
-        parts = []
-        for kind in TimelineKind:
+        candidates = Candidates(rows_per_request, ids)
+        own: list[NDArray[np.int32]] = []
+        crossed: list[CrossCounts] = []
+        for kind in (TimelineKind.IMPLICIT, TimelineKind.EXPLICIT):
             events = self._dataset.timelines.histories(user, moment, kind, self.config.max_events)
-            events[_USER] = np.ones(int(events[LENGTHS].sum()), np.int8)
             action, number = self._action_columns(kind, events)
-            of_rows, of_users = (
+            own.append(history_counts(events, action, number, moment, self._windows))
+            crossed.append(
                 cross_counts(events, action, number, moment, candidates, self._sizes, self._windows)
-                for candidates in (
-                    Candidates(rows_per_request, ids),
-                    Candidates(ones, {_USER: ones}),
-                )
             )
-            parts.append((of_rows, of_users))
-        explicit, implicit = parts
-        shared = {name: self._joined(explicit[0], implicit[0], name) for name in self._shared}
-        return self._joined(explicit[1], implicit[1], _USER)[0], shared
+        implicit, explicit = crossed
+        shared = {}
+        for name in self._shared:
+            last = [implicit.hours[name], explicit.hours[name][:, : len(self._codes)]]
+            counted = self._both(implicit.counts[name], explicit.counts[name])
+            shared[name] = (counted, np.concatenate(last, axis=1))
+        return self._both(*own), shared
+
+    def _both(self, implicit: NDArray[np.int32], explicit: NDArray[np.int32]) -> _Counted:
+        acted = explicit[..., : len(self._codes)]
+        return _Counted(implicit[..., 0].astype(np.float64), acted.astype(np.float64))
 
     def _action_columns(
         self, kind: TimelineKind, events: dict[str, NDArray]
@@ -212,15 +220,6 @@ class CandidateFeatures:
         column_of = np.full(len(self._dataset.manifest.actions.names), len(self._codes))
         column_of[self._codes] = np.arange(len(self._codes))
         return column_of[events["action_type"]], len(self._codes) + 1
-
-    def _joined(
-        self, explicit: CrossCounts, implicit: CrossCounts, name: str
-    ) -> tuple[_Counted, NDArray[np.float32]]:
-        used = len(self._codes)
-        shown = implicit.counts[name][..., 0].astype(np.float64)
-        acted = explicit.counts[name][..., :used].astype(np.float64)
-        last = np.concatenate([implicit.hours[name], explicit.hours[name][:, :used]], axis=1)
-        return _Counted(shown, acted), last
 
     def _age(self, item: NDArray[np.integer], moment: NDArray[np.int64]) -> list[NDArray]:
         """log(1 + hours since an item was first seen), and whether it was not seen before."""

@@ -16,6 +16,9 @@ from recsys.data.contract.schema import LENGTHS, MILLISECONDS_PER_HOUR
 #: Age of what never happened, in hours.
 NEVER = np.inf
 
+#: Entries of the table that says at which row an index of a request is counted.
+_TABLE_ENTRIES = 1 << 20
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
@@ -71,25 +74,58 @@ def cross_counts(
     time the counts of ``author`` for likes are [[1, 0, 0], [2, 0, 0]], and the hours since the last
     like [2, never, never].
     """
-    age = np.repeat(cutoff, history[LENGTHS]) - history["timestamp"]  # [E] ms, above 0
+    windowed = _Windows(windows)
     counts, hours = {}, {}
     for name, ids in candidates.ids.items():
         slot, row, event = _matches(history, name, candidates, ids, sizes[name])
-        acted = action[event].astype(np.int64)
-        cell = row * num_actions + acted
-        rows, cells = len(ids), len(ids) * num_actions
-        found = np.empty((len(windows), rows, num_actions), np.int32)
-        for number, window in enumerate(windows):
-            inside = cell
-            if window is not None:
-                inside = cell[age[event] <= window * MILLISECONDS_PER_HOUR]
-            found[number] = np.bincount(inside, minlength=cells).reshape(rows, num_actions)
-        last = np.full(cells, NEVER, np.float32)
+        owner = np.repeat(np.arange(len(cutoff)), candidates.rows_per_request)[row]
+        age = cutoff[owner] - history["timestamp"][event]  # ms, above 0
+        cell = row * num_actions + action[event]
+        found = windowed.counts(cell, age, len(ids) * num_actions)
+        counts[name] = found.reshape(len(windows), -1, num_actions)[:, slot]
+        last = np.full(len(ids) * num_actions, NEVER, np.float32)
         # a request's events are oldest first, and of several assignments the last one stays
-        last[cell] = age[event] / MILLISECONDS_PER_HOUR
-        counts[name] = found[:, slot]
-        hours[name] = last.reshape(rows, num_actions)[slot]
+        last[cell] = age / MILLISECONDS_PER_HOUR
+        hours[name] = last.reshape(-1, num_actions)[slot]
     return CrossCounts(counts, hours)
+
+
+def history_counts(
+    history: Mapping[str, NDArray],
+    action: NDArray[np.integer],
+    num_actions: int,
+    cutoff: NDArray[np.int64],
+    windows: Sequence[int | None],
+) -> NDArray[np.int32]:
+    """[W, B, A] all events of each history; arguments as of :func:`cross_counts`."""
+    owner = np.repeat(np.arange(len(cutoff)), history[LENGTHS])
+    cell = owner * num_actions + action
+    age = cutoff[owner] - history["timestamp"]
+    found = _Windows(windows).counts(cell, age, len(cutoff) * num_actions)
+    return found.reshape(len(windows), -1, num_actions)
+
+
+class _Windows:
+    """Windows that end at a cutoff, each within the longer ones."""
+
+    def __init__(self, windows: Sequence[int | None]) -> None:
+        finite = sorted({hours for hours in windows if hours is not None})
+        self._edges = [hours * MILLISECONDS_PER_HOUR for hours in finite]
+        self._last_bucket = [
+            len(finite) if hours is None else finite.index(hours) for hours in windows
+        ]
+
+    def counts(
+        self, cell: NDArray[np.int64], age: NDArray[np.int64], cells: int
+    ) -> NDArray[np.int32]:
+        """[W, cells] how many of each cell are in each window, of [n] cells and ages in ms."""
+        bucket = np.zeros(len(age), np.int8)
+        for edge in self._edges:
+            bucket += age > edge
+        buckets = len(self._edges) + 1
+        found = np.bincount(cell * buckets + bucket, minlength=cells * buckets)
+        running = found.reshape(cells, buckets).cumsum(axis=1, dtype=np.int32)
+        return np.ascontiguousarray(running[:, self._last_bucket].T)
 
 
 def _matches(
@@ -106,23 +142,31 @@ def _matches(
     Returns:
         slot [R], the row each candidate is counted at; and of each match its row and event.
     """
-    last_event = np.cumsum(history[LENGTHS])
-    last_row = np.cumsum(candidates.rows_per_request)
+    lengths, per_request = history[LENGTHS], candidates.rows_per_request
+    request = np.repeat(np.arange(len(lengths)), per_request)  # [R]
+    # the indices asked about are numbered from 1, so that a table of them by request is small
+    asked = np.unique(ids[ids != 0])
+    number_of = np.zeros(size, np.int32)
+    number_of[asked] = np.arange(1, len(asked) + 1)
+    number = number_of[ids]  # [R], 0 for the unknown index
     slot = np.arange(len(ids))
-    slot_of = np.zeros(size, np.int32)  # of the request at hand, 1 + its slot among the request's
     rows, events = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    column = history[name]
-    first_event = first_row = 0
-    for stop_event, stop_row in zip(last_event.tolist(), last_row.tolist(), strict=True):
-        asked = ids[first_row:stop_row]
-        slot_of[asked] = np.arange(1, len(asked) + 1)
-        slot[first_row:stop_row] = first_row + slot_of[asked] - 1
-        slot_of[0] = 0
-        found = slot_of[column[first_event:stop_event]]
-        hit = np.flatnonzero(found)
-        if len(hit):
-            events.append(first_event + hit)
-            rows.append(first_row - 1 + found[hit].astype(np.int64))
-        slot_of[asked] = 0
-        first_event, first_row = stop_event, stop_row
+    stop_events, stop_rows = np.cumsum(lengths), np.cumsum(per_request)
+    block = max(_TABLE_ENTRIES // (len(asked) + 1), 1)
+    for first in range(0, len(lengths), block):
+        last = min(first + block, len(lengths)) - 1
+        start_event = stop_events[first] - lengths[first]
+        start_row = stop_rows[first] - per_request[first]
+        of_rows = slice(start_row, stop_rows[last])
+        row_of = np.zeros((last - first + 1, len(asked) + 1), np.int32)  # 1 + the row of the block
+        row_of[request[of_rows] - first, number[of_rows]] = np.arange(1, len(slot[of_rows]) + 1)
+        slot[of_rows] = start_row - 1 + row_of[request[of_rows] - first, number[of_rows]]
+        row_of[:, 0] = 0  # what is not known is shared with nobody
+        asked_number = number_of.take(history[name][start_event : stop_events[last]])
+        hit = np.flatnonzero(asked_number != 0)
+        owner = np.repeat(np.arange(last - first + 1), lengths[first : last + 1]).take(hit)
+        found = row_of.ravel().take(owner * (len(asked) + 1) + asked_number.take(hit))
+        shared = np.flatnonzero(found != 0)
+        events.append(start_event + hit.take(shared))
+        rows.append(start_row - 1 + found.take(shared).astype(np.int64))
     return slot, np.concatenate(rows), np.concatenate(events)
