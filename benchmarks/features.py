@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +22,13 @@ from rich.table import Table
 from benchmarks._demo import prepare_demo
 from recsys.core.console import output_console
 from recsys.core.progress import track
-from recsys.data.contract.schema import LENGTHS, MILLISECONDS_PER_HOUR, TimelineKind
+from recsys.data.contract.schema import (
+    LENGTHS,
+    MILLISECONDS_PER_HOUR,
+    FeatureKind,
+    FeatureSide,
+    TimelineKind,
+)
 from recsys.data.features.candidate_features import SHARED, CandidateFeatures
 from recsys.data.features.config import CandidateFeatureConfig
 from recsys.data.stores.counters import CounterStore
@@ -82,7 +89,7 @@ def run(config: Config) -> dict[str, object]:
     }
 
 
-def _timed(task, *arguments: object) -> tuple[float, float]:
+def _timed(task: Callable[..., None], *arguments: object) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     task(*arguments)
     return time.perf_counter() - wall, time.process_time() - cpu
@@ -99,7 +106,7 @@ def _ours(config: Config, features: CandidateFeatures, dataset: PreparedDataset)
 def _rows(dataset: PreparedDataset) -> pl.DataFrame:
     store = dataset.requests(None)
     per_request = np.diff(store.offsets)
-    names = [one.name for one in dataset.manifest.select("item", "categorical")]
+    names = [one.name for one in dataset.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)]
     of_item = dataset.item_features.categorical[store.item]
     return pl.DataFrame(
         {
