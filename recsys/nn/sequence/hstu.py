@@ -29,7 +29,14 @@ def time_buckets(
 
     A difference of Δ seconds is in bucket ⌊ln(max(1, Δ)) / 0.301⌋, as in the authors' code.
     """
-    seconds = (timestamps.unsqueeze(2) - timestamps.unsqueeze(1)).abs().to(torch.float32) / 1000
+    return time_bucket(timestamps.unsqueeze(2) - timestamps.unsqueeze(1), bucket_width, num_buckets)
+
+
+def time_bucket(
+    difference: Tensor, bucket_width: float = 0.301, num_buckets: int = _TIME_BUCKETS
+) -> Tensor:
+    """Bucket of time differences in ms, int64 of the same shape; see :func:`time_buckets`."""
+    seconds = difference.abs().to(torch.float32) / 1000
     buckets = torch.log(seconds.clamp(min=1.0)) / bucket_width
     return buckets.to(torch.int64).clamp(max=num_buckets - 1)
 
