@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from recsys.data.batches.context import Context, context_arrays
-from recsys.data.batches.requests import JaggedTimeline, RequestBatch
+from recsys.data.batches.requests import JaggedTimeline, RequestBatch, RowsBatch
 from recsys.data.contract.schema import (
     LENGTHS,
     MILLISECONDS_PER_HOUR,
@@ -81,21 +81,27 @@ class RequestReader:
         self._user_ids = dataset.manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL)
         self._item_ids = dataset.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
 
-    def read(self, rows: RequestRows) -> RequestBatch:
+    def read(self, rows: RequestRows) -> RowsBatch:
         """The batch of some requests."""
         user, request_time = rows.user, rows.request_time
         return RequestBatch(
-            request_time=torch.from_numpy(request_time),
+            **self._of_rows(rows),
             explicit=self._timeline(user, request_time, TimelineKind.EXPLICIT),
             implicit=self._timeline(user, request_time, TimelineKind.IMPLICIT),
-            user_categorical=self._user_categorical(user),
-            user_dense=torch.from_numpy(self._dataset.user_features.dense[user]),
-            rows_per_request=torch.from_numpy(rows.rows_per_request),
-            item_categorical=self._item_categorical(rows),
-            item_dense=self._item_dense(rows),
-            labels=torch.from_numpy(rows.labels),
-            row_id=torch.from_numpy(rows.row_id),
         )
+
+    def _of_rows(self, rows: RequestRows) -> dict[str, Tensor]:
+        """The fields of ``RowsBatch``."""
+        return {
+            "request_time": torch.from_numpy(rows.request_time),
+            "user_categorical": self._user_categorical(rows.user),
+            "user_dense": torch.from_numpy(self._dataset.user_features.dense[rows.user]),
+            "rows_per_request": torch.from_numpy(rows.rows_per_request),
+            "item_categorical": self._item_categorical(rows),
+            "item_dense": self._item_dense(rows),
+            "labels": torch.from_numpy(rows.labels),
+            "row_id": torch.from_numpy(rows.row_id),
+        }
 
     def given(
         self,
@@ -104,7 +110,7 @@ class RequestReader:
         rows_per_request: NDArray[np.int64],
         item: NDArray[np.integer],
         context: Context = None,
-    ) -> RequestBatch:
+    ) -> RowsBatch:
         """The batch of users at some moments with items they might be shown.
 
         The history of each ends before its moment less the gap, as everywhere.
@@ -174,7 +180,7 @@ class RequestReader:
         return torch.from_numpy(np.concatenate([features, rows.context_dense], axis=1))  # [R, D_i]
 
 
-class RequestDataset(Dataset[RequestBatch]):
+class RequestDataset(Dataset[RowsBatch]):
     """The requests of one split as a map from positions to a whole batch.
 
     Args:
@@ -205,7 +211,7 @@ class RequestDataset(Dataset[RequestBatch]):
         events = self._reader.num_events(self._store.user, self._store.request_time)
         return events if self._request_grouping else np.repeat(events, np.diff(self._store.offsets))
 
-    def __getitem__(self, positions: NDArray[np.int64]) -> RequestBatch:
+    def __getitem__(self, positions: NDArray[np.int64]) -> RowsBatch:
         """The batch of some requests (of some rows, where rows are not grouped)."""
         return self._reader.read(self.rows(positions))
 

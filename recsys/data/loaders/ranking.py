@@ -1,0 +1,48 @@
+"""The Lightning DataModule of rankers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated
+
+from recsys.core.bounds import Hours, Number
+from recsys.data.batches.ranking_reader import RankingReader
+from recsys.data.features.config import CandidateFeatureConfig
+from recsys.data.loaders.requests import LoaderConfig, RequestDataModule
+from recsys.data.stores.dataset import PreparedDataset
+
+
+@dataclass(frozen=True)
+class RankingLoaderConfig(LoaderConfig):
+    """How requests are read and put into batches.
+
+    Attributes:
+        gap_hours: how long before the request everything that is read ends; 0 for a ranker that
+            sees what has just happened.
+        max_events: T, recent events of both timelines together.
+        features: what is counted of candidates.
+    """
+
+    gap_hours: Hours = 0.0
+    max_events: Annotated[int, Number(at_least=1, at_most=512)] = 128
+    features: CandidateFeatureConfig = field(default_factory=CandidateFeatureConfig)
+
+
+class RankingDataModule(RequestDataModule):
+    """Yields ``RankingBatch``: fit to train, choose to validate, report to test."""
+
+    def __init__(self, config: RankingLoaderConfig, dataset: PreparedDataset) -> None:
+        super().__init__(config, dataset)
+        self._ranking = config
+
+    @cached_property
+    def reader(self) -> RankingReader:
+        """Reads rows, recent events and counts as the configuration says."""
+        config = self._ranking
+        return RankingReader(
+            self.dataset,
+            gap_hours=config.gap_hours,
+            recent_events=config.max_events,
+            features=config.features,
+        )
