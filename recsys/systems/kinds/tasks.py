@@ -134,7 +134,8 @@ class TaskSystem(System[Config], Generic[Config]):
         Returns:
             ``row_id``, ``user``, ``request_time``, ``item``, ``label_<task>``,
             ``prediction_<task>``, ``explicit_events``, ``implicit_events``, and where the source
-            knows them ``best_absolute_<task>`` and ``best_within_reach_<task>``; in order of ``row_id``.
+            knows them ``best_absolute_<task>`` and ``best_within_reach_<task>``; in order of
+            ``row_id``.
         """
         data = self.data(run.config, run.dataset)
         row_ids, predictions, histories = [], [], []
