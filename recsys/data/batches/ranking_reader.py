@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.batches.request_reader import RequestReader, RequestRows
+from recsys.data.batches.request_reader import RequestRows, RowReader
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.schema import IMPRESSION, LENGTHS, TimelineKind
 from recsys.data.features.candidate_features import CandidateFeatures
@@ -21,7 +21,7 @@ from recsys.data.stores.dataset import PreparedDataset
 RECENT_IDS = ("item", "author", "topic")
 
 
-class RankingReader(RequestReader):
+class RankingReader(RowReader[RankingBatch]):
     """Reads recent events and numbers of candidates beside the features of rows.
 
     Args:

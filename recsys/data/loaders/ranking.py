@@ -8,8 +8,9 @@ from typing import Annotated
 
 from recsys.core.bounds import Hours, Number
 from recsys.data.batches.ranking_reader import RankingReader
+from recsys.data.batches.requests import RankingBatch
 from recsys.data.features.config import CandidateFeatureConfig
-from recsys.data.loaders.requests import LoaderConfig, RequestDataModule
+from recsys.data.loaders.requests import LoaderConfig, RowDataModule
 from recsys.data.stores.dataset import PreparedDataset
 
 
@@ -29,15 +30,15 @@ class RankingLoaderConfig(LoaderConfig):
     features: CandidateFeatureConfig = field(default_factory=CandidateFeatureConfig)
 
 
-class RankingDataModule(RequestDataModule):
-    """Yields ``RankingBatch``: fit to train, choose to validate, report to test."""
+class RankingDataModule(RowDataModule[RankingBatch]):
+    """Yields ``RankingBatch``: rows with recent events and counts."""
 
     def __init__(self, config: RankingLoaderConfig, dataset: PreparedDataset) -> None:
         super().__init__(config, dataset)
         self._ranking = config
 
     @cached_property
-    def reader(self) -> RankingReader:
+    def reader(self) -> RankingReader:  # type: ignore[override]
         """Reads rows, recent events and counts as the configuration says."""
         config = self._ranking
         return RankingReader(

@@ -77,6 +77,16 @@ class RelativeBias(nn.Module):
         by_bucket = torch.randn(_TIME_BUCKETS) * _INITIAL_SPREAD
         self.time = nn.Parameter(by_bucket) if has_times else None
 
+    def between(self, distance: Tensor, bucket: Tensor) -> Tensor:
+        """Bias of pairs of steps, by their distance and the bucket of the time between them.
+
+        Raises:
+            ValueError: there is no bias of times.
+        """
+        if self.time is None:
+            raise ValueError("the bias was made for sequences without times")
+        return self.position[distance] + self.time[bucket]
+
     def forward(self, tiles: list[Tile], buckets: list[Tensor]) -> list[Tensor]:
         """Bias of every tile.
 
@@ -132,9 +142,17 @@ class HSTUBlock(nn.Module):
 
     def forward(self, inputs: Tensor, tiles: list[Tile], buckets: list[Tensor]) -> Tensor:
         """[E, D] → [E, D], steps in the order of the tiles."""
-        projected = F.silu(self.projection(self.norm(inputs)))  # [E, 4D]
-        gate, values, queries, keys = projected.chunk(4, dim=1)
+        gate, values, queries, keys = self.projected(inputs)
         attended = self.attention(queries, keys, values, tiles, self.bias(tiles, buckets))
+        return self.after(inputs, gate, attended)
+
+    def projected(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gate, values, queries and keys, each of the shape of the inputs [..., D]."""
+        gate, values, queries, keys = F.silu(self.projection(self.norm(inputs))).chunk(4, dim=-1)
+        return gate, values, queries, keys
+
+    def after(self, inputs: Tensor, gate: Tensor, attended: Tensor) -> Tensor:
+        """[..., D] the outputs, of what was attended to."""
         gated = gate * self.attended_norm(attended)
         outputs: Tensor = inputs + self.output(self.dropout(gated))
         return outputs

@@ -21,6 +21,9 @@ _ROWS_PER_BLOCK = 16
 class RowBlocks:
     """The rows of requests in blocks of 16, each of one request, the last of each filled up.
 
+    There are R // 16 + B blocks, as many as there can be, of which the last may hold nothing: how
+    many it takes only the device knows.
+
     Args:
         rows_per_request: [B] int64, sums to R.
         num_rows: R.
@@ -28,11 +31,12 @@ class RowBlocks:
 
     def __init__(self, rows_per_request: Tensor, num_rows: int) -> None:
         blocks = (rows_per_request + _ROWS_PER_BLOCK - 1) // _ROWS_PER_BLOCK  # [B]
-        self.num_blocks = int(blocks.sum())
-        device = rows_per_request.device
-        requests = torch.arange(len(rows_per_request), device=device)
+        requests, device = len(rows_per_request), rows_per_request.device
+        self.num_blocks = num_rows // _ROWS_PER_BLOCK + requests
+        number = torch.arange(self.num_blocks, device=device)
+        of_block = torch.searchsorted(blocks.cumsum(0), number, right=True)
         #: [N] the request of each block.
-        self.request = torch.repeat_interleave(requests, blocks, output_size=self.num_blocks)
+        self.request = of_block.clamp(max=max(requests - 1, 0))
         first_row = rows_per_request.cumsum(0) - rows_per_request
         first_slot = (blocks.cumsum(0) - blocks) * _ROWS_PER_BLOCK
         shift = torch.repeat_interleave(
@@ -112,12 +116,12 @@ class TargetHSTU(nn.Module):
         bucket = time_bucket(history_time.unsqueeze(2) - history_time.unsqueeze(1))
         remembered = []
         hidden = history
-        for block in self.blocks:
-            gate, values, queries, keys = self._projected(block, hidden)
+        for block in self._blocks():
+            gate, values, queries, keys = block.projected(hidden)
             remembered.append((keys, values))
-            bias = block.bias.position[distance] + block.bias.time[bucket]
+            bias = block.bias.between(distance, bucket)
             attended = self._attended(queries, keys, values, bias, seen)
-            hidden = self._output(block, hidden, gate, attended)
+            hidden = block.after(hidden, gate, attended)
         return remembered
 
     def after(
@@ -134,26 +138,22 @@ class TargetHSTU(nn.Module):
         place = torch.arange(steps, device=target.device)
         is_real = place >= steps - lengths.unsqueeze(1)  # [B, T]
         bucket = time_bucket(target_time.unsqueeze(1) - history_time)  # [B, T]
-        hidden = rows.fill(target)  # [N, 16, D]
-        for block, (keys, values) in zip(self.blocks, remembered, strict=True):
-            gate, own_values, queries, own_keys = self._projected(block, hidden)
-            bias = block.bias.position[steps - place] + block.bias.time[bucket]  # [B, T]
+        nothing = torch.zeros_like(place[:1])  # between a target and itself
+        hidden = target  # [R, D]: only attention, whose products have one shape, sees blocks
+        for block, (keys, values) in zip(self._blocks(), remembered, strict=True):
+            gate, own_values, queries, own_keys = block.projected(hidden)
+            bias = block.bias.between(steps - place, bucket)  # [B, T]
             attended = self._attended(
-                queries,
+                rows.fill(queries),
                 keys.index_select(0, rows.request),
                 values.index_select(0, rows.request),
                 bias.index_select(0, rows.request).unsqueeze(1),
                 is_real.index_select(0, rows.request).unsqueeze(1),
             )
-            own_bias = block.bias.position[0] + block.bias.time[0]
+            own_bias = block.bias.between(nothing, nothing)
             own = self._own(queries, own_keys, own_values, own_bias)
-            hidden = self._output(block, hidden, gate, attended + own)
-        return rows.rows(hidden)
-
-    def _projected(self, block: HSTUBlock, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gate, values, queries and keys, each [..., D]."""
-        gate, values, queries, keys = F.silu(block.projection(block.norm(inputs))).chunk(4, dim=-1)
-        return gate, values, queries, keys
+            hidden = block.after(hidden, gate, rows.rows(attended) + own)
+        return hidden
 
     def _attended(
         self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, seen: Tensor
@@ -166,16 +166,14 @@ class TargetHSTU(nn.Module):
         return attended.transpose(1, 2).flatten(2)
 
     def _own(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """What each target sees of itself, [N, 16, D]."""
+        """What each target sees of itself, [R, D]."""
         split = (self.heads, -1)
-        score = (queries.unflatten(2, split) * keys.unflatten(2, split)).sum(dim=3) + bias
-        weight = F.silu(score).unsqueeze(3) / (self.max_length + 1)
-        return (weight * values.unflatten(2, split)).flatten(2)
+        score = (queries.unflatten(1, split) * keys.unflatten(1, split)).sum(dim=2) + bias
+        weight = F.silu(score).unsqueeze(2) / (self.max_length + 1)
+        return (weight * values.unflatten(1, split)).flatten(1)
 
-    def _output(self, block: HSTUBlock, inputs: Tensor, gate: Tensor, attended: Tensor) -> Tensor:
-        gated = gate * block.attended_norm(attended)
-        outputs: Tensor = inputs + block.output(block.dropout(gated))
-        return outputs
+    def _blocks(self) -> list[HSTUBlock]:
+        return [block for block in self.blocks if isinstance(block, HSTUBlock)]
 
     def _by_head(self, states: Tensor) -> Tensor:
         """[n, t, D] → [n, H, t, D / H]."""

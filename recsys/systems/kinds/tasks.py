@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Generic
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.batches.given_rows import GivenRows, packs
-from recsys.data.batches.request_reader import RequestReader
+from recsys.data.batches.request_reader import RowReader
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split, Task
-from recsys.data.loaders.requests import RequestDataModule
+from recsys.data.loaders.requests import RowDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.requests import TRUTHS, RequestStore
 from recsys.data.stores.vocabulary import INDEX
@@ -54,9 +55,9 @@ class TaskSystem(System[Config], Generic[Config]):
     compared = True
     takes_context = True
 
-    def data(self, config: Config, dataset: PreparedDataset) -> RequestDataModule:
+    @abstractmethod
+    def data(self, config: Config, dataset: PreparedDataset) -> RowDataModule[Any]:
         """What reads the rows of a run."""
-        return RequestDataModule(config.loader, dataset)
 
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
         """Every row of the split."""
@@ -169,7 +170,7 @@ class _TimelineLengths:
 
     name = "timelines"
 
-    def __init__(self, reader: RequestReader) -> None:
+    def __init__(self, reader: RowReader[Any]) -> None:
         self._reader = reader
 
     def embed(self, users: StepUsers) -> Embedded:

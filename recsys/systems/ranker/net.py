@@ -35,6 +35,7 @@ from recsys.nn.tables.collection import IdSpread, bag_collection
 #: Ids that a candidate and an event have, in the order of ``RankingBatch.recent_ids``.
 ENTITIES = (Column.ITEM.value, Column.AUTHOR.value, Column.TOPIC.value)
 _FEWEST_SPREAD = 1e-6
+_EVEN_WIDTH = 16
 
 _Few = Annotated[int, Number(at_least=1, at_most=64)]
 
@@ -162,6 +163,8 @@ class RankerNet(nn.Module):
         ConfigError: the heads do not divide the width.
     """
 
+    entity_columns: Tensor
+    other_columns: Tensor
     offset: Tensor
     scale: Tensor
     counted_mean: Tensor
@@ -187,8 +190,9 @@ class RankerNet(nn.Module):
         others = [one for one in of_items if one.name not in ENTITIES]
         context = manifest.select(FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)
         columns = [one.name for one in (*of_items, *context)]
-        self.entity_columns = [columns.index(one.name) for one in entities]
-        self.other_columns = [columns.index(one.name) for one in (*others, *context)]
+        for name, wanted in (("entity_columns", entities), ("other_columns", [*others, *context])):
+            places = torch.tensor([columns.index(one.name) for one in wanted], dtype=torch.int64)
+            self.register_buffer(name, places, persistent=False)
         sizes, spread = config.features, config.id_spread
         self.entities = EntityVectors(entities, width, spread, sizes.id_dropout)
         self.user_features = FeatureVectors(
@@ -223,6 +227,10 @@ class RankerNet(nn.Module):
             )
         # what is counted also goes straight to the experts: its pairs are its own
         inputs += num_counted
+        # of a width that vector registers do not divide, the last bits of a narrow product depend
+        # on a row's place in the batch
+        self.padding = -inputs % _EVEN_WIDTH
+        inputs += self.padding
         tasks = len(manifest.tasks)
         self.experts = build_experts(config.experts, inputs, tasks)
         self.towers = TaskTowers(config.experts.sizes[-1], config.experts.task_hidden_size, tasks)
@@ -245,13 +253,13 @@ class RankerNet(nn.Module):
 
     def lookups(self, batch: RankingBatch) -> dict[str, KeyedJaggedTensor]:
         """What the tables are asked, by their place in this module."""
-        rows = batch.item_categorical[:, self.entity_columns]
+        rows = batch.item_categorical.index_select(1, self.entity_columns)
         events = batch.recent_ids.flatten(0, 1)
         return {
             "entities.tables": self.entities.lookups(rows, events),
             "user_features.tables": self.user_features.lookups(batch.user_categorical),
             "item_features.tables": self.item_features.lookups(
-                batch.item_categorical[:, self.other_columns]
+                batch.item_categorical.index_select(1, self.other_columns)
             ),
         }
 
@@ -278,7 +286,8 @@ class RankerNet(nn.Module):
             inputs = [flat, pairwise_products(vectors), counted]
         else:
             inputs = [self.cross(flat), counted]
-        outputs: Tensor = self.towers(self.experts(torch.cat(inputs, dim=1)))
+        joined = F.pad(torch.cat(inputs, dim=1), [0, self.padding])
+        outputs: Tensor = self.towers(self.experts(joined))
         return self.offset + self.scale * outputs
 
     def _attended(self, batch: RankingBatch, of_rows: Tensor, of_events: Tensor) -> Tensor:

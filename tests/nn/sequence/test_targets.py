@@ -61,15 +61,14 @@ def test_a_target_has_the_same_bits_whatever_is_beside_it(encoder, inputs) -> No
     together = encoder(**inputs, rows=blocks_of(ROWS))
     row = 0
     for request, number in enumerate(ROWS):
-        of_request = {
-            name: tensor[request : request + 1]
-            for name, tensor in inputs.items()
-            if name != "target"
-        }
         for _ in range(number):
-            alone = encoder(
-                **of_request, target=inputs["target"][row : row + 1], rows=blocks_of([1])
-            )
+            # as many rows and requests as before, all of them others
+            others = torch.randn(sum(ROWS), WIDTH)
+            others[0] = inputs["target"][row]
+            asked = {
+                name: tensor[[request] * 3] for name, tensor in inputs.items() if name != "target"
+            }
+            alone = encoder(**asked, target=others, rows=blocks_of([1, 23, 1]))
             assert torch.equal(alone[0], together[row])
             row += 1
 
@@ -90,9 +89,9 @@ def test_histories_are_encoded_once_and_gradients_reach_them(encoder, inputs) ->
 
 def test_blocks_of_rows_belong_to_one_request_each() -> None:
     rows = blocks_of([3, 0, 20])
-    assert rows.request.tolist() == [0, 2, 2]
+    assert rows.request.tolist() == [0, 2, 2, 2]  # the last is empty
     values = torch.arange(23.0).unsqueeze(1)
     filled = rows.fill(values)
-    assert filled.shape == (3, 16, 1)
+    assert filled.shape == (4, 16, 1)
     assert filled[0, :4, 0].tolist() == [0, 1, 2, 0]
     assert torch.equal(rows.rows(filled), values)
