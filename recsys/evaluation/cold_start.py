@@ -9,7 +9,7 @@ Legend: Q queries, E stand-in events, G groups of users, M items kept of a group
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ class StandInHistories:
         first_own = batch.lengths.cumsum(0) - batch.lengths
         oldest[has_own] = batch.timestamp[first_own[has_own]]
         columns["timestamp"] = torch.minimum(columns["timestamp"], oldest[extra_row])
-        joined = {}
+        joined: dict[str, Any] = {"pools": {}}  # those of the batch count not for other events
         for name, column in columns.items():
             joined[name] = column.new_empty(len(column) + len(own_place))
             joined[name][extra_place] = column

@@ -47,7 +47,6 @@ _WAITING = {
     "_linalg_eigh",
     "masked_select",
     "nonzero",
-    "segment_reduce",
     "_segment_reduce_backward",
     "unique_consecutive",
     "unique_dim",
@@ -210,7 +209,12 @@ class _Operations(TorchDispatchMode):
         if host and (name in _JOINING or any(tensor.ndim for tensor in host)):
             self.gpu.note_mixed(name)
         sized = kwargs.get("output_size") is not None
-        if name in _WAITING or (name == "repeat_interleave" and not sized):
+        checked = not kwargs.get("unsafe", False)
+        if (
+            name in _WAITING
+            or (name == "repeat_interleave" and not sized)
+            or (name == "segment_reduce" and checked)
+        ):
             self.gpu.note_wait(name)
 
     def _judge_index(self, name: str, args: Sequence[Any]) -> None:

@@ -40,25 +40,23 @@ class Followed:
 
 
 FOLLOWED = {
-    "dv365": Followed(
-        "dv365", ("slices=full", "model.dimension=8", "loader.batch_requests=40"), 25
-    ),
+    "dv365": Followed("dv365", ("slices=full", "model.dimension=8", "loader.batch_requests=40"), 1),
     "nxtpost": Followed(
         "nxtpost",
         ("posts.path={log}/posts.npz", "loader.batch_size=10", "model.tower.width=8"),
-        24,
+        2,
     ),
     "post_tower": Followed(
-        "post_tower", ("loader.batch_size=40", "model.tower.width=8", "model.log_q=1"), 32
+        "post_tower", ("loader.batch_size=40", "model.tower.width=8", "model.log_q=1"), 2
     ),
-    "sasrec": Followed("sequence", SEQUENCES, 9),
-    "hstu": Followed("sequence", ("model=hstu", "model.has_times=true", *SEQUENCES), 9),
+    "sasrec": Followed("sequence", SEQUENCES, 0),
+    "hstu": Followed("sequence", ("model=hstu", "model.has_times=true", *SEQUENCES), 0),
     "ranker": Followed(
         "ranker",
         ("loader.batch_requests=40", "model.net.dimension=8", "loader.max_events=12"),
         0,
     ),
-    "wide_and_deep": Followed("wide_and_deep", ("loader.batch_size=10", "model.width=8"), 7),
+    "wide_and_deep": Followed("wide_and_deep", ("loader.batch_size=10", "model.width=8"), 1),
 }
 
 

@@ -14,6 +14,12 @@ from tests.cuda_without_gpu.pretended_gpu import GPU, PretendedGpu, Side
 Two = Callable[[Tensor, Tensor], Any]
 
 
+def sum_of(values: Tensor, unsafe: bool) -> Tensor:
+    """As one segment; with checks of the lengths or without."""
+    length = torch.full((1,), len(values), device=values.device)
+    return torch.segment_reduce(values, "sum", lengths=length, unsafe=unsafe)
+
+
 def noted(act: Two) -> PretendedGpu:
     """What is noted of an act with a tensor [4] of the device and one of the host."""
     with PretendedGpu() as gpu:
@@ -64,6 +70,7 @@ class _HostInBackward(torch.autograd.Function):
         lambda device, host: device.masked_fill(device > 1, 0),
         lambda device, host: device.__setitem__(device > 1, 0),
         lambda device, host: torch.repeat_interleave(device.long(), output_size=6),
+        lambda device, host: sum_of(device, unsafe=True),
         lambda device, host: nn.Linear(4, 1, device=device.device)(device).sum().backward(),
         lambda device, host: host.nonzero().tolist(),
     ],
@@ -94,6 +101,7 @@ def test_what_cuda_does_by_itself_is_not_noted(act: Two) -> None:
         lambda device, host: device.unique(),
         lambda device, host: torch.bincount(device.long()),
         lambda device, host: torch.repeat_interleave(device.long()),
+        lambda device, host: sum_of(device, unsafe=False),
     ],
 )
 def test_the_host_s_waits_are_noted_once(act: Two) -> None:

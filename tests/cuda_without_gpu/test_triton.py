@@ -55,7 +55,7 @@ def launch(rows: int, columns: int, width: int, dtype: torch.dtype, owners: int)
     exclusions, bias = Exclusions(torch.zeros(rows, dtype=torch.int64)), None
     if owners:
         owner = torch.arange(owners).repeat_interleave(columns // owners)
-        owned = Owned.from_pairs(owner, torch.arange(len(owner)), owners, columns)
+        owned = Owned.from_pairs(owner, torch.arange(len(owner)), owners)
         exclusions = Exclusions(exclusions.target, torch.zeros_like(exclusions.target), owned)
         bias = torch.zeros(columns)
     logsumexp_of_negatives(queries, pool, bias, exclusions, 1.0).sum().backward()

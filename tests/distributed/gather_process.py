@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from recsys.distributed.gather import gather_rows, pool_softmax_loss_over_ranks
+from recsys.distributed.gather import gather_rows, pool_softmax_loss_over_ranks, unite_pools
+from recsys.nn.softmax.exclusions import Owned
 
 WIDTH = 4
 NUM_ITEMS = 12
@@ -56,17 +57,18 @@ def loss_of(parts: list[tuple[int, dict[str, list[Any]]]], **options: Any) -> tu
     # owners are numbered by each rank from 0; one process needs them distinct
     owner = [10 * rank + user for rank, part in parts for user in part["owner"]]
     owned = [(10 * rank + user, item) for rank, part in parts for user, item in part["owned"]]
-    pool_items = torch.tensor(joined("items"), dtype=torch.int64)
+    pool_items = torch.tensor(joined("items"), dtype=torch.int64).unique()
+    (united,) = unite_pools(pool_items)
     inputs = torch.cat([inputs_of(rank, len(part["labels"])) for rank, part in parts])
     log_q = torch.linspace(-3, 0, NUM_ITEMS, dtype=torch.float64)
     loss = pool_softmax_loss_over_ranks(
         inputs @ matrix,
         torch.tensor(joined("labels"), dtype=torch.int64),
         items[pool_items],
-        pool_items,
+        united,
         scale=2.0,
         owner=torch.tensor(owner, dtype=torch.int64),
-        owned=tuple(torch.tensor(owned, dtype=torch.int64).reshape(-1, 2).T),
+        owned=Owned.from_pairs(*torch.tensor(owned, dtype=torch.int64).reshape(-1, 2).T, 20),
         log_q=log_q[pool_items],
         weights=torch.tensor(joined("weights"), dtype=torch.float64),
         **options,
@@ -84,6 +86,12 @@ def main(rank: int, world_size: int, folder: Path) -> None:
     }
     results["nobody"] = loss_of([(rank, EMPTY)])
     results["sampled"] = loss_of([(rank, RANKS[rank])], num_negatives=99)
+    pools = [[2, 5, 7], []] if rank == 0 else [[1, 5], [3]]
+    results["united"] = [
+        (one.items.tolist(), one.sizes, one.row.tolist())
+        for one in unite_pools(*(torch.tensor(pool, dtype=torch.int64) for pool in pools))
+        if one.row is not None
+    ]
     rows = torch.arange(float(rank + 1)).reshape(-1, 1).requires_grad_()
     gathered = gather_rows(rows)
     (gathered.squeeze(1) * torch.tensor([1.0, 10, 100]) * (rank + 1)).sum().backward()

@@ -74,16 +74,29 @@ def test_gathered_rows_and_their_gradients(ranks: list[dict[str, Any]]) -> None:
 
 
 def test_one_process_by_itself() -> None:
-    items, embeddings, first = unite_pools(
-        torch.arange(8.0).reshape(4, 2), torch.tensor([7, 2, 7, 5])
-    )
-    assert items.tolist() == [2, 5, 7]
-    assert first.tolist() == [1, 3, 0]
-    assert embeddings.tolist() == [[2, 3], [6, 7], [0, 1]]
+    pool, empty = unite_pools(torch.tensor([2, 5, 7]), torch.arange(0))
+    assert pool.items.tolist() == pool.own.tolist() == [2, 5, 7]
+    assert pool.rows(torch.arange(6.0).reshape(3, 2)).tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert empty.items.tolist() == []
+
+
+def test_two_pools_are_united_at_once(ranks: list[dict[str, Any]]) -> None:
+    """Rank 0 has the items 2, 5, 7 and none, rank 1 the items 1, 5 and 3."""
+    for rank in ranks:
+        first, second = rank["united"]
+        assert first == ([1, 2, 5, 7], [3, 2], [3, 0, 1, 2])
+        assert second == ([3], [0, 1], [0])
+
+
+@pytest.mark.parametrize("items", [[4, 2], [2, 2]])
+def test_a_pool_that_is_not_in_order(items: list[int]) -> None:
+    with pytest.raises(ValueError, match="distinct and in ascending order"):
+        unite_pools(torch.tensor(items))
 
 
 def test_a_label_that_is_in_no_pool() -> None:
-    arguments = (torch.randn(2, 3), torch.tensor([4, 9]), torch.randn(2, 3), torch.tensor([4, 6]))
+    (united,) = unite_pools(torch.tensor([4, 6]))
+    arguments = (torch.randn(2, 3), torch.tensor([4, 9]), torch.randn(2, 3), united)
     with pytest.raises(ValueError, match=r"1 labels .* the first of them 9"):
         pool_softmax_loss_over_ranks(*arguments)
     weights = torch.tensor([1.0, 0.0])

@@ -34,9 +34,7 @@ def make_case(
         owner = torch.randint(num_owners, (num_queries,), generator=generator).sort().values
         users = torch.randint(num_owners, (2 * pool_size,), generator=generator)
         items = torch.randint(pool_size, (2 * pool_size,), generator=generator)
-        owned = Owned.from_pairs(
-            torch.cat([users, owner]), torch.cat([items, target]), num_owners, pool_size
-        )
+        owned = Owned.from_pairs(torch.cat([users, owner]), torch.cat([items, target]), num_owners)
         options["owner"] = owner.cuda()
         options["owned"] = Owned(owned.offsets.cuda(), owned.items.cuda())
     options["log_q"], options["weights"] = options["log_q"].cuda(), options["weights"].cuda()

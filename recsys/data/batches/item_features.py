@@ -6,7 +6,7 @@ given image embedding, W_g of a given embedding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
@@ -40,6 +40,10 @@ class ItemFeatures(TensorBatch):
     has_dense: Tensor
     given: Tensor
     has_given: Tensor
+
+    def columns(self) -> dict[str, Tensor]:
+        """Its tensors by name, as a batch of something else carries them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def select(self, items: Tensor) -> Self:
         """The features of some items [Q] int64, in their order, repetitions allowed."""

@@ -5,6 +5,8 @@ Legend: B requests, E events, T recent events, R rows.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,6 +23,19 @@ from recsys.data.stores.dataset import PreparedDataset
 RECENT_IDS = ("item", "author", "topic")
 
 
+class UserVectors(Protocol):
+    """Embeddings of users that somebody else has published."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N vectors of width W."""
+
+    def read(
+        self, user: NDArray[np.integer], moment: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """[B, N, W] as served at moments [B] in ms, and [B] whether there is one."""
+
+
 class RankingReader(RowReader[RankingBatch]):
     """Reads recent events and numbers of candidates beside the features of rows.
 
@@ -29,6 +44,7 @@ class RankingReader(RowReader[RankingBatch]):
         gap_hours: how long before the request everything that is read ends.
         recent_events: T, newest events of both timelines together.
         features: what is counted of candidates.
+        user_embeddings: published ones; None for a model that reads none.
     """
 
     def __init__(
@@ -38,9 +54,11 @@ class RankingReader(RowReader[RankingBatch]):
         gap_hours: float,
         recent_events: int,
         features: CandidateFeatureConfig,
+        user_embeddings: UserVectors | None = None,
     ) -> None:
         super().__init__(dataset, gap_hours=gap_hours, max_events=recent_events)
         self.candidates = CandidateFeatures(dataset, features)
+        self._user_embeddings = user_embeddings
         self._impression = dataset.manifest.actions.names.index(IMPRESSION)
 
     def read(self, rows: RequestRows) -> RankingBatch:
@@ -50,8 +68,20 @@ class RankingReader(RowReader[RankingBatch]):
         return RankingBatch(
             **self._of_rows(rows),
             **self._recent(rows.user, moment),
+            **self._embedded(rows.user, moment),
             counted=torch.from_numpy(counted),
         )
+
+    def _embedded(self, user: NDArray[np.integer], moment: NDArray[np.int64]) -> dict[str, Tensor]:
+        """The fields of published embeddings."""
+        if self._user_embeddings is None:
+            values, known = np.zeros((len(user), 0, 0), np.float32), np.zeros(len(user), np.bool_)
+        else:
+            values, known = self._user_embeddings.read(user, moment)
+        return {
+            "user_embedding": torch.from_numpy(values),
+            "has_embedding": torch.from_numpy(known),
+        }
 
     def _recent(self, user: NDArray[np.integer], moment: NDArray[np.int64]) -> dict[str, Tensor]:
         """The fields of recent events, both timelines together in order of time."""

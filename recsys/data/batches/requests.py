@@ -85,6 +85,9 @@ class RankingBatch(RowsBatch):
         recent_time: [B, T] int64, ms.
         recent_dwell: [B, T] float32: log(1 + seconds) where the dwell time is known.
         counted: [R, C] float32, of ``CandidateFeatures``.
+        user_embedding: [B, N, W] float32, published ones as they were served; zeros where there is
+            none, and of no size for models that read none.
+        has_embedding: [B] bool, whether there is one.
     """
 
     events: Tensor
@@ -94,3 +97,5 @@ class RankingBatch(RowsBatch):
     recent_time: Tensor
     recent_dwell: Tensor
     counted: Tensor
+    user_embedding: Tensor
+    has_embedding: Tensor

@@ -15,13 +15,25 @@ Layout = list[tuple[str, str | None, torch.dtype, tuple[int, ...], int]]
 
 _ALIGNMENT = 64
 
+#: Metadata of a field that stays on the host: sizes that must be known there, for which a device
+#: would have to be waited for.
+ON_HOST = {"on_host": True}
+
 
 class TensorBatch:
-    """Base of dataclasses whose fields are tensors or dictionaries of tensors."""
+    """Base of dataclasses whose fields are tensors or dictionaries of tensors.
+
+    A field may be None where its tensors are left out, and stay where it is (``ON_HOST``).
+    """
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """A copy on ``device``; Lightning calls it when it moves a batch."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """A copy on ``device``; Lightning calls it when it moves a batch.
+
+        Nobody waits until what lies in page-locked memory is copied.
+        """
+        return self._map(
+            lambda tensor: tensor.to(device, non_blocking=non_blocking or tensor.is_pinned())
+        )
 
     def pin_memory(self) -> Self:
         """A copy in page-locked memory; the loader calls it when ``pin_memory`` is set."""
@@ -43,6 +55,8 @@ class TensorBatch:
         named: list[tuple[str, str | None, Tensor]] = []
         for field in fields(self):  # type: ignore[arg-type]  # the classes below are dataclasses
             value = getattr(self, field.name)
+            if value is None:
+                continue
             columns = value if isinstance(value, dict) else {None: value}
             named.extend((field.name, column, tensor) for column, tensor in columns.items())
         layout: Layout = []
@@ -59,7 +73,9 @@ class TensorBatch:
         moved: dict[str, Any] = {}
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, dict):
+            if value is None or field.metadata.get("on_host"):
+                moved[field.name] = value
+            elif isinstance(value, dict):
                 moved[field.name] = {name: function(tensor) for name, tensor in value.items()}
             else:
                 moved[field.name] = function(value)

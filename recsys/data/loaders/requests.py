@@ -38,7 +38,7 @@ class LoaderConfig(Settings):
         num_workers: processes that build batches beside the training; 0 builds them in between.
         request_grouping: rows of a request share one history; with False each row has its own.
         without_timelines: every history is empty, for baselines without timelines.
-        pin_memory: batches lie in page-locked memory, for copies to a GPU.
+        pin_memory: batches lie in page-locked memory, for copies to a GPU; None: if one trains.
     """
 
     gap_hours: Hours = 24.0
@@ -50,7 +50,7 @@ class LoaderConfig(Settings):
     num_workers: Workers = 0
     request_grouping: bool = True
     without_timelines: bool = False
-    pin_memory: bool = False
+    pin_memory: bool | None = None
 
 
 class RowDataModule(SplitDataModule, Generic[Batch]):
@@ -90,7 +90,7 @@ class RowDataModule(SplitDataModule, Generic[Batch]):
             batch_size=None,  # the sampler gives whole batches
             sampler=sampler,
             num_workers=config.num_workers,
-            pin_memory=config.pin_memory,
+            pin_memory=self._pins(config.pin_memory),
             worker_init_fn=use_one_thread,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from recsys.core.errors import DataError
 from recsys.data.batches.sequences.config import SequenceLoaderConfig
 from recsys.data.batches.sequences.queries import FitQueries, PeriodQueries, Queries
@@ -21,6 +23,7 @@ class SequenceDataModule(SplitDataModule):
         dataset: the prepared data set.
         engagements: its sequences.
         max_queries: queries of choose and report at most, as ``PeriodQueries`` draws them.
+        pools: columns whose distinct items the batches to train on are to have with them.
     """
 
     def __init__(
@@ -29,8 +32,10 @@ class SequenceDataModule(SplitDataModule):
         dataset: PreparedDataset,
         engagements: EngagementStore,
         max_queries: int | None = None,
+        pools: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.pools = pools
         self.config = config
         self.max_queries = max_queries
         self.dataset = dataset
@@ -65,7 +70,8 @@ class SequenceDataModule(SplitDataModule):
             ConfigError: the trainer would shard the batches once more.
         """
         config = self.config
-        sequences = SequenceDataset(self.reader, self.queries(split), config)
+        pools = self.pools if split == Split.FIT else ()
+        sequences = SequenceDataset(self.reader, self.queries(split), config, pools)
         rank, num_ranks = self._place()
         return BatchLoader(
             sequences,
@@ -74,6 +80,6 @@ class SequenceDataModule(SplitDataModule):
                 sequences, config, shuffle=shuffle, rank=rank, num_ranks=num_ranks
             ),
             num_workers=config.num_workers,
-            pin_memory=config.pin_memory,
+            pin_memory=self._pins(config.pin_memory),
             worker_init_fn=use_one_thread,
         )

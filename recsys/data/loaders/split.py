@@ -112,6 +112,12 @@ class SplitDataModule(lightning.LightningDataModule):
         """Batches of the report split."""
         return self.loader(Split.REPORT, shuffle=False)
 
+    def _pins(self, wanted: bool | None) -> bool:
+        """Whether batches are put into page-locked memory: as wanted, else where a GPU trains."""
+        if wanted is not None:
+            return wanted
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
     def _place(self) -> tuple[int, int]:
         """This process's rank and the number of data-parallel processes.
 

@@ -191,19 +191,21 @@ class ExcludedPairs:
         nothing = torch.zeros(0, dtype=torch.int32, device=exclusions.target.device)
         if exclusions.owner is None or exclusions.owned is None or not tiling.num_rows:
             return cls(nothing, nothing, nothing, nothing)
-        offsets, num_owners = exclusions.owned.offsets, len(exclusions.owned.offsets) - 1
+        offsets = exclusions.owned.offsets
         row = torch.arange(tiling.num_rows, device=nothing.device)
-        in_block = torch.unique(row // tiling.shape[0] * num_owners + exclusions.owner)
-        row_block, owner = in_block // num_owners, in_block % num_owners
-        entry, position = expand_ranges(offsets[owner], offsets[owner + 1] - offsets[owner])
+        owner = exclusions.owner
+        # once for each block of rows, where those of one owner lie together in it
+        is_first = (owner != owner.roll(1)) | (row % tiling.shape[0] == 0)
+        counts = (offsets[owner + 1] - offsets[owner]) * is_first
+        entry, position = expand_ranges(offsets[owner], counts, int(counts.sum()))
         column = exclusions.owned.items[position]
-        tile = row_block[entry] * tiling.column_blocks + column // tiling.shape[1]
+        tile = entry // tiling.shape[0] * tiling.column_blocks + column // tiling.shape[1]
+        num_tiles = tiling.row_blocks * tiling.column_blocks
+        tile = tile.masked_fill(column < 0, num_tiles)  # that of no item: after all others
         tile, order = tile.to(torch.int32).sort()
-        tiles = torch.arange(
-            tiling.row_blocks * tiling.column_blocks + 1, dtype=torch.int32, device=nothing.device
-        )
+        tiles = torch.arange(num_tiles + 1, dtype=torch.int32, device=nothing.device)
         return cls(
-            exclusions.owner.to(torch.int32),
+            owner.to(torch.int32),
             torch.searchsorted(tile, tiles, out_int32=True),
             owner[entry][order].to(torch.int32),
             column[order].to(torch.int32),

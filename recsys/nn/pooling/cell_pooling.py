@@ -55,8 +55,8 @@ class TimelineCells(nn.Module):
             request_time: [B] int64, ms.
 
         Returns:
-            Per partition: the order [L] of its events by (cell, request), their number [C, B] and
-            their weights [L] (empty in plain partitions).
+            Per partition: the order [E] of the events by (cell, request), those of no cell last;
+            their number [C, B]; and the weight of each event [E] (empty in plain partitions).
         """
         requests = request_time.shape[0]
         positions = torch.arange(requests, dtype=torch.int32, device=request_time.device)
@@ -74,16 +74,44 @@ class TimelineCells(nn.Module):
         orders: list[Tensor] = []
         lengths: list[Tensor] = []
         weights: list[Tensor] = []
+        ones = torch.ones_like(request)
         for position, assignment in enumerate(self.assignments):
-            order, length = assignment(bins, request, requests)
+            order, length = assignment(bins, request, requests, ones)
             orders.append(order)
             lengths.append(length)
             weight_attribute = self.weight_attributes[position]
             if weight_attribute >= 0:
-                weights.append(values[weight_attribute].index_select(0, order))
+                weights.append(values[weight_attribute])
             else:
                 weights.append(torch.empty(0, device=order.device))
         return orders, lengths, weights
+
+
+def events_of_cells(
+    orders: list[Tensor], lengths: list[Tensor], weights: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Leave out the events of no cell. Only here has a device to be waited for, once for all.
+
+    Args:
+        orders: [E] per partition, of ``TimelineCells``, as the others.
+        lengths: [C, B] per partition, sums to L.
+        weights: [E] or [0] per partition.
+
+    Returns:
+        Per partition: the order [L] of its cells' events and, in this order, their weights [L]
+        (empty in plain partitions).
+    """
+    if len(lengths) == 0:
+        return orders, weights
+    totals: list[int] = torch.stack([length.sum() for length in lengths]).tolist()
+    kept: list[Tensor] = []
+    kept_weights: list[Tensor] = []
+    for partition, total in enumerate(totals):
+        order = orders[partition][:total]
+        weight = weights[partition]
+        kept.append(order)
+        kept_weights.append(weight if weight.numel() == 0 else weight.index_select(0, order))
+    return kept, kept_weights
 
 
 def segment_sums(values: Tensor, lengths: Tensor) -> Tensor:
@@ -99,8 +127,13 @@ def segment_sums(values: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         [...] float32.
     """
+    # unsafe: the lengths are not checked, for which a device would be waited for
     sums = torch.segment_reduce(
-        values.to(torch.float64), "sum", lengths=lengths.flatten().to(torch.int64), initial=0
+        values.to(torch.float64),
+        "sum",
+        lengths=lengths.flatten().to(torch.int64),
+        unsafe=True,
+        initial=0,
     )
     return sums.to(torch.float32).view(lengths.shape)
 
@@ -244,7 +277,7 @@ class CellPooling(nn.Module):
     def _partitioned(
         self, explicit: dict[str, Tensor], implicit: dict[str, Tensor], request_time: Tensor
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """What ``TimelineCells`` says of both timelines."""
+        """What ``TimelineCells`` says of both timelines, without the events of no cell."""
         orders, lengths, weights = self.explicit_cells(explicit, request_time)
         implicit_orders, implicit_lengths, implicit_weights = self.implicit_cells(
             implicit, request_time
@@ -252,6 +285,7 @@ class CellPooling(nn.Module):
         orders.extend(implicit_orders)
         lengths.extend(implicit_lengths)
         weights.extend(implicit_weights)
+        orders, weights = events_of_cells(orders, lengths, weights)
         return orders, lengths, weights
 
     def _slice_weights(self, lengths: list[Tensor], weights: list[Tensor]) -> Tensor:

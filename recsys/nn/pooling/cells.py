@@ -294,18 +294,23 @@ class CellAssignment(nn.Module):
             "cell_of_code", torch.from_numpy(partition.cell_of_code).to(dtype), persistent=False
         )
 
-    def forward(self, bins: list[Tensor], request: Tensor, requests: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, bins: list[Tensor], request: Tensor, requests: int, ones: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Group the events by (cell, request).
 
         Args:
             bins: [E] uint8 per attribute of the timeline.
             request: [E] int32, ascending: the request of each event.
             requests: B.
+            ones: [E] int32, what each event counts.
+
+        No size depends on what the events are, so a device need not be waited for.
 
         Returns:
-            order: [L] int64, positions of the events of all cells, by cell, then request, then
-                time.
-            lengths: [C, B] int32, events per cell and request.
+            order: [E] int64, positions of the events by cell, then request, then time; those of
+                no cell come last.
+            lengths: [C, B] int32, events per cell and request; sums to L.
         """
         code = bins[self.attributes[0]].to(torch.int32)
         for position in range(1, len(self.attributes)):
@@ -313,8 +318,7 @@ class CellAssignment(nn.Module):
         cell = self.cell_of_code.index_select(0, code)
         # Stable, and events lie by request already: sorting by cell sorts by (cell, request).
         order = torch.sort(cell, stable=True)[1]
-        lengths = torch.bincount(
-            cell.to(torch.int32) * requests + request, minlength=(self.cells + 1) * requests
-        )[: self.cells * requests]  # without the events of no cell, which lie last
-        total = int(lengths.sum())
-        return order[:total], lengths.to(torch.int32).view(self.cells, requests)
+        place = torch.add(request, cell, alpha=requests).to(torch.int64)
+        # one more cell than there are holds the events of none
+        lengths = ones.new_zeros((self.cells + 1) * requests).scatter_add(0, place, ones)
+        return order, lengths.view(self.cells + 1, requests)[: self.cells]

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 class SequenceEncoder(nn.Module):
     """Turns the tokens of each user's sequence into states, one per step."""
 
-    def forward(self, tokens: Tensor, lengths: Tensor, timestamps: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None = None,
+        host_lengths: Tensor | None = None,
+    ) -> Tensor:
         """Encode the sequences of a batch.
 
         Args:
@@ -26,6 +32,7 @@ class SequenceEncoder(nn.Module):
             lengths: [B] int64, steps per user; 0 is allowed.
             timestamps: [E] int64, ms, for encoders that look at times; ``None`` where the log has
                 no times.
+            host_lengths: [B], ``lengths`` on the host; without them a device is waited for.
 
         Returns:
             [E, D]: state t has seen the tokens up to t (causal) or all of its user's tokens.
@@ -87,9 +94,19 @@ def to_jagged(padded: Tensor, slots: Tensor) -> Tensor:
     return padded.reshape(-1, padded.shape[2]).index_select(0, slots)
 
 
-def newest_steps(lengths: Tensor, num_steps: int, max_length: int) -> tuple[Tensor, Tensor]:
-    """The places of the newest ``max_length`` steps of each user, and how many each has."""
-    surplus = (lengths - max_length).clamp(min=0)
-    surplus = torch.repeat_interleave(surplus, lengths, output_size=num_steps)
-    kept = step_number(lengths, num_steps) >= surplus
-    return torch.nonzero(kept).squeeze(1), lengths.clamp(max=max_length)
+def newest_steps(
+    lengths: Tensor, max_length: int, host_lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The places of the newest ``max_length`` steps of each user, and how many each has.
+
+    Args:
+        lengths: [B] int64.
+        max_length: of a user at most.
+        host_lengths: [B], ``lengths`` on the host; without them a device is waited for.
+    """
+    kept = lengths.clamp(max=max_length)
+    known = kept if host_lengths is None else host_lengths.clamp(max=max_length)
+    num_kept = int(known.sum().item())
+    left_out = torch.cumsum(lengths - kept, dim=0)  # [B] up to the first that is kept
+    left_out = torch.repeat_interleave(left_out, kept, output_size=num_kept)
+    return torch.arange(num_kept, device=lengths.device) + left_out, kept

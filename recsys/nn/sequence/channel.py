@@ -119,6 +119,7 @@ class SequenceChannel(nn.Module):
         surface: Tensor,
         timestamp: Tensor,
         lengths: Tensor,
+        host_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode the channel's events.
 
@@ -128,6 +129,7 @@ class SequenceChannel(nn.Module):
             surface: [E] int64.
             timestamp: [E] int64, ms, each user's events oldest first.
             lengths: [B] int64, at most ``max_length`` each.
+            host_lengths: [B], ``lengths`` on the host; without them a device is waited for.
 
         Returns:
             States [S, D] and steps per user [B]: the events, after the [CLS] where there is one.
@@ -135,7 +137,10 @@ class SequenceChannel(nn.Module):
         tokens = self.tokens(post_embedding, action_type, surface, timestamp, lengths)
         if self.start is not None:
             tokens, lengths = _start_with(self.start, tokens, lengths)
-        return self.encoder(self.dropout(tokens), lengths), lengths
+            if host_lengths is not None:
+                host_lengths = host_lengths + 1
+        states = self.encoder(self.dropout(tokens), lengths, host_lengths=host_lengths)
+        return states, lengths
 
 
 class ChannelSummary(nn.Module):

@@ -66,10 +66,10 @@ class LastPooling(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """[E, D] and [B] → [B, D]."""
-        has_states = lengths > 0
-        last = states.index_select(0, torch.cumsum(lengths, dim=0)[has_states] - 1)
-        pooled = states.new_zeros([lengths.shape[0], states.shape[1]])
-        return pooled.index_copy(0, torch.nonzero(has_states).squeeze(1), last)
+        if states.shape[0] == 0:
+            return states.new_zeros([lengths.shape[0], states.shape[1]])
+        last = (torch.cumsum(lengths, dim=0) - 1).clamp(min=0)
+        return states.index_select(0, last).masked_fill((lengths == 0).unsqueeze(1), 0.0)
 
 
 def build_pooling(name: str, width: int) -> nn.Module:

@@ -104,8 +104,10 @@ class RequestGap(nn.Module):
             [B, D].
         """
         has_events = lengths > 0
-        last = torch.cumsum(lengths, dim=0)[has_events] - 1
-        last_time = request_time.masked_scatter(has_events, timestamp.index_select(0, last))
+        last_time = request_time
+        if timestamp.shape[0] > 0:
+            last = (torch.cumsum(lengths, dim=0) - 1).clamp(min=0)
+            last_time = torch.where(has_events, timestamp.index_select(0, last), request_time)
         buckets = gap_buckets(request_time, last_time, has_events, self.boundaries)
         scale, shift = self.scale_and_shift(buckets).chunk(2, dim=1)
         moved: Tensor = representation * (1 + scale) + shift

@@ -41,35 +41,35 @@ class Tile(NamedTuple):
     slots: Tensor
 
 
-def length_order(lengths: Tensor) -> Tensor:
+def length_order(lengths: Tensor, num_steps: int) -> Tensor:
     """Jagged positions of the steps once users are sorted by length, longest first: [B] → [E].
 
-    >>> length_order(torch.tensor([1, 0, 2]))
+    >>> length_order(torch.tensor([1, 0, 2]), 3)
     tensor([1, 2, 0])
     """
     users = torch.argsort(lengths, stable=True, descending=True)
     sizes = lengths[users]
     old_starts = (torch.cumsum(lengths, dim=0) - lengths)[users]
     new_starts = torch.cumsum(sizes, dim=0) - sizes
-    shift = torch.repeat_interleave(old_starts - new_starts, sizes)
-    return torch.arange(shift.shape[0], device=lengths.device) + shift
+    shift = torch.repeat_interleave(old_starts - new_starts, sizes, output_size=num_steps)
+    return torch.arange(num_steps, device=lengths.device) + shift
 
 
-def cut_tiles(sorted_lengths: Tensor, max_scores: int) -> list[Tile]:
+def cut_tiles(sorted_lengths: Tensor, sizes: list[int], max_scores: int) -> list[Tile]:
     """Cut users into tiles.
 
     Args:
         sorted_lengths: [B] int64, longest first; users without steps come into no tile.
+        sizes: the same, on the host.
         max_scores: U · T² at most, but for a tile of one user.
     """
-    sizes: list[int] = sorted_lengths.tolist()
     tiles: list[Tile] = []
     first = 0
     while first < len(sizes) and sizes[first] > 0:
         length = sizes[first]
         last = min(first + max(1, max_scores // (length * length)), len(sizes))
         members = sorted_lengths[first:last]
-        num_steps = int(members.sum().item())
+        num_steps = sum(sizes[first:last])
         tiles.append(
             Tile(last - first, length, num_steps, padded_slots(members, num_steps, length))
         )
@@ -157,14 +157,23 @@ class TiledEncoder(SequenceEncoder):
         self.max_scores = _TILE_SCORES // heads
         self.max_scores_elsewhere = self.max_scores * _TILE_FACTOR
 
-    def forward(self, tokens: Tensor, lengths: Tensor, timestamps: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None = None,
+        host_lengths: Tensor | None = None,
+    ) -> Tensor:
         """[E, D] → [E, D]; see ``SequenceEncoder``."""
         if tokens.shape[0] == 0:
             return tokens
-        order = length_order(lengths)
+        order = length_order(lengths, tokens.shape[0])
         sorted_lengths = torch.sort(lengths, descending=True)[0]
+        known = lengths if host_lengths is None else host_lengths
+        sizes: list[int] = torch.sort(known, descending=True)[0].tolist()
         on_cpu = tokens.device.type == "cpu"
-        tiles = cut_tiles(sorted_lengths, self.max_scores if on_cpu else self.max_scores_elsewhere)
+        max_scores = self.max_scores if on_cpu else self.max_scores_elsewhere
+        tiles = cut_tiles(sorted_lengths, sizes, max_scores)
         if timestamps is not None:
             timestamps = timestamps.index_select(0, order)
         encoded = self.encode(tokens.index_select(0, order), tiles, timestamps)

@@ -137,9 +137,15 @@ class TransformerSequenceEncoder(SequenceEncoder):
             for _ in range(layers)
         )
 
-    def forward(self, tokens: Tensor, lengths: Tensor, timestamps: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None = None,
+        host_lengths: Tensor | None = None,
+    ) -> Tensor:
         """See :class:`SequenceEncoder`."""
-        padded_length = longest(lengths)
+        padded_length = longest(lengths if host_lengths is None else host_lengths)
         slots = padded_slots(lengths, tokens.shape[0], padded_length)
         for layer in self.layers:
             tokens = layer(tokens, lengths, slots, padded_length)

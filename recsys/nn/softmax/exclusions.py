@@ -5,57 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Owned:
-    """The items of a pool that belong to each owner, and so are never negatives of its queries.
+    """The items that belong to each owner, and so are never negatives of its queries.
 
-    Owners are 0 … U-1, for example the users of a batch; an item may belong to several.
+    Owners are 0 … U-1, for example the users of a batch; an item may belong to several, and be
+    there several times. Sizes follow from those of what is given: no device is waited for.
 
     Attributes:
         offsets: [U+1] int64; owner u has ``items[offsets[u]:offsets[u + 1]]``.
-        items: [O] int64, positions in the pool.
+        items: [O] int64, positions in the pool, -1 for an item that is not in it; or, before the
+            pool is known (``in_pool``), ids of items.
     """
 
     offsets: Tensor
     items: Tensor
 
     @classmethod
-    def from_pairs(cls, owner: Tensor, position: Tensor, num_owners: int, pool_size: int) -> Owned:
-        """From pairs in any order, equal ones counted once.
+    def from_pairs(cls, owner: Tensor, item: Tensor, num_owners: int) -> Owned:
+        """From pairs in any order.
 
         Args:
             owner: [N] int64, owner of each pair.
-            position: [N] int64, position in the pool of each pair's item.
+            item: [N] int64, each pair's item: its position in the pool, or its id.
             num_owners: U.
-            pool_size: P.
         """
-        key = torch.unique(owner * pool_size + position)
-        counts = torch.bincount(key // max(pool_size, 1), minlength=num_owners)
-        return cls(_offsets(counts), key % max(pool_size, 1))
+        in_order, order = torch.sort(owner, stable=True)
+        owners = torch.arange(num_owners + 1, device=owner.device)
+        return cls(torch.searchsorted(in_order, owners), item.index_select(0, order))
 
-    @classmethod
-    def from_items(cls, owner: Tensor, item: Tensor, num_owners: int, pool_items: Tensor) -> Owned:
-        """From pairs of an owner and an item's id; every copy of the item in the pool is owned.
-
-        Owning all copies of one's targets is what rules out accidental hits (a negative that is
-        the target's item) in a pool that holds an item more than once; one of ``unique_pool`` has
-        none.
+    def in_pool(self, pool_items: Tensor) -> Owned:
+        """With positions in a pool in the place of ids.
 
         Args:
-            owner: [N] int64, owner of each pair.
-            item: [N] int64, id of each pair's item; one that is not in the pool is left out.
-            num_owners: U.
-            pool_items: [P] int64, id of each item of the pool.
+            pool_items: [P] int64, ids of the pool's items, each once, in ascending order.
         """
-        order = torch.argsort(pool_items, stable=True)
-        in_order, item = pool_items[order], item.contiguous()
-        first = torch.searchsorted(in_order, item)
-        copies = torch.searchsorted(in_order, item, right=True) - first
-        pair, rank = expand_ranges(first, copies)
-        return cls.from_pairs(owner[pair], order[rank], num_owners, len(pool_items))
+        position = torch.searchsorted(pool_items, self.items)
+        # an item above all of the pool's has the position after the last
+        found = F.pad(pool_items, (0, 1), value=-1)[position] == self.items
+        return Owned(self.offsets, position.masked_fill(~found, -1))
 
     def among(self, column: Tensor) -> Owned:
         """The same over some items of the pool.
@@ -63,9 +55,13 @@ class Owned:
         Args:
             column: [P] int64, what becomes of each position; -1 where the item is left out.
         """
-        items = column[self.items]
-        kept = torch.cat([items.new_zeros(1), (items >= 0).cumsum(0)])
-        return Owned(kept[self.offsets], items[items >= 0])
+        return Owned(self.offsets, F.pad(column, (0, 1), value=-1)[self.items])
+
+    def without_others(self) -> Owned:
+        """Without the items that are not in the pool; a device is asked how many there are."""
+        is_in_pool = self.items >= 0
+        kept = F.pad(is_in_pool.cumsum(0), (1, 0))
+        return Owned(kept[self.offsets], self.items[is_in_pool])
 
 
 @dataclass(frozen=True)
@@ -76,16 +72,21 @@ class Exclusions:
         target: [Q] int64, column of each query's target, which is no negative of it; -1 where the
             target is not among the columns.
         owner: [Q] int64, or None where nobody owns anything.
-        owned: whose ``items`` are columns; None exactly where ``owner`` is.
+        owned: whose ``items`` are columns, or -1; None exactly where ``owner`` is.
     """
 
     target: Tensor
     owner: Tensor | None = None
     owned: Owned | None = None
 
+    def without_others(self) -> Exclusions:
+        """With owned items that are columns; a device is asked how many there are."""
+        owned = None if self.owned is None else self.owned.without_others()
+        return Exclusions(self.target, self.owner, owned)
+
     def pairs(self, rows: slice) -> tuple[Tensor, Tensor]:
         """The excluded pairs of some queries: the row, counted from the slice's first, and the
-        column, both [X] int64; a pair may be there twice.
+        column, both [X] int64; a pair may be there twice. Owned items must be columns.
         """
         target = self.target[rows]
         row = (target >= 0).nonzero().squeeze(1)
@@ -96,8 +97,13 @@ class Exclusions:
         return torch.cat([row, owners_row]), torch.cat([target[row], self.owned.items[entry]])
 
 
-def expand_ranges(first: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+def expand_ranges(first: Tensor, counts: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
     """Spell out N ranges ``first[n], …, first[n] + counts[n] - 1``.
+
+    Args:
+        first: [N] int64.
+        counts: [N] int64.
+        total: sum of ``counts``, where it is known; else a device is asked for it.
 
     Returns:
         For every number in every range, in order: the range it is of, and the number itself; both
@@ -107,11 +113,7 @@ def expand_ranges(first: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         >>> expand_ranges(torch.tensor([5, 0, 8]), torch.tensor([2, 0, 1]))
         (tensor([0, 0, 2]), tensor([5, 6, 8]))
     """
-    of_range = torch.repeat_interleave(counts)
+    of_range = torch.repeat_interleave(counts, output_size=total)
     starts = counts.cumsum(0) - counts
     number = torch.arange(len(of_range), device=counts.device) + (first - starts)[of_range]
     return of_range, number
-
-
-def _offsets(counts: Tensor) -> Tensor:
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

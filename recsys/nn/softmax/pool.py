@@ -1,22 +1,9 @@
-"""Pools of items for a softmax loss: each item once, and uniform samples."""
+"""Uniform samples of the pool of a softmax loss."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def unique_pool(label_items: Tensor) -> tuple[Tensor, Tensor]:
-    """The pool of some labels, each item once, so that an item is never its own negative.
-
-    Args:
-        label_items: [L] int64, ids of the labels' items.
-
-    Returns:
-        The ids of the pool's items [P] int64, in ascending order, and the position in the pool
-        of each label [L] int64.
-    """
-    return torch.unique(label_items, return_inverse=True)
 
 
 def sample_pool(

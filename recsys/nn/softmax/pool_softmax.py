@@ -7,10 +7,10 @@ from torch import Tensor
 
 from recsys.nn.kernels import has_triton
 from recsys.nn.softmax.exclusions import Exclusions, Owned
-from recsys.nn.softmax.pool import sample_pool, unique_pool
+from recsys.nn.softmax.pool import sample_pool
 from recsys.nn.softmax.tiled import tiled_loss
 
-__all__ = ["Owned", "pool_softmax_loss", "sample_pool", "unique_pool"]
+__all__ = ["Owned", "pool_softmax_loss", "sample_pool"]
 
 
 def pool_softmax_loss(
@@ -48,8 +48,7 @@ def pool_softmax_loss(
     Args:
         queries: [Q, D].
         pool: [P, D]. In a pool that holds an item more than once a copy of the target is its
-            negative (an accidental hit) unless it is ``owned``; in one of ``unique_pool`` each item
-            is there once.
+            negative (an accidental hit) unless it is ``owned``.
         target: [Q] int64, positions in the pool.
         scale: of the dot products.
         owner: [Q] int64, whose query it is; together with ``owned``. Rows of one owner should lie
@@ -57,8 +56,8 @@ def pool_softmax_loss(
         owned: what belongs to each owner; the target counts as positive all the same.
         log_q: [P], logarithm of how probable the item is as a negative (logQ correction);
             subtracted from negatives and targets alike. A constant.
-        weights: [Q], not negative; constants. A query of weight 0 is left out before anything is
-            computed, whatever its values and its target. None weighs all alike.
+        weights: [Q], not negative; constants. A query of weight 0 counts nothing, whatever its
+            values and its target. None weighs all alike.
         negatives: [N] int64 distinct positions of the pool (``sample_pool``); None for all.
 
     Returns:
@@ -70,9 +69,13 @@ def pool_softmax_loss(
     """
     _check_shapes(queries, pool, target, owner, owned)
     if weights is not None:
-        kept = weights.nonzero().squeeze(1)
-        queries, target, weights = queries[kept], target[kept], weights[kept]
-        owner = None if owner is None else owner[kept]
+        idle = weights == 0  # nothing of theirs must count, no NaN either
+        queries = queries.masked_fill(idle.unsqueeze(1), 0)
+        target = target.masked_fill(idle, 0)
+        owner = None if owner is None else owner.masked_fill(idle, 0)
+        if not len(pool):  # then all are
+            queries, target, weights = queries[:0], target[:0], weights[:0]
+            owner = None if owner is None else owner[:0]
     _check_targets(target, len(pool))
     queries, pool = _common_type(queries, pool)
     exact = torch.promote_types(queries.dtype, torch.float32)
@@ -132,11 +135,12 @@ def _has_kernel(queries: Tensor) -> bool:
 
 
 def _shares(weights: Tensor | None, num_queries: int, device: torch.device) -> Tensor:
-    """What each query counts in the mean, [Q] float64; sums to 1."""
+    """What each query counts in the mean, [Q] float64; sums to 1, or to 0 if all weigh 0."""
     if weights is None:
         weights = torch.ones(num_queries, device=device)
     weights = weights.detach().double()
-    return weights / weights.sum()
+    total = weights.sum()
+    return weights / torch.where(total > 0, total, 1.0)
 
 
 def _check_shapes(

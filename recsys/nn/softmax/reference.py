@@ -34,6 +34,7 @@ def materialised_loss(
         excluded[:] = True
         excluded[:, negatives] = False
     if owner is not None and owned is not None:
+        owned = owned.without_others()
         counts = owned.offsets[owner + 1] - owned.offsets[owner]
         row, entry = expand_ranges(owned.offsets[owner], counts)
         excluded[row, owned.items[entry]] = True

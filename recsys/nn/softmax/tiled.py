@@ -48,6 +48,7 @@ def tiled_loss(
     Returns:
         Scalar, differentiable (once) in ``queries``, ``columns`` and ``positive``.
     """
+    exclusions = exclusions.without_others()
     return _TiledLoss.apply(
         queries, columns, positive, bias, exclusions, coefficient, torch.is_grad_enabled()
     )

@@ -12,13 +12,17 @@ from recsys.core.bounds import Count, Finite, NotNegative, Positive, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.distributed.gather import pool_softmax_loss_over_ranks
+from recsys.distributed.gather import UnitedPool, pool_softmax_loss_over_ranks, unite_pools
 from recsys.distributed.schedules import scheduled_optimizer
 from recsys.distributed.training_log import log_losses
 from recsys.nn.sequence.base import user_of_step
+from recsys.nn.softmax.exclusions import Owned
 from recsys.optim.dense import DenseOptimConfig
 from recsys.systems.kinds.retrieval_module import RetrievalModule
 from recsys.systems.nxtpost.net import EncodedHistory, SequenceTower, SequenceTowerConfig
+
+#: Columns of a batch whose items are the pool of the long-term and of the short-term loss.
+_LABELS, _EVENTS = "label_item", "item"
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class NxtPost(RetrievalModule):
             batch.lengths,
             batch.user_categorical,
             batch.user_dense,
+            batch.host_lengths,
         )
 
     def forward(self, batch: SequenceBatch) -> Tensor:
@@ -110,51 +115,55 @@ class NxtPost(RetrievalModule):
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
         owner = torch.cat([of_event, of_label])
         own_items = torch.cat([batch.item, batch.label_item])
+        owned = Owned.from_pairs(owner, own_items, len(batch.lengths))
+        pools = dict(zip(self.pools, unite_pools(*map(batch.pool_of, self.pools)), strict=True))
         losses = {}
-        if self.config.long_term:
+        if _LABELS in pools:
             users = self.tower.user_embedding(encoded, batch.request_time)  # [B, W]
             losses["long_term"] = self._pool_loss(
-                users[of_label], batch.label_item, of_label, batch.label_item, (owner, own_items)
+                users[of_label], batch.label_item, of_label, pools[_LABELS], owned
             )
-        if self.config.short_term:
+        if _EVENTS in pools:
             steps = self.tower.step_embeddings(encoded)
+            items, users = batch.item[steps.target], of_event[steps.target]
             losses["short_term"] = self._pool_loss(
-                steps.embedding,
-                batch.item[steps.target],
-                of_event[steps.target],
-                batch.item,
-                (owner, own_items),
+                steps.embedding, items, users, pools[_EVENTS], owned
             )
         return losses
+
+    @property
+    def pools(self) -> list[str]:
+        """The columns of a batch whose distinct items its losses are taken over."""
+        weights = {_LABELS: self.config.long_term, _EVENTS: self.config.short_term}
+        return [column for column, weight in weights.items() if weight]
 
     def _pool_loss(
         self,
         queries: Tensor,
         label_items: Tensor,
         owner: Tensor,
-        pool_items: Tensor,
-        owned: tuple[Tensor, Tensor],
+        pool: UnitedPool,
+        owned: Owned,
     ) -> Tensor:
-        """Equation 6 over the distinct ``pool_items`` of all ranks, the owner's own left out.
+        """Equation 6 over the pool's items of all ranks, the owner's own left out.
 
         Args:
             queries: [Q, W], L2-normalised.
-            label_items: [Q], each among ``pool_items``.
+            label_items: [Q], each in the pool.
             owner: [Q], the user of each query.
-            pool_items: [n], with repetitions.
-            owned: users [m] and their items [m].
+            pool: of all ranks.
+            owned: the items of each user.
         """
-        distinct = pool_items.unique()  # [P]
         log_share = self.log_share
         loss: Tensor = pool_softmax_loss_over_ranks(
             queries,
             label_items,
-            self.items[distinct],
-            distinct,
+            self.items[pool.own],
+            pool,
             scale=self.config.scale,
             owner=owner,
             owned=owned,
-            log_q=None if log_share is None else self.config.log_q * log_share[distinct],
+            log_q=None if log_share is None else self.config.log_q * log_share[pool.own],
             num_negatives=self.config.negatives,
         )
         return loss
@@ -174,7 +183,9 @@ class NxtPost(RetrievalModule):
         """The long-term loss alone; of a user's own items only the labels are left out."""
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))
         labels = batch.label_item
-        return self._pool_loss(users[of_label], labels, of_label, labels, (of_label, labels))
+        (pool,) = unite_pools(batch.pool_of(_LABELS))
+        owned = Owned.from_pairs(of_label, labels, len(users))
+        return self._pool_loss(users[of_label], labels, of_label, pool, owned)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, which without weight decay is the paper's Adam."""

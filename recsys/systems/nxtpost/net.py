@@ -172,6 +172,7 @@ class SequenceTower(nn.Module):
             torch.stack([_selected(c, "surfaces", manifest.surfaces) for c in config.channels]),
             persistent=False,
         )
+        self.of_all_events = [not (c.actions or c.surfaces) for c in config.channels]
         self.channels = nn.ModuleList()
         for _ in config.channels:
             shared = config.share_encoder and len(self.channels) > 0
@@ -237,14 +238,18 @@ class SequenceTower(nn.Module):
         lengths: Tensor,
         user_categorical: Tensor,
         user_dense: Tensor,
+        host_lengths: Tensor | None = None,
     ) -> EncodedHistory:
         """Run the encoders; arguments of :meth:`forward`.
 
         Training calls it once, and both :meth:`user_embedding` and :meth:`step_embeddings` on what
-        it returns.
+        it returns. With ``host_lengths``, [B] ``lengths`` on the host, a device is waited for only
+        where a channel has some events and not all.
         """
         num_surfaces = self.channel_surfaces.shape[1]
-        event, lengths = newest_steps(lengths, post_embedding.shape[0], self.max_length)
+        event, lengths = newest_steps(lengths, self.max_length, host_lengths)
+        if host_lengths is not None:
+            host_lengths = host_lengths.clamp(max=self.max_length)
         action_type = action_type.index_select(0, event).long()
         surface = surface.index_select(0, event).long()
         surface = surface.masked_fill(surface >= num_surfaces, 0)
@@ -255,18 +260,25 @@ class SequenceTower(nn.Module):
         steps: list[Tensor] = []
         timestamps: list[Tensor] = []
         for number, channel in enumerate(self.channels):
-            chosen = torch.nonzero(members[number]).squeeze(1)  # [E_c]
-            channel_lengths = torch.zeros_like(lengths).index_add(
-                0, users, members[number].to(lengths.dtype)
-            )
-            place = event.index_select(0, chosen)
+            place, channel_lengths, channel_sizes = event, lengths, host_lengths
+            channel_action, channel_surface = action_type, surface
+            if not self.of_all_events[number]:
+                chosen = torch.nonzero(members[number]).squeeze(1)  # [E_c]
+                channel_lengths = torch.zeros_like(lengths).index_add(
+                    0, users, members[number].to(lengths.dtype)
+                )
+                channel_sizes = None
+                place = event.index_select(0, chosen)
+                channel_action = action_type.index_select(0, chosen)
+                channel_surface = surface.index_select(0, chosen)
             channel_time = timestamp.index_select(0, place)
             channel_states, channel_steps = channel(
                 post_embedding.index_select(0, place),
-                action_type.index_select(0, chosen),
-                surface.index_select(0, chosen),
+                channel_action,
+                channel_surface,
                 channel_time,
                 channel_lengths,
+                channel_sizes,
             )
             states.append(channel_states)
             steps.append(channel_steps)

@@ -61,7 +61,11 @@ class NxtPostSystem(EmbeddingSystem[NxtPostRunConfig]):
             protocol, lambda users: DotProductScorer(users, model.items), [BATCH]
         )
         data = SequenceDataModule(
-            config.loader, dataset, protocol.engagements, config.evaluation.max_queries
+            config.loader,
+            dataset,
+            protocol.engagements,
+            config.evaluation.max_queries,
+            model.pools,
         )
         return Assembly(model, data)
 

@@ -14,11 +14,16 @@ from recsys.core.bounds import Finite, Positive, Settings
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.contract.schema import Feature
 from recsys.data.loaders.item_pairs import ItemPairBatch
-from recsys.distributed.gather import mean_over_ranks, pool_softmax_loss_over_ranks
+from recsys.distributed.gather import (
+    UnitedPool,
+    mean_over_ranks,
+    pool_softmax_loss_over_ranks,
+    unite_pools,
+)
 from recsys.distributed.processes import on_first_rank
 from recsys.distributed.schedules import scheduled_optimizer
 from recsys.distributed.training_log import log_losses
-from recsys.nn.softmax.pool import unique_pool
+from recsys.nn.softmax.exclusions import Owned
 from recsys.optim.dense import DenseOptimConfig
 from recsys.systems.post_tower.net import PostTower, PostTowerConfig
 
@@ -104,27 +109,32 @@ class ItemSimilarity(lightning.LightningModule):
         An item of the query itself is no negative; the pool holds each item once, and the items of
         all ranks.
         """
-        items, place = unique_pool(torch.cat([batch.earlier, batch.later]))
-        embeddings = self(items)
-        earlier, later = place.chunk(2)
-        forward = self._one_way(items, embeddings, earlier, later)
-        return (forward + self._one_way(items, embeddings, later, earlier)) / 2
+        batch = batch.with_items(self.corpus)
+        embeddings = self.tower(ItemFeatures(**batch.features))
+        earlier, later = unite_pools(batch.pools["earlier"], batch.pools["later"])
+        items = batch.pools["both"]
+        forward = self._one_way(items, embeddings, batch.earlier, batch.later, later)
+        return (forward + self._one_way(items, embeddings, batch.later, batch.earlier, earlier)) / 2
 
-    def _one_way(self, items: Tensor, embeddings: Tensor, query: Tensor, target: Tensor) -> Tensor:
-        """``query`` and ``target`` [B] are places in ``items`` [P] and ``embeddings`` [P, W]."""
-        pool = target.unique()
-        query_items, owner = unique_pool(query)
-        own = torch.arange(len(query_items), device=query.device)
+    def _one_way(
+        self, items: Tensor, embeddings: Tensor, query: Tensor, target: Tensor, pool: UnitedPool
+    ) -> Tensor:
+        """From the items ``query`` [B] to ``target`` [B], which the pool has.
+
+        All of them, and the pool's own, are among ``items`` [P], ascending, which have the
+        ``embeddings`` [P, W].
+        """
+        pairs = torch.arange(len(query) + 1, device=query.device)
         log_share = self.log_share
         loss: Tensor = pool_softmax_loss_over_ranks(
-            embeddings[query],
-            items[target],
-            embeddings[pool],
-            items[pool],
+            embeddings[torch.searchsorted(items, query)],
+            target,
+            embeddings[torch.searchsorted(items, pool.own)],
+            pool,
             scale=self.config.scale,
-            owner=owner,
-            owned=(own, items[query_items]),
-            log_q=None if log_share is None else self.config.log_q * log_share[items[pool]],
+            owner=pairs[:-1],
+            owned=Owned(pairs, query),  # of each pair, the query's own item
+            log_q=None if log_share is None else self.config.log_q * log_share[pool.own],
         )
         return loss
 

@@ -61,10 +61,13 @@ class Metadata(nn.Module):
         id_dropout: see :class:`PostTowerConfig`.
     """
 
+    columns: Tensor
+
     def __init__(self, features: Sequence[Feature], width: int, id_dropout: float) -> None:
         super().__init__()
-        self.columns = metadata_columns(features)
-        used = [features[column] for column in self.columns]
+        columns = metadata_columns(features)
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        used = [features[column] for column in columns]
         self.rows = [feature.cardinality for feature in used]
         self.tables = nn.ModuleList(nn.Embedding(rows, width) for rows in self.rows)
         self.is_id = [feature.name in ID_COLUMNS for feature in used]
@@ -75,7 +78,7 @@ class Metadata(nn.Module):
 
     def forward(self, categorical: Tensor) -> tuple[Tensor, Tensor]:
         """[P, F] → [P, D], and [P] bool: whether anything is known of an item."""
-        used = categorical[:, self.columns]
+        used = categorical.index_select(1, self.columns)
         looked_up = [
             table(self._in_table(used[:, place], place)) for place, table in enumerate(self.tables)
         ]

@@ -64,7 +64,8 @@ class PostTowerSystem(RetrievalSystem[PostTowerRunConfig]):
         if config.model.log_q:
             shares = log_shares(protocol.engagements, protocol.fit_end, protocol.num_items)
             model.log_share = shares
-        return Assembly(model, ItemPairDataModule(config.loader, dataset, protocol.engagements))
+        data = ItemPairDataModule(config.loader, dataset, protocol.engagements, model.corpus)
+        return Assembly(model, data)
 
     def restore(
         self, config: PostTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest

@@ -61,6 +61,7 @@ class Ranker(TaskModule):
         manifest: features, tasks and vocabulary sizes of the data set.
         max_length: the most recent events.
         num_counted: numbers that are counted of a row.
+        embedding_shape: of published user embeddings; None for a model that reads none.
         optim: optimisers and schedule.
         statistics: of the fit labels; not needed where the state comes from a checkpoint.
     """
@@ -71,13 +72,16 @@ class Ranker(TaskModule):
         manifest: DatasetManifest,
         max_length: int,
         num_counted: int,
+        embedding_shape: tuple[int, int] | None,
         optim: RankerOptimConfig,
         statistics: LabelStatistics | None = None,
     ) -> None:
         statistics = statistics or LabelStatistics.neutral(len(manifest.tasks))
         super().__init__(manifest.tasks, config.regression_weight, config.task_balance, statistics)
         self.optim = optim
-        self.net = RankerNet(manifest, config.net, max_length, num_counted, statistics)
+        self.net = RankerNet(
+            manifest, config.net, max_length, num_counted, embedding_shape, statistics
+        )
 
     def table_optimizers(self) -> dict[str, FusedOptimizerConfig]:
         """One for all tables."""

@@ -22,6 +22,7 @@ from recsys.core.errors import ConfigError
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide, TaskKind
+from recsys.nn.interaction.adopted import AdoptedEmbedding, AdoptionConfig
 from recsys.nn.interaction.backbone import (
     FeatureVectors,
     FeatureVectorsConfig,
@@ -80,6 +81,7 @@ class RankerNetConfig(Settings):
         interaction: how the vectors of a row meet.
         experts: what the tasks share.
         features: tables and dense networks of the features.
+        adoption: how published user embeddings come in, where the model reads any.
         counted_sizes: layers of the network of the numbers that are counted.
         id_spread: of the rows of item, author and topic at the start.
     """
@@ -89,6 +91,7 @@ class RankerNetConfig(Settings):
     interaction: InteractionConfig = field(default_factory=InteractionConfig)
     experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     features: FeatureVectorsConfig = field(default_factory=FeatureVectorsConfig)
+    adoption: AdoptionConfig = field(default_factory=AdoptionConfig)
     counted_sizes: list[Width] = field(default_factory=lambda: [128, 64])
     id_spread: IdSpread = field(default_factory=IdSpread)
 
@@ -156,6 +159,7 @@ class RankerNet(nn.Module):
         config: sizes.
         max_length: T, the most recent events.
         num_counted: numbers that are counted of a row.
+        embedding_shape: N and W of published user embeddings; None for a model that reads none.
         statistics: of the fit labels: outputs start at the base rates, and a regression's are
             standardised.
 
@@ -176,6 +180,7 @@ class RankerNet(nn.Module):
         config: RankerNetConfig,
         max_length: int,
         num_counted: int,
+        embedding_shape: tuple[int, int] | None,
         statistics: LabelStatistics,
     ) -> None:
         super().__init__()
@@ -210,13 +215,23 @@ class RankerNet(nn.Module):
         self.actions = nn.Embedding(len(manifest.actions.names) + 1, width)
         self.dwell = nn.Linear(1, width, bias=False)
         nn.init.normal_(self.actions.weight, std=0.02)
-        self.recent = TargetHSTU(width, recent.blocks, recent.heads, recent.dropout, max_length)
+        self.adoption = config.adoption.kind
+        self.adopted = None
+        if embedding_shape is not None:
+            self.adopted = AdoptedEmbedding(config.adoption, embedding_shape, width)
+        is_prepended = self.adopted is not None and self.adoption == "prepended"
+        prepended = config.adoption.vectors if is_prepended else 0
+        self.recent = TargetHSTU(
+            width, recent.blocks, recent.heads, recent.dropout, max_length + prepended
+        )
         self.counted = MLP(num_counted, [*config.counted_sizes, width], activation=F.silu)
         self.register_buffer("counted_mean", torch.zeros(num_counted))
         self.register_buffer("counted_scale", torch.ones(num_counted))
         vectors = (
             len(ENTITIES) + self.item_features.num_vectors + self.user_features.num_vectors + 2
         )
+        if self.adopted is not None and self.adoption in ("projected", "gated"):
+            vectors += config.adoption.vectors
         flat = vectors * width
         self.cross = None
         inputs = flat + vectors * (vectors - 1) // 2
@@ -227,6 +242,8 @@ class RankerNet(nn.Module):
             )
         # what is counted also goes straight to the experts: its pairs are its own
         inputs += num_counted
+        if embedding_shape is not None and self.adoption == "unprojected":
+            inputs += embedding_shape[0] * embedding_shape[1]
         # of a width that vector registers do not divide, the last bits of a narrow product depend
         # on a row's place in the batch
         self.padding = -inputs % _EVEN_WIDTH
@@ -268,8 +285,13 @@ class RankerNet(nn.Module):
         num_rows = len(batch.row_id)
         of_ids = self.entities.vectors(lookups["entities.tables"])  # [R + B · T, 3, D]
         of_rows = of_ids[:num_rows]
-        attended = self._attended(batch, of_rows, of_ids[num_rows:])
+        adopted = None
+        if self.adopted is not None and self.adoption != "unprojected":
+            adopted = self.adopted(batch.user_embedding, batch.has_embedding)  # [B, M, D]
+        attended = self._attended(batch, of_rows, of_ids[num_rows:], adopted)
         user = self.user_features.vectors(lookups["user_features.tables"], batch.user_dense)
+        if adopted is not None and self.adoption != "prepended":
+            user = torch.cat([user, adopted], dim=1)
         counted = (batch.counted - self.counted_mean) * self.counted_scale
         vectors = torch.cat(
             [
@@ -286,25 +308,51 @@ class RankerNet(nn.Module):
             inputs = [flat, pairwise_products(vectors), counted]
         else:
             inputs = [self.cross(flat), counted]
+        if self.adopted is not None and self.adoption == "unprojected":
+            filled = self.adopted.filled(batch.user_embedding, batch.has_embedding).flatten(1)
+            inputs.append(filled.index_select(0, batch.request_index))
         joined = F.pad(torch.cat(inputs, dim=1), [0, self.padding])
         outputs: Tensor = self.towers(self.experts(joined))
         return self.offset + self.scale * outputs
 
-    def _attended(self, batch: RankingBatch, of_rows: Tensor, of_events: Tensor) -> Tensor:
+    def _attended(
+        self, batch: RankingBatch, of_rows: Tensor, of_events: Tensor, adopted: Tensor | None
+    ) -> Tensor:
         """[R, D] each candidate behind the recent events of its request."""
         requests, steps = batch.recent_time.shape
         events = of_events.sum(dim=1).unflatten(0, (requests, steps))
         events = (
             events + self.actions(batch.recent_action) + self.dwell(batch.recent_dwell.unsqueeze(2))
         )
-        is_real = (batch.recent_action > 0).unsqueeze(2)
-        candidates = of_rows.sum(dim=1) + self.actions.weight[0]
+        events = events * (batch.recent_action > 0).unsqueeze(2)
+        lengths, times = batch.recent_lengths, batch.recent_time
+        if adopted is not None and self.adoption == "prepended":
+            events, lengths, times = _prepended(adopted, events, lengths, times)
         attended: Tensor = self.recent(
-            events * is_real,
-            batch.recent_lengths,
-            batch.recent_time,
-            candidates,
+            events,
+            lengths,
+            times,
+            of_rows.sum(dim=1) + self.actions.weight[0],
             batch.request_time,
             RowBlocks(batch.rows_per_request, len(of_rows)),
         )
         return attended
+
+
+def _prepended(
+    vectors: Tensor, events: Tensor, lengths: Tensor, times: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors [B, M, D] as events right before the recent ones of each request, at their time."""
+    requests, steps = times.shape
+    number = vectors.shape[1]
+    events = torch.cat([torch.zeros_like(vectors), events], dim=1)  # [B, M + T, D]
+    times = torch.cat([times.new_zeros(requests, number), times], dim=1)
+    first = steps - lengths  # [B] the place of the first of the vectors
+    place = first.unsqueeze(1) + torch.arange(number, device=times.device)  # [B, M]
+    oldest = times.gather(1, (first + number).clamp(max=steps + number - 1).unsqueeze(1))
+    index = place.unsqueeze(2).expand(-1, -1, events.shape[2])
+    return (
+        events.scatter(1, index, vectors),
+        lengths + number,
+        times.scatter(1, place, oldest.expand(-1, number)),
+    )

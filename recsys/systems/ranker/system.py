@@ -13,6 +13,7 @@ from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
 from recsys.data.loaders.ranking import RankingDataModule
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.embeddings.point_in_time import PointInTimeEmbeddings
 from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
 from recsys.runs.system import Assembly
@@ -41,8 +42,8 @@ class RankerSystem(TaskSystem[RankerRunConfig]):
     compared_part = "net"
 
     def data(self, config: RankerRunConfig, dataset: PreparedDataset) -> RankingDataModule:
-        """What reads rows, recent events and counts."""
-        return RankingDataModule(config.loader, dataset)
+        """What reads rows, recent events, counts and published embeddings."""
+        return RankingDataModule(config.loader, dataset, _user_embeddings(config, dataset))
 
     def assemble(
         self, config: RankerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
@@ -79,6 +80,15 @@ class RankerSystem(TaskSystem[RankerRunConfig]):
         return report_page(read_material(folder, against, dataset))
 
 
+def _user_embeddings(
+    config: RankerRunConfig, dataset: PreparedDataset
+) -> PointInTimeEmbeddings | None:
+    asked = config.loader.user_embeddings
+    if not asked.stores:
+        return None
+    return PointInTimeEmbeddings(dataset, asked.stores, asked.delay_hours)
+
+
 def _model(
     config: RankerRunConfig,
     dataset: PreparedDataset,
@@ -87,4 +97,6 @@ def _model(
 ) -> Ranker:
     counted = len(CandidateFeatures(dataset, config.loader.features).names)
     length = config.loader.max_events
-    return Ranker(config.model, manifest, length, counted, config.optim, statistics)
+    embeddings = _user_embeddings(config, dataset)
+    shape = None if embeddings is None else embeddings.shape
+    return Ranker(config.model, manifest, length, counted, shape, config.optim, statistics)

@@ -18,7 +18,7 @@ from recsys.distributed.gather import relative_share
 from recsys.distributed.schedules import scheduled_optimizer
 from recsys.distributed.training_log import log_losses
 from recsys.nn.dropout import FastDropout
-from recsys.nn.sequence.base import SequenceEncoder, step_number
+from recsys.nn.sequence.base import SequenceEncoder, step_number, user_of_step
 from recsys.nn.sequence.hstu import HSTUEncoder
 from recsys.nn.sequence.sasrec import SASRecEncoder
 from recsys.nn.softmax.pool_softmax import pool_softmax_loss
@@ -102,17 +102,16 @@ class SequenceRecommender(RetrievalModule):
         from_end = from_end - 1 - step_number(batch.lengths, num_steps)  # [E]
         tokens = self.items(self._known(batch.item)) * math.sqrt(self.config.width)
         tokens = self.dropout(tokens + self.positions(from_end))
-        states: Tensor = self.encoder(tokens, batch.lengths, batch.timestamp)
+        states: Tensor = self.encoder(tokens, batch.lengths, batch.timestamp, batch.host_lengths)
         return states
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """[B, D]: the user embeddings, L2-normalised where the logits are cosines."""
-        with_history = batch.lengths > 0
-        last = torch.cumsum(batch.lengths, dim=0)[with_history] - 1
-        users = self.no_history.expand(len(batch.lengths), -1).index_put(
-            (with_history.nonzero()[:, 0],), self.states(batch)[last]
-        )
-        return self._normalised(users)
+        # one more row, for users without history
+        rows = torch.cat([self.states(batch), self.no_history.unsqueeze(0)])
+        last = torch.cumsum(batch.lengths, dim=0) - 1
+        last = last.masked_fill(batch.lengths == 0, len(batch.item))
+        return self._normalised(rows.index_select(0, last))
 
     def item_embeddings(self, vocabulary_size: int) -> Tensor:
         """[V, D]: a row per item index, L2-normalised where the logits are cosines."""
@@ -166,18 +165,16 @@ def next_items(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         The item after each event [E], the first label after the last; and the first item of each
         user [B], the first label where there is no history.
     """
+    labels, num_events, num_users = _first_labels(batch), len(batch.item), len(batch.lengths)
     # every user's history followed by the first label
-    sizes = batch.lengths + 1
-    ends = torch.cumsum(sizes, dim=0)
-    starts = ends - sizes
-    is_label = torch.zeros(int(sizes.sum()), dtype=torch.bool, device=sizes.device)
-    is_label[ends - 1] = True
-    items = batch.item.new_empty(len(is_label))
-    items[~is_label] = batch.item
-    items[is_label] = _first_labels(batch)
-    is_first = torch.zeros_like(is_label)
-    is_first[starts] = True
-    return items[~is_first], items[is_first]
+    users = torch.arange(num_users, device=labels.device)
+    ends = torch.cumsum(batch.lengths, dim=0) + users
+    starts = ends - batch.lengths
+    events = torch.arange(num_events, device=labels.device)
+    events = events + user_of_step(batch.lengths, num_events)
+    items = batch.item.new_empty(num_events + num_users)
+    items = items.index_copy(0, events, batch.item).index_copy(0, ends, labels)
+    return items.index_select(0, events + 1), items.index_select(0, starts)
 
 
 def _first_labels(batch: SequenceBatch) -> Tensor:

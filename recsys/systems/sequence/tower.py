@@ -64,7 +64,7 @@ class SequenceUserTower(nn.Module):
         Returns:
             [B, W], L2-normalised where scores are cosines.
         """
-        event, lengths = newest_steps(lengths, post_embedding.shape[0], self.max_length)
+        event, lengths = newest_steps(lengths, self.max_length)
         items = post_embedding[:, : self.width].index_select(0, event)
         is_known = (items != 0).any(dim=1, keepdim=True)
         items = torch.where(is_known, items, self.unknown)

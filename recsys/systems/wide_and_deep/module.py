@@ -10,13 +10,16 @@ from torch import Tensor
 
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.distributed.gather import gather_rows, mean_over_ranks, relative_share
+from recsys.distributed.gather import mean_over_ranks, relative_share, unite_pools
 from recsys.distributed.schedules import scheduled_optimizer
 from recsys.distributed.training_log import log_losses
 from recsys.nn.sequence.base import user_of_step
 from recsys.nn.softmax.exclusions import Owned
 from recsys.optim.dense import DenseOptimConfig
 from recsys.systems.wide_and_deep.net import WideAndDeep, WideAndDeepConfig
+
+#: The column of a batch whose items the loss is taken over.
+POOL = "label_item"
 
 
 class WideAndDeepRecommender(lightning.LightningModule):
@@ -55,14 +58,14 @@ class WideAndDeepRecommender(lightning.LightningModule):
 
         The pool holds the labels of all ranks; the mean over the ranks is that over all labels.
         """
-        pool = gather_rows(batch.label_item).unique()  # [P]
+        pool = unite_pools(batch.pool_of(POOL))[0].items  # [P]
         target = torch.searchsorted(pool, batch.label_item)
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
         logits = self(batch, pool)[of_label]  # [L, P]
         own = self._own(batch, pool)[of_label]
         own[torch.arange(len(target), device=own.device), target] = False
         loss = F.cross_entropy(logits.masked_fill(own, float("-inf")), target)
-        return loss * relative_share(torch.tensor(len(target), device=loss.device)).to(loss.dtype)
+        return loss * relative_share(loss.detach().new_full((), len(target))).to(loss.dtype)
 
     def _own(self, batch: SequenceBatch, pool: Tensor) -> Tensor:
         """[B, P] bool: the items of a user's history and labels."""
@@ -71,11 +74,12 @@ class WideAndDeepRecommender(lightning.LightningModule):
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))
         owner = torch.cat([of_event, of_label])
         items = torch.cat([batch.item, batch.label_item])
-        owned = Owned.from_items(owner, items, users, pool)
+        owned = Owned.from_pairs(owner, items, users).in_pool(pool)
         row = user_of_step(owned.offsets.diff(), len(owned.items))
-        own = torch.zeros(users, len(pool), dtype=torch.bool, device=pool.device)
+        # one more column takes what is not in the pool
+        own = torch.zeros(users, len(pool) + 1, dtype=torch.bool, device=pool.device)
         own[row, owned.items] = True
-        return own
+        return own[:, :-1]
 
     def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
         """Loss of a batch."""

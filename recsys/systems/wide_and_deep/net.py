@@ -207,6 +207,6 @@ class WideAndDeep(nn.Module):
 
 def _last(item: Tensor, lengths: Tensor) -> Tensor:
     """The newest item of each user, [E] and [B] → [B]; 0 without history or where it is unknown."""
-    has_history = lengths > 0
-    last = item.index_select(0, torch.cumsum(lengths, dim=0)[has_history] - 1)
-    return torch.zeros_like(lengths).masked_scatter(has_history, last)
+    last = torch.cumsum(lengths, dim=0) - 1
+    # one more item, for users without history
+    return F.pad(item, (0, 1))[last.masked_fill(lengths == 0, len(item))]

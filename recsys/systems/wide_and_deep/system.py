@@ -37,7 +37,7 @@ from recsys.systems.kinds.known_items import known_items
 from recsys.systems.kinds.retrieval import RetrievalSystem, ScoreOfOne
 from recsys.systems.sizing import NEGATIVES_IN_BATCH, Given, Sized, sequences
 from recsys.systems.wide_and_deep.config import WideAndDeepRun, WideAndDeepRunConfig
-from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
+from recsys.systems.wide_and_deep.module import POOL, WideAndDeepRecommender
 
 
 class WideAndDeepScorer:
@@ -84,7 +84,8 @@ class WideAndDeepSystem(RetrievalSystem[WideAndDeepRunConfig]):
         refuse_lone_sequences(engagements, dataset)
         model = self.restore(config, dataset, manifest)
         most = config.evaluation.max_queries
-        return Assembly(model, SequenceDataModule(config.loader, dataset, engagements, most))
+        data = SequenceDataModule(config.loader, dataset, engagements, most, pools=[POOL])
+        return Assembly(model, data)
 
     def restore(
         self, config: WideAndDeepRunConfig, dataset: PreparedDataset, manifest: DatasetManifest

@@ -173,12 +173,19 @@ def test_recommendations_see_everything_before_a_moment(make_dataset):
 
 def test_batches_move_and_cross_processes(module_of):
     batch = only(module_of().test_dataloader())
+    batch.find_pools(["item", "label_item"])
     moved = batch.to("meta")
+    assert moved.lengths.device.type == moved.pools["item"].device.type == "meta"
+    assert moved.host_lengths.tolist() == batch.lengths.tolist()
     assert moved.item.device.type == "meta" and moved.user_dense.shape == (3, 1)
     copy = pickle.loads(pickle.dumps(batch))
+    assert copy.pools.keys() == {"item", "label_item"}
+    for column, pool in copy.pools.items():
+        assert pool.tolist() == sorted(set(getattr(batch, column).tolist()))
     for name, value in vars(batch).items():
-        assert torch.equal(getattr(copy, name), value)
-        assert getattr(copy, name).dtype == value.dtype
+        if name != "pools":
+            assert torch.equal(getattr(copy, name), value)
+            assert getattr(copy, name).dtype == value.dtype
 
 
 def test_splits_without_queries_are_a_sentence(make_dataset):
@@ -220,6 +227,6 @@ def test_given_items_make_the_batch_that_stored_engagements_make(module_of) -> N
         stored.label_item.numpy(),
     )
     for field in dataclasses.fields(batch):
-        if field.name != "query_id":
+        if field.name not in ("query_id", "pools"):
             assert torch.equal(getattr(batch, field.name), getattr(stored, field.name)), field.name
     assert batch.label_item.tolist() == [10, 7, 8] and batch.lengths.tolist() == [0, 6, 6]

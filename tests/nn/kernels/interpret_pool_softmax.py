@@ -47,7 +47,7 @@ def compare(
     if num_owners:
         drawn = torch.arange(num_owners).repeat_interleave(pairs_per_owner)
         position = torch.randint(num_columns, drawn.shape)
-        owned = Owned.from_pairs(drawn, position, num_owners, num_columns)
+        owned = Owned.from_pairs(drawn, position, num_owners)
         exclusions = Exclusions(target, torch.randint(num_owners, (num_queries,)), owned)
     arguments = (queries, columns, bias, exclusions)
     ours = value_and_gradients(lambda *a: logsumexp_of_negatives(*a, SCALE), *arguments)

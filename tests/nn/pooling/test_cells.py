@@ -13,7 +13,7 @@ from recsys.data.contract.schema import MILLISECONDS_PER_DAY, TimelineKind
 from recsys.data.slices.families import Range, SliceConfig, WatchTimeFamily
 from recsys.data.slices.slice_set import SliceSet
 from recsys.nn.pooling import cells
-from recsys.nn.pooling.cell_pooling import TimelineCells
+from recsys.nn.pooling.cell_pooling import TimelineCells, events_of_cells
 from recsys.nn.pooling.cells import partition_cells
 from tests.nn.pooling.slice_samples import SMALL, configs, expand, timelines
 
@@ -84,7 +84,8 @@ def assert_cells_are_members(
     request = np.repeat(np.arange(len(request_time)), columns["lengths"])
     member = slice_set.membership(timeline, columns, moments)
     partitions = partition_cells(slice_set, timeline)
-    orders, lengths, _ = TimelineCells(partitions)(events, request_time)
+    all_orders, lengths, weights = TimelineCells(partitions)(events, request_time)
+    orders, _ = events_of_cells(all_orders, lengths, weights)
     for one in partitions.lookups:
         order, length = orders[one.partition].numpy(), lengths[one.partition].numpy()
         incidence = partitions.partitions[one.partition].incidence

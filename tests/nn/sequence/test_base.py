@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recsys.nn.sequence.base import (
     SequenceEncoder,
     longest,
+    newest_steps,
     padded_slots,
     step_number,
     to_jagged,
@@ -46,6 +47,18 @@ def test_padding_places_every_step_and_comes_back(lengths: list[int]) -> None:
     owners = [user for user, size in enumerate(lengths) for _ in range(size)]
     assert user_of_step(sizes, len(tokens)).tolist() == owners
     assert step_number(sizes, len(tokens)).tolist() == [s for n in lengths for s in range(n)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 4))
+def test_newest_steps_of_every_user(lengths: list[int], max_length: int) -> None:
+    sizes = torch.tensor(lengths, dtype=torch.int64)
+    place = torch.arange(sum(lengths)).split(lengths)
+    newest = [step for steps in place for step in steps.tolist()[-max_length:]]
+    for host_lengths in (None, sizes):
+        steps, kept = newest_steps(sizes, max_length, host_lengths)
+        assert steps.tolist() == newest
+        assert kept.tolist() == [min(size, max_length) for size in lengths]
 
 
 def test_gradients_pass_through_padding_unchanged() -> None:

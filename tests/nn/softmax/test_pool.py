@@ -9,20 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.nn.softmax.exclusions import Exclusions, Owned, expand_ranges
-from recsys.nn.softmax.pool import sample_pool, unique_pool
+from recsys.nn.softmax.pool import sample_pool
 from recsys.nn.softmax.pool_softmax import pool_softmax_loss
 
 
 def owned_lists(owned: Owned) -> list[list[int]]:
     bounds = owned.offsets.tolist()
     return [owned.items[first:last].tolist() for first, last in itertools.pairwise(bounds)]
-
-
-def test_a_unique_pool_holds_each_item_once() -> None:
-    pool, target = unique_pool(torch.tensor([9, 4, 9, 7, 4]))
-    assert pool.tolist() == [4, 7, 9]
-    assert target.tolist() == [2, 0, 2, 1, 0]
-    assert [len(part) for part in unique_pool(torch.zeros(0, dtype=torch.int64))] == [0, 0]
 
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=12)
@@ -32,29 +25,34 @@ pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=12)
 @given(pairs=pairs)
 def test_owned_from_pairs(pairs: list[tuple[int, int]]) -> None:
     owner, position = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
-    owned = Owned.from_pairs(owner, position, num_owners=4, pool_size=6)
-    expected = [sorted({item for user, item in pairs if user == u}) for u in range(4)]
+    owned = Owned.from_pairs(owner, position, num_owners=4)
+    expected = [[item for user, item in pairs if user == u] for u in range(4)]
     assert owned_lists(owned) == expected
 
 
 def test_owned_of_an_empty_pool() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
-    owned = Owned.from_pairs(nothing, nothing, num_owners=2, pool_size=0)
+    owned = Owned.from_pairs(nothing, nothing, num_owners=2)
     assert owned.offsets.tolist() == [0, 0, 0]
+    owned = Owned.from_pairs(nothing, nothing + 1, num_owners=2).in_pool(nothing)
+    assert owned_lists(owned.among(nothing).without_others()) == [[], []]
 
 
-def test_every_copy_of_an_item_is_owned() -> None:
-    pool_items = torch.tensor([50, 70, 50, 60])
-    owned = Owned.from_items(
-        torch.tensor([1, 0, 0]), torch.tensor([50, 60, 99]), num_owners=3, pool_items=pool_items
-    )
-    assert owned_lists(owned) == [[3], [0, 2], []]
+def test_owned_items_by_their_ids() -> None:
+    owner, item = torch.tensor([1, 0, 0, 2]), torch.tensor([50, 60, 99, 10])
+    owned = Owned.from_pairs(owner, item, num_owners=4).in_pool(torch.tensor([50, 60, 70]))
+    assert owned_lists(owned) == [[1, -1], [0], [-1], []]
+    assert owned_lists(owned.without_others()) == [[1], [0], [], []]
+    of_nothing = Owned.from_pairs(owner, item, num_owners=3).in_pool(torch.arange(0))
+    assert owned_lists(of_nothing) == [[-1, -1], [-1], [-1]]
+    assert owned_lists(of_nothing.among(torch.arange(0))) == [[-1, -1], [-1], [-1]]
 
 
 def test_owned_among_some_columns() -> None:
-    owned = Owned(torch.tensor([0, 2, 2, 4]), torch.tensor([0, 3, 1, 3]))
+    owned = Owned(torch.tensor([0, 2, 2, 5]), torch.tensor([0, 3, 1, 3, -1]))
     column = torch.tensor([-1, 0, -1, 1])
-    assert owned_lists(owned.among(column)) == [[1], [], [0, 1]]
+    assert owned_lists(owned.among(column)) == [[-1, 1], [], [0, 1, -1]]
+    assert owned_lists(owned.among(column).without_others()) == [[1], [], [0, 1]]
 
 
 def test_excluded_pairs_of_some_rows() -> None:
@@ -77,13 +75,13 @@ def test_accidental_hits_are_ruled_out() -> None:
     embeddings = torch.randn(9, 4, dtype=torch.float64)
     queries = torch.randn(4, 4, dtype=torch.float64)
     target = torch.arange(4)
-    items, owner = unique_pool(label_items)  # each target's item owns its copies
-    owned = Owned.from_items(torch.arange(len(items)), items, len(items), label_items)
+    items, owner = label_items.unique(return_inverse=True)  # each target's item owns its copies
+    owned = Owned.from_pairs(owner, target, len(items))
     first = slice(0, 1)
     with_copies = pool_softmax_loss(
         queries[first], embeddings[label_items], target[first], owner=owner[first], owned=owned
     )
-    pool_items, position = unique_pool(label_items)
+    pool_items, position = label_items.unique(return_inverse=True)
     without = pool_softmax_loss(queries[first], embeddings[pool_items], position[first])
     torch.testing.assert_close(with_copies, without)
     hit = pool_softmax_loss(queries[first], embeddings[label_items], target[first])

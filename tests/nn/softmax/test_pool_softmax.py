@@ -61,7 +61,7 @@ def draw_case(
         pairs = below(num_owners, 2 * pool_size), below(pool_size, 2 * pool_size)
         options["owner"] = owner
         options["owned"] = Owned.from_pairs(
-            torch.cat([pairs[0], owner]), torch.cat([pairs[1], target]), num_owners, pool_size
+            torch.cat([pairs[0], owner]), torch.cat([pairs[1], target]), num_owners
         )
     if log_q:
         options["log_q"] = -torch.rand(pool_size, generator=generator, dtype=dtype) * 9

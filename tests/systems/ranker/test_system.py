@@ -7,16 +7,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import Split
+from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.embeddings.rows import quantize_rows
+from recsys.embeddings.stores import open_store
 from recsys.evaluation.config import EvaluateConfig
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
 from recsys.systems.ranker.system import RankerSystem
 from recsys.systems.runs import load_run, train
-from tests.evaluation.baselines.planted import AUTHORS, impressions, own_log
+from tests.evaluation.baselines.planted import AUTHORS, HOUR, START, impressions, own_log
 
 SMALL = (
     "system=ranker",
@@ -102,3 +106,31 @@ def test_heads_that_do_not_divide_the_width_are_a_sentence(log: Path, tmp_path: 
     wrong = settings(log, tmp_path / "run", "model.net.recent.heads=3")
     with pytest.raises(ConfigError, match=r"model.recent.heads=3 does not divide"):
         train(compose_run(wrong))
+
+
+@pytest.mark.parametrize("kind", ["projected", "gated", "unprojected", "prepended"])
+def test_published_embeddings_are_read(log: Path, tmp_path: Path, kind: str) -> None:
+    settings_of = settings(log, tmp_path / "run", "trainer.max_steps=3")
+    dataset, _ = open_or_prepare(compose_run(settings_of).data)
+    ids = dataset.vocabulary("user").table["raw"].to_list()
+    rows = quantize_rows(torch.randn(len(ids), 3, 16)).numpy()
+    with open_store(str(tmp_path / "store")) as store:
+        store.begin(START + 5 * 24 * HOUR, {})
+        store.put_many(ids, rows)
+        store.commit()
+    adoption = (f"model.net.adoption.kind={kind}", "model.net.adoption.vectors=2")
+    stores = f"loader.user_embeddings.stores=[{tmp_path / 'store'}]"
+    train(compose_run([*settings_of, *adoption, stores]))
+    run = load_run(tmp_path / "run")
+    system = RankerSystem()
+    reader = system.data(run.config, run.dataset).reader
+    moment = START + np.array([4, 6]) * 24 * HOUR
+    batch = reader.given(np.array([3, 3]), moment, np.array([1, 1]), np.array([5, 5]))
+    assert batch.has_embedding.tolist() == [False, True]
+    run.model.eval()
+    with torch.inference_mode():
+        before = run.model.predict_step(batch, 0)["predictions"]
+        batch.user_embedding[1] += 1
+        after = run.model.predict_step(batch, 0)["predictions"]
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(before[1], after[1])

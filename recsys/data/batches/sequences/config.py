@@ -42,7 +42,7 @@ class SequenceLoaderConfig(Settings):
         length_bucketing: form batches of histories of similar length.
         seed: with the epoch it decides cuts and order.
         num_workers: processes that build batches beside the training; 0 builds them in between.
-        pin_memory: batches lie in page-locked memory, for copies to a GPU.
+        pin_memory: batches lie in page-locked memory, for copies to a GPU; None: if one trains.
     """
 
     batch_size: BatchSize = 1024
@@ -55,7 +55,7 @@ class SequenceLoaderConfig(Settings):
     length_bucketing: bool = False
     seed: Seed = 0
     num_workers: Workers = 0
-    pin_memory: bool = False
+    pin_memory: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse a history that leaves no label."""

@@ -5,6 +5,8 @@ Legend: B queries, E events over all histories, L labels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -137,13 +139,19 @@ class SequenceDataset(Dataset[SequenceBatch]):
         reader: reads the batches.
         queries: of the split.
         config: how many labels, and how long before them histories end.
+        pools: columns whose distinct items the batches are to have with them.
     """
 
     def __init__(
-        self, reader: SequenceReader, queries: Queries, config: SequenceLoaderConfig
+        self,
+        reader: SequenceReader,
+        queries: Queries,
+        config: SequenceLoaderConfig,
+        pools: Sequence[str] = (),
     ) -> None:
         self.queries = queries
         self._reader = reader
+        self._pools = pools
         self._max_length = config.max_length
         self._labels = config.labels
         self._gap = round(config.gap_hours * MILLISECONDS_PER_HOUR)
@@ -169,7 +177,7 @@ class SequenceDataset(Dataset[SequenceBatch]):
         store = self._reader.engagements
         user = self.queries.user[query]
         label_stop = np.minimum(label + self._labels, self.queries.label_stop[query])
-        return self._reader.read(
+        batch = self._reader.read(
             user,
             store.timestamp[label],
             store.history_end(user, label, self._gap),
@@ -177,6 +185,8 @@ class SequenceDataset(Dataset[SequenceBatch]):
             label_item=store.item[_ranges(label, label_stop)],
             query_id=self.queries.query_id[query],
         )
+        batch.find_pools(self._pools)
+        return batch
 
 
 def _ranges(start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:
