@@ -54,11 +54,13 @@ class Description:
     """What lies in a folder of arrays.
 
     Attributes:
+        version: of the arrays.
         timelines: hash of the timelines' content when they were read.
         facts: what else is known of the arrays, by name.
         arrays: the files by array.
     """
 
+    version: int
     timelines: str
     facts: dict[str, Any]
     arrays: dict[str, ArrayFile]
@@ -119,7 +121,7 @@ class DerivedArrays:
     def describe(self, folder: Path, facts: dict[str, Any], timelines: str = "") -> None:
         """Write the description of the arrays in a folder."""
         arrays = {path.stem: _described(path) for path in sorted(folder.glob("*.npy"))}
-        description = Description(timelines, facts, arrays)
+        description = Description(self.version, timelines, facts, arrays)
         write_json(folder / self.file, self._kind, asdict(description))
 
     def read(self, folder: Path) -> Description:
@@ -133,11 +135,13 @@ class DerivedArrays:
             f"help, remove {folder}."
         )
         content = read_json(folder / self.file, self._kind, DataError, mend)
+        if content.get("version") != self.version:
+            raise DataError(f"{folder} was written by another release; remove it.")
         arrays = {
             name: ArrayFile(one["dtype"], tuple(one["shape"]), FileMark(**one["mark"]))
             for name, one in content["arrays"].items()
         }
-        return Description(content["timelines"], content["facts"], arrays)
+        return Description(self.version, content["timelines"], content["facts"], arrays)
 
     def marks(self, dataset: Path) -> dict[Path, FileMark]:
         """All arrays of a data set as they were written.
@@ -148,6 +152,7 @@ class DerivedArrays:
         return {
             array_path(described.parent, name): one.mark
             for described in sorted((dataset / self.folder).glob(f"[!.]*/{self.file}"))
+            if self._is_ours(described)
             for name, one in self.read(described.parent).arrays.items()
         }
 
@@ -172,9 +177,13 @@ class DerivedArrays:
         for partial in folder.glob(f".*{PARTIAL}"):
             shutil.rmtree(partial, ignore_errors=True)
         for described in folder.glob(f"[!.]*/{self.file}"):
-            content = read_json(described, self._kind, DataError, f"remove {described.parent}.")
-            if content.get("timelines") != timelines:
+            if not self._is_ours(described) or self.read(described.parent).timelines != timelines:
                 shutil.rmtree(described.parent, ignore_errors=True)
+
+    def _is_ours(self, described: Path) -> bool:
+        """Whether this release wrote it: what another one wrote is never asked for."""
+        content = read_json(described, self._kind, DataError, f"remove {described.parent}.")
+        return content.get("version") == self.version
 
 
 def array_path(folder: Path, name: str) -> Path:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import ACTION_TYPES
+from recsys.data.stores.check import check_dataset
 from recsys.data.stores.engagements.build import SEQUENCES
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
@@ -231,3 +232,15 @@ def test_what_is_left_to_the_data_set_is_settled_by_its_manifest(make_dataset):
         1,
         len(ACTION_TYPES) + 1,
     ]
+
+
+def test_what_another_release_wrote_is_built_anew(make_dataset):
+    dataset = make_dataset([(1, 5, 0)])
+    old = EngagementStore.open(dataset, SequenceConfig()).path
+    old_release = replace(SEQUENCES, version=SEQUENCES.version - 1)
+    old_release.describe(old, {})
+    check_dataset(dataset, anew=True)
+    with pytest.raises(DataError, match=r"was written by another release; remove it"):
+        EngagementStore(old)
+    EngagementStore.open(dataset, SequenceConfig(repeats=True))
+    assert not old.exists()
