@@ -124,11 +124,9 @@ def _write_shop(config: Config, folder: Path) -> None:
         events = _shop_events(config, generator, rows, of_time)
         write_frame(folder / "events" / f"{number:04d}.parquet", events)
     write_frame(folder / "items.parquet", _shop_items(config, generator))
-    number = pl.int_range(config.own_users, eager=True)
+    user = pl.int_range(config.own_users, eager=True)
     country = pl.Series(generator.choice(["DE", "FR", "NO", "PL"], config.own_users))
-    users = pl.DataFrame(
-        {"customer": _named("u", number), "age": number % 60 + 15, "country": country}
-    )
+    users = pl.DataFrame({"customer": _named("u", user), "age": user % 60 + 15, "country": country})
     write_frame(folder / "users.parquet", users)
 
 

@@ -18,7 +18,7 @@ from recsys.data.batches.sequences.config import SequenceLoaderConfig
 from recsys.data.contract.schema import Split
 from recsys.data.loaders.sequences import SequenceDataModule
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.engagements.build import forget_engagements
+from recsys.data.stores.engagements.build import SEQUENCES
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
 
@@ -68,7 +68,7 @@ class Measurement:
 def run(config: Config) -> dict[str, object]:
     """Measure, print a table, and return the figures."""
     dataset = PreparedDataset.open(Path(config.dataset))
-    forget_engagements(dataset.path)
+    SEQUENCES.forget(dataset.path)
     start = time.process_time()
     engagements = EngagementStore.open(dataset, config.sequences)
     built = time.process_time() - start

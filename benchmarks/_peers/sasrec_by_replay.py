@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import lightning as L
 import pandas as pd
@@ -61,7 +62,7 @@ model = LightningModule(
     ),
     optimizer_factory=OptimizerFactory(learning_rate=size["learning_rate"]),
 )
-quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+quiet: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
 quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
 data = ParquetModule(
     batch_size=size["batch_size"],

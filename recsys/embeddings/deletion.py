@@ -10,8 +10,9 @@ from omegaconf import MISSING
 from recsys.core.bounds import Settings, Store
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.ids import as_ids
+from recsys.data.stores.counters.build import COUNTERS
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
-from recsys.data.stores.engagements.build import forget_engagements
+from recsys.data.stores.engagements.build import SEQUENCES
 from recsys.data.stores.tail import delete_from_tail
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import INDEX, RAW, UNKNOWN_INDEX
@@ -107,6 +108,7 @@ def _delete_events(dataset: PreparedDataset, user: str) -> int:
         )
     with TimelineWriter(dataset.path / TIMELINES) as writer:
         events = writer.delete_users([index])
-    forget_engagements(dataset.path)
+    SEQUENCES.forget(dataset.path)
+    COUNTERS.forget(dataset.path)
     delete_from_tail(dataset, known.table.filter(pl.col(INDEX) == index)[RAW][0])
     return events

@@ -15,6 +15,7 @@ SYSTEMS: dict[str, str] = {
     "nxtpost": "recsys.systems.nxtpost.system:NxtPostSystem",
     "wide_and_deep": "recsys.systems.wide_and_deep.system:WideAndDeepSystem",
     "sequence": "recsys.systems.sequence.system:SequenceSystem",
+    "ranker": "recsys.systems.ranker.system:RankerSystem",
 }
 
 #: Trained where neither the command nor the experiment names another.

@@ -51,6 +51,11 @@ FOLLOWED = {
     ),
     "sasrec": Followed("sequence", SEQUENCES, 0),
     "hstu": Followed("sequence", ("model=hstu", "model.has_times=true", *SEQUENCES), 0),
+    "ranker": Followed(
+        "ranker",
+        ("loader.batch_requests=40", "model.net.dimension=8", "loader.max_events=12"),
+        0,
+    ),
     "wide_and_deep": Followed("wide_and_deep", ("loader.batch_size=10", "model.width=8"), 1),
 }
 

@@ -21,12 +21,14 @@ MakeDataset = Callable[[Sequence[Event]], PreparedDataset]
 
 
 def frame_of(events: Sequence[Event]) -> pl.DataFrame:
-    """Events as a timeline writer takes them; the surface is the item modulo 3."""
+    """Events as a timeline writer takes them; surface, author, topic are the item mod 3, 4, 2."""
     rows = [(*event, "click") if len(event) == 3 else event for event in events]
     columns = {name: np.zeros(len(rows), np.int64) for name in EVENT_SCHEMA} | {
         "user": [row[0] for row in rows],
         "item": [row[1] for row in rows],
         "surface": [row[1] % 3 for row in rows],
+        "author": [row[1] % 4 for row in rows],
+        "topic": [row[1] % 2 for row in rows],
         "timestamp": [row[2] for row in rows],
         "action_type": [ACTION_TYPES.index(row[3]) for row in rows],
     }
@@ -70,7 +72,7 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> MakeDataset:
                 Feature("parity", FeatureSide.USER, FeatureKind.CATEGORICAL, 2),
                 Feature("tenth", FeatureSide.USER, FeatureKind.DENSE),
             ),
-            vocabulary_sizes={"user": NUM_USERS, "item": NUM_ITEMS, "author": 1, "topic": 1},
+            vocabulary_sizes={"user": NUM_USERS, "item": NUM_ITEMS, "author": 4, "topic": 2},
             surfaces=("a", "b", "c"),
             media_types=("a",),
             split_bounds={"fit": (0, 100), "choose": (100, 200), "report": (200, 300)},

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.core.checksums import FileMark
-from recsys.data.stores.engagements.build import COLUMNS, OFFSETS, Description, array_path
+from recsys.data.stores.derived import save_array
+from recsys.data.stores.engagements.build import COLUMNS, OFFSETS, REPEATS, SEQUENCES, SKIPPED
 from recsys.data.stores.engagements.store import EngagementStore
 
 HOUR = 3_600_000
@@ -28,12 +28,9 @@ def store_of(
     num_users = num_users or int(user.max()) + 1
     arrays = {"item": item, "action_type": item % 5, "surface": user % 3, "timestamp": time}
     for name, dtype in COLUMNS.items():
-        np.save(array_path(folder, name), arrays[name].astype(dtype))
-    offsets = np.searchsorted(user, np.arange(num_users + 1))
-    np.save(array_path(folder, OFFSETS), offsets)
-    lengths = {OFFSETS: num_users + 1, **dict.fromkeys(COLUMNS, len(user))}
-    files = {name: FileMark.of(array_path(folder, name)) for name in lengths}
-    Description("", 0, repeats, lengths, files).save(folder)
+        save_array(folder, name, arrays[name].astype(dtype))
+    save_array(folder, OFFSETS, np.searchsorted(user, np.arange(num_users + 1)))
+    SEQUENCES.describe(folder, {SKIPPED: 0, REPEATS: repeats})
     return EngagementStore(folder)
 
 

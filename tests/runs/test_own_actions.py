@@ -13,8 +13,7 @@ from recsys.core.composition import compose
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import ACTION_TYPES, Split
 from recsys.data.prepare.append import AppendConfig, append
-from recsys.systems.dv365.system import DV365RunConfig
-from recsys.systems.kinds.tasks import predict
+from recsys.systems.dv365.system import DV365RunConfig, DV365System
 from recsys.systems.runs import load_run, train
 from recsys.systems.sequence.config import SequenceRunConfig
 from tests.small_runs import TINY_RUN
@@ -68,7 +67,7 @@ def test_slices_and_tasks_of_own_actions_and_days_that_bring_more(
         for kind in ("explicit/cart", "explicit/abuse", "implicit/shown")
         for id_type in ("item", "author", "topic")
     ]
-    predicted = predict(run, Split.CHOOSE)
+    predicted = DV365System().predict(run, Split.CHOOSE)
 
     later = log(tmp_path / "later.csv", ["VIEW", "cart", "buy"], 300)
     pl.concat([before, later]).write_csv(tmp_path / "log.csv")
@@ -80,7 +79,7 @@ def test_slices_and_tasks_of_own_actions_and_days_that_bring_more(
     assert grown.action_types == (*ACTION_TYPES, "cart", "abuse", "buy")
     again = load_run(folder)  # with the slices and tables it was trained with
     assert [one.name for one in again.model.slice_set.slices] == names
-    assert_frame_equal(predict(again, Split.CHOOSE), predicted)
+    assert_frame_equal(DV365System().predict(again, Split.CHOOSE), predicted)
 
 
 @pytest.mark.parametrize("split", ["time", "last"])

@@ -29,8 +29,7 @@ from recsys.runs.files import CONFIG_FILE
 from recsys.runs.folder import LOCK_FILE, WANDB_FILE, begin, held
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.dv365.module import DV365
-from recsys.systems.dv365.system import DV365RunConfig
-from recsys.systems.kinds.tasks import predict
+from recsys.systems.dv365.system import DV365RunConfig, DV365System
 from recsys.systems.runs import load_config, load_run, train
 from tests.small_runs import TINY_RUN
 
@@ -181,7 +180,7 @@ def test_a_run_is_loaded_and_resumed_after_days_were_appended_to_its_data_set(
     config = compose("train", DV365RunConfig, overrides)
     folder = train(config)
     before_step = load_run(folder, "last").checkpoint.step
-    before = predict(load_run(folder), Split.CHOOSE)
+    before = DV365System().predict(load_run(folder), Split.CHOOSE)
     new = log.with_columns(
         polars.col("user_id", "item_id") + 15,
         polars.col("timestamp") + 10**9,
@@ -190,7 +189,7 @@ def test_a_run_is_loaded_and_resumed_after_days_were_appended_to_its_data_set(
     polars.concat([log, new]).write_parquet(tmp_path / "log.parquet")
     manifest = append(AppendConfig(path=config.data.path, out=config.data.out)).manifest
     assert manifest.vocabulary_sizes["item"] > load_run(folder).manifest.vocabulary_sizes["item"]
-    assert_frame_equal(predict(load_run(folder), Split.CHOOSE), before)
+    assert_frame_equal(DV365System().predict(load_run(folder), Split.CHOOSE), before)
 
     settings = replace(config.trainer, max_epochs=2, max_steps=-1)
     train(replace(load_config(folder), resume=True, trainer=settings))

@@ -21,6 +21,7 @@ LATE = "late"
 #: Settings of a run of a few seconds.
 SETTINGS = {
     "dv365": ("model.dimension=8", "trainer.max_steps=4"),
+    "ranker": ("model.net.dimension=8", "trainer.max_steps=4", "loader.max_events=12"),
     "sequence": ("loader.batch_size=16", "trainer.max_epochs=2", "model.width=8"),
     "nxtpost": ("loader.batch_size=16", "trainer.max_epochs=1"),
     "wide_and_deep": ("loader.batch_size=16", "trainer.max_epochs=2", "model.width=8"),

@@ -5,7 +5,9 @@ Legend: B requests, R rows, E events, F and D features.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from recsys.data.batches.context import Context, context_arrays
-from recsys.data.batches.requests import JaggedTimeline, RequestBatch
+from recsys.data.batches.requests import JaggedTimeline, RequestBatch, RowsBatch
 from recsys.data.contract.schema import (
     LENGTHS,
     MILLISECONDS_PER_HOUR,
@@ -55,8 +57,11 @@ class RequestRows:
     row_id: NDArray[np.int64]
 
 
-class RequestReader:
-    """Reads timelines and features of requests, wherever their rows come from.
+Batch = TypeVar("Batch", bound=RowsBatch)
+
+
+class RowReader(ABC, Generic[Batch]):
+    """Reads what a model needs of requests, wherever their rows come from.
 
     Args:
         dataset: the prepared data set.
@@ -81,21 +86,22 @@ class RequestReader:
         self._user_ids = dataset.manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL)
         self._item_ids = dataset.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
 
-    def read(self, rows: RequestRows) -> RequestBatch:
+    @abstractmethod
+    def read(self, rows: RequestRows) -> Batch:
         """The batch of some requests."""
-        user, request_time = rows.user, rows.request_time
-        return RequestBatch(
-            request_time=torch.from_numpy(request_time),
-            explicit=self._timeline(user, request_time, TimelineKind.EXPLICIT),
-            implicit=self._timeline(user, request_time, TimelineKind.IMPLICIT),
-            user_categorical=self._user_categorical(user),
-            user_dense=torch.from_numpy(self._dataset.user_features.dense[user]),
-            rows_per_request=torch.from_numpy(rows.rows_per_request),
-            item_categorical=self._item_categorical(rows),
-            item_dense=self._item_dense(rows),
-            labels=torch.from_numpy(rows.labels),
-            row_id=torch.from_numpy(rows.row_id),
-        )
+
+    def _of_rows(self, rows: RequestRows) -> dict[str, Tensor]:
+        """The fields of ``RowsBatch``."""
+        return {
+            "request_time": torch.from_numpy(rows.request_time),
+            "user_categorical": self._user_categorical(rows.user),
+            "user_dense": torch.from_numpy(self._dataset.user_features.dense[rows.user]),
+            "rows_per_request": torch.from_numpy(rows.rows_per_request),
+            "item_categorical": self._item_categorical(rows),
+            "item_dense": self._item_dense(rows),
+            "labels": torch.from_numpy(rows.labels),
+            "row_id": torch.from_numpy(rows.row_id),
+        }
 
     def given(
         self,
@@ -104,7 +110,7 @@ class RequestReader:
         rows_per_request: NDArray[np.int64],
         item: NDArray[np.integer],
         context: Context = None,
-    ) -> RequestBatch:
+    ) -> Batch:
         """The batch of users at some moments with items they might be shown.
 
         The history of each ends before its moment less the gap, as everywhere.
@@ -146,18 +152,6 @@ class RequestReader:
                 events += self._dataset.timelines.lengths(user, before, kind, self._max_events)
         return events
 
-    def _timeline(
-        self, user: NDArray[np.integer], request_time: NDArray[np.int64], kind: TimelineKind
-    ) -> JaggedTimeline:
-        if self._without_timelines:
-            timeline = {name: np.empty(0, dtype) for name, dtype in TIMELINE_COLUMNS[kind].items()}
-            timeline[LENGTHS] = np.zeros(len(user), np.int64)
-        else:
-            before = request_time - self._gap
-            timeline = self._dataset.timelines.histories(user, before, kind, self._max_events)
-            timeline = self._fit_vocabulary.hide_unseen_events(timeline)
-        return {name: _tensor(column) for name, column in timeline.items()}
-
     def _user_categorical(self, user: NDArray[np.integer]) -> Tensor:
         indices = self._dataset.user_features.categorical[user]
         indices = self._fit_vocabulary.hide_unseen_features(indices, self._user_ids)
@@ -174,7 +168,32 @@ class RequestReader:
         return torch.from_numpy(np.concatenate([features, rows.context_dense], axis=1))  # [R, D_i]
 
 
-class RequestDataset(Dataset[RequestBatch]):
+class RequestReader(RowReader[RequestBatch]):
+    """Reads whole timelines beside the features of rows."""
+
+    def read(self, rows: RequestRows) -> RequestBatch:
+        """The batch of some requests."""
+        user, request_time = rows.user, rows.request_time
+        return RequestBatch(
+            **self._of_rows(rows),
+            explicit=self._timeline(user, request_time, TimelineKind.EXPLICIT),
+            implicit=self._timeline(user, request_time, TimelineKind.IMPLICIT),
+        )
+
+    def _timeline(
+        self, user: NDArray[np.integer], request_time: NDArray[np.int64], kind: TimelineKind
+    ) -> JaggedTimeline:
+        if self._without_timelines:
+            timeline = {name: np.empty(0, dtype) for name, dtype in TIMELINE_COLUMNS[kind].items()}
+            timeline[LENGTHS] = np.zeros(len(user), np.int64)
+        else:
+            before = request_time - self._gap
+            timeline = self._dataset.timelines.histories(user, before, kind, self._max_events)
+            timeline = self._fit_vocabulary.hide_unseen_events(timeline)
+        return {name: _tensor(column) for name, column in timeline.items()}
+
+
+class RequestDataset(Dataset[Batch], Generic[Batch]):
     """The requests of one split as a map from positions to a whole batch.
 
     Args:
@@ -188,7 +207,7 @@ class RequestDataset(Dataset[RequestBatch]):
         self,
         dataset: PreparedDataset,
         split: str,
-        reader: RequestReader,
+        reader: RowReader[Batch],
         *,
         request_grouping: bool = True,
     ) -> None:
@@ -205,7 +224,7 @@ class RequestDataset(Dataset[RequestBatch]):
         events = self._reader.num_events(self._store.user, self._store.request_time)
         return events if self._request_grouping else np.repeat(events, np.diff(self._store.offsets))
 
-    def __getitem__(self, positions: NDArray[np.int64]) -> RequestBatch:
+    def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
         """The batch of some requests (of some rows, where rows are not grouped)."""
         return self._reader.read(self.rows(positions))
 

@@ -1,6 +1,7 @@
 """What the loader hands to a request-level model: timelines once per request, rows per item.
 
-Legend: B requests, R rows (items over all requests), E events over all requests, K tasks.
+Legend: B requests, R rows (items over all requests), E events over all requests, T recent events,
+C numbers counted, K tasks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recsys.data.batches.tensor_batch import TensorBatch
+from recsys.data.contract.schema import LENGTHS
 
 #: A jagged timeline: ``lengths`` [B] int64 and one flat tensor [E] per column of
 #: ``EXPLICIT_COLUMNS`` or ``IMPLICIT_COLUMNS``, events of a request side by side, oldest first.
@@ -19,13 +21,11 @@ JaggedTimeline = dict[str, Tensor]
 
 
 @dataclass
-class RequestBatch(TensorBatch):
-    """Requests with their timelines and rows.
+class RowsBatch(TensorBatch):
+    """Requests with their rows, whatever a model reads of their histories.
 
     Attributes:
         request_time: [B] int64, ms.
-        explicit: jagged explicit timeline, every event strictly before ``request_time - gap``.
-        implicit: jagged implicit timeline, likewise.
         user_categorical: [B, F_u] int64, columns in the order of the manifest's features.
         user_dense: [B, D_u] float32, standardised.
         rows_per_request: [B] int64, sums to R.
@@ -36,8 +36,6 @@ class RequestBatch(TensorBatch):
     """
 
     request_time: Tensor
-    explicit: JaggedTimeline
-    implicit: JaggedTimeline
     user_categorical: Tensor
     user_dense: Tensor
     rows_per_request: Tensor
@@ -53,3 +51,51 @@ class RequestBatch(TensorBatch):
         return torch.repeat_interleave(
             positions, self.rows_per_request, output_size=len(self.row_id)
         )
+
+
+@dataclass
+class RequestBatch(RowsBatch):
+    """Requests with their rows and whole timelines.
+
+    Attributes:
+        explicit: jagged explicit timeline, every event strictly before ``request_time - gap``.
+        implicit: jagged implicit timeline, likewise.
+    """
+
+    explicit: JaggedTimeline
+    implicit: JaggedTimeline
+
+    @property
+    def events(self) -> Tensor:
+        """[B, 2] int64: explicit and implicit events of each request."""
+        return torch.stack([self.explicit[LENGTHS], self.implicit[LENGTHS]], dim=1)
+
+
+@dataclass
+class RankingBatch(RowsBatch):
+    """Requests with their rows, recent events and what is counted of each row.
+
+    Of the T recent events the newest one is the last; where a user has fewer, zeros come first.
+
+    Attributes:
+        events: [B, 2] int64: explicit and implicit events of each request that were read.
+        recent_lengths: [B] int64, recent events of each request.
+        recent_ids: [B, T, 3] int64: item, author and topic.
+        recent_action: [B, T] int64: 1 + the position in the manifest's action types.
+        recent_time: [B, T] int64, ms.
+        recent_dwell: [B, T] float32: log(1 + seconds) where the dwell time is known.
+        counted: [R, C] float32, of ``CandidateFeatures``.
+        user_embedding: [B, N, W] float32, published ones as they were served; zeros where there is
+            none, and of no size for models that read none.
+        has_embedding: [B] bool, whether there is one.
+    """
+
+    events: Tensor
+    recent_lengths: Tensor
+    recent_ids: Tensor
+    recent_action: Tensor
+    recent_time: Tensor
+    recent_dwell: Tensor
+    counted: Tensor
+    user_embedding: Tensor
+    has_embedding: Tensor

@@ -46,6 +46,8 @@ DATASET_FOLDER = FolderKind(
         "sequences/*/*.npy",
         "sequences/*/*.bin",
         "sequences/*/engagements.json",
+        "counters/*/*.npy",
+        "counters/*/counters.json",
     ),
 )
 #: The end of every sentence about a data set that is not what was written.

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic
 
 import numpy as np
 
 from recsys.core.bounds import BatchSize, Count, Hours, Length, Seed, Settings, Workers
 from recsys.core.progress import track
-from recsys.data.batches.request_reader import RequestDataset, RequestReader
+from recsys.data.batches.request_reader import (
+    Batch,
+    RequestDataset,
+    RequestReader,
+    RowReader,
+)
 from recsys.data.batches.requests import RequestBatch
 from recsys.data.loaders.sampling import BatchBounds, RequestBatchSampler
 from recsys.data.loaders.split import BatchLoader, SplitDataModule, use_one_thread
@@ -47,8 +53,14 @@ class LoaderConfig(Settings):
     pin_memory: bool | None = None
 
 
-class RequestDataModule(SplitDataModule):
-    """Yields ``RequestBatch``: fit to train, choose to validate, report to test."""
+class RowDataModule(SplitDataModule, Generic[Batch]):
+    """Yields batches of rows: fit to train, choose to validate, report to test.
+
+    Attributes:
+        reader: reads what a model needs of rows.
+    """
+
+    reader: RowReader[Batch]
 
     def __init__(self, config: LoaderConfig, dataset: PreparedDataset) -> None:
         super().__init__()
@@ -82,7 +94,7 @@ class RequestDataModule(SplitDataModule):
             worker_init_fn=use_one_thread,
         )
 
-    def sample(self, split: str, count: int) -> Iterator[RequestBatch]:
+    def sample(self, split: str, count: int) -> Iterator[Batch]:
         """Batches of at most ``count`` requests spread evenly over a split, the same on all ranks.
 
         (Of rows, where rows are not grouped.)
@@ -94,8 +106,16 @@ class RequestDataModule(SplitDataModule):
         for first in track(batches, f"Sampling requests of {split}"):
             yield requests[positions[first : first + self.config.batch_requests]]
 
+    def _requests(self, split: str) -> RequestDataset[Batch]:
+        grouping = self.config.request_grouping
+        return RequestDataset(self.dataset, split, self.reader, request_grouping=grouping)
+
+
+class RequestDataModule(RowDataModule[RequestBatch]):
+    """Yields ``RequestBatch``: rows with whole timelines."""
+
     @cached_property
-    def reader(self) -> RequestReader:
+    def reader(self) -> RequestReader:  # type: ignore[override]
         """Reads timelines and features as the configuration says."""
         config = self.config
         return RequestReader(
@@ -104,7 +124,3 @@ class RequestDataModule(SplitDataModule):
             max_events=config.max_events,
             without_timelines=config.without_timelines,
         )
-
-    def _requests(self, split: str) -> RequestDataset:
-        grouping = self.config.request_grouping
-        return RequestDataset(self.dataset, split, self.reader, request_grouping=grouping)

@@ -16,8 +16,9 @@ from recsys.core.errors import DataError
 from recsys.core.json_files import read_json, write_json
 from recsys.core.progress import track
 from recsys.data.contract.manifest import PREPARE_AGAIN
+from recsys.data.stores.counters.build import COUNTERS
 from recsys.data.stores.dataset import REQUESTS, TIMELINES, PreparedDataset
-from recsys.data.stores.engagements.build import SEQUENCES, engagement_marks
+from recsys.data.stores.engagements.build import SEQUENCES
 from recsys.data.stores.requests import request_marks
 from recsys.data.stores.timelines.layout import timeline_marks
 
@@ -89,7 +90,12 @@ def _marks(dataset: PreparedDataset) -> dict[Path, FileMark]:
     """Every file that is read, as it was written."""
     marks = {dataset.path / name: mark for name, mark in dataset.manifest.files.items()}
     marks |= request_marks(dataset.path / REQUESTS)
-    return marks | timeline_marks(dataset.path / TIMELINES) | engagement_marks(dataset.path)
+    return (
+        marks
+        | timeline_marks(dataset.path / TIMELINES)
+        | SEQUENCES.marks(dataset.path)
+        | COUNTERS.marks(dataset.path)
+    )
 
 
 def _signs(path: Path, mark: FileMark) -> list[int]:
@@ -110,6 +116,6 @@ def _found_right(folder: Path) -> dict[str, list[int]]:
 
 
 def _mend(path: Path, dataset: Path) -> str:
-    if path.is_relative_to(dataset / SEQUENCES):
+    if any(path.is_relative_to(dataset / kind.folder) for kind in (SEQUENCES, COUNTERS)):
         return f"remove {path.parent} and it is built anew."
     return f"restore it from a copy, or {PREPARE_AGAIN}"

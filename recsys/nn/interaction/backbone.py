@@ -28,26 +28,35 @@ from recsys.nn.tables.collection import IdSpread, bag_collection, uniform_rows
 
 
 @dataclass(frozen=True)
-class BackboneConfig(Settings):
-    """Sizes of the backbone.
+class FeatureVectorsConfig(Settings):
+    """How features become vectors.
 
     Attributes:
-        user_vectors: M, vectors the user embedding is projected to for the dot interaction.
         dense_hidden_sizes: hidden layers of the dense features' MLP; its output has width D.
-        over_sizes: layers of the network shared by the tasks.
-        task_hidden_size: hidden layer of each task's own head.
         id_dropout: probability that a user, item, author or topic id is read as unknown in
             training, so that index 0 learns what to say about ids never seen.
         table_init: tables of features other than item, author and topic start uniform in
             ±table_init.
     """
 
-    user_vectors: Width = 8
     dense_hidden_sizes: list[Width] = field(default_factory=lambda: [32])
-    over_sizes: list[Width] = field(default_factory=lambda: [128, 64])
-    task_hidden_size: Width = 16
     id_dropout: Share = 0.05
     table_init: NotNegative = 0.05
+
+
+@dataclass(frozen=True)
+class BackboneConfig(FeatureVectorsConfig):
+    """Sizes of the backbone.
+
+    Attributes:
+        user_vectors: M, vectors the user embedding is projected to for the dot interaction.
+        over_sizes: layers of the network shared by the tasks.
+        task_hidden_size: hidden layer of each task's own head.
+    """
+
+    user_vectors: Width = 8
+    over_sizes: list[Width] = field(default_factory=lambda: [128, 64])
+    task_hidden_size: Width = 16
 
 
 #: Features whose tables start with the rows of the slices' tables.
@@ -78,7 +87,7 @@ class FeatureVectors(nn.Module):
         categorical: Sequence[Feature],
         num_dense: int,
         dimension: int,
-        config: BackboneConfig,
+        config: FeatureVectorsConfig,
         spread: IdSpread,
     ) -> None:
         super().__init__()

@@ -36,7 +36,14 @@ def time_buckets(
 
     A difference of Δ seconds is in bucket ⌊ln(max(1, Δ)) / 0.301⌋, as in the authors' code.
     """
-    seconds = (timestamps.unsqueeze(2) - timestamps.unsqueeze(1)).abs().to(torch.float32) / 1000
+    return time_bucket(timestamps.unsqueeze(2) - timestamps.unsqueeze(1), bucket_width, num_buckets)
+
+
+def time_bucket(
+    difference: Tensor, bucket_width: float = TIME_BUCKET_WIDTH, num_buckets: int = TIME_BUCKETS
+) -> Tensor:
+    """Bucket of time differences in ms, int64 of the same shape; see :func:`time_buckets`."""
+    seconds = difference.abs().to(torch.float32) / 1000
     buckets = torch.log(seconds.clamp(min=1.0)) / bucket_width
     return buckets.to(torch.int64).clamp(max=num_buckets - 1)
 
@@ -76,6 +83,16 @@ class RelativeBias(nn.Module):
         self.position = nn.Parameter(torch.randn(max_length) * _INITIAL_SPREAD)
         by_bucket = torch.randn(TIME_BUCKETS) * _INITIAL_SPREAD
         self.time = nn.Parameter(by_bucket) if has_times else None
+
+    def between(self, distance: Tensor, bucket: Tensor) -> Tensor:
+        """Bias of pairs of steps, by their distance and the bucket of the time between them.
+
+        Raises:
+            ValueError: there is no bias of times.
+        """
+        if self.time is None:
+            raise ValueError("the bias was made for sequences without times")
+        return self.position[distance] + self.time[bucket]
 
     def forward(self, tiles: list[Tile], buckets: list[Tensor]) -> list[Tensor]:
         """Bias of every tile.
@@ -132,24 +149,26 @@ class HSTUBlock(nn.Module):
 
     def forward(self, inputs: Tensor, tiles: list[Tile], buckets: list[Tensor]) -> Tensor:
         """[E, D] → [E, D], steps in the order of the tiles."""
-        gate, values, queries, keys = self._projected(inputs)
+        gate, values, queries, keys = self.projected(inputs)
         attended = self.attention(queries, keys, values, tiles, self.bias(tiles, buckets))
-        return self._gated(inputs, gate, attended)
+        return self.after(inputs, gate, attended)
 
     def forward_by_kernel(self, inputs: Tensor, sequences: Sequences) -> Tensor:
         """[E, D] → [E, D], the same of steps in the order of the users."""
         from recsys.nn.kernels.hstu_triton import silu_attention
 
-        gate, values, queries, keys = self._projected(inputs)
+        gate, values, queries, keys = self.projected(inputs)
         bias, heads = self.bias, self.attention.heads
         attended = silu_attention(queries, keys, values, bias.position, bias.time, sequences, heads)
-        return self._gated(inputs, gate, attended)
+        return self.after(inputs, gate, attended)
 
-    def _projected(self, inputs: Tensor) -> list[Tensor]:
-        """Gate, values, queries and keys, [E, D] each."""
-        return list(F.silu(self.projection(self.norm(inputs))).chunk(4, dim=1))
+    def projected(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gate, values, queries and keys, each of the shape of the inputs [..., D]."""
+        gate, values, queries, keys = F.silu(self.projection(self.norm(inputs))).chunk(4, dim=-1)
+        return gate, values, queries, keys
 
-    def _gated(self, inputs: Tensor, gate: Tensor, attended: Tensor) -> Tensor:
+    def after(self, inputs: Tensor, gate: Tensor, attended: Tensor) -> Tensor:
+        """[..., D] the outputs, of what was attended to."""
         gated = gate * self.attended_norm(attended)
         outputs: Tensor = inputs + self.output(self.dropout(gated))
         return outputs

@@ -14,17 +14,11 @@ from recsys.core.bounds import NotNegative, Number, Settings, Share
 from recsys.core.errors import ConfigError
 from recsys.data.batches.requests import RequestBatch
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import TaskKind
 from recsys.data.slices.slice_set import SliceSet
-from recsys.distributed.gather import mean_over_ranks
 from recsys.distributed.schedules import scheduled_optimizer
-from recsys.distributed.table_module import TableModule
-from recsys.distributed.training_log import log_losses
-from recsys.evaluation.metrics import LossOverRows
-from recsys.evaluation.task_metrics import TaskMetrics
 from recsys.nn.encoders import NO_TIMELINES, EncoderConfig, build_encoder
 from recsys.nn.interaction.backbone import Backbone, BackboneConfig
-from recsys.nn.losses import LabelStatistics, MultiTaskLoss, task_positions
+from recsys.nn.losses import LabelStatistics
 from recsys.nn.pooling.cell_pooling import CellPooling
 from recsys.nn.pooling.slice_pooling import SlicePooling
 from recsys.nn.tables.collection import IdSpread
@@ -32,6 +26,7 @@ from recsys.nn.tables.inputs import TableInputs
 from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
 from recsys.optim.fused import FusedOptimizerConfig
 from recsys.systems.dv365.net import UserTower
+from recsys.systems.kinds.task_module import TaskModule
 
 # Paths of the table collections in the model.
 _USERS = "backbone.user_features.tables"
@@ -113,7 +108,7 @@ def build_user_tower(
     return UserTower(pooling, build_encoder(encoder, len(slice_set.slices), config.dimension))
 
 
-class DV365(TableModule):
+class DV365(TaskModule):
     """User tower + backbone + loss + metrics (DV365 §2.3).
 
     The tower runs once per request; its gradients come through the backbone alone.
@@ -127,8 +122,6 @@ class DV365(TableModule):
         statistics: of the fit labels; not needed where the state comes from a checkpoint.
     """
 
-    binary: Tensor
-
     def __init__(
         self,
         config: DV365Config,
@@ -138,8 +131,8 @@ class DV365(TableModule):
         optim: OptimConfig,
         statistics: LabelStatistics | None = None,
     ) -> None:
-        super().__init__()
         statistics = statistics or LabelStatistics.neutral(len(manifest.tasks))
+        super().__init__(manifest.tasks, config.regression_weight, config.task_balance, statistics)
         self.optim = optim
         self.slice_set = slice_set
         self.tower = build_user_tower(config, encoder, manifest, slice_set)
@@ -151,13 +144,6 @@ class DV365(TableModule):
             config.id_spread,
             statistics,
         )
-        self.loss = MultiTaskLoss(
-            manifest.tasks, config.regression_weight, config.task_balance, statistics
-        )
-        self.metrics = TaskMetrics(manifest.tasks)
-        self.validation_loss = LossOverRows(len(manifest.tasks))
-        binary = task_positions(manifest.tasks, TaskKind.BINARY)
-        self.register_buffer("binary", binary, persistent=False)
 
     def table_optimizers(self) -> dict[str, FusedOptimizerConfig]:
         """Those of the backbone's and of the user tower's tables."""
@@ -216,40 +202,6 @@ class DV365(TableModule):
             batch.item_dense,
             batch.request_index,
         )
-
-    def predictions(self, outputs: Tensor) -> Tensor:
-        """Logits to probabilities, seconds as they are: [R, K] float64."""
-        predicted = outputs.double()
-        predicted[:, self.binary] = predicted[:, self.binary].sigmoid()
-        return predicted
-
-    def training_step(self, batch: RequestBatch, _: int) -> Tensor:
-        """Total loss of a batch.
-
-        Every task's sum is divided by its rows per rank in the mean over the ranks, so the mean of
-        the ranks' losses is the loss of all ranks' rows in one batch.
-        """
-        rows = mean_over_ranks((~batch.labels.isnan()).sum(dim=0).double())
-        loss: Tensor = self.loss(self(batch), batch.labels, rows)
-        log_losses(self, {"loss": loss}, len(batch.row_id))
-        return loss
-
-    def validation_step(self, batch: RequestBatch, _: int) -> None:
-        """Add a batch to the metrics."""
-        outputs = self(batch)
-        self.validation_loss.update(self.loss.sums(outputs, batch.labels), batch.labels)
-        self.metrics.update(self.predictions(outputs), batch.labels)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics: ``val/ne/<task>`` and so on; ``val/ne/mean`` chooses checkpoints."""
-        self.log("val/loss", float(self.validation_loss.compute()))
-        self.log_dict({f"val/{name}": value for name, value in self.metrics.compute().items()})
-        self.validation_loss.reset()
-        self.metrics.reset()
-
-    def predict_step(self, batch: RequestBatch, _: int) -> dict[str, Tensor]:
-        """``row_id`` [R] and ``predictions`` [R, K]: probabilities and seconds, float64."""
-        return {"row_id": batch.row_id, "predictions": self.predictions(self(batch))}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser of the dense weights; that of the tables runs inside the backward."""

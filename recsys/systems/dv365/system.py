@@ -48,6 +48,10 @@ class DV365System(TaskSystem[DV365RunConfig]):
     )
     compared_part = "encoder"
 
+    def data(self, config: DV365RunConfig, dataset: PreparedDataset) -> RequestDataModule:
+        """What reads rows and whole timelines."""
+        return RequestDataModule(config.loader, dataset)
+
     def assemble(
         self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
@@ -55,7 +59,7 @@ class DV365System(TaskSystem[DV365RunConfig]):
         refuse_constant_labels(dataset)
         labels = torch.tensor(dataset.requests(Split.FIT).labels)
         model = _model(config, manifest, LabelStatistics.from_labels(labels))
-        data = RequestDataModule(config.loader, dataset)
+        data = self.data(config, dataset)
         model.measure_slices(data.sample(Split.FIT, _MEASURED_REQUESTS))
         return Assembly(model, data)
 
@@ -107,7 +111,7 @@ class DV365System(TaskSystem[DV365RunConfig]):
                 "user embeddings; take a run with an encoder."
             )
         none = np.zeros(len(user), np.int64)
-        reader = RequestDataModule(run.config.loader, run.dataset).reader
+        reader = self.data(run.config, run.dataset).reader
         batch = reader.given(user, moment, none, none[:0])
         with torch.inference_mode():
             found: NDArray[np.float32] = tower(

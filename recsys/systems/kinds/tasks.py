@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Generic
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.batches.given_rows import GivenRows, packs
-from recsys.data.batches.request_reader import RequestReader
-from recsys.data.contract.schema import LENGTHS, MILLISECONDS_PER_HOUR, Split, Task
-from recsys.data.loaders.requests import RequestDataModule
+from recsys.data.batches.request_reader import RowReader
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split, Task
+from recsys.data.loaders.requests import RowDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.requests import TRUTHS, RequestStore
 from recsys.data.stores.vocabulary import INDEX
@@ -54,6 +55,10 @@ class TaskSystem(System[Config], Generic[Config]):
     compared = True
     takes_context = True
 
+    @abstractmethod
+    def data(self, config: Config, dataset: PreparedDataset) -> RowDataModule[Any]:
+        """What reads the rows of a run."""
+
     def measured(self, config: Config, dataset: PreparedDataset, split: Split) -> MeasuredRows:
         """Every row of the split."""
         requests = dataset.requests(split)
@@ -64,7 +69,7 @@ class TaskSystem(System[Config], Generic[Config]):
     ) -> Metrics:
         """NE, AUC and calibration of every task, beside baselines and against the other run."""
         split = Split(config.split)
-        frame = predict(run, split)
+        frame = self.predict(run, split)
         gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
         beside = predict_baselines(run.dataset, split, gap, config.baselines, config.boosting)
         return evaluate_tasks(run.identity, run.manifest, frame, beside, config, control)
@@ -72,7 +77,7 @@ class TaskSystem(System[Config], Generic[Config]):
     def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
         """The prediction of every task: a probability, or a number of a regression task."""
         rows = with_hour(rows, run.dataset.manifest)
-        reader = RequestDataModule(run.config.loader, run.dataset).reader
+        reader = self.data(run.config, run.dataset).reader
         found = np.empty((len(rows), len(run.manifest.tasks)))
         several = list(packs(rows.requests, _REQUESTS_AT_A_TIME, _ROWS_AT_A_TIME))
         with torch.inference_mode():
@@ -114,13 +119,45 @@ class TaskSystem(System[Config], Generic[Config]):
             rows = GivenRows(user, item, np.full(len(user), users.moment))
             return self.score(run, rows)[ranked_by].reshape(len(users), len(slots))
 
-        reader = RequestDataModule(run.config.loader, run.dataset).reader
+        reader = self.data(run.config, run.dataset).reader
         return Recommender(
             catalogue,
             run.dataset,
             _TimelineLengths(reader),
             lambda k: BestScores(catalogue, k, score),
         )
+
+    def predict(self, run: LoadedRun[Any, Any], split: Split) -> pl.DataFrame:
+        """Predict every row of a split and write ``predictions/<split>.parquet``.
+
+        The file's metadata say which checkpoint made it, see :func:`predicted_by`.
+
+        Returns:
+            ``row_id``, ``user``, ``request_time``, ``item``, ``label_<task>``,
+            ``prediction_<task>``, ``explicit_events``, ``implicit_events``, and where the source
+            knows them ``best_absolute_<task>`` and ``best_within_reach_<task>``; in order of
+            ``row_id``.
+        """
+        data = self.data(run.config, run.dataset)
+        row_ids, predictions, histories = [], [], []
+        with torch.inference_mode():
+            for index, batch in enumerate(
+                track(data.loader(split, shuffle=False), f"Predicting {split}")
+            ):
+                output = run.model.predict_step(batch, index)
+                row_ids.append(output["row_id"].numpy())
+                predictions.append(output["predictions"].numpy())
+                histories.append(batch.events[batch.request_index].numpy())
+        row_id = np.concatenate(row_ids)
+        frame = _frame(
+            run.dataset.requests(split),
+            run.manifest.tasks,
+            row_id,
+            np.concatenate(predictions),
+            np.concatenate(histories),
+        )
+        write_predictions(run.identity, split, frame)
+        return frame
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per task, and a line per baseline."""
@@ -133,46 +170,13 @@ class _TimelineLengths:
 
     name = "timelines"
 
-    def __init__(self, reader: RequestReader) -> None:
+    def __init__(self, reader: RowReader[Any]) -> None:
         self._reader = reader
 
     def embed(self, users: StepUsers) -> Embedded:
         """Ones [B, 1], which say nothing, and how many events each user has."""
         events = self._reader.num_events(users.indices, np.full(len(users), users.moment))
         return Embedded(np.ones((len(users), 1), np.float32), events)
-
-
-def predict(run: LoadedRun[Any, Any], split: Split) -> pl.DataFrame:
-    """Predict every row of a split and write ``predictions/<split>.parquet``.
-
-    The file's metadata say which checkpoint made it, see :func:`predicted_by`.
-
-    Returns:
-        ``row_id``, ``user``, ``request_time``, ``item``, ``label_<task>``, ``prediction_<task>``,
-        ``explicit_events``, ``implicit_events``, and where the source knows them
-        ``best_absolute_<task>`` and ``best_within_reach_<task>``; in order of ``row_id``.
-    """
-    data = RequestDataModule(run.config.loader, run.dataset)
-    row_ids, predictions, histories = [], [], []
-    with torch.inference_mode():
-        for index, batch in enumerate(
-            track(data.loader(split, shuffle=False), f"Predicting {split}")
-        ):
-            output = run.model.predict_step(batch, index)
-            row_ids.append(output["row_id"].numpy())
-            predictions.append(output["predictions"].numpy())
-            lengths = [batch.explicit[LENGTHS], batch.implicit[LENGTHS]]
-            histories.append(torch.stack(lengths, dim=1)[batch.request_index].numpy())
-    row_id = np.concatenate(row_ids)
-    frame = _frame(
-        run.dataset.requests(split),
-        run.manifest.tasks,
-        row_id,
-        np.concatenate(predictions),
-        np.concatenate(histories),
-    )
-    write_predictions(run.identity, split, frame)
-    return frame
 
 
 def _frame(

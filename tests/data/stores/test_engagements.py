@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import ACTION_TYPES
-from recsys.data.stores.engagements.build import SEQUENCES, forget_engagements
+from recsys.data.stores.check import check_dataset
+from recsys.data.stores.engagements.build import SEQUENCES
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.timelines import TimelineWriter
@@ -124,7 +125,9 @@ def test_it_is_built_once_and_anew_when_the_data_set_grows(make_dataset, append)
     grown = EngagementStore.open(append(dataset, [(2, 6, 8)]), config)
     assert grown.item.tolist() == [5, 6]
     assert first.item.tolist() == [5]  # a reader keeps what it has opened
-    assert [path.name for path in (dataset.path / SEQUENCES).glob("[!.]*")] == [grown.path.name]
+    assert [path.name for path in (dataset.path / SEQUENCES.folder).glob("[!.]*")] == [
+        grown.path.name
+    ]
 
 
 def test_deleted_users_leave_it(make_dataset):
@@ -132,8 +135,8 @@ def test_deleted_users_leave_it(make_dataset):
     EngagementStore.open(dataset, SequenceConfig())
     with TimelineWriter(dataset.path / "timelines") as writer:
         writer.delete_users([1])
-    forget_engagements(dataset.path)
-    assert not (dataset.path / SEQUENCES).exists()
+    SEQUENCES.forget(dataset.path)
+    assert not (dataset.path / SEQUENCES.folder).exists()
     reopened = type(dataset).open(dataset.path)
     assert EngagementStore.open(reopened, SequenceConfig()).item.tolist() == [6]
 
@@ -229,3 +232,15 @@ def test_what_is_left_to_the_data_set_is_settled_by_its_manifest(make_dataset):
         1,
         len(ACTION_TYPES) + 1,
     ]
+
+
+def test_what_another_release_wrote_is_built_anew(make_dataset):
+    dataset = make_dataset([(1, 5, 0)])
+    old = EngagementStore.open(dataset, SequenceConfig()).path
+    old_release = replace(SEQUENCES, version=SEQUENCES.version - 1)
+    old_release.describe(old, {})
+    check_dataset(dataset, anew=True)
+    with pytest.raises(DataError, match=r"was written by another release; remove it"):
+        EngagementStore(old)
+    EngagementStore.open(dataset, SequenceConfig(repeats=True))
+    assert not old.exists()

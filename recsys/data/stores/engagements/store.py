@@ -13,15 +13,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recsys.core.checksums import FileMark
-from recsys.core.errors import DataError
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.derived import map_arrays
 from recsys.data.stores.engagements.build import (
-    COLUMNS,
     OFFSETS,
-    array_path,
+    REPEATS,
+    SEQUENCES,
+    SKIPPED,
     ensure_engagements,
-    read_description,
 )
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.timelines.store import first_not_before
@@ -104,15 +103,10 @@ class EngagementStore(Engagements):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        description = read_description(path)
-        super().__init__(
-            {
-                name: _map_array(array_path(path, name), length, description.files[name])
-                for name, length in description.lengths.items()
-            }
-        )
-        self.skipped = description.skipped
-        self.repeats = description.repeats
+        description = SEQUENCES.read(path)
+        super().__init__(map_arrays(path, description))
+        self.skipped = description.facts[SKIPPED]
+        self.repeats = description.facts[REPEATS]
 
     @classmethod
     def open(
@@ -141,21 +135,3 @@ class EngagementStore(Engagements):
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         """Open the store again in the process that unpickles it."""
         return type(self), (self.path,)
-
-
-def _map_array(path: Path, length: int, mark: FileMark) -> NDArray:
-    if problem := mark.size_problem(path):
-        raise DataError(f"{path} {problem}; remove {path.parent} and it is built anew.")
-    try:
-        # numpy cannot map an empty array
-        array = np.load(path, mmap_mode="r" if length else None)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path} is missing or damaged ({error}); remove {path.parent} and it is built anew."
-        ) from error
-    if array.shape != (length,) or (path.stem in COLUMNS and array.dtype != COLUMNS[path.stem]):
-        raise DataError(
-            f"{path} holds {array.dtype} {array.shape}, ({length},) was written; remove "
-            f"{path.parent} and it is built anew."
-        )
-    return np.asarray(array)

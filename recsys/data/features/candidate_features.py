@@ -1,0 +1,250 @@
+"""Numbers of candidates as they could be known at a moment, for training rows and in serving alike.
+
+Two sources, neither of which sees the moment itself or anything later: the counters of the whole
+log, by the hour, and the user's own timelines. Legend: B requests, R rows (candidates over all
+requests), D numbers of a row, W windows, A action types beside the impression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import (
+    IMPRESSION,
+    MILLISECONDS_PER_HOUR,
+    Column,
+    FeatureKind,
+    FeatureSide,
+    TimelineKind,
+)
+from recsys.data.features.config import CandidateFeatureConfig
+from recsys.data.features.cross_counts import (
+    Candidates,
+    CrossCounts,
+    cross_counts,
+    history_counts,
+)
+from recsys.data.stores.counters import CounterStore
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX
+
+#: What a candidate is counted by, and what it may share with a user's events.
+SHARED = ("item", "author", "topic")
+_USER = "user"
+_HOURS_PER_DAY = 24
+
+
+@dataclass(frozen=True, eq=False)
+class _Counted:
+    """Events in each window: ``shown`` [W, n] and ``acted`` [W, n, A]."""
+
+    shown: NDArray[np.float64]
+    acted: NDArray[np.float64]
+
+
+class CandidateFeatures:
+    """Computes the numbers of candidates.
+
+    A count n is given as log(1 + n). A rate is given as its lift over what was to be expected,
+    log((n + k p) / ((m + k) p)) with n actions on m impressions, the prior p and its weight k: 0
+    where nothing is known. The prior of an item, author and topic is the rate of all items until
+    then, and so is that of a user; what the user did with the candidate's item, author or topic is
+    compared with what the user does at all. The time since the last action is 1 / (1 + days), 0 for
+    never.
+
+    Args:
+        dataset: the prepared data set.
+        config: what is counted.
+
+    Raises:
+        ConfigError: an action that the data set does not have, or the log has no times.
+    """
+
+    def __init__(self, dataset: PreparedDataset, config: CandidateFeatureConfig) -> None:
+        manifest = dataset.manifest
+        if not manifest.has_times:
+            raise ConfigError(
+                f"{manifest.name} has an order of events and no times: nothing can be counted by "
+                "the hour; prepare a log with times."
+            )
+        self.config = config
+        self._dataset = dataset
+        self._counters = CounterStore.open(dataset)
+        self._sizes = manifest.vocabulary_sizes
+        self._windows: list[int | None] = [*config.windows_hours, None]
+        names = [name for name in self._counters.actions if name != IMPRESSION]
+        for name in config.actions:
+            if name not in manifest.actions.explicit:
+                raise ConfigError(
+                    f"actions: {name} is no action type of {manifest.name}; it has "
+                    f"{', '.join(names) or 'impressions only'}."
+                )
+        self.actions = tuple(name for name in names if not config.actions or name in config.actions)
+        self._codes = manifest.actions.codes(self.actions)
+        self.actions = tuple(manifest.actions.names[code] for code in self._codes)
+        self._counted = [self._counters.actions.index(name) for name in self.actions]
+        self._shown = self._counters.actions.index(IMPRESSION)
+        self._of_item = _ids_of_items(dataset)
+        self._first_seen = _first_seen(dataset)
+        # a log without authors or topics has the unknown one alone
+        self._shared = tuple(name for name in SHARED if self._sizes[name] > 1)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """D names, in the order of the columns."""
+        windows = ["all" if hours is None else f"{hours} h" for hours in self._windows]
+        found = ["item age", "item is new"]
+        for entity in self._shared:
+            found += self._names_of(entity, windows, counts=False)
+        found += self._names_of(_USER, windows, counts=False)
+        for entity in self._shared:
+            found += self._names_of(f"user and {entity}", windows, counts=True)
+            found += [f"user and {entity}: last {name}" for name in (IMPRESSION, *self.actions)]
+        return tuple(found)
+
+    def compute(
+        self,
+        user: NDArray[np.integer],
+        moment: NDArray[np.int64],
+        rows_per_request: NDArray[np.int64],
+        item: NDArray[np.integer],
+    ) -> NDArray[np.float32]:
+        """The numbers of some candidates.
+
+        Args:
+            user: [B] user indices; 0 is the unknown user, who did nothing.
+            moment: [B] ms; everything strictly before it may be seen.
+            rows_per_request: [B] int64, sums to R.
+            item: [R] item indices, those of a request side by side.
+
+        Returns:
+            [R, D], all finite.
+        """
+        request = np.repeat(np.arange(len(user)), rows_per_request)
+        ids = {name: self._of_item[name][item] for name in self._shared}
+        rate = self._rate_of_all(moment)  # [B, A]
+        own, shared = self._cross(user, moment, rows_per_request, ids)
+        own_rate = self._shrunk(own.acted[-1], own.shown[-1], rate)  # [B, A]
+        columns = [*self._age(item, moment[request])]
+        for name in self._shared:
+            counted = self._counts(name, ids[name], moment[request])
+            columns += self._numbers(counted, rate[request], counts=False)
+        columns += [column[request] for column in self._numbers(own, rate, counts=False)]
+        for name in self._shared:
+            counted, last = shared[name]
+            columns += self._numbers(counted, own_rate[request], counts=True)
+            columns += [1 / (1 + hours / _HOURS_PER_DAY) for hours in last.T]
+        if not len(item):
+            return np.empty((0, len(columns)), np.float32)
+        return np.stack(columns, axis=1, dtype=np.float32, casting="same_kind")
+
+    def _names_of(self, entity: str, windows: list[str], counts: bool) -> list[str]:
+        found = []
+        for window in windows:
+            found.append(f"{entity}: {IMPRESSION}s, {window}")
+            if counts:
+                found += [f"{entity}: {name}, {window}" for name in self.actions]
+            found += [f"{entity}: {name} lift, {window}" for name in self.actions]
+        return found
+
+    def _numbers(
+        self, counted: _Counted, expected: NDArray[np.float64], counts: bool
+    ) -> list[NDArray[np.float64]]:
+        """Columns [n] of what was counted, window by window; ``expected`` [n, A] are priors."""
+        found = []
+        for shown, acted in zip(counted.shown, counted.acted, strict=True):
+            found.append(np.log1p(shown))
+            if counts:
+                found += list(np.log1p(acted).T)
+            found += list(np.log(self._shrunk(acted, shown, expected) / expected).T)
+        return found
+
+    def _shrunk(
+        self, acted: NDArray[np.float64], shown: NDArray[np.float64], prior: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """[n, A] rates of ``acted`` [n, A] in ``shown`` [n], drawn to ``prior`` [n, A]."""
+        weight = self.config.prior
+        return (acted + weight * prior) / (shown[:, None] + weight)
+
+    def _rate_of_all(self, moment: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[B, A] actions an impression until then, a little above 0 and finite."""
+        everything = self._counts("everything", np.zeros(len(moment), np.int64), moment)
+        return (everything.acted[-1] + 1) / (everything.shown[-1][:, None] + self.config.prior)
+
+    def _counts(
+        self, entity: str, index: NDArray[np.integer], moment: NDArray[np.int64]
+    ) -> _Counted:
+        found = self._counters.counts(entity, index, moment, self._windows).astype(np.float64)
+        return _Counted(found[..., self._shown], found[..., self._counted])
+
+    def _cross(
+        self,
+        user: NDArray[np.integer],
+        moment: NDArray[np.int64],
+        rows_per_request: NDArray[np.int64],
+        ids: dict[str, NDArray[np.integer]],
+    ) -> tuple[_Counted, dict[str, tuple[_Counted, NDArray[np.float32]]]]:
+        """What users did at all, and by what is shared with a candidate, with hours [R, 1 + A]."""
+        candidates = Candidates(rows_per_request, ids)
+        own: list[NDArray[np.int32]] = []
+        crossed: list[CrossCounts] = []
+        for kind in (TimelineKind.IMPLICIT, TimelineKind.EXPLICIT):
+            events = self._dataset.timelines.histories(user, moment, kind, self.config.max_events)
+            action, number = self._action_columns(kind, events)
+            own.append(history_counts(events, action, number, moment, self._windows))
+            crossed.append(
+                cross_counts(events, action, number, moment, candidates, self._sizes, self._windows)
+            )
+        implicit, explicit = crossed
+        shared = {}
+        for name in self._shared:
+            last = [implicit.hours[name], explicit.hours[name][:, : len(self._codes)]]
+            counted = self._both(implicit.counts[name], explicit.counts[name])
+            shared[name] = (counted, np.concatenate(last, axis=1))
+        return self._both(*own), shared
+
+    def _both(self, implicit: NDArray[np.int32], explicit: NDArray[np.int32]) -> _Counted:
+        acted = explicit[..., : len(self._codes)]
+        return _Counted(implicit[..., 0].astype(np.float64), acted.astype(np.float64))
+
+    def _action_columns(
+        self, kind: TimelineKind, events: dict[str, NDArray]
+    ) -> tuple[NDArray[np.int64], int]:
+        """[E] the column each event counts in, and how many there are; the last is not used."""
+        if kind is TimelineKind.IMPLICIT:
+            return np.zeros(len(events["item"]), np.int64), 1
+        column_of = np.full(len(self._dataset.manifest.actions.names), len(self._codes))
+        column_of[self._codes] = np.arange(len(self._codes))
+        return column_of[events["action_type"]], len(self._codes) + 1
+
+    def _age(self, item: NDArray[np.integer], moment: NDArray[np.int64]) -> list[NDArray]:
+        """log(1 + hours since an item was first seen), and whether it was not seen before."""
+        hours = (moment - self._first_seen[item]) / MILLISECONDS_PER_HOUR
+        is_new = hours <= 0
+        return [np.log1p(np.where(is_new, 0.0, hours)), is_new.astype(np.float64)]
+
+
+def _ids_of_items(dataset: PreparedDataset) -> dict[str, NDArray[np.integer]]:
+    """By ``item``, ``author`` and ``topic`` the index of each item's, [V]."""
+    names = [
+        feature.name
+        for feature in dataset.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
+    ]
+    categorical = dataset.item_features.categorical
+    return {
+        "item": np.arange(dataset.manifest.vocabulary_sizes["item"]),
+        "author": categorical[:, names.index(Column.AUTHOR)],
+        "topic": categorical[:, names.index(Column.TOPIC)],
+    }
+
+
+def _first_seen(dataset: PreparedDataset) -> NDArray[np.int64]:
+    """[V] the moment each item was first seen, ms; never for one that was not."""
+    first = np.full(dataset.manifest.vocabulary_sizes["item"], np.iinfo(np.int64).max // 2)
+    table = dataset.vocabulary("item").table
+    np.minimum.at(first, table[INDEX].to_numpy(), table[FIRST_SEEN].to_numpy())
+    return first

@@ -1,0 +1,172 @@
+"""How often and how lately a user dealt with a candidate's item, author and topic.
+
+Legend: B requests, R rows (candidates over all requests), E events, W windows, A action types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.data.contract.schema import LENGTHS, MILLISECONDS_PER_HOUR
+
+#: Age of what never happened, in hours.
+NEVER = np.inf
+
+#: Entries of the table that says at which row an index of a request is counted.
+_TABLE_ENTRIES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Candidates of requests, side by side.
+
+    Attributes:
+        rows_per_request: [B] int64, sums to R.
+        ids: by ``item``, ``author``, ``topic`` (or a content cluster) their indices [R]; the
+            unknown index 0 is nothing that anybody dealt with.
+    """
+
+    rows_per_request: NDArray[np.int64]
+    ids: Mapping[str, NDArray[np.integer]]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossCounts:
+    """What the histories of requests say of their candidates.
+
+    Attributes:
+        counts: by what is shared, [W, R, A] events of the user with it in each window.
+        hours: by what is shared, [R, A] hours since the last one; :data:`NEVER` without one.
+    """
+
+    counts: dict[str, NDArray[np.int32]]
+    hours: dict[str, NDArray[np.float32]]
+
+
+def cross_counts(
+    history: Mapping[str, NDArray],
+    action: NDArray[np.integer],
+    num_actions: int,
+    cutoff: NDArray[np.int64],
+    candidates: Candidates,
+    sizes: Mapping[str, int],
+    windows: Sequence[int | None],
+) -> CrossCounts:
+    """Count a history's events by what they share with each candidate.
+
+    Args:
+        history: jagged events of B requests as a timeline store gives them, every one strictly
+            before its request's cutoff, oldest first: ``lengths`` [B], ``timestamp`` [E] and the
+            columns of ``candidates.ids`` [E].
+        action: [E] below A, what each event was.
+        num_actions: A.
+        cutoff: [B] ms, where the windows end.
+        candidates: R rows.
+        sizes: number of indices of each of ``candidates.ids``.
+        windows: W lengths in hours, None for all time before.
+
+    Example: a user who liked author 7 two hours and three days before, and skipped author 9 one
+    hour before, is asked about items of the authors 7, 9 and 8. With windows of 24 hours and all
+    time the counts of ``author`` for likes are [[1, 0, 0], [2, 0, 0]], and the hours since the last
+    like [2, never, never].
+    """
+    windowed = _Windows(windows)
+    counts, hours = {}, {}
+    for name, ids in candidates.ids.items():
+        slot, row, event = _matches(history, name, candidates, ids, sizes[name])
+        owner = np.repeat(np.arange(len(cutoff)), candidates.rows_per_request)[row]
+        age = cutoff[owner] - history["timestamp"][event]  # ms, above 0
+        cell = row * num_actions + action[event]
+        found = windowed.counts(cell, age, len(ids) * num_actions)
+        counts[name] = found.reshape(len(windows), -1, num_actions)[:, slot]
+        last = np.full(len(ids) * num_actions, NEVER, np.float32)
+        # a request's events are oldest first, and of several assignments the last one stays
+        last[cell] = age / MILLISECONDS_PER_HOUR
+        hours[name] = last.reshape(-1, num_actions)[slot]
+    return CrossCounts(counts, hours)
+
+
+def history_counts(
+    history: Mapping[str, NDArray],
+    action: NDArray[np.integer],
+    num_actions: int,
+    cutoff: NDArray[np.int64],
+    windows: Sequence[int | None],
+) -> NDArray[np.int32]:
+    """[W, B, A] all events of each history; arguments as of :func:`cross_counts`."""
+    owner = np.repeat(np.arange(len(cutoff)), history[LENGTHS])
+    cell = owner * num_actions + action
+    age = cutoff[owner] - history["timestamp"]
+    found = _Windows(windows).counts(cell, age, len(cutoff) * num_actions)
+    return found.reshape(len(windows), -1, num_actions)
+
+
+class _Windows:
+    """Windows that end at a cutoff, each within the longer ones."""
+
+    def __init__(self, windows: Sequence[int | None]) -> None:
+        finite = sorted({hours for hours in windows if hours is not None})
+        self._edges = [hours * MILLISECONDS_PER_HOUR for hours in finite]
+        self._last_bucket = [
+            len(finite) if hours is None else finite.index(hours) for hours in windows
+        ]
+
+    def counts(
+        self, cell: NDArray[np.int64], age: NDArray[np.int64], cells: int
+    ) -> NDArray[np.int32]:
+        """[W, cells] how many of each cell are in each window, of [n] cells and ages in ms."""
+        bucket = np.zeros(len(age), np.int8)
+        for edge in self._edges:
+            bucket += age > edge
+        buckets = len(self._edges) + 1
+        found = np.bincount(cell * buckets + bucket, minlength=cells * buckets)
+        running = found.reshape(cells, buckets).cumsum(axis=1, dtype=np.int32)
+        return np.ascontiguousarray(running[:, self._last_bucket].T)
+
+
+def _matches(
+    history: Mapping[str, NDArray],
+    name: str,
+    candidates: Candidates,
+    ids: NDArray[np.integer],
+    size: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Which events share an index with which candidates.
+
+    Candidates of a request with the same index are counted once, at one of them.
+
+    Returns:
+        slot [R], the row each candidate is counted at; and of each match its row and event.
+    """
+    lengths, per_request = history[LENGTHS], candidates.rows_per_request
+    request = np.repeat(np.arange(len(lengths)), per_request)  # [R]
+    # the indices asked about are numbered from 1, so that a table of them by request is small
+    asked = np.unique(ids[ids != 0])
+    number_of = np.zeros(size, np.int32)
+    number_of[asked] = np.arange(1, len(asked) + 1)
+    number = number_of[ids]  # [R], 0 for the unknown index
+    slot = np.arange(len(ids))
+    rows, events = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    stop_events, stop_rows = np.cumsum(lengths), np.cumsum(per_request)
+    block = max(_TABLE_ENTRIES // (len(asked) + 1), 1)
+    for first in range(0, len(lengths), block):
+        last = min(first + block, len(lengths)) - 1
+        start_event = stop_events[first] - lengths[first]
+        start_row = stop_rows[first] - per_request[first]
+        of_rows = slice(start_row, stop_rows[last])
+        row_of = np.zeros((last - first + 1, len(asked) + 1), np.int32)  # 1 + the row of the block
+        row_of[request[of_rows] - first, number[of_rows]] = np.arange(1, len(slot[of_rows]) + 1)
+        slot[of_rows] = start_row - 1 + row_of[request[of_rows] - first, number[of_rows]]
+        row_of[:, 0] = 0  # what is not known is shared with nobody
+        asked_number = number_of.take(history[name][start_event : stop_events[last]])
+        hit = np.flatnonzero(asked_number != 0)
+        owner = np.repeat(np.arange(last - first + 1), lengths[first : last + 1]).take(hit)
+        found = row_of.ravel().take(owner * (len(asked) + 1) + asked_number.take(hit))
+        shared = np.flatnonzero(found != 0)
+        events.append(start_event + hit.take(shared))
+        rows.append(start_row - 1 + found.take(shared).astype(np.int64))
+    return slot, np.concatenate(rows), np.concatenate(events)

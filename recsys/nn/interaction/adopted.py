@@ -1,0 +1,64 @@
+"""Adopting a published user embedding in another model (DV365 §2.4).
+
+Legend: B requests, N published vectors of width W, M vectors of width D that a model takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from recsys.core.bounds import Number, OneOf, Settings
+from recsys.nn.interaction.gate_net import EmbeddingGate
+
+
+@dataclass(frozen=True)
+class AdoptionConfig(Settings):
+    """How a published user embedding comes into a model.
+
+    Attributes:
+        kind: ``projected``: M linear combinations of the vectors, beside a model's other
+            embeddings; ``gated``: every vector behind a gate of its own values (GateNet), then
+            combined; ``unprojected``: as it is; ``prepended``: as events before the recent ones.
+        vectors: M.
+    """
+
+    kind: Annotated[str, OneOf(("projected", "gated", "unprojected", "prepended"))] = "projected"
+    vectors: Annotated[int, Number(at_least=1, at_most=512)] = 8
+
+
+class AdoptedEmbedding(nn.Module):
+    """Published vectors as a model takes them, with a learned one for users who have none.
+
+    Args:
+        config: how they are taken.
+        shape: N and W.
+        width: D of the model's own vectors.
+    """
+
+    def __init__(self, config: AdoptionConfig, shape: tuple[int, int], width: int) -> None:
+        super().__init__()
+        vectors, own_width = shape
+        self.default = nn.Parameter(torch.zeros(vectors, own_width))
+        self.gate = EmbeddingGate(own_width) if config.kind == "gated" else None
+        self.num_vectors = config.vectors
+        self.along_vectors = nn.Linear(vectors, config.vectors, bias=False)
+        self.along_width = nn.Linear(own_width, width, bias=False)
+        if own_width == width:
+            # what an embedding says stays what it says, until something better is learned
+            nn.init.eye_(self.along_width.weight)
+
+    def filled(self, embedding: Tensor, has_embedding: Tensor) -> Tensor:
+        """[B, N, W] with the learned vectors where there is none."""
+        return torch.where(has_embedding[:, None, None], embedding, self.default)
+
+    def forward(self, embedding: Tensor, has_embedding: Tensor) -> Tensor:
+        """[B, N, W] and [B] → [B, M, D]."""
+        filled = self.filled(embedding, has_embedding)
+        if self.gate is not None:
+            filled = self.gate(filled)
+        combined: Tensor = torch.matmul(self.along_vectors.weight, self.along_width(filled))
+        return combined

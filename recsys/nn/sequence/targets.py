@@ -1,0 +1,180 @@
+"""HSTU with candidates as targets, which see the history and themselves but not each other.
+
+The history is encoded once per request, whatever is ranked after it: targets use the keys and
+values of each block (M-FALCON; Zhai et al., ICML 2024, §3.3). Legend: B requests, T steps of the
+longest history, R rows (targets), N blocks of rows, H heads, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.nn.sequence.hstu import HSTUBlock, time_bucket
+
+#: Targets of a request are computed in blocks of so many, so that what is computed of one does not
+#: depend on how many there are.
+_ROWS_PER_BLOCK = 16
+
+
+class RowBlocks:
+    """The rows of requests in blocks of 16, each of one request, the last of each filled up.
+
+    There are R // 16 + B blocks, as many as there can be, of which the last may hold nothing: how
+    many it takes only the device knows.
+
+    Args:
+        rows_per_request: [B] int64, sums to R.
+        num_rows: R.
+    """
+
+    def __init__(self, rows_per_request: Tensor, num_rows: int) -> None:
+        blocks = (rows_per_request + _ROWS_PER_BLOCK - 1) // _ROWS_PER_BLOCK  # [B]
+        requests, device = len(rows_per_request), rows_per_request.device
+        self.num_blocks = num_rows // _ROWS_PER_BLOCK + requests
+        number = torch.arange(self.num_blocks, device=device)
+        of_block = torch.searchsorted(blocks.cumsum(0), number, right=True)
+        #: [N] the request of each block.
+        self.request = of_block.clamp(max=max(requests - 1, 0))
+        first_row = rows_per_request.cumsum(0) - rows_per_request
+        first_slot = (blocks.cumsum(0) - blocks) * _ROWS_PER_BLOCK
+        shift = torch.repeat_interleave(
+            first_slot - first_row, rows_per_request, output_size=num_rows
+        )
+        #: [R] the place of each row among the N · 16.
+        self.slot = torch.arange(num_rows, device=device) + shift
+
+    def fill(self, rows: Tensor) -> Tensor:
+        """[R, D] → [N, 16, D], zeros where there is no row."""
+        filled = rows.new_zeros(self.num_blocks * _ROWS_PER_BLOCK, rows.shape[1])
+        return filled.index_copy(0, self.slot, rows).unflatten(0, (-1, _ROWS_PER_BLOCK))
+
+    def rows(self, blocks: Tensor) -> Tensor:
+        """[N, 16, D] → [R, D]."""
+        return blocks.flatten(0, 1).index_select(0, self.slot)
+
+
+class TargetHSTU(nn.Module):
+    """Blocks of HSTU over recent events and candidates.
+
+    Args:
+        width: D.
+        blocks: number of blocks.
+        heads: H; they divide ``width``.
+        dropout: inside the blocks.
+        max_length: the longest history.
+
+    Raises:
+        ConfigError: ``heads`` does not divide ``width``.
+    """
+
+    def __init__(
+        self, width: int, blocks: int, heads: int, dropout: float, max_length: int
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.max_length = max_length
+        self.blocks = nn.ModuleList(
+            HSTUBlock(width, heads, dropout, max_length + 1, has_times=True) for _ in range(blocks)
+        )
+
+    def forward(
+        self,
+        history: Tensor,
+        lengths: Tensor,
+        history_time: Tensor,
+        target: Tensor,
+        target_time: Tensor,
+        rows: RowBlocks,
+    ) -> Tensor:
+        """The targets after their history.
+
+        Args:
+            history: [B, T, D] tokens, the newest at the end of T, zeros before the oldest.
+            lengths: [B] int64, events of each.
+            history_time: [B, T] int64, ms.
+            target: [R, D] tokens of the candidates.
+            target_time: [B] int64, ms, when they would be shown.
+            rows: which rows are whose.
+
+        Returns:
+            [R, D].
+        """
+        remembered = self.encode(history, lengths, history_time)
+        return self.after(remembered, lengths, history_time, target, target_time, rows)
+
+    def encode(
+        self, history: Tensor, lengths: Tensor, history_time: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [B, T, D] of each block: all that targets need of a history."""
+        steps = history.shape[1]
+        place = torch.arange(steps, device=history.device)
+        is_real = place >= steps - lengths.unsqueeze(1)  # [B, T]
+        seen = (place.unsqueeze(1) >= place) & is_real.unsqueeze(1)  # [B, T, T]
+        distance = (place.unsqueeze(1) - place).clamp(min=0)
+        bucket = time_bucket(history_time.unsqueeze(2) - history_time.unsqueeze(1))
+        remembered = []
+        hidden = history
+        for block in self._blocks():
+            gate, values, queries, keys = block.projected(hidden)
+            remembered.append((keys, values))
+            bias = block.bias.between(distance, bucket)
+            attended = self._attended(queries, keys, values, bias, seen)
+            hidden = block.after(hidden, gate, attended)
+        return remembered
+
+    def after(
+        self,
+        remembered: list[tuple[Tensor, Tensor]],
+        lengths: Tensor,
+        history_time: Tensor,
+        target: Tensor,
+        target_time: Tensor,
+        rows: RowBlocks,
+    ) -> Tensor:
+        """[R, D] the targets after histories that :meth:`encode` has encoded."""
+        steps = history_time.shape[1]
+        place = torch.arange(steps, device=target.device)
+        is_real = place >= steps - lengths.unsqueeze(1)  # [B, T]
+        bucket = time_bucket(target_time.unsqueeze(1) - history_time)  # [B, T]
+        nothing = torch.zeros_like(place[:1])  # between a target and itself
+        hidden = target  # [R, D]: only attention, whose products have one shape, sees blocks
+        for block, (keys, values) in zip(self._blocks(), remembered, strict=True):
+            gate, own_values, queries, own_keys = block.projected(hidden)
+            bias = block.bias.between(steps - place, bucket)  # [B, T]
+            attended = self._attended(
+                rows.fill(queries),
+                keys.index_select(0, rows.request),
+                values.index_select(0, rows.request),
+                bias.index_select(0, rows.request).unsqueeze(1),
+                is_real.index_select(0, rows.request).unsqueeze(1),
+            )
+            own_bias = block.bias.between(nothing, nothing)
+            own = self._own(queries, own_keys, own_values, own_bias)
+            hidden = block.after(hidden, gate, rows.rows(attended) + own)
+        return hidden
+
+    def _attended(
+        self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, seen: Tensor
+    ) -> Tensor:
+        """``SiLU(QKᵀ + bias) V / n`` over what is seen: [n, q, D] and [n, T, D] → [n, q, D]."""
+        by_head = [self._by_head(one) for one in (queries, keys, values)]
+        scores = torch.matmul(by_head[0], by_head[1].transpose(2, 3)) + bias.unsqueeze(1)
+        weights = F.silu(scores) * seen.unsqueeze(1)  # [n, H, q, T]
+        attended = torch.matmul(weights, by_head[2]) / (self.max_length + 1)
+        return attended.transpose(1, 2).flatten(2)
+
+    def _own(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """What each target sees of itself, [R, D]."""
+        split = (self.heads, -1)
+        score = (queries.unflatten(1, split) * keys.unflatten(1, split)).sum(dim=2) + bias
+        weight = F.silu(score).unsqueeze(2) / (self.max_length + 1)
+        return (weight * values.unflatten(1, split)).flatten(1)
+
+    def _blocks(self) -> list[HSTUBlock]:
+        return [block for block in self.blocks if isinstance(block, HSTUBlock)]
+
+    def _by_head(self, states: Tensor) -> Tensor:
+        """[n, t, D] → [n, H, t, D / H]."""
+        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)

@@ -1,0 +1,102 @@
+"""The ranker for the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import Split
+from recsys.data.features.candidate_features import CandidateFeatures
+from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
+from recsys.data.loaders.ranking import RankingDataModule
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.embeddings.point_in_time import PointInTimeEmbeddings
+from recsys.nn.losses import LabelStatistics
+from recsys.reports.page import Page
+from recsys.runs.system import Assembly
+from recsys.systems.kinds.tasks import TaskSystem
+from recsys.systems.ranker.config import RankerRunConfig
+from recsys.systems.ranker.module import Ranker
+from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
+
+#: Fit requests by whose rows what is counted is standardised.
+_MEASURED_REQUESTS = 2048
+
+
+class RankerSystem(TaskSystem[RankerRunConfig]):
+    """Features, counts and recent events of a candidate, to every task."""
+
+    name = "ranker"
+    config = RankerRunConfig
+    parts = MappingProxyType(
+        {
+            "recent events": "net.recent.",
+            "counts": "net.counted.",
+            "tasks": "net.towers.",
+            "net": "",
+        }
+    )
+    compared_part = "net"
+
+    def data(self, config: RankerRunConfig, dataset: PreparedDataset) -> RankingDataModule:
+        """What reads rows, recent events, counts and published embeddings."""
+        return RankingDataModule(config.loader, dataset, _user_embeddings(config, dataset))
+
+    def assemble(
+        self, config: RankerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Assembly:
+        """Model and data; the loss and the counts are scaled by the fit rows."""
+        refuse_constant_labels(dataset)
+        labels = torch.tensor(dataset.requests(Split.FIT).labels)
+        data = self.data(config, dataset)
+        model = _model(config, dataset, manifest, LabelStatistics.from_labels(labels))
+        sample = [batch.counted for batch in data.sample(Split.FIT, _MEASURED_REQUESTS)]
+        model.net.measure_counted(torch.cat(sample))
+        return Assembly(model, data)
+
+    def restore(
+        self, config: RankerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Ranker:
+        """The model; statistics of labels and counts come with its weights."""
+        return _model(config, dataset, manifest)
+
+    def sized(self, config: RankerRunConfig, dataset: PreparedDataset, given: Given) -> list[Sized]:
+        """Batches of about 512 rows."""
+        requests = dataset.requests(Split.FIT)
+        rows = requests.num_rows / max(len(requests), 1)
+        largest = min(max(power_of_two(512 / rows), 16), 256)
+        extent = Extent(16, largest, steps_an_epoch=200, total_steps=1_000, most_epochs=3)
+        key = "loader.batch_requests"
+        return schedule(extent, len(requests), "requests", key, 50, config.num_processes, given)
+
+    def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
+        """NE and calibration of every task."""
+        # figures are drawn with a library that training does not need
+        from recsys.systems.dv365.report import read_material, report_page
+
+        return report_page(read_material(folder, against, dataset))
+
+
+def _user_embeddings(
+    config: RankerRunConfig, dataset: PreparedDataset
+) -> PointInTimeEmbeddings | None:
+    asked = config.loader.user_embeddings
+    if not asked.stores:
+        return None
+    return PointInTimeEmbeddings(dataset, asked.stores, asked.delay_hours)
+
+
+def _model(
+    config: RankerRunConfig,
+    dataset: PreparedDataset,
+    manifest: DatasetManifest,
+    statistics: LabelStatistics | None = None,
+) -> Ranker:
+    counted = len(CandidateFeatures(dataset, config.loader.features).names)
+    length = config.loader.max_events
+    embeddings = _user_embeddings(config, dataset)
+    shape = None if embeddings is None else embeddings.shape
+    return Ranker(config.model, manifest, length, counted, shape, config.optim, statistics)
