@@ -15,7 +15,14 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from recsys.cli.verbs import CHECKPOINT_VERBS, DATA_VERBS, INDEX_VERBS, VERBS, Verb
+from recsys.cli.verbs import (
+    CHECKPOINT_VERBS,
+    DATA_VERBS,
+    EMBEDDING_VERBS,
+    INDEX_VERBS,
+    VERBS,
+    Verb,
+)
 from recsys.core.errors import PreemptedError, RecsysError
 from recsys.core.quiet import quieten
 from recsys.core.secrets import mask
@@ -43,6 +50,8 @@ index_app = typer.Typer(help="Make and maintain indexes of items.", no_args_is_h
 app.add_typer(index_app, name="index")
 checkpoint_app = typer.Typer(help="Look at checkpoints and rewrite them.", no_args_is_help=True)
 app.add_typer(checkpoint_app, name="checkpoint")
+embeddings_app = typer.Typer(help="Compare published user embeddings.", no_args_is_help=True)
+app.add_typer(embeddings_app, name="embeddings")
 
 
 def _print_version(wanted: bool) -> None:
@@ -70,12 +79,24 @@ def _global_options(
 
 
 def _register(group: typer.Typer, verb: Verb) -> None:
-    before = "DESCRIPTION.yaml " * verb.takes_description
+    before = verb.takes or "DESCRIPTION.yaml " * verb.takes_description
     settings = typer.Argument(
         None, metavar=f"{before}KEY=VALUE", help="Settings, as in the file below."
     )
 
-    @group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
+    register = group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
+    if verb.prints_json:
+        json_flag = typer.Option(False, "--json", help="Print one JSON object as the last line.")
+
+        @register
+        def command_with_json(
+            overrides: list[str] | None = settings, as_json: bool = json_flag
+        ) -> None:
+            importlib.import_module(f"recsys.cli.{verb.module}").run(overrides or [], as_json)
+
+        return
+
+    @register
     def command(overrides: list[str] | None = settings) -> None:
         if verb.keeps_memory:
             keep_memory()
@@ -95,6 +116,8 @@ for _verb in DATA_VERBS:
     _register(data_app, _verb)
 for _verb in INDEX_VERBS:
     _register(index_app, _verb)
+for _verb in EMBEDDING_VERBS:
+    _register(embeddings_app, _verb)
 for _verb in CHECKPOINT_VERBS:
     _register(checkpoint_app, _verb)
 for _verb in VERBS:

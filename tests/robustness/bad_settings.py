@@ -122,6 +122,8 @@ def verbs() -> dict[str, Verb]:
         "plan": ("plan", "experiment=demo"),
         "evaluate": ("evaluate", "run_dir=r"),
         "export": ("export", "run_dir=r"),
+        "embeddings compare": ("embeddings_compare", "a", "b"),
+        "cost": ("cost",),
         "publish": ("publish", "run_dir=r"),
         "recommend": ("recommend", "artifact=a", "index=i", "user=1"),
         "score": ("score", "run_dir=r", "pairs=p"),
