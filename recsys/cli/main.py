@@ -20,6 +20,7 @@ from recsys.cli.verbs import (
     DATA_VERBS,
     EMBEDDING_VERBS,
     INDEX_VERBS,
+    RECUR_VERBS,
     VERBS,
     Verb,
 )
@@ -52,6 +53,10 @@ checkpoint_app = typer.Typer(help="Look at checkpoints and rewrite them.", no_ar
 app.add_typer(checkpoint_app, name="checkpoint")
 embeddings_app = typer.Typer(help="Compare published user embeddings.", no_args_is_help=True)
 app.add_typer(embeddings_app, name="embeddings")
+recur_app = typer.Typer(
+    help="Train again on a log that grows, and serve what is good.", no_args_is_help=True
+)
+app.add_typer(recur_app, name="recur")
 
 
 def _print_version(wanted: bool) -> None:
@@ -120,6 +125,8 @@ for _verb in EMBEDDING_VERBS:
     _register(embeddings_app, _verb)
 for _verb in CHECKPOINT_VERBS:
     _register(checkpoint_app, _verb)
+for _verb in RECUR_VERBS:
+    _register(recur_app, _verb)
 for _verb in VERBS:
     _register(app, _verb)
 
