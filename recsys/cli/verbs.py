@@ -158,6 +158,16 @@ EMBEDDING_VERBS = (
         takes="A B ",
         prints_json=True,
     ),
+    Verb(
+        "skew",
+        "embeddings_skew",
+        "Measure what a ranker loses when it is given other versions of the user embeddings.",
+        (
+            "recsys embeddings skew run_dir=runs/ranker "
+            "stores=[runs/v/embeddings,runs/v1/embeddings,runs/v2/embeddings]",
+        ),
+        prints_json=True,
+    ),
 )
 RECUR_VERBS = (
     Verb(

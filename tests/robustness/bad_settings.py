@@ -123,6 +123,7 @@ def verbs() -> dict[str, Verb]:
         "evaluate": ("evaluate", "run_dir=r"),
         "export": ("export", "run_dir=r"),
         "embeddings compare": ("embeddings_compare", "a", "b"),
+        "embeddings skew": ("embeddings_skew", "run_dir=r", "stores=[a,b]"),
         "cost": ("cost",),
         "publish": ("publish", "run_dir=r"),
         "recommend": ("recommend", "artifact=a", "index=i", "user=1"),
