@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from recsys.embeddings.point_in_time import PointInTimeEmbeddings
 from recsys.evaluation.comparisons import compare, measure
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.together import MEAN, NE_DELTA
-from recsys.runs.load import LoadedRun
+from recsys.runs.load import LoadedRun, check_run_folder
 from recsys.systems.choice import system_of_run
 from recsys.systems.ranker.system import RankerSystem
 from recsys.systems.runs import load_run
@@ -221,6 +222,7 @@ def _measured(
 
 
 def _loaded(config: SkewConfig) -> LoadedRun[Any, Any]:
+    check_run_folder(Path(config.run_dir))
     system = system_of_run(config.run_dir)
     if system.name != RankerSystem.name:
         raise ConfigError(
