@@ -172,7 +172,7 @@ def _quantiles(found: Comparison) -> list[list[str]]:
 
 
 def _number(value: float) -> str:
-    return UNDEFINED if math.isnan(value) else f"{value:.4f}"
+    return UNDEFINED if math.isnan(value) else f"{value:z.4f}"
 
 
 def _percent(value: float) -> str:
