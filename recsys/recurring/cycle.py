@@ -29,6 +29,7 @@ from recsys.recurring.config import CONTINUE, RecurConfig
 from recsys.recurring.generations import REFUSED, RUNNING, SERVED, Generation, Generations
 from recsys.runs.checkpoints import CHECKPOINTS
 from recsys.runs.config import RunConfig
+from recsys.runs.files import CONFIG_FILE
 from recsys.runs.metrics_log import CLOSED
 from recsys.systems.base import ExportConfig
 from recsys.systems.choice import compose_run
