@@ -114,7 +114,9 @@ def _epilog(verb: Verb) -> str:
 
 
 def _examples(commands: Sequence[str]) -> str:
-    return "\n\n".join(f"Example: {command}" for command in commands)
+    # a list of texts would be markup, which Rich takes out
+    shown = (re.sub(r"\[(?=[a-z/@#])", r"\\[", command) for command in commands)
+    return "\n\n".join(f"Example: {command}" for command in shown)
 
 
 for _verb in DATA_VERBS:
