@@ -22,6 +22,7 @@ from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.append import AppendConfig, append
+from recsys.embeddings.likeness import cosines
 from recsys.embeddings.publish import PublishConfig, publish
 from recsys.evaluation.config import PREFIXES, EvaluateConfig
 from recsys.evaluation.together import MEAN, NE_DELTA
@@ -226,7 +227,10 @@ class _Cycle:
         moment = np.full(len(chosen), self.generation.done[TRAINED]["report_until"])
         system = system_named(_PUBLISHED_SYSTEM)
         new, old = (system.user_embeddings(one, chosen, moment) for one in (run, served))
-        cosine = _cosines(new.reshape(len(chosen), -1), old.reshape(len(chosen), -1))
+        cosine = cosines(new.reshape(len(chosen), -1), old.reshape(len(chosen), -1))
+        cosine = cosine[np.isfinite(cosine)]
+        if not len(cosine):
+            return {}
         return {"cosine": float(cosine.mean()), "above_0.9": float((cosine > 0.9).mean())}
 
     def _refusal(self) -> str | None:
@@ -268,10 +272,3 @@ class _Cycle:
         )
         kept = asdict(published)
         return {key: kept[key] for key in ("as_of", "store", "published_users", "store_bytes")}
-
-
-def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """[n] of rows [n, W]; 0 where one of them has no length."""
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    products = (one * other).sum(axis=1)
-    return np.divide(products, lengths, out=np.zeros(len(one)), where=lengths > 0)

@@ -28,7 +28,7 @@ from recsys.data.features.cross_counts import (
     cross_counts,
     history_counts,
 )
-from recsys.data.stores.counters import CounterStore
+from recsys.data.stores.counters.store import CounterStore
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX
 

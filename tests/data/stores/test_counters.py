@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR as HOUR
 from recsys.data.stores.check import check_dataset
-from recsys.data.stores.counters import CounterStore
 from recsys.data.stores.counters.build import COUNTERS
+from recsys.data.stores.counters.store import CounterStore
 
 ACTIONS = ("impression", "liked", "hide")
 #: Users, items, quarters of an hour.
