@@ -19,10 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.data.slices.families import SliceConfig
+from recsys.data.slices.slice_set import SliceSet
 from recsys.nn.encoders.funnel import FunnelSummarization, funnel_widths
+from recsys.nn.pooling.cell_pooling import CellPooling
 from recsys.nn.sequence.sasrec import SASRecEncoder
 from recsys.nn.sequence.transformer import TransformerSequenceEncoder
+from recsys.optim.fused import FusedOptimizerConfig, fuse_tables
+from recsys.systems.choice import compose_run
 from tests.cuda_without_gpu.kept import Kept
+from tests.nn.pooling.slice_samples import MEDIA_TYPES, ROWS, SURFACES, timelines
 
 FLOAT, INDEX = 4, 8
 #: Log-sums of a fused attention are kept for so many rows at a time.
@@ -106,6 +112,26 @@ def funnel_formula(of: Slices) -> int:
         total += FLOAT * of.users * of.width * (12 * width + 4)
         total += FLOAT * of.users * 2 * _rounded(of.width, _ROWS) + _RANDOM
     return total
+
+
+def pooling_formula(lookups: int, weighted: int) -> int:
+    """Bytes that grow with the events: of a lookup its row, and of a weighted one its weight."""
+    return 4 * lookups + 8 * weighted
+
+
+def pooling_tracked(events: int, width: int, slices: SliceConfig) -> tuple[int, int, int]:
+    """Of one user with so many events in either timeline: lookups, weighted ones, bytes kept.
+
+    FBGEMM's tables are those for the CPU.
+    """
+    slice_set = SliceSet.from_config(slices, SURFACES, MEDIA_TYPES)
+    pooling = CellPooling(slice_set, ROWS, width, counted=True)
+    fuse_tables(pooling, FusedOptimizerConfig(learning_rate=0.1))
+    with Kept(pooling) as kept:
+        plain, weighted, slice_weights = pooling.lookups(*timelines([events], seed=0))
+        pooling.pool(plain, weighted, slice_weights)
+    assert plain is not None and weighted is not None
+    return len(plain.values()), len(weighted.values()), kept.bytes
 
 
 def sasrec_tracked(of: Sequences) -> int:
@@ -196,9 +222,9 @@ def _rounded(number: int, multiple: int) -> int:
 
 #: Name, formula, tracker, sizes of the paper or of conf/.
 PAPERS: tuple[tuple[str, Callable[[Any], int], Callable[[Any], int], Any], ...] = (
-    ("SASRec, 256 × 1,000 steps, D = 50", sasrec_formula, sasrec_tracked,
+    ("SASRec, 256 x 1,000 steps, D = 50", sasrec_formula, sasrec_tracked,
      Sequences(256, 1000, 50, 2, 1)),
-    ("NxtPost, 1,024 × 100 steps and [CLS], D = 64", nxtpost_formula, nxtpost_tracked,
+    ("NxtPost, 1,024 x 100 steps and [CLS], D = 64", nxtpost_formula, nxtpost_tracked,
      Sequences(1024, 101, 64, 2, 2)),
     ("DV365's funnel, 1 user, 200 slices to 58, D = 256", funnel_formula, funnel_tracked,
      Slices(1, 200, 256)),
@@ -209,8 +235,15 @@ PAPERS: tuple[tuple[str, Callable[[Any], int], Callable[[Any], int], Any], ...] 
 def main() -> None:
     """Print the table."""
     print("| step | by formula | by the tracker |\n|---|---:|---:|")
-    for name, formula, tracked, sizes in PAPERS:
-        print(f"| {name} | {_readable(formula(sizes))} | {_readable(tracked(sizes))} |")
+    for name, by_formula, tracked, sizes in PAPERS:
+        print(f"| {name} | {_readable(by_formula(sizes))} | {_readable(tracked(sizes))} |")
+    full = compose_run(["system=dv365", "slices=full", "data=log", "data.path=-", "data.out=-"])
+    lookups, weighted, kept = pooling_tracked(35_000, 256, full.slices)
+    formula = _readable(pooling_formula(lookups, weighted))
+    print(
+        f"| DV365's pooling, 1 user, 70,000 events: {lookups:,} lookups and {weighted:,} weighted "
+        f"ones, D = 256 | {formula} | {_readable(kept)} |"
+    )
 
 
 def _readable(count: int) -> str:

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from tests.cuda_without_gpu.kept import Kept
-from tests.cuda_without_gpu.memory import PAPERS, Sequences, Slices
+from tests.cuda_without_gpu.memory import (
+    PAPERS,
+    Sequences,
+    Slices,
+    pooling_formula,
+    pooling_tracked,
+)
+from tests.nn.pooling.slice_samples import SMALL as SLICES
 
 SMALL = (
     Sequences(users=3, steps=7, width=12, layers=2, heads=1),
@@ -26,6 +33,13 @@ def test_formulas_are_what_is_saved(
     small = FUNNELS if isinstance(sizes, Slices) else SMALL
     for one in (*small, sizes):
         assert tracked(one) == formula(one), one
+
+
+def test_of_events_pooling_keeps_rows_and_weights_whatever_the_width() -> None:
+    lookups, weighted, few = pooling_tracked(50, 8, SLICES)
+    more_lookups, more_weighted, many = pooling_tracked(400, 8, SLICES)
+    assert many - few == pooling_formula(more_lookups - lookups, more_weighted - weighted)
+    assert pooling_tracked(400, 16, SLICES)[2] == many
 
 
 def test_what_shares_memory_counts_once_and_weights_do_not() -> None:
