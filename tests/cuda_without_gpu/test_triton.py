@@ -39,8 +39,8 @@ SPILLED_BY_HSTU = {
     (80, torch.float16, "highest"): 428,
     (80, torch.float32, "highest"): 656,
     (80, torch.float32, "high"): 16,
-    (90, torch.bfloat16, "highest"): 0,
-    (90, torch.float16, "highest"): 0,
+    (90, torch.bfloat16, "highest"): 36,
+    (90, torch.float16, "highest"): 36,
     (90, torch.float32, "highest"): 736,
     (90, torch.float32, "high"): 24,
 }
