@@ -18,6 +18,7 @@ from typer.exceptions import Abort, Exit, TyperException
 from recsys.cli.verbs import (
     CHECKPOINT_VERBS,
     DATA_VERBS,
+    EMBEDDING_VERBS,
     INDEX_VERBS,
     RECUR_VERBS,
     VERBS,
@@ -50,6 +51,8 @@ index_app = typer.Typer(help="Make and maintain indexes of items.", no_args_is_h
 app.add_typer(index_app, name="index")
 checkpoint_app = typer.Typer(help="Look at checkpoints and rewrite them.", no_args_is_help=True)
 app.add_typer(checkpoint_app, name="checkpoint")
+embeddings_app = typer.Typer(help="Compare published user embeddings.", no_args_is_help=True)
+app.add_typer(embeddings_app, name="embeddings")
 recur_app = typer.Typer(
     help="Train again on a log that grows, and serve what is good.", no_args_is_help=True
 )
@@ -81,12 +84,24 @@ def _global_options(
 
 
 def _register(group: typer.Typer, verb: Verb) -> None:
-    before = "DESCRIPTION.yaml " * verb.takes_description
+    before = verb.takes or "DESCRIPTION.yaml " * verb.takes_description
     settings = typer.Argument(
         None, metavar=f"{before}KEY=VALUE", help="Settings, as in the file below."
     )
 
-    @group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
+    register = group.command(verb.name, help=verb.summary, epilog=_epilog(verb))
+    if verb.prints_json:
+        json_flag = typer.Option(False, "--json", help="Print one JSON object as the last line.")
+
+        @register
+        def command_with_json(
+            overrides: list[str] | None = settings, as_json: bool = json_flag
+        ) -> None:
+            importlib.import_module(f"recsys.cli.{verb.module}").run(overrides or [], as_json)
+
+        return
+
+    @register
     def command(overrides: list[str] | None = settings) -> None:
         if verb.keeps_memory:
             keep_memory()
@@ -99,13 +114,17 @@ def _epilog(verb: Verb) -> str:
 
 
 def _examples(commands: Sequence[str]) -> str:
-    return "\n\n".join(f"Example: {command}" for command in commands)
+    # a list of texts would be markup, which Rich takes out
+    shown = (re.sub(r"\[(?=[a-z/@#])", r"\\[", command) for command in commands)
+    return "\n\n".join(f"Example: {command}" for command in shown)
 
 
 for _verb in DATA_VERBS:
     _register(data_app, _verb)
 for _verb in INDEX_VERBS:
     _register(index_app, _verb)
+for _verb in EMBEDDING_VERBS:
+    _register(embeddings_app, _verb)
 for _verb in CHECKPOINT_VERBS:
     _register(checkpoint_app, _verb)
 for _verb in RECUR_VERBS:

@@ -17,6 +17,8 @@ class Verb:
         examples: commands a user can copy.
         more: where in conf/ further settings lie, beside the file of the module.
         takes_description: whether the description of a data set may stand before the settings.
+        takes: words that stand before the settings, as the help shows them.
+        prints_json: whether it takes --json; its `run` has the flag as second argument.
         keeps_memory: whether what it frees is kept for what it does next, as a training's steps do.
     """
 
@@ -26,6 +28,8 @@ class Verb:
     examples: tuple[str, ...]
     more: str = ""
     takes_description: bool = False
+    takes: str = ""
+    prints_json: bool = False
     keeps_memory: bool = False
 
 
@@ -141,6 +145,30 @@ CHECKPOINT_VERBS = (
         ),
     ),
 )
+EMBEDDING_VERBS = (
+    Verb(
+        "compare",
+        "embeddings_compare",
+        "Compare the embeddings of two publications: cosines, neighbours, norms, collapse.",
+        (
+            "recsys embeddings compare runs/monday/embeddings runs/tuesday/embeddings",
+            "recsys embeddings compare redis://cache:6379/0 runs/tuesday/embeddings "
+            "dataset=prepared/mine out=drift.html --json",
+        ),
+        takes="A B ",
+        prints_json=True,
+    ),
+    Verb(
+        "skew",
+        "embeddings_skew",
+        "Measure what a ranker loses when it is given other versions of the user embeddings.",
+        (
+            "recsys embeddings skew run_dir=runs/ranker "
+            "stores=[runs/v/embeddings,runs/v1/embeddings,runs/v2/embeddings]",
+        ),
+        prints_json=True,
+    ),
+)
 RECUR_VERBS = (
     Verb(
         "run",
@@ -229,6 +257,17 @@ VERBS = (
         "publish",
         "Compute user embeddings as of a moment and write them into a key-value store.",
         ("recsys publish run_dir=runs/mine as_of=2022-05-09T00:00:00",),
+    ),
+    Verb(
+        "cost",
+        "cost",
+        "What embeddings computed ahead save: DV365's appendix A, with its inputs or yours.",
+        (
+            "recsys cost",
+            "recsys cost history.users=2000000 dataset=prepared/mine run_dir=runs/mine "
+            "reading.kilowatts=null reading.requests_per_second=500",
+        ),
+        prints_json=True,
     ),
     Verb(
         "recommend",

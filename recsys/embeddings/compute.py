@@ -67,6 +67,18 @@ class TimelineEmbedder:
         rows: NDArray[np.int64] = quantize_rows(embeddings[: len(users)]).numpy()
         return rows
 
+    def many_rows(self, users: NDArray[np.int32]) -> NDArray[np.int64]:
+        """[U, N_out, n] int64 for any number of users, those of similar history length together."""
+        order = np.argsort(-self.num_events(users), kind="stable")
+        rows: NDArray[np.int64] | None = None
+        for start in range(0, len(users), self._batch_users):
+            batch = order[start : start + self._batch_users]
+            found = self.rows(users[batch])
+            rows = np.empty((len(users), *found.shape[1:]), np.int64) if rows is None else rows
+            rows[batch] = found
+        assert rows is not None  # nobody asks for the rows of no user
+        return rows
+
     def check_composition(self, users: NDArray[np.int32]) -> None:
         """Compute users together, in reverse order and half of them: all must agree, bit for bit.
 

@@ -49,7 +49,7 @@ class PointInTimeEmbeddings:
             raise ConfigError("user_embeddings.stores names no store of published embeddings.")
         self._dataset = dataset
         self._delay = round(delay_hours * MILLISECONDS_PER_HOUR)
-        found = [(location, *_look(location)) for location in stores]
+        found = [(location, *look_at(location)) for location in stores]
         self._served = sorted(((one, what) for one, what, _ in found), key=lambda s: s[1].timestamp)
         shapes = {shape for *_, shape in found}
         if len(shapes) > 1:
@@ -105,7 +105,7 @@ class PointInTimeEmbeddings:
             found = store.get_many(users)
         if any(one is not None and one.version > publication.version for one in found):
             raise ArtifactError(
-                f"{_where(location)} was published anew while it was read, so its embeddings may "
+                f"{named(location)} was published anew while it was read, so its embeddings may "
                 "be of events after the rows; start again."
             )
         return found
@@ -122,19 +122,24 @@ class PointInTimeEmbeddings:
         return position
 
 
-def _look(location: str) -> tuple[Publication, tuple[int, int]]:
-    """What a store publishes, and N and W of the first user that has an embedding."""
+def look_at(location: str) -> tuple[Publication, tuple[int, int]]:
+    """What a store publishes, and N and W of the first user that has an embedding.
+
+    Raises:
+        ArtifactError: it cannot be opened, or holds no publication or nobody's embedding.
+    """
     with open_store(location, readonly=True) as store:
         publication = store.current()
         if publication is None:
-            raise ArtifactError(f"{_where(location)} holds no publication yet; run recsys publish.")
+            raise ArtifactError(f"{named(location)} holds no publication yet; run recsys publish.")
         for user in store.users():
             found = store.get(user)
             if found is not None:
                 vectors, width = read_rows(found.rows).shape
                 return publication, (vectors, width)
-    raise ArtifactError(f"{_where(location)} holds no user's embedding; publish into it.")
+    raise ArtifactError(f"{named(location)} holds no user's embedding; publish into it.")
 
 
-def _where(location: str) -> str:
+def named(location: str) -> str:
+    """A store as the begin of a sentence, without the password of its address."""
     return f"The embedding store {mask_address(location)}"

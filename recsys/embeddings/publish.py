@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recsys.artifacts.manifest import ARTIFACT
@@ -16,7 +18,7 @@ from recsys.artifacts.timeline_tower import (
     TimelineTowerArtifact,
     load_timeline_tower,
 )
-from recsys.core.bounds import BatchSize, Days, Settings, Store
+from recsys.core.bounds import BatchSize, Days, Jobs, Settings, Store
 from recsys.core.errors import ArtifactError, ConfigError, RecsysError
 from recsys.core.folders import read_whole
 from recsys.core.progress import track
@@ -31,7 +33,9 @@ from recsys.embeddings.changes import Moment, block_checksums
 from recsys.embeddings.compute import TimelineEmbedder
 from recsys.embeddings.known_ids import check_ids
 from recsys.embeddings.plan import of_same_dataset, plan_publication
+from recsys.embeddings.processes import Block, Computation, compute_blocks
 from recsys.embeddings.stores import EmbeddingStore, Publication, open_store
+from recsys.embeddings.stores.base import encode_user
 from recsys.embeddings.users import Users
 
 DEFAULT_STORE = "embeddings"
@@ -56,6 +60,7 @@ class PublishConfig(Settings):
         retention_days: users without an event in the last so many days are not active.
         batch_users: users per call of the tower. Another number may change the last bits of
             some encoders, so it makes a publication of everyone.
+        processes: of this machine that compute; each holds the tower and uses one thread.
         trust: load an artifact that is not in the user's list of trusted ones.
     """
 
@@ -67,6 +72,7 @@ class PublishConfig(Settings):
     only_changed: bool = True
     retention_days: Days = 365.0
     batch_users: BatchSize = 64
+    processes: Jobs = 1
     trust: bool = False
 
     def __post_init__(self) -> None:
@@ -197,9 +203,8 @@ def _publish(
     withdrawn = _withdraw(store, users, plan.withdrawn)
     if opened.former is not None and not of_same_dataset(opened.former, opened.publication):
         withdrawn += _withdraw_unknown(store, users)
-    embedder = TimelineEmbedder(artifact, opened.timelines, moment, config.batch_users)
     start = time.perf_counter()
-    _compute(store, embedder, users, np.flatnonzero(plan.computed), config.batch_users)
+    _compute(store, artifact, opened, np.flatnonzero(plan.computed), config)
     seconds = time.perf_counter() - start
     store.commit()
     store.prune()
@@ -264,23 +269,43 @@ def _withdraw_unknown(store: EmbeddingStore, users: Users) -> int:
 
 def _compute(
     store: EmbeddingStore,
-    embedder: TimelineEmbedder,
-    users: Users,
+    artifact: TimelineTowerArtifact,
+    opened: _Begun,
     positions: NDArray[np.int64],
-    batch_users: int,
+    config: PublishConfig,
 ) -> None:
-    """Users of similar history length together, the longest first: memory shows at the start."""
+    """Compute users in blocks and write each block, all in the order of their keys."""
     if not len(positions):
         return
-    events = embedder.num_events(users.index[positions])
-    positions = positions[np.argsort(-events, kind="stable")]
-    embedder.check_composition(users.index[positions[len(positions) // 2 :][:batch_users]])
-    waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    starts = range(0, len(positions), batch_users)
-    for start in track(starts, "Publishing user embeddings"):
-        batch = positions[start : start + batch_users]
-        waiting.append((batch, embedder.rows(users.index[batch])))
-        if len(waiting) * batch_users >= _USERS_PER_WRITE or start == starts[-1]:
-            written = np.concatenate([batch for batch, _ in waiting])
-            store.put_many(users.ids(written), np.concatenate([rows for _, rows in waiting]))
-            waiting = []
+    timelines, moment, users = opened.timelines, opened.moment, opened.users
+    embedder = TimelineEmbedder(artifact, timelines, moment, config.batch_users)
+    by_length = users.index[positions][np.argsort(-embedder.num_events(users.index[positions]))]
+    with _threads_of_workers(config.processes):
+        embedder.rows(by_length[: config.batch_users])  # the longest first: memory shows at once
+        embedder.check_composition(by_length[len(by_length) // 2 :][: config.batch_users])
+        computation = Computation(
+            artifact.folder, artifact.identity, timelines.path, moment, config.batch_users
+        )
+        blocks = _blocks(users, positions)
+        rows = compute_blocks(blocks, embedder, computation, config.processes)
+        for block, some in track(rows, "Publishing user embeddings", total=len(blocks)):
+            store.put_many(block.ids, some)
+
+
+def _blocks(users: Users, positions: NDArray[np.int64]) -> list[Block]:
+    ids = users.ids(positions)
+    order = sorted(range(len(ids)), key=lambda place: encode_user(ids[place]))
+    starts = range(0, len(order), _USERS_PER_WRITE)
+    parts = [order[start : start + _USERS_PER_WRITE] for start in starts]
+    return [Block([ids[one] for one in part], users.index[positions[part]]) for part in parts]
+
+
+@contextmanager
+def _threads_of_workers(processes: int) -> Iterator[None]:
+    """As many threads as processes beside this one use: what is checked here holds there too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if processes == 1 else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -164,6 +164,28 @@ def calibration(
         return _svg(figure)
 
 
+def histogram(values: NDArray[np.float64], label: str, line: float, bins: int = 60) -> str:
+    """How many users have which value, and a closer look at those above a line.
+
+    Args:
+        values: one per user, at most 1.
+        label: of the axis.
+        line: where a vertical line stands, below 1.
+        bins: of each panel.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.0))
+        panels = figure.subplots(1, 2)
+        for panel, least in zip(panels, (min(float(values.min()), line), line), strict=True):
+            panel.hist(values[values >= least], bins=bins, range=(least, 1.0), color=WITH)
+            panel.axvline(line, color=GREY, linewidth=1, linestyle="--")
+            panel.set(xlabel=label)
+        panels[0].set(ylabel="users")
+        panels[1].set_title(f"above {line:g}", fontsize=9)
+        figure.tight_layout(w_pad=2)
+        return _svg(figure)
+
+
 def by_history(
     labels: Sequence[str], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str
 ) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 import recsys
 from recsys.cli.main import invoke
-from recsys.cli.verbs import DATA_VERBS, VERBS
+from recsys.cli.verbs import DATA_VERBS, EMBEDDING_VERBS, VERBS
 from recsys.core.composition import merge
 from recsys.core.paths import conf_dir
 from recsys.systems.registry import SYSTEMS
@@ -71,14 +71,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == f"recsys {recsys.__version__}"
 
 
-@pytest.mark.parametrize("verb", (*DATA_VERBS, *VERBS), ids=lambda verb: verb.name)
+@pytest.mark.parametrize(
+    "verb", (*DATA_VERBS, *EMBEDDING_VERBS, *VERBS), ids=lambda verb: verb.name
+)
 def test_every_verb_has_help_with_examples_that_compose(
     verb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "mine.yaml").write_text("source: log\npath: log.parquet\nout: prepared/mine\n")
     monkeypatch.chdir(tmp_path)
-    group = ["data"] if verb in DATA_VERBS else []
+    group = ["data"] * (verb in DATA_VERBS) + ["embeddings"] * (verb in EMBEDDING_VERBS)
     assert invoke([*group, verb.name, "--help"]) == 0
     printed = capsys.readouterr().out
     files = re.findall(r"conf/([\w/<>]+\.yaml)", printed)
@@ -92,7 +94,8 @@ def test_every_verb_has_help_with_examples_that_compose(
         words = shlex.split(example)
         assert words[: 2 + len(group)] == ["recsys", *group, verb.name]
         if "resume=true" not in words:  # composes with the configuration of that run
-            module.configure(words[2 + len(group) :])
+            flags = ["--json"] * verb.prints_json
+            module.configure([word for word in words[2 + len(group) :] if word not in flags])
 
 
 def test_bench_examples_fit_the_benchmark() -> None:

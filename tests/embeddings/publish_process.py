@@ -19,9 +19,9 @@ if __name__ == "__main__":
     def compute_and_tell(self, users):  # type: ignore[no-untyped-def]
         global calls
         calls += 1
-        if calls == 5:
+        if calls == 6:
             print("writing", flush=True)
-        if calls == 25:  # of some forty, one for each user
+        if calls == 26:  # of some forty, one for each user
             time.sleep(600)  # until it is killed, however fast it came here
         return compute(self, users)
 

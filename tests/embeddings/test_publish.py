@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import polars as pl
 import pytest
@@ -30,6 +33,7 @@ from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 from recsys.embeddings.changes import Moment
 from recsys.embeddings.compute import TimelineEmbedder
 from recsys.embeddings.deletion import DeleteConfig, delete_user
+from recsys.embeddings.processes import part_of
 from recsys.embeddings.publish import PublishConfig, publish
 from recsys.embeddings.reader import read_rows
 from recsys.embeddings.rows import dequantize_rows, quantize_rows
@@ -285,6 +289,53 @@ def test_a_killed_publication_is_run_again(folder: Path, kind: str) -> None:
             assert published(location) == old
         publish(replace(config(folder, "", batch_users=1), store=location))
         assert published(location) == new
+
+
+def records(store: Path) -> list[tuple[bytes, bytes]]:
+    """Everything an LMDB keeps of users, key by key."""
+    with lmdb.open(str(store), max_dbs=4, readonly=True) as environment:
+        database = environment.open_db(b"records", create=False)
+        with environment.begin() as transaction:
+            return [(bytes(key), bytes(value)) for key, value in transaction.cursor(database)]
+
+
+def test_two_processes_write_what_one_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.embeddings.publish._USERS_PER_WRITE", 7)  # several blocks
+    reports = []
+    for days in (4, 0):  # everyone, then those who changed
+        as_of = NOW - days * DAY
+        one = publish(config(folder, "one", as_of=as_of))
+        two = publish(config(folder, "two", as_of=as_of, processes=2))
+        assert records(folder / "one") == records(folder / "two") != []
+        assert (one.scope, one.published_users) == (two.scope, two.published_users)
+        reports.append(two)
+    assert reports[0].published_users > reports[1].published_users > 0
+
+
+def test_users_are_divided_by_their_ids() -> None:
+    parts = [part_of(user, 4) for user in [*range(1_000), *map(str, range(1_000))]]
+    assert all(350 < parts.count(part) < 650 for part in range(4))
+    assert parts == [part_of(user, 4) for user in [*range(1_000), *map(str, range(1_000))]]
+
+
+def test_a_killed_process_of_several_leaves_what_readers_saw(folder: Path) -> None:
+    publish(config(folder, "store", as_of=NOW - 3 * DAY))
+    old = records(folder / "store")
+    before = multiprocessing.active_children()
+    with ThreadPoolExecutor(1) as thread:
+        publishing = thread.submit(
+            publish, config(folder, "store", processes=2, only_changed=False)
+        )
+        while not (workers := set(multiprocessing.active_children()) - set(before)):
+            assert not publishing.done()
+            time.sleep(0.01)
+        workers.pop().kill()
+        with pytest.raises(ArtifactError, match=r"has ended early .* nothing was published"):
+            publishing.result()
+    assert records(folder / "store") == old
+    publish(config(folder, "store", only_changed=False))
+    publish(config(folder, "expected"))
+    assert published(folder / "store") == published(folder / "expected")
 
 
 def test_a_deleted_user_is_gone_from_timelines_and_store(folder: Path) -> None:

@@ -138,7 +138,14 @@ class TaskSystem(System[Config], Generic[Config]):
             knows them ``best_absolute_<task>`` and ``best_within_reach_<task>``; in order of
             ``row_id``.
         """
-        data = self.data(run.config, run.dataset)
+        frame = self.predicted(run, self.data(run.config, run.dataset), split)
+        write_predictions(run.identity, split, frame)
+        return frame
+
+    def predicted(
+        self, run: LoadedRun[Any, Any], data: RowDataModule[Any], split: Split
+    ) -> pl.DataFrame:
+        """What :meth:`predict` writes, of rows as ``data`` reads them; nothing is written."""
         row_ids, predictions, histories = [], [], []
         with torch.inference_mode():
             for index, batch in enumerate(
@@ -149,15 +156,13 @@ class TaskSystem(System[Config], Generic[Config]):
                 predictions.append(output["predictions"].numpy())
                 histories.append(batch.events[batch.request_index].numpy())
         row_id = np.concatenate(row_ids)
-        frame = _frame(
+        return _frame(
             run.dataset.requests(split),
             run.manifest.tasks,
             row_id,
             np.concatenate(predictions),
             np.concatenate(histories),
         )
-        write_predictions(run.identity, split, frame)
-        return frame
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per task, and a line per baseline."""
