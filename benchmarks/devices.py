@@ -29,6 +29,7 @@ _WITHOUT_DROPOUT = {
     "post_tower": ("model.tower.dropout=0", "model.tower.id_dropout=0"),
     "sasrec": ("model.dropout=0",),
     "hstu": ("model.dropout=0",),
+    "ranker": ("model.net.recent.dropout=0", "model.net.features.id_dropout=0"),
     "wide_and_deep": ("model.id_dropout=0",),
 }
 _LAST = 10

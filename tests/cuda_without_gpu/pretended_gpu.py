@@ -81,11 +81,13 @@ class PretendedGpu:
     Attributes:
         mixed: operations that CUDA would refuse, and how often: ``"add in recsys/nn/x.py f"``.
         waits: what the host would wait for the device for, and how often.
+        operations: on tensors of the device, views left out: a kernel each, as a rule.
     """
 
     def __init__(self) -> None:
         self.mixed: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
+        self.operations = 0
         # by storage, which is kept: the address of one that is freed may be given out again
         self._sides: dict[int, tuple[Side, Any]] = {}
         self._entered = ExitStack()
@@ -182,6 +184,7 @@ class _Operations(TorchDispatchMode):
         given = tensors_in([args, kwargs])
         sides = [gpu.side(tensor) for tensor in given]
         if Side.DEVICE in sides:
+            gpu.operations += not function.is_view
             self._judge(name, args, kwargs, list(zip(given, sides, strict=True)))
         result = function(*args, **kwargs)
         of_result = Side.DEVICE if Side.DEVICE in sides else Side.HOST if sides else None

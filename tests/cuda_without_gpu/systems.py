@@ -60,7 +60,7 @@ FOLLOWED = {
 }
 
 
-def write_log(folder: Path) -> None:
+def write_log(folder: Path, items: int = ITEMS, events: int = EVENTS) -> None:
     """A log that every system can be trained on, and embeddings of its items.
 
     A user is shown an item every five hours, clicks on each, likes some and hides others; there
@@ -69,7 +69,7 @@ def write_log(folder: Path) -> None:
     generator = np.random.default_rng(0)
     rows: list[tuple[int, int, int, str, float | None]] = []
     for user in range(USERS):
-        for step, item in enumerate(generator.permutation(ITEMS)[:EVENTS].tolist()):
+        for step, item in enumerate(generator.permutation(items)[:events].tolist()):
             time = START + (step * 5 + user % 5) * HOUR
             rows.append((user, item, time, "impression", float(generator.integers(90))))
             actions = ["click", "liked" if generator.random() < 0.5 else "hide"]
@@ -85,5 +85,5 @@ def write_log(folder: Path) -> None:
         video_duration=pl.when(item % 2 == 0).then(30.0),
     )
     log.write_parquet(folder / "log.parquet")
-    embedding = generator.normal(size=(ITEMS, 8)).astype(np.float32)
-    np.savez(folder / "posts.npz", item_id=np.arange(ITEMS), embedding=embedding)
+    embedding = generator.normal(size=(items, 8)).astype(np.float32)
+    np.savez(folder / "posts.npz", item_id=np.arange(items), embedding=embedding)

@@ -24,6 +24,7 @@ from recsys.nn.kernels import has_triton
 from recsys.nn.sequence import attention
 from recsys.systems.choice import compose_run
 from recsys.systems.registry import system_named
+from tests.cuda_without_gpu.kept import Kept
 from tests.cuda_without_gpu.pretended_gpu import GPU, PretendedGpu, Side, tensors_in, tensors_of
 from tests.cuda_without_gpu.systems import Followed
 
@@ -39,6 +40,8 @@ class Trained:
             and in the validation.
         left_on_host: tensors of the model that were not on the device when it was trained.
         waits: what was waited for, in each step.
+        operations: on the device, in each step.
+        kept: bytes that the forward of each step keeps for its backward.
         metrics: of training and validation.
         monitored: the metric that picks checkpoints.
     """
@@ -46,16 +49,20 @@ class Trained:
     mixed: Counter[str]
     left_on_host: list[str]
     waits: list[Counter[str]]
+    operations: list[int]
+    kept: list[int]
     metrics: dict[str, float]
     monitored: str
 
 
 class _Steps(lightning.Callback):
-    """Takes the waits of each step: Lightning has copied the batch when it begins."""
+    """Takes what is counted in each step: Lightning has copied the batch when it begins."""
 
     def __init__(self, gpu: PretendedGpu) -> None:
         self.gpu = gpu
         self.waits: list[Counter[str]] = []
+        self.operations: list[int] = []
+        self.kept: list[int] = []
         self.left_on_host: list[str] = []
 
     def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
@@ -65,10 +72,18 @@ class _Steps(lightning.Callback):
             for place, tensor in tensors_of(child, name).items()
             if self.gpu.side(tensor) is not Side.DEVICE
         ]
+        self._kept = Kept(module)
+        self._kept.__enter__()
         self.gpu.take_waits()
+        self.gpu.operations = 0
+
+    def on_before_backward(self, *_: Any) -> None:
+        self._kept.__exit__()
+        self.kept.append(self._kept.bytes)
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.waits.append(self.gpu.take_waits())
+        self.operations.append(self.gpu.operations)
 
 
 class _PretendedAccelerator(CPUAccelerator):
@@ -76,7 +91,7 @@ class _PretendedAccelerator(CPUAccelerator):
         """The CPU's refuses other devices."""
 
 
-def train(followed: Followed, log: Path) -> Trained:
+def train(followed: Followed, log: Path, validates: bool = True) -> Trained:
     """A few steps and a validation of a system; its data set is prepared in the log's folder."""
     config = compose_run(followed.settings(log))
     system = system_named(config.system)
@@ -88,6 +103,7 @@ def train(followed: Followed, log: Path) -> Trained:
         trainer = lightning.Trainer(
             strategy=SingleDeviceStrategy(GPU, _PretendedAccelerator()),
             max_steps=STEPS,
+            limit_val_batches=1.0 if validates else 0,
             val_check_interval=STEPS,
             check_val_every_n_epoch=None,
             gradient_clip_val=config.trainer.gradient_clip,
@@ -101,7 +117,15 @@ def train(followed: Followed, log: Path) -> Trained:
         )
         trainer.fit(assembly.model, assembly.data)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return Trained(gpu.mixed, steps.left_on_host, steps.waits, metrics, system.monitor.metric)
+    return Trained(
+        gpu.mixed,
+        steps.left_on_host,
+        steps.waits,
+        steps.operations,
+        steps.kept,
+        metrics,
+        system.monitor.metric,
+    )
 
 
 @contextmanager
@@ -171,8 +195,11 @@ class _Kernel:
         return self._launch
 
     def _launch(self, *args: Any, **constants: Any) -> None:
+        self.gpu.operations += 1
         tensors = tensors_in(args)
         if any(self.gpu.side(tensor) is Side.HOST for tensor in tensors):
             self.gpu.note_mixed(self.name)
+        counted = self.gpu.operations
         for result in tensors[-self.results :]:
             result.zero_()
+        self.gpu.operations = counted

@@ -78,8 +78,7 @@ def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Tiles as large as they are, and so small that a test has many."""
     columns, logits = request.param
     monkeypatch.setattr(pool_softmax_tiled, "TILE_COLUMNS", columns)
-    for name in ("TILE_LOGITS", "TILE_LOGITS_PER_THREAD"):
-        monkeypatch.setattr(pool_softmax_tiled, name, logits)
+    monkeypatch.setattr(pool_softmax_tiled, "TILE_LOGITS_PER_THREAD", logits)
 
 
 def assert_same(case: Case, **tolerance: float) -> None:
