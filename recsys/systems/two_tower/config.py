@@ -40,10 +40,10 @@ class TwoTowerRunConfig(RetrievalRunConfig):
         """
         settled = super().on(manifest)
         actions = settled.sequences.actions
-        for name in self.model.tasks:
-            if name not in actions:
+        for task in self.model.tasks:
+            if task.action not in actions:
                 raise ConfigError(
-                    f"model.tasks has {name}, which is no action that counts as an engagement; "
+                    f"model.tasks has {task.action}, which is no action that counts as an engagement; "
                     f"choose from {', '.join(actions)}, or name it in sequences.actions too."
                 )
         if settled.sequences.has_times:

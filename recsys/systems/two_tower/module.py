@@ -10,9 +10,10 @@ from typing import Annotated
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from omegaconf import MISSING
 from torch import Tensor
 
-from recsys.core.bounds import Finite, NotNegative, OneOf, Positive, Settings
+from recsys.core.bounds import Finite, OneOf, Positive, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.batches.sequences.batch import SequenceBatch
@@ -44,6 +45,19 @@ DOT, MIXTURE = SIMILARITIES = ("dot", "mixture")
 
 
 @dataclass(frozen=True)
+class TaskConfig(Settings):
+    """A task: the engagements of an action.
+
+    Attributes:
+        action: what a user does.
+        weight: of the task's loss.
+    """
+
+    action: str = MISSING
+    weight: Positive = 1.0
+
+
+@dataclass(frozen=True)
 class TwoTowerConfig(Settings):
     """Both towers, what compares them, and the loss.
 
@@ -56,8 +70,8 @@ class TwoTowerConfig(Settings):
         scale: of the cosines in the softmax of ``dot``; ``mixture`` has its temperature.
         log_q: how often the logarithm of an item's share of what pools are drawn from is taken
             from its logit; 1 is the logQ correction.
-        tasks: weight of each action's loss; an engagement is one of all tasks whose action the
-            user took on the item. Empty for one task: every engagement.
+        tasks: an engagement is one of all tasks whose action the user took on the item. Empty for
+            one task: every engagement.
     """
 
     items: PostTowerConfig = field(default_factory=lambda: PostTowerConfig(post_id=True))
@@ -67,13 +81,15 @@ class TwoTowerConfig(Settings):
     mixture: MixtureOfLogitsConfig = field(default_factory=MixtureOfLogitsConfig)
     scale: Positive = 20.0
     log_q: Finite = 1.0
-    tasks: dict[str, NotNegative] = field(default_factory=dict)
+    tasks: list[TaskConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuse a loss of nothing."""
+        """Refuse a task that is named twice."""
         super().__post_init__()
-        if self.tasks and not any(self.tasks.values()):
-            raise ConfigError("All weights of model.tasks are 0; one must be above 0.")
+        names = [task.action for task in self.tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"model.tasks names {', '.join(twice)} more than once.")
 
 
 class TwoTower(RetrievalModule):
@@ -122,7 +138,7 @@ class TwoTower(RetrievalModule):
         self.mixture = None
         if config.similarity == MIXTURE:
             self.mixture = MixtureOfLogits(width, width, config.mixture)
-        weights = list(config.tasks.values()) or [1.0]
+        weights = [task.weight for task in config.tasks] or [1.0]
         self.register_buffer("task_weights", torch.tensor(weights), persistent=False)
         self.register_buffer("log_share", None, persistent=False)
 

@@ -135,7 +135,7 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def described(self, config: TwoTowerRunConfig) -> dict[str, str]:
         """The towers and the loss."""
         model, users = config.model, config.model.users
-        tasks = [f"{weight:g} {name}" for name, weight in model.tasks.items()]
+        tasks = [f"{task.weight:g} {task.action}" for task in model.tasks]
         return {
             "model": "Two-tower",
             "similarity": model.similarity,

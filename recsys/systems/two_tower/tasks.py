@@ -17,12 +17,9 @@ from recsys.data.contract.schema import Split
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.engagements.taken import actions_taken, pair_keys
-from recsys.evaluation.groups import QueryGroup
+from recsys.evaluation.groups import TASK_GROUP, QueryGroup
 from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.systems.two_tower.config import TwoTowerRunConfig
-
-#: Name of a group of queries: ``task_<action>``.
-TASK_GROUP = "task_"
 
 
 def tasks_of_pairs(
@@ -33,7 +30,7 @@ def tasks_of_pairs(
     item: NDArray[np.integer],
 ) -> NDArray[np.bool_]:
     """[n, K] the tasks whose action a user took on an item by the end of a split."""
-    names = list(config.model.tasks)
+    names = [task.action for task in config.model.tasks]
     if not names:
         return np.ones((len(user), 1), np.bool_)
     every = EngagementStore.open(dataset, replace(config.sequences, repeats=True))
@@ -68,7 +65,7 @@ class TaskProtocol(RetrievalProtocol):
 
     def groups(self) -> list[QueryGroup]:
         """Those of every retrieval system, and the queries of each task."""
-        queries, names = self.queries, list(self._run.model.tasks)
+        queries, names = self.queries, [task.action for task in self._run.model.tasks]
         taken = tasks_of_pairs(self._run, self._dataset, self._split, queries.user, queries.target)
         return super().groups() + [
             QueryGroup(f"{TASK_GROUP}{name}", f"queries whose item got {name}", taken[:, column])
