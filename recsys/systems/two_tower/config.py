@@ -43,8 +43,9 @@ class TwoTowerRunConfig(RetrievalRunConfig):
         for task in self.model.tasks:
             if task.action not in actions:
                 raise ConfigError(
-                    f"model.tasks has {task.action}, which is no action that counts as an engagement; "
-                    f"choose from {', '.join(actions)}, or name it in sequences.actions too."
+                    f"model.tasks has {task.action}, which is no action that counts as an "
+                    f"engagement; choose from {', '.join(actions)}, or name it in "
+                    "sequences.actions too."
                 )
         if settled.sequences.has_times:
             return settled

@@ -121,7 +121,11 @@ def test_it_beats_popularity_and_chance_also_on_new_items(run_dir: Path) -> None
         found[f"report/{part}{name}"]["value"] for part in ("", "popularity/", "chance/")
     )
     assert mine > 2 * max(popular, chance), (mine, popular, chance)
-    assert found[f"report/unseen_posts/{name}"]["value"] > 2 * chance
+    # new items of an author are all alike: ten at a time
+    unseen, expected = (
+        found[f"report/{part}/hits@100/all"]["value"] for part in ("unseen_posts", "chance")
+    )
+    assert unseen > 2 * expected, (unseen, expected)
     tasks = [found[f"report/task_{task}/{name}"] for task in ("click", "liked") if task != "click"]
     assert all(one["queries"] < found[f"report/{name}"]["queries"] for one in tasks)
 
@@ -157,15 +161,19 @@ def test_from_an_export_and_an_index_to_the_runs_recommendations(
 
 
 def test_every_weight_has_a_gradient(log: Path) -> None:
+    # of one channel alone there is nothing to fuse
+    channels = "model.users.channels=[{name: all}, {name: likes, actions: [liked]}]"
     for more in ((), ("model.similarity=mixture",)):
-        model, batch = assembled(log, *more)
+        model, batch = assembled(log, channels, *more)
+        assert model.items.post_id is not None
+        torch.nn.init.normal_(model.items.post_id.embedding.weight)
         model.losses(batch).backward()
         without = [
             name
             for name, weight in model.named_parameters()
             if weight.grad is None or not weight.grad.any()
         ]
-        assert without == []
+        assert not without, without
 
 
 def test_the_loss_is_the_weighted_sum_of_the_tasks_by_hand(log: Path) -> None:
@@ -225,7 +233,9 @@ def test_hard_negatives_were_shown_and_never_engaged_with(log: Path) -> None:
             assert not len(engaged.filter(user_id=names[user], item_id=raw[item]))
 
 
-def test_a_mixture_of_logits_learns_scores_and_recommends(log: Path, tmp_path: Path) -> None:
+def test_a_mixture_of_logits_learns_scores_and_recommends(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mixture = ("model.similarity=mixture", "model.mixture.width=8", "trainer.max_epochs=20")
     run_dir = tmp_path / "run"
     train(compose_run(settings(log, run_dir, *mixture)))
@@ -235,8 +245,8 @@ def test_a_mixture_of_logits_learns_scores_and_recommends(log: Path, tmp_path: P
     found = run.recommend(["u1"], k=3, as_of=as_of)
     scores = run.score("u1", found["item_id"].to_list(), at=as_of)
     np.testing.assert_allclose(found["score"], scores["score"], rtol=1e-3, atol=1e-3)
-    with pytest.raises(ConfigError, match="mixture of logits, which is no product"):
-        run.export()
+    assert invoke(["export", f"run_dir={run_dir}"]) == 2
+    assert "mixture of logits, which is no product" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("kind", ["gated", "projected"])
@@ -259,6 +269,7 @@ def test_published_embeddings_are_read_as_they_were_served(
     model.losses(batch).backward()
     adopted = dict(model.users.named_parameters())
     assert all(weight.grad is not None for weight in adopted.values())
+    model.eval()
     changed = replace(batch, user_embedding=batch.user_embedding + 1)
     with torch.no_grad():
         moved = (model(changed) - model(batch)).abs().sum(dim=1) > 0
@@ -272,7 +283,7 @@ def test_published_embeddings_are_read_as_they_were_served(
     [
         (
             "model.tasks=[{action: bought}]",
-            "model.tasks has bought, which is no action that counts",
+            "model.tasks has bought, which is no action",
         ),
         ("model.tasks=[{action: click}, {action: click}]", "names click more than once"),
         ("model.tasks=[{action: click, weight: 0}]", "weight"),
