@@ -162,7 +162,7 @@ def test_from_an_export_and_an_index_to_the_runs_recommendations(
 
 def test_every_weight_has_a_gradient(log: Path) -> None:
     # of one channel alone there is nothing to fuse
-    channels = "model.users.channels=[{name: all}, {name: likes, actions: [liked]}]"
+    channels = "model.users.channels=[{name: all}, {name: clicks, actions: [click]}]"
     for more in ((), ("model.similarity=mixture",)):
         model, batch = assembled(log, channels, *more)
         assert model.items.post_id is not None
