@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys.core.composition import load
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
@@ -27,6 +28,8 @@ from recsys.evaluation.together import MEAN, NE_DELTA
 from recsys.recurring.config import CONTINUE, RecurConfig
 from recsys.recurring.generations import REFUSED, RUNNING, SERVED, Generation, Generations
 from recsys.runs.checkpoints import CHECKPOINTS
+from recsys.runs.config import RunConfig
+from recsys.runs.files import CONFIG_FILE
 from recsys.runs.metrics_log import CLOSED
 from recsys.systems.base import ExportConfig
 from recsys.systems.choice import compose_run
@@ -176,9 +179,7 @@ class _Cycle:
             settings.append(f"warm_start.checkpoint={base}")
         if not (self.run_dir / CLOSED).exists():
             if any((self.run_dir / CHECKPOINTS).glob("last*")):
-                from recsys.cli.train import configure
-
-                train(configure([f"run_dir={self.run_dir}", "resume=true"]))
+                train(self._resumed())
             else:
                 shutil.rmtree(self.run_dir, ignore_errors=True)  # it had not got to a checkpoint
                 config, _ = fitted_to_data(compose_run(settings), settings)
@@ -191,6 +192,13 @@ class _Cycle:
             "report_until": last,
             "warm_start": self.config.rhythm == CONTINUE and self.current is not None,
         }
+
+    def _resumed(self) -> RunConfig:
+        """The configuration of a run that was cut off, to go on with."""
+        schema = system_named(_PUBLISHED_SYSTEM).config
+        overrides = [f"run_dir={self.run_dir}", "resume=true"]
+        config: RunConfig = load(self.run_dir / CONFIG_FILE, schema, overrides)
+        return config
 
     def _measure(self) -> dict[str, Any]:
         """The newest day, by this generation and the one that is served, on the same rows."""
