@@ -18,7 +18,7 @@ _ATEN = """
     gelu gt index index_add index_copy index_select is_floating_point item items join keys
     layer_norm le len linear list log log1p log_softmax logical_and logical_not logical_or lt
     masked_fill masked_scatter matmul max maximum mean min minimum mul nan_to_num narrow ne neg
-    new_full new_zeros nonzero norm numel ones ones_like permute pin_memory pow reciprocal relu
+    new_full new_zeros nonzero norm numel ones ones_like pad permute pin_memory pow reciprocal relu
     relu_ remainder repeat_interleave reshape roll round rsqrt rsub scaled_dot_product_attention
     scatter scatter_add segment_reduce select sigmoid silu silu_ sin size slice softmax sort
     split sqrt squeeze stack stride sub sum t tanh tensor to tolist topk transpose tril triu

@@ -79,9 +79,16 @@ class ItemSequenceManifest(SequenceTowerManifest):
     system: ClassVar[str] = "sequence"
 
 
+@dataclass(frozen=True, kw_only=True)
+class TwoTowerManifest(ItemSequenceManifest):
+    """That of the two-tower model's; an item of which nothing is known is zeros in a history."""
+
+    system: ClassVar[str] = "two_tower"
+
+
 #: By the system that a tower is of.
 MANIFESTS: dict[str, type[SequenceTowerManifest]] = {
-    one.system: one for one in (SequenceTowerManifest, ItemSequenceManifest)
+    one.system: one for one in (SequenceTowerManifest, ItemSequenceManifest, TwoTowerManifest)
 }
 
 

@@ -16,6 +16,8 @@ MARGINAL_EVENTS = 4
 #: Names of the groups by history and by item; a day's is ``day_<n>``.
 NO_EVENT, FEW_EVENTS, MARGINAL = "no_event", "1_to_4_events", "0_to_4_events"
 SEEN_ITEMS, UNSEEN_ITEMS = "seen_posts", "unseen_posts"
+#: Queries of one task: ``task_<action>``.
+TASK_GROUP = "task_"
 GROUPS = (NO_EVENT, FEW_EVENTS, MARGINAL, SEEN_ITEMS, UNSEEN_ITEMS)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.evaluation.config import EvaluateConfig
-from recsys.evaluation.groups import GROUPS
+from recsys.evaluation.groups import GROUPS, TASK_GROUP
 from recsys.evaluation.metrics_file import Metrics, is_defined
 from recsys.evaluation.retrieval import BASELINES, BATCH, CANDIDATES, UNSEEN_BATCH
 from recsys.evaluation.retrieval_evaluation import (
@@ -190,9 +190,11 @@ def group_rows(
     scorers: Sequence[str] = SCORERS,
 ) -> list[list[str]]:
     """Headings with the number of queries, then a metric of each scorer by group of queries."""
+    parts = (name.removeprefix(f"{prefix}/").partition("/")[0] for name in metrics)
+    tasks = dict.fromkeys(part for part in parts if part.startswith(TASK_GROUP))
     headings = {
         group: entry(metrics, prefix, scorers[0], group, metric, candidates)
-        for group in ("", *GROUPS)
+        for group in ("", *GROUPS, *tasks)
     }
     groups = {group: found for group, found in headings.items() if found}
     rows = [["", *(f"{group or 'all'} ({_count(found)})" for group, found in groups.items())]]

@@ -15,6 +15,7 @@ SYSTEMS: dict[str, str] = {
     "nxtpost": "recsys.systems.nxtpost.system:NxtPostSystem",
     "wide_and_deep": "recsys.systems.wide_and_deep.system:WideAndDeepSystem",
     "sequence": "recsys.systems.sequence.system:SequenceSystem",
+    "two_tower": "recsys.systems.two_tower.system:TwoTowerSystem",
     "ranker": "recsys.systems.ranker.system:RankerSystem",
 }
 

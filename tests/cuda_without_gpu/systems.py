@@ -51,6 +51,9 @@ FOLLOWED = {
     ),
     "sasrec": Followed("sequence", SEQUENCES, 0),
     "hstu": Followed("sequence", ("model=hstu", "model.has_times=true", *SEQUENCES), 0),
+    "two_tower": Followed(
+        "two_tower", ("loader.batch_size=10", "model.items.width=8", "model.users.width=8"), 1
+    ),
     "ranker": Followed(
         "ranker",
         ("loader.batch_requests=40", "model.net.dimension=8", "loader.max_events=12"),

@@ -24,6 +24,7 @@ SETTINGS = {
     "ranker": ("model.net.dimension=8", "trainer.max_steps=4", "loader.max_events=12"),
     "sequence": ("loader.batch_size=16", "trainer.max_epochs=2", "model.width=8"),
     "nxtpost": ("loader.batch_size=16", "trainer.max_epochs=1"),
+    "two_tower": ("loader.batch_size=16", "trainer.max_epochs=2", "model.items.width=8"),
     "wide_and_deep": ("loader.batch_size=16", "trainer.max_epochs=2", "model.width=8"),
 }
 

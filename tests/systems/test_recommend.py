@@ -15,7 +15,7 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.moments import to_text
 from tests.systems.own_log import DAY, ITEMS, LATE, START, RunOf, small_log
 
-SEARCHING = ("sequence", "nxtpost", "wide_and_deep")
+SEARCHING = ("sequence", "nxtpost", "two_tower", "wide_and_deep")
 AS_OF = START + 25 * DAY
 
 

@@ -105,7 +105,7 @@ def test_a_chosen_file_stays_and_an_experiment_is_taken_as_it_is(data: list[str]
     assert "optim.dense.learning_rate" not in _fitted(["system=post_tower", *data, "optim=shampoo"])
 
 
-@pytest.mark.parametrize("system", ["dv365", "post_tower", "wide_and_deep"])
+@pytest.mark.parametrize("system", ["dv365", "post_tower", "two_tower", "wide_and_deep"])
 def test_every_system_has_rules(data: list[str], system: str) -> None:
     found = _fitted([f"system={system}", *data])
     assert {"trainer.max_epochs", "optim.schedule.warmup_steps"} <= found.keys()

@@ -62,6 +62,15 @@ class SequenceDataModule(SplitDataModule):
             )
         return queries
 
+    def sequences(self, split: str) -> SequenceDataset:
+        """The batches of a split by their queries.
+
+        Raises:
+            DataError: the split has no query.
+        """
+        pools = self.pools if split == Split.FIT else ()
+        return SequenceDataset(self.reader, self.queries(split), self.config, pools)
+
     def loader(self, split: str, *, shuffle: bool) -> BatchLoader:
         """Batches of one split, this rank's share of them.
 
@@ -70,8 +79,7 @@ class SequenceDataModule(SplitDataModule):
             ConfigError: the trainer would shard the batches once more.
         """
         config = self.config
-        pools = self.pools if split == Split.FIT else ()
-        sequences = SequenceDataset(self.reader, self.queries(split), config, pools)
+        sequences = self.sequences(split)
         rank, num_ranks = self._place()
         return BatchLoader(
             sequences,

@@ -57,6 +57,15 @@ class Owned:
         """
         return Owned(self.offsets, F.pad(column, (0, 1), value=-1)[self.items])
 
+    def mask(self, pool_size: int) -> Tensor:
+        """[U, pool_size] bool: whether an owner has the item at each position."""
+        owners = len(self.offsets) - 1
+        row = torch.repeat_interleave(self.offsets.diff(), output_size=len(self.items))
+        # one more column takes what is not in the pool
+        owned = torch.zeros(owners, pool_size + 1, dtype=torch.bool, device=self.items.device)
+        owned[row, self.items] = True
+        return owned[:, :-1]
+
     def without_others(self) -> Owned:
         """Without the items that are not in the pool; a device is asked how many there are."""
         is_in_pool = self.items >= 0

@@ -118,7 +118,7 @@ class PostId(nn.Module):
         names = [feature.name for feature in features]
         if Column.ITEM not in names:
             raise ConfigError(
-                f"model.tower.post_id needs {Column.ITEM} among the data set's categorical "
+                f"post_id=true needs {Column.ITEM} among the data set's categorical "
                 "features of items, and it is not; leave post_id=false."
             )
         self.column = names.index(Column.ITEM)
@@ -177,7 +177,7 @@ class PostTower(nn.Module):
             raise ConfigError(
                 "The items of this data set have no text, images, categories, numbers or "
                 "embeddings, so there is nothing a post tower could encode; name columns of theirs "
-                "in data.options.items, or set model.tower.post_id=true."
+                "in data.options.items, or set post_id=true among the settings of the tower."
             )
         # The channels come at different scales; their weights should not have to undo that.
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(num_channels))

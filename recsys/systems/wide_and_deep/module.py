@@ -74,12 +74,7 @@ class WideAndDeepRecommender(lightning.LightningModule):
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))
         owner = torch.cat([of_event, of_label])
         items = torch.cat([batch.item, batch.label_item])
-        owned = Owned.from_pairs(owner, items, users).in_pool(pool)
-        row = user_of_step(owned.offsets.diff(), len(owned.items))
-        # one more column takes what is not in the pool
-        own = torch.zeros(users, len(pool) + 1, dtype=torch.bool, device=pool.device)
-        own[row, owned.items] = True
-        return own[:, :-1]
+        return Owned.from_pairs(owner, items, users).in_pool(pool).mask(len(pool))
 
     def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
         """Loss of a batch."""

@@ -176,17 +176,23 @@ class SequenceDataset(Dataset[SequenceBatch]):
         query, label = pairs.T
         store = self._reader.engagements
         user = self.queries.user[query]
-        label_stop = np.minimum(label + self._labels, self.queries.label_stop[query])
+        label_lengths, positions = self.labels(pairs)
         batch = self._reader.read(
             user,
             store.timestamp[label],
             store.history_end(user, label, self._gap),
-            label_lengths=label_stop - label,
-            label_item=store.item[_ranges(label, label_stop)],
+            label_lengths=label_lengths,
+            label_item=store.item[positions],
             query_id=self.queries.query_id[query],
         )
         batch.find_pools(self._pools)
         return batch
+
+    def labels(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many labels each query has [B], and their positions in the store [L]."""
+        query, label = pairs.T
+        stop = np.minimum(label + self._labels, self.queries.label_stop[query])
+        return stop - label, _ranges(label, stop)
 
 
 def _ranges(start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,254 @@
+"""The two-tower model as Lightning trains it.
+
+Legend: B users, L labels, P items of a pool, V items of the data set, W width, K tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from omegaconf import MISSING
+from torch import Tensor
+
+from recsys.core.bounds import Finite, OneOf, Positive, Settings
+from recsys.core.errors import ConfigError
+from recsys.data.batches.item_features import ItemFeatures
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.batches.sequences.towers import CANDIDATES, ITEMS, TowerBatch
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import FeatureKind, FeatureSide
+from recsys.distributed.gather import (
+    UnitedPool,
+    mean_over_ranks,
+    pool_softmax_loss_over_ranks,
+    unite_pools,
+)
+from recsys.distributed.schedules import scheduled_optimizer
+from recsys.distributed.training_log import log_losses
+from recsys.nn.interaction.adopted import AdoptionConfig
+from recsys.nn.interaction.mixture_of_logits import MixtureOfLogits, MixtureOfLogitsConfig
+from recsys.nn.sequence.base import user_of_step
+from recsys.nn.softmax.exclusions import Owned
+from recsys.optim.dense import DenseOptimConfig
+from recsys.systems.kinds.retrieval_module import RetrievalModule
+from recsys.systems.nxtpost.net import SequenceTowerConfig
+from recsys.systems.post_tower.net import PostTower, PostTowerConfig
+from recsys.systems.two_tower.net import UserTower
+
+#: Items that are embedded at a time.
+_ITEMS_PER_CHUNK = 8192
+
+DOT, MIXTURE = SIMILARITIES = ("dot", "mixture")
+
+
+@dataclass(frozen=True)
+class TaskConfig(Settings):
+    """A task: the engagements of an action.
+
+    Attributes:
+        action: what a user does.
+        weight: of the task's loss.
+    """
+
+    action: str = MISSING
+    weight: Positive = 1.0
+
+
+@dataclass(frozen=True)
+class TwoTowerConfig(Settings):
+    """Both towers, what compares them, and the loss.
+
+    Attributes:
+        items: channels and sizes of the item tower; ``output_width`` is W.
+        users: what reads a user's recent history and features.
+        adoption: how a published embedding comes in, where the loader reads any.
+        similarity: ``dot``: the cosine; ``mixture``: mixture of logits.
+        mixture: its sizes.
+        scale: of the cosines in the softmax of ``dot``; ``mixture`` has its temperature.
+        log_q: how often the logarithm of an item's share of what pools are drawn from is taken
+            from its logit; 1 is the logQ correction.
+        tasks: an engagement is one of all tasks whose action the user took on the item. Empty for
+            one task: every engagement.
+    """
+
+    items: PostTowerConfig = field(default_factory=lambda: PostTowerConfig(post_id=True))
+    users: SequenceTowerConfig = field(default_factory=SequenceTowerConfig)
+    adoption: AdoptionConfig = field(default_factory=lambda: AdoptionConfig(kind="gated"))
+    similarity: Annotated[str, OneOf(SIMILARITIES)] = DOT
+    mixture: MixtureOfLogitsConfig = field(default_factory=MixtureOfLogitsConfig)
+    scale: Positive = 20.0
+    log_q: Finite = 1.0
+    tasks: list[TaskConfig] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse a task that is named twice."""
+        super().__post_init__()
+        names = [task.action for task in self.tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"model.tasks names {', '.join(twice)} more than once.")
+
+
+class TwoTower(RetrievalModule):
+    """User tower and item tower, trained by a softmax over the items of a batch for every task.
+
+    The pool of all tasks holds the labels of the batch and its hard negatives; a user's own items
+    are no negatives.
+
+    Args:
+        config: towers and loss.
+        manifest: features of users and items.
+        corpus: features of every item, a row per item index; not part of the checkpoint.
+        embedding_shape: vectors and width of published user embeddings; None reads none.
+        optim: optimiser and schedule.
+
+    Attributes:
+        log_share: [V] float32, logarithm of each item's share of what pools are drawn from; set
+            where the loss is corrected by it.
+    """
+
+    log_share: Tensor | None
+    task_weights: Tensor
+
+    def __init__(
+        self,
+        config: TwoTowerConfig,
+        manifest: DatasetManifest,
+        corpus: ItemFeatures,
+        embedding_shape: tuple[int, int] | None,
+        optim: DenseOptimConfig,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.optim = optim
+        self.corpus = corpus
+        self.items = PostTower(
+            config.items,
+            has_text=bool(corpus.text_lengths.any()),
+            image_width=corpus.images.shape[1],
+            categorical=manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL),
+            num_dense=corpus.dense.shape[1],
+            given_width=corpus.given.shape[1],
+        )
+        width = config.items.output_width
+        self.users = UserTower(config.users, config.adoption, width, manifest, embedding_shape)
+        self.mixture = None
+        if config.similarity == MIXTURE:
+            self.mixture = MixtureOfLogits(width, width, config.mixture)
+        weights = [task.weight for task in config.tasks] or [1.0]
+        self.register_buffer("task_weights", torch.tensor(weights), persistent=False)
+        self.register_buffer("log_share", None, persistent=False)
+
+    def forward(self, batch: TowerBatch) -> Tensor:
+        """[B, W]: the user embeddings, L2-normalised."""
+        batch = batch.with_items(self.corpus)
+        return self._users(batch, self._items(batch))
+
+    def losses(self, batch: TowerBatch) -> Tensor:
+        """Sum over the tasks of weight times mean loss of the task's labels."""
+        batch = batch.with_items(self.corpus)
+        items = self._items(batch)
+        return self._loss(self._users(batch, items), batch, items)
+
+    def _items(self, batch: TowerBatch) -> Tensor:
+        """[P, W] embeddings of all items of a batch."""
+        embeddings: Tensor = self.items(ItemFeatures(**batch.features))
+        return embeddings
+
+    def _users(self, batch: TowerBatch, items: Tensor) -> Tensor:
+        place = torch.searchsorted(batch.pools[ITEMS], batch.item)
+        users: Tensor = self.users(batch, items.index_select(0, place))
+        return users
+
+    def _loss(self, users: Tensor, batch: TowerBatch, items: Tensor) -> Tensor:
+        of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
+        of_event = user_of_step(batch.lengths, len(batch.item))
+        owned = Owned.from_pairs(
+            torch.cat([of_event, of_label]),
+            torch.cat([batch.item, batch.label_item]),
+            len(users),
+        )
+        (pool,) = unite_pools(batch.pools[CANDIDATES])
+        candidates = items.index_select(0, torch.searchsorted(batch.pools[ITEMS], pool.own))
+        weights = self._weights(batch)
+        log_q = None
+        if self.log_share is not None:
+            log_q = self.config.log_q * self.log_share[pool.own]
+        if self.mixture is not None:
+            return self._mixture_loss(users, candidates, batch, pool, owned, log_q, weights)
+        loss: Tensor = pool_softmax_loss_over_ranks(
+            users.index_select(0, of_label),
+            batch.label_item,
+            candidates,
+            pool,
+            scale=self.config.scale,
+            owner=of_label,
+            owned=owned,
+            log_q=log_q,
+            weights=weights,
+        )
+        # from a weighted mean to a sum: the weights hold the means of the tasks
+        return loss * mean_over_ranks(weights.sum()).to(loss.dtype)
+
+    def _weights(self, batch: TowerBatch) -> Tensor:
+        """[L] what each label counts: per task its weight over the task's labels."""
+        tasks = batch.label_tasks
+        if tasks is None:
+            raise ValueError("the batch does not say whose labels are which task's")
+        counts = mean_over_ranks(tasks.sum(dim=0))
+        shares = torch.where(counts > 0, self.task_weights / counts.clamp(min=1e-9), 0.0)
+        return tasks @ shares
+
+    def _mixture_loss(
+        self,
+        users: Tensor,
+        candidates: Tensor,
+        batch: TowerBatch,
+        pool: UnitedPool,
+        owned: Owned,
+        log_q: Tensor | None,
+        weights: Tensor,
+    ) -> Tensor:
+        """The same loss by logits [B, P] in memory, since they are no products of two vectors."""
+        assert self.mixture is not None
+        logits = self.mixture.of_all(users, pool.rows(candidates)).float()
+        if log_q is not None:
+            logits = logits - pool.rows(log_q)
+        of_label = user_of_step(batch.label_lengths, len(batch.label_item))
+        own = owned.in_pool(pool.items).mask(len(pool.items))
+        target = torch.searchsorted(pool.items, batch.label_item).unsqueeze(1)  # [L, 1]
+        own = own.index_select(0, of_label).scatter(1, target, False)
+        of_labels = logits.index_select(0, of_label)
+        positive = of_labels.gather(1, target).squeeze(1)
+        cost = of_labels.masked_fill(own, -torch.inf).logsumexp(dim=1) - positive
+        return (weights * cost).sum()
+
+    def training_step(self, batch: TowerBatch, _: int) -> Tensor:
+        """Loss of a batch."""
+        loss = self.losses(batch)
+        log_losses(self, {"loss": loss}, len(batch.user))
+        return loss
+
+    def label_loss(self, users: Tensor, batch: SequenceBatch) -> Tensor:
+        """The loss of the tasks; of the choose split without hard negatives."""
+        assert isinstance(batch, TowerBatch)
+        return self._loss(users, batch, self._items(batch))
+
+    @torch.no_grad()
+    def embed_all(self) -> Tensor:
+        """Embeddings of every item index [V, W]; zeros for one of which nothing is known."""
+        every = torch.arange(len(self.corpus.text_lengths))
+        parts = [
+            self.items(self.corpus.select(chunk).to(self.device))
+            for chunk in every.split(_ITEMS_PER_CHUNK)
+        ]
+        embeddings = torch.cat(parts).float()
+        embeddings[0] = 0
+        return embeddings
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with its schedule."""
+        return scheduled_optimizer(self, self.optim)

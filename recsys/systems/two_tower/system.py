@@ -1,0 +1,241 @@
+"""The two-tower model for the commands."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.core.errors import ConfigError
+from recsys.data.batches.item_corpus import read_item_corpus
+from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.batches.sequences.shown import ShownItems
+from recsys.data.batches.sequences.towers import TowerReader
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.schema import Split
+from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
+from recsys.data.loaders.towers import TowerDataModule
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import INDEX
+from recsys.embeddings.point_in_time import PointInTimeEmbeddings
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.monitor import Monitor
+from recsys.evaluation.ranking import DotProductScorer, Scorer
+from recsys.evaluation.retrieval import ALL, ChooseValidation
+from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
+from recsys.evaluation.tasks import Control
+from recsys.index.catalogue import Catalogue
+from recsys.runs.system import Assembly
+from recsys.serving.pipeline import StepUsers
+from recsys.serving.recommend import Recommender
+from recsys.serving.stages.embed import HistoryLengths
+from recsys.serving.stages.search import BestScores
+from recsys.systems.base import ExportConfig
+from recsys.systems.kinds.embedding import EmbeddingSystem
+from recsys.systems.kinds.known_items import known_items
+from recsys.systems.kinds.retrieval import ScoreOfOne
+from recsys.systems.sizing import NEGATIVES_IN_BATCH, Given, Sized, sequences
+from recsys.systems.two_tower.config import TwoTowerRun, TwoTowerRunConfig
+from recsys.systems.two_tower.module import TwoTower
+from recsys.systems.two_tower.similarity import MixtureScorer, OneUserScores, mixed_scores
+from recsys.systems.two_tower.tasks import TaskProtocol, log_shares, tasks_of_pairs
+
+
+class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
+    """Users and items by their features, for several tasks."""
+
+    name = "two_tower"
+    config = TwoTowerRunConfig
+    monitor = Monitor(f"val/hits@10/{ALL}", highest=True)
+
+    def protocol(
+        self, config: TwoTowerRunConfig, dataset: PreparedDataset, split: Split
+    ) -> TaskProtocol:
+        """That of every retrieval system, with the queries of each task."""
+        engagements, known = self.engagements(config, dataset), self.known(config, dataset)
+        return TaskProtocol(config, dataset, engagements, known, split)
+
+    def assemble(
+        self, config: TwoTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Assembly:
+        """Model and data; the choose split is ranked among all items."""
+        protocol = self.protocol(config, dataset, Split.CHOOSE)
+        store, loader = protocol.engagements, config.loader
+        refuse_lone_sequences(store, dataset)
+        model = self.restore(config, dataset, manifest)
+        shown = ShownItems.of(dataset, store) if loader.hard_negatives else None
+        if config.model.log_q:
+            per_label = loader.hard_negatives / loader.labels
+            model.log_share = log_shares(
+                store, protocol.fit_end, protocol.num_items, shown, per_label
+            )
+        model.validate = ChooseValidation(
+            protocol, lambda users: _scorer(model, users, model.embed_all()), [ALL]
+        )
+
+        @cache
+        def tasks_of(split: str) -> NDArray[np.bool_]:
+            return tasks_of_pairs(config, dataset, split, store.user, store.item)
+
+        data = TowerDataModule(
+            loader,
+            dataset,
+            store,
+            model.corpus,
+            tasks_of,
+            shown,
+            config.evaluation.max_queries,
+            _user_embeddings(config, dataset),
+        )
+        return Assembly(model, data)
+
+    def restore(
+        self, config: TwoTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> TwoTower:
+        """The model with the items as they are now."""
+        tower = config.model.items
+        corpus = read_item_corpus(dataset, config.corpus, tower.hashed_text, tower.pretrained_text)
+        embeddings = _user_embeddings(config, dataset)
+        shape = None if embeddings is None else embeddings.shape
+        return TwoTower(config.model, manifest, corpus, shape, config.optim)
+
+    def reader(self, run: TwoTowerRun) -> TowerReader:
+        """Reads histories and published embeddings as the run was trained on them."""
+        return TowerReader(
+            run.dataset,
+            self.engagements(run.config, run.dataset),
+            run.config.loader.max_length,
+            _user_embeddings(run.config, run.dataset),
+        )
+
+    def item_embeddings(self, run: TwoTowerRun) -> Tensor:
+        """What the item tower says of every item, new ones too; zeros where nothing is known."""
+        return run.model.embed_all()
+
+    def learned(self, run: TwoTowerRun) -> NDArray[np.bool_]:
+        """[V] the items of which anything is known: their id, from the fit period, or a feature."""
+        known = self.known(run.config, run.dataset)
+        return known & (self.item_embeddings(run) != 0).any(dim=1).numpy()
+
+    def sized(
+        self, config: TwoTowerRunConfig, dataset: PreparedDataset, given: Given
+    ) -> list[Sized]:
+        """Batches of users, whose next items are each other's negatives."""
+        store = self.engagements(config, dataset)
+        return sequences(
+            NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes, given
+        )
+
+    def described(self, config: TwoTowerRunConfig) -> dict[str, str]:
+        """The towers and the loss."""
+        model, users = config.model, config.model.users
+        tasks = [f"{task.weight:g} {task.action}" for task in model.tasks]
+        return {
+            "model": "Two-tower",
+            "similarity": model.similarity,
+            "user tower": (
+                f"{users.layers} layers of width {users.width}, up to {users.max_length} events"
+            ),
+            "published embeddings": (
+                model.adoption.kind if config.loader.user_embeddings.stores else "none"
+            ),
+            "tasks": ", ".join(tasks) or "every engagement",
+            "hard negatives": f"{config.loader.hard_negatives} a query",
+            "batch": f"{config.loader.batch_size} users",
+        }
+
+    def evaluate(
+        self, run: TwoTowerRun, config: EvaluateConfig, control: Control | None
+    ) -> Metrics:
+        """Hits@K, NDCG@K and MRR of the model and of popularity, also by task."""
+        protocol = self.protocol(run.config, run.dataset, Split(config.split))
+        users = self.embedder(run).embed(protocol.queries)
+        scorer = _scorer(run.model, users, self.item_embeddings(run))
+        return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
+
+    def score_of_one(self, run: TwoTowerRun) -> ScoreOfOne:
+        """The cosine, or the mixture of logits."""
+        if run.model.mixture is None:
+            return super().score_of_one(run)
+        items, scores = self.item_embeddings(run), OneUserScores(run.model.mixture)
+
+        def score(batch: SequenceBatch, item: NDArray[np.int64]) -> NDArray[np.float64]:
+            found: NDArray[np.float64] = scores(run.model(batch)[0], items[item]).double().numpy()
+            return found
+
+        return score
+
+    def recommender(self, run: TwoTowerRun, moment: int, task: str | None = None) -> Recommender:
+        """By exact search; a mixture of logits scores every item."""
+        mixture = run.model.mixture
+        if mixture is None:
+            return super().recommender(run, moment, task)
+        items, learned = self.item_embeddings(run), self.learned(run)
+        known = known_items(run, learned, moment)
+        catalogue = Catalogue.of(known.drop(INDEX))
+        candidates = items[torch.from_numpy(known[INDEX].cast(pl.Int64).to_numpy().copy())]
+        histories = self.histories(run)
+
+        def score(users: StepUsers, slots: NDArray[np.int64]) -> NDArray[np.float32]:
+            scores = np.empty((len(users), len(slots)), np.float32)
+            for places, batch in histories.parts(users):
+                with torch.inference_mode():
+                    embedded = run.model(batch)
+                    scores[places] = mixed_scores(mixture, embedded, candidates[slots]).numpy()
+            return scores
+
+        return Recommender(
+            catalogue,
+            run.dataset,
+            HistoryLengths(histories),
+            lambda k: BestScores(catalogue, k, score),
+            histories,
+            items.numpy(),
+        )
+
+    def export(self, run: TwoTowerRun, config: ExportConfig) -> Path:
+        """The user tower in TorchScript, in float and int8, and the items' embeddings.
+
+        Raises:
+            ConfigError: the model is a mixture of logits, or reads published embeddings.
+        """
+        if run.model.mixture is not None:
+            raise ConfigError(
+                f"{run.folder} compares users and items by a mixture of logits, which is no "
+                "product of two embeddings, so an index of the items would not find the best; use "
+                f"the run itself: `recsys recommend run_dir={run.folder} user=…`, or train with "
+                "model.similarity=dot."
+            )
+        if run.model.users.adopted is not None:
+            raise ConfigError(
+                f"{run.folder} reads published user embeddings, which an exported user tower is "
+                f"not given; use the run itself: `recsys recommend run_dir={run.folder} user=…`, "
+                "or train without loader.user_embeddings.stores."
+            )
+        # what compiles and quantises takes seconds to import
+        from recsys.systems.two_tower.export import export_run
+
+        protocol = self.protocol(run.config, run.dataset, Split.CHOOSE)
+        return export_run(run, config, protocol, self.learned(run))
+
+
+def _scorer(model: TwoTower, users: Tensor, items: Tensor) -> Scorer:
+    """What compares user embeddings [Q, W] with items [V, W]."""
+    if model.mixture is None:
+        return DotProductScorer(users, items)
+    return MixtureScorer(model.mixture, users, items)
+
+
+def _user_embeddings(
+    config: TwoTowerRunConfig, dataset: PreparedDataset
+) -> PointInTimeEmbeddings | None:
+    asked = config.loader.user_embeddings
+    if not asked.stores:
+        return None
+    return PointInTimeEmbeddings(dataset, asked.stores, asked.delay_hours)
