@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
+from recsys.core.console import message_console
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.features.candidate_features import CandidateFeatures
@@ -14,8 +16,11 @@ from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
 from recsys.data.loaders.ranking import RankingDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.embeddings.point_in_time import PointInTimeEmbeddings
+from recsys.evaluation.calibration import Calibration, calibrate
+from recsys.evaluation.comparisons import labels_of, scores
 from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
+from recsys.runs.load import LoadedRun, load_run
 from recsys.runs.system import Assembly
 from recsys.systems.kinds.tasks import TaskSystem
 from recsys.systems.ranker.config import RankerRunConfig
@@ -71,6 +76,42 @@ class RankerSystem(TaskSystem[RankerRunConfig]):
         extent = Extent(16, largest, steps_an_epoch=200, total_steps=1_000, most_epochs=3)
         key = "loader.batch_requests"
         return schedule(extent, len(requests), "requests", key, 50, config.num_processes, given)
+
+    def finish(self, run_dir: Path) -> None:
+        """Calibrate the best checkpoint on the choose split: ``calibration.json``."""
+        run = load_run(self, run_dir)
+        if (found := self._calibrated(run)) is not None:
+            found.save(run_dir)
+
+    def calibration(self, run: LoadedRun[Any, Any]) -> Calibration | None:
+        """That of the run folder; of another checkpoint than the best it is made now, not kept."""
+        kept = Calibration.read(run.folder)
+        if kept is not None and (kept.checkpoint, kept.method) == (
+            run.checkpoint,
+            run.config.model.calibration,
+        ):
+            return kept
+        if run.model.calibration is None:  # a recommender asks again and again
+            run.model.calibration = self._calibrated(run)
+        found: Calibration | None = run.model.calibration
+        return found
+
+    def _calibrated(self, run: LoadedRun[Any, Any]) -> Calibration | None:
+        method = run.config.model.calibration
+        if method == "none":
+            return None
+        frame, tasks = self.raw_predictions(run, Split.CHOOSE), run.manifest.tasks
+        found = calibrate(
+            method,
+            tasks,
+            scores(frame, tasks, "prediction"),
+            labels_of(frame, tasks),
+            run.checkpoint,
+            run.dataset.manifest.fingerprint,
+        )
+        for name, reason in found.why.items():
+            message_console().print(f"{name} is not calibrated, for {reason}.")
+        return found
 
     def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
         """NE and calibration of every task."""
