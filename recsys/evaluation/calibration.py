@@ -1,4 +1,4 @@
-"""Calibrating the predictions of tasks on the choose split, and how far they are from calibrated."""
+"""Calibrating the predictions of tasks on the choose split, and how far off they are."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Curves from a model's probabilities to calibrated ones, one per task.
 
-Written for TorchScript: a run and its artifact apply the same code. Legend: R rows, K tasks, N knots.
+Written for TorchScript: a run and its artifact apply the same code.
+Legend: R rows, K tasks, N knots.
 """
 
-from __future__ import annotations
+# no `from __future__ import annotations`: TorchScript reads the types of buffers from the class
 
 from collections.abc import Sequence
 from dataclasses import dataclass

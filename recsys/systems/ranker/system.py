@@ -22,8 +22,9 @@ from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
 from recsys.runs.load import LoadedRun, load_run
 from recsys.runs.system import Assembly
+from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.tasks import TaskSystem
-from recsys.systems.ranker.config import RankerRunConfig
+from recsys.systems.ranker.config import RankerRun, RankerRunConfig
 from recsys.systems.ranker.module import Ranker
 from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
 
@@ -112,6 +113,14 @@ class RankerSystem(TaskSystem[RankerRunConfig]):
         for name, reason in found.why.items():
             message_console().print(f"{name} is not calibrated, for {reason}.")
         return found
+
+    def export(self, run: RankerRun, config: ExportConfig) -> Path:
+        """The user side of a request and its candidates in TorchScript, with the calibration."""
+        # what compiles takes seconds to import
+        from recsys.systems.ranker.export import export_run
+
+        data = self.data(run.config, run.dataset)
+        return export_run(run, config, data, self.calibration(run))
 
     def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
         """NE and calibration of every task."""
