@@ -125,9 +125,9 @@ class RankerSystem(TaskSystem[RankerRunConfig]):
     def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
         """NE and calibration of every task."""
         # figures are drawn with a library that training does not need
-        from recsys.systems.dv365.report import read_material, report_page
+        from recsys.systems.ranker.report import report_page
 
-        return report_page(read_material(folder, against, dataset))
+        return report_page(folder, against, dataset)
 
 
 def _user_embeddings(

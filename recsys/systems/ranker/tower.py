@@ -7,6 +7,7 @@ Legend: T recent events, C candidates, F features, V vectors, D width, K tasks, 
 # no `from __future__ import annotations`: TorchScript reads the types of buffers from the class
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +37,8 @@ class PlainTables(nn.Module):
         super().__init__()
         self.width = width
         bags = tables.get_submodule("embedding_bags") if names else None
-        self.tables = nn.ModuleList(
-            nn.Embedding.from_pretrained(bags.get_submodule(name).weight.detach().clone())
+        self.tables: Any = nn.ModuleList(
+            nn.Embedding.from_pretrained(bags.get_parameter(f"{name}.weight").detach().clone())
             for name in names
             if bags is not None
         )
@@ -65,6 +66,14 @@ class RankerTower(nn.Module):
     entity_columns: Tensor
     other_columns: Tensor
     pairs: Tensor
+    counted_mean: Tensor
+    counted_scale: Tensor
+    offset: Tensor
+    scale: Tensor
+    is_binary: Tensor
+    cross_down: Tensor
+    cross_up: Tensor
+    cross_bias: Tensor
 
     def __init__(self, model: Ranker, calibrators: Calibrators) -> None:
         super().__init__()
@@ -74,7 +83,7 @@ class RankerTower(nn.Module):
         self.max_length = net.recent.max_length
         self.adoption = net.adoption if net.adopted is not None else "none"
         self.adopted = net.adopted
-        if self.adoption == "prepended":
+        if net.adopted is not None and self.adoption == "prepended":
             self.max_length -= net.adopted.num_vectors
         self.entities = PlainTables(net.entities.names, net.entities.tables, width)
         users, items = net.user_features, net.item_features

@@ -88,6 +88,11 @@ def test_only_the_newest_events_count(run: RankerRun, artifact: RankerArtifact) 
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_its_page_names_the_ranker(run: RankerRun) -> None:
+    page = RankerSystem().report(run.folder, None, None)
+    assert page.subtitle.startswith("A ranker, trained on log")
+
+
 def test_the_manifest_says_what_is_handed_in(run: RankerRun, artifact: RankerArtifact) -> None:
     manifest = json.loads((artifact.folder / "manifest.json").read_text())
     reader = RankerSystem().data(run.config, run.dataset).reader
