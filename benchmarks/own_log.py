@@ -2,10 +2,11 @@
 
 MovieLens-1M's ratings, as a CSV file of users, items and times that no two events of a user share.
 Each side gets this file and writes the ten best items of every user: it trains on all but a user's
-last two events, in as many epochs of a model of the same size with the softmax over all items, and
-recommends after all but the last. How many users' last item is among the ten, in which place, and
-how long the side took are measured here, for all in the same way. The peers' sides are scripts
-after their guides (`_peers/`), ours is three commands; lines are those that hold code.
+last two events, in as many epochs of a model of the same size with the softmax over all items, by
+its own optimiser's defaults, and recommends after all but the last. How many users' last item is
+among the ten, in which place, and how long the side took are measured here, for all in the same
+way. The peers' sides are scripts after their guides (`_peers/`), ours is three commands; lines are
+those that hold code.
 
 RecTools and RePlay are installed by their names into environments below the user's cache folder.
 """
@@ -59,7 +60,6 @@ class Config:
         max_length: events of a user that a model sees.
         dropout: share of dropped activations.
         batch_size: users per step.
-        learning_rate: of Adam; RecTools' and RePlay's own.
         threads: threads of torch.
     """
 
@@ -73,7 +73,6 @@ class Config:
     max_length: int = 50
     dropout: float = 0.2
     batch_size: int = 128
-    learning_rate: float = 0.001
     threads: int = 1
 
 
@@ -134,7 +133,6 @@ def _our_commands(config: Config, log: pl.DataFrame, folder: Path) -> list[list[
         "model.dropout": config.dropout,
         "loader.batch_size": config.batch_size,
         "loader.cut": "last",
-        "optim.dense.learning_rate": config.learning_rate,
         "trainer.max_epochs": config.epochs,
         "trainer.patience": "null",
         "trainer.progress_bar": "false",

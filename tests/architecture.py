@@ -45,6 +45,7 @@ ROOMS = (
     "reports",
     "systems",
     "studies",
+    "recurring",
     "api",
     "cli",
 )

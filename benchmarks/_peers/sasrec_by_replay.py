@@ -11,7 +11,6 @@ from replay.data.nn import ParquetModule, TensorFeatureInfo, TensorSchema
 from replay.data.nn.utils import groupby_sequences
 from replay.nn.lightning import LightningModule
 from replay.nn.lightning.callback import PandasTopItemsCallback
-from replay.nn.lightning.optimizer import OptimizerFactory
 from replay.nn.lightning.postprocessor import SeenItemsFilter
 from replay.nn.sequential import SasRec
 from replay.nn.transform.template import make_default_sasrec_transforms
@@ -60,7 +59,6 @@ model = LightningModule(
         max_sequence_length=size["max_length"],
         dropout=size["dropout"],
     ),
-    optimizer_factory=OptimizerFactory(learning_rate=size["learning_rate"]),
 )
 quiet: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
 quiet |= {"enable_progress_bar": False, "enable_model_summary": False}

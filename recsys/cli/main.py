@@ -15,7 +15,14 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from recsys.cli.verbs import CHECKPOINT_VERBS, DATA_VERBS, INDEX_VERBS, VERBS, Verb
+from recsys.cli.verbs import (
+    CHECKPOINT_VERBS,
+    DATA_VERBS,
+    INDEX_VERBS,
+    RECUR_VERBS,
+    VERBS,
+    Verb,
+)
 from recsys.core.errors import PreemptedError, RecsysError
 from recsys.core.quiet import quieten
 from recsys.core.secrets import mask
@@ -43,6 +50,10 @@ index_app = typer.Typer(help="Make and maintain indexes of items.", no_args_is_h
 app.add_typer(index_app, name="index")
 checkpoint_app = typer.Typer(help="Look at checkpoints and rewrite them.", no_args_is_help=True)
 app.add_typer(checkpoint_app, name="checkpoint")
+recur_app = typer.Typer(
+    help="Train again on a log that grows, and serve what is good.", no_args_is_help=True
+)
+app.add_typer(recur_app, name="recur")
 
 
 def _print_version(wanted: bool) -> None:
@@ -97,6 +108,8 @@ for _verb in INDEX_VERBS:
     _register(index_app, _verb)
 for _verb in CHECKPOINT_VERBS:
     _register(checkpoint_app, _verb)
+for _verb in RECUR_VERBS:
+    _register(recur_app, _verb)
 for _verb in VERBS:
     _register(app, _verb)
 

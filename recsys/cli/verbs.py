@@ -141,6 +141,30 @@ CHECKPOINT_VERBS = (
         ),
     ),
 )
+RECUR_VERBS = (
+    Verb(
+        "run",
+        "recur_run",
+        "Append a day, train, measure against what is served, publish, and serve the new one.",
+        (
+            "recsys recur run folder=recurring/feed path=day_12.parquet "
+            "'train=[data=mine.yaml,system=dv365]'",
+        ),
+        keeps_memory=True,
+    ),
+    Verb(
+        "status",
+        "recur_status",
+        "Print the generations of a recurring training.",
+        ("recsys recur status folder=recurring/feed",),
+    ),
+    Verb(
+        "rollback",
+        "recur_rollback",
+        "Serve the generation before the current one again.",
+        ("recsys recur rollback folder=recurring/feed",),
+    ),
+)
 _OF_SYSTEMS = "those of each system in conf/system/<system>.yaml"
 VERBS = (
     Verb(

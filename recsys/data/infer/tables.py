@@ -157,7 +157,10 @@ def _can_be(key: ItemRole, one: Profile) -> bool:
     if one.is_constant:
         return False
     if key is ItemRole.TITLE:
-        return one.kind is Kind.TEXT and one.words <= _TITLE_WORDS and one.distinct_share > 0.3
+        differs = one.distinct_share > 0.3
+        if is_exact(likeness(one.name, key)):  # so it is called, and many items may share one
+            differs = one.distinct > _FEW
+        return one.kind is Kind.TEXT and one.words <= _TITLE_WORDS and differs
     if key is ItemRole.IMAGE:
         return one.kind is Kind.LINK
     return one.kind in (Kind.WHOLE, Kind.TEXT) and one.words < 6 and one.distinct_share < 0.95

@@ -231,10 +231,18 @@ class StatedTable:
             add(options.author, Column.AUTHOR, ColumnKind.ID)
             add(options.topic, Column.TOPIC, ColumnKind.ID)
             add(options.title, TITLE, ColumnKind.TEXT)
-            for column in options.texts:
-                add(column, self._name(column), ColumnKind.TEXT)
             add(options.image, IMAGE, ColumnKind.TEXT)
             add(options.embedding, EMBEDDING, ColumnKind.VECTORS)
+        # a column called title that is not taken for the title has another name
+        roles = {one.name: one.column for one in stated}
+
+        def name_of(column: str, taken: Collection[str] = ()) -> str:
+            others = {name for name, named in roles.items() if named != column}
+            return self._name(column, {*taken, *others})
+
+        if isinstance(options, ItemTableOptions):
+            for column in options.texts:
+                add(column, name_of(column), ColumnKind.TEXT)
         kinds = {
             ColumnKind.CATEGORIES: options.categorical,
             ColumnKind.NUMBERS: options.dense,
@@ -242,7 +250,7 @@ class StatedTable:
         }
         for kind, columns in kinds.items():
             for column in columns:
-                add(column, self._name(column, taken), kind)
+                add(column, name_of(column, taken), kind)
         first: dict[str, str] = {}
         for one in stated:
             if one.name in first:

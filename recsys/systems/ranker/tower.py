@@ -163,7 +163,8 @@ class RankerTower(nn.Module):
         straight = torch.zeros(0)
         adopted = self.adopted
         if adopted is not None:
-            embedding, there = published.unsqueeze(0), torch.full([1], has_published)
+            embedding = published.unsqueeze(0)
+            there = torch.full([1], has_published, dtype=torch.bool)
             if self.adoption == "unprojected":
                 straight = adopted.filled(embedding, there).reshape(-1)
             elif self.adoption == "prepended":

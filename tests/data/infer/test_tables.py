@@ -81,6 +81,13 @@ def test_what_the_log_gives_is_not_taken_twice() -> None:
     assert keys(taken=("author",), **columns) == {"brand": "categorical"}
 
 
+def test_a_column_called_title_is_the_title_though_many_items_share_one() -> None:
+    title = [f"a lamp of kind {item % 25}" for item in range(200)]
+    description = [f"words about the thing number {item} of many" for item in range(200)]
+    found = keys(title=title, description=description)
+    assert found == {"title": "title", "description": "texts"}
+
+
 def test_the_shortest_text_is_the_title_where_no_name_says_so() -> None:
     assert keys(
         one=of_each(lambda item: f"A text that goes on for long about {item}"),

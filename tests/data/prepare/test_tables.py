@@ -252,6 +252,21 @@ def test_what_cannot_be_meant_is_refused(folder: Path) -> None:
         prepared(folder, items={"path": "empty.csv", "title": "name"})
 
 
+def test_a_column_that_is_called_title_and_is_not_taken_for_it_has_another_name(
+    tmp_path: Path,
+) -> None:
+    log_frame().write_parquet(tmp_path / "log.parquet")
+    items = pl.DataFrame({"item_id": range(10)}).with_columns(
+        title=pl.format("short {}", "item_id"), headline=pl.format("the whole of {}", "item_id")
+    )
+    items.write_parquet(tmp_path / "items.parquet")
+    table = {"path": "items.parquet", "id": "item_id", "title": "headline", "texts": ["title"]}
+    dataset = prepared(tmp_path, items=table)
+    texts = dataset.item_text.sort("index").row(0, named=True)
+    assert texts["title"].startswith("the whole of")
+    assert texts["item_title"].startswith("short")
+
+
 def test_the_commonest_values_of_the_fit_period_become_features(folder: Path) -> None:
     count = MOST_LIST_VALUES + 10
     log_frame(rows=1000, items=200).write_parquet(folder / "many.parquet")

@@ -1,0 +1,184 @@
+"""The folder of a recurring training: its generations, and which one is served.
+
+``current.json`` says which; it is replaced in one step, so a reader sees the old or the new one.
+``generations/<number>/`` has ``cycle.json`` (what has been done for it), ``run/`` with the
+artifact, and ``run/embeddings`` as they were published.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from recsys.core.errors import ArtifactError, ConfigError
+from recsys.core.folders import FolderKind, check_folder
+from recsys.core.json_files import read_json, write_json
+from recsys.runs.files import LOCK_FILE
+from recsys.runs.folder import held
+
+GENERATIONS = "generations"
+CURRENT_FILE = "current.json"
+CYCLE_FILE = "cycle.json"
+RUN = "run"
+
+#: What becomes of a generation.
+RUNNING, SERVED, REFUSED, WITHDRAWN = "running", "served", "refused", "withdrawn"
+
+_KIND = "generation of a recurring training"
+_CURRENT_KIND = "which generation is served"
+_FOLDER_FILE = "recurring.json"
+_FOLDER_KIND = "recurring training"
+_FOLDER = FolderKind(
+    "a recurring training",
+    _FOLDER_FILE,
+    ("generations_in",),
+    ("*",),
+)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation.
+
+    Attributes:
+        number: from 1 on.
+        state: running, served (it was, or is), refused by the gate, or withdrawn by a rollback.
+        base: the generation that was served when it began; None for the first.
+        done: what each step found, by its name, in the order of the steps.
+    """
+
+    number: int
+    state: str = RUNNING
+    base: int | None = None
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Generations:
+    """The generations of a folder.
+
+    Args:
+        folder: of the recurring training.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder where it is absent, and keep other cycles out until the block ends.
+
+        Raises:
+            ConfigError: another cycle is running there, or the folder holds something else.
+        """
+        if not self._has_a_lock_alone():  # killed before it had begun
+            check_folder(self.folder, _FOLDER)
+        with held(self.folder, "runs a cycle in", "folder"):
+            if not (self.folder / _FOLDER_FILE).exists():
+                write_json(
+                    self.folder / _FOLDER_FILE, _FOLDER_KIND, {"generations_in": GENERATIONS}
+                )
+            yield
+
+    def _has_a_lock_alone(self) -> bool:
+        return self.folder.is_dir() and [one.name for one in self.folder.iterdir()] == [LOCK_FILE]
+
+    def check(self) -> None:
+        """Refuse a folder without a recurring training.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not _FOLDER.made(self.folder):
+            raise ConfigError(
+                f"{self.folder} holds no recurring training; begin one with recsys recur run "
+                "folder=…"
+            )
+
+    def all(self) -> list[Generation]:
+        """Every generation, the oldest first.
+
+        Raises:
+            ArtifactError: what is known of one is damaged.
+        """
+        found = (self.folder / GENERATIONS).glob(f"*/{CYCLE_FILE}")
+        return sorted((_read(path) for path in found), key=lambda one: one.number)
+
+    def current(self) -> Generation | None:
+        """The one that is served; None before the first.
+
+        Raises:
+            ArtifactError: the file that says so is damaged.
+        """
+        path = self.folder / CURRENT_FILE
+        if not path.exists():
+            return None
+        mend = "name a generation that was served by recsys recur rollback."
+        number = read_json(path, _CURRENT_KIND, ArtifactError, mend)["generation"]
+        return _read(self.place(number) / CYCLE_FILE)
+
+    def place(self, number: int) -> Path:
+        """The folder of a generation."""
+        return self.folder / GENERATIONS / f"{number:06d}"
+
+    def run_dir(self, generation: Generation) -> Path:
+        """The run folder of a generation."""
+        return self.place(generation.number) / RUN
+
+    def write(self, generation: Generation) -> Generation:
+        """Keep what is known of a generation."""
+        place = self.place(generation.number)
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(place / CYCLE_FILE, _KIND, asdict(generation))
+        return generation
+
+    def serve(self, generation: Generation) -> None:
+        """Point to a generation, in one step."""
+        write_json(self.folder / CURRENT_FILE, _CURRENT_KIND, {"generation": generation.number})
+
+    def roll_back(self) -> tuple[Generation, Generation]:
+        """Serve the generation before the current one again.
+
+        Returns:
+            The one that is withdrawn, and the one that is served now.
+
+        Raises:
+            ConfigError: there is none before it.
+        """
+        current = self.current()
+        before = [
+            one
+            for one in self.all()
+            if current is not None
+            and one.state == SERVED
+            and one.number < current.number
+            and self.run_dir(one).exists()
+        ]
+        if current is None or not before:
+            raise ConfigError(
+                f"{self.folder} has no generation before the one that is served, so there is "
+                "nothing to go back to."
+            )
+        self.serve(before[-1])
+        return self.write(replace(current, state=WITHDRAWN)), before[-1]
+
+    def remove_old(self, keep: int) -> list[int]:
+        """Remove the runs of all but the newest served generations; what is known of them stays."""
+        current = self.current()
+        served = [one for one in self.all() if one.state == SERVED]
+        kept = {one.number for one in served[-keep:]} | ({current.number} if current else set())
+        removed = []
+        for one in self.all():
+            if one.number not in kept and one.state != RUNNING and self.run_dir(one).exists():
+                shutil.rmtree(self.run_dir(one))
+                removed.append(one.number)
+        return removed
+
+
+def _read(path: Path) -> Generation:
+    mend = f"remove {path.parent} if it is not the one that is served."
+    content = read_json(path, _KIND, ArtifactError, mend)
+    return Generation(content["number"], content["state"], content["base"], content["done"])
