@@ -21,8 +21,8 @@ def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
             (docs/export.md).
 
     Returns:
-        A tower over timelines (DV365) or over sequences (NxtPost); its ``embed`` gives user
-        embeddings.
+        A tower over timelines (DV365) or over sequences (NxtPost), whose ``embed`` gives user
+        embeddings; or a ranker, with ``encode_user`` and ``score``.
 
     Raises:
         ArtifactError: the folder is no artifact, it is not trusted, a file of it is not what was

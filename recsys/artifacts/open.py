@@ -6,6 +6,12 @@ from pathlib import Path
 
 from recsys.artifacts.inspection import check_tower_file
 from recsys.artifacts.manifest import MANIFEST_FILE, model_of
+from recsys.artifacts.ranker_tower import (
+    RANKER_FILE,
+    RankerArtifact,
+    RankerManifest,
+    load_ranker,
+)
 from recsys.artifacts.sequence_tower import (
     MANIFESTS,
     TOWER_FILES,
@@ -21,8 +27,11 @@ from recsys.artifacts.timeline_tower import (
 )
 from recsys.core.errors import ArtifactError
 
-Artifact = TimelineTowerArtifact | SequenceTowerArtifact
-Kind = type[TimelineTowerManifest | SequenceTowerManifest]
+Artifact = TimelineTowerArtifact | SequenceTowerArtifact | RankerArtifact
+Kind = type[TimelineTowerManifest | SequenceTowerManifest | RankerManifest]
+
+#: TorchScript of models whose artifact has one.
+_FILES: dict[Kind, str] = {TimelineTowerManifest: TOWER_FILE, RankerManifest: RANKER_FILE}
 
 
 def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
@@ -37,8 +46,11 @@ def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
             trusted, a file of it is not what was exported, or its tower is none that `recsys
             export` writes.
     """
-    if _manifest_of(Path(path)) is TimelineTowerManifest:
+    kind = _manifest_of(Path(path))
+    if kind is TimelineTowerManifest:
         return load_timeline_tower(path, trust)
+    if kind is RankerManifest:
+        return load_ranker(path, trust)
     return load_sequence_tower(path, trust=trust)
 
 
@@ -54,7 +66,7 @@ def trust_artifact(path: Path | str) -> Path:
     """
     folder = Path(path)
     manifest = _manifest_of(folder)
-    for name in [TOWER_FILE] if manifest is TimelineTowerManifest else TOWER_FILES.values():
+    for name in [_FILES[manifest]] if manifest in _FILES else TOWER_FILES.values():
         if (folder / name).is_file():
             check_tower_file(folder / name)
     return manifest.remember(folder)
@@ -62,7 +74,7 @@ def trust_artifact(path: Path | str) -> Path:
 
 def _manifest_of(folder: Path) -> Kind:
     model = model_of(folder)
-    kinds: tuple[Kind, ...] = (TimelineTowerManifest, *MANIFESTS.values())
+    kinds: tuple[Kind, ...] = (*_FILES, *MANIFESTS.values())
     for manifest in kinds:
         if model == manifest.system:
             return manifest

@@ -20,7 +20,7 @@ _ATEN = """
     masked_fill masked_scatter matmul max maximum mean min minimum mul nan_to_num narrow ne neg
     new_full new_zeros nonzero norm numel ones ones_like pad permute pin_memory pow reciprocal relu
     relu_ remainder repeat_interleave reshape roll round rsqrt rsub scaled_dot_product_attention
-    scatter scatter_add segment_reduce select sigmoid silu silu_ sin size slice softmax sort
+    scatter scatter_add searchsorted segment_reduce select sigmoid silu silu_ sin size slice softmax sort
     split sqrt squeeze stack stride sub sum t tanh tensor to tolist topk transpose tril triu
     type_as unbind unflatten unsqueeze values view warn where zeros zeros_like
 """

@@ -11,6 +11,7 @@ from recsys.data.contract.schema import Split
 from recsys.data.stores.requests import TRUTHS
 from recsys.evaluation.baselines.config import TASK_BASELINES
 from recsys.evaluation.baselines.tasks import Beside
+from recsys.evaluation.calibration import BINS, CALIBRATED, Calibration, calibration_errors
 from recsys.evaluation.comparisons import (
     compare,
     labels_of,
@@ -59,6 +60,7 @@ def evaluate_tasks(
     beside: Beside,
     config: EvaluateConfig,
     control: Control | None,
+    calibration: Calibration | None = None,
 ) -> Metrics:
     """Measure the predictions of a split beside baselines, and against another run's.
 
@@ -69,14 +71,19 @@ def evaluate_tasks(
         beside: the baselines' predictions of the same rows.
         config: the split, and how intervals are made.
         control: the run to compare with.
+        calibration: what the frame's calibrated columns went through; None where it has none.
 
     Returns:
         ``report/ne/<task>`` and so on with intervals over users; of a baseline
         ``report/<baseline>/ne/<task>``, and of the model against it
-        ``report/<baseline>/relative_ne_delta/<task>``, below 0 where the model is better.
+        ``report/<baseline>/relative_ne_delta/<task>``, below 0 where the model is better. With a
+        calibration ``report/ece/<task>`` before it, and ``report/calibrated/ne/<task>`` and so on
+        after it.
     """
     metrics = _measure_groups(run, manifest, frame, config)
     _measure_together(metrics, run, manifest, frame, beside, config)
+    if calibration is not None:
+        metrics |= _measure_calibrated(run, manifest, frame, calibration, config)
     if control is not None:
         metrics |= _compare_groups(run, manifest, frame, control, config)
     return metrics
@@ -101,6 +108,33 @@ def _measure_groups(
         if f"{truth}_{tasks[0].name}" in frame.columns:
             protocol = run_protocol(run, frame, split, truth)
             metrics |= with_protocol(measure(frame, tasks, truth), f"{prefix}/{truth}", protocol)
+    return metrics
+
+
+def _measure_calibrated(
+    run: RunIdentity,
+    manifest: DatasetManifest,
+    frame: pl.DataFrame,
+    calibration: Calibration,
+    config: EvaluateConfig,
+) -> Metrics:
+    """Calibration errors before and after, and the other metrics of calibrated predictions.
+
+    Over logged rows: no log of ours says with which probability it showed what it showed, which
+    one would need to speak of all candidates.
+    """
+    tasks, protocol = manifest.tasks, run_protocol(run, frame, Split(config.split))
+    after = replace(protocol, chosen_by=f"{protocol.chosen_by}; {calibration.described()}")
+    place = f"{config.prefix}/{CALIBRATED}"
+    metrics = with_protocol(measure(frame, tasks, CALIBRATED), place, after)
+    for column, prefix, how in (
+        ("prediction", config.prefix, protocol),
+        (CALIBRATED, place, after),
+    ):
+        errors = with_protocol(calibration_errors(frame, tasks, column), prefix, how)
+        for metric in errors.values():
+            metric["protocol"] += f"; {BINS} bins of equally many rows"
+        metrics |= errors
     return metrics
 
 

@@ -34,6 +34,9 @@ MEASURED = (
     TableColumn("best", ("best_absolute/ne", "best_absolute/mse"), "{:.4f}"),
     TableColumn("AUC", ("auc",), "{:.4f}"),
     TableColumn("calibration", ("calibration",), "{:.3f}"),
+    TableColumn("calibration error", ("ece",), "{:.4f}"),
+    TableColumn("calibrated: NE", ("calibrated/ne",), "{:.4f}"),
+    TableColumn("its error", ("calibrated/ece",), "{:.4f}"),
 )
 COMPARED = (
     TableColumn("NE (MSE) change, %", ("relative_ne_delta", "relative_mse_delta"), "{:+.2f}"),

@@ -143,7 +143,10 @@ class MixtureOfExperts(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """[R, inputs] → [R, K, D]."""
         experts = self.experts(inputs)
-        return torch.stack([gate(inputs, experts) for gate in self.gates], dim=1)
+        mixed: list[Tensor] = []
+        for gate in self.gates:  # written out, as below, for TorchScript
+            mixed.append(gate(inputs, experts))
+        return torch.stack(mixed, dim=1)
 
 
 class _Extraction(nn.Module):
@@ -169,14 +172,16 @@ class _Extraction(nn.Module):
 
     def forward(self, tasks: list[Tensor], shared: Tensor) -> tuple[list[Tensor], Tensor]:
         """K times [R, inputs] and [R, inputs] → K times [R, D] and [R, D]."""
-        of_tasks = [experts(task) for experts, task in zip(self.task_experts, tasks, strict=True)]
+        everyone: list[Tensor] = []
+        for number, experts in enumerate(self.task_experts):
+            everyone.append(experts(tasks[number]))
         of_all = self.shared_experts(shared)
-        mixed = [
-            gate(task, torch.cat([own, of_all], dim=1))
-            for gate, task, own in zip(self.gates, tasks, of_tasks, strict=True)
-        ]
+        mixed: list[Tensor] = []
+        for number, gate in enumerate(self.gates):
+            mixed.append(gate(tasks[number], torch.cat([everyone[number], of_all], dim=1)))
         if self.shared_gate is not None:
-            shared = self.shared_gate(shared, torch.cat([*of_tasks, of_all], dim=1))
+            everyone.append(of_all)
+            shared = self.shared_gate(shared, torch.cat(everyone, dim=1))
         return mixed, shared
 
 

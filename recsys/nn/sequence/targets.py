@@ -7,6 +7,8 @@ longest history, R rows (targets), N blocks of rows, H heads, D width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,7 +57,114 @@ class RowBlocks:
         return blocks.flatten(0, 1).index_select(0, self.slot)
 
 
-class TargetHSTU(nn.Module):
+class OneRequestHSTU(nn.Module):
+    """Blocks of HSTU over recent events, and over the candidates of one request.
+
+    It has no ``forward``, so that TorchScript compiles no more of it than is called.
+
+    Args:
+        blocks: of :class:`HSTUBlock`.
+        heads: H.
+        max_length: the longest history.
+    """
+
+    def __init__(self, blocks: nn.ModuleList, heads: int, max_length: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.max_length = max_length
+        self.blocks: Any = blocks  # whose methods TorchScript finds without a cast
+
+    def encode(
+        self, history: Tensor, lengths: Tensor, history_time: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [B, T, D] of each block: all that targets need of a history."""
+        steps = history.shape[1]
+        place = torch.arange(steps, device=history.device)
+        is_real = place >= steps - lengths.unsqueeze(1)  # [B, T]
+        seen = (place.unsqueeze(1) >= place) & is_real.unsqueeze(1)  # [B, T, T]
+        distance = (place.unsqueeze(1) - place).clamp(min=0)
+        bucket = time_bucket(history_time.unsqueeze(2) - history_time.unsqueeze(1))
+        remembered: list[tuple[Tensor, Tensor]] = []
+        hidden = history
+        for block in self.blocks:
+            gate, values, queries, keys = block.projected(hidden)
+            remembered.append((keys, values))
+            bias = block.bias.between(distance, bucket)
+            attended = self._attended(queries, keys, values, bias, seen)
+            hidden = block.after(hidden, gate, attended)
+        return remembered
+
+    def target_biases(
+        self, lengths: Tensor, history_time: Tensor, target_time: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """What targets see of their history: [B, T] biases of each block, and [B, T] which events.
+
+        Args:
+            lengths: [B] int64.
+            history_time: [B, T] int64, ms.
+            target_time: [B] int64, ms.
+        """
+        steps = history_time.shape[1]
+        place = torch.arange(steps, device=history_time.device)
+        is_real = place >= steps - lengths.unsqueeze(1)
+        bucket = time_bucket(target_time.unsqueeze(1) - history_time)
+        biases: list[Tensor] = []
+        for block in self.blocks:
+            bias = block.bias.between(steps - place, bucket)
+            biases.append(bias)
+        return biases, is_real
+
+    def after_one(
+        self, keys: Tensor, values: Tensor, biases: Tensor, seen: Tensor, target: Tensor
+    ) -> Tensor:
+        """The targets [R, D] of one request after its history, as ``TargetHSTU.after``.
+
+        Args:
+            keys: [L, T, D] of the L blocks, see :meth:`encode`.
+            values: [L, T, D].
+            biases: [L, T], see :meth:`target_biases`.
+            seen: [T] bool.
+            target: [R, D].
+        """
+        nothing = torch.zeros([1], dtype=torch.int64, device=target.device)
+        hidden = target
+        for number, block in enumerate(self.blocks):
+            gate, own_values, queries, own_keys = block.projected(hidden)
+            attended = self._attended(
+                queries.unsqueeze(0),
+                keys[number].unsqueeze(0),
+                values[number].unsqueeze(0),
+                biases[number].reshape(1, 1, -1),
+                seen.reshape(1, 1, -1),
+            ).squeeze(0)
+            own_bias = block.bias.between(nothing, nothing)
+            own = self._own(queries, own_keys, own_values, own_bias)
+            hidden = block.after(hidden, gate, attended + own)
+        return hidden
+
+    def _attended(
+        self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, seen: Tensor
+    ) -> Tensor:
+        """``SiLU(QKᵀ + bias) V / n`` over what is seen: [n, q, D] and [n, T, D] → [n, q, D]."""
+        scores = torch.matmul(self._by_head(queries), self._by_head(keys).transpose(2, 3))
+        scores = scores + bias.unsqueeze(1)
+        weights = F.silu(scores) * seen.unsqueeze(1)  # [n, H, q, T]
+        attended = torch.matmul(weights, self._by_head(values)) / (self.max_length + 1)
+        return attended.transpose(1, 2).flatten(2)
+
+    def _own(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """What each target sees of itself, [R, D]."""
+        split = [self.heads, -1]
+        score = (queries.unflatten(1, split) * keys.unflatten(1, split)).sum(dim=2) + bias
+        weight = F.silu(score).unsqueeze(2) / (self.max_length + 1)
+        return (weight * values.unflatten(1, split)).flatten(1)
+
+    def _by_head(self, states: Tensor) -> Tensor:
+        """[n, t, D] → [n, H, t, D / H]."""
+        return states.unflatten(2, [self.heads, -1]).transpose(1, 2)
+
+
+class TargetHSTU(OneRequestHSTU):
     """Blocks of HSTU over recent events and candidates.
 
     Args:
@@ -72,12 +181,10 @@ class TargetHSTU(nn.Module):
     def __init__(
         self, width: int, blocks: int, heads: int, dropout: float, max_length: int
     ) -> None:
-        super().__init__()
-        self.heads = heads
-        self.max_length = max_length
-        self.blocks = nn.ModuleList(
+        made = nn.ModuleList(
             HSTUBlock(width, heads, dropout, max_length + 1, has_times=True) for _ in range(blocks)
         )
+        super().__init__(made, heads, max_length)
 
     def forward(
         self,
@@ -104,26 +211,6 @@ class TargetHSTU(nn.Module):
         remembered = self.encode(history, lengths, history_time)
         return self.after(remembered, lengths, history_time, target, target_time, rows)
 
-    def encode(
-        self, history: Tensor, lengths: Tensor, history_time: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values [B, T, D] of each block: all that targets need of a history."""
-        steps = history.shape[1]
-        place = torch.arange(steps, device=history.device)
-        is_real = place >= steps - lengths.unsqueeze(1)  # [B, T]
-        seen = (place.unsqueeze(1) >= place) & is_real.unsqueeze(1)  # [B, T, T]
-        distance = (place.unsqueeze(1) - place).clamp(min=0)
-        bucket = time_bucket(history_time.unsqueeze(2) - history_time.unsqueeze(1))
-        remembered = []
-        hidden = history
-        for block in self._blocks():
-            gate, values, queries, keys = block.projected(hidden)
-            remembered.append((keys, values))
-            bias = block.bias.between(distance, bucket)
-            attended = self._attended(queries, keys, values, bias, seen)
-            hidden = block.after(hidden, gate, attended)
-        return remembered
-
     def after(
         self,
         remembered: list[tuple[Tensor, Tensor]],
@@ -134,15 +221,10 @@ class TargetHSTU(nn.Module):
         rows: RowBlocks,
     ) -> Tensor:
         """[R, D] the targets after histories that :meth:`encode` has encoded."""
-        steps = history_time.shape[1]
-        place = torch.arange(steps, device=target.device)
-        is_real = place >= steps - lengths.unsqueeze(1)  # [B, T]
-        bucket = time_bucket(target_time.unsqueeze(1) - history_time)  # [B, T]
-        nothing = torch.zeros_like(place[:1])  # between a target and itself
+        biases, is_real = self.target_biases(lengths, history_time, target_time)
         hidden = target  # [R, D]: only attention, whose products have one shape, sees blocks
-        for block, (keys, values) in zip(self._blocks(), remembered, strict=True):
+        for block, (keys, values), bias in zip(self._blocks(), remembered, biases, strict=True):
             gate, own_values, queries, own_keys = block.projected(hidden)
-            bias = block.bias.between(steps - place, bucket)  # [B, T]
             attended = self._attended(
                 rows.fill(queries),
                 keys.index_select(0, rows.request),
@@ -150,31 +232,14 @@ class TargetHSTU(nn.Module):
                 bias.index_select(0, rows.request).unsqueeze(1),
                 is_real.index_select(0, rows.request).unsqueeze(1),
             )
-            own_bias = block.bias.between(nothing, nothing)
-            own = self._own(queries, own_keys, own_values, own_bias)
+            own = self._own(queries, own_keys, own_values, self._own_bias(block))
             hidden = block.after(hidden, gate, rows.rows(attended) + own)
         return hidden
 
-    def _attended(
-        self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, seen: Tensor
-    ) -> Tensor:
-        """``SiLU(QKᵀ + bias) V / n`` over what is seen: [n, q, D] and [n, T, D] → [n, q, D]."""
-        by_head = [self._by_head(one) for one in (queries, keys, values)]
-        scores = torch.matmul(by_head[0], by_head[1].transpose(2, 3)) + bias.unsqueeze(1)
-        weights = F.silu(scores) * seen.unsqueeze(1)  # [n, H, q, T]
-        attended = torch.matmul(weights, by_head[2]) / (self.max_length + 1)
-        return attended.transpose(1, 2).flatten(2)
-
-    def _own(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """What each target sees of itself, [R, D]."""
-        split = (self.heads, -1)
-        score = (queries.unflatten(1, split) * keys.unflatten(1, split)).sum(dim=2) + bias
-        weight = F.silu(score).unsqueeze(2) / (self.max_length + 1)
-        return (weight * values.unflatten(1, split)).flatten(1)
+    def _own_bias(self, block: HSTUBlock) -> Tensor:
+        """[1] between a target and itself."""
+        nothing = torch.zeros([1], dtype=torch.int64, device=block.bias.position.device)
+        return block.bias.between(nothing, nothing)
 
     def _blocks(self) -> list[HSTUBlock]:
         return [block for block in self.blocks if isinstance(block, HSTUBlock)]
-
-    def _by_head(self, states: Tensor) -> Tensor:
-        """[n, t, D] → [n, H, t, D / H]."""
-        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)

@@ -20,6 +20,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.requests import TRUTHS, RequestStore
 from recsys.data.stores.vocabulary import INDEX
 from recsys.evaluation.baselines.tasks import predict_baselines
+from recsys.evaluation.calibration import Calibration
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
@@ -72,10 +73,20 @@ class TaskSystem(System[Config], Generic[Config]):
         frame = self.predict(run, split)
         gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
         beside = predict_baselines(run.dataset, split, gap, config.baselines, config.boosting)
-        return evaluate_tasks(run.identity, run.manifest, frame, beside, config, control)
+        calibration = self.calibration(run) if split is Split.REPORT else None
+        return evaluate_tasks(
+            run.identity, run.manifest, frame, beside, config, control, calibration
+        )
+
+    def calibration(self, run: LoadedRun[Any, Any]) -> Calibration | None:
+        """What the predictions of tasks go through, fitted on choose; None where nothing does."""
+        return None
 
     def score(self, run: LoadedRun[Any, Any], rows: GivenRows) -> dict[str, NDArray[np.float64]]:
-        """The prediction of every task: a probability, or a number of a regression task."""
+        """The prediction of every task: a probability, or a number of a regression task.
+
+        Probabilities are calibrated where the system calibrates.
+        """
         rows = with_hour(rows, run.dataset.manifest)
         reader = self.data(run.config, run.dataset).reader
         found = np.empty((len(rows), len(run.manifest.tasks)))
@@ -87,6 +98,8 @@ class TaskSystem(System[Config], Generic[Config]):
                 predicted = run.model.predict_step(batch, 0)["predictions"]
                 found[pack.row[: pack.real]] = predicted[: pack.real].double().numpy()
         refuse_undefined(run, found)
+        if (calibration := self.calibration(run)) is not None:
+            found = calibration.apply(found)
         return {task.name: found[:, number] for number, task in enumerate(run.manifest.tasks)}
 
     def check_request(self, run: LoadedRun[Any, Any], has_only: bool, task: str | None) -> None:
@@ -136,16 +149,19 @@ class TaskSystem(System[Config], Generic[Config]):
             ``row_id``, ``user``, ``request_time``, ``item``, ``label_<task>``,
             ``prediction_<task>``, ``explicit_events``, ``implicit_events``, and where the source
             knows them ``best_absolute_<task>`` and ``best_within_reach_<task>``; in order of
-            ``row_id``.
+            ``row_id``. Of the split report, which calibration never looks at, also
+            ``calibrated_<task>`` where the system calibrates.
         """
         frame = self.predicted(run, self.data(run.config, run.dataset), split)
+        if split is Split.REPORT and (calibration := self.calibration(run)) is not None:
+            frame = calibration.with_columns(frame)
         write_predictions(run.identity, split, frame)
         return frame
 
     def predicted(
         self, run: LoadedRun[Any, Any], data: RowDataModule[Any], split: Split
     ) -> pl.DataFrame:
-        """What :meth:`predict` writes, of rows as ``data`` reads them; nothing is written."""
+        """What :meth:`predict` writes of the model alone, of rows as ``data`` reads them."""
         row_ids, predictions, histories = [], [], []
         with torch.inference_mode():
             for index, batch in enumerate(

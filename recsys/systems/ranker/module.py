@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from recsys.core.bounds import NotNegative, Settings, Share
+from recsys.core.bounds import NotNegative, OneOf, Settings, Share
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.distributed.schedules import scheduled_optimizer
+from recsys.evaluation.calibration import METHODS, Calibration
 from recsys.nn.losses import LabelStatistics
 from recsys.nn.tables.inputs import TableInputs
 from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
@@ -29,11 +31,14 @@ class RankerConfig(Settings):
         net: sizes.
         task_balance: how far rare tasks are weighed up in the loss, see ``MultiTaskLoss``.
         regression_weight: weight of watch time in the loss, see ``MultiTaskLoss``.
+        calibration: of the probabilities, on the choose split when the training is over:
+            ``isotonic``, ``platt``, or ``none``.
     """
 
     net: RankerNetConfig = field(default_factory=RankerNetConfig)
     task_balance: Share = 0.5
     regression_weight: NotNegative = 1.0
+    calibration: Annotated[str, OneOf(METHODS)] = "isotonic"
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class Ranker(TaskModule):
         statistics = statistics or LabelStatistics.neutral(len(manifest.tasks))
         super().__init__(manifest.tasks, config.regression_weight, config.task_balance, statistics)
         self.optim = optim
+        #: of these weights, where the run folder has that of others.
+        self.calibration: Calibration | None = None
         self.net = RankerNet(
             manifest, config.net, max_length, num_counted, embedding_shape, statistics
         )

@@ -232,6 +232,8 @@ class RankerNet(nn.Module):
         )
         if self.adopted is not None and self.adoption in ("projected", "gated"):
             vectors += config.adoption.vectors
+        #: V.
+        self.vectors = vectors
         flat = vectors * width
         self.cross = None
         inputs = flat + vectors * (vectors - 1) // 2
@@ -327,7 +329,7 @@ class RankerNet(nn.Module):
         events = events * (batch.recent_action > 0).unsqueeze(2)
         lengths, times = batch.recent_lengths, batch.recent_time
         if adopted is not None and self.adoption == "prepended":
-            events, lengths, times = _prepended(adopted, events, lengths, times)
+            events, lengths, times = prepended(adopted, events, lengths, times)
         attended: Tensor = self.recent(
             events,
             lengths,
@@ -339,7 +341,7 @@ class RankerNet(nn.Module):
         return attended
 
 
-def _prepended(
+def prepended(
     vectors: Tensor, events: Tensor, lengths: Tensor, times: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Vectors [B, M, D] as events right before the recent ones of each request, at their time."""

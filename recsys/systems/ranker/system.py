@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
+from recsys.core.console import message_console
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.features.candidate_features import CandidateFeatures
@@ -14,11 +16,15 @@ from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
 from recsys.data.loaders.ranking import RankingDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.embeddings.point_in_time import PointInTimeEmbeddings
+from recsys.evaluation.calibration import Calibration, calibrate
+from recsys.evaluation.comparisons import labels_of, scores
 from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
+from recsys.runs.load import LoadedRun, load_run
 from recsys.runs.system import Assembly
+from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.tasks import TaskSystem
-from recsys.systems.ranker.config import RankerRunConfig
+from recsys.systems.ranker.config import RankerRun, RankerRunConfig
 from recsys.systems.ranker.module import Ranker
 from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
 
@@ -72,12 +78,57 @@ class RankerSystem(TaskSystem[RankerRunConfig]):
         key = "loader.batch_requests"
         return schedule(extent, len(requests), "requests", key, 50, config.num_processes, given)
 
+    def finish(self, run_dir: Path) -> None:
+        """Calibrate the best checkpoint on the choose split: ``calibration.json``."""
+        run = load_run(self, run_dir)
+        if (found := self._calibrated(run)) is not None:
+            found.save(run_dir)
+
+    def calibration(self, run: LoadedRun[Any, Any]) -> Calibration | None:
+        """That of the run folder; of another checkpoint than the best it is made now, not kept."""
+        kept = Calibration.read(run.folder)
+        if kept is not None and (kept.checkpoint, kept.method) == (
+            run.checkpoint,
+            run.config.model.calibration,
+        ):
+            return kept
+        if run.model.calibration is None:  # a recommender asks again and again
+            run.model.calibration = self._calibrated(run)
+        found: Calibration | None = run.model.calibration
+        return found
+
+    def _calibrated(self, run: LoadedRun[Any, Any]) -> Calibration | None:
+        method = run.config.model.calibration
+        if method == "none":
+            return None
+        frame = self.predicted(run, self.data(run.config, run.dataset), Split.CHOOSE)
+        tasks = run.manifest.tasks
+        found = calibrate(
+            method,
+            tasks,
+            scores(frame, tasks, "prediction"),
+            labels_of(frame, tasks),
+            run.checkpoint,
+            run.dataset.manifest.fingerprint,
+        )
+        for name, reason in found.why.items():
+            message_console().print(f"{name} is not calibrated, for {reason}.")
+        return found
+
+    def export(self, run: RankerRun, config: ExportConfig) -> Path:
+        """The user side of a request and its candidates in TorchScript, with the calibration."""
+        # what compiles takes seconds to import
+        from recsys.systems.ranker.export import export_run
+
+        data = self.data(run.config, run.dataset)
+        return export_run(run, config, data, self.calibration(run))
+
     def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
         """NE and calibration of every task."""
         # figures are drawn with a library that training does not need
-        from recsys.systems.dv365.report import read_material, report_page
+        from recsys.systems.ranker.report import report_page
 
-        return report_page(read_material(folder, against, dataset))
+        return report_page(folder, against, dataset)
 
 
 def _user_embeddings(

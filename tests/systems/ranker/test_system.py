@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,18 @@ import pytest
 import torch
 
 from recsys.core.errors import ConfigError
+from recsys.data.batches.given_rows import GivenRows
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.embeddings.rows import quantize_rows
 from recsys.embeddings.stores import open_store
+from recsys.evaluation.calibration import Calibration
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.predictions import read_predictions
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
+from recsys.systems.ranker.config import RankerRun
 from recsys.systems.ranker.system import RankerSystem
 from recsys.systems.runs import load_run, train
 from tests.evaluation.baselines.planted import AUTHORS, HOUR, START, impressions, own_log
@@ -134,3 +139,34 @@ def test_published_embeddings_are_read(log: Path, tmp_path: Path, kind: str) -> 
         after = run.model.predict_step(batch, 0)["predictions"]
     assert torch.equal(before[0], after[0])
     assert not torch.equal(before[1], after[1])
+
+
+def test_predictions_are_calibrated_on_choose(log: Path, run_dir: Path) -> None:
+    run = load_run(run_dir)
+    system = RankerSystem()
+    kept = Calibration.read(run_dir)
+    assert kept is not None
+    assert (kept.method, kept.checkpoint) == ("isotonic", run.checkpoint)
+    assert system.calibration(run) == kept
+    # the last checkpoint has a curve of its own, made when it is asked for
+    last = system.calibration(load_run(run_dir, "last"))
+    assert last is not None and last.checkpoint.name == "last.ckpt"
+    found = evaluate(EvaluateConfig(run_dir=str(run_dir), baselines=["fit_mean"]))
+    for name in ("ece/liked", "calibrated/ece/liked", "calibrated/ne/liked"):
+        assert np.isfinite(found[f"report/{name}"]["value"])
+    assert "calibrated (isotonic)" in found["report/calibrated/ne/liked"]["protocol"]
+    assert "logged impressions" in found["report/calibrated/ece/liked"]["protocol"]
+    written = read_predictions(run_dir, Split.REPORT)
+    pairs = GivenRows(
+        written["user"].to_numpy().astype(np.int64)[:40],
+        written["item"].to_numpy().astype(np.int64)[:40],
+        written["request_time"].to_numpy()[:40],
+    )
+    raw = system.score(replace_calibration(run, "none"), pairs)["liked"]
+    scored = system.score(run, pairs)["liked"]
+    np.testing.assert_array_equal(kept.apply(raw[:, None])[:, 0], scored)
+
+
+def replace_calibration(run: RankerRun, method: str) -> RankerRun:
+    model = replace(run.config.model, calibration=method)
+    return replace(run, config=replace(run.config, model=model))
