@@ -11,18 +11,19 @@ from __future__ import annotations
 _ATEN = """
     __and__ __contains__ __derive_index __getitem__ __is__ __isnot__ __not__ __or__
     __range_length __xor__ _set_item abs add add_ all amax amin any append arange argsort
-    avg_pool1d baddbmm bincount bitwise_and bitwise_not bitwise_or bmm bucketize cat ceil chunk
-    clamp clamp_max clamp_min clamp_min_ clone contiguous copy_ cos cumsum detach device diff
-    dim div dropout dropout_ element_size embedding embedding_bag empty empty_like eq exp expand
-    expand_as extend flatten flip floor floor_divide floordiv format full full_like gather ge
-    gelu gt index index_add index_copy index_select is_floating_point item items join keys
-    layer_norm le len linear list log log1p log_softmax logical_and logical_not logical_or lt
-    masked_fill masked_scatter matmul max maximum mean min minimum mul nan_to_num narrow ne neg
-    new_full new_zeros nonzero norm numel ones ones_like pad permute pin_memory pow reciprocal relu
-    relu_ remainder repeat_interleave reshape roll round rsqrt rsub scaled_dot_product_attention
-    scatter scatter_add searchsorted segment_reduce select sigmoid silu silu_ sin size slice softmax sort
-    split sqrt squeeze stack stride sub sum t tanh tensor to tolist topk transpose tril triu
-    type_as unbind unflatten unsqueeze values view warn where zeros zeros_like
+    avg_pool1d baddbmm bincount bitwise_and bitwise_not bitwise_or bmm bucketize cat ceil
+    chunk clamp clamp_max clamp_min clamp_min_ clone contiguous copy_ cos cumsum detach device
+    diff dim div dropout dropout_ element_size embedding embedding_bag empty empty_like eq exp
+    expand expand_as extend flatten flip floor floor_divide floordiv format full full_like
+    gather ge gelu gt index index_add index_copy index_select is_floating_point item items
+    join keys layer_norm le len linear list log log1p log_softmax logical_and logical_not
+    logical_or lt masked_fill masked_scatter matmul max maximum mean min minimum mul
+    nan_to_num narrow ne neg new_full new_zeros nonzero norm numel ones ones_like pad permute
+    pin_memory pow reciprocal relu relu_ remainder repeat_interleave reshape roll round rsqrt
+    rsub scaled_dot_product_attention scatter scatter_add searchsorted segment_reduce select
+    sigmoid silu silu_ sin size slice softmax sort split sqrt squeeze stack stride sub sum t
+    tanh tensor to tolist topk transpose tril triu type_as unbind unflatten unsqueeze values
+    view warn where zeros zeros_like
 """
 _OTHERS = """
     prim.RaiseException prim.device prim.dtype prim.is_meta prim.max prim.min prim.type
