@@ -66,6 +66,7 @@ class TorchRecStrategy(DDPStrategy):
             timeout=timeout,
             checkpoint_io=ShardedCheckpoints(write_in_background, timeout),
             broadcast_buffers=False,  # they are constants
+            gradient_as_bucket_view=True,  # gradients are averaged where they lie
             find_unused_parameters=True,  # a loss that is switched off leaves weights unused
             **settings,
         )
