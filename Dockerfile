@@ -13,7 +13,7 @@ WORKDIR /srv/recsys
 FROM system AS installer
 COPY requirements requirements
 COPY recsys/__init__.py recsys/install.py recsys/
-COPY recsys/core/__init__.py recsys/core/errors.py recsys/core/installation.py recsys/core/paths.py recsys/core/secrets.py recsys/core/version.py recsys/core/
+COPY recsys/core/__init__.py recsys/core/errors.py recsys/core/installation.py recsys/core/paths.py recsys/core/secrets.py recsys/core/threads.py recsys/core/version.py recsys/core/
 COPY recsys/cli/__init__.py recsys/cli/doctor.py recsys/cli/
 RUN ln -s ../requirements recsys/requirements
 # An index with CPU builds of torch keeps the CPU image small: --build-arg RECSYS_TORCH_INDEX_URL=…

@@ -58,6 +58,17 @@ def _load(name: str) -> ModuleType:
     root = str(DIRECTORY.parent)
     if root not in sys.path:  # a benchmark may import another, also in processes of its own
         sys.path.append(root)
+    module = sys.modules.get(f"benchmarks.{name}")
+    if module is None:  # once, so that its functions can go to other processes
+        module = _executed(name)
+    if not is_dataclass(getattr(module, "Config", None)):
+        raise ConfigError(
+            f"{DIRECTORY / name}.py has no dataclass Config; CONTRIBUTING.md shows the form."
+        )
+    return module
+
+
+def _executed(name: str) -> ModuleType:
     path = DIRECTORY / f"{name}.py"
     specification = importlib.util.spec_from_file_location(f"benchmarks.{name}", path)
     if specification is None or specification.loader is None:
@@ -66,6 +77,4 @@ def _load(name: str) -> ModuleType:
     # Registered before it runs, so that its dataclasses can resolve their annotations.
     sys.modules[specification.name] = module
     specification.loader.exec_module(module)
-    if not is_dataclass(getattr(module, "Config", None)):
-        raise ConfigError(f"{path} has no dataclass Config; CONTRIBUTING.md shows the form.")
     return module
