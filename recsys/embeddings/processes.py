@@ -140,11 +140,15 @@ def _submit(
 ) -> list[_Part]:
     part = np.array([part_of(user, processes) for user in block.ids], np.int64)
     members = [np.flatnonzero(part == number) for number in range(processes)]
-    return [
-        _Part(some, pool.submit(_compute, computation, block.index[some]))
-        for some in members
-        if len(some)
-    ]
+    try:
+        return [
+            _Part(some, pool.submit(_compute, computation, block.index[some]))
+            for some in members
+            if len(some)
+        ]
+    except (ValueError, OSError) as error:
+        # where one ends while the next is being started, the pool has closed its files under it
+        raise BrokenProcessPool("a process ended while another was started") from error
 
 
 def _collected(block: Block, parts: list[_Part]) -> tuple[Block, NDArray[np.int64]]:
