@@ -16,9 +16,6 @@ from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import (
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
-    Column,
-    FeatureKind,
-    FeatureSide,
     TimelineKind,
 )
 from recsys.data.features.config import CandidateFeatureConfig
@@ -30,7 +27,6 @@ from recsys.data.features.cross_counts import (
 )
 from recsys.data.stores.counters.store import CounterStore
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX
 
 #: What a candidate is counted by, and what it may share with a user's events.
 SHARED = ("item", "author", "topic")
@@ -88,8 +84,10 @@ class CandidateFeatures:
         self.actions = tuple(manifest.actions.names[code] for code in self._codes)
         self._counted = [self._counters.actions.index(name) for name in self.actions]
         self._shown = self._counters.actions.index(IMPRESSION)
-        self._of_item = _ids_of_items(dataset)
-        self._first_seen = _first_seen(dataset)
+        num_items = self._sizes["item"]
+        own = np.arange(num_items, dtype=np.int32)
+        self._of_item = {"item": own, **dataset.ids_of_items}
+        self._first_seen = dataset.vocabulary("item").first_seen(num_items)
         # a log without authors or topics has the unknown one alone
         self._shared = tuple(name for name in SHARED if self._sizes[name] > 1)
 
@@ -226,25 +224,3 @@ class CandidateFeatures:
         hours = (moment - self._first_seen[item]) / MILLISECONDS_PER_HOUR
         is_new = hours <= 0
         return [np.log1p(np.where(is_new, 0.0, hours)), is_new.astype(np.float64)]
-
-
-def _ids_of_items(dataset: PreparedDataset) -> dict[str, NDArray[np.integer]]:
-    """By ``item``, ``author`` and ``topic`` the index of each item's, [V]."""
-    names = [
-        feature.name
-        for feature in dataset.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
-    ]
-    categorical = dataset.item_features.categorical
-    return {
-        "item": np.arange(dataset.manifest.vocabulary_sizes["item"]),
-        "author": categorical[:, names.index(Column.AUTHOR)],
-        "topic": categorical[:, names.index(Column.TOPIC)],
-    }
-
-
-def _first_seen(dataset: PreparedDataset) -> NDArray[np.int64]:
-    """[V] the moment each item was first seen, ms; never for one that was not."""
-    first = np.full(dataset.manifest.vocabulary_sizes["item"], np.iinfo(np.int64).max // 2)
-    table = dataset.vocabulary("item").table
-    np.minimum.at(first, table[INDEX].to_numpy(), table[FIRST_SEEN].to_numpy())
-    return first

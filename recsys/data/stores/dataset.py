@@ -166,6 +166,15 @@ class PreparedDataset:
         """Features of items, by item index."""
         return self._features(FeatureSide.ITEM)
 
+    @property
+    def ids_of_items(self) -> dict[str, NDArray[np.int32]]:
+        """By ``author`` and ``topic`` the index of each item's, [V]; 0 where it is unknown."""
+        features = self.manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
+        names = [feature.name for feature in features]
+        columns = {"author": Column.AUTHOR, "topic": Column.TOPIC}
+        categorical = self.item_features.categorical
+        return {name: categorical[:, names.index(column)] for name, column in columns.items()}
+
     @cached_property
     def item_text(self) -> pl.DataFrame:
         """Texts of items: ``index`` and, where the source has them, ``title`` and others.

@@ -22,6 +22,8 @@ from recsys.data.contract.parquet import read_metadata, read_parquet, write_fram
 RAW = "raw"
 INDEX = "index"
 FIRST_SEEN = "first_seen"  # ms
+#: Later than every moment, and far enough from the end of int64 to be subtracted from.
+NEVER = np.iinfo(np.int64).max // 2
 UNKNOWN_INDEX = 0
 
 VOCABULARIES = "vocabulary"
@@ -125,6 +127,13 @@ class Vocabulary:
         """A vocabulary of the ids in ``seen``, the output of ``FirstSeen.table``."""
         empty = seen.clear().with_columns(pl.lit(0, pl.Int32).alias(INDEX))
         return cls(empty.select(RAW, INDEX, FIRST_SEEN), mode, buckets).grow(seen)
+
+    def first_seen(self, size: int) -> NDArray[np.int64]:
+        """[size] the moment each index was first seen, ms; :data:`NEVER` for one that was not."""
+        first = np.full(size, NEVER)
+        indices, moments = self.table[INDEX].to_numpy(), self.table[FIRST_SEEN].to_numpy()
+        np.minimum.at(first, indices, moments)
+        return first
 
     @property
     def size(self) -> int:

@@ -30,8 +30,8 @@ from recsys.data.contract.schema import (
     TimelineKind,
 )
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.derived import ALL_EVENTS, END_OF_TIME
 from recsys.data.stores.timelines import TimelineStore
-from recsys.data.stores.vocabulary import FIRST_SEEN, INDEX
 from recsys.evaluation.baselines.means import observed_mean, smoothed
 from recsys.evaluation.baselines.rows import (
     AUTHOR,
@@ -49,8 +49,6 @@ _EVENT_COLUMNS = ("timestamp", ITEM, AUTHOR, TOPIC, "action_type")
 
 #: Users whose timelines are read at a time.
 _USERS = 4096
-_LAST_MOMENT = np.iinfo(np.int64).max
-_ALL_EVENTS = np.iinfo(np.int64).max
 
 #: Groups whose rates of every task a model of one task sees; of the others it sees its own task's.
 _ALWAYS = (USER, ITEM)
@@ -83,7 +81,7 @@ class CountFeatures:
             for task in manifest.tasks
         ]
         self.events = _events(dataset.timelines, self.groups, sizes)
-        self.first_seen = _first_seen(dataset)
+        self.first_seen = dataset.vocabulary("item").first_seen(sizes["item"])
 
     def asked(self, rows: Rows) -> AskedCounts:
         """The counts for some rows."""
@@ -240,22 +238,13 @@ def _timelines(store: TimelineStore, kind: TimelineKind) -> dict[str, NDArray]:
     users = store.users()
     for first in track(range(0, len(users), _USERS), f"Counting {kind} events"):
         some = users[first : first + _USERS]
-        events = store.histories(some, np.full(len(some), _LAST_MOMENT), kind, _ALL_EVENTS)
+        events = store.histories(some, np.full(len(some), END_OF_TIME), kind, ALL_EVENTS)
         events[USER] = np.repeat(some, events[LENGTHS])
         for name, found in parts.items():
             found.append(events[name])
     joined = {name: np.concatenate(found) for name, found in parts.items()}
     order = np.argsort(joined["timestamp"], kind="stable")
     return {name: column[order] for name, column in joined.items()}
-
-
-def _first_seen(dataset: PreparedDataset) -> NDArray[np.int64]:
-    """[V] the moment each item was first seen, ms; never for the unknown one."""
-    vocabulary = dataset.vocabulary("item")
-    first = np.full(dataset.manifest.vocabulary_sizes["item"], _LAST_MOMENT // 2)
-    table = vocabulary.table
-    np.minimum.at(first, table[INDEX].to_numpy(), table[FIRST_SEEN].to_numpy())
-    return first
 
 
 def _occurs(group: str, sizes: dict[str, int]) -> bool:

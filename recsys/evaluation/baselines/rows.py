@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.contract.schema import Column, FeatureKind, FeatureSide
+from recsys.data.contract.schema import FeatureKind
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import UNKNOWN_INDEX
 
@@ -58,9 +58,7 @@ class Rows:
         per_request = np.diff(store.offsets)
         item = store.item.astype(np.int64)
         ids = {USER: np.repeat(store.user.astype(np.int64), per_request), ITEM: item}
-        names = [one.name for one in dataset.manifest.select(FeatureSide.ITEM, _CATEGORICAL)]
-        for name, column in ((AUTHOR, Column.AUTHOR), (TOPIC, Column.TOPIC)):
-            of_item = dataset.item_features.categorical[:, names.index(column)]
+        for name, of_item in dataset.ids_of_items.items():
             ids[name] = of_item[item].astype(np.int64)
         time = np.repeat(store.request_time, per_request)
         shown = time if store.shown_at is None else store.shown_at

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.core.errors import DataError
-from recsys.data.stores.vocabulary import FirstSeen, IdMode, Vocabulary, stable_hash
+from recsys.data.stores.vocabulary import NEVER, FirstSeen, IdMode, Vocabulary, stable_hash
 
 SIGHTINGS = st.lists(st.tuples(st.integers(-5, 30), st.integers(0, 50)), max_size=40)
 
@@ -109,3 +109,10 @@ def test_a_damaged_vocabulary_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="missing or damaged"):
         Vocabulary.load(path)
+
+
+def test_the_moment_an_index_was_first_seen_is_the_earliest_of_its_ids() -> None:
+    table = pl.DataFrame(
+        {"raw": ["a", "b", "c"], "index": [2, 1, 2], "first_seen": [7, 9, 5]}
+    ).with_columns(pl.col("index").cast(pl.Int32))
+    assert Vocabulary(table).first_seen(4).tolist() == [NEVER, 9, 5, NEVER]
