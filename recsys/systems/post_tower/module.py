@@ -78,14 +78,7 @@ class ItemSimilarity(lightning.LightningModule):
         self.config = config
         self.optim = optim
         self.corpus = corpus
-        self.tower = PostTower(
-            config.tower,
-            has_text=bool(corpus.text_lengths.any()),
-            image_width=corpus.images.shape[1],
-            categorical=categorical,
-            num_dense=corpus.dense.shape[1],
-            given_width=corpus.given.shape[1],
-        )
+        self.tower = PostTower.of_items(config.tower, corpus, categorical)
         self.register_buffer("log_share", None, persistent=False)
         self.validate: Validate | None = None
 

@@ -185,6 +185,20 @@ class PostTower(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(width, config.output_width)
 
+    @classmethod
+    def of_items(
+        cls, config: PostTowerConfig, items: ItemFeatures, categorical: Sequence[Feature]
+    ) -> PostTower:
+        """A tower with a channel for whatever is known of some items; raises as the class does."""
+        return cls(
+            config,
+            has_text=bool(items.text_lengths.any()),
+            image_width=items.images.shape[1],
+            categorical=categorical,
+            num_dense=items.dense.shape[1],
+            given_width=items.given.shape[1],
+        )
+
     def forward(self, items: ItemFeatures) -> Tensor:
         """Encode P items.
 

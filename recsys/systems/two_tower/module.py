@@ -125,14 +125,8 @@ class TwoTower(RetrievalModule):
         self.config = config
         self.optim = optim
         self.corpus = corpus
-        self.items = PostTower(
-            config.items,
-            has_text=bool(corpus.text_lengths.any()),
-            image_width=corpus.images.shape[1],
-            categorical=manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL),
-            num_dense=corpus.dense.shape[1],
-            given_width=corpus.given.shape[1],
-        )
+        categorical = manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
+        self.items = PostTower.of_items(config.items, corpus, categorical)
         width = config.items.output_width
         self.users = UserTower(config.users, config.adoption, width, manifest, embedding_shape)
         self.mixture = None
