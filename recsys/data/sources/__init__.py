@@ -48,14 +48,12 @@ SOURCES: dict[str, SourceEntry] = {
     "kuairand": SourceEntry(
         "recsys.data.sources.kuairand", "KuaiRandSource", "KuaiRandOptions", "kuairand_pure"
     ),
-    "ebnerd": SourceEntry(
-        "recsys.data.sources.ebnerd", "EbnerdSource", "EbnerdOptions", "ebnerd_demo"
-    ),
+    "ebnerd": SourceEntry("recsys.data.sources.ebnerd", "EbnerdSource", "OtherDays", "ebnerd_demo"),
     "globo": SourceEntry("recsys.data.sources.globo", "GloboSource", "GloboOptions", "globo"),
     "movielens": SourceEntry(
         "recsys.data.sources.movielens", "MovieLensSource", "MovieLensOptions", "ml-1m"
     ),
-    "simulated": SourceEntry("recsys.data.sources.simulated", "SimulatedSource", ""),
+    "simulated": SourceEntry("recsys.data.sources.simulated", "SimulatedSource", "OtherDays"),
 }
 
 
@@ -72,18 +70,12 @@ def open_source(
     entry = SOURCES[name]
     module = importlib.import_module(entry.module)
     source_class = getattr(module, entry.source)
-    if not entry.options:
-        if options:
-            raise ConfigError(f"source={name} has no options, found {', '.join(options)}.")
-        return source_class(data)
     return source_class(data, _read_options(name, getattr(module, entry.options), options))
 
 
 def takes_option(name: str, option: str) -> bool:
     """Whether the adapter ``name`` has an option."""
     entry = SOURCES[name]
-    if not entry.options:
-        return False
     options_type = getattr(importlib.import_module(entry.module), entry.options)
     return option in {field.name for field in fields(options_type)}
 
@@ -99,8 +91,6 @@ def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
         options: those given, which ``open_source`` accepts.
     """
     entry = SOURCES[name]
-    if not entry.options:
-        return {}
     options_type = getattr(importlib.import_module(entry.module), entry.options)
     complete = asdict(_read_options(name, options_type, options))
     said = {

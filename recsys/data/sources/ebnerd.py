@@ -13,7 +13,6 @@ the clicks that are in the next week's history lie at most 9 minutes before it).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -34,6 +33,7 @@ from recsys.data.contract.schema import (
     Task,
 )
 from recsys.data.sources.base import Source
+from recsys.data.sources.days import OtherDays, other_days
 from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
 
 CLICK = Task("click")
@@ -90,11 +90,6 @@ _WHERE_FROM = (
 _BYTES_PER_GROUP = 100 << 20
 
 
-@dataclass(frozen=True)
-class EbnerdOptions:
-    """EB-NeRD has nothing to set: the splits are the owners' weeks."""
-
-
 class EbnerdSource(Source):
     """Reads EB-NeRD: one request row per article in view.
 
@@ -112,7 +107,7 @@ class EbnerdSource(Source):
 
     Args:
         folder: the folder with ``train`` and ``validation``.
-        options: none.
+        options: other splits than these.
     """
 
     name = "ebnerd"
@@ -122,13 +117,14 @@ class EbnerdSource(Source):
         HOUR_OF_DAY,
     )
 
-    def __init__(self, folder: Path, options: EbnerdOptions | None = None) -> None:
+    def __init__(self, folder: Path, options: OtherDays | None = None) -> None:
         self.folder = folder
+        self._options = options or OtherDays()
         self._bounds: dict[str, tuple[int, int]] | None = None
 
     @property
     def split_bounds(self) -> dict[str, tuple[int, int]]:  # type: ignore[override]
-        """The owners' weeks, the last day of the train week set apart."""
+        """The owners' weeks, the last day of the train week set apart, or as the options say."""
         if self._bounds is None:
             (first, train_end), (validation, end) = (
                 self._scan(part, "behaviors")
@@ -148,11 +144,12 @@ class EbnerdSource(Source):
                     f"{self.folder}: the weeks of train/ and validation/ do not follow each other; "
                     "fetch the files again from their owners."
                 )
-            self._bounds = {
+            weeks: dict[str, tuple[int, int]] = {
                 Split.FIT: (first, choose),
                 Split.CHOOSE: (choose, validation),
                 Split.REPORT: (validation, end),
             }
+            self._bounds = other_days(self._options, weeks)
         return self._bounds
 
     def files(self) -> list[Path]:

@@ -22,6 +22,7 @@ from recsys.data.simulator.simulate import (
     read_description,
 )
 from recsys.data.sources.base import Source
+from recsys.data.sources.days import OtherDays, other_days
 
 #: Rows of a chunk: what is in memory at a time.
 CHUNK_ROWS = 1_000_000
@@ -43,8 +44,10 @@ class SimulatedSource(Source):
 
     Args:
         path: the folder.
+        options: splits other than the simulation's.
 
     Raises:
+        ConfigError: the splits do not follow each other.
         DataError: the folder holds no whole simulation, or its description is damaged.
     """
 
@@ -52,7 +55,7 @@ class SimulatedSource(Source):
     tasks = TASKS
     features = FEATURES
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: OtherDays | None = None) -> None:
         self.path = path
         if not (path / SIMULATION_FILE).is_file():
             raise DataError(
@@ -60,7 +63,8 @@ class SimulatedSource(Source):
                 f"`recsys data simulate simulator=demo out={path}`."
             )
         bounds = read_description(path)["split_bounds"]
-        self.split_bounds = {split: (first, last) for split, (first, last) in bounds.items()}
+        simulated = {split: (first, last) for split, (first, last) in bounds.items()}
+        self.split_bounds = other_days(options or OtherDays(), simulated)
 
     def files(self) -> list[Path]:
         """The description, the features, and every part of the log and of the request rows."""

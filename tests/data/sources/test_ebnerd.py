@@ -10,6 +10,7 @@ import pytest
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import ACTION_TYPES, TimelineKind
 from recsys.data.prepare.prepare import PrepareConfig, prepare
+from recsys.data.sources.days import OtherDays
 from recsys.data.sources.ebnerd import EbnerdSource
 from recsys.data.stores.dataset import PreparedDataset
 
@@ -175,6 +176,15 @@ def test_the_choose_day_is_the_last_of_the_train_week(dataset: PreparedDataset) 
     bounds = dataset.manifest.split_bounds
     assert bounds["fit"] == (at(TRAIN + timedelta(hours=1)), at(VALIDATION - timedelta(hours=19)))
     assert bounds["report"][0] == at(VALIDATION + timedelta(hours=5))
+
+
+def test_other_splits_than_the_weeks(folder: Path) -> None:
+    options = OtherDays(choose_from="2023-05-23T07:00:00", report_until="2023-05-26")
+    bounds = EbnerdSource(folder, options).split_bounds
+    weeks = EbnerdSource(folder).split_bounds
+    assert bounds["fit"] == (weeks["fit"][0], at(VALIDATION - timedelta(days=2)))
+    assert bounds["choose"] == (bounds["fit"][1], weeks["report"][0])
+    assert bounds["report"] == (weeks["report"][0], at(datetime(2023, 5, 26)))
 
 
 def test_articles_give_topics_where_their_file_is_there(folder: Path, tmp_path: Path) -> None:

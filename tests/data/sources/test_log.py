@@ -145,5 +145,5 @@ def test_unknown_sources_and_options_are_sentences(tmp_path) -> None:  # type: i
         ConfigError, match=r"options\.attribution_hours of source=log.*'soon'[^;]*\.$"
     ):
         open_source("log", tmp_path, {"attribution_hours": "soon"})
-    with pytest.raises(ConfigError, match=r"options\.x of source=ebnerd.*its options: none"):
-        open_source("ebnerd", tmp_path, {"x": 3})
+    with pytest.raises(ConfigError, match=r"options\.x of source=movielens.*its options: none"):
+        open_source("movielens", tmp_path, {"x": 3})
