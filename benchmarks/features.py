@@ -29,8 +29,8 @@ from recsys.data.contract.schema import (
     FeatureSide,
     TimelineKind,
 )
-from recsys.data.features.candidate_features import SHARED, CandidateFeatures
-from recsys.data.features.config import CandidateFeatureConfig
+from recsys.data.features.candidate_features import CandidateFeatures
+from recsys.data.features.config import SHARED, CandidateFeatureConfig
 from recsys.data.stores.counters.store import CounterStore
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.derived import END_OF_TIME

@@ -18,7 +18,7 @@ from recsys.data.contract.schema import (
     MILLISECONDS_PER_HOUR,
     TimelineKind,
 )
-from recsys.data.features.config import CandidateFeatureConfig
+from recsys.data.features.config import SHARED, CandidateFeatureConfig
 from recsys.data.features.cross_counts import (
     Candidates,
     CrossCounts,
@@ -28,8 +28,6 @@ from recsys.data.features.cross_counts import (
 from recsys.data.stores.counters.store import CounterStore
 from recsys.data.stores.dataset import PreparedDataset
 
-#: What a candidate is counted by, and what it may share with a user's events.
-SHARED = ("item", "author", "topic")
 _USER = "user"
 _HOURS_PER_DAY = 24
 
@@ -89,17 +87,20 @@ class CandidateFeatures:
         self._of_item = {"item": own, **dataset.ids_of_items}
         self._first_seen = dataset.vocabulary("item").first_seen(num_items)
         # a log without authors or topics has the unknown one alone
-        self._shared = tuple(name for name in SHARED if self._sizes[name] > 1)
+        shared = [name for name in SHARED if self._sizes[name] > 1]
+        self._counters_of = [name for name in shared if name in config.counters]
+        self._crossed = [name for name in shared if name in config.cross_features]
 
     @property
     def names(self) -> tuple[str, ...]:
         """D names, in the order of the columns."""
         windows = ["all" if hours is None else f"{hours} h" for hours in self._windows]
         found = ["item age", "item is new"]
-        for entity in self._shared:
+        for entity in self._counters_of:
             found += self._names_of(entity, windows, counts=False)
-        found += self._names_of(_USER, windows, counts=False)
-        for entity in self._shared:
+        if self._crossed:
+            found += self._names_of(_USER, windows, counts=False)
+        for entity in self._crossed:
             found += self._names_of(f"user and {entity}", windows, counts=True)
             found += [f"user and {entity}: last {name}" for name in (IMPRESSION, *self.actions)]
         return tuple(found)
@@ -123,19 +124,16 @@ class CandidateFeatures:
             [R, D], all finite.
         """
         request = np.repeat(np.arange(len(user)), rows_per_request)
-        ids = {name: self._of_item[name][item] for name in self._shared}
         rate = self._rate_of_all(moment)  # [B, A]
-        own, shared = self._cross(user, moment, rows_per_request, ids)
-        own_rate = self._shrunk(own.acted[-1], own.shown[-1], rate)  # [B, A]
         columns = [*self._age(item, moment[request])]
-        for name in self._shared:
-            counted = self._counts(name, ids[name], moment[request])
+        for name in self._counters_of:
+            counted = self._counts(name, self._of_item[name][item], moment[request])
             columns += self._numbers(counted, rate[request], counts=False)
-        columns += [column[request] for column in self._numbers(own, rate, counts=False)]
-        for name in self._shared:
-            counted, last = shared[name]
-            columns += self._numbers(counted, own_rate[request], counts=True)
-            columns += [1 / (1 + hours / _HOURS_PER_DAY) for hours in last.T]
+        if self._crossed:
+            candidates = Candidates(
+                rows_per_request, {name: self._of_item[name][item] for name in self._crossed}
+            )
+            columns += self._cross_columns(user, moment, candidates, request, rate)
         if not len(item):
             return np.empty((0, len(columns)), np.float32)
         return np.stack(columns, axis=1, dtype=np.float32, casting="same_kind")
@@ -179,15 +177,15 @@ class CandidateFeatures:
         found = self._counters.counts(entity, index, moment, self._windows).astype(np.float64)
         return _Counted(found[..., self._shown], found[..., self._counted])
 
-    def _cross(
+    def _cross_columns(
         self,
         user: NDArray[np.integer],
         moment: NDArray[np.int64],
-        rows_per_request: NDArray[np.int64],
-        ids: dict[str, NDArray[np.integer]],
-    ) -> tuple[_Counted, dict[str, tuple[_Counted, NDArray[np.float32]]]]:
-        """What users did at all, and by what is shared with a candidate, with hours [R, 1 + A]."""
-        candidates = Candidates(rows_per_request, ids)
+        candidates: Candidates,
+        request: NDArray[np.int64],
+        rate: NDArray[np.float64],
+    ) -> list[NDArray]:
+        """Columns [R] of what users did at all, and of what is shared with a candidate."""
         own: list[NDArray[np.int32]] = []
         crossed: list[CrossCounts] = []
         for kind in (TimelineKind.IMPLICIT, TimelineKind.EXPLICIT):
@@ -197,13 +195,16 @@ class CandidateFeatures:
             crossed.append(
                 cross_counts(events, action, number, moment, candidates, self._sizes, self._windows)
             )
+        at_all = self._both(*own)
+        own_rate = self._shrunk(at_all.acted[-1], at_all.shown[-1], rate)  # [B, A]
+        columns = [column[request] for column in self._numbers(at_all, rate, counts=False)]
         implicit, explicit = crossed
-        shared = {}
-        for name in self._shared:
-            last = [implicit.hours[name], explicit.hours[name][:, : len(self._codes)]]
+        for name in self._crossed:
             counted = self._both(implicit.counts[name], explicit.counts[name])
-            shared[name] = (counted, np.concatenate(last, axis=1))
-        return self._both(*own), shared
+            columns += self._numbers(counted, own_rate[request], counts=True)
+            last = [implicit.hours[name], explicit.hours[name][:, : len(self._codes)]]
+            columns += [1 / (1 + hours / _HOURS_PER_DAY) for hours in np.hstack(last).T]
+        return columns
 
     def _both(self, implicit: NDArray[np.int32], explicit: NDArray[np.int32]) -> _Counted:
         acted = explicit[..., : len(self._codes)]

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from recsys.core.bounds import Number, Settings
+from recsys.core.bounds import Number, OneOf, Settings
 from recsys.core.errors import ConfigError
+
+#: What a candidate is counted by, and what it may share with a user's events.
+SHARED = ("item", "author", "topic")
+
+_Shared = Annotated[str, OneOf(SHARED)]
 
 
 @dataclass(frozen=True)
@@ -14,12 +19,17 @@ class CandidateFeatureConfig(Settings):
     """Counters and cross features of candidates.
 
     Attributes:
+        counters: whose events are counted, of all users: the candidate's item, author, topic.
+        cross_features: with whose events the user's own are counted, and with them what the user
+            did at all. Where both are empty, the age of the item is all that is left.
         windows_hours: windows before the moment; all time before it is one more.
         actions: action types that are counted beside impressions; empty for all that the log has.
         prior: impressions that a rate's prior weighs.
         max_events: newest events of each timeline of a user that are counted.
     """
 
+    counters: list[_Shared] = field(default_factory=lambda: list(SHARED))
+    cross_features: list[_Shared] = field(default_factory=lambda: list(SHARED))
     windows_hours: list[int] = field(default_factory=lambda: [24, 168])
     actions: list[str] = field(default_factory=list)
     prior: Annotated[float, Number(above=0)] = 10.0

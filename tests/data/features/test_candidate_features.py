@@ -100,6 +100,27 @@ def test_a_candidate_has_the_same_bits_alone(tmp_path: Path) -> None:
     assert nothing.shape == (0, len(features.names))
 
 
+def test_what_is_not_asked_for_is_left_out(tmp_path: Path) -> None:
+    log = impressions(0)
+    dataset = prepared(own_log(np.arange(len(log)) % 3 == 0, log), tmp_path / "a")
+    asked = (np.array([2, 7]), np.full(2, START + 12 * 24 * HOUR), np.array([3, 1]), np.arange(4))
+    every = CandidateFeatures(dataset, CandidateFeatureConfig())
+    whole = every.compute(*asked)
+    kept = {
+        "item age": ((), ()),
+        "author: ": (("author",), ()),
+        "user and item: ": ((), ("item",)),
+    }
+    for begins, (counters, crosses) in kept.items():
+        config = CandidateFeatureConfig(counters=list(counters), cross_features=list(crosses))
+        some = CandidateFeatures(dataset, config)
+        columns = [every.names.index(name) for name in some.names]
+        assert np.array_equal(some.compute(*asked), whole[:, columns])
+        assert any(name.startswith(begins) for name in some.names)
+        assert any(name.startswith("user: ") for name in some.names) == bool(crosses)
+        assert not any(name.startswith("user and author") for name in some.names)
+
+
 def test_what_the_log_does_not_have_is_a_sentence(tmp_path: Path) -> None:
     log = impressions(0)
     dataset = prepared(own_log(np.arange(len(log)) % 3 == 0, log), tmp_path / "a")

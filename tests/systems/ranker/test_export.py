@@ -130,6 +130,7 @@ def test_loading_needs_neither_torchrec_nor_fbgemm(artifact: RankerArtifact) -> 
         ("model.net.interaction.kind=dcn", "model.calibration=platt"),
         ("model.net.experts.kind=ple", "model.calibration=none"),
         ("model.net.experts.kind=shared_bottom", "model.net.adoption.kind=gated"),
+        ("loader.features.counters=[]", "loader.features.cross_features=[]"),
         ("model.net.adoption.kind=projected",),
         ("model.net.adoption.kind=unprojected",),
         ("model.net.adoption.kind=prepended", "model.net.adoption.vectors=2"),
