@@ -229,6 +229,9 @@ class AttributeBins(nn.Module):
     """Values and bins of one attribute on tensors."""
 
     bin_of_code: Tensor
+    # TorchScript cannot tell what an empty list would hold
+    age_edges: list[int]
+    edges: list[float]
 
     def __init__(self, bins: Bins) -> None:
         super().__init__()
@@ -282,6 +285,8 @@ class CellAssignment(nn.Module):
     """Sorts a timeline's events into the cells of one partition."""
 
     cell_of_code: Tensor
+    attributes: list[int]  # which TorchScript must be told, for a list may be empty
+    radices: list[int]
 
     def __init__(self, partition: CellPartition, bins: Sequence[Bins]) -> None:
         super().__init__()

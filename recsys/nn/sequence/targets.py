@@ -89,9 +89,10 @@ class OneRequestHSTU(nn.Module):
         for block in self.blocks:
             gate, values, queries, keys = block.projected(hidden)
             remembered.append((keys, values))
-            bias = block.bias.between(distance, bucket)
-            attended = self._attended(queries, keys, values, bias, seen)
-            hidden = block.after(hidden, gate, attended)
+            if len(remembered) < len(self.blocks):  # nothing is asked of the history after the last
+                bias = block.bias.between(distance, bucket)
+                attended = self._attended(queries, keys, values, bias, seen)
+                hidden = block.after(hidden, gate, attended)
         return remembered
 
     def target_biases(

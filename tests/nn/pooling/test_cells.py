@@ -10,12 +10,18 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, TimelineKind
-from recsys.data.slices.families import Range, SliceConfig, WatchTimeFamily
+from recsys.data.slices.families import (
+    ActionFamily,
+    EventKinds,
+    Range,
+    SliceConfig,
+    WatchTimeFamily,
+)
 from recsys.data.slices.slice_set import SliceSet
 from recsys.nn.pooling import cells
 from recsys.nn.pooling.cell_pooling import TimelineCells, events_of_cells
 from recsys.nn.pooling.cells import partition_cells
-from tests.nn.pooling.slice_samples import SMALL, configs, expand, timelines
+from tests.nn.pooling.slice_samples import SMALL, SURFACES, configs, expand, timelines
 
 FULL = Path(__file__).parents[3] / "conf" / "slices" / "full.yaml"
 
@@ -71,6 +77,20 @@ def test_cells_hold_exactly_the_members_of_their_slices(config: SliceConfig, see
         (TimelineKind.IMPLICIT, implicit),
     ):
         assert_cells_are_members(slice_set, timeline, events, request_time)
+
+
+def test_cells_of_media_that_a_log_has_not_are_torchscript_too():
+    """Their attribute has no bound: an empty list, of a type that TorchScript must be told."""
+    family = ActionFamily(actions=["liked"], media_types=["video"], ids=["item"], windows=["all"])
+    config = SliceConfig(actions=[family], watch_time=[WatchTimeFamily(ranges=[Range(3)])])
+    slice_set = SliceSet.from_config(config, SURFACES, ["photo"], EventKinds(undwelled=True))
+    explicit, implicit, request_time = timelines([0, 5, 20], seed=0)
+    for timeline, events in ((TimelineKind.EXPLICIT, explicit), (TimelineKind.IMPLICIT, implicit)):
+        cells_of = TimelineCells(partition_cells(slice_set, timeline))
+        expected = cells_of(events, request_time)
+        found = torch.jit.script(cells_of)(events, request_time)
+        for one, other in zip(expected, found, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def assert_cells_are_members(
