@@ -92,7 +92,9 @@ class RelativeBias(nn.Module):
         """
         if self.time is None:
             raise ValueError("the bias was made for sequences without times")
-        return self.position[distance] + self.time[bucket]
+        # index_select, whose backward is 20 times faster than that of an embedding of width 1
+        by_time = self.time.index_select(0, bucket.reshape(-1)).view(bucket.shape)
+        return self.position[distance] + by_time
 
     def forward(self, tiles: list[Tile], buckets: list[Tensor]) -> list[Tensor]:
         """Bias of every tile.
@@ -114,7 +116,6 @@ class RelativeBias(nn.Module):
             return biases
         by_time: list[Tensor] = []
         for place, bucket in enumerate(buckets):
-            # index_select, whose backward is 20 times faster than that of an embedding of width 1
             time_bias = time.index_select(0, bucket.view(-1)).view(bucket.shape)  # [U, T, T]
             by_time.append((biases[place] + time_bias).repeat_interleave(self.heads, dim=0))
         return by_time

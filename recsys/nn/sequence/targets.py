@@ -15,6 +15,10 @@ from torch import Tensor, nn
 
 from recsys.nn.sequence.hstu import HSTUBlock, time_bucket
 
+#: Events of a history attend so many at a time, to those up to the last of them: of what comes
+#: after it no score is computed, and what is computed is small enough for the caches.
+_QUERIES_AT_A_TIME = 128
+
 #: Targets of a request are computed in blocks of so many, so that what is computed of one does not
 #: depend on how many there are.
 _ROWS_PER_BLOCK = 16
@@ -72,6 +76,7 @@ class OneRequestHSTU(nn.Module):
         super().__init__()
         self.heads = heads
         self.max_length = max_length
+        self.queries_at_a_time = _QUERIES_AT_A_TIME  # TorchScript sees no globals
         self.blocks: Any = blocks  # whose methods TorchScript finds without a cast
 
     def encode(
@@ -81,18 +86,26 @@ class OneRequestHSTU(nn.Module):
         steps = history.shape[1]
         place = torch.arange(steps, device=history.device)
         is_real = place >= steps - lengths.unsqueeze(1)  # [B, T]
-        seen = (place.unsqueeze(1) >= place) & is_real.unsqueeze(1)  # [B, T, T]
-        distance = (place.unsqueeze(1) - place).clamp(min=0)
-        bucket = time_bucket(history_time.unsqueeze(2) - history_time.unsqueeze(1))
         remembered: list[tuple[Tensor, Tensor]] = []
         hidden = history
         for block in self.blocks:
             gate, values, queries, keys = block.projected(hidden)
             remembered.append((keys, values))
             if len(remembered) < len(self.blocks):  # nothing is asked of the history after the last
-                bias = block.bias.between(distance, bucket)
-                attended = self._attended(queries, keys, values, bias, seen)
-                hidden = block.after(hidden, gate, attended)
+                parts = [queries[:, :0]]
+                for first in range(0, steps, self.queries_at_a_time):
+                    last = min(first + self.queries_at_a_time, steps)
+                    distance = place[first:last].unsqueeze(1) - place[:last]
+                    seen = (distance >= 0) & is_real[:, :last].unsqueeze(1)
+                    times = history_time[:, first:last].unsqueeze(2), history_time[:, :last]
+                    bucket = time_bucket(times[0] - times[1].unsqueeze(1))
+                    bias = block.bias.between(distance.clamp(min=0), bucket)
+                    parts.append(
+                        self._attended(
+                            queries[:, first:last], keys[:, :last], values[:, :last], bias, seen
+                        )
+                    )
+                hidden = block.after(hidden, gate, torch.cat(parts, dim=1))
         return remembered
 
     def target_biases(

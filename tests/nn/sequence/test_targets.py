@@ -13,10 +13,12 @@ LENGTHS = [4, 0, 6]
 ROWS = [3, 2, 20]
 
 
-@pytest.fixture
-def encoder() -> TargetHSTU:
+@pytest.fixture(params=[128, 4], ids=["all events at a time", "four events at a time"])
+def encoder(request: pytest.FixtureRequest) -> TargetHSTU:
     torch.manual_seed(0)
-    return TargetHSTU(WIDTH, BLOCKS, HEADS, 0.0, LONGEST).eval()
+    encoder = TargetHSTU(WIDTH, BLOCKS, HEADS, 0.0, LONGEST).eval()
+    encoder.queries_at_a_time = request.param
+    return encoder
 
 
 @pytest.fixture
