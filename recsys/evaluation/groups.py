@@ -29,11 +29,13 @@ class QueryGroup:
         name: in the names of metrics.
         description: which queries, for the protocol of a metric.
         chosen: [Q] whether a query is one of them.
+        also_all: whether it is measured too where it has every query.
     """
 
     name: str
     description: str
     chosen: NDArray[np.bool_]
+    also_all: bool = False
 
 
 def history_groups(queries: EvaluationQueries) -> list[QueryGroup]:

@@ -182,7 +182,8 @@ def measured_groups(
 ) -> Metrics:
     """Every metric of each group of queries under ``<place>/<group>``.
 
-    A group that has none or all of a candidate set's queries is left out there.
+    A group that has none of a candidate set's queries is left out there, and so is one that has
+    all of them, unless it asks for that.
     """
     metrics: Metrics = {}
     for group in groups:
@@ -190,7 +191,9 @@ def measured_groups(
         for place, by_name in ranks.items():
             of_group = {name: (one, one.of(group)) for name, one in by_name.items()}
             parts[f"{place}/{group.name}"] = {
-                name: part for name, (one, part) in of_group.items() if 0 < len(part) < len(one)
+                name: part
+                for name, (one, part) in of_group.items()
+                if len(part) and (group.also_all or len(part) < len(one))
             }
         metrics |= measured_ranks(run, config, protocol, parts)
     return metrics

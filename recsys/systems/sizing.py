@@ -145,7 +145,7 @@ def sequences(
         given: what the user has chosen.
     """
     bounds = dataset.manifest.split_bounds
-    queries = FitQueries(store, bounds[Split.FIT][1], loader)
+    queries = FitQueries(store, bounds[Split.FIT], loader)
     if not len(queries):
         return []
     lengths = queries.label_stop - store.offsets[queries.user]

@@ -50,8 +50,10 @@ class SequenceDataModule(SplitDataModule):
         """
         first, last = self.dataset.manifest.split_bounds[split]
         if split == Split.FIT:
-            queries: Queries = FitQueries(self.engagements, last, self.config)
+            queries: Queries = FitQueries(self.engagements, (first, last), self.config)
             wanted = f"user has {self.config.min_events} engagements before the end of the fit"
+            if self.config.only_fit_labels:
+                wanted += f" period, one of them in the {split}"
         else:
             queries = PeriodQueries(self.engagements, first, last, self.max_queries)
             wanted = f"engagement lies in the {split}"

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from recsys.nn.interaction.mixture_of_logits import MixtureOfLogits
 
-#: Numbers that are in memory at a time for the gates of pairs: 64 MiB.
-_NUMBERS_AT_A_TIME = 2**24
+#: Numbers that are in memory at a time for the gates of pairs: 4 MiB, which stay in a cache.
+_NUMBERS_AT_A_TIME = 2**20
 #: Items whose scores for one user are computed together.
 _ITEMS_OF_ONE = 256
 

@@ -72,9 +72,11 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
         shown = ShownItems.of(dataset, store) if loader.hard_negatives else None
         if config.model.log_q:
             per_label = loader.hard_negatives / loader.labels
-            model.log_share = log_shares(
-                store, protocol.fit_end, protocol.num_items, shown, per_label
-            )
+            begin, end = dataset.manifest.split_bounds[Split.FIT]
+            if not loader.only_fit_labels:
+                begin = store.timestamp.min(initial=begin)
+            labels = (int(begin), end)
+            model.log_share = log_shares(store, labels, protocol.num_items, shown, per_label)
         model.validate = ChooseValidation(
             protocol, lambda users: _scorer(model, users, model.embed_all()), [ALL]
         )

@@ -68,33 +68,38 @@ class TaskProtocol(RetrievalProtocol):
         queries, names = self.queries, [task.action for task in self._run.model.tasks]
         taken = tasks_of_pairs(self._run, self._dataset, self._split, queries.user, queries.target)
         return super().groups() + [
-            QueryGroup(f"{TASK_GROUP}{name}", f"queries whose item got {name}", taken[:, column])
+            QueryGroup(
+                f"{TASK_GROUP}{name}",
+                f"queries whose item got {name}",
+                taken[:, column],
+                also_all=True,
+            )
             for column, name in enumerate(names)
         ]
 
 
 def log_shares(
     engagements: EngagementStore,
-    fit_end: int,
+    labels: tuple[int, int],
     num_items: int,
     shown: ShownItems | None,
     shown_per_label: float,
 ) -> Tensor:
     """[V] logarithm of each item's share of what pools are drawn from.
 
-    That is labels, in proportion to the engagements of the fit period, and hard negatives, in
+    That is labels, in proportion to the engagements that may be some, and hard negatives, in
     proportion to the rows that they are drawn from. One is added to the counts of engagements, so
     that an item without any has a logarithm.
 
     Args:
         engagements: of all users.
-        fit_end: ms.
+        labels: begin and end of the period that has them, ms.
         num_items: V.
         shown: what hard negatives are drawn from; None where none are drawn.
         shown_per_label: hard negatives for each label.
     """
-    fit = engagements.timestamp < fit_end
-    shares = np.bincount(engagements.item[fit], minlength=num_items) + 1.0
+    inside = (engagements.timestamp >= labels[0]) & (engagements.timestamp < labels[1])
+    shares = np.bincount(engagements.item[inside], minlength=num_items) + 1.0
     shares /= shares.sum()
     if shown is not None and len(shown.item):
         of_shown = np.bincount(shown.item, minlength=num_items) / len(shown.item)

@@ -119,7 +119,7 @@ def test_cuts_leave_so_many_events_strictly_before_them(make_dataset):
 
     def cuts(min_history: int) -> dict[int, set[int]]:
         config = SequenceLoaderConfig(min_history=min_history, min_events=3)
-        queries = FitQueries(store, 100, config)
+        queries = FitQueries(store, (0, 100), config)
         found: dict[int, set[int]] = {}
         for epoch in range(100):
             for user, label in zip(queries.user, queries.first_label(epoch), strict=True):
@@ -130,13 +130,25 @@ def test_cuts_leave_so_many_events_strictly_before_them(make_dataset):
     assert cuts(1) == {1: {5, 6}}
     assert cuts(2) == {1: {5, 6}}
     last = SequenceLoaderConfig(min_history=2, min_events=3, cut="last")
-    assert FitQueries(store, 100, last).user.tolist() == [1]
+    assert FitQueries(store, (0, 100), last).user.tolist() == [1]
+
+
+@pytest.mark.parametrize("cut", ["random", "window", "last"])
+def test_labels_of_the_fit_period_alone(make_dataset, cut):
+    """User 1 has events before and in the fit period, user 2 none in it."""
+    events = [(1, item, 10 * item) for item in range(1, 7)] + [(2, item, item) for item in (1, 2)]
+    store = EngagementStore.open(make_dataset(events), SequenceConfig())
+    config = SequenceLoaderConfig(only_fit_labels=True, cut=cut, max_length=2)
+    queries = FitQueries(store, (40, 60), config)
+    assert queries.user.tolist() == [1]
+    found = {int(store.item[queries.first_label(epoch)[0]]) for epoch in range(50)}
+    assert found == ({5} if cut == "last" else {4, 5})
 
 
 def test_cuts_follow_from_seed_epoch_and_user(module_of, append, make_dataset):
     def cuts(dataset, seed, epoch):
         store = EngagementStore.open(dataset, SequenceConfig())
-        queries = FitQueries(store, 100, SequenceLoaderConfig(seed=seed))
+        queries = FitQueries(store, (0, 100), SequenceLoaderConfig(seed=seed))
         first = queries.first_label(epoch) - store.offsets[queries.user]
         return dict(zip(queries.user.tolist(), first.tolist(), strict=True))
 

@@ -43,10 +43,10 @@ def test_hard_negatives_are_of_the_user_and_the_same_for_the_same_draw() -> None
 
 def test_shares_are_of_labels_and_of_hard_negatives() -> None:
     every = store([1, 1, 2, 2], [1, 1, 2, 3], [1] * 4, [1, 2, 3, 9])
-    plain = log_shares(every, 9, 4, None, 0.0).exp()
+    plain = log_shares(every, (0, 9), 4, None, 0.0).exp()
     np.testing.assert_allclose(plain, np.array([1, 3, 2, 1]) / 7, rtol=1e-6)
     shown = ShownItems(np.array([0, 0, 4]), np.array([3, 3, 3, 1], np.int32))
-    mixed = log_shares(every, 9, 4, shown, 2.0).exp()
+    mixed = log_shares(every, (0, 9), 4, shown, 2.0).exp()
     expected = (np.array([1, 3, 2, 1]) / 7 + 2 * np.array([0, 1, 0, 3]) / 4) / 3
     np.testing.assert_allclose(mixed, expected, rtol=1e-6)
 

@@ -43,26 +43,32 @@ class Queries(ABC):
 class FitQueries(Queries):
     """One query per user with enough engagements before the end of the fit period.
 
-    Engagements before the start of the fit period count too: nothing after them is needed to
-    learn from them. The cut of a user depends on the seed, the epoch and the user alone.
+    Engagements before the start of the fit period count too, unless ``config.only_fit_labels``:
+    nothing after them is needed to learn from them. The cut of a user depends on the seed, the
+    epoch and the user alone.
 
     Args:
         engagements: the sequences.
-        fit_end: the end of the fit period, ms.
+        fit: begin and end of the fit period, ms.
         config: where to cut.
     """
 
     def __init__(
-        self, engagements: EngagementStore, fit_end: int, config: SequenceLoaderConfig
+        self, engagements: EngagementStore, fit: tuple[int, int], config: SequenceLoaderConfig
     ) -> None:
         users = np.arange(len(engagements.offsets) - 1)
-        stop = engagements.ends_before(users, fit_end)
+        stop = engagements.ends_before(users, fit[1])
         users = users[stop - engagements.offsets[:-1] >= config.min_events]
         start = _first_with_history(engagements, users, stop[users], config.min_history)
-        self.user = users[start < stop[users]]
+        full = start + config.max_length
+        if config.only_fit_labels:
+            start = np.maximum(start, engagements.ends_before(users, fit[0]))
+        kept = start < stop[users]
+        self.user = users[kept]
         self.query_id = self.user
         self.label_stop = stop[self.user]
-        self._start = start[start < stop[users]]
+        self._start = start[kept]
+        self._full = np.maximum(full, start)[kept]
         self._config = config
         self._num_users = len(stop)
 
@@ -76,7 +82,7 @@ class FitQueries(Queries):
         if self._config.cut == "random":
             return self._drawn(draws, self._start)
         # the cuts of full windows; users with fewer events have the last one
-        first = np.minimum(self._start + self._config.max_length, last)
+        first = np.minimum(self._full, last)
         is_drawn = generator.random(self._num_users)[self.user] < DRAWN_WINDOWS
         return np.where(is_drawn, self._drawn(draws, first), last)
 
