@@ -213,7 +213,8 @@ def _refuse_seen(
 
 
 def check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
-    """Refuse a run that was trained on another data set than ``manifest`` describes.
+    """Refuse a run that was trained on another data set than ``manifest`` describes, or on fewer
+    of its tasks.
 
     Generations of one data set are no others: both runs are measured on the rows of now.
 
@@ -228,4 +229,11 @@ def check_comparable(run_dir: Path, manifest: DatasetManifest) -> None:
             f"{run_dir} was trained on another data set ({trained_on.name}, fingerprint "
             f"{trained_on.fingerprint}) than this run ({manifest.name}, {manifest.fingerprint}); "
             "two runs are compared on the same rows only."
+        )
+    predicted = {task.name for task in trained_on.tasks}
+    if missing := [task.name for task in manifest.tasks if task.name not in predicted]:
+        raise ArtifactError(
+            f"{run_dir} predicts {', '.join(sorted(predicted))}, and not {', '.join(missing)} as "
+            "this run does; two runs are compared on the tasks of the first, so name them the "
+            "other way round, or compare with a run of all these tasks."
         )

@@ -141,7 +141,7 @@ def _model(config: PlanConfig, system: TrainableSystem[Any], run: RunConfig) -> 
             f"{run.data.out_folder} is no prepared data set, whose sizes the plan needs; make it "
             "by `recsys data prepare` or a short `recsys train`."
         )
-    dataset = PreparedDataset.open(run.data.out_folder)
+    dataset = system.dataset_of(run, PreparedDataset.open(run.data.out_folder))
     run = run.on(dataset.manifest)
     with tables_without_memory():
         model = system.restore(run, dataset, _with_rows(dataset.manifest, config.rows))

@@ -61,6 +61,14 @@ class TrainableSystem(ABC, Generic[Config]):
     config: type[Config]
     monitor: Monitor
 
+    def dataset_of(self, config: Config, dataset: PreparedDataset) -> PreparedDataset:
+        """What a new run reads of a data set; its manifest is what the run folder keeps.
+
+        Raises:
+            ConfigError: the configuration names what the data set does not have.
+        """
+        return dataset
+
     @abstractmethod
     def assemble(
         self, config: Config, dataset: PreparedDataset, manifest: DatasetManifest

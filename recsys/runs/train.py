@@ -115,7 +115,7 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             checkpoint = on_first_rank(lambda: go_back_to_checkpoint(run_dir))
         else:
             data_config = on_first_rank(lambda: open_or_prepare(config.data)[1])
-            dataset = PreparedDataset.open(data_config.out_folder)
+            dataset = system.dataset_of(config, PreparedDataset.open(data_config.out_folder))
             manifest = dataset.manifest
             if config.warm_start.checkpoint is not None:
                 refuse_later_days(Path(config.warm_start.checkpoint), manifest)

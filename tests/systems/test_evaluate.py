@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 import sys
@@ -107,6 +108,76 @@ def test_a_comparison_is_that_of_the_two_entropies(runs: tuple[Path, Path]) -> N
     gain = metrics["report/gain_captured/skip"]["value"]
     assert gain == pytest.approx((other - ne) / (other - best))
     assert f"against {runs[1]}" in delta["protocol"]
+
+
+def test_some_tasks_are_their_columns_in_the_order_of_the_data_set(
+    runs: tuple[Path, Path],
+) -> None:
+    everything = load_run(runs[0]).dataset
+    some = everything.of_tasks(["watch_time", "skip"])
+    names = [task.name for task in everything.manifest.tasks]
+    columns = [names.index("skip"), names.index("watch_time")]
+    for dataset in (some, pickle.loads(pickle.dumps(some)), everything.as_known(some.manifest)):
+        assert [task.name for task in dataset.manifest.tasks] == ["skip", "watch_time"]
+        for split in ("fit", None):
+            found, whole = (one.requests(split) for one in (dataset, everything))
+            found = pickle.loads(pickle.dumps(found))
+            np.testing.assert_array_equal(found.labels, whole.labels[:, columns])
+            truth = whole.best_within_reach[:, columns]
+            np.testing.assert_array_equal(found.best_within_reach, truth)
+    assert everything.of_tasks([]) is everything
+    with pytest.raises(ConfigError, match=r"has no task like; its request rows have labels of "):
+        everything.of_tasks(["skip", "like"])
+
+
+@pytest.fixture(scope="module")
+def run_of_two_tasks(runs: tuple[Path, Path], data_overrides: tuple[str, ...]) -> Path:
+    """A run of two of the ten tasks, inside a siamese network without features."""
+    settings = [
+        "model.tasks=[watch_time,skip]",
+        "model.backbone.kind=siamese",
+        "model.backbone.features=none",
+        f"run_dir={runs[0].parent / 'two'}",
+    ]
+    return train(compose("train", DV365RunConfig, [*TINY_RUN, *data_overrides, *settings]))
+
+
+def test_a_run_of_some_tasks_is_measured_on_these(
+    runs: tuple[Path, Path], run_of_two_tasks: Path
+) -> None:
+    folder = run_of_two_tasks
+    boosted = BoostingConfig(trees=3, rows=500)
+    evaluate(EvaluateConfig(str(folder), str(runs[1]), bootstrap=BOOTSTRAP, boosting=boosted))
+    metrics, frame = read_metrics_file(folder), read_predictions(folder, Split.REPORT)
+    assert [n for n in frame.columns if n.startswith("prediction_")] == [
+        "prediction_skip",
+        "prediction_watch_time",
+    ]
+    whole = read_predictions(runs[0], Split.REPORT)
+    for task in ("skip", "watch_time"):
+        np.testing.assert_array_equal(frame[f"label_{task}"], whole[f"label_{task}"])
+    assert metrics["report/ne/mean"]["value"] == metrics["report/ne/skip"]["value"]
+    theirs = read_metrics_file(runs[1])["report/ne/skip"]["value"]
+    change = 100 * (metrics["report/ne/skip"]["value"] / theirs - 1)
+    assert metrics["report/relative_ne_delta/mean"]["value"] == pytest.approx(change)
+    for name in TASK_BASELINES:
+        assert f"report/{name}/mse/watch_time" in metrics
+    assert not any(name.endswith("/liked") for name in metrics)
+    assert report_page(read_material(folder, runs[1])).title == "demo"
+
+
+def test_a_run_of_all_tasks_is_not_measured_against_one_of_some(
+    runs: tuple[Path, Path], run_of_two_tasks: Path
+) -> None:
+    with pytest.raises(ArtifactError, match="two predicts skip, watch_time, and not video_compl"):
+        evaluate(asked(str(runs[0]), against=str(run_of_two_tasks), bootstrap=BOOTSTRAP))
+
+
+def test_an_unknown_task_is_a_sentence_before_a_run_begins(run_config: DV365RunConfig) -> None:
+    config = replace(run_config, model=replace(run_config.model, tasks=["likes"]))
+    with pytest.raises(ConfigError, match="has no task likes; its request rows have labels of vi"):
+        train(config)
+    assert not (Path(str(config.run_dir)) / CONFIG_FILE).exists()
 
 
 def test_both_runs_are_compared_at_the_checkpoint_asked_for(

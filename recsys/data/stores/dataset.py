@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.checksums import FileMark
-from recsys.core.errors import DataError
+from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import has_lock, locked_folder
 from recsys.data.contract.manifest import FIT_VOCABULARY, PREPARE_AGAIN, DatasetManifest
 from recsys.data.contract.schema import Column, FeatureKind, FeatureSide
@@ -82,13 +82,30 @@ class PreparedDataset:
             manifest = newest  # somebody has changed the data set meanwhile
         return cls(folder, manifest)
 
+    def of_tasks(self, names: Sequence[str]) -> Self:
+        """The data set with the labels of some of its tasks, in its own order; ``[]`` is all.
+
+        Raises:
+            ConfigError: a name that is no task of it.
+        """
+        tasks = {task.name: task for task in self.manifest.tasks}
+        if unknown := [name for name in names if name not in tasks]:
+            raise ConfigError(
+                f"{self.manifest.name} has no task {unknown[0]}; its request rows have labels of "
+                f"{', '.join(tasks) or 'no task'}."
+            )
+        if not names:
+            return self
+        kept = tuple(task for name, task in tasks.items() if name in names)
+        return type(self)(self.path, replace(self.manifest, tasks=kept), self.newest)
+
     def as_known(
         self, trained_on: DatasetManifest, periods: Mapping[str, tuple[int, int]] | None = None
     ) -> Self:
         """The data set as a model takes it that was trained on an earlier generation.
 
         Ids that were not in the fit period of then have no trained row, though they may lie in the
-        fit period of now.
+        fit period of now. Its tasks are those of then, of which a model may take some.
 
         Args:
             trained_on: manifest of that generation.
@@ -103,6 +120,7 @@ class PreparedDataset:
             self.newest,
             counts={**self.newest.counts, **trained},
             split_bounds=dict(trained_on.split_bounds if periods is None else periods),
+            tasks=trained_on.tasks,
         )
         return type(self)(self.path, manifest, self.newest)
 
@@ -132,8 +150,8 @@ class PreparedDataset:
         """The requests of ``fit``, ``choose`` or ``report``; with None all that there are.
 
         Raises:
-            DataError: the log has no request rows, or no such split, or the tasks are not those of
-                the manifest.
+            DataError: the log has no request rows, or no such split, or not the tasks of the
+                manifest.
         """
         if not self.manifest.tasks:
             why = "has no impressions with labels"
@@ -147,14 +165,8 @@ class PreparedDataset:
         if split is not None and split not in self.manifest.split_bounds:
             raise DataError(f"{self.path} has no split {split}; {PREPARE_AGAIN}")
         period = None if split is None else self.manifest.split_bounds[split]
-        store = RequestStore.open(self.path / REQUESTS, period)
-        expected = tuple(task.name for task in self.manifest.tasks)
-        if store.tasks != expected:
-            raise DataError(
-                f"{store.path} holds labels of {', '.join(store.tasks)}, the manifest names "
-                f"{', '.join(expected)}; {PREPARE_AGAIN}"
-            )
-        return store
+        tasks = tuple(task.name for task in self.manifest.tasks)
+        return RequestStore.open(self.path / REQUESTS, period, tasks)
 
     @cached_property
     def user_features(self) -> FeatureArrays:

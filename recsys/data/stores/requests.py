@@ -66,16 +66,23 @@ class RequestStore:
     period: tuple[int, int] | None = None
 
     @classmethod
-    def open(cls, path: Path | str, period: tuple[int, int] | None = None) -> Self:
+    def open(
+        cls,
+        path: Path | str,
+        period: tuple[int, int] | None = None,
+        tasks: tuple[str, ...] | None = None,
+    ) -> Self:
         """Map the arrays written by ``write_requests``.
 
         Args:
             path: folder of the store.
             period: ``[first, last)`` request time in ms; None for all rows. A row's ``row_id`` is
                 its position among them.
+            tasks: whose labels; None for all. Those of some are copied into memory.
 
         Raises:
-            DataError: there is no request store at ``path``, or a file is missing or damaged.
+            DataError: there is no request store at ``path``, it has no labels of a task, or a file
+                is missing or damaged.
         """
         folder = Path(path)
         manifest = read_manifest(folder)
@@ -87,11 +94,21 @@ class RequestStore:
         }
         if period is not None:
             arrays = _within(arrays, period)
-        return cls(path=folder, tasks=tuple(manifest["tasks"]), period=period, **arrays)
+        stored = tuple(manifest["tasks"])
+        if tasks is not None and tasks != stored:
+            if not set(tasks) <= set(stored):
+                raise DataError(
+                    f"{folder} holds labels of {', '.join(stored)}, the manifest names "
+                    f"{', '.join(tasks)}; {PREPARE_AGAIN}"
+                )
+            columns = [stored.index(task) for task in tasks]
+            of_tasks = [name for name in ("labels", *TRUTHS) if name in arrays]
+            arrays |= {name: arrays[name][:, columns] for name in of_tasks}
+        return cls(path=folder, tasks=tasks or stored, period=period, **arrays)
 
-    def __reduce__(self) -> tuple[object, tuple[Path, tuple[int, int] | None]]:
+    def __reduce__(self) -> tuple[object, tuple[Path, tuple[int, int] | None, tuple[str, ...]]]:
         """Open the store again in the process that unpickles it."""
-        return type(self).open, (self.path, self.period)
+        return type(self).open, (self.path, self.period, self.tasks)
 
     def __len__(self) -> int:
         """Q, the number of requests."""

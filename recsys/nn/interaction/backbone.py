@@ -1,10 +1,13 @@
-"""The backbone simulation network: a multi-task DLRM (DV365 §2.3.1)."""
+"""What the backbone simulation networks have in common: features as vectors (DV365 §2.3.1, §3.3).
+
+Legend: B requests, R rows, F features, N_out user embeddings, D width, K tasks.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +16,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.modules.mlp import MLP
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from recsys.core.bounds import NotNegative, Settings, Share, Width
+from recsys.core.bounds import NotNegative, OneOf, Settings, Share, Width
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import (
     ID_COLUMNS,
@@ -46,25 +49,37 @@ class FeatureVectorsConfig(Settings):
 
 @dataclass(frozen=True)
 class BackboneConfig(FeatureVectorsConfig):
-    """Sizes of the backbone.
+    """Which backbone, and its sizes.
 
     Attributes:
-        user_vectors: M, vectors the user embedding is projected to for the dot interaction.
-        over_sizes: layers of the network shared by the tasks.
-        task_hidden_size: hidden layer of each task's own head.
+        kind: ``dlrm``, a ranker; ``siamese``, two towers that meet in a dot product per task.
+        features: what it reads beside the user embedding: ``all``, ``sparse`` (categories alone),
+            ``dense`` (numbers alone) or ``none``. Item, author and topic of the candidate stay in
+            all of them: without the ids that events have, no history says anything of it.
+        user_vectors: M, vectors the user embedding is projected to for the dot interaction of
+            ``dlrm``.
+        over_sizes: layers of the network shared by the tasks; of ``siamese`` those of each tower.
+        task_hidden_size: hidden layer of each task's own head; of ``siamese`` the width in which
+            the two towers meet.
     """
 
+    kind: Annotated[str, OneOf(("dlrm", "siamese"))] = "dlrm"
+    features: Annotated[str, OneOf(("all", "sparse", "dense", "none"))] = "all"
     user_vectors: Width = 8
     over_sizes: list[Width] = field(default_factory=lambda: [128, 64])
     task_hidden_size: Width = 16
 
 
-#: Features whose tables start with the rows of the slices' tables.
+#: Features whose tables start with the rows of the slices' tables: what an event has too.
 _SLICE_IDS = {
     Column.ITEM.value: "item",
     Column.AUTHOR.value: "author",
     Column.TOPIC.value: "topic",
 }
+
+
+#: Places of the table collections in a backbone.
+USER_TABLES, ITEM_TABLES = "user_features.tables", "item_features.tables"
 
 
 class FeatureVectors(nn.Module):
@@ -94,25 +109,24 @@ class FeatureVectors(nn.Module):
         self.dimension = dimension
         self.id_dropout = config.id_dropout
         self.names = [feature.name for feature in categorical]
-        self.tables = bag_collection(
-            [
-                EmbeddingBagConfig(
-                    name=feature.name,
-                    embedding_dim=dimension,
-                    num_embeddings=feature.cardinality,
-                    feature_names=[feature.name],
-                    init_fn=(
-                        spread.fill(_SLICE_IDS[feature.name])
-                        if feature.name in _SLICE_IDS
-                        else uniform_rows(feature.name, config.table_init)
-                    ),
-                )
-                for feature in categorical
-            ]
-        )
-        is_id = torch.tensor([feature.name in ID_COLUMNS for feature in categorical])
+        tables = [
+            EmbeddingBagConfig(
+                name=feature.name,
+                embedding_dim=dimension,
+                num_embeddings=feature.cardinality,
+                feature_names=[feature.name],
+                init_fn=(
+                    spread.fill(_SLICE_IDS[feature.name])
+                    if feature.name in _SLICE_IDS
+                    else uniform_rows(feature.name, config.table_init)
+                ),
+            )
+            for feature in categorical
+        ]
+        self.tables = bag_collection(tables) if tables else None
+        is_id = torch.tensor([one.name in ID_COLUMNS for one in categorical], dtype=torch.bool)
         self.register_buffer("droppable", is_id, persistent=False)
-        cardinalities = torch.tensor([feature.cardinality for feature in categorical])
+        cardinalities = torch.tensor([one.cardinality for one in categorical], dtype=torch.int64)
         self.register_buffer("cardinalities", cardinalities, persistent=False)
         dense_sizes = [*config.dense_hidden_sizes, dimension]
         self.dense = MLP(num_dense, dense_sizes, activation=F.silu) if num_dense else None
@@ -140,67 +154,69 @@ class FeatureVectors(nn.Module):
         offsets = torch.arange(len(ids) + 1, device=ids.device)
         return KeyedJaggedTensor(self.names, ids, offsets=offsets)
 
-    def vectors(self, lookups: KeyedJaggedTensor, dense: Tensor) -> Tensor:
-        """Look up what :meth:`lookups` says, and put the dense features beside it."""
-        looked_up = self.tables(lookups).values()  # [n, F · D]
-        vectors: Tensor = looked_up.reshape(len(looked_up), len(self.names), self.dimension)
+    def vectors(self, lookups: KeyedJaggedTensor | None, dense: Tensor) -> Tensor:
+        """Look up what :meth:`lookups` says, and put the dense features beside it.
+
+        Args:
+            lookups: ``None`` where there are no categorical features.
+            dense: [n, num_dense] float32.
+        """
+        vectors = dense.new_zeros([len(dense), 0, self.dimension])
+        if self.tables is not None:
+            vectors = self.tables(lookups).values().unflatten(1, (len(self.names), self.dimension))
         if self.dense is None:
             return vectors
         return torch.cat([vectors, self.dense(dense).unsqueeze(1)], dim=1)
 
 
-def pairwise_products(vectors: Tensor) -> Tensor:
-    """Dot products of each unordered pair of vectors, [n, V, D] → [n, V·(V−1)/2]."""
-    count = vectors.shape[1]
-    first, second = torch.triu_indices(count, count, offset=1, device=vectors.device)
-    products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)  # [n, V·V]
-    return products.index_select(1, first * count + second)
-
-
-class TaskHeads(nn.Module):
-    """One small network per task on the shared representation, all computed together.
+class SideFeatures(FeatureVectors):
+    """What a backbone reads of the features of some sides, as ``BackboneConfig.features`` says.
 
     Args:
-        inputs: width of the shared representation.
-        hidden: hidden units per task.
-        num_tasks: K.
+        manifest: the features.
+        sides: whose; their columns lie one after the other, dense ones likewise.
+        dimension: D.
+        config: sizes, and what is read.
+        spread: of the rows of item, author and topic at the start.
     """
 
-    def __init__(self, inputs: int, hidden: int, num_tasks: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(inputs, num_tasks * hidden)
-        self.weight = nn.Parameter(torch.empty(num_tasks, hidden))
-        self.bias = nn.Parameter(torch.zeros(num_tasks))
-        nn.init.uniform_(self.weight, -1 / math.sqrt(hidden), 1 / math.sqrt(hidden))
+    columns: Tensor
 
-    def forward(self, shared: Tensor) -> Tensor:
-        """[R, inputs] → [R, K]."""
-        hidden = F.silu(self.hidden(shared)).unflatten(1, self.weight.shape)  # [R, K, hidden]
-        return (hidden * self.weight).sum(dim=2) + self.bias
+    def __init__(
+        self,
+        manifest: DatasetManifest,
+        sides: Sequence[FeatureSide],
+        dimension: int,
+        config: BackboneConfig,
+        spread: IdSpread,
+    ) -> None:
+        given = [one for side in sides for one in manifest.select(side, FeatureKind.CATEGORICAL)]
+        with_categories = config.features in ("all", "sparse")
+        columns = [c for c, one in enumerate(given) if with_categories or one.name in _SLICE_IDS]
+        num_dense = 0
+        if config.features in ("all", "dense"):
+            num_dense = sum(len(manifest.select(side, FeatureKind.DENSE)) for side in sides)
+        super().__init__([given[c] for c in columns], num_dense, dimension, config, spread)
+        self.num_dense = num_dense
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
+
+    def lookups(self, categorical: Tensor) -> KeyedJaggedTensor:
+        """What is looked up for all categorical features of the sides, and maybe of others."""
+        return super().lookups(categorical.index_select(1, self.columns))
+
+    def vectors(self, lookups: KeyedJaggedTensor | None, dense: Tensor) -> Tensor:
+        """[n, V, D], given all dense features of the sides, and maybe of others behind them."""
+        return super().vectors(lookups, dense[:, : self.num_dense])
 
 
 class Backbone(nn.Module):
-    """DLRM over user, item and context features and the user embedding.
-
-    As in DLRM, categorical features become vectors of width D, dense features one more vector,
-    and the dot products of all pairs of vectors go into the over-arch. The user embedding takes
-    part twice: projected along its tokens to M vectors of unchanged coordinates (the linear
-    projection of DV365 §2.4) it meets the item's vectors in the dot products, and flattened it
-    goes straight into the over-arch (§2.3.2), beside the vectors of the features.
-
-    Whatever depends on the user alone is computed once per request: TorchRec's
-    ``InteractionArch`` would repeat the products among user vectors for every row. The first
-    layer of the over-arch is one linear map of [user inputs, row inputs], computed as the sum of
-    its two halves for the same reason.
-
-    Activations are SiLU where DLRM has ReLU: a task's head has few units, and a head of ReLUs
-    that the large first errors of a regression pushed below zero never learns again.
+    """A network around the user tower, from which alone its gradients come.
 
     Args:
         manifest: features and tasks.
+        row_sides: whose features are read of each row.
         dimension: D of tables and user embedding.
-        num_user_embeddings: N_out, 0 for a model without timelines.
-        config: sizes.
+        config: sizes, and which features are read.
         spread: of the rows of item, author and topic at the start.
         statistics: of the fit labels: outputs start at the base rates, and a regression head
             works on the standardised label.
@@ -212,55 +228,16 @@ class Backbone(nn.Module):
     def __init__(
         self,
         manifest: DatasetManifest,
+        row_sides: Sequence[FeatureSide],
         dimension: int,
-        num_user_embeddings: int,
         config: BackboneConfig,
         spread: IdSpread,
         statistics: LabelStatistics,
     ) -> None:
         super().__init__()
-        context = FeatureSide.CONTEXT
-        self.user_features = FeatureVectors(
-            manifest.select(FeatureSide.USER, FeatureKind.CATEGORICAL),
-            len(manifest.select(FeatureSide.USER, FeatureKind.DENSE)),
-            dimension,
-            config,
-            spread,
-        )
-        self.item_features = FeatureVectors(
-            manifest.select(FeatureSide.ITEM, FeatureKind.CATEGORICAL)
-            + manifest.select(context, FeatureKind.CATEGORICAL),
-            len(manifest.select(FeatureSide.ITEM, FeatureKind.DENSE))
-            + len(manifest.select(context, FeatureKind.DENSE)),
-            dimension,
-            config,
-            spread,
-        )
-        self.user_projection = (
-            nn.Linear(num_user_embeddings, config.user_vectors, bias=False)
-            if num_user_embeddings
-            else None
-        )
-        user_vectors = self.user_features.num_vectors + (
-            config.user_vectors if num_user_embeddings else 0
-        )
-        item_vectors = self.item_features.num_vectors
-        user_width = (
-            self.user_features.num_vectors + num_user_embeddings
-        ) * dimension + user_vectors * (user_vectors - 1) // 2
-        row_width = (
-            item_vectors * dimension
-            + item_vectors * (item_vectors - 1) // 2
-            + item_vectors * user_vectors
-        )
-        self.over_user = nn.Linear(user_width, config.over_sizes[0], bias=False)
-        self.over_row = nn.Linear(row_width, config.over_sizes[0])
-        self.over = (
-            MLP(config.over_sizes[0], config.over_sizes[1:], activation=F.silu)
-            if len(config.over_sizes) > 1
-            else nn.Identity()
-        )
-        self.heads = TaskHeads(config.over_sizes[-1], config.task_hidden_size, len(manifest.tasks))
+        user = [FeatureSide.USER]
+        self.user_features = SideFeatures(manifest, user, dimension, config, spread)
+        self.item_features = SideFeatures(manifest, row_sides, dimension, config, spread)
         binary = task_positions(manifest.tasks, TaskKind.BINARY)
         regression = task_positions(manifest.tasks, TaskKind.REGRESSION)
         offset = torch.zeros(len(manifest.tasks))
@@ -293,39 +270,45 @@ class Backbone(nn.Module):
         Returns:
             [R, K]: logits of binary tasks, seconds of regression tasks.
         """
-        return self.score(
-            user_embedding,
-            self.user_features.lookups(user_categorical),
-            user_dense,
-            self.item_features.lookups(item_categorical),
-            item_dense,
-            request_index,
-        )
+        lookups = self.lookups(user_categorical, item_categorical)
+        return self.score(user_embedding, lookups, user_dense, item_dense, request_index)
+
+    def lookups(
+        self, user_categorical: Tensor, item_categorical: Tensor
+    ) -> dict[str, KeyedJaggedTensor]:
+        """What the tables are asked, by their place in this module; a side may have none."""
+        asked = {
+            USER_TABLES: self.user_features.lookups(user_categorical),
+            ITEM_TABLES: self.item_features.lookups(item_categorical),
+        }
+        return {path: one for path, one in asked.items() if one.keys()}
 
     def score(
         self,
         user_embedding: Tensor | None,
-        user_lookups: KeyedJaggedTensor,
+        lookups: Mapping[str, KeyedJaggedTensor],
         user_dense: Tensor,
-        item_lookups: KeyedJaggedTensor,
         item_dense: Tensor,
         request_index: Tensor,
     ) -> Tensor:
-        """:meth:`forward` from what is looked up for users and items (``FeatureVectors``)."""
-        user = self.user_features.vectors(user_lookups, user_dense)  # [B, V_u, D]
-        user_inputs = [user.flatten(1)]
-        if self.user_projection is not None and user_embedding is not None:
-            user_inputs.append(user_embedding.flatten(1))
-            projected = torch.matmul(self.user_projection.weight, user_embedding)  # [B, M, D]
-            user = torch.cat([user, projected], dim=1)
-        user_inputs.append(pairwise_products(user))
-        from_user = self.over_user(torch.cat(user_inputs, dim=1))  # [B, H]
+        """:meth:`forward` from what :meth:`lookups` gave."""
+        user = self.user_features.vectors(lookups.get(USER_TABLES), user_dense)  # [B, V_u, D]
+        item = self.item_features.vectors(lookups.get(ITEM_TABLES), item_dense)  # [R, V_i, D]
+        outputs: Tensor = self.interact(user_embedding, user, item, request_index)
+        return self.offset + self.scale * outputs
 
-        item = self.item_features.vectors(item_lookups, item_dense)  # [R, V_i, D]
-        crossed = torch.bmm(item, user.index_select(0, request_index).transpose(1, 2))
-        row_inputs = [item.flatten(1), pairwise_products(item), crossed.flatten(1)]
-        from_row = self.over_row(torch.cat(row_inputs, dim=1))  # [R, H]
+    def interact(
+        self, user_embedding: Tensor | None, user: Tensor, item: Tensor, request_index: Tensor
+    ) -> Tensor:
+        """What is said of each row, before base rates and units.
 
-        hidden = F.silu(from_user.index_select(0, request_index) + from_row)
-        outputs: Tensor = self.offset + self.scale * self.heads(self.over(hidden))
-        return outputs
+        Args:
+            user_embedding: [B, N_out, D] or ``None``.
+            user: [B, V_u, D].
+            item: [R, V_i, D].
+            request_index: [R] int64.
+
+        Returns:
+            [R, K].
+        """
+        raise NotImplementedError

@@ -18,6 +18,8 @@ from recsys.data.slices.slice_set import SliceSet
 from recsys.distributed.schedules import scheduled_optimizer
 from recsys.nn.encoders import NO_TIMELINES, EncoderConfig, build_encoder
 from recsys.nn.interaction.backbone import Backbone, BackboneConfig
+from recsys.nn.interaction.dlrm import DLRM
+from recsys.nn.interaction.siamese import Siamese
 from recsys.nn.losses import LabelStatistics
 from recsys.nn.pooling.cell_pooling import CellPooling
 from recsys.nn.pooling.slice_pooling import SlicePooling
@@ -29,8 +31,7 @@ from recsys.systems.dv365.net import UserTower
 from recsys.systems.kinds.task_module import TaskModule
 
 # Paths of the table collections in the model.
-_USERS = "backbone.user_features.tables"
-_ITEMS = "backbone.item_features.tables"
+_BACKBONE = "backbone."
 _PLAIN_SLICES = "tower.pooling.plain_tables"
 _WEIGHTED_SLICES = "tower.pooling.weighted_tables"
 _SLICE_WEIGHTS = "slice_weights"  # how much each slice holds, [B, S]
@@ -46,6 +47,8 @@ class DV365Config(Settings):
             reference).
         slice_counts: whether the user tower is told how much each slice holds, ``SliceMeans``.
         id_spread: of the rows of item, author and topic at the start, in all tables.
+        tasks: names of those that are trained, measured and predicted; none for all of the data
+            set.
         task_balance: how far rare tasks are weighed up in the loss, see ``MultiTaskLoss``.
         regression_weight: weight of watch time in the loss, see ``MultiTaskLoss``.
         backbone: sizes of the backbone.
@@ -55,6 +58,7 @@ class DV365Config(Settings):
     pooling: str = "cells"
     slice_counts: bool = True
     id_spread: IdSpread = field(default_factory=IdSpread)
+    tasks: list[str] = field(default_factory=list)
     task_balance: Share = 0.5
     regression_weight: NotNegative = 1.0
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -136,7 +140,8 @@ class DV365(TaskModule):
         self.optim = optim
         self.slice_set = slice_set
         self.tower = build_user_tower(config, encoder, manifest, slice_set)
-        self.backbone = Backbone(
+        backbones: dict[str, type[DLRM | Siamese]] = {"dlrm": DLRM, "siamese": Siamese}
+        self.backbone: Backbone = backbones[config.backbone.kind](
             manifest,
             config.dimension,
             self.tower.encoder.num_outputs if self.tower is not None else 0,
@@ -170,10 +175,8 @@ class DV365(TaskModule):
 
     def table_inputs(self, batch: RequestBatch) -> TableInputs:
         """What the slices look up, and the features of users and items."""
-        features = {
-            _USERS: self.backbone.user_features.lookups(batch.user_categorical),
-            _ITEMS: self.backbone.item_features.lookups(batch.item_categorical),
-        }
+        asked = self.backbone.lookups(batch.user_categorical, batch.item_categorical)
+        features = {f"{_BACKBONE}{path}": lookups for path, lookups in asked.items()}
         if self.tower is None:
             return TableInputs(features)
         plain, weighted, slice_weights = self.tower.pooling.lookups(
@@ -196,9 +199,8 @@ class DV365(TaskModule):
             user_embedding = self.tower.encoder(pooled)
         return self.backbone.score(
             user_embedding,
-            inputs.features[_USERS],
+            {path.removeprefix(_BACKBONE): asked for path, asked in inputs.features.items()},
             batch.user_dense,
-            inputs.features[_ITEMS],
             batch.item_dense,
             batch.request_index,
         )

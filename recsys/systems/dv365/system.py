@@ -52,6 +52,10 @@ class DV365System(TaskSystem[DV365RunConfig]):
         """What reads rows and whole timelines."""
         return RequestDataModule(config.loader, dataset)
 
+    def dataset_of(self, config: DV365RunConfig, dataset: PreparedDataset) -> PreparedDataset:
+        """The labels of the tasks that are trained."""
+        return dataset.of_tasks(config.model.tasks)
+
     def assemble(
         self, config: DV365RunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:

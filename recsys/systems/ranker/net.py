@@ -23,11 +23,8 @@ from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide, TaskKind
 from recsys.nn.interaction.adopted import AdoptedEmbedding, AdoptionConfig
-from recsys.nn.interaction.backbone import (
-    FeatureVectors,
-    FeatureVectorsConfig,
-    pairwise_products,
-)
+from recsys.nn.interaction.backbone import FeatureVectors, FeatureVectorsConfig
+from recsys.nn.interaction.dlrm import pairwise_products
 from recsys.nn.interaction.experts import ExpertsConfig, TaskTowers, build_experts
 from recsys.nn.losses import LabelStatistics, task_positions
 from recsys.nn.sequence.targets import RowBlocks, TargetHSTU

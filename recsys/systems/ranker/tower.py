@@ -29,14 +29,14 @@ class PlainTables(nn.Module):
 
     Args:
         names: of the features.
-        tables: their collection, which has a table of each name.
+        tables: their collection, which has a table of each name; ``None`` where there are none.
         width: D.
     """
 
-    def __init__(self, names: Sequence[str], tables: nn.Module, width: int) -> None:
+    def __init__(self, names: Sequence[str], tables: nn.Module | None, width: int) -> None:
         super().__init__()
         self.width = width
-        bags = tables.get_submodule("embedding_bags") if names else None
+        bags = None if tables is None else tables.get_submodule("embedding_bags")
         self.tables: Any = nn.ModuleList(
             nn.Embedding.from_pretrained(bags.get_parameter(f"{name}.weight").detach().clone())
             for name in names

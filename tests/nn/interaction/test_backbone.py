@@ -11,12 +11,13 @@ from torchrec.models.dlrm import InteractionArch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide, Task, TaskKind
 from recsys.nn.interaction.backbone import (
-    Backbone,
+    ITEM_TABLES,
+    USER_TABLES,
     BackboneConfig,
     FeatureVectors,
-    TaskHeads,
-    pairwise_products,
 )
+from recsys.nn.interaction.dlrm import DLRM, TaskHeads, pairwise_products
+from recsys.nn.interaction.siamese import Siamese
 from recsys.nn.losses import LabelStatistics
 from recsys.nn.tables.collection import DEFAULT_SPREAD
 from tests.manifests import EMPTY
@@ -63,11 +64,19 @@ def inputs(dense: bool = True) -> dict[str, torch.Tensor]:
     }
 
 
-def backbone(dense: bool = True, user_embeddings: int = NUM_USER_EMBEDDINGS) -> Backbone:
+def backbone(dense: bool = True, user_embeddings: int = NUM_USER_EMBEDDINGS) -> DLRM:
     torch.manual_seed(0)
     config = BackboneConfig(user_vectors=2, dense_hidden_sizes=[5], over_sizes=[8, 6])
-    return Backbone(
+    return DLRM(
         manifest(dense), DIMENSION, user_embeddings, config, DEFAULT_SPREAD, STATISTICS
+    ).eval()
+
+
+def siamese() -> Siamese:
+    torch.manual_seed(0)
+    config = BackboneConfig(kind="siamese", dense_hidden_sizes=[5], over_sizes=[8, 6])
+    return Siamese(
+        manifest(), DIMENSION, NUM_USER_EMBEDDINGS, config, DEFAULT_SPREAD, STATISTICS
     ).eval()
 
 
@@ -130,16 +139,98 @@ def test_output_is_the_network_computed_row_by_row() -> None:
         torch.testing.assert_close(outputs[row], torch.stack(expected))
 
 
+def test_siamese_is_a_dot_product_per_task_computed_row_by_row() -> None:
+    model, batch = siamese(), inputs()
+    outputs = model(**batch)
+    user_features = model.user_features(batch["user_categorical"], batch["user_dense"])
+    item_features = model.item_features(batch["item_categorical"], batch["item_dense"])
+    assert item_features.shape == (4, 3, DIMENSION)  # two ids and the dense ones: no context
+    for row, request in enumerate(batch["request_index"].tolist()):
+        user = torch.cat([user_features[request], batch["user_embedding"][request]]).flatten()
+        item = item_features[row].flatten()
+        user, item = model.user_tower(user), model.item_tower(item)
+        expected = []
+        for task, (offset, scale) in enumerate(zip(model.offset, model.scale, strict=True)):
+            part = slice(task * 16, (task + 1) * 16)
+            of_user = model.user_of_task.weight[part] @ user
+            of_item = model.item_of_task.weight[part] @ item
+            expected.append(offset + scale * (of_user @ of_item + model.bias[task]))
+        torch.testing.assert_close(outputs[row], torch.stack(expected))
+
+
+def test_siamese_does_not_see_the_context() -> None:
+    model, batch = siamese(), inputs()
+    moved = {"item_categorical": batch["item_categorical"].clone()}
+    moved["item_categorical"][:, 2] = 7  # the hour
+    moved["item_dense"] = batch["item_dense"] * torch.tensor([1.0, -3.0])  # the position
+    torch.testing.assert_close(model(**batch | moved), model(**batch), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [DLRM, Siamese])
+@pytest.mark.parametrize(
+    ("features", "seen"),
+    [
+        ("all", {"user_id", "item_id", "author_id", "hour", "activity", "age", "position"}),
+        ("sparse", {"user_id", "item_id", "author_id", "hour"}),
+        ("dense", {"item_id", "author_id", "activity", "age", "position"}),
+        ("none", {"item_id", "author_id"}),
+    ],
+)
+def test_features_that_are_removed_change_nothing(
+    kind: type[DLRM | Siamese], features: str, seen: set[str]
+) -> None:
+    """Every feature is moved by itself; item and author of the candidate are always seen."""
+    config = BackboneConfig(user_vectors=2, over_sizes=[8], features=features)
+    torch.manual_seed(0)
+    model = kind(
+        manifest(), DIMENSION, NUM_USER_EMBEDDINGS, config, DEFAULT_SPREAD, STATISTICS
+    ).eval()
+    batch = inputs()
+    before = model(**batch)
+    places = {
+        "user_id": ("user_categorical", 0),
+        "item_id": ("item_categorical", 0),
+        "author_id": ("item_categorical", 1),
+        "hour": ("item_categorical", 2),
+        "activity": ("user_dense", 0),
+        "age": ("item_dense", 0),
+        "position": ("item_dense", 1),
+    }
+    changed = set()
+    for name, (argument, column) in places.items():
+        moved = batch[argument].clone()
+        moved[:, column] = 5 - moved[:, column].clamp(max=5)
+        if not torch.equal(model(**batch | {argument: moved}), before):
+            changed.add(name)
+    assert changed == seen - (set() if kind is DLRM else {"hour", "position"})
+    asked = model.lookups(batch["user_categorical"], batch["item_categorical"])
+    has_users = "user_id" in seen
+    assert set(asked) == {*([USER_TABLES] if has_users else []), ITEM_TABLES}
+
+
+@pytest.mark.parametrize("kind", [DLRM, Siamese])
+def test_with_neither_features_nor_timelines_a_candidate_has_one_score(
+    kind: type[DLRM | Siamese],
+) -> None:
+    config = BackboneConfig(over_sizes=[8], features="none")
+    model = kind(manifest(), DIMENSION, 0, config, DEFAULT_SPREAD, STATISTICS).eval()
+    outputs = model(**inputs() | {"user_embedding": None})
+    assert outputs.isfinite().all()
+    assert torch.equal(outputs[0, 0], outputs[2, 0])  # another hour
+    model(**inputs() | {"user_embedding": None}).sum().backward()
+
+
 def test_outputs_start_at_the_base_rates() -> None:
-    model = backbone()
-    torch.nn.init.zeros_(model.heads.weight)
-    outputs = model(**inputs())
-    torch.testing.assert_close(outputs[:, 0].sigmoid(), torch.full((4,), 0.2))
-    torch.testing.assert_close(outputs[:, 1], torch.full((4,), 30.0))
+    for model in (backbone(), siamese()):
+        weight = model.heads.weight if isinstance(model, DLRM) else model.item_of_task.weight
+        torch.nn.init.zeros_(weight)
+        outputs = model(**inputs())
+        torch.testing.assert_close(outputs[:, 0].sigmoid(), torch.full((4,), 0.2))
+        torch.testing.assert_close(outputs[:, 1], torch.full((4,), 30.0))
 
 
 def test_base_rates_travel_with_the_state() -> None:
-    neutral = Backbone(
+    neutral = DLRM(
         manifest(),
         DIMENSION,
         NUM_USER_EMBEDDINGS,

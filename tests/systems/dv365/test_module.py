@@ -185,6 +185,15 @@ def test_history_is_learnt_through_the_backbone(tmp_path: Path) -> None:
     assert metrics["val/mse/watch_time"] < 0.2 * baseline["val/mse/watch_time"]
 
 
+@pytest.mark.parametrize("features", ["all", "none"])
+def test_a_siamese_network_learns_the_history_too(tmp_path: Path, features: str) -> None:
+    backbone = replace(CONFIG.backbone, kind="siamese", features=features)
+    config = replace(CONFIG, backbone=backbone)
+    losses, metrics = fit(tmp_path, make_model(config=config), epochs=3)
+    assert losses[-1] < 0.6 * losses[0]
+    assert metrics["val/auc/liked"] > 0.85
+
+
 def test_same_seed_gives_the_same_losses_bit_for_bit(tmp_path: Path) -> None:
     assert fit(tmp_path, make_model())[0] == fit(tmp_path, make_model())[0]
 
