@@ -25,8 +25,8 @@ kuairand) # days of China
     ;;
 ebnerd) # days that begin at 7:00, as the owners' weeks do
     upstream=(experiment=dv365_ebnerd)
-    days=(2023-05-{23,24,25,26,27,28,29,30,31}T07:00:00)
-    before='{choose_from: 2023-05-22T07:00:00, report_from: 2023-05-23T07:00:00, report_until: 2023-05-24T07:00:00}'
+    days=(2023-05-{21,22,23,24,25,26,27,28,29,30,31}T07:00:00)
+    before='{choose_from: 2023-05-20T07:00:00, report_from: 2023-05-21T07:00:00, report_until: 2023-05-22T07:00:00}'
     ;;
 *) echo "downstream.sh: $log is none of simulated, kuairand and ebnerd." >&2 && exit 2 ;;
 esac
