@@ -50,7 +50,7 @@ FOLLOWED = {
             "model.dimension=8",
             "loader.batch_requests=40",
         ),
-        1,
+        3,
     ),
     "nxtpost": Followed(
         "nxtpost",

@@ -195,15 +195,20 @@ class RecentEvents(nn.Module):
             Lookups of [E + 1] events, and ``recent_lengths`` [B], ``recent_time`` [E] ms,
             ``recent_action`` [E] and ``recent_dwell`` [E].
         """
-        parts = [self._columns(implicit, False), self._columns(explicit, True)]
+        lengths = torch.stack([implicit["lengths"], explicit["lengths"]])
+        host_lengths = lengths.to("cpu")  # here alone a device is waited for
+        parts = [
+            self._columns(implicit, host_lengths[0], False),
+            self._columns(explicit, host_lengths[1], True),
+        ]
         user, time, action, dwell, ids = [
             torch.cat([parts[0][n], parts[1][n]]) for n in range(len(parts[0]))
         ]
         order = torch.argsort(time, stable=True)
         order = order.index_select(0, torch.argsort(user.index_select(0, order), stable=True))
-        lengths = explicit["lengths"].clamp(max=self.max_events)
-        lengths = lengths + implicit["lengths"].clamp(max=self.max_events)
-        place, lengths = newest_steps(lengths, self.max_events)
+        both = lengths.clamp(max=self.max_events).sum(dim=0)
+        host_both = host_lengths.clamp(max=self.max_events).sum(dim=0)
+        place, kept = newest_steps(both, self.max_events, host_both)
         order = order.index_select(0, place)
         ids = F.pad(ids.index_select(0, order), [0, 0, 0, 1])  # [E + 1, 3]
         asked = KeyedJaggedTensor(
@@ -212,16 +217,18 @@ class RecentEvents(nn.Module):
             lengths=torch.ones(ids.numel(), dtype=torch.int32, device=ids.device),
         )
         known = {
-            "recent_lengths": lengths,
+            "recent_lengths": kept,
             "recent_time": time.index_select(0, order),
             "recent_action": action.index_select(0, order),
             "recent_dwell": dwell.index_select(0, order),
         }
         return asked, known
 
-    def _columns(self, events: dict[str, Tensor], is_explicit: bool) -> list[Tensor]:
+    def _columns(
+        self, events: dict[str, Tensor], host_lengths: Tensor, is_explicit: bool
+    ) -> list[Tensor]:
         """User, time, action, dwell time and ids [E, 3] of the newest events of a timeline."""
-        place, kept = newest_steps(events["lengths"], self.max_events)
+        place, kept = newest_steps(events["lengths"], self.max_events, host_lengths)
         steps = place.shape[0]
         action, dwell = torch.zeros_like(place), torch.zeros(steps, device=place.device)
         if is_explicit:
