@@ -45,9 +45,10 @@ def test_every_encoder(encoder: EncoderConfig, tmp_path: Path) -> None:
     save_tower(script_tower(tower), tmp_path / "tower.pt")
 
 
+@pytest.mark.parametrize("recent", ["none", "position_weighted", "hstu"])
 @pytest.mark.parametrize("bits", [4, 8, 32])
-def test_every_table(bits: int, tmp_path: Path) -> None:
-    tower = small_tower(16)
+def test_every_table(bits: int, recent: str, tmp_path: Path) -> None:
+    tower = small_tower(16, recent=recent)
     quantize_tables(tower, bits)
     save_tower(script_tower(tower), tmp_path / "tower.pt")
 

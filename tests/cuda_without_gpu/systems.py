@@ -41,6 +41,17 @@ class Followed:
 
 FOLLOWED = {
     "dv365": Followed("dv365", ("slices=full", "model.dimension=8", "loader.batch_requests=40"), 1),
+    "dv365_hstu": Followed(
+        "dv365",
+        (
+            "model.backbone.kind=siamese",
+            "model.recent.kind=hstu",
+            "model.recent.events=12",
+            "model.dimension=8",
+            "loader.batch_requests=40",
+        ),
+        3,
+    ),
     "nxtpost": Followed(
         "nxtpost",
         ("posts.path={log}/posts.npz", "loader.batch_size=10", "model.tower.width=8"),

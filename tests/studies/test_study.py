@@ -70,13 +70,15 @@ def comparison(study: StudyConfig, runs: Runs) -> Comparison:
     return compare_variants(study, list(runs.values()))
 
 
-@pytest.mark.parametrize("name", ["ebnerd", "kuairand", "simulated", "encoders", "upstreams"])
+@pytest.mark.parametrize(
+    "name", ["ebnerd", "kuairand", "simulated", "encoders", "upstreams", "recent_events"]
+)
 def test_shipped_studies_compose(name: str, tmp_path: Path) -> None:
     config = configure([f"study={name}", f"out={tmp_path}", "seeds=[4]"])
     runs = plan(config)
     assert {run.variant for run in runs} == set(config.variants)
     [baseline] = {run.config.encoder.name for run in runs if run.variant == config.baseline}
-    assert baseline == ("funnel" if name == "upstreams" else "none")
+    assert baseline == ("funnel" if name in ("upstreams", "recent_events") else "none")
     assert len({run.folder for run in runs}) == len(runs)
     assert all(run.config.seed == run.config.loader.seed == 4 for run in runs)
 

@@ -53,7 +53,7 @@ def export_run(run: DV365Run, config: ExportConfig) -> Path:
     integers = row_integers(run.config.model.dimension)
     tower = _inference_tower(run)
     float_bytes = table_bytes(tower)
-    num_outputs = tower.encoder.num_outputs
+    num_outputs = tower.num_outputs
     quantize_tables(tower, config.table_bits)
     with made_folder(out, ARTIFACT_FOLDER) as folder:
         shutil.copy(run.folder / CONFIG_FILE, folder / CONFIG_FILE)

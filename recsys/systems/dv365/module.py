@@ -23,6 +23,7 @@ from recsys.nn.interaction.siamese import Siamese
 from recsys.nn.losses import LabelStatistics
 from recsys.nn.pooling.cell_pooling import CellPooling
 from recsys.nn.pooling.slice_pooling import SlicePooling
+from recsys.nn.sequence.recent_events import RecentEvents, RecentEventsConfig
 from recsys.nn.tables.collection import IdSpread
 from recsys.nn.tables.inputs import TableInputs
 from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
@@ -34,6 +35,7 @@ from recsys.systems.kinds.task_module import TaskModule
 _BACKBONE = "backbone."
 _PLAIN_SLICES = "tower.pooling.plain_tables"
 _WEIGHTED_SLICES = "tower.pooling.weighted_tables"
+_RECENT = "tower.recent.tables"
 _SLICE_WEIGHTS = "slice_weights"  # how much each slice holds, [B, S]
 
 
@@ -45,6 +47,7 @@ class DV365Config(Settings):
         dimension: D, width of every embedding.
         pooling: ``cells`` (one lookup per event and table) or ``slices`` (one per slice, the
             reference).
+        recent: what is made of the most recent events beside the slices.
         slice_counts: whether the user tower is told how much each slice holds, ``SliceMeans``.
         id_spread: of the rows of item, author and topic at the start, in all tables.
         tasks: names of those that are trained, measured and predicted; none for all of the data
@@ -56,6 +59,7 @@ class DV365Config(Settings):
 
     dimension: Annotated[int, Number(at_least=4, at_most=4_096, multiple_of=4)] = 32
     pooling: str = "cells"
+    recent: RecentEventsConfig = field(default_factory=RecentEventsConfig)
     slice_counts: bool = True
     id_spread: IdSpread = field(default_factory=IdSpread)
     tasks: list[str] = field(default_factory=list)
@@ -93,9 +97,16 @@ def build_user_tower(
     """The user tower, or ``None`` for the encoder ``none``, the baseline without timelines.
 
     Raises:
-        ConfigError: an unknown pooling or an encoder that does not fit the slices.
+        ConfigError: an unknown pooling, an encoder that does not fit the slices, or recent events
+            that do not fit the model.
     """
+    reads_recent = config.recent.kind != "none"
     if encoder.name == NO_TIMELINES:
+        if reads_recent:
+            raise ConfigError(
+                f"model.recent.kind={config.recent.kind} reads timelines, and encoder=none is a "
+                "model without any; leave one of the two out."
+            )
         return None
     poolings: dict[str, type[CellPooling | SlicePooling]] = {
         "cells": CellPooling,
@@ -109,7 +120,13 @@ def build_user_tower(
     pooling = poolings[config.pooling](
         slice_set, table_rows, config.dimension, config.slice_counts, config.id_spread
     )
-    return UserTower(pooling, build_encoder(encoder, len(slice_set.slices), config.dimension))
+    built = build_encoder(encoder, len(slice_set.slices), config.dimension)
+    recent = None
+    if reads_recent:
+        recent = RecentEvents(
+            config.recent, table_rows, config.dimension, config.id_spread, manifest.action_types
+        )
+    return UserTower(pooling, built, recent)
 
 
 class DV365(TaskModule):
@@ -144,7 +161,7 @@ class DV365(TaskModule):
         self.backbone: Backbone = backbones[config.backbone.kind](
             manifest,
             config.dimension,
-            self.tower.encoder.num_outputs if self.tower is not None else 0,
+            self.tower.num_outputs if self.tower is not None else 0,
             config.backbone,
             config.id_spread,
             statistics,
@@ -184,7 +201,11 @@ class DV365(TaskModule):
         )
         slices = {_PLAIN_SLICES: plain, _WEIGHTED_SLICES: weighted}
         features |= {path: lookups for path, lookups in slices.items() if lookups is not None}
-        return TableInputs(features, {_SLICE_WEIGHTS: slice_weights})
+        others = {_SLICE_WEIGHTS: slice_weights}
+        if self.tower.recent is not None:
+            features[_RECENT], events = self.tower.recent.lookups(batch.explicit, batch.implicit)
+            others |= events
+        return TableInputs(features, others)
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """[R, K]: logits of binary tasks, seconds of regression tasks."""
@@ -197,6 +218,9 @@ class DV365(TaskModule):
                 inputs.others[_SLICE_WEIGHTS],
             )
             user_embedding = self.tower.encoder(pooled)
+            if self.tower.recent is not None:
+                recent = self.tower.recent.vectors(inputs.features[_RECENT], inputs.others)
+                user_embedding = torch.cat([user_embedding, recent], dim=1)
         return self.backbone.score(
             user_embedding,
             {path.removeprefix(_BACKBONE): asked for path, asked in inputs.features.items()},

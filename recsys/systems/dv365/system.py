@@ -43,6 +43,7 @@ class DV365System(TaskSystem[DV365RunConfig]):
         {
             "tables of the timelines": "tower.pooling.",
             "encoder": "tower.encoder.",
+            "recent events": "tower.recent.",
             "backbone": "",
         }
     )

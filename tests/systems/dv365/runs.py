@@ -27,6 +27,7 @@ from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 from recsys.evaluation.identity import CheckpointUsed
 from recsys.nn.encoders import EncoderConfig
 from recsys.nn.interaction.backbone import BackboneConfig
+from recsys.nn.sequence.recent_events import RecentEventsConfig
 from recsys.runs.files import CONFIG_FILE
 from recsys.runs.load import LoadedRun
 from recsys.systems.dv365.module import DV365, DV365Config
@@ -111,7 +112,11 @@ def prepared_dataset(folder: Path, log: pl.DataFrame, string_ids: bool = False) 
 
 
 def untrained_run(
-    folder: Path, dataset: PreparedDataset, encoder: EncoderConfig = ENCODER, seed: int = 0
+    folder: Path,
+    dataset: PreparedDataset,
+    encoder: EncoderConfig = ENCODER,
+    seed: int = 0,
+    recent: str = "none",
 ) -> LoadedRun:
     """A run whose tables are as spread out as trained ones."""
     folder.mkdir(parents=True)
@@ -120,7 +125,9 @@ def untrained_run(
         name="toy",
         slices=SLICE_CONFIG,
         encoder=encoder,
-        model=DV365Config(dimension=16, backbone=backbone),
+        model=DV365Config(
+            dimension=16, backbone=backbone, recent=RecentEventsConfig(recent, events=50)
+        ),
     )
     save(config, folder / CONFIG_FILE)
     manifest = dataset.manifest

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from recsys.core.json_files import write_json
 from recsys.data.contract.schema import ACTION_TYPES, MILLISECONDS_PER_DAY
 from recsys.data.loaders.requests import RequestDataModule
 from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
+from recsys.embeddings.publish import PublishConfig, publish
 from recsys.embeddings.rows import dequantize_rows, quantize_rows
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.nn.encoders import EncoderConfig
@@ -25,7 +27,13 @@ from recsys.systems.base import ExportConfig
 from recsys.systems.dv365.export import age_edges, export_run
 from tests.rewritten import ARTIFACT_KIND
 from tests.room import room
-from tests.systems.dv365.runs import FIT_ITEMS, events, prepared_dataset, untrained_run
+from tests.systems.dv365.runs import (
+    FIT_ITEMS,
+    USERS,
+    events,
+    prepared_dataset,
+    untrained_run,
+)
 from tests.systems.dv365.towers import NOW, SLICES
 
 
@@ -72,6 +80,33 @@ def test_a_loaded_artifact_embeds_as_the_run_does(run: LoadedRun, folder: Path) 
         trained = run.model.tower(*inputs)
     error = (artifact.embed(*inputs) - trained).abs().mean() / trained.std()
     assert 0 < error < 0.1
+
+
+@pytest.mark.parametrize(("recent", "vectors"), [("position_weighted", 22), ("hstu", 21)])
+def test_recent_events_travel_with_the_tower(
+    run: LoadedRun, tmp_path: Path, recent: str, vectors: int
+) -> None:
+    """As trained within rounding, the same bits in another order, and published as they are."""
+    other = untrained_run(tmp_path / "run", run.dataset, recent=recent)
+    artifact = load_timeline_tower(export_run(other, ExportConfig(str(other.folder))))
+    assert artifact.manifest.output["embedding"]["shape"] == ["B", vectors, 16]
+    reader = RequestDataModule(other.config.loader, other.dataset).reader
+    users = np.arange(USERS)
+    nothing = np.zeros(USERS, np.int64)
+    batch = reader.given(users, np.full(USERS, NOW), nothing, nothing[:0])
+    inputs = (batch.explicit, batch.implicit, batch.request_time)
+    with torch.inference_mode():
+        trained = other.model.tower(*inputs)
+    embedded = artifact.embed(*inputs)
+    error = (embedded - trained).abs().mean(dim=(0, 2)) / trained.std()
+    assert (error > 0).all()
+    assert (error < 0.1).all()
+    turned = reader.given(users[::-1].copy(), np.full(USERS, NOW), nothing, nothing[:0])
+    again = artifact.embed(turned.explicit, turned.implicit, turned.request_time).flip(0)
+    assert torch.equal(again[:, 20:], embedded[:, 20:])  # the encoder's own hang on the processor
+    as_of = "2024-10-04T00:00:00"
+    dataset = str(run.dataset.path)
+    publish(PublishConfig(str(other.folder), dataset=dataset, as_of=as_of, batch_users=1))
 
 
 def test_metrics_stand_beside_those_of_the_trained_tower(run: LoadedRun, folder: Path) -> None:

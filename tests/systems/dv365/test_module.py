@@ -24,6 +24,7 @@ from recsys.data.slices.slice_set import SliceSet
 from recsys.nn.encoders import EncoderConfig
 from recsys.nn.interaction.backbone import BackboneConfig
 from recsys.nn.losses import LabelStatistics
+from recsys.nn.sequence.recent_events import RecentEventsConfig
 from recsys.optim.dense import DenseOptimizerConfig, ScheduleConfig, dense_parameters
 from recsys.optim.fused import FusedOptimizerConfig
 from recsys.systems.dv365.module import DV365, DV365Config, OptimConfig
@@ -192,6 +193,37 @@ def test_a_siamese_network_learns_the_history_too(tmp_path: Path, features: str)
     losses, metrics = fit(tmp_path, make_model(config=config), epochs=3)
     assert losses[-1] < 0.6 * losses[0]
     assert metrics["val/auc/liked"] > 0.85
+
+
+@pytest.mark.parametrize("kind", ["position_weighted", "hstu"])
+def test_recent_events_are_read_beside_the_slices(tmp_path: Path, kind: str) -> None:
+    config = replace(CONFIG, recent=RecentEventsConfig(kind, events=4, dropout=0.0))
+    model = make_model(config=config)
+    losses, metrics = fit(tmp_path, model, epochs=2)
+    assert losses[-1] < 0.5 * losses[0]
+    assert metrics["val/ne/liked"] < 0.6
+    model.eval()
+    batch = CHOOSE[0]
+    with torch.no_grad():
+        embedding = model.tower(batch.explicit, batch.implicit, batch.request_time)
+        outputs = model.backbone(
+            embedding,
+            batch.user_categorical,
+            batch.user_dense,
+            batch.item_categorical,
+            batch.item_dense,
+            batch.request_index,
+        )
+        torch.testing.assert_close(model(batch), outputs)  # by the two halves of the lookups
+        of_recent = embedding[:, model.tower.encoder.num_outputs :]
+    assert of_recent.shape[1] == model.tower.recent.num_outputs
+    assert of_recent.abs().sum() > 0
+
+
+def test_recent_events_need_timelines() -> None:
+    config = replace(CONFIG, recent=RecentEventsConfig("hstu"))
+    with pytest.raises(ConfigError, match=r"recent.kind=hstu reads timelines, and encoder=none is"):
+        make_model(EncoderConfig("none"), config)
 
 
 def test_same_seed_gives_the_same_losses_bit_for_bit(tmp_path: Path) -> None:

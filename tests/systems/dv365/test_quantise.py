@@ -18,20 +18,27 @@ from tests.systems.dv365.towers import SLICES, small_tower, timelines
 LENGTHS_OF_REQUESTS = [0, 1, 17, 0, 40, 3]
 
 
-def exported(dimension: int, bits: int) -> torch.jit.ScriptModule:
-    tower = small_tower(dimension)
+#: What a tower may read beside its slices, and the vectors it gives.
+RECENT = {"none": 20, "position_weighted": 22, "hstu": 21}
+
+
+def exported(dimension: int, bits: int, recent: str = "none") -> torch.jit.ScriptModule:
+    tower = small_tower(dimension, recent=recent)
     quantize_tables(tower, bits)
     return script_tower(tower)
 
 
-def test_float_tables_agree_within_rounding() -> None:
+@pytest.mark.parametrize("recent", RECENT)
+def test_float_tables_agree_within_rounding(recent: str) -> None:
     inputs = timelines(LENGTHS_OF_REQUESTS)
-    torch.testing.assert_close(exported(32, 32)(*inputs), small_tower(32)(*inputs))
+    expected = small_tower(32, recent=recent)(*inputs)
+    torch.testing.assert_close(exported(32, 32, recent)(*inputs), expected)
 
 
+@pytest.mark.parametrize("recent", RECENT)
 @pytest.mark.parametrize("bits", [4, 8, 32])
-def test_no_requests_have_no_embeddings(bits: int) -> None:
-    assert exported(16, bits)(*timelines([])).shape == (0, 20, 16)
+def test_no_requests_have_no_embeddings(bits: int, recent: str) -> None:
+    assert exported(16, bits, recent)(*timelines([])).shape == (0, RECENT[recent], 16)
 
 
 @pytest.mark.parametrize("dimension", [16, 32, 64, 128, 256])
@@ -55,8 +62,9 @@ def test_quantised_pooling_is_within_the_tables_rounding(bits: int, dimension: i
     assert 0 < error <= bound
 
 
-def test_scripted_equals_eager_with_quantised_tables() -> None:
-    tower = small_tower()
+@pytest.mark.parametrize("recent", RECENT)
+def test_scripted_equals_eager_with_quantised_tables(recent: str) -> None:
+    tower = small_tower(recent=recent)
     quantize_tables(tower, 4)
     inputs = timelines(LENGTHS_OF_REQUESTS)
     assert torch.equal(script_tower(tower)(*inputs), tower(*inputs))
@@ -72,20 +80,22 @@ def test_rows_take_no_more_bytes_than_their_bits() -> None:
         assert 32 * bits // 8 + 4 <= bytes_per_row < 32 * bits // 8 + 5  # a table ends in padding
 
 
-def test_any_number_of_requests_and_events_and_empty_histories() -> None:
-    tower = exported(32, 4)
+@pytest.mark.parametrize("recent", RECENT)
+def test_any_number_of_requests_and_events_and_empty_histories(recent: str) -> None:
+    tower = exported(32, 4, recent)
     reference = tower(*timelines([0]))[0]
     for lengths in ([0, 0, 0], [5], [0, 2, 300], [1] * 50):
         embeddings = tower(*timelines(lengths))
-        assert embeddings.shape == (len(lengths), 20, 32)
+        assert embeddings.shape == (len(lengths), RECENT[recent], 32)
         assert torch.isfinite(embeddings).all()
         for embedding, length in zip(embeddings, lengths, strict=True):
             if length == 0:
                 torch.testing.assert_close(embedding, reference)
 
 
-def test_a_fresh_process_needs_torch_and_fbgemm_alone(tmp_path: Path) -> None:
-    tower, inputs = exported(64, 4), timelines(LENGTHS_OF_REQUESTS)
+@pytest.mark.parametrize("recent", RECENT)
+def test_a_fresh_process_needs_torch_and_fbgemm_alone(recent: str, tmp_path: Path) -> None:
+    tower, inputs = exported(64, 4, recent), timelines(LENGTHS_OF_REQUESTS)
     torch.jit.save(tower, tmp_path / "user_tower.pt")
     torch.save((inputs, tower(*inputs)), tmp_path / "expected.pt")
     program = """

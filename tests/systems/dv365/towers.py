@@ -16,6 +16,8 @@ from recsys.data.slices.families import (
 from recsys.data.slices.slice_set import SliceSet
 from recsys.nn.encoders import EncoderConfig, build_encoder
 from recsys.nn.pooling.cell_pooling import CellPooling
+from recsys.nn.sequence.recent_events import RecentEvents, RecentEventsConfig
+from recsys.nn.tables.collection import DEFAULT_SPREAD
 from recsys.systems.dv365.net import UserTower
 
 NOW = 20_000 * MILLISECONDS_PER_DAY
@@ -33,15 +35,20 @@ ENCODER = EncoderConfig(
 )
 
 
-def small_tower(dimension: int = 32, seed: int = 0) -> UserTower:
+def small_tower(dimension: int = 32, seed: int = 0, recent: str = "none") -> UserTower:
     """An untrained tower whose tables are as spread out as trained ones."""
     torch.manual_seed(seed)
     pooling = CellPooling(SLICES, ROWS, dimension)
-    for tables in (pooling.plain_tables, pooling.weighted_tables):
-        assert tables is not None
-        for weight in tables.parameters():
+    encoder = build_encoder(ENCODER, len(SLICES.slices), dimension)
+    events = None
+    if recent != "none":
+        config = RecentEventsConfig(recent, events=30)
+        events = RecentEvents(config, ROWS, dimension, DEFAULT_SPREAD, ACTION_TYPES)
+    tower = UserTower(pooling, encoder, events).eval()
+    for name, weight in tower.named_parameters():
+        if "embedding_bags" in name:
             torch.nn.init.normal_(weight)
-    return UserTower(pooling, build_encoder(ENCODER, len(SLICES.slices), dimension)).eval()
+    return tower
 
 
 def timelines(
