@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.core.errors import ConfigError
 from recsys.data.batches.item_corpus import read_item_corpus
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.batches.sequences.shown import ShownItems
@@ -204,27 +203,19 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def export(self, run: TwoTowerRun, config: ExportConfig) -> Path:
         """The user tower in TorchScript, in float and int8, and the items' embeddings.
 
-        Raises:
-            ConfigError: the model is a mixture of logits, or reads published embeddings.
+        A mixture of logits comes with what scores items for a user.
         """
-        if run.model.mixture is not None:
-            raise ConfigError(
-                f"{run.folder} compares users and items by a mixture of logits, which is no "
-                "product of two embeddings, so an index of the items would not find the best; use "
-                f"the run itself: `recsys recommend run_dir={run.folder} user=…`, or train with "
-                "model.similarity=dot."
-            )
-        if run.model.users.adopted is not None:
-            raise ConfigError(
-                f"{run.folder} reads published user embeddings, which an exported user tower is "
-                f"not given; use the run itself: `recsys recommend run_dir={run.folder} user=…`, "
-                "or train without loader.user_embeddings.stores."
-            )
         # what compiles and quantises takes seconds to import
         from recsys.systems.two_tower.export import export_run
 
-        protocol = self.protocol(run.config, run.dataset, Split.CHOOSE)
-        return export_run(run, config, protocol, self.learned(run))
+        return export_run(
+            run,
+            config,
+            self.protocol(run.config, run.dataset, Split.CHOOSE),
+            self.reader(run),
+            self.learned(run),
+            lambda users, items: _scorer(run.model, users, items),
+        )
 
 
 def _scorer(model: TwoTower, users: Tensor, items: Tensor) -> Scorer:
