@@ -43,7 +43,12 @@ from recsys.systems.sizing import NEGATIVES_IN_BATCH, Given, Sized, sequences
 from recsys.systems.two_tower.config import TwoTowerRun, TwoTowerRunConfig
 from recsys.systems.two_tower.module import TwoTower
 from recsys.systems.two_tower.similarity import MixtureScorer, OneUserScores, mixed_scores
-from recsys.systems.two_tower.tasks import TaskProtocol, log_shares, tasks_of_pairs
+from recsys.systems.two_tower.tasks import (
+    TaskProtocol,
+    log_shares,
+    refuse_empty_tasks,
+    tasks_of_pairs,
+)
 
 
 class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
@@ -69,11 +74,11 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
         refuse_lone_sequences(store, dataset)
         model = self.restore(config, dataset, manifest)
         shown = ShownItems.of(dataset, store) if loader.hard_negatives else None
+        begin, end = dataset.manifest.split_bounds[Split.FIT]
+        if not loader.only_fit_labels:
+            begin = store.timestamp.min(initial=begin)
         if config.model.log_q:
             per_label = loader.hard_negatives / loader.labels
-            begin, end = dataset.manifest.split_bounds[Split.FIT]
-            if not loader.only_fit_labels:
-                begin = store.timestamp.min(initial=begin)
             labels = (int(begin), end)
             model.log_share = log_shares(store, labels, protocol.num_items, shown, per_label)
         model.validate = ChooseValidation(
@@ -84,6 +89,8 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
         def tasks_of(split: str) -> NDArray[np.bool_]:
             return tasks_of_pairs(config, dataset, split, store.user, store.item)
 
+        is_label = (store.timestamp >= begin) & (store.timestamp < end)
+        refuse_empty_tasks(config.model.tasks, tasks_of(Split.FIT)[is_label], dataset)
         data = TowerDataModule(
             loader,
             dataset,
