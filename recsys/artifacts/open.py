@@ -14,6 +14,7 @@ from recsys.artifacts.ranker_tower import (
 )
 from recsys.artifacts.sequence_tower import (
     MANIFESTS,
+    MIXTURE_FILE,
     TOWER_FILES,
     SequenceTowerArtifact,
     SequenceTowerManifest,
@@ -66,7 +67,7 @@ def trust_artifact(path: Path | str) -> Path:
     """
     folder = Path(path)
     manifest = _manifest_of(folder)
-    for name in [_FILES[manifest]] if manifest in _FILES else TOWER_FILES.values():
+    for name in [_FILES[manifest]] if manifest in _FILES else (*TOWER_FILES.values(), MIXTURE_FILE):
         if (folder / name).is_file():
             check_tower_file(folder / name)
     return manifest.remember(folder)

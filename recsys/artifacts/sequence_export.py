@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ INPUTS = {
     "user_categorical": "int64",
     "user_dense": "float32",
 }
+#: Further ones, of a tower that reads published user embeddings.
+PUBLISHED_INPUTS = {"published": "float32", "has_published": "bool"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class SequenceExport:
         normalised: user embeddings have length 1, and scores are cosines; else products.
         write_items: writes the item embeddings that the model itself has learned, which lie in
             the artifact; None where they are those of ``post_embeddings``.
+        beside: what else is compiled, by the names of the files.
+        own: what the manifest of this system says beside what those of all towers say.
     """
 
     post_embeddings: str
@@ -87,6 +91,8 @@ class SequenceExport:
     model: str = SequenceTowerManifest.system
     normalised: bool = True
     write_items: Callable[[Path], None] | None = None
+    beside: Mapping[str, nn.Module] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 def export_sequence_tower(
@@ -108,6 +114,8 @@ def export_sequence_tower(
         shutil.copy(export.config_file, partial / CONFIG_FILE)
         for precision, module in exported.items():
             save_tower(script_tower(module), partial / TOWER_FILES[precision])
+        for name, module in export.beside.items():
+            save_tower(script_tower(module), partial / name)
         if export.write_items is not None:
             export.write_items(partial / export.post_embeddings)
         manifest = _manifest(tower, dataset, export, partial)
@@ -182,7 +190,7 @@ def _manifest(
             "fingerprint": dataset.fingerprint,
             "path": str(export.dataset_path),
         },
-        inputs=INPUTS,
+        inputs=INPUTS | (PUBLISHED_INPUTS if export.own.get("published") else {}),
         output={"dtype": "float32", "shape": ["B", width], "normalised": export.normalised},
         codes={"action_type": list(dataset.action_types), "surface": list(dataset.surfaces)},
         sizes={"weights_float32_bytes": float(weight_bytes(tower)), **sizes},
@@ -197,4 +205,5 @@ def _manifest(
         max_length=export.max_length,
         features=user_features(dataset),
         agreement={},
+        **export.own,
     )

@@ -5,6 +5,7 @@ manifest.json           what it is, what it eats, how near int8 is to float, che
 config.yaml             the run's resolved configuration
 user_tower.pt           TorchScript, float32
 user_tower_int8.pt      TorchScript, 8-bit weights
+mixture.pt              TorchScript, the scores of items for a user, of a mixture of logits
 post_embeddings.parquet the items' embeddings, where the model has learned them itself
 ```
 """
@@ -24,6 +25,7 @@ from recsys.artifacts.manifest import Manifest, model_of, sha256
 from recsys.artifacts.torchscript import load_tower
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.batches.sequences.towers import TowerBatch
 from recsys.data.content.item_embeddings import embeddings_file
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
@@ -43,6 +45,8 @@ class Precision(StrEnum):
         raise ConfigError(f"precision={value} is not known; it is {' or '.join(cls)}.")
 
 
+#: What scores items where a score is no product of two embeddings, and how that is called.
+MIXTURE_FILE, MIXTURE = "mixture.pt", "mixture"
 TOWER_FILES = {Precision.FLOAT: "user_tower.pt", Precision.INT8: "user_tower_int8.pt"}
 
 
@@ -81,9 +85,18 @@ class ItemSequenceManifest(SequenceTowerManifest):
 
 @dataclass(frozen=True, kw_only=True)
 class TwoTowerManifest(ItemSequenceManifest):
-    """That of the two-tower model's; an item of which nothing is known is zeros in a history."""
+    """That of the two-tower model's; an item of which nothing is known is zeros in a history.
+
+    Attributes:
+        published: of the published user embeddings it reads: ``shape``, N and W, and
+            ``delay_hours`` until one is served; empty for a model that reads none.
+        similarity: ``dot``, or ``mixture``: then ``mixture.pt`` scores items.
+    """
 
     system: ClassVar[str] = "two_tower"
+
+    published: dict[str, Any]
+    similarity: str
 
 
 #: By the system that a tower is of.
@@ -101,12 +114,14 @@ class SequenceTowerArtifact:
         manifest: what it is.
         precision: which of its two forms ``embed`` calls.
         tower: the TorchScript module.
+        mixture: scores items [n, W] for a user [W], where a score is no product.
     """
 
     folder: Path
     manifest: SequenceTowerManifest
     precision: Precision
     tower: torch.jit.ScriptModule
+    mixture: torch.jit.ScriptModule | None = None
 
     @torch.inference_mode()
     def embed(self, batch: SequenceBatch, post_embedding: Tensor) -> Tensor:
@@ -116,6 +131,18 @@ class SequenceTowerArtifact:
         """
         with torch.jit.optimized_execution(False):
             return embed_with(self.tower, batch, post_embedding)
+
+    @torch.inference_mode()
+    def score(self, user: Tensor, items: Tensor) -> Tensor:
+        """[n] float32: what a user's embedding [W] says of items [n, W].
+
+        Each has the same bits whatever is scored beside it.
+        """
+        if self.mixture is None:
+            return (items * user).double().sum(dim=1).float()
+        with torch.jit.optimized_execution(False):
+            scores: Tensor = self.mixture(user, items)
+        return scores
 
 
 def load_sequence_tower(
@@ -166,12 +193,15 @@ def open_tower(
 ) -> SequenceTowerArtifact:
     """The tower of a folder whose manifest was read and checked, or is being written."""
     tower = load_tower(folder / TOWER_FILES[precision], manifest)
-    return SequenceTowerArtifact(folder, manifest, precision, tower)
+    mixture = None
+    if isinstance(manifest, TwoTowerManifest) and manifest.similarity == MIXTURE:
+        mixture = load_tower(folder / MIXTURE_FILE, manifest)
+    return SequenceTowerArtifact(folder, manifest, precision, tower, mixture)
 
 
 def embed_with(tower: Callable[..., Any], batch: SequenceBatch, post_embedding: Tensor) -> Tensor:
     """User embeddings [B, W] of a batch with the embeddings of its items [E, W]."""
-    embedding = tower(
+    inputs = [
         post_embedding,
         batch.action_type,
         batch.surface,
@@ -180,5 +210,8 @@ def embed_with(tower: Callable[..., Any], batch: SequenceBatch, post_embedding: 
         batch.request_time,
         batch.user_categorical,
         batch.user_dense,
-    )
-    return cast(Tensor, embedding)
+    ]
+    if isinstance(batch, TowerBatch) and batch.user_embedding is not None:
+        assert batch.has_embedding is not None
+        inputs += [batch.user_embedding, batch.has_embedding]
+    return cast(Tensor, tower(*inputs))

@@ -62,4 +62,8 @@ class Catalogue:
 
     def at(self, slots: NDArray[np.int64]) -> pl.DataFrame:
         """The rows of ``items`` at some slots, all of which have an item."""
-        return self.items[np.searchsorted(self.items[SLOT].to_numpy(), slots)]
+        return self.items[self.rows(slots)]
+
+    def rows(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which rows of ``items`` those are."""
+        return np.searchsorted(self.items[SLOT].to_numpy(), slots)

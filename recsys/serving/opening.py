@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,19 +17,22 @@ from recsys.artifacts.sequence_tower import (
     load_sequence_tower,
     user_features,
 )
-from recsys.core.errors import ArtifactError
+from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import read_whole
 from recsys.data.batches.sequences.reader import SequenceReader
+from recsys.data.batches.sequences.towers import TowerReader
 from recsys.data.content.item_embeddings import ItemEmbeddings, item_rows
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
+from recsys.embeddings.point_in_time import PointInTimeEmbeddings
 from recsys.index.faiss.folder import load_index
 from recsys.serving.histories import Histories
 from recsys.serving.recommend import Recommender
-from recsys.serving.stages.embed import UserEmbedder
-from recsys.serving.stages.search import Products
+from recsys.serving.stages.embed import HistoryLengths, UserEmbedder
+from recsys.serving.stages.scored import ArtifactScores
+from recsys.serving.stages.search import BestScores, Products
 
 
 def open_recommender(
@@ -38,6 +42,7 @@ def open_recommender(
     embeddings: Path | str | None = None,
     precision: str = Precision.FLOAT,
     trust: bool = False,
+    stores: Sequence[str] = (),
 ) -> Recommender:
     """A recommender of an index's items, by an exported user tower.
 
@@ -48,6 +53,7 @@ def open_recommender(
         embeddings: of the items in the users' histories; None takes those of the training.
         precision: of the user tower: ``float`` or ``int8``.
         trust: whether to load an artifact that is not in the user's list of trusted ones.
+        stores: of published user embeddings, for a tower that reads them.
 
     Raises:
         ArtifactError: artifact or index cannot be read, the artifact is not trusted, they belong to
@@ -55,14 +61,25 @@ def open_recommender(
             model was trained on has been moved.
         DataError: the embeddings cannot be read or have another width, or the index is of another
             log.
-        ConfigError: there is no such precision.
+        ConfigError: there is no such precision; or stores are given and not read, or read and not
+            given.
     """
     tower = read_whole(Path(artifact), lambda: load_sequence_tower(artifact, precision, trust))
     log = _dataset(tower, dataset)
     items = load_index(index)
     items.check_model(tower.manifest.post_embeddings["model"], f"the artifact {artifact}")
-    content, histories = _content(tower, log, embeddings)
+    content, histories = _content(tower, log, embeddings, stores)
     embedder = UserEmbedder(tower.embed, histories, content)
+    if tower.mixture is not None:
+        scores = ArtifactScores(tower, histories, content, items, log.vocabulary("item"))
+        return Recommender(
+            items,
+            log,
+            HistoryLengths(histories),
+            lambda k: BestScores(items, k, scores),
+            histories,
+            content,
+        )
     source = None
     if not tower.manifest.output["normalised"]:
         length = float(np.linalg.norm(content.astype(np.float64), axis=1).max())
@@ -82,18 +99,25 @@ def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> Prep
 
 
 def _content(
-    artifact: SequenceTowerArtifact, dataset: PreparedDataset, embeddings: Path | str | None
+    artifact: SequenceTowerArtifact,
+    dataset: PreparedDataset,
+    embeddings: Path | str | None,
+    stores: Sequence[str],
 ) -> tuple[NDArray[np.float32], Histories]:
     """Embeddings [V, W] of the items that the tower reads, and the histories it reads them in."""
     manifest = artifact.manifest
     _check_codes(artifact, dataset)
     vocabulary = dataset.vocabulary("item")
+    published = _published(artifact, dataset, stores)
     if isinstance(manifest, ItemSequenceManifest):
         path = embeddings or artifact.folder / manifest.post_embeddings["path"]
         rows = item_rows(Path(path), vocabulary, manifest.post_embeddings["width"])
         sequences = _sequences(artifact, dataset)
         engagements = EngagementStore.open(dataset, sequences)
-        reader = SequenceReader(dataset, engagements, manifest.max_length)
+        if published is None:
+            reader = SequenceReader(dataset, engagements, manifest.max_length)
+        else:
+            reader = TowerReader(dataset, engagements, manifest.max_length, published)
         return rows, Histories(reader, 0, sequences)
     path = embeddings or manifest.post_embeddings["path"]
     if embeddings is None and not Path(path).exists():
@@ -106,6 +130,32 @@ def _content(
     engagements = EngagementStore.open(dataset, sequences, items.known)
     reader = SequenceReader(dataset, engagements, manifest.max_length)
     return items.matrix, Histories(reader, 0, sequences, items.known)
+
+
+def _published(
+    artifact: SequenceTowerArtifact, dataset: PreparedDataset, stores: Sequence[str]
+) -> PointInTimeEmbeddings | None:
+    """The published user embeddings that a tower reads; None for one that reads none."""
+    said = getattr(artifact.manifest, "published", None)
+    if not said:
+        if stores:
+            raise ConfigError(
+                f"{artifact.folder} reads no published user embeddings; leave stores= out."
+            )
+        return None
+    if not stores:
+        raise ConfigError(
+            f"{artifact.folder} reads published user embeddings; name where they are served: "
+            "stores=[<folder or address that recsys publish wrote>]."
+        )
+    embeddings = PointInTimeEmbeddings(dataset, stores, said["delay_hours"])
+    if list(embeddings.shape) != said["shape"]:
+        (vectors, width), (own, own_width) = embeddings.shape, said["shape"]
+        raise ArtifactError(
+            f"stores= hold {vectors} vectors of width {width} for a user, {artifact.folder} reads "
+            f"{own} of width {own_width}; name publications of the model it was trained with."
+        )
+    return embeddings
 
 
 def _sequences(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> SequenceConfig:

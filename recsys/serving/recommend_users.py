@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +58,8 @@ class RecommendConfig(Settings):
         dataset: the prepared data set; None takes the one the model was trained on.
         embeddings: embeddings of the items in the users' histories; None takes those of the
             training.
+        stores: of published user embeddings, for an artifact that reads them; each user's is the
+            newest that is served at ``as_of``.
         as_of: ISO 8601 (UTC) or ms; None takes the end of the log, or of ``history``.
         k: items per user, at most.
         min_score: lowest score.
@@ -86,6 +88,7 @@ class RecommendConfig(Settings):
     out: OutPath | None = None
     dataset: str | None = None
     embeddings: Store | None = None
+    stores: list[Store] = field(default_factory=list)
     as_of: str | None = None
     k: ItemsPerUser = 10
     min_score: Finite | None = None
@@ -123,6 +126,8 @@ class RecommendConfig(Settings):
             raise ConfigError("user= names nobody; give user=42.")
         if self.run_dir is not None and self.embeddings is not None:
             raise ConfigError("embeddings= goes with artifact=; a run has its own.")
+        if self.run_dir is not None and self.stores:
+            raise ConfigError("stores= goes with artifact=; a run has its own.")
         if self.task is not None and self.run_dir is None:
             raise ConfigError("task= goes with run_dir=, a run that predicts tasks.")
         if self.out is not None:
@@ -132,7 +137,8 @@ class RecommendConfig(Settings):
     def inputs(self) -> list[str]:
         """What is read."""
         read = (self.run_dir, self.artifact, self.index, self.users, self.exclude, self.only)
-        return [one for one in (*read, self.history, self.embeddings) if one is not None]
+        some = [one for one in (*read, self.history, self.embeddings) if one is not None]
+        return [*some, *self.stores]
 
     @property
     def is_page(self) -> bool:
@@ -217,6 +223,7 @@ def opened(config: RecommendConfig) -> Recommender:
         config.embeddings,
         config.precision,
         config.trust,
+        config.stores,
     )
 
 

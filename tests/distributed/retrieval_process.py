@@ -14,16 +14,19 @@ import torch.nn.functional as F
 
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.batches.sequences.towers import TowerBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
 from recsys.data.loaders.item_pairs import ItemPairBatch
 from recsys.distributed.strategy import TorchRecStrategy
+from recsys.nn.interaction.mixture_of_logits import MixtureOfLogitsConfig
 from recsys.optim.dense import DenseOptimConfig, ScheduleConfig
 from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
 from recsys.systems.nxtpost.net import SequenceTowerConfig
 from recsys.systems.post_tower.module import ItemSimilarity, ItemSimilarityConfig
 from recsys.systems.post_tower.net import PostTowerConfig
 from recsys.systems.sequence.module import SequenceRecommender, SequenceRecommenderConfig
+from recsys.systems.two_tower.module import TaskConfig, TwoTower, TwoTowerConfig
 from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
 from recsys.systems.wide_and_deep.net import WideAndDeepConfig
 
@@ -87,6 +90,25 @@ def sequences(step: int, ranks: list[int]) -> SequenceBatch:
     )
 
 
+def towers(step: int, ranks: list[int]) -> TowerBatch:
+    """``sequences`` with tasks, hard negatives and published embeddings, which some have."""
+    read = sequences(step, ranks)
+    given = torch.Generator().manual_seed(step)
+    tasks, published = (
+        torch.rand(99, ITEMS, 2, generator=given),
+        torch.randn(99, 3, 4, generator=given),
+    )
+    owner = torch.repeat_interleave(read.user, read.label_lengths)
+    has = read.user % 3 > 0
+    return TowerBatch(
+        **vars(read),
+        label_tasks=(tasks[owner, read.label_item] < 0.5).float(),
+        negative_item=1 + (read.user * 5 + step) % (ITEMS - 1),
+        user_embedding=published[read.user] * has[:, None, None],
+        has_embedding=has,
+    )
+
+
 def pairs(step: int, ranks: list[int]) -> ItemPairBatch:
     """The pairs of items of some ranks."""
     parts = []
@@ -116,8 +138,8 @@ def _wide_and_deep() -> WideAndDeepRecommender:
     return WideAndDeepRecommender(config, ITEMS, MANIFEST, OPTIM)
 
 
-def _post_tower() -> ItemSimilarity:
-    corpus = ItemFeatures(
+def _corpus() -> ItemFeatures:
+    return ItemFeatures(
         text=torch.empty(0, dtype=torch.int64),
         text_lengths=torch.zeros(ITEMS, dtype=torch.int64),
         images=torch.empty(0, 0),
@@ -128,9 +150,26 @@ def _post_tower() -> ItemSimilarity:
         given=torch.empty(ITEMS, 0),
         has_given=torch.zeros(ITEMS, dtype=torch.bool),
     )
+
+
+def _post_tower() -> ItemSimilarity:
     tower = PostTowerConfig(width=8, output_width=8, id_dropout=0.0, dropout=0.0)
     config = ItemSimilarityConfig(tower=tower)
-    return ItemSimilarity(config, corpus, (AUTHOR,), OPTIM)
+    return ItemSimilarity(config, _corpus(), (AUTHOR,), OPTIM)
+
+
+def _two_tower(similarity: str) -> TwoTower:
+    items = PostTowerConfig(width=8, output_width=8, id_dropout=0.0, dropout=0.0)
+    config = TwoTowerConfig(
+        items=items,
+        users=SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10),
+        similarity=similarity,
+        mixture=MixtureOfLogitsConfig(width=4, gate_hidden_size=8),
+        tasks=[TaskConfig("click"), TaskConfig("liked", 2.0)],
+    )
+    model = TwoTower(config, MANIFEST, _corpus(), (3, 4), OPTIM)
+    model.log_share = torch.linspace(-4, -1, ITEMS)
+    return model
 
 
 MODELS: dict[str, tuple[Callable[[], lightning.LightningModule], Callable[..., Any]]] = {
@@ -138,6 +177,8 @@ MODELS: dict[str, tuple[Callable[[], lightning.LightningModule], Callable[..., A
     "sequence": (_sequence, sequences),
     "wide_and_deep": (_wide_and_deep, sequences),
     "post_tower": (_post_tower, pairs),
+    "two_tower": (lambda: _two_tower("dot"), towers),
+    "two_tower_mixture": (lambda: _two_tower("mixture"), towers),
 }
 
 

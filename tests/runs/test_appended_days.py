@@ -27,6 +27,12 @@ SYSTEMS = {
     "dv365": ["encoder=funnel", "slices=demo", "model.dimension=8", "loader.batch_requests=32"],
     "sequence": ["model.width=8", "model.heads=1"],
     "nxtpost": ["posts.path=posts.npz", "model.tower.width=8", "model.tower.heads=1"],
+    "two_tower": [
+        "model.items.width=8",
+        "model.items.output_width=8",
+        "model.users.width=8",
+        "model.tasks=[{action: click}]",
+    ],
     "wide_and_deep": ["model.width=8", "model.hidden_sizes=[8]", "model.cross_buckets=64"],
 }
 

@@ -30,6 +30,14 @@ class AdoptionConfig(Settings):
     vectors: Annotated[int, Number(at_least=1, at_most=512)] = 8
 
 
+class VectorCombinations(nn.Linear):
+    """``W E``: each vector that comes out is a linear combination of those that come in."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[B, N, D] → [B, M, D]."""
+        return torch.matmul(self.weight, vectors)
+
+
 class AdoptedEmbedding(nn.Module):
     """Published vectors as a model takes them, with a learned one for users who have none.
 
@@ -45,7 +53,7 @@ class AdoptedEmbedding(nn.Module):
         self.default = nn.Parameter(torch.zeros(vectors, own_width))
         self.gate = EmbeddingGate(own_width) if config.kind == "gated" else None
         self.num_vectors = config.vectors
-        self.along_vectors = nn.Linear(vectors, config.vectors, bias=False)
+        self.along_vectors = VectorCombinations(vectors, config.vectors, bias=False)
         self.along_width = nn.Linear(own_width, width, bias=False)
         if own_width == width:
             # what an embedding says stays what it says, until something better is learned
@@ -60,5 +68,5 @@ class AdoptedEmbedding(nn.Module):
         filled = self.filled(embedding, has_embedding)
         if self.gate is not None:
             filled = self.gate(filled)
-        combined: Tensor = torch.matmul(self.along_vectors.weight, self.along_width(filled))
+        combined: Tensor = self.along_vectors(self.along_width(filled))
         return combined

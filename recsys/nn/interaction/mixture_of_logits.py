@@ -51,7 +51,9 @@ class MixtureOfLogits(nn.Module):
     def __init__(self, user_width: int, item_width: int, config: MixtureOfLogitsConfig) -> None:
         super().__init__()
         self.config = config
-        pairs = config.user_components * config.item_components
+        self.num_user, self.num_item = config.user_components, config.item_components
+        self.temperature = config.temperature
+        pairs = self.num_user * self.num_item
         self.of_user = nn.Linear(user_width, config.user_components * config.width)
         self.of_item = nn.Linear(item_width, config.item_components * config.width)
         self.user_gate = _gate(user_width, config.gate_hidden_size, pairs)
@@ -60,12 +62,12 @@ class MixtureOfLogits(nn.Module):
 
     def user_components(self, user: Tensor) -> Tensor:
         """[B, user_width] → [B, Q, D], each of length 1."""
-        components = self.of_user(user).unflatten(1, (self.config.user_components, -1))
+        components = self.of_user(user).unflatten(1, (self.num_user, -1))
         return F.normalize(components, dim=2)
 
     def item_components(self, item: Tensor) -> Tensor:
         """[n, item_width] → [n, X, D], each of length 1."""
-        components = self.of_item(item).unflatten(1, (self.config.item_components, -1))
+        components = self.of_item(item).unflatten(1, (self.num_item, -1))
         return F.normalize(components, dim=2)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ class MixtureOfLogits(nn.Module):
 
     def _mixed(self, cosines: Tensor, gates: Tensor) -> Tensor:
         share = (gates + self.pair_gate(cosines)).softmax(dim=-1)
-        return (share * cosines).sum(dim=-1) / self.config.temperature
+        return (share * cosines).sum(dim=-1) / self.temperature
 
 
 def _gate(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

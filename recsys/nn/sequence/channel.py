@@ -101,12 +101,20 @@ class SequenceChannel(nn.Module):
         cls: whether a learned [CLS] token starts every sequence, so that a user without events
             has a state.
         dropout: of the tokens.
+        timed: whether the encoder looks at times; [CLS] has that of the first event.
     """
 
     def __init__(
-        self, tokens: EventTokens, encoder: SequenceEncoder, width: int, cls: bool, dropout: float
+        self,
+        tokens: EventTokens,
+        encoder: SequenceEncoder,
+        width: int,
+        cls: bool,
+        dropout: float,
+        timed: bool = False,
     ) -> None:
         super().__init__()
+        self.timed = timed
         self.tokens = tokens
         self.encoder = encoder
         self.start = nn.Parameter(torch.randn(width) * EMBEDDING_SPREAD) if cls else None
@@ -135,11 +143,17 @@ class SequenceChannel(nn.Module):
             States [S, D] and steps per user [B]: the events, after the [CLS] where there is one.
         """
         tokens = self.tokens(post_embedding, action_type, surface, timestamp, lengths)
+        times: Tensor | None = timestamp if self.timed else None
         if self.start is not None:
-            tokens, lengths = _start_with(self.start, tokens, lengths)
+            place = _places_behind_first(lengths, tokens.shape[0])
+            start = self.start.to(tokens.dtype).expand(lengths.shape[0], -1)
+            tokens = _reordered(torch.cat([start, tokens]), place)
+            if times is not None:
+                times = _reordered(torch.cat([_first_times(times, lengths), times]), place)
+            lengths = lengths + 1
             if host_lengths is not None:
                 host_lengths = host_lengths + 1
-        states = self.encoder(self.dropout(tokens), lengths, host_lengths=host_lengths)
+        states = self.encoder(self.dropout(tokens), lengths, times, host_lengths)
         return states, lengths
 
 
@@ -183,11 +197,22 @@ class ChannelSummary(nn.Module):
         return summary
 
 
-def _start_with(start: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Put ``start`` [D] before every user's tokens: [E, D], [B] → [E + B, D], [B]."""
+def _places_behind_first(lengths: Tensor, num_steps: int) -> Tensor:
+    """[B + E] where a first step of every user, and then his steps, come to lie."""
     users = torch.arange(lengths.shape[0], device=lengths.device)
-    moved = torch.arange(tokens.shape[0], device=lengths.device)
-    moved = moved + user_of_step(lengths, tokens.shape[0]) + 1
+    moved = torch.arange(num_steps, device=lengths.device)
+    moved = moved + user_of_step(lengths, num_steps) + 1
     starts = torch.cumsum(lengths, dim=0) - lengths + users
-    both = torch.cat([start.to(tokens.dtype).expand(lengths.shape[0], -1), tokens])
-    return torch.empty_like(both).index_copy(0, torch.cat([starts, moved]), both), lengths + 1
+    return torch.cat([starts, moved])
+
+
+def _reordered(rows: Tensor, place: Tensor) -> Tensor:
+    """Rows [n, …] at their places [n]."""
+    return torch.empty_like(rows).index_copy(0, place, rows)
+
+
+def _first_times(timestamp: Tensor, lengths: Tensor) -> Tensor:
+    """[B] the time of every user's first step; 0 of users without one."""
+    first = torch.cumsum(lengths, dim=0) - lengths
+    first = first.masked_fill(lengths == 0, timestamp.shape[0])
+    return torch.cat([timestamp, timestamp.new_zeros([1])]).index_select(0, first)

@@ -9,22 +9,25 @@ D width of the model, W width of an item embedding.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.core.bounds import Few, Length, Settings, ShareBelowOne, Width
+from recsys.core.bounds import Few, Length, OneOf, Settings, ShareBelowOne, Width
 from recsys.core.errors import ConfigError
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.nn.interaction.channel_fusion import ChannelFusion
 from recsys.nn.interaction.static_features import StaticFeatures, used_columns
-from recsys.nn.sequence.base import newest_steps, step_number, user_of_step
+from recsys.nn.sequence.base import SequenceEncoder, newest_steps, step_number, user_of_step
 from recsys.nn.sequence.channel import ChannelSummary, EventTokens, SequenceChannel
 from recsys.nn.sequence.content_mean import ContentMean
+from recsys.nn.sequence.hstu import HSTUEncoder
 from recsys.nn.sequence.transformer import TransformerSequenceEncoder
+
+TRANSFORMER, HSTU = ENCODERS = ("transformer", "hstu")
 
 #: Length of an untrained output beside the mean of the items, where that is added.
 RESIDUAL_START = 0.3
@@ -55,9 +58,11 @@ class SequenceTowerConfig(Settings):
 
     Attributes:
         width: D.
-        layers: Transformer layers (figure 8).
+        encoder: ``transformer``, or ``hstu``: causal, without feed-forward networks, its attention
+            biased by the time between events too (Zhai et al., ICML 2024). The paper has none.
+        layers: Transformer layers (figure 8), or blocks of HSTU.
         heads: attention heads; they divide the width.
-        feed_forward_factor: hidden width of the feed-forward network over D.
+        feed_forward_factor: hidden width of the Transformer's feed-forward network over D.
         dropout: of tokens and of the encoder's parts.
         max_length: newest events of a history that are looked at (figure 7).
         cls: a learned [CLS] token starts each sequence; it stands for users without history.
@@ -73,6 +78,7 @@ class SequenceTowerConfig(Settings):
     """
 
     width: Width = 64
+    encoder: Annotated[str, OneOf(ENCODERS)] = TRANSFORMER
     layers: Few = 2
     heads: Few = 2
     feed_forward_factor: Few = 4
@@ -88,8 +94,13 @@ class SequenceTowerConfig(Settings):
     content_residual: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a tower without channels."""
+        """Refuse a tower without channels, and HSTU that sees the future."""
         super().__post_init__()
+        if self.encoder == HSTU and not self.causal:
+            raise ConfigError(
+                "encoder=hstu is causal: a step sees those before it alone; leave causal=true, or "
+                "take encoder=transformer."
+            )
         if not self.channels:
             raise ConfigError("The user tower has no channel; give it at least one, `- name: all`.")
 
@@ -377,7 +388,18 @@ def _build_channel(
         from_oldest=config.causal,
         relative_time=config.relative_time,
     )
-    encoder = TransformerSequenceEncoder(
+    timed = config.encoder == HSTU and config.relative_time
+    encoder = _build_encoder(config, timed)
+    return SequenceChannel(tokens, encoder, config.width, config.cls, config.dropout, timed)
+
+
+def _build_encoder(config: SequenceTowerConfig, timed: bool) -> SequenceEncoder:
+    if config.encoder == HSTU:
+        steps = config.max_length + int(config.cls)
+        return HSTUEncoder(
+            config.width, config.layers, config.heads, config.dropout, steps, has_times=timed
+        )
+    return TransformerSequenceEncoder(
         config.width,
         config.layers,
         config.heads,
@@ -385,7 +407,6 @@ def _build_channel(
         config.dropout,
         config.causal,
     )
-    return SequenceChannel(tokens, encoder, config.width, config.cls, config.dropout)
 
 
 def _selected(channel: ChannelConfig, kind: str, names: Sequence[str]) -> Tensor:

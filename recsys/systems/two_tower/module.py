@@ -154,7 +154,19 @@ class TwoTower(RetrievalModule):
 
     def _users(self, batch: TowerBatch, items: Tensor) -> Tensor:
         place = torch.searchsorted(batch.pools[ITEMS], batch.item)
-        users: Tensor = self.users(batch, items.index_select(0, place))
+        users: Tensor = self.users(
+            items.index_select(0, place),
+            batch.action_type,
+            batch.surface,
+            batch.timestamp,
+            batch.lengths,
+            batch.request_time,
+            batch.user_categorical,
+            batch.user_dense,
+            batch.user_embedding,
+            batch.has_embedding,
+            batch.host_lengths,
+        )
         return users
 
     def _loss(self, users: Tensor, batch: TowerBatch, items: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.core.errors import ConfigError
-from recsys.data.batches.sequences.towers import TowerBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.nn.interaction.adopted import AdoptedEmbedding, AdoptionConfig
 from recsys.systems.nxtpost.net import SequenceTower, SequenceTowerConfig
@@ -59,29 +58,53 @@ class UserTower(nn.Module):
             nn.Linear(2 * width, width),
         )
 
-    def forward(self, batch: TowerBatch, items: Tensor) -> Tensor:
-        """The user embeddings.
+    def forward(
+        self,
+        post_embedding: Tensor,
+        action_type: Tensor,
+        surface: Tensor,
+        timestamp: Tensor,
+        lengths: Tensor,
+        request_time: Tensor,
+        user_categorical: Tensor,
+        user_dense: Tensor,
+        published: Tensor | None = None,
+        has_published: Tensor | None = None,
+        host_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """The user embeddings of a batch; this is what is exported.
 
         Args:
-            batch: of B users.
-            items: [E, W] embeddings of the events' items.
+            post_embedding: [E, W] embeddings of the events' items, each user's oldest first.
+            action_type: [E] int64.
+            surface: [E] int64.
+            timestamp: [E] int64, ms.
+            lengths: [B] int64, events per user; 0 is allowed.
+            request_time: [B] int64, ms.
+            user_categorical: [B, F_u] int64.
+            user_dense: [B, D_u] float32.
+            published: [B, N, W_p] float32, not looked at where there is none; None for a model
+                that reads none.
+            has_published: [B] bool.
+            host_lengths: [B] ``lengths`` on the host.
 
         Returns:
             [B, W], L2-normalised.
         """
         encoded = self.history.encode(
-            items,
-            batch.action_type,
-            batch.surface,
-            batch.timestamp,
-            batch.lengths,
-            batch.user_categorical,
-            batch.user_dense,
-            batch.host_lengths,
+            post_embedding,
+            action_type,
+            surface,
+            timestamp,
+            lengths,
+            user_categorical,
+            user_dense,
+            host_lengths,
         )
-        user = self.history.user_embedding(encoded, batch.request_time)
-        if self.adopted is None or batch.user_embedding is None:
-            return user
-        adopted = self.adopted(batch.user_embedding, batch.has_embedding)  # [B, M, W]
-        joined = self.joined(torch.cat([user.unsqueeze(1), adopted], dim=1).flatten(1))
-        return F.normalize(user + joined, dim=1)
+        user = self.history.user_embedding(encoded, request_time)
+        if self.adopted is not None:
+            assert published is not None and has_published is not None
+            adopted = self.adopted(published, has_published)  # [B, M, W]
+            joined = self.joined(torch.cat([user.unsqueeze(1), adopted], dim=1).flatten(1))
+            user = F.normalize(user + joined, dim=1)
+        return user

@@ -8,7 +8,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.nn.interaction.mixture_of_logits import MixtureOfLogits
 
@@ -48,26 +48,31 @@ def mixed_scores(mixture: MixtureOfLogits, users: Tensor, items: Tensor) -> Tens
     return torch.cat(parts, dim=1)
 
 
-class OneUserScores:
+class OneUserScores(nn.Module):
     """Scores of items for one user, each the same whatever is scored beside it.
 
-    They are computed in float64, in blocks of one size, and rounded to float32.
+    They are computed in float64, in blocks of one size, and rounded to float32. This is what is
+    exported of a mixture.
 
     Args:
         mixture: trained.
     """
 
     def __init__(self, mixture: MixtureOfLogits) -> None:
-        self._mixture = deepcopy(mixture).double()
+        super().__init__()
+        self.mixture = deepcopy(mixture).double()
+        self.block = _ITEMS_OF_ONE
 
-    @torch.no_grad()
-    def __call__(self, user: Tensor, items: Tensor) -> Tensor:
+    def forward(self, user: Tensor, items: Tensor) -> Tensor:
         """[n] float32 of a user [W] and items [n, W]."""
-        scores = items.new_empty(len(items), dtype=torch.float32)
-        of_user = user.double().expand(_ITEMS_OF_ONE, -1)
-        for start in range(0, len(items), _ITEMS_OF_ONE):
-            some = items[start : start + _ITEMS_OF_ONE].double()
-            block = some.new_zeros(_ITEMS_OF_ONE, some.shape[1])
-            block[: len(some)] = some
-            scores[start : start + len(some)] = self._mixture(of_user, block)[: len(some)].float()
-        return scores
+        count, width = items.shape[0], items.shape[1]
+        blocks = (count + self.block - 1) // self.block
+        filled = torch.zeros([blocks * self.block, width], dtype=torch.float64)
+        filled[:count] = items
+        of_user = user.to(torch.float64).unsqueeze(0).expand(self.block, width)
+        scores = torch.zeros([blocks * self.block], dtype=torch.float64)
+        for number in range(blocks):
+            first = number * self.block
+            some = filled[first : first + self.block]
+            scores[first : first + self.block] = self.mixture(of_user, some)
+        return scores[:count].to(torch.float32)

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.core.errors import ConfigError
 from recsys.data.batches.item_corpus import read_item_corpus
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.batches.sequences.shown import ShownItems
@@ -44,7 +43,12 @@ from recsys.systems.sizing import NEGATIVES_IN_BATCH, Given, Sized, sequences
 from recsys.systems.two_tower.config import TwoTowerRun, TwoTowerRunConfig
 from recsys.systems.two_tower.module import TwoTower
 from recsys.systems.two_tower.similarity import MixtureScorer, OneUserScores, mixed_scores
-from recsys.systems.two_tower.tasks import TaskProtocol, log_shares, tasks_of_pairs
+from recsys.systems.two_tower.tasks import (
+    TaskProtocol,
+    log_shares,
+    refuse_empty_tasks,
+    tasks_of_pairs,
+)
 
 
 class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
@@ -70,11 +74,11 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
         refuse_lone_sequences(store, dataset)
         model = self.restore(config, dataset, manifest)
         shown = ShownItems.of(dataset, store) if loader.hard_negatives else None
+        begin, end = dataset.manifest.split_bounds[Split.FIT]
+        if not loader.only_fit_labels:
+            begin = store.timestamp.min(initial=begin)
         if config.model.log_q:
             per_label = loader.hard_negatives / loader.labels
-            begin, end = dataset.manifest.split_bounds[Split.FIT]
-            if not loader.only_fit_labels:
-                begin = store.timestamp.min(initial=begin)
             labels = (int(begin), end)
             model.log_share = log_shares(store, labels, protocol.num_items, shown, per_label)
         model.validate = ChooseValidation(
@@ -85,6 +89,8 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
         def tasks_of(split: str) -> NDArray[np.bool_]:
             return tasks_of_pairs(config, dataset, split, store.user, store.item)
 
+        is_label = (store.timestamp >= begin) & (store.timestamp < end)
+        refuse_empty_tasks(config.model.tasks, tasks_of(Split.FIT)[is_label], dataset)
         data = TowerDataModule(
             loader,
             dataset,
@@ -204,27 +210,19 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def export(self, run: TwoTowerRun, config: ExportConfig) -> Path:
         """The user tower in TorchScript, in float and int8, and the items' embeddings.
 
-        Raises:
-            ConfigError: the model is a mixture of logits, or reads published embeddings.
+        A mixture of logits comes with what scores items for a user.
         """
-        if run.model.mixture is not None:
-            raise ConfigError(
-                f"{run.folder} compares users and items by a mixture of logits, which is no "
-                "product of two embeddings, so an index of the items would not find the best; use "
-                f"the run itself: `recsys recommend run_dir={run.folder} user=…`, or train with "
-                "model.similarity=dot."
-            )
-        if run.model.users.adopted is not None:
-            raise ConfigError(
-                f"{run.folder} reads published user embeddings, which an exported user tower is "
-                f"not given; use the run itself: `recsys recommend run_dir={run.folder} user=…`, "
-                "or train without loader.user_embeddings.stores."
-            )
         # what compiles and quantises takes seconds to import
         from recsys.systems.two_tower.export import export_run
 
-        protocol = self.protocol(run.config, run.dataset, Split.CHOOSE)
-        return export_run(run, config, protocol, self.learned(run))
+        return export_run(
+            run,
+            config,
+            self.protocol(run.config, run.dataset, Split.CHOOSE),
+            self.reader(run),
+            self.learned(run),
+            lambda users, items: _scorer(run.model, users, items),
+        )
 
 
 def _scorer(model: TwoTower, users: Tensor, items: Tensor) -> Scorer:

@@ -5,6 +5,7 @@ Legend: n pairs of a user and an item, K tasks, V items.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.core.console import message_console
+from recsys.core.errors import DataError
 from recsys.data.batches.sequences.shown import ShownItems
 from recsys.data.contract.schema import Split
 from recsys.data.stores.dataset import PreparedDataset
@@ -20,6 +23,7 @@ from recsys.data.stores.engagements.taken import actions_taken, pair_keys
 from recsys.evaluation.groups import TASK_GROUP, QueryGroup
 from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.systems.two_tower.config import TwoTowerRunConfig
+from recsys.systems.two_tower.module import TaskConfig
 
 
 def tasks_of_pairs(
@@ -37,6 +41,33 @@ def tasks_of_pairs(
     codes = [dataset.manifest.action_types.index(name) for name in names]
     end = dataset.manifest.split_bounds[split][1]
     return actions_taken(pair_keys(user, item), every, codes, end)
+
+
+def refuse_empty_tasks(
+    asked: Sequence[TaskConfig], tasks: NDArray[np.bool_], dataset: PreparedDataset
+) -> None:
+    """Refuse tasks of which the fit period has no engagement, and name some of which it has none.
+
+    Args:
+        asked: K tasks; none of them for one task of all engagements.
+        tasks: [n, K] which of the engagements to learn from are whose.
+        dataset: they are of.
+
+    Raises:
+        DataError: no engagement is one of any task.
+    """
+    empty = [task.action for task, has in zip(asked, tasks.any(axis=0), strict=False) if not has]
+    if not empty:
+        return
+    names = ", ".join(empty)
+    if len(empty) == len(asked):
+        raise DataError(
+            f"no engagement of the fit period of {dataset.manifest.name} is one of {names}; name "
+            "actions that users took in model.tasks, or move the bounds of the splits."
+        )
+    message_console().print(
+        f"Of the fit period nothing is learned of {names}: no engagement of it is one."
+    )
 
 
 class TaskProtocol(RetrievalProtocol):

@@ -41,7 +41,7 @@ TWO_CHANNELS = [
     ChannelConfig("likes", actions=["liked", "comment"]),
 ]
 TINY = SequenceTowerConfig(width=8, layers=2, heads=2, max_length=5, feed_forward_factor=2)
-#: Table 1 of the paper, row by row, then channels and the other poolings.
+#: Table 1 of the paper, row by row, then channels, the other poolings and the other encoder.
 SETTINGS = {
     "two_tower_transformer": replace(
         TINY, cls=False, causal=False, pooling="mean", relative_time=False
@@ -55,6 +55,9 @@ SETTINGS = {
     "attention": replace(TINY, causal=False, pooling="attention"),
     "sum_without_static": replace(TINY, pooling="sum", static_features=False),
     "content_residual": replace(TINY, content_residual=True),
+    "hstu": replace(TINY, encoder="hstu"),
+    "hstu_channels_without_cls": replace(TINY, encoder="hstu", channels=TWO_CHANNELS, cls=False),
+    "hstu_without_times": replace(TINY, encoder="hstu", relative_time=False),
 }
 CAUSAL = [name for name, config in SETTINGS.items() if config.causal]
 
@@ -193,7 +196,10 @@ def reference(tower: SequenceTower, config: SequenceTowerConfig, user: Histories
         if rows:
             bucket = int(user.request_time - user.timestamp[rows[-1]]) // 1000
             bucket = bucket.bit_length() + 1
-        states = channel.encoder(tokens, torch.tensor([len(tokens)]))
+        times = user.timestamp[rows]
+        if channel.start is not None:  # [CLS] is as old as the first event
+            times = torch.cat([times[:1] if rows else torch.tensor([0]), times])
+        states = channel.encoder(tokens, torch.tensor([len(tokens)]), times)
         channels.append(reference_summary(tower.summaries[number], states, config, bucket))
     if tower.static is not None:
         channels.append(tower.static(user.user_categorical, user.user_dense)[0])

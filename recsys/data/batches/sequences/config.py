@@ -36,8 +36,8 @@ class SequenceLoaderConfig(Settings):
         min_history: a training example has at least so many events strictly before its first
             label. More than 0 where many events of a log share one moment (KuaiRand's undated
             videos): a cut among them would leave no history.
-        only_fit_labels: labels of training examples lie in the fit period, as they do where published
-            user embeddings are served from its begin on; False: earlier ones are learned from too.
+        only_fit_labels: labels of training examples lie in the fit period, where published user
+            embeddings are served from its begin on; False: earlier ones are learned from too.
         min_events: users with fewer events before the end of the fit period are not trained on.
         gap_hours: a history ends so long before its first label; more than 0 for stale user
             embeddings (NxtPost §6.2).
