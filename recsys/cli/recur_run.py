@@ -9,24 +9,28 @@ from recsys.cli.recur_status import status_table
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
 from recsys.recurring.config import RecurConfig
-from recsys.recurring.cycle import run_cycle
+from recsys.recurring.cycle import Outcome, run_cycle
 from recsys.recurring.generations import Generations
 
 
 def run(overrides: Sequence[str]) -> None:
     """Run a cycle, and say what it came to."""
     config = compose("recur_run", RecurConfig, overrides)
-    outcome = run_cycle(config)
+    for outcome in run_cycle(config):
+        _say(outcome)
+    output_console().print(status_table(Generations(Path(config.folder))))
+
+
+def _say(outcome: Outcome) -> None:
     console = message_console()
     if outcome.generation is None:
         console.print("Nothing new has come: the generation that is served stays.")
         return
-    number = outcome.generation.number
-    if outcome.refused is not None:
-        console.print(f"Generation {number} is not served: {outcome.refused}.")
+    number, why = outcome.generation.number, outcome.generation.why
+    if why is not None:
+        console.print(f"Generation {number} is not served: {why}.")
     else:
         console.print(f"Generation {number} is served.")
     if outcome.removed:
         removed = ", ".join(map(str, outcome.removed))
         console.print(f"Runs of older generations were removed: {removed}.")
-    output_console().print(status_table(Generations(Path(config.folder))))

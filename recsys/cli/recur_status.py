@@ -11,8 +11,14 @@ from recsys.core.composition import compose
 from recsys.core.console import output_console
 from recsys.data.contract.moments import to_text
 from recsys.recurring.config import FolderConfig
-from recsys.recurring.cycle import COMPARED, MEASURED, PUBLISHED, TRAINED
-from recsys.recurring.generations import Generation, Generations
+from recsys.recurring.generations import (
+    COMPARED,
+    MEASURED,
+    PUBLISHED,
+    TRAINED,
+    Generation,
+    Generations,
+)
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -55,6 +61,6 @@ def _cells(one: Generation, is_current: bool) -> list[str]:
         changed,
         "" if cosine is None else f"{cosine:.3f}",
         to_text(published["as_of"]) if published else "",
-        f"{published['published_users']:,}" if published else "",
+        f"{published['active_users']:,}" if published else "",
         f"{sum(step['seconds'] for step in done.values()):,.0f}",
     ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from omegaconf import MISSING
 
-from recsys.core.bounds import Days, Number, OneOf, OutPath, Settings
+from recsys.core.bounds import BatchSize, Days, Jobs, Number, OneOf, OutPath, Settings
 
 #: Begin with new weights, or with those of the generation that is served.
 ANEW, CONTINUE = "anew", "continue"
@@ -43,8 +43,11 @@ class RecurConfig(Settings):
             has grown already, or is not there yet.
         rhythm: ``anew``, or ``continue`` from the weights that are served.
         gate: when a new generation is not served.
-        keep: generations that were served and are kept for rolling back, with the current one.
+        keep: generations that were served and are kept for rolling back, with the current one,
+            and as many of those that were not.
         retention_days: users without an event in the last so many days have no embedding.
+        batch_users: users per call of the tower that is published.
+        processes: that compute the embeddings.
     """
 
     folder: OutPath = MISSING
@@ -54,6 +57,8 @@ class RecurConfig(Settings):
     gate: GateConfig = field(default_factory=GateConfig)
     keep: Annotated[int, Number(at_least=2, at_most=1_000)] = 3
     retention_days: Days = 365.0
+    batch_users: BatchSize = 64
+    processes: Jobs = 1
 
 
 @dataclass(frozen=True)
