@@ -1,12 +1,12 @@
 """The loop, unattended: days that come one by one, and kill -9 at random moments.
 
-A simulated log is cut into its days. Two recurring trainings are given each new day, in turn. One
-is let alone, in this process. The other is the real command, whose process group is killed at
-moments drawn from the whole processor time that a cycle takes; then the same command is given
-again. All the while a process reads what the killed one serves: the pointer, then every user's
-embedding. Each generation goes on from the weights of the former one, so that what a kill spoilt
-would be carried on. The peer of the killed loop is the other: after every day both must serve the
-same generation with the same bytes of every user.
+A simulated log is cut into its days. Two recurring trainings are given one after the other, at the
+same time. One is let alone, in this process. The other is the real command, whose process group is
+killed at moments drawn from the whole processor time that a cycle takes; then the same command is
+given again. All the while a process reads what the killed one serves: the pointer, then every
+user's embedding. Each generation goes on from the weights of the former one, so that what a kill
+spoilt would be carried on. The peer of the killed loop is the other: after every day both must
+serve the same generation with the same bytes of every user.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,23 +98,27 @@ class _Loop:
 
     Args:
         place: of its data set and generations.
-        days: files that have come.
     """
 
-    def __init__(self, place: Path, days: Path) -> None:
+    def __init__(self, place: Path) -> None:
         self.folder = place / "recurring"
-        self._log = place.with_suffix(".log")
-        data = [f"data.path={days}", f"data.out={place / 'prepared'}"]
+        self._come = place / "come"
+        self._come.mkdir(parents=True)
+        self._log = place / "log.txt"
+        data = [f"data.path={self._come}", f"data.out={place / 'prepared'}"]
         train = ",".join([*_TRAINING, *data])
-        self._settings = [f"folder={self.folder}", f"path={days}", f"train=[{train}]"]
+        self._settings = [f"folder={self.folder}", f"path={self._come}", f"train=[{train}]"]
         self._settings += ["rhythm=continue", "gate.worse_percent=null"]
         #: Processor seconds of the last command that ended well.
         self.seconds: float | None = None
 
+    def give(self, day: Path) -> None:
+        """Let a day come, with those before it in one folder."""
+        os.link(day, self._come / day.name)
+
     def run_here(self) -> None:
         """A cycle in this process."""
-        with self._log.open("a") as log, redirect_stderr(log), redirect_stdout(log):
-            run_cycle(compose("recur_run", RecurConfig, self._settings))
+        run_cycle(compose("recur_run", RecurConfig, self._settings))
 
     def run(self, until: float = math.inf) -> str | None:
         """Give the command, and kill it when it has used so many processor seconds.
@@ -151,37 +157,69 @@ class _Loop:
         return "before the append was kept" if is_between else f"after {list(known[-1].done)[-1]}"
 
 
+@dataclass(frozen=True)
+class _Day:
+    """What a loop serves after a day."""
+
+    served: Served
+    ne: float
+
+
 def run(config: Config) -> dict[str, Any]:
     """Run both loops over all days, print a table, and return the figures."""
-    generator = random.Random(config.seed)
-    kills_on = Counter(generator.randrange(config.days + 1) for _ in range(config.kills))
-    with tempfile.TemporaryDirectory() as folder:
+    torch.set_num_threads(1)  # as the command has: sums hang on it
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
         days = _simulated_days(config, Path(folder))
-        come = Path(folder) / "come"
-        come.mkdir()
-        alone, killed = (_Loop(Path(folder) / name, come) for name in ("alone", "killed"))
-        torch.set_num_threads(1)  # as the command below has: sums hang on it
-        pending, steps, after = 0, Counter[str](), list[dict[str, Any]]()
-        with _reader(killed.folder) as reader:
-            for number, day in enumerate(track(days, "Days")):
-                day.rename(come / day.name)
-                alone.run_here()
-                pending += kills_on[number]
-                while True:
-                    most = killed.seconds or _FIRST_SECONDS
-                    step = killed.run(generator.uniform(0, most) if pending else math.inf)
-                    if step is None:
-                        break  # kills that are pending are for another day
-                    pending -= 1
-                    steps[step] += 1
-                after.append(_difference(alone, killed, number + 1))
-                message_console().print(json.dumps(after[-1] | {"killed_in": steps}))
-            reader.terminate()
-            read = json.loads(reader.communicate()[0])
-        figures = _figures(config, killed, steps, after, read)
-    figures["processor_seconds_of_a_cycle"] = killed.seconds
+        killed, alone = (_Loop(Path(folder) / name) for name in ("killed", "alone"))
+        other = thread.submit(_killed, killed, days, config)
+        expected = []
+        for day in track(days, "Days of the loop that is let alone"):
+            alone.give(day)
+            alone.run_here()
+            expected.append(_after(alone))
+        figures = {"config": asdict(config), **other.result()}
+        figures |= _compared(figures.pop("days"), expected, figures.pop("seen"))
+        states = [one.state for one in Generations(killed.folder).all()]
+        figures["every_day_published_once"] &= states == [SERVED] * len(days)
     _print(figures)
     return figures
+
+
+def _killed(loop: _Loop, days: list[Path], config: Config) -> dict[str, Any]:
+    """Run the loop that is killed, with a reader beside it."""
+    generator = random.Random(config.seed)
+    kills_on = Counter(generator.randrange(len(days)) for _ in range(config.kills))
+    pending, steps, after = 0, Counter[str](), list[_Day]()
+    with _reader(loop.folder) as reader:
+        for number, day in enumerate(days):
+            loop.give(day)
+            pending += kills_on[number]
+            while True:
+                most = loop.seconds or _FIRST_SECONDS
+                step = loop.run(generator.uniform(0, most) if pending else math.inf)
+                if step is None:
+                    break  # kills that are pending are for another day
+                pending -= 1
+                steps[step] += 1
+            after.append(_after(loop))
+            message_console().print(
+                f"{number + 1} of {len(days)} days of the killed loop, {steps.total()} kills so far"
+            )
+        reader.terminate()
+        read = json.loads(reader.communicate()[0])
+    return {
+        "days": after,
+        "kills": steps.total(),
+        "killed_in": dict(steps),
+        "processor_seconds_of_a_cycle": loop.seconds,
+        **read,
+    }
+
+
+def _after(loop: _Loop) -> _Day:
+    now = served(loop.folder)
+    assert now is not None
+    return _Day(now, Generations(loop.folder).all()[-1].done[MEASURED]["ne"])
 
 
 def _simulated_days(config: Config, folder: Path) -> list[Path]:
@@ -200,50 +238,28 @@ def _simulated_days(config: Config, folder: Path) -> list[Path]:
     return files
 
 
-def _reader(folder: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def _reader(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "benchmarks._loop_reader", str(folder)]
-    return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE)
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) as reader:
+        try:
+            yield reader
+        finally:
+            reader.kill()
 
 
-def _difference(alone: _Loop, killed: _Loop, generation: int) -> dict[str, Any]:
-    """Whether both serve the wanted generation, and the same bytes."""
-    one, other = served(alone.folder), served(killed.folder)
-    assert isinstance(one, Served) and isinstance(other, Served)
-    last, last_killed = (Generations(each.folder).all()[-1] for each in (alone, killed))
+def _compared(after: list[_Day], expected: list[_Day], seen: dict[str, str]) -> dict[str, Any]:
+    """The killed loop beside the other, day by day, and what the reader saw of it."""
+    pairs = list(zip(after, expected, strict=True))
+    numbers = [one.served.generation for one in after]
+    digests = {str(one.served.generation): one.served.embeddings for one in expected}
     return {
-        "generation": generation,
-        "served": [one.generation, other.generation],
-        "same_embeddings": one.embeddings == other.embeddings and not other.problem,
-        "same_ne": last.done[MEASURED]["ne"] == last_killed.done[MEASURED]["ne"],
-        "embeddings": one.embeddings[:16],
-    }
-
-
-def _figures(
-    config: Config,
-    killed: _Loop,
-    steps: Counter[str],
-    after: list[dict[str, Any]],
-    read: dict[str, Any],
-) -> dict[str, Any]:
-    known = Generations(killed.folder).all()
-    once = [one.number for one in known if one.state == SERVED] == list(range(1, len(known) + 1))
-    expected = {str(one["generation"]): one["embeddings"] for one in after}
-    return {
-        "config": asdict(config),
-        "kills": steps.total(),
-        "killed_in": dict(steps),
         "days": len(after),
-        "every_day_published_once": once
-        and all(one["served"] == [one["generation"]] * 2 for one in after),
-        "days_with_the_same_embeddings": sum(one["same_embeddings"] for one in after),
-        "days_with_the_same_ne": sum(one["same_ne"] for one in after),
-        "reads": read["reads"],
-        "generations_read": len(read["seen"]),
-        "read_as_published": all(
-            digest.startswith(expected[number]) for number, digest in read["seen"].items()
-        ),
-        "problems_of_reader": read["problems"],
+        "every_day_published_once": numbers == list(range(1, len(after) + 1)),
+        "days_with_the_same_embeddings": sum(one.served == other.served for one, other in pairs),
+        "days_with_the_same_ne": sum(one.ne == other.ne for one, other in pairs),
+        "generations_read": len(seen),
+        "generations_read_as_let_alone": sum(digests[one] == seen[one] for one in seen),
     }
 
 
@@ -261,7 +277,9 @@ def _print(figures: dict[str, Any]) -> None:
         )
     table.add_row("times that a reader read every user", f"{figures['reads']:,}")
     table.add_row("generations that it saw", str(figures["generations_read"]))
-    table.add_row("what it found wrong", str(len(figures["problems_of_reader"])))
+    as_alone = str(figures["generations_read_as_let_alone"])
+    table.add_row("  with the embeddings of the other loop", as_alone)
+    table.add_row("what it found wrong", str(len(figures["problems"])))
     seconds = f"{figures['processor_seconds_of_a_cycle']:.0f}"
     table.add_row("processor seconds of the last command", seconds)
     output_console().print(table)
