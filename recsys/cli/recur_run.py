@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from recsys.cli.recur_status import status_table
+from recsys.cli.recur_status import print_status
 from recsys.core.composition import compose
-from recsys.core.console import message_console, output_console
+from recsys.core.console import message_console
 from recsys.recurring.config import RecurConfig
 from recsys.recurring.cycle import Outcome, run_cycle
 from recsys.recurring.generations import Generations
@@ -18,7 +18,7 @@ def run(overrides: Sequence[str]) -> None:
     config = compose("recur_run", RecurConfig, overrides)
     for outcome in run_cycle(config):
         _say(outcome)
-    output_console().print(status_table(Generations(Path(config.folder))))
+    print_status(Generations(Path(config.folder)))
 
 
 def _say(outcome: Outcome) -> None:

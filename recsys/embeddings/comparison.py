@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from recsys.core.bounds import Few, Number, OutPath, Seed, Settings, Store
+from recsys.core.bounds import Few, Number, PagePath, Seed, Settings, Store
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.progress import track
 from recsys.core.secrets import mask_address
@@ -57,13 +57,7 @@ class CompareConfig(Settings):
     neighbours: Few = 10
     sample: Annotated[int, Number(at_least=2, at_most=20_000)] = 2_000
     seed: Seed = 0
-    out: OutPath | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a page of another kind."""
-        super().__post_init__()
-        if self.out is not None and not self.out.endswith(".html"):
-            raise ConfigError(f"out={self.out} is a page, whose name ends in .html.")
+    out: PagePath | None = None
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from recsys.data.contract.schema import Split
 from recsys.data.prepare.append import AppendConfig, append
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.embeddings.likeness import cosines
-from recsys.embeddings.publish import PublishConfig, publish
+from recsys.embeddings.publish import PublishConfig, PublishReport, publish
 from recsys.evaluation.config import PREFIXES, EvaluateConfig
 from recsys.evaluation.together import MEAN, NE_DELTA
 from recsys.recurring.config import CONTINUE, RecurConfig
+from recsys.recurring.gate import refusal, tried_on
 from recsys.recurring.generations import (
     APPENDED,
     COMPARED,
@@ -39,6 +40,7 @@ from recsys.recurring.generations import (
     RUNNING,
     SERVED,
     TRAINED,
+    TRIED,
     Generation,
     Generations,
 )
@@ -58,6 +60,8 @@ _CHANGE = f"{PREFIXES[Split.REPORT]}/{NE_DELTA}/{MEAN}"
 #: The system whose user embeddings are published.
 _PUBLISHED_SYSTEM = "dv365"
 _BEST = "best.ckpt"
+#: In a run: what is published to try it, and removed.
+_SCRATCH = "tried"
 
 
 @dataclass(frozen=True)
@@ -152,9 +156,12 @@ class _Cycle:
             return self._refuse(str(error))
         self._step(MEASURED, self._measure)
         self._step(COMPARED, self._compare)
-        if self.generation.state == RUNNING and (why := self._refusal()) is not None:
+        if (why := self._refusal()) is not None:
             return self._refuse(why)
         self._step(EXPORTED, self._export)
+        self._step(TRIED, self._try)
+        if (why := self._refusal()) is not None:
+            return self._refuse(why)
         self._step(PUBLISHED, self._publish)
         # first what it is, then that it is served: between the two the old one still is
         self.generation = self.generations.write(replace(self.generation, state=SERVED))
@@ -259,25 +266,10 @@ class _Cycle:
         return {"cosine": float(cosine.mean()), "above_0.9": float((cosine > 0.9).mean())}
 
     def _refusal(self) -> str | None:
-        gate, done = self.config.gate, self.generation.done
-        change = done[MEASURED].get("change")
-        if change is not None and gate.worse_percent is not None:
-            surely = change["low"] if change["low"] is not None else change["value"]
-            if not np.isfinite(surely) or surely > gate.worse_percent:
-                return (
-                    f"its mean NE is worse by {change['value']:+.2f} % [{change['low']:+.2f}, "
-                    f"{change['high']:+.2f}] than that of generation {self.generation.base}; "
-                    f"gate.worse_percent={gate.worse_percent}"
-                )
-        if not np.isfinite(done[MEASURED]["ne"]):
-            return "its mean NE is not defined"
-        cosine = done[COMPARED].get("cosine")
-        if cosine is not None and gate.least_cosine is not None and cosine < gate.least_cosine:
-            return (
-                f"its user embeddings have a mean cosine of {cosine:.3f} with those of generation "
-                f"{self.generation.base}; gate.least_cosine={gate.least_cosine}"
-            )
-        return None
+        """Why it is not served; one that was to be served when its cycle was cut off is."""
+        if self.generation.state != RUNNING:
+            return None
+        return refusal(self.config.gate, self.generation)
 
     def _export(self) -> dict[str, Any]:
         system = system_named(_PUBLISHED_SYSTEM)
@@ -285,17 +277,29 @@ class _Cycle:
         system.export(load_run(self.run_dir), config)
         return {}
 
+    def _try(self) -> dict[str, Any]:
+        """What consumers lose by its embeddings."""
+        gate = self.config.gate
+        if self.current is None or gate.skew_percent is None:
+            return {}
+        served, scratch = self.generations.run_dir(self.current), self.run_dir / _SCRATCH
+        consumers = tried_on(gate.consumers, served, self.run_dir, self._published, scratch)
+        return {"consumers": consumers}
+
     def _publish(self) -> dict[str, Any]:
         as_of = self.generation.done[TRAINED]["report_until"]
-        published = publish(
+        kept = asdict(self._published(self.run_dir, as_of))
+        return {key: kept[key] for key in ("as_of", "store", "active_users", "store_bytes")}
+
+    def _published(self, run_dir: Path, as_of: int, store: Path | None = None) -> PublishReport:
+        return publish(
             PublishConfig(
-                run_dir=str(self.run_dir),
+                run_dir=str(run_dir),
                 dataset=str(load_config(self.run_dir).data.out_folder),
                 as_of=to_text(as_of),
+                store=None if store is None else str(store),
                 retention_days=self.config.retention_days,
                 batch_users=self.config.batch_users,
                 processes=self.config.processes,
             )
         )
-        kept = asdict(published)
-        return {key: kept[key] for key in ("as_of", "store", "active_users", "store_bytes")}

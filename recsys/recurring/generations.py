@@ -29,12 +29,13 @@ RUN = "run"
 RUNNING, SERVED, REFUSED, WITHDRAWN = "running", "served", "refused", "withdrawn"
 
 #: The steps of a generation, in their order.
-APPENDED, TRAINED, MEASURED, COMPARED, EXPORTED, PUBLISHED = (
+STEPS = APPENDED, TRAINED, MEASURED, COMPARED, EXPORTED, TRIED, PUBLISHED = (
     "appended",
     "trained",
     "measured",
     "compared",
     "exported",
+    "tried",
     "published",
 )
 #: Of what was appended to: the fingerprint of the data set as it then was.
