@@ -13,9 +13,14 @@ from recsys.recurring.cycle import Outcome, run_cycle
 from recsys.recurring.generations import Generations
 
 
+def configure(overrides: Sequence[str]) -> RecurConfig:
+    """Compose conf/recur_run.yaml."""
+    return compose("recur_run", RecurConfig, overrides)
+
+
 def run(overrides: Sequence[str]) -> None:
     """Run a cycle, and say what it came to."""
-    config = compose("recur_run", RecurConfig, overrides)
+    config = configure(overrides)
     for outcome in run_cycle(config):
         _say(outcome)
     print_status(Generations(Path(config.folder)))

@@ -17,7 +17,7 @@ from typing import Any
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import FolderKind, check_folder
 from recsys.core.json_files import read_json, write_json
-from recsys.runs.files import LOCK_FILE
+from recsys.runs.files import LOCK_FILE, LOGS
 from recsys.runs.folder import held
 
 GENERATIONS = "generations"
@@ -91,7 +91,7 @@ class Generations:
         Raises:
             ConfigError: another cycle is running there, or the folder holds something else.
         """
-        if not self._has_a_lock_alone():  # killed before it had begun
+        if not self._is_about_to_begin():
             check_folder(self.folder, _FOLDER)
         with held(self.folder, "runs a cycle in", "folder"):
             if not (self.folder / _FOLDER_FILE).exists():
@@ -100,8 +100,10 @@ class Generations:
                 )
             yield
 
-    def _has_a_lock_alone(self) -> bool:
-        return self.folder.is_dir() and [one.name for one in self.folder.iterdir()] == [LOCK_FILE]
+    def _is_about_to_begin(self) -> bool:
+        """Whether a cycle was killed before it had begun, or a launcher has left its script."""
+        there = {one.name for one in self.folder.iterdir()} if self.folder.is_dir() else set()
+        return bool(there) and there <= {LOCK_FILE, LOGS}
 
     def check(self) -> None:
         """Refuse a folder without a recurring training.

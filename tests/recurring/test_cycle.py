@@ -10,14 +10,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
 
 from recsys.cli.main import invoke
 from recsys.core.errors import ConfigError
 from recsys.embeddings.stores import open_store
-from recsys.recurring.config import GateConfig, RecurConfig
+from recsys.recurring.config import RecurConfig
 from recsys.recurring.cycle import Outcome, run_cycle
 from recsys.recurring.generations import (
     EXPORTED,
@@ -28,57 +26,13 @@ from recsys.recurring.generations import (
     WITHDRAWN,
     Generations,
 )
-from tests.evaluation.baselines.planted import HOUR, START, impressions, own_log
-
-DAY = 24 * HOUR
-FIRST_DAYS = 20
-TINY = (
-    "system=dv365",
-    "slices=demo",
-    "model.dimension=16",
-    "trainer.max_steps=4",
-    "trainer.progress_bar=false",
-    "loader.batch_requests=16",
-)
-
-
-@pytest.fixture(scope="module")
-def days(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of twenty days, and files of a day each behind it."""
-    folder = tmp_path_factory.mktemp("days")
-    shown = impressions(0)
-    likes = np.random.default_rng(1).random(len(shown)) < 0.3
-    log = own_log(likes, shown).with_columns(author_id=pl.col("item_id") % 12)
-    day = (pl.col("timestamp") - START) // DAY
-    log.filter(day < FIRST_DAYS).write_parquet(folder / "first.parquet")
-    for number in range(FIRST_DAYS, FIRST_DAYS + 4):
-        log.filter(day == number).write_parquet(folder / f"{number}.parquet")
-    return folder
-
-
-def configured(days: Path, folder: Path, **settings: object) -> RecurConfig:
-    data = (
-        "data=log",
-        f"data.path={days / 'first.parquet'}",
-        f"data.out={folder / 'prepared'}",
-        "data.options.choose_days=1",
-        "data.options.report_days=1",
-        "data.options.attribution_hours=1",
-    )
-    gate = GateConfig(worse_percent=50, sampled_users=50)
-    return RecurConfig(
-        folder=str(folder / "recurring"), train=[*TINY, *data], gate=gate, **settings
-    )
+from tests.recurring.days import DAY, FIRST_DAYS, configured, next_day
 
 
 def cycle(config: RecurConfig) -> Outcome:
     """What a command comes to of which nothing was cut off."""
     (outcome,) = run_cycle(config)
     return outcome
-
-
-def next_day(config: RecurConfig, days: Path, number: int) -> RecurConfig:
-    return replace(config, path=str(days / f"{number}.parquet"))
 
 
 def records(store: str) -> dict[object, bytes]:

@@ -14,7 +14,14 @@ import typer
 
 from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import job_script, world_of
-from recsys.cli.launch.tasks import TRAIN, plan_trainings, plan_verb, separate, verb_and_overrides
+from recsys.cli.launch.tasks import (
+    RECUR,
+    TRAIN,
+    plan_trainings,
+    plan_verb,
+    separate,
+    verb_and_overrides,
+)
 from recsys.cli.main import invoke
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
@@ -56,7 +63,7 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
             raise ConfigError(f"`{verb}` runs in one process; leave nodes={config.nodes} out.")
         name, tasks = plan_verb(verb, others)
         missing = [task.run_dir for task in tasks if not task.run_dir.is_dir()]
-        if missing and not config.after:
+        if missing and not config.after and verb != RECUR:  # whose first cycle makes the folder
             raise ConfigError(
                 f"{missing[0]} is not there; give another run folder, or after=[…], the job that "
                 "makes it."
@@ -153,8 +160,8 @@ def submit(
         list[str],
         typer.Argument(
             metavar="[VERB] KEY=VALUE",
-            help="train (the default), evaluate, export or publish, and its settings; key=a,b "
-            "makes an array of jobs. nodes, after, at_once and launcher are the job's "
+            help="train (the default), evaluate, export, publish or recur, and its settings; "
+            "key=a,b makes an array of jobs. nodes, after, at_once and launcher are the job's "
             "(conf/submit.yaml, conf/launcher).",
         ),
     ],
