@@ -160,11 +160,15 @@ def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[LaunchTask
     Raises:
         RecsysError: settings that do not fit.
     """
-    configure = importlib.import_module(f"recsys.cli.{_MODULES.get(verb, verb)}").configure
     tasks = []
     for settings in expand(overrides):
-        tasks.append(LaunchTask(_folder(configure(settings)), tuple(settings)))
+        tasks.append(LaunchTask(_folder(configured(verb, settings)), tuple(settings)))
     return tasks[0].run_dir.name, tasks
+
+
+def configured(verb: str, settings: Sequence[str]) -> Any:
+    """The configuration of a verb with these settings."""
+    return importlib.import_module(f"recsys.cli.{_MODULES.get(verb, verb)}").configure(settings)
 
 
 def _training(
