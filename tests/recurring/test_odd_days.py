@@ -32,11 +32,11 @@ def test_days_that_are_no_new_ones_make_no_generation(days: Path, tmp_path: Path
     come.mkdir()
     shutil.copy(days / "first.parquet", come)
     late.clear().write_parquet(come / "empty.parquet")
-    with pytest.raises(DataError, match="empty.parquet holds no rows"):
+    with pytest.raises(DataError, match=r"empty\.parquet holds no rows"):
         run_cycle(replace(config, path=str(come / "empty.parquet")))
     # a day is missing, so that no day to choose on lies before the newest one
     shutil.copy(days / f"{FIRST_DAYS + 1}.parquet", come)
-    with pytest.raises(DataError, match="the choose period .* has no request rows"):
+    with pytest.raises(DataError, match=r"the choose period .* has no request rows"):
         run_cycle(replace(config, path=str(come)))
     assert [one.number for one in generations.all()] == [1]
 
