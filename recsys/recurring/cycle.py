@@ -47,9 +47,10 @@ from recsys.recurring.generations import (
 from recsys.runs.checkpoints import CHECKPOINTS
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
-from recsys.systems.base import ExportConfig
+from recsys.systems.base import ExportConfig, System
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
+from recsys.systems.kinds.tasks import TaskSystem
 from recsys.systems.registry import system_named
 from recsys.systems.runs import load_config, load_run, train
 from recsys.systems.sized_run import fitted_to_data
@@ -88,36 +89,46 @@ def run_cycle(config: RecurConfig) -> list[Outcome]:
         since.
 
     Raises:
-        ConfigError: another cycle is running in the folder, or the system has no user embeddings
-            to publish.
+        ConfigError: another cycle is running in the folder, or there is none of this system.
         RecsysError: a step cannot be done; the same command goes on with it.
     """
     generations = Generations(Path(config.folder))
-    refuse_other_systems(config)
+    system = refuse_unfit(config)
     with generations.held():
         cut_off = generations.unfinished()
         if cut_off is None:
-            return [_Cycle(config, generations).run()]
-        former = _Cycle(config, generations, cut_off).run()
-        after = _Cycle(config, generations, is_behind_another=True).run()
+            return [_Cycle(config, system, generations).run()]
+        former = _Cycle(config, system, generations, cut_off).run()
+        after = _Cycle(config, system, generations, is_behind_another=True).run()
         return [former] if after.generation is None else [former, after]
 
 
-def refuse_other_systems(config: RecurConfig) -> None:
-    """Refuse what has no embeddings to publish, and settings that a cycle makes itself.
+def refuse_unfit(config: RecurConfig) -> System[Any]:
+    """Refuse what no cycle can be made of, and settings that a cycle makes itself.
+
+    Returns:
+        The system that is trained.
 
     Raises:
-        ConfigError: it has none, or such a setting is given.
+        ConfigError: its NE cannot be compared, the gate asks for embeddings that it does not
+            publish, or such a setting is given.
     """
     for override in config.train:
         if override.partition("=")[0] in ("run_dir", "resume", "warm_start.checkpoint"):
             raise ConfigError(f"train has {override}, which a cycle decides itself; leave it out.")
-    system = compose_run(config.train).system
-    if system != _PUBLISHED_SYSTEM:
+    system = system_named(compose_run(config.train).system)
+    if not isinstance(system, TaskSystem):
         raise ConfigError(
-            f"train says system={system}, which has no user embeddings to publish; "
-            f"recurring trainings are of {_PUBLISHED_SYSTEM}."
+            f"train says system={system.name}, which predicts no tasks whose NE could be compared "
+            f"from day to day; recurring trainings are of {_PUBLISHED_SYSTEM} and ranker."
         )
+    gate = config.gate
+    if system.name != _PUBLISHED_SYSTEM and (gate.consumers or gate.least_cosine is not None):
+        raise ConfigError(
+            f"train says system={system.name}, which publishes no user embeddings; leave out "
+            "gate.consumers and gate.least_cosine, which ask what becomes of them."
+        )
+    return system
 
 
 class _Cycle:
@@ -125,6 +136,7 @@ class _Cycle:
 
     Args:
         config: of the recurring training.
+        system: that is trained.
         generations: of its folder.
         cut_off: the generation that was being made, to go on with; None for a new one.
         is_behind_another: whether the same command has just made another one, so that without new
@@ -134,11 +146,13 @@ class _Cycle:
     def __init__(
         self,
         config: RecurConfig,
+        system: System[Any],
         generations: Generations,
         cut_off: Generation | None = None,
         is_behind_another: bool = False,
     ) -> None:
         self.config = config
+        self.system = system
         self.generations = generations
         self.current = generations.current()
         self.generation = cut_off or generations.next(self.current)
@@ -146,6 +160,10 @@ class _Cycle:
         self._wants_new_days = is_behind_another or (
             config.path is not None and self.current is not None
         )
+
+    @property
+    def _publishes(self) -> bool:
+        return self.system.name == _PUBLISHED_SYSTEM
 
     def run(self) -> Outcome:
         if APPENDED not in self.generation.done and not self._append():
@@ -155,14 +173,16 @@ class _Cycle:
         except TrainingError as error:  # once more would end the same way, on every day to come
             return self._refuse(str(error))
         self._step(MEASURED, self._measure)
-        self._step(COMPARED, self._compare)
+        if self._publishes:
+            self._step(COMPARED, self._compare)
         if (why := self._refusal()) is not None:
             return self._refuse(why)
         self._step(EXPORTED, self._export)
-        self._step(TRIED, self._try)
-        if (why := self._refusal()) is not None:
-            return self._refuse(why)
-        self._step(PUBLISHED, self._publish)
+        if self._publishes:
+            self._step(TRIED, self._try)
+            if (why := self._refusal()) is not None:
+                return self._refuse(why)
+            self._step(PUBLISHED, self._publish)
         # first what it is, then that it is served: between the two the old one still is
         self.generation = self.generations.write(replace(self.generation, state=SERVED))
         self.generations.serve(self.generation)
@@ -228,9 +248,8 @@ class _Cycle:
 
     def _resumed(self) -> RunConfig:
         """The configuration of a run that was cut off, to go on with."""
-        schema = system_named(_PUBLISHED_SYSTEM).config
         overrides = [f"run_dir={self.run_dir}", "resume=true"]
-        config: RunConfig = load(self.run_dir / CONFIG_FILE, schema, overrides)
+        config: RunConfig = load(self.run_dir / CONFIG_FILE, self.system.config, overrides)
         return config
 
     def _measure(self) -> dict[str, Any]:
@@ -257,8 +276,7 @@ class _Cycle:
         most = min(self.config.gate.sampled_users, len(users))
         chosen = np.sort(generator.choice(users, most, replace=False)).astype(np.int64)
         moment = np.full(len(chosen), self.generation.done[TRAINED]["report_until"])
-        system = system_named(_PUBLISHED_SYSTEM)
-        new, old = (system.user_embeddings(one, chosen, moment) for one in (run, served))
+        new, old = (self.system.user_embeddings(one, chosen, moment) for one in (run, served))
         cosine = cosines(new.reshape(len(chosen), -1), old.reshape(len(chosen), -1))
         cosine = cosine[np.isfinite(cosine)]
         if not len(cosine):
@@ -272,9 +290,8 @@ class _Cycle:
         return refusal(self.config.gate, self.generation)
 
     def _export(self) -> dict[str, Any]:
-        system = system_named(_PUBLISHED_SYSTEM)
         config = ExportConfig(run_dir=str(self.run_dir), measure=False)
-        system.export(load_run(self.run_dir), config)
+        self.system.export(load_run(self.run_dir), config)
         return {}
 
     def _try(self) -> dict[str, Any]:

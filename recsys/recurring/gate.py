@@ -60,7 +60,7 @@ def refusal(gate: GateConfig, generation: Generation) -> str | None:
         )
     if not np.isfinite(done[MEASURED]["ne"]):
         return "its mean NE is not defined"
-    cosine = done[COMPARED].get("cosine")
+    cosine = done.get(COMPARED, {}).get("cosine")
     if cosine is not None and gate.least_cosine is not None and cosine < gate.least_cosine:
         return (
             f"its user embeddings have a mean cosine of {cosine:.3f} with those of generation "

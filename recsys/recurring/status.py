@@ -40,8 +40,8 @@ class Row:
         day: begin of its newest day, ms.
         ne: mean NE on that day.
         cosine: mean cosine of its user embeddings with those that were served before.
-        age: hours from the moment of the embeddings that were served after its cycle to the end
-            of its newest day: one that is refused leaves the old ones to grow older.
+        age: hours from the newest day of what was served after its cycle, of which the embeddings
+            are, to its own: one that is refused leaves the old ones to grow older.
     """
 
     generation: Generation
@@ -64,9 +64,9 @@ def rows(generations: Generations) -> list[Row]:
     served: int | None = None
     for one in generations.all():
         done = one.done
-        if one.state in (SERVED, WITHDRAWN):
-            served = done[PUBLISHED]["as_of"]
         trained = done.get(TRAINED)
+        if trained is not None and one.state in (SERVED, WITHDRAWN):
+            served = trained["report_until"]
         age = math.nan
         if trained is not None and served is not None:
             age = (trained["report_until"] - served) / MILLISECONDS_PER_HOUR
@@ -143,7 +143,7 @@ def _figures(found: Sequence[Row]) -> list[Section]:
     days = [row.day for row in dated if row.day is not None]
     lines = {
         "NE of the newest day": {"mean NE": [row.ne for row in dated]},
-        "Age of the embeddings that are served": {"hours": [row.age for row in dated]},
+        "Age of what is served": {"hours": [row.age for row in dated]},
         "Cosine with the embeddings served before": {"mean cosine": [row.cosine for row in dated]},
         _COST: {step: [row.seconds[step] for row in dated] for step in STEPS},
     }

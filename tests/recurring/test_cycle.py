@@ -15,7 +15,7 @@ import pytest
 from recsys.cli.main import invoke
 from recsys.core.errors import ConfigError
 from recsys.embeddings.stores import open_store
-from recsys.recurring.config import RecurConfig
+from recsys.recurring.config import GateConfig, RecurConfig
 from recsys.recurring.cycle import Outcome, run_cycle
 from recsys.recurring.generations import (
     EXPORTED,
@@ -27,6 +27,7 @@ from recsys.recurring.generations import (
     Generations,
 )
 from tests.recurring.days import DAY, FIRST_DAYS, configured, next_day
+from tests.systems.ranker.test_system import SMALL
 
 
 def cycle(config: RecurConfig) -> Outcome:
@@ -107,8 +108,13 @@ def test_what_a_cycle_decides_itself_is_refused(days: Path, tmp_path: Path) -> N
     config = configured(days, tmp_path)
     with pytest.raises(ConfigError, match=r"run_dir=.*, which a cycle decides itself"):
         cycle(replace(config, train=[*config.train, "run_dir=elsewhere"]))
-    with pytest.raises(ConfigError, match="system=sequence, which has no user embeddings"):
+    with pytest.raises(ConfigError, match="system=sequence, which predicts no tasks"):
         cycle(replace(config, train=["system=sequence", "data=log", "data.path=x"]))
+    ranker = ["system=ranker", "data=log", "data.path=x"]
+    with pytest.raises(
+        ConfigError, match=r"which publishes no .* leave out gate\.consumers"
+    ):
+        run_cycle(replace(config, train=ranker, gate=GateConfig(consumers=["runs/a"])))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="mine"):
@@ -156,3 +162,19 @@ def test_a_cycle_that_was_killed_goes_on(days: Path, tmp_path: Path, step: str) 
         for config in (whole, killed)
     ]
     assert records(stores[0]) == records(stores[1])
+
+
+@pytest.mark.slow
+def test_a_ranker_is_trained_again_and_publishes_nothing(days: Path, tmp_path: Path) -> None:
+    config = configured(days, tmp_path)
+    data = [setting for setting in config.train if setting.startswith("data")]
+    config = replace(config, train=[*SMALL, "trainer.max_steps=4", *data], rhythm="continue")
+    cycle(config)
+    second = cycle(next_day(config, days, FIRST_DAYS)).generation
+    assert second.state == SERVED and second.done[TRAINED]["warm_start"]
+    assert second.done["measured"]["change"]["value"] is not None
+    assert list(second.done) == ["appended", "trained", "measured", "exported"]
+    run_dir = Generations(Path(config.folder)).run_dir(second)
+    assert (run_dir / "artifact" / "manifest.json").is_file()
+    assert (run_dir / "calibration.json").is_file()
+    assert invoke(["recur", "status", f"folder={config.folder}"]) == 0

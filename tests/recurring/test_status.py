@@ -45,7 +45,7 @@ def test_it_is_printed_and_written_as_a_page(
     words = ["recur", "status", f"folder={made.folder}", f"out={page}"]
     assert invoke(words) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Generation 4 is served, its embeddings as of" in printed
+    assert "Generation 4 is served, of the log until" in printed
     assert "Generation 5 was refused: the loss is not finite" in printed
     assert WHY not in printed  # a later one is served
     html = page.read_text()
