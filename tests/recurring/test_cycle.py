@@ -111,9 +111,7 @@ def test_what_a_cycle_decides_itself_is_refused(days: Path, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="system=sequence, which predicts no tasks"):
         cycle(replace(config, train=["system=sequence", "data=log", "data.path=x"]))
     ranker = ["system=ranker", "data=log", "data.path=x"]
-    with pytest.raises(
-        ConfigError, match=r"which publishes no .* leave out gate\.consumers"
-    ):
+    with pytest.raises(ConfigError, match=r"which publishes no .* leave out gate\.consumers"):
         run_cycle(replace(config, train=ranker, gate=GateConfig(consumers=["runs/a"])))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")

@@ -40,6 +40,8 @@ launchers/slurm/submit experiment=dv365_ebnerd nodes=2 launcher=gpu trainer=gpu 
 launchers/slurm/submit train experiment=dv365_ebnerd seed=0,1,2 launcher.partition=long
 
 launchers/slurm/submit evaluate run_dir=runs/a,runs/b after=[1234]
+
+launchers/slurm/submit recur folder=recurring/feed path=days 'train=[data=mine.yaml,system=dv365]'
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

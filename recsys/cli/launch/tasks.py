@@ -163,6 +163,11 @@ def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[LaunchTask
     tasks = []
     for settings in expand(overrides):
         tasks.append(LaunchTask(_folder(configured(verb, settings)), tuple(settings)))
+    if verb == RECUR and len({task.run_dir for task in tasks}) < len(tasks):
+        raise ConfigError(
+            f"Several cycles cannot run in {tasks[0].run_dir} at once; submit one for each, or "
+            "give path= of a folder with all days."
+        )
     return tasks[0].run_dir.name, tasks
 
 
