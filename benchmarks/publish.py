@@ -10,6 +10,7 @@ many.
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import tempfile
 from dataclasses import asdict, dataclass
@@ -57,26 +58,36 @@ def run(config: Config) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         run_dir = config.run_dir or _exported(config, Path(folder))
         rates: dict[int, list[float]] = {1: [], config.processes: []}
+        costs: dict[int, list[float]] = {processes: [] for processes in rates}
         users = 0
         for number in track(range(config.rounds), "Publishing"):
             for processes, found in rates.items():
                 store = Path(folder) / f"store-{number}-{processes}"
+                before = _processor_seconds()
                 report = publish(
                     PublishConfig(run_dir=run_dir, store=str(store), processes=processes)
                 )
                 users = report.published_users
                 found.append(report.users_per_second)
+                costs[processes].append((_processor_seconds() - before) / users)
     ratios = [many / one for one, many in zip(rates[1], rates[config.processes], strict=True)]
     load = os.getloadavg()[0]
-    _print(rates, ratios, users, load)
+    _print(rates, costs, ratios, users, load)
     return {
         "config": asdict(config),
         "users": users,
         "threads_of_one": torch.get_num_threads(),
         "load": load,
         "users_per_second": {str(processes): found for processes, found in rates.items()},
+        "processor_seconds_per_user": {str(processes): found for processes, found in costs.items()},
         "ratios": ratios,
     }
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it has started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _exported(config: Config, folder: Path) -> str:
@@ -90,16 +101,24 @@ def _exported(config: Config, folder: Path) -> str:
     return str(run_dir)
 
 
-def _print(rates: dict[int, list[float]], ratios: list[float], users: int, load: float) -> None:
+def _print(
+    rates: dict[int, list[float]],
+    costs: dict[int, list[float]],
+    ratios: list[float],
+    users: int,
+    load: float,
+) -> None:
     table = Table(
         "processes",
         "users per second",
         "spread",
+        "processor ms per user",
         title=f"Publishing {users:,} users; {os.cpu_count()} cores, load {load:.1f}",
     )
     for processes, found in rates.items():
         spread = f"{min(found):,.1f} to {max(found):,.1f}"
-        table.add_row(str(processes), f"{statistics.median(found):,.1f}", spread)
+        cost = 1_000 * statistics.median(costs[processes])
+        table.add_row(str(processes), f"{statistics.median(found):,.1f}", spread, f"{cost:,.2f}")
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}; aim {AIM:g} on two free cores"
-    table.add_row("ratio", f"{statistics.median(ratios):.2f}", spread)
+    table.add_row("ratio", f"{statistics.median(ratios):.2f}", spread, "")
     output_console().print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from recsys.core.composition import compose
@@ -12,7 +13,8 @@ from recsys.core.console import message_console, output_console, text_table
 from recsys.core.errors import ConfigError
 from recsys.core.folders import check_file
 from recsys.embeddings.comparison import CompareConfig, compare
-from recsys.reports.embeddings import as_json, is_page, sentences, tables, write_page
+from recsys.reports.embeddings import MADE_BY, as_json, sentences, tables, write_page
+from recsys.reports.page import is_page_of
 
 #: How a setting begins; an address of Redis may have a `=` too.
 _SETTING = re.compile(r"[a-z_]+=")
@@ -36,7 +38,8 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
     config = configure(overrides)
     out = None if config.out is None else Path(config.out)
     if out is not None:
-        check_file(out, is_page, [config.a, config.b, *filter(None, [config.dataset])])
+        inputs = [config.a, config.b, *filter(None, [config.dataset])]
+        check_file(out, partial(is_page_of, made_by=MADE_BY), inputs)
     found = compare(config)
     console = output_console()
     for title, rows in tables(found).items():

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from recsys.core.composition import compose
 from recsys.core.console import message_console
-from recsys.recurring.config import FolderConfig
+from recsys.recurring.config import RollbackConfig
 from recsys.recurring.generations import Generations
 
 
 def run(overrides: Sequence[str]) -> None:
     """Serve the generation before again, and say which."""
-    config = compose("recur_rollback", FolderConfig, overrides)
+    config = compose("recur_rollback", RollbackConfig, overrides)
     generations = Generations(Path(config.folder))
     generations.check()
     with generations.held():

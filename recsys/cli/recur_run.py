@@ -5,28 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from recsys.cli.recur_status import status_table
+from recsys.cli.recur_status import print_status
 from recsys.core.composition import compose
-from recsys.core.console import message_console, output_console
+from recsys.core.console import message_console
 from recsys.recurring.config import RecurConfig
-from recsys.recurring.cycle import run_cycle
+from recsys.recurring.cycle import Outcome, run_cycle
 from recsys.recurring.generations import Generations
+
+
+def configure(overrides: Sequence[str]) -> RecurConfig:
+    """Compose conf/recur_run.yaml."""
+    return compose("recur_run", RecurConfig, overrides)
 
 
 def run(overrides: Sequence[str]) -> None:
     """Run a cycle, and say what it came to."""
-    config = compose("recur_run", RecurConfig, overrides)
-    outcome = run_cycle(config)
+    config = configure(overrides)
+    for outcome in run_cycle(config):
+        _say(outcome)
+    print_status(Generations(Path(config.folder)))
+
+
+def _say(outcome: Outcome) -> None:
     console = message_console()
     if outcome.generation is None:
         console.print("Nothing new has come: the generation that is served stays.")
         return
-    number = outcome.generation.number
-    if outcome.refused is not None:
-        console.print(f"Generation {number} is not served: {outcome.refused}.")
+    number, why = outcome.generation.number, outcome.generation.why
+    if why is not None:
+        console.print(f"Generation {number} is not served: {why}.")
     else:
         console.print(f"Generation {number} is served.")
     if outcome.removed:
         removed = ", ".join(map(str, outcome.removed))
         console.print(f"Runs of older generations were removed: {removed}.")
-    output_console().print(status_table(Generations(Path(config.folder))))

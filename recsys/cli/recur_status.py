@@ -3,58 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from rich.table import Table
-
 from recsys.core.composition import compose
-from recsys.core.console import output_console
-from recsys.data.contract.moments import to_text
-from recsys.recurring.config import FolderConfig
-from recsys.recurring.cycle import COMPARED, MEASURED, PUBLISHED, TRAINED
-from recsys.recurring.generations import Generation, Generations
+from recsys.core.console import message_console, output_console, text_table
+from recsys.core.folders import check_file
+from recsys.recurring.config import StatusConfig
+from recsys.recurring.generations import Generations
+from recsys.recurring.status import MADE_BY, rows, sentences, tables, write_page
+from recsys.reports.page import is_page_of
 
 
 def run(overrides: Sequence[str]) -> None:
-    """Print every generation."""
-    config = compose("recur_status", FolderConfig, overrides)
+    """Print every generation, and write the page that was asked for."""
+    config = compose("recur_status", StatusConfig, overrides)
     generations = Generations(Path(config.folder))
     generations.check()
-    output_console().print(status_table(generations))
+    out = None if config.out is None else Path(config.out)
+    if out is not None:
+        check_file(out, partial(is_page_of, made_by=MADE_BY))
+    print_status(generations)
+    if out is not None:
+        write_page(generations.folder, rows(generations), out)
+        message_console().print(f"Page: {out}")
 
 
-def status_table(generations: Generations) -> Table:
-    """A row per generation, the oldest first."""
-    title = f"{generations.folder}: generations"
-    table = Table("generation", "state", "newest day", title=title)
-    columns = ("NE", "change, %", "cosine", "embeddings as of", "users", "seconds")
-    for name in columns:
-        table.add_column(name, justify="right")
-    current = generations.current()
-    for one in generations.all():
-        is_current = current is not None and one.number == current.number
-        table.add_row(*_cells(one, is_current))
-    return table
-
-
-def _cells(one: Generation, is_current: bool) -> list[str]:
-    done = one.done
-    state = "is served" if is_current else one.state
-    trained, measured = done.get(TRAINED, {}), done.get(MEASURED, {})
-    published, change = done.get(PUBLISHED, {}), measured.get("change")
-    day = to_text(trained["report_from"])[:10] if trained else ""
-    changed = ""
-    if change is not None:
-        changed = f"{change['value']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]"
-    cosine = done.get(COMPARED, {}).get("cosine")
-    return [
-        str(one.number),
-        state,
-        day,
-        f"{measured['ne']:.4f}" if measured else "",
-        changed,
-        "" if cosine is None else f"{cosine:.3f}",
-        to_text(published["as_of"]) if published else "",
-        f"{published['published_users']:,}" if published else "",
-        f"{sum(step['seconds'] for step in done.values()):,.0f}",
-    ]
+def print_status(generations: Generations) -> None:
+    """Print what became of each generation."""
+    found, console = rows(generations), output_console()
+    for title, table in tables(found).items():
+        console.print(text_table(title, table))
+    for sentence in sentences(found):
+        console.print(sentence)

@@ -183,8 +183,11 @@ RECUR_VERBS = (
     Verb(
         "status",
         "recur_status",
-        "Print the generations of a recurring training.",
-        ("recsys recur status folder=recurring/feed",),
+        "Print the generations of a recurring training; out= writes a page with figures too.",
+        (
+            "recsys recur status folder=recurring/feed",
+            "recsys recur status folder=recurring/feed out=status.html",
+        ),
     ),
     Verb(
         "rollback",

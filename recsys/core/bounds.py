@@ -112,6 +112,17 @@ class NewPath:
         return "a path that ends in the name of what is written"
 
 
+class NewPage(NewPath):
+    """A page that a command writes."""
+
+    def fits(self, value: str) -> bool:
+        """Whether it ends in the name of one."""
+        return super().fits(value) and value.endswith(".html")
+
+    def __str__(self) -> str:
+        return "a page, whose name ends in .html"
+
+
 class StoreAddress:
     """A folder, or the URL of a Redis."""
 
@@ -169,6 +180,7 @@ Gibibytes = Annotated[float, Number(above=0, at_most=2**20)]
 
 Name = Annotated[str, FolderName()]
 OutPath = Annotated[str, NewPath()]
+PagePath = Annotated[str, NewPage()]
 Store = Annotated[str, StoreAddress()]
 
 

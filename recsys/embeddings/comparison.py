@@ -5,11 +5,9 @@ Legend: U users, N vectors of a user, W width of a vector, F = N · W.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,24 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from recsys.core.bounds import Few, Number, OutPath, Seed, Settings, Store
+from recsys.core.bounds import Few, Number, PagePath, Seed, Settings, Store
 from recsys.core.errors import ArtifactError, ConfigError
-from recsys.core.progress import track
 from recsys.core.secrets import mask_address
 from recsys.data.stores.check import open_checked
 from recsys.embeddings.activity import Activity
 from recsys.embeddings.alignment import orthogonal_map
 from recsys.embeddings.likeness import cosines, dimensions, nearest, overlap, overlap_by_chance
 from recsys.embeddings.point_in_time import look_at, named
-from recsys.embeddings.reader import read_rows
-from recsys.embeddings.stores import EmbeddingStore, Publication, StoredEmbedding, open_store
-from recsys.embeddings.stores.base import UserId, encode_user
+from recsys.embeddings.side_by_side import Sample, Walked, sample, sampled, walk
+from recsys.embeddings.stores import EmbeddingStore, Publication, open_store
 
 #: A cosine above it counts as alike (DV365, appendix B, whose versions of seven days apart are).
 ALIKE = 0.9
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
-#: Users read at once: 32 MB of floats at the paper's size, of each store.
-_USERS_PER_READ = 512
 
 
 @dataclass(frozen=True)
@@ -57,13 +51,7 @@ class CompareConfig(Settings):
     neighbours: Few = 10
     sample: Annotated[int, Number(at_least=2, at_most=20_000)] = 2_000
     seed: Seed = 0
-    out: OutPath | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a page of another kind."""
-        super().__post_init__()
-        if self.out is not None and not self.out.endswith(".html"):
-            raise ConfigError(f"out={self.out} is a page, whose name ends in .html.")
+    out: PagePath | None = None
 
 
 @dataclass(frozen=True)
@@ -192,14 +180,15 @@ def compare(config: CompareConfig) -> Comparison:
             stack.enter_context(open_store(location, readonly=True))
             for location in (config.a, config.b)
         ]
-        walked = _walk(stores[0], stores[1], shape)
-        sample = _sample(walked, config)
-        values = [_sampled(store, sample.users, shape) for store in stores]
+        walked = walk(stores[0], stores[1], shape)
+        names = (mask_address(config.a), mask_address(config.b))
+        chosen = sample(walked, names, config.sample, config.seed)
+        values = [sampled(store, chosen.users, shape) for store in stores]
         for location, store, publication in zip(
             (config.a, config.b), stores, (first, second), strict=True
         ):
             _refuse_published_anew(location, store, publication)
-    return _compared(config, (first, second), shape, walked, sample, values, activity)
+    return _compared(config, (first, second), shape, walked, chosen, values, activity)
 
 
 def _is_same(a: str, b: str) -> bool:
@@ -208,89 +197,21 @@ def _is_same(a: str, b: str) -> bool:
     return Path(a).resolve() == Path(b).resolve()
 
 
-@dataclass(frozen=True, eq=False)
-class _Walked:
-    """Users of both, in the order of their keys, and how many are in one alone."""
-
-    users: list[UserId]
-    cosine: NDArray[np.float64]
-    norms: NDArray[np.float64]  # [2, U]
-    only: tuple[int, int]
-    norm_sums: tuple[float, float]  # of all users of each
-
-
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """Users drawn by a hash of their ids, so that the same are drawn from any store."""
-
-    users: list[UserId]
-    position: NDArray[np.int64]
-
-
-def _walk(first: EmbeddingStore, second: EmbeddingStore, shape: tuple[int, int]) -> _Walked:
-    users: list[UserId] = []
-    parts: list[NDArray[np.float64]] = []
-    only_first, norms_first = 0, 0.0
-    for chunk in track(_chunks(first.users()), "Comparing users"):
-        found, others = first.get_many(chunk), second.get_many(chunk)
-        both = [u for u in range(len(chunk)) if found[u] and others[u]]
-        only_first += sum(one is not None for one in found) - len(both)
-        has = [one for one in found if one is not None]
-        norms_first += float(_norms(_values(has, shape)).sum())
-        if both:
-            one = _values([found[u] for u in both], shape)
-            other = _values([others[u] for u in both], shape)
-            parts.append(np.stack([cosines(one, other), _norms(one), _norms(other)]))
-            users += [chunk[u] for u in both]
-    only_second, norms_second = 0, 0.0
-    for chunk in track(_chunks(second.users()), "Comparing users of the other"):
-        found, others = second.get_many(chunk), first.get_many(chunk)
-        only_second += sum(
-            one is not None and other is None for one, other in zip(found, others, strict=True)
-        )
-        has = [one for one in found if one is not None]
-        norms_second += float(_norms(_values(has, shape)).sum())
-    order = sorted(range(len(users)), key=lambda u: encode_user(users[u]))
-    numbers = np.concatenate([np.empty((3, 0)), *parts], axis=1)[:, order]
-    return _Walked(
-        [users[u] for u in order],
-        numbers[0],
-        numbers[1:],
-        (only_first, only_second),
-        (norms_first, norms_second),
-    )
-
-
-def _sample(walked: _Walked, config: CompareConfig) -> _Sample:
-    if not walked.users:
-        raise ConfigError(
-            f"No user has an embedding in both {mask_address(config.a)} and "
-            f"{mask_address(config.b)}; compare publications of one data set, whose ids are "
-            "the same."
-        )
-    usable = np.flatnonzero(~np.isnan(walked.cosine))
-    ranked = sorted(
-        usable.tolist(), key=lambda u: (zlib.crc32(encode_user(walked.users[u]), config.seed), u)
-    )
-    position = np.sort(np.array(ranked[: config.sample], np.int64))
-    return _Sample([walked.users[u] for u in position], position)
-
-
 def _compared(
     config: CompareConfig,
     publications: tuple[Publication, Publication],
     shape: tuple[int, int],
-    walked: _Walked,
-    sample: _Sample,
+    walked: Walked,
+    chosen: Sample,
     values: Sequence[NDArray[np.float32]],
     activity: Activity | None,
 ) -> Comparison:
     known = ~np.isnan(walked.cosine)
-    enough = len(sample.users) > config.neighbours + 1
+    enough = len(chosen.users) > config.neighbours + 1
     shared = np.full(len(walked.users), np.nan)
     if enough:
         near = [nearest(one, config.neighbours) for one in values]
-        shared[sample.position] = overlap(near[0], near[1])
+        shared[chosen.position] = overlap(near[0], near[1])
     members = {} if activity is None else activity.groups(walked.users)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = (walked.norms[1] / walked.norms[0])[known]
@@ -317,8 +238,8 @@ def _compared(
         aligned_cosine=after,
         unaligned_cosine=before,
         neighbours=config.neighbours,
-        sampled=len(sample.users),
-        by_chance=overlap_by_chance(len(sample.users), config.neighbours) if enough else np.nan,
+        sampled=len(chosen.users),
+        by_chance=overlap_by_chance(len(chosen.users), config.neighbours) if enough else np.nan,
         groups=[
             _group(name, known & inside, walked.cosine, shared) for name, inside in members.items()
         ],
@@ -331,7 +252,7 @@ def _version(
     publication: Publication,
     users: int,
     side: int,
-    walked: _Walked,
+    walked: Walked,
     values: Sequence[NDArray[np.float32]],
 ) -> Version:
     flat = values[side]
@@ -400,47 +321,6 @@ def _quantiles(values: NDArray[np.float64]) -> list[float]:
 def _same_tower(first: Publication, second: Publication) -> bool | None:
     towers = [one.details.get("tower") for one in (first, second)]
     return None if None in towers else towers[0] == towers[1]
-
-
-def _chunks(users: Iterable[UserId]) -> Iterator[list[UserId]]:
-    walk = iter(users)
-    while chunk := list(islice(walk, _USERS_PER_READ)):
-        yield chunk
-
-
-def _sampled(
-    store: EmbeddingStore, users: list[UserId], shape: tuple[int, int]
-) -> NDArray[np.float32]:
-    """[U, F]."""
-    values = np.empty((len(users), shape[0] * shape[1]), np.float32)
-    for start in range(0, len(users), _USERS_PER_READ):
-        found = store.get_many(users[start : start + _USERS_PER_READ])
-        values[start : start + len(found)] = _values(found, shape)
-    return values
-
-
-def _values(found: Sequence[StoredEmbedding | None], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """[U, F] of records that all must be there."""
-    flat = np.empty((len(found), shape[0] * shape[1]), np.float32)
-    for row, one in enumerate(found):
-        if one is None:
-            raise ArtifactError(
-                "An embedding store was changed while it was read; start the comparison again."
-            )
-        values = read_rows(one.rows)
-        if values.shape != shape:
-            raise ArtifactError(
-                f"An embedding store holds embeddings of {shape[0]} x {shape[1]} numbers and of "
-                f"{values.shape[0]} x {values.shape[1]}; publish everyone anew "
-                "(only_changed=false)."
-            )
-        flat[row] = values.ravel()
-    return flat
-
-
-def _norms(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    norms: NDArray[np.float64] = np.linalg.norm(values.astype(np.float64), axis=1)
-    return norms
 
 
 def _refuse_published_anew(location: str, store: EmbeddingStore, publication: Publication) -> None:

@@ -8,17 +8,14 @@ nothing.
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
-import os
-import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -103,23 +100,22 @@ def compute_blocks(
         for block in blocks:
             yield block, embedder.many_rows(block.index)
         return
-    with _pool(processes) as pool:
-        waiting: deque[tuple[Block, list[_Part]]] = deque()
-        try:
+    waiting: deque[tuple[Block, list[NDArray[np.int64]]]] = deque()
+    try:
+        with ExitStack() as stack:
+            workers = [stack.enter_context(_worker(computation)) for _ in range(processes)]
             for block in blocks:
-                waiting.append((block, _submit(pool, computation, block, processes)))
+                waiting.append((block, _submit(workers, block)))
                 if len(waiting) > _BLOCKS_AHEAD:
-                    yield _collected(*waiting.popleft())
+                    yield _collected(workers, *waiting.popleft())
             while waiting:
-                yield _collected(*waiting.popleft())
-        except BrokenProcessPool as error:
-            raise ArtifactError(
-                f"One of the {processes} processes that compute embeddings has ended early (it was "
-                "killed, or memory is short); nothing was published. Publish again, if need be on "
-                "fewer: each holds the whole tower."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+                yield _collected(workers, *waiting.popleft())
+    except _EndedEarlyError as error:
+        raise ArtifactError(
+            f"One of the {processes} processes that compute embeddings has ended early (it was "
+            "killed, or memory is short); nothing was published. Publish again, if need be on "
+            "fewer: each holds the whole tower."
+        ) from error
 
 
 def part_of(user: UserId, processes: int) -> int:
@@ -127,66 +123,103 @@ def part_of(user: UserId, processes: int) -> int:
     return zlib.crc32(encode_user(user)) % processes
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Some users of a block, and their rows to come."""
-
-    members: NDArray[np.int64]
-    rows: Future[NDArray[np.int64]]
+class _EndedEarlyError(Exception):
+    """A process is not there any more."""
 
 
-def _submit(
-    pool: ProcessPoolExecutor, computation: Computation, block: Block, processes: int
-) -> list[_Part]:
-    part = np.array([part_of(user, processes) for user in block.ids], np.int64)
-    members = [np.flatnonzero(part == number) for number in range(processes)]
+@dataclass(frozen=True)
+class _Worker:
+    """A process that computes, and the pipe to it.
+
+    Each has a pipe of its own, and nothing but this thread waits for it. So one that ends, at
+    whatever moment, is seen as the end of its pipe; Python's pool may wait for ever for one that
+    ends while another is being started.
+    """
+
+    process: BaseProcess
+    pipe: connection.Connection
+
+    def send(self, users: NDArray[np.int32]) -> None:
+        try:
+            self.pipe.send(users)
+        except OSError as error:
+            raise _EndedEarlyError from error
+
+    def receive(self) -> NDArray[np.int64]:
+        try:
+            if self.pipe not in connection.wait([self.pipe, self.process.sentinel]):
+                raise EOFError
+            found = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise _EndedEarlyError from error
+        if isinstance(found, BaseException):
+            raise found
+        rows: NDArray[np.int64] = found
+        return rows
+
+
+@contextmanager
+def _worker(computation: Computation) -> Iterator[_Worker]:
+    """A process that shares nothing with this one: an open LMDB does not cross a fork."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(there, computation), daemon=True)
     try:
-        return [
-            _Part(some, pool.submit(_compute, computation, block.index[some]))
-            for some in members
-            if len(some)
-        ]
-    except (ValueError, OSError) as error:
-        # where one ends while the next is being started, the pool has closed its files under it
-        raise BrokenProcessPool("a process ended while another was started") from error
+        with there:
+            _start(process)
+        yield _Worker(process, here)
+    finally:
+        here.close()  # one that is idle ends
+        if process.pid is not None:
+            process.kill()
+            process.join()
 
 
-def _collected(block: Block, parts: list[_Part]) -> tuple[Block, NDArray[np.int64]]:
-    found = [(part.members, part.rows.result()) for part in parts]
+def _start(process: BaseProcess) -> None:
+    try:
+        process.start()
+    except OSError as error:  # it has ended before it was told what to do, or there is no room
+        raise _EndedEarlyError from error
+
+
+def _submit(workers: Sequence[_Worker], block: Block) -> list[NDArray[np.int64]]:
+    """Send each its users of a block; [U] of each, where they are in it.
+
+    A few blocks of indices are waiting in a pipe, which has room for them.
+    """
+    part = np.array([part_of(user, len(workers)) for user in block.ids], np.int64)
+    members = [np.flatnonzero(part == number) for number in range(len(workers))]
+    for worker, some in zip(workers, members, strict=True):
+        if len(some):
+            worker.send(block.index[some])
+    return members
+
+
+def _collected(
+    workers: Sequence[_Worker], block: Block, members: list[NDArray[np.int64]]
+) -> tuple[Block, NDArray[np.int64]]:
+    found = [
+        (some, worker.receive()) for worker, some in zip(workers, members, strict=True) if len(some)
+    ]
     rows = np.empty((len(block.ids), *found[0][1].shape[1:]), np.int64)
-    for members, some in found:
-        rows[members] = some
+    for some, of_them in found:
+        rows[some] = of_them
     return block, rows
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    """Processes that share nothing with this one: an open LMDB does not cross a fork."""
-    return ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin,
-    )
-
-
-def _begin() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _work(pipe: connection.Connection, computation: Computation) -> None:
+    """Compute the users that come, until the other end is closed or whoever holds it has ended."""
     quieten()
     torch.set_num_threads(1)
-
-
-def _compute(computation: Computation, users: NDArray[np.int32]) -> NDArray[np.int64]:
-    return _embedder(computation).many_rows(users)
-
-
-@functools.lru_cache(maxsize=1)
-def _embedder(computation: Computation) -> TimelineEmbedder:
-    """Opened at the first block: what is wrong with it is told to who waits for that."""
-    return computation.embedder()
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
+    embedder = None
+    with suppress(EOFError, OSError):
+        while True:
+            users = pipe.recv()
+            try:
+                # opened at the first block: what is wrong with it is told to who waits for that
+                embedder = embedder or computation.embedder()
+                answer = embedder.many_rows(users)
+            except Exception as error:
+                pipe.send(error)
+            else:
+                pipe.send(answer)

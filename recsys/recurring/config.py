@@ -7,7 +7,7 @@ from typing import Annotated
 
 from omegaconf import MISSING
 
-from recsys.core.bounds import Days, Number, OneOf, OutPath, Settings
+from recsys.core.bounds import BatchSize, Days, Jobs, Number, OneOf, OutPath, PagePath, Settings
 
 #: Begin with new weights, or with those of the generation that is served.
 ANEW, CONTINUE = "anew", "continue"
@@ -25,11 +25,17 @@ class GateConfig(Settings):
             null: they may move. Models that are trained anew turn their space, so that this is of
             use with ``rhythm=continue``.
         sampled_users: users whose embeddings are compared.
+        consumers: runs of `system=ranker` that read what is published.
+        skew_percent: the mean NE of a consumer on its newest day is surely worse, by more than so
+            many percent, when it is given the new embeddings in the place of those that are
+            served; null: consumers are not asked.
     """
 
     worse_percent: Annotated[float, Number(at_least=0)] | None = 1.0
     least_cosine: Annotated[float, Number(at_least=-1, at_most=1)] | None = None
     sampled_users: Annotated[int, Number(at_least=1)] = 2_000
+    consumers: list[str] = field(default_factory=list)
+    skew_percent: Annotated[float, Number(at_least=0)] | None = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,11 @@ class RecurConfig(Settings):
             has grown already, or is not there yet.
         rhythm: ``anew``, or ``continue`` from the weights that are served.
         gate: when a new generation is not served.
-        keep: generations that were served and are kept for rolling back, with the current one.
+        keep: generations that were served and are kept for rolling back, with the current one,
+            and as many of those that were not.
         retention_days: users without an event in the last so many days have no embedding.
+        batch_users: users per call of the tower that is published.
+        processes: that compute the embeddings.
     """
 
     folder: OutPath = MISSING
@@ -54,11 +63,26 @@ class RecurConfig(Settings):
     gate: GateConfig = field(default_factory=GateConfig)
     keep: Annotated[int, Number(at_least=2, at_most=1_000)] = 3
     retention_days: Days = 365.0
+    batch_users: BatchSize = 64
+    processes: Jobs = 1
 
 
 @dataclass(frozen=True)
-class FolderConfig(Settings):
-    """Which recurring training is looked at, or rolled back.
+class StatusConfig(Settings):
+    """Which recurring training is looked at.
+
+    Attributes:
+        folder: of the generations.
+        out: a page (.html) to write.
+    """
+
+    folder: str = MISSING
+    out: PagePath | None = None
+
+
+@dataclass(frozen=True)
+class RollbackConfig(Settings):
+    """Which recurring training is rolled back.
 
     Attributes:
         folder: of the generations.

@@ -17,43 +17,52 @@ import numpy as np
 
 from recsys.core.composition import load
 from recsys.core.console import message_console
-from recsys.core.errors import ConfigError
+from recsys.core.errors import ConfigError, TrainingError
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.schema import Split
 from recsys.data.prepare.append import AppendConfig, append
+from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.embeddings.likeness import cosines
-from recsys.embeddings.publish import PublishConfig, publish
+from recsys.embeddings.publish import PublishConfig, PublishReport, publish
 from recsys.evaluation.config import PREFIXES, EvaluateConfig
 from recsys.evaluation.together import MEAN, NE_DELTA
 from recsys.recurring.config import CONTINUE, RecurConfig
-from recsys.recurring.generations import REFUSED, RUNNING, SERVED, Generation, Generations
+from recsys.recurring.gate import refusal, tried_on
+from recsys.recurring.generations import (
+    APPENDED,
+    COMPARED,
+    DATASET,
+    EXPORTED,
+    MEASURED,
+    PUBLISHED,
+    REFUSED,
+    RUNNING,
+    SERVED,
+    TRAINED,
+    TRIED,
+    Generation,
+    Generations,
+)
 from recsys.runs.checkpoints import CHECKPOINTS
 from recsys.runs.config import RunConfig
 from recsys.runs.files import CONFIG_FILE
-from recsys.runs.metrics_log import CLOSED
-from recsys.systems.base import ExportConfig
+from recsys.systems.base import ExportConfig, System
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
+from recsys.systems.kinds.tasks import TaskSystem
 from recsys.systems.registry import system_named
-from recsys.systems.runs import load_run, train
+from recsys.systems.runs import load_config, load_run, train
 from recsys.systems.sized_run import fitted_to_data
 
-#: The steps, in their order.
-APPENDED, TRAINED, MEASURED, COMPARED, EXPORTED, PUBLISHED = (
-    "appended",
-    "trained",
-    "measured",
-    "compared",
-    "exported",
-    "published",
-)
 #: What is taken from evaluations.
 _NE = f"{PREFIXES[Split.REPORT]}/ne/{MEAN}"
 _CHANGE = f"{PREFIXES[Split.REPORT]}/{NE_DELTA}/{MEAN}"
 #: The system whose user embeddings are published.
 _PUBLISHED_SYSTEM = "dv365"
 _BEST = "best.ckpt"
+#: In a run: what is published to try it, and removed.
+_SCRATCH = "tried"
 
 
 @dataclass(frozen=True)
@@ -62,81 +71,126 @@ class Outcome:
 
     Attributes:
         generation: that it was about; None where nothing had come.
-        refused: why it is not served; None where it is.
         removed: generations whose runs were removed.
     """
 
     generation: Generation | None
-    refused: str | None = None
     removed: tuple[int, ...] = ()
 
 
-def run_cycle(config: RecurConfig) -> Outcome:
-    """Run a cycle, or go on with the one that was cut off.
+def run_cycle(config: RecurConfig) -> list[Outcome]:
+    """Run a cycle; before it, go on with one that was cut off.
+
+    So a command that is given the next day's log, because nobody was there when the former one was
+    killed, leaves no day out.
+
+    Returns:
+        What each came to: of the one that was cut off, and of the new one unless nothing has come
+        since.
 
     Raises:
-        ConfigError: another cycle is running in the folder, or the system has no user embeddings
-            to publish.
+        ConfigError: another cycle is running in the folder, or there is none of this system.
         RecsysError: a step cannot be done; the same command goes on with it.
     """
     generations = Generations(Path(config.folder))
-    refuse_other_systems(config)
+    system = refuse_unfit(config)
     with generations.held():
-        return _Cycle(config, generations).run()
+        cut_off = generations.unfinished()
+        if cut_off is None:
+            return [_Cycle(config, system, generations).run()]
+        former = _Cycle(config, system, generations, cut_off).run()
+        after = _Cycle(config, system, generations, is_behind_another=True).run()
+        return [former] if after.generation is None else [former, after]
 
 
-def refuse_other_systems(config: RecurConfig) -> None:
-    """Refuse what has no embeddings to publish, and settings that a cycle makes itself.
+def refuse_unfit(config: RecurConfig) -> System[Any]:
+    """Refuse what no cycle can be made of, and settings that a cycle makes itself.
+
+    Returns:
+        The system that is trained.
 
     Raises:
-        ConfigError: it has none, or such a setting is given.
+        ConfigError: its NE cannot be compared, the gate asks for embeddings that it does not
+            publish, or such a setting is given.
     """
     for override in config.train:
         if override.partition("=")[0] in ("run_dir", "resume", "warm_start.checkpoint"):
             raise ConfigError(f"train has {override}, which a cycle decides itself; leave it out.")
-    system = compose_run(config.train).system
-    if system != _PUBLISHED_SYSTEM:
+    system = system_named(compose_run(config.train).system)
+    if not isinstance(system, TaskSystem):
         raise ConfigError(
-            f"train says system={system}, which has no user embeddings to publish; "
-            f"recurring trainings are of {_PUBLISHED_SYSTEM}."
+            f"train says system={system.name}, which predicts no tasks whose NE could be compared "
+            f"from day to day; recurring trainings are of {_PUBLISHED_SYSTEM} and ranker."
         )
+    gate = config.gate
+    if system.name != _PUBLISHED_SYSTEM and (gate.consumers or gate.least_cosine is not None):
+        raise ConfigError(
+            f"train says system={system.name}, which publishes no user embeddings; leave out "
+            "gate.consumers and gate.least_cosine, which ask what becomes of them."
+        )
+    return system
 
 
 class _Cycle:
-    def __init__(self, config: RecurConfig, generations: Generations) -> None:
+    """A cycle.
+
+    Args:
+        config: of the recurring training.
+        system: that is trained.
+        generations: of its folder.
+        cut_off: the generation that was being made, to go on with; None for a new one.
+        is_behind_another: whether the same command has just made another one, so that without new
+            days there is nothing to do.
+    """
+
+    def __init__(
+        self,
+        config: RecurConfig,
+        system: System[Any],
+        generations: Generations,
+        cut_off: Generation | None = None,
+        is_behind_another: bool = False,
+    ) -> None:
         self.config = config
+        self.system = system
         self.generations = generations
         self.current = generations.current()
-        self.generation = self._begun()
+        self.generation = cut_off or generations.next(self.current)
         self.run_dir = generations.run_dir(self.generation)
+        self._wants_new_days = is_behind_another or (
+            config.path is not None and self.current is not None
+        )
 
-    def _begun(self) -> Generation:
-        """The generation that was being made, or a new one, which is not kept yet."""
-        known = self.generations.all()
-        if known and known[-1].state == RUNNING:
-            return known[-1]
-        number = known[-1].number + 1 if known else 1
-        return Generation(number, base=self.current.number if self.current else None)
+    @property
+    def _publishes(self) -> bool:
+        return self.system.name == _PUBLISHED_SYSTEM
 
     def run(self) -> Outcome:
-        self._step(APPENDED, self._append)
-        if self.generation.done[APPENDED]["nothing_new"] and self.current is not None:
-            # nobody has seen the generation that this would have been
-            shutil.rmtree(self.generations.place(self.generation.number))
+        if APPENDED not in self.generation.done and not self._append():
             return Outcome(None)
-        self._step(TRAINED, self._train)
+        try:
+            self._step(TRAINED, self._train)
+        except TrainingError as error:  # once more would end the same way, on every day to come
+            return self._refuse(str(error))
         self._step(MEASURED, self._measure)
-        self._step(COMPARED, self._compare)
-        why = self._refusal()
-        if why is not None:
-            self.generation = self.generations.write(replace(self.generation, state=REFUSED))
-            return Outcome(self.generation, why, self._remove_old())
+        if self._publishes:
+            self._step(COMPARED, self._compare)
+        if (why := self._refusal()) is not None:
+            return self._refuse(why)
         self._step(EXPORTED, self._export)
-        self._step(PUBLISHED, self._publish)
+        if self._publishes:
+            self._step(TRIED, self._try)
+            if (why := self._refusal()) is not None:
+                return self._refuse(why)
+            self._step(PUBLISHED, self._publish)
         # first what it is, then that it is served: between the two the old one still is
         self.generation = self.generations.write(replace(self.generation, state=SERVED))
         self.generations.serve(self.generation)
-        return Outcome(self.generation, None, self._remove_old())
+        return Outcome(self.generation, self._remove_old())
+
+    def _refuse(self, why: str) -> Outcome:
+        self.generation = self.generations.write(replace(self.generation, state=REFUSED, why=why))
+        return Outcome(self.generation, self._remove_old())
 
     def _remove_old(self) -> tuple[int, ...]:
         return tuple(self.generations.remove_old(self.config.keep))
@@ -147,48 +201,46 @@ class _Cycle:
             return
         message_console().print(f"Generation {self.generation.number}: {name} …")
         started = time.monotonic()
-        found = do()
-        found["seconds"] = round(time.monotonic() - started, 1)
-        done = {**self.generation.done, name: found}
+        self._keep(name, do(), started)
+
+    def _keep(self, name: str, found: dict[str, Any], started: float) -> None:
+        step = {**found, "seconds": round(time.monotonic() - started, 1)}
+        done = {**self.generation.done, name: step}
         self.generation = self.generations.write(replace(self.generation, done=done))
 
-    def _dataset(self) -> Path:
-        return compose_run(self.config.train).data.out_folder
+    def _append(self) -> bool:
+        """Prepare the data set or add the new days; whether there is something to train on.
 
-    def _append(self) -> dict[str, Any]:
-        """Add the new days; a data set that is not there yet is prepared by the training."""
-        folder, nothing_new = self._dataset(), False
-        if self.config.path is not None and (folder / DATASET_FILE).is_file():
-            appended = append(AppendConfig(path=self.config.path, out=str(folder)))
-            # a cycle that was killed after the append finds nothing new and has still to train
-            nothing_new = appended.is_empty and not self._has_grown(appended.manifest.fingerprint)
-        return {"nothing_new": nothing_new}
-
-    def _has_grown(self, fingerprint: str) -> bool:
-        """Whether the data set is another one than the newest generation's."""
-        seen = [
-            one.done[TRAINED]["dataset"] for one in self.generations.all() if TRAINED in one.done
-        ]
-        return not seen or seen[-1] != fingerprint
+        That days have come is seen by the data set, not by what this append has added: a cycle
+        that was killed after its own finds nothing more. Where nothing has come no generation is
+        begun.
+        """
+        data, started = compose_run(self.config.train).data, time.monotonic()
+        if not (data.out_folder / DATASET_FILE).is_file():
+            open_or_prepare(data)
+        if self.config.path is not None:
+            append(AppendConfig(path=self.config.path, out=str(data.out_folder)))
+        fingerprint = DatasetManifest.load(data.out_folder).fingerprint
+        if self._wants_new_days and fingerprint == self.generations.newest_dataset():
+            return False
+        self._keep(APPENDED, {DATASET: fingerprint}, started)
+        return True
 
     def _train(self) -> dict[str, Any]:
-        settings = [*self.config.train, f"run_dir={self.run_dir}"]
-        if (self._dataset() / DATASET_FILE).is_file():
-            settings.append("data.path=null")  # it is taken as it has grown
+        # the data set is taken as it has grown
+        settings = [*self.config.train, f"run_dir={self.run_dir}", "data.path=null"]
         if self.config.rhythm == CONTINUE and self.current is not None:
             base = self.generations.run_dir(self.current) / CHECKPOINTS / _BEST
             settings.append(f"warm_start.checkpoint={base}")
-        if not (self.run_dir / CLOSED).exists():
-            if any((self.run_dir / CHECKPOINTS).glob("last*")):
-                train(self._resumed())
-            else:
-                shutil.rmtree(self.run_dir, ignore_errors=True)  # it had not got to a checkpoint
-                config, _ = fitted_to_data(compose_run(settings), settings)
-                train(config)
+        if any((self.run_dir / CHECKPOINTS).glob("last*")):
+            train(self._resumed())  # also one that had ended: what comes after the last step
+        else:
+            shutil.rmtree(self.run_dir, ignore_errors=True)  # it had not got to a checkpoint
+            config, _ = fitted_to_data(compose_run(settings), settings)
+            train(config)
         manifest = DatasetManifest.load(self.run_dir)
         first, last = manifest.split_bounds[Split.REPORT]
         return {
-            "dataset": manifest.fingerprint,
             "report_from": first,
             "report_until": last,
             "warm_start": self.config.rhythm == CONTINUE and self.current is not None,
@@ -196,9 +248,8 @@ class _Cycle:
 
     def _resumed(self) -> RunConfig:
         """The configuration of a run that was cut off, to go on with."""
-        schema = system_named(_PUBLISHED_SYSTEM).config
         overrides = [f"run_dir={self.run_dir}", "resume=true"]
-        config: RunConfig = load(self.run_dir / CONFIG_FILE, schema, overrides)
+        config: RunConfig = load(self.run_dir / CONFIG_FILE, self.system.config, overrides)
         return config
 
     def _measure(self) -> dict[str, Any]:
@@ -225,8 +276,7 @@ class _Cycle:
         most = min(self.config.gate.sampled_users, len(users))
         chosen = np.sort(generator.choice(users, most, replace=False)).astype(np.int64)
         moment = np.full(len(chosen), self.generation.done[TRAINED]["report_until"])
-        system = system_named(_PUBLISHED_SYSTEM)
-        new, old = (system.user_embeddings(one, chosen, moment) for one in (run, served))
+        new, old = (self.system.user_embeddings(one, chosen, moment) for one in (run, served))
         cosine = cosines(new.reshape(len(chosen), -1), old.reshape(len(chosen), -1))
         cosine = cosine[np.isfinite(cosine)]
         if not len(cosine):
@@ -234,41 +284,39 @@ class _Cycle:
         return {"cosine": float(cosine.mean()), "above_0.9": float((cosine > 0.9).mean())}
 
     def _refusal(self) -> str | None:
-        gate, done = self.config.gate, self.generation.done
-        change = done[MEASURED].get("change")
-        if change is not None and gate.worse_percent is not None:
-            surely = change["low"] if change["low"] is not None else change["value"]
-            if not np.isfinite(surely) or surely > gate.worse_percent:
-                return (
-                    f"its mean NE is worse by {change['value']:+.2f} % [{change['low']:+.2f}, "
-                    f"{change['high']:+.2f}] than that of generation {self.generation.base}; "
-                    f"gate.worse_percent={gate.worse_percent}"
-                )
-        if not np.isfinite(done[MEASURED]["ne"]):
-            return "its mean NE is not defined"
-        cosine = done[COMPARED].get("cosine")
-        if cosine is not None and gate.least_cosine is not None and cosine < gate.least_cosine:
-            return (
-                f"its user embeddings have a mean cosine of {cosine:.3f} with those of generation "
-                f"{self.generation.base}; gate.least_cosine={gate.least_cosine}"
-            )
-        return None
+        """Why it is not served; one that was to be served when its cycle was cut off is."""
+        if self.generation.state != RUNNING:
+            return None
+        return refusal(self.config.gate, self.generation)
 
     def _export(self) -> dict[str, Any]:
-        system = system_named(_PUBLISHED_SYSTEM)
         config = ExportConfig(run_dir=str(self.run_dir), measure=False)
-        system.export(load_run(self.run_dir), config)
+        self.system.export(load_run(self.run_dir), config)
         return {}
+
+    def _try(self) -> dict[str, Any]:
+        """What consumers lose by its embeddings."""
+        gate = self.config.gate
+        if self.current is None or gate.skew_percent is None:
+            return {}
+        served, scratch = self.generations.run_dir(self.current), self.run_dir / _SCRATCH
+        consumers = tried_on(gate.consumers, served, self.run_dir, self._published, scratch)
+        return {"consumers": consumers}
 
     def _publish(self) -> dict[str, Any]:
         as_of = self.generation.done[TRAINED]["report_until"]
-        published = publish(
+        kept = asdict(self._published(self.run_dir, as_of))
+        return {key: kept[key] for key in ("as_of", "store", "active_users", "store_bytes")}
+
+    def _published(self, run_dir: Path, as_of: int, store: Path | None = None) -> PublishReport:
+        return publish(
             PublishConfig(
-                run_dir=str(self.run_dir),
-                dataset=str(self._dataset()),
+                run_dir=str(run_dir),
+                dataset=str(load_config(self.run_dir).data.out_folder),
                 as_of=to_text(as_of),
+                store=None if store is None else str(store),
                 retention_days=self.config.retention_days,
+                batch_users=self.config.batch_users,
+                processes=self.config.processes,
             )
         )
-        kept = asdict(published)
-        return {key: kept[key] for key in ("as_of", "store", "published_users", "store_bytes")}

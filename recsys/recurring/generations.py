@@ -17,7 +17,7 @@ from typing import Any
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import FolderKind, check_folder
 from recsys.core.json_files import read_json, write_json
-from recsys.runs.files import LOCK_FILE
+from recsys.runs.files import LOCK_FILE, LOGS
 from recsys.runs.folder import held
 
 GENERATIONS = "generations"
@@ -28,8 +28,23 @@ RUN = "run"
 #: What becomes of a generation.
 RUNNING, SERVED, REFUSED, WITHDRAWN = "running", "served", "refused", "withdrawn"
 
+#: The steps of a generation, in their order.
+STEPS = APPENDED, TRAINED, MEASURED, COMPARED, EXPORTED, TRIED, PUBLISHED = (
+    "appended",
+    "trained",
+    "measured",
+    "compared",
+    "exported",
+    "tried",
+    "published",
+)
+#: Of what was appended to: the fingerprint of the data set as it then was.
+DATASET = "dataset"
+
 _KIND = "generation of a recurring training"
 _CURRENT_KIND = "which generation is served"
+#: A run that is being removed.
+_REMOVED = "removed"
 _FOLDER_FILE = "recurring.json"
 _FOLDER_KIND = "recurring training"
 _FOLDER = FolderKind(
@@ -49,12 +64,14 @@ class Generation:
         state: running, served (it was, or is), refused by the gate, or withdrawn by a rollback.
         base: the generation that was served when it began; None for the first.
         done: what each step found, by its name, in the order of the steps.
+        why: why it was refused; None where it was not.
     """
 
     number: int
     state: str = RUNNING
     base: int | None = None
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    why: str | None = None
 
 
 class Generations:
@@ -74,7 +91,7 @@ class Generations:
         Raises:
             ConfigError: another cycle is running there, or the folder holds something else.
         """
-        if not self._has_a_lock_alone():  # killed before it had begun
+        if not self._is_about_to_begin():
             check_folder(self.folder, _FOLDER)
         with held(self.folder, "runs a cycle in", "folder"):
             if not (self.folder / _FOLDER_FILE).exists():
@@ -83,8 +100,10 @@ class Generations:
                 )
             yield
 
-    def _has_a_lock_alone(self) -> bool:
-        return self.folder.is_dir() and [one.name for one in self.folder.iterdir()] == [LOCK_FILE]
+    def _is_about_to_begin(self) -> bool:
+        """Whether a cycle was killed before it had begun, or a launcher has left its script."""
+        there = {one.name for one in self.folder.iterdir()} if self.folder.is_dir() else set()
+        return bool(there) and there <= {LOCK_FILE, LOGS}
 
     def check(self) -> None:
         """Refuse a folder without a recurring training.
@@ -119,6 +138,27 @@ class Generations:
         mend = "name a generation that was served by recsys recur rollback."
         number = read_json(path, _CURRENT_KIND, ArtifactError, mend)["generation"]
         return _read(self.place(number) / CYCLE_FILE)
+
+    def next(self, current: Generation | None) -> Generation:
+        """A new one, which is not kept yet."""
+        known = self.all()
+        number = known[-1].number + 1 if known else 1
+        return Generation(number, base=current.number if current else None)
+
+    def unfinished(self) -> Generation | None:
+        """The one that was being made when its cycle was cut off, or was about to be served."""
+        known, current = self.all(), self.current()
+        if not known:
+            return None
+        newest = known[-1]
+        is_behind = newest.number > (current.number if current else 0)
+        waits = newest.state == SERVED and is_behind
+        return newest if newest.state == RUNNING or waits else None
+
+    def newest_dataset(self) -> str | None:
+        """The fingerprint of the data set that the newest one has seen."""
+        known = self.all()
+        return known[-1].done[APPENDED][DATASET] if known else None
 
     def place(self, number: int) -> Path:
         """The folder of a generation."""
@@ -162,23 +202,32 @@ class Generations:
                 f"{self.folder} has no generation before the one that is served, so there is "
                 "nothing to go back to."
             )
+        # in this order: what says that it is served and is not, the next cycle would serve
+        withdrawn = self.write(replace(current, state=WITHDRAWN))
         self.serve(before[-1])
-        return self.write(replace(current, state=WITHDRAWN)), before[-1]
+        return withdrawn, before[-1]
 
     def remove_old(self, keep: int) -> list[int]:
-        """Remove the runs of all but the newest served generations; what is known of them stays."""
-        current = self.current()
-        served = [one for one in self.all() if one.state == SERVED]
-        kept = {one.number for one in served[-keep:]} | ({current.number} if current else set())
+        """Remove the runs of all but the newest generations; what is known of them stays.
+
+        Args:
+            keep: how many that were served are kept, and how many that were refused or withdrawn.
+        """
+        current, known = self.current(), self.all()
+        served = [one.number for one in known if one.state == SERVED]
+        others = [one.number for one in known if one.state in (REFUSED, WITHDRAWN)]
+        kept = {*served[-keep:], *others[-keep:], current.number if current else 0}
         removed = []
-        for one in self.all():
-            if one.number not in kept and one.state != RUNNING and self.run_dir(one).exists():
-                shutil.rmtree(self.run_dir(one))
+        for one in known:
+            run, gone = self.run_dir(one), self.place(one.number) / _REMOVED
+            if one.number not in kept and one.state != RUNNING and run.exists():
+                run.rename(gone)  # in one step: half of a run is none to go back to
                 removed.append(one.number)
+            shutil.rmtree(gone, ignore_errors=True)
         return removed
 
 
 def _read(path: Path) -> Generation:
     mend = f"remove {path.parent} if it is not the one that is served."
     content = read_json(path, _KIND, ArtifactError, mend)
-    return Generation(content["number"], content["state"], content["base"], content["done"])
+    return Generation(**content)

@@ -7,19 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.core.console import UNDEFINED
-from recsys.core.durable import replace_file
 from recsys.data.contract.moments import to_text
 from recsys.embeddings.comparison import ALIKE, QUANTILES, Comparison, Group, Version
 from recsys.reports.figures import by_history, histogram
-from recsys.reports.page import TEMPLATE, Section, rendered
+from recsys.reports.page import Section, write_own_page
 
 MADE_BY = "recsys embeddings compare"
-
-
-def is_page(path: Path) -> bool:
-    """Whether a file is a page that `recsys embeddings compare` has written."""
-    with path.open("rb") as file:
-        return f'name="generator" content="{MADE_BY}"'.encode() in file.read(1_000)
 
 
 def tables(found: Comparison) -> dict[str, list[list[str]]]:
@@ -92,17 +85,15 @@ def write_page(found: Comparison, path: Path) -> None:
             "have collapsed.",
         ),
     ]
-    html = rendered(
-        TEMPLATE,
-        generator=MADE_BY,
+    write_own_page(
+        path,
+        MADE_BY,
         title="Two versions of user embeddings",
         subtitle=f"A: {found.a.store} · B: {found.b.store}",
         headline=sentences(found),
         tiles=tiles,
         sections=sections,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, html.encode())
 
 
 def _figures(found: Comparison) -> list[Section]:

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -204,6 +205,28 @@ def by_history(
             axes.plot(labels, values, marker="o", color=colours[name], label=name)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.legend()
+        return _svg(figure)
+
+
+def by_day(days: Sequence[int], lines: Mapping[str, Sequence[float]]) -> str:
+    """Numbers over the days of a log; a day without one is a gap.
+
+    Args:
+        days: moments in ms.
+        lines: per name one value per day.
+    """
+    moments = np.array(days, "datetime64[ms]")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(height=2.4)
+        for (name, values), colour in zip(lines.items(), COLOURS, strict=False):
+            axes.plot(moments, values, marker="o", markersize=4, color=colour, label=name)
+        locator = AutoDateLocator(minticks=3, maxticks=8)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        if len(lines) > 1:
+            axes.legend(ncols=2, fontsize=8)
+        else:
+            axes.set(ylabel=next(iter(lines)))
         return _svg(figure)
 
 

@@ -74,6 +74,25 @@ def write_page(page: Page) -> Path:
     return path
 
 
+def write_own_page(path: Path, made_by: str, **material: Any) -> None:
+    """Write a page that is not of a run.
+
+    Args:
+        path: where to; replaced where it is there.
+        made_by: the command, by which the page is known as its own.
+        material: what the template of reports shows.
+    """
+    html = rendered(TEMPLATE, generator=made_by, **material)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, html.encode())
+
+
+def is_page_of(path: Path, made_by: str) -> bool:
+    """Whether a file is a page that :func:`write_own_page` has written for a command."""
+    with path.open("rb") as file:
+        return f'name="generator" content="{made_by}"'.encode() in file.read(1_000)
+
+
 def rendered(template: str, **material: Any) -> str:
     """A page of one of the templates here, in which text of others stands as text."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)

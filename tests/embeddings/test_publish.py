@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import polars as pl
 import pytest
@@ -33,79 +29,19 @@ from recsys.data.stores.vocabulary import Vocabulary, vocabulary_path
 from recsys.embeddings.changes import Moment
 from recsys.embeddings.compute import TimelineEmbedder
 from recsys.embeddings.deletion import DeleteConfig, delete_user
-from recsys.embeddings.processes import part_of
 from recsys.embeddings.publish import PublishConfig, publish
 from recsys.embeddings.reader import read_rows
 from recsys.embeddings.rows import dequantize_rows, quantize_rows
 from recsys.embeddings.stores import EmbeddingStore, Publication, open_store
 from recsys.systems.base import ExportConfig
 from recsys.systems.dv365.export import export_run
+from tests.embeddings.publications import IDS, config, published
 from tests.embeddings.stores import store_location
 from tests.rewritten import ARTIFACT_KIND, rewrite
 from tests.systems.dv365.runs import RAW_SHIFT, USERS, events, prepared_dataset, untrained_run
 from tests.systems.dv365.towers import NOW
 
 ROOT = Path(__file__).parents[2]
-IDS = [RAW_SHIFT + index for index in range(1, USERS)]
-#: Users per batch that this machine can publish: see ``can_publish``.
-BATCH_USERS = [16]
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the data set ``data`` and the run ``run`` with its artifact."""
-    folder = tmp_path_factory.mktemp("published")
-    # Users differ in how long ago their events were; some have none in the last 20 days.
-    log = pl.concat(
-        [
-            events(1_500, NOW - 60 * DAY, NOW, seed=1),
-            events(150, NOW - 10 * DAY, NOW, seed=2, users=20),
-        ]
-    ).filter((pl.col("user") < 45) | (pl.col("timestamp") < NOW - 22 * DAY))
-    run = untrained_run(folder / "run", prepared_dataset(folder / "data", log))
-    export_run(run, ExportConfig(measure=False))
-    return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def can_publish(exported: Path) -> None:
-    """Publish one user at a time where his embedding depends on his place in a batch.
-
-    That hangs on the processor and on the number of threads: in MKL's products for AVX2 the bits of
-    a row do (unless MKL_CBWR=AUTO,STRICT). There ``publish`` refuses to do it otherwise.
-    """
-    BATCH_USERS[:] = [16]
-    try:
-        publish(config(exported, "tried"))
-    except ArtifactError as error:
-        assert "publish with batch_users=1" in str(error)
-        BATCH_USERS[:] = [1]
-    shutil.rmtree(exported / "tried")
-
-
-@pytest.fixture
-def folder(exported: Path, tmp_path: Path) -> Path:
-    """A copy whose timelines a test may change."""
-    shutil.copytree(exported, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def config(folder: Path, store: str, as_of: int = NOW, **options: object) -> PublishConfig:
-    plain = PublishConfig(
-        run_dir=str(folder / "run"),
-        dataset=str(folder / "data"),
-        as_of=str(as_of),
-        store=str(folder / store),
-        retention_days=20,
-        batch_users=BATCH_USERS[0],
-    )
-    return replace(plain, **options)  # type: ignore[arg-type]
-
-
-def published(store: str | Path, ids: list[int] = IDS) -> dict[int, bytes]:
-    with open_store(str(store)) as opened:
-        found = opened.get_many(ids)
-    return {user: one.rows.tobytes() for user, one in zip(ids, found, strict=True) if one}
 
 
 def test_published_rows_are_the_tower_s_output_in_four_bits(folder: Path) -> None:
@@ -289,55 +225,6 @@ def test_a_killed_publication_is_run_again(folder: Path, kind: str) -> None:
             assert published(location) == old
         publish(replace(config(folder, "", batch_users=1), store=location))
         assert published(location) == new
-
-
-def records(store: Path) -> list[tuple[bytes, bytes]]:
-    """Everything an LMDB keeps of users, key by key."""
-    with lmdb.open(str(store), max_dbs=4, readonly=True) as environment:
-        database = environment.open_db(b"records", create=False)
-        with environment.begin() as transaction:
-            return [(bytes(key), bytes(value)) for key, value in transaction.cursor(database)]
-
-
-def test_two_processes_write_what_one_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.embeddings.publish._USERS_PER_WRITE", 7)  # several blocks
-    reports = []
-    for days in (4, 0):  # everyone, then those who changed
-        as_of = NOW - days * DAY
-        one = publish(config(folder, "one", as_of=as_of))
-        two = publish(config(folder, "two", as_of=as_of, processes=2))
-        assert records(folder / "one") == records(folder / "two") != []
-        assert (one.scope, one.published_users) == (two.scope, two.published_users)
-        reports.append(two)
-    assert reports[0].published_users > reports[1].published_users > 0
-
-
-def test_users_are_divided_by_their_ids() -> None:
-    parts = [part_of(user, 4) for user in [*range(1_000), *map(str, range(1_000))]]
-    assert all(350 < parts.count(part) < 650 for part in range(4))
-    assert parts == [part_of(user, 4) for user in [*range(1_000), *map(str, range(1_000))]]
-
-
-@pytest.mark.slow  # three publications, one of them by two processes
-def test_a_killed_process_of_several_leaves_what_readers_saw(folder: Path) -> None:
-    publish(config(folder, "store", as_of=NOW - 3 * DAY))
-    old = records(folder / "store")
-    before = multiprocessing.active_children()
-    with ThreadPoolExecutor(1) as thread:
-        publishing = thread.submit(
-            publish, config(folder, "store", processes=2, only_changed=False)
-        )
-        # both: Python's pool may wait for ever for one that ends while another is being started
-        while len(workers := set(multiprocessing.active_children()) - set(before)) < 2:
-            assert not publishing.done()
-            time.sleep(0.01)
-        workers.pop().kill()
-        with pytest.raises(ArtifactError, match=r"has ended early .* nothing was published"):
-            publishing.result()
-    assert records(folder / "store") == old
-    publish(config(folder, "store", only_changed=False))
-    publish(config(folder, "expected"))
-    assert published(folder / "store") == published(folder / "expected")
 
 
 def test_a_deleted_user_is_gone_from_timelines_and_store(folder: Path) -> None:

@@ -10,61 +10,30 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
 
 from recsys.cli.main import invoke
 from recsys.core.errors import ConfigError
 from recsys.embeddings.stores import open_store
 from recsys.recurring.config import GateConfig, RecurConfig
-from recsys.recurring.cycle import EXPORTED, PUBLISHED, TRAINED, run_cycle
-from recsys.recurring.generations import REFUSED, SERVED, WITHDRAWN, Generations
-from tests.evaluation.baselines.planted import HOUR, START, impressions, own_log
-
-DAY = 24 * HOUR
-FIRST_DAYS = 20
-TINY = (
-    "system=dv365",
-    "slices=demo",
-    "model.dimension=16",
-    "trainer.max_steps=4",
-    "trainer.progress_bar=false",
-    "loader.batch_requests=16",
+from recsys.recurring.cycle import Outcome, run_cycle
+from recsys.recurring.generations import (
+    EXPORTED,
+    PUBLISHED,
+    REFUSED,
+    SERVED,
+    TRAINED,
+    WITHDRAWN,
+    Generations,
 )
+from tests.recurring.days import DAY, FIRST_DAYS, configured, next_day
+from tests.systems.ranker.test_system import SMALL
 
 
-@pytest.fixture(scope="module")
-def days(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of twenty days, and files of a day each behind it."""
-    folder = tmp_path_factory.mktemp("days")
-    shown = impressions(0)
-    likes = np.random.default_rng(1).random(len(shown)) < 0.3
-    log = own_log(likes, shown).with_columns(author_id=pl.col("item_id") % 12)
-    day = (pl.col("timestamp") - START) // DAY
-    log.filter(day < FIRST_DAYS).write_parquet(folder / "first.parquet")
-    for number in range(FIRST_DAYS, FIRST_DAYS + 4):
-        log.filter(day == number).write_parquet(folder / f"{number}.parquet")
-    return folder
-
-
-def configured(days: Path, folder: Path, **settings: object) -> RecurConfig:
-    data = (
-        "data=log",
-        f"data.path={days / 'first.parquet'}",
-        f"data.out={folder / 'prepared'}",
-        "data.options.choose_days=1",
-        "data.options.report_days=1",
-        "data.options.attribution_hours=1",
-    )
-    gate = GateConfig(worse_percent=50, sampled_users=50)
-    return RecurConfig(
-        folder=str(folder / "recurring"), train=[*TINY, *data], gate=gate, **settings
-    )
-
-
-def next_day(config: RecurConfig, days: Path, number: int) -> RecurConfig:
-    return replace(config, path=str(days / f"{number}.parquet"))
+def cycle(config: RecurConfig) -> Outcome:
+    """What a command comes to of which nothing was cut off."""
+    (outcome,) = run_cycle(config)
+    return outcome
 
 
 def records(store: str) -> dict[object, bytes]:
@@ -77,12 +46,12 @@ def records(store: str) -> dict[object, bytes]:
 def test_generations_follow_each_other(days: Path, tmp_path: Path) -> None:
     config = configured(days, tmp_path, keep=2)
     generations = Generations(Path(config.folder))
-    first = run_cycle(config)
-    assert (first.generation.number, first.refused) == (1, None)
+    first = cycle(config)
+    assert (first.generation.number, first.generation.why) == (1, None)
     assert generations.current() == first.generation
     assert "change" not in first.generation.done["measured"]
 
-    second = run_cycle(next_day(config, days, FIRST_DAYS)).generation
+    second = cycle(next_day(config, days, FIRST_DAYS)).generation
     assert generations.current() == second
     assert second.base == 1
     # one more day is reported, by both on the same rows
@@ -91,13 +60,13 @@ def test_generations_follow_each_other(days: Path, tmp_path: Path) -> None:
     )
     assert second.done["measured"]["change"]["value"] is not None
     assert -1 <= second.done["compared"]["cosine"] <= 1
-    assert second.done[PUBLISHED]["published_users"] > 0
+    assert second.done[PUBLISHED]["active_users"] > 0
 
     # the same day once more brings nothing, and makes nothing
-    assert run_cycle(next_day(config, days, FIRST_DAYS)).generation is None
+    assert cycle(next_day(config, days, FIRST_DAYS)).generation is None
     assert [one.number for one in generations.all()] == [1, 2]
 
-    third = run_cycle(next_day(config, days, FIRST_DAYS + 1))
+    third = cycle(next_day(config, days, FIRST_DAYS + 1))
     assert third.removed == (1,)
     assert not generations.run_dir(first.generation).exists()
 
@@ -112,24 +81,25 @@ def test_generations_follow_each_other(days: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_generation_that_is_worse_is_not_served(days: Path, tmp_path: Path) -> None:
     config = configured(days, tmp_path)
-    run_cycle(config)
+    cycle(config)
     generations = Generations(Path(config.folder))
     strict = replace(config.gate, least_cosine=0.9999)
-    refused = run_cycle(replace(next_day(config, days, FIRST_DAYS), gate=strict))
-    assert "mean cosine" in refused.refused
+    refused = cycle(replace(next_day(config, days, FIRST_DAYS), gate=strict))
+    assert "mean cosine" in refused.generation.why
     assert refused.generation.state == REFUSED
+    assert generations.run_dir(refused.generation).exists()  # to be looked at
     assert EXPORTED not in refused.generation.done
     assert generations.current().number == 1
     # the next one is compared with what is served
-    after = run_cycle(next_day(config, days, FIRST_DAYS + 1)).generation
+    after = cycle(next_day(config, days, FIRST_DAYS + 1)).generation
     assert (after.number, after.base, after.state) == (3, 1, SERVED)
 
 
 @pytest.mark.slow
 def test_it_goes_on_from_the_weights_that_are_served(days: Path, tmp_path: Path) -> None:
     config = configured(days, tmp_path, rhythm="continue")
-    run_cycle(config)
-    second = run_cycle(next_day(config, days, FIRST_DAYS)).generation
+    cycle(config)
+    second = cycle(next_day(config, days, FIRST_DAYS)).generation
     assert second.done[TRAINED]["warm_start"]
     assert second.done["compared"]["cosine"] > 0.5
 
@@ -137,13 +107,16 @@ def test_it_goes_on_from_the_weights_that_are_served(days: Path, tmp_path: Path)
 def test_what_a_cycle_decides_itself_is_refused(days: Path, tmp_path: Path) -> None:
     config = configured(days, tmp_path)
     with pytest.raises(ConfigError, match=r"run_dir=.*, which a cycle decides itself"):
-        run_cycle(replace(config, train=[*config.train, "run_dir=elsewhere"]))
-    with pytest.raises(ConfigError, match="system=sequence, which has no user embeddings"):
-        run_cycle(replace(config, train=["system=sequence", "data=log", "data.path=x"]))
+        cycle(replace(config, train=[*config.train, "run_dir=elsewhere"]))
+    with pytest.raises(ConfigError, match="system=sequence, which predicts no tasks"):
+        cycle(replace(config, train=["system=sequence", "data=log", "data.path=x"]))
+    ranker = ["system=ranker", "data=log", "data.path=x"]
+    with pytest.raises(ConfigError, match=r"which publishes no .* leave out gate\.consumers"):
+        run_cycle(replace(config, train=ranker, gate=GateConfig(consumers=["runs/a"])))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="mine"):
-        run_cycle(replace(config, folder=str(tmp_path / "mine")))
+        cycle(replace(config, folder=str(tmp_path / "mine")))
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
 
 
@@ -165,8 +138,8 @@ def test_a_cycle_that_was_killed_goes_on(days: Path, tmp_path: Path, step: str) 
     whole = configured(days, tmp_path / "whole")
     killed = configured(days, tmp_path / "killed")
     for config in (whole, killed):
-        run_cycle(config)
-    run_cycle(next_day(whole, days, FIRST_DAYS))
+        cycle(config)
+    cycle(next_day(whole, days, FIRST_DAYS))
     path = days / f"{FIRST_DAYS}.parquet"
     train = ",".join(killed.train)
     command = [sys.executable, "-m", "recsys", "recur", "run", f"folder={killed.folder}"]
@@ -178,9 +151,28 @@ def test_a_cycle_that_was_killed_goes_on(days: Path, tmp_path: Path, step: str) 
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert generations.current().number == 1
-    assert run_cycle(next_day(killed, days, FIRST_DAYS)).generation.number == 2
+    # nobody was there before the next day: that one is not left out
+    finished, next_one = run_cycle(next_day(killed, days, FIRST_DAYS + 1))
+    assert (finished.generation.number, next_one.generation.number) == (2, 3)
+    cycle(next_day(whole, days, FIRST_DAYS + 1))
     stores = [
         Generations(Path(config.folder)).current().done[PUBLISHED]["store"]
         for config in (whole, killed)
     ]
     assert records(stores[0]) == records(stores[1])
+
+
+@pytest.mark.slow
+def test_a_ranker_is_trained_again_and_publishes_nothing(days: Path, tmp_path: Path) -> None:
+    config = configured(days, tmp_path)
+    data = [setting for setting in config.train if setting.startswith("data")]
+    config = replace(config, train=[*SMALL, "trainer.max_steps=4", *data], rhythm="continue")
+    cycle(config)
+    second = cycle(next_day(config, days, FIRST_DAYS)).generation
+    assert second.state == SERVED and second.done[TRAINED]["warm_start"]
+    assert second.done["measured"]["change"]["value"] is not None
+    assert list(second.done) == ["appended", "trained", "measured", "exported"]
+    run_dir = Generations(Path(config.folder)).run_dir(second)
+    assert (run_dir / "artifact" / "manifest.json").is_file()
+    assert (run_dir / "calibration.json").is_file()
+    assert invoke(["recur", "status", f"folder={config.folder}"]) == 0

@@ -17,6 +17,7 @@ from recsys.cli.launch.slurm import script_of, send
 from recsys.cli.main import invoke
 from recsys.core.composition import compose
 from recsys.core.errors import ConfigError
+from recsys.recurring.generations import Generations
 from recsys.runs.metrics_log import METRICS_LOG, read_metrics
 from tests.small_runs import TINY_SIMULATION
 
@@ -156,6 +157,26 @@ def test_an_array_runs_each_task_with_its_settings_in_its_folder(
         assert known["JobState"] == "COMPLETED"
         [log] = (tmp_path / folder).glob("logs/*/rank-0.log")
         assert log.read_text().split() == ["evaluate", f"run_dir={folder}", "split=choose"]
+
+
+def test_cycles_of_a_recurring_training_follow_each_other_also_behind_one_that_failed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cycle = tmp_path / "cycle"
+    cycle.write_text(
+        '#!/usr/bin/env bash\necho "begins $*" >> said\nsleep 1\necho ends >> said\nexit 1\n'
+    )
+    cycle.chmod(0o755)
+    words = ("recur", "folder=feed", "train=[system=dv365]", f"launcher.command={cycle}")
+    jobs = [submit(*words, f"path=day_{day}.parquet") for day in range(3)]
+    assert [cluster.wait(job, 200)["JobState"] for job in jobs] == ["FAILED"] * 3
+    begins = [
+        f"begins recur run folder=feed train=[system=dv365] path=day_{d}.parquet" for d in "012"
+    ]
+    expected = [line for one in begins for line in (one, "ends")]
+    assert (tmp_path / "said").read_text().splitlines() == expected
+    with Generations(Path("feed")).held():  # the launcher's script is no reason to refuse it
+        assert (Path("feed") / "logs" / "job.sh").is_file()
 
 
 def test_what_an_agent_calls_recsys_runs_on_every_process_of_its_task(

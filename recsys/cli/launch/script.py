@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from recsys.cli.launch.config import APPTAINER, PYXIS, SECONDS_TO_REQUEUE, SlurmConfig, SubmitConfig
-from recsys.cli.launch.tasks import TRAIN, LaunchTask, World
+from recsys.cli.launch.tasks import RECUR, TRAIN, LaunchTask, World
 from recsys.core.errors import PreemptedError
 
 #: In both kinds of container and outside: one rank that fails ends the others, which would wait.
@@ -45,12 +45,23 @@ def job_script(
         name=name,
         tasks=tasks,
         folder=str(folder),
-        after=config.after,
         at_once=config.at_once,
         training=training,
+        words=f"{verb} run" if verb == RECUR else verb,
+        dependencies=_dependencies(verb, config.after),
         seconds_to_save=config.launcher.signal_seconds - SECONDS_TO_REQUEUE,
         preempted=PreemptedError.EXIT_CODE,
     )
+
+
+def _dependencies(verb: str, after: Sequence[int]) -> list[str]:
+    """What a job waits for.
+
+    A cycle waits until those of the folder before it have ended, well or not: it goes on with what
+    was cut off. A chain by ``afterok`` would end with the first that fails.
+    """
+    ended_well = [f"afterok:{':'.join(map(str, after))}"] if after else []
+    return ended_well + ["singleton"] * (verb == RECUR)
 
 
 def agents_script(

@@ -14,7 +14,14 @@ import typer
 
 from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import job_script, world_of
-from recsys.cli.launch.tasks import TRAIN, plan_trainings, plan_verb, separate, verb_and_overrides
+from recsys.cli.launch.tasks import (
+    RECUR,
+    TRAIN,
+    plan_trainings,
+    plan_verb,
+    separate,
+    verb_and_overrides,
+)
 from recsys.cli.main import invoke
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
@@ -33,6 +40,8 @@ launchers/slurm/submit experiment=dv365_ebnerd nodes=2 launcher=gpu trainer=gpu 
 launchers/slurm/submit train experiment=dv365_ebnerd seed=0,1,2 launcher.partition=long
 
 launchers/slurm/submit evaluate run_dir=runs/a,runs/b after=[1234]
+
+launchers/slurm/submit recur folder=recurring/feed path=days 'train=[data=mine.yaml,system=dv365]'
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -56,7 +65,7 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
             raise ConfigError(f"`{verb}` runs in one process; leave nodes={config.nodes} out.")
         name, tasks = plan_verb(verb, others)
         missing = [task.run_dir for task in tasks if not task.run_dir.is_dir()]
-        if missing and not config.after:
+        if missing and not config.after and verb != RECUR:  # whose first cycle makes the folder
             raise ConfigError(
                 f"{missing[0]} is not there; give another run folder, or after=[…], the job that "
                 "makes it."
@@ -153,8 +162,8 @@ def submit(
         list[str],
         typer.Argument(
             metavar="[VERB] KEY=VALUE",
-            help="train (the default), evaluate, export or publish, and its settings; key=a,b "
-            "makes an array of jobs. nodes, after, at_once and launcher are the job's "
+            help="train (the default), evaluate, export, publish or recur, and its settings; "
+            "key=a,b makes an array of jobs. nodes, after, at_once and launcher are the job's "
             "(conf/submit.yaml, conf/launcher).",
         ),
     ],

@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 
 from recsys.cli.train import configure as configure_training
 from recsys.core.errors import ConfigError
 from recsys.core.overrides import SEARCH_PATH, split_list
 from recsys.distributed.config import SINGLE, TORCHREC
+from recsys.recurring.config import RecurConfig
 from recsys.runs.config import RunConfig
 from recsys.runs.folder import CONFIG_FILE, RUNS
 
 TRAIN = "train"
+#: A cycle of a recurring training.
+RECUR = "recur"
 #: Verbs of `recsys` that a launcher starts; all but the training run in one process.
-VERBS = (TRAIN, "evaluate", "export", "publish")
+VERBS = (TRAIN, "evaluate", "export", "publish", RECUR)
+#: Modules of `recsys.cli` with another name than the verb.
+_MODULES = {RECUR: "recur_run"}
 #: From this likeness on a word is taken for a mistyped one.
 _NEAR = 0.8
 
@@ -60,7 +65,7 @@ class LaunchTask:
     """A verb with the settings of one run: a job, or a task of an array.
 
     Attributes:
-        run_dir: the run folder it is about; its ranks' logs lie there.
+        run_dir: the run folder it is about, or that of generations; its ranks' logs lie there.
         settings: all settings of the verb.
         resume: settings to go on by, where a training has begun in ``run_dir``; None where the
             settings hold whatever is there.
@@ -155,11 +160,20 @@ def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[LaunchTask
     Raises:
         RecsysError: settings that do not fit.
     """
-    configure = importlib.import_module(f"recsys.cli.{verb}").configure
     tasks = []
     for settings in expand(overrides):
-        tasks.append(LaunchTask(_run_dir(configure(settings)), tuple(settings)))
+        tasks.append(LaunchTask(_folder(configured(verb, settings)), tuple(settings)))
+    if verb == RECUR and len({task.run_dir for task in tasks}) < len(tasks):
+        raise ConfigError(
+            f"Several cycles cannot run in {tasks[0].run_dir} at once; submit one for each, or "
+            "give path= of a folder with all days."
+        )
     return tasks[0].run_dir.name, tasks
+
+
+def configured(verb: str, settings: Sequence[str]) -> Any:
+    """The configuration of a verb with these settings."""
+    return importlib.import_module(f"recsys.cli.{_MODULES.get(verb, verb)}").configure(settings)
 
 
 def _training(
@@ -199,8 +213,10 @@ def _check_accelerator(accelerator: str, world: World) -> None:
         )
 
 
-def _run_dir(config: Any) -> Path:
-    """The run folder that a verb is about; of a publication maybe by its artifact."""
+def _folder(config: Any) -> Path:
+    """The folder that a verb is about: of a run, maybe by its artifact, or of generations."""
+    if isinstance(config, RecurConfig):
+        return Path(config.folder)
     if config.run_dir is not None:
         return Path(config.run_dir)
     return Path(config.artifact).parent
@@ -219,7 +235,7 @@ def _choices(override: str) -> list[str]:
     """The values of a setting that has several (``key=a,b``, ``key=range(0,3)``), or itself."""
     try:
         parsed = OverridesParser.create().parse_override(override)
-    except OverrideParseException:
+    except HydraException:
         return [override]  # composing says what is wrong with it
     if not parsed.is_sweep_override():
         return [override]

@@ -175,7 +175,7 @@ def skew(config: SkewConfig) -> Skew:
         RecsysError: run and stores cannot be used together, or a version was not servable before
             the rows.
     """
-    run = _loaded(config)
+    run = load_reader(config.run_dir, config.checkpoint, config.dataset)
     delay = run.config.loader.user_embeddings.delay_hours
     versions = [PointInTimeEmbeddings(run.dataset, [one], delay) for one in config.stores]
     _check(config, run, versions)
@@ -221,18 +221,32 @@ def _measured(
     return Skew(len(control), fitted, found)
 
 
-def _loaded(config: SkewConfig) -> LoadedRun[Any, Any]:
-    check_run_folder(Path(config.run_dir))
-    system = system_of_run(config.run_dir)
+def load_reader(
+    run_dir: str, checkpoint: str, dataset: str | None, measured: Split | None = None
+) -> LoadedRun[Any, Any]:
+    """Load a ranker that reads published user embeddings.
+
+    Args:
+        run_dir: the run folder.
+        checkpoint: as of ``load_run``, and so are the others.
+        dataset: where its data set lies now.
+        measured: on which split of a data set that has grown.
+
+    Raises:
+        ConfigError: it is a run of another system, or reads none.
+        RecsysError: it cannot be loaded.
+    """
+    check_run_folder(Path(run_dir))
+    system = system_of_run(run_dir)
     if system.name != RankerSystem.name:
         raise ConfigError(
-            f"{config.run_dir} is a run of {system.name}, which reads no published user "
+            f"{run_dir} is a run of {system.name}, which reads no published user "
             f"embeddings; give the folder of a {RankerSystem.name} run."
         )
-    run = load_run(config.run_dir, config.checkpoint, config.dataset)
+    run = load_run(run_dir, checkpoint, dataset, measured)
     if not run.config.loader.user_embeddings.stores:
         raise ConfigError(
-            f"{config.run_dir} was trained without user embeddings; train one with "
+            f"{run_dir} was trained without user embeddings; train one with "
             "loader.user_embeddings.stores=[…]."
         )
     return run

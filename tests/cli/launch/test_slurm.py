@@ -111,6 +111,18 @@ def test_other_verbs_run_in_one_process_without_signal_and_gpu() -> None:
         script_of([*arguments, "nodes=2"])
 
 
+def test_a_cycle_waits_for_those_before_it_however_they_end() -> None:
+    settings = ["folder=recurring/feed", "train=[data=mine.yaml,system=dv365]"]
+    script, folder, _ = script_of(["recur", *settings, "path=days", "after=[7]"])
+    asked = directives(checked(script))
+    assert folder == Path("recurring/feed/logs")
+    assert "--dependency=afterok:7,singleton" in asked
+    assert "--job-name=recsys-recur-feed" in asked
+    assert "recsys recur run" in script and "'train=[data=mine.yaml,system=dv365]'" in script
+    with pytest.raises(ConfigError, match="Several cycles cannot run in recurring/feed at once"):
+        script_of(["recur", *settings, "path=monday,tuesday"])
+
+
 def test_an_array_s_script_and_its_runs_have_one_time_in_their_names() -> None:
     script, folder, _ = script_of(["experiment=demo", "seed=1,2"])
     stamp = folder.name.removeprefix("train-demo-")

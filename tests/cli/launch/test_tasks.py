@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from recsys.cli.launch.tasks import (
+    RECUR,
     VERBS,
     World,
+    configured,
     expand,
     plan_trainings,
     plan_verb,
@@ -40,7 +41,8 @@ def test_a_mistyped_key_of_the_launcher_is_told_and_no_key_of_a_verb_is_taken_fo
     schemas = [system_named(name).config for name in SYSTEMS]
     keys = {field.name for schema in schemas for field in fields(schema)}
     for verb in VERBS[1:]:
-        keys |= set(vars(import_module(f"recsys.cli.{verb}").configure(["run_dir=a"])))
+        needed = ["folder=a"] if verb == RECUR else ["run_dir=a"]
+        keys |= set(vars(configured(verb, needed)))
     assert len(keys) > 30
     settings = [f"{key}=1" for key in keys]
     assert separate(settings, own) == ([], settings)
