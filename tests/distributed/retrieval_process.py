@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,18 @@ import torch.nn.functional as F
 
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.batches.sequences.batch import SequenceBatch
+from recsys.data.batches.sequences.towers import TowerBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Feature, FeatureKind, FeatureSide
 from recsys.data.loaders.item_pairs import ItemPairBatch
 from recsys.distributed.strategy import TorchRecStrategy
 from recsys.optim.dense import DenseOptimConfig, ScheduleConfig
 from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
-from recsys.systems.nxtpost.net import SequenceTowerConfig
+from recsys.systems.nxtpost.net import ChannelConfig, SequenceTowerConfig
 from recsys.systems.post_tower.module import ItemSimilarity, ItemSimilarityConfig
 from recsys.systems.post_tower.net import PostTowerConfig
 from recsys.systems.sequence.module import SequenceRecommender, SequenceRecommenderConfig
+from recsys.systems.two_tower.module import TwoTower, TwoTowerConfig
 from recsys.systems.wide_and_deep.module import WideAndDeepRecommender
 from recsys.systems.wide_and_deep.net import WideAndDeepConfig
 
@@ -54,13 +58,18 @@ MANIFEST = DatasetManifest(
 
 
 def sequences(step: int, ranks: list[int]) -> SequenceBatch:
-    """The users of some ranks; the items of the ranks overlap, and histories may be empty."""
+    """The users of some ranks; the items of the ranks overlap, and histories may be empty.
+
+    In the second step all of the second rank's are, so that it has nothing for an encoder.
+    """
     users: list[dict[str, Any]] = []
     for rank in ranks:
         generator = torch.Generator().manual_seed(2 * step + rank)
         for user in range(USERS[rank]):
             items = 1 + torch.randperm(ITEMS - 1, generator=generator)
             events, labels = torch.randint(0, 5, (2,), generator=generator).tolist()
+            if (step, rank) == (1, 1):
+                events = 0
             users.append(
                 {
                     "query": sum(USERS) * step + USERS[0] * rank + user,
@@ -87,6 +96,12 @@ def sequences(step: int, ranks: list[int]) -> SequenceBatch:
     )
 
 
+def towers(step: int, ranks: list[int]) -> TowerBatch:
+    """The same for two towers, every label of the one task."""
+    batch = vars(sequences(step, ranks))
+    return TowerBatch(**batch, label_tasks=torch.ones(len(batch["label_item"]), 1))
+
+
 def pairs(step: int, ranks: list[int]) -> ItemPairBatch:
     """The pairs of items of some ranks."""
     parts = []
@@ -97,16 +112,29 @@ def pairs(step: int, ranks: list[int]) -> ItemPairBatch:
     return ItemPairBatch(earlier=earlier, later=later)
 
 
-def _nxtpost() -> NxtPost:
+def _nxtpost(config: NxtPostConfig | None = None, **tower: Any) -> NxtPost:
     items = F.normalize(torch.randn(ITEMS, 6), dim=1)
-    tower = SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10)
-    model = NxtPost(NxtPostConfig(tower=tower), MANIFEST, items, OPTIM)
+    sizes = SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10, **tower)
+    model = NxtPost(replace(config or NxtPostConfig(), tower=sizes), MANIFEST, items, OPTIM)
     model.validate = lambda users: {"mean": float(users.mean()), "first": float(users[0, 0])}
     return model
 
 
-def _sequence() -> SequenceRecommender:
-    config = SequenceRecommenderConfig("sasrec", width=8, dropout=0.0, max_length=6)
+def _nxtpost_of_steps() -> NxtPost:
+    """The user embedding, with weights of its own, is in no loss."""
+    return _nxtpost(NxtPostConfig(long_term=0.0), pooling="attention")
+
+
+def _nxtpost_of_channels() -> NxtPost:
+    """A user has no state without an event, and one channel has none of any user."""
+    channels = [ChannelConfig(actions=["click"]), ChannelConfig(actions=["hide"])]
+    return _nxtpost(NxtPostConfig(short_term=0.0), cls=False, channels=channels)
+
+
+def _sequence(encoder: str) -> SequenceRecommender:
+    config = SequenceRecommenderConfig(
+        encoder, width=8, dropout=0.0, max_length=6, has_times=encoder == "hstu"
+    )
     # items from 12 on came after the fit period
     return SequenceRecommender(config, 12, OPTIM)
 
@@ -116,8 +144,8 @@ def _wide_and_deep() -> WideAndDeepRecommender:
     return WideAndDeepRecommender(config, ITEMS, MANIFEST, OPTIM)
 
 
-def _post_tower() -> ItemSimilarity:
-    corpus = ItemFeatures(
+def _corpus() -> ItemFeatures:
+    return ItemFeatures(
         text=torch.empty(0, dtype=torch.int64),
         text_lengths=torch.zeros(ITEMS, dtype=torch.int64),
         images=torch.empty(0, 0),
@@ -128,16 +156,33 @@ def _post_tower() -> ItemSimilarity:
         given=torch.empty(ITEMS, 0),
         has_given=torch.zeros(ITEMS, dtype=torch.bool),
     )
+
+
+def _post_tower() -> ItemSimilarity:
     tower = PostTowerConfig(width=8, output_width=8, id_dropout=0.0, dropout=0.0)
     config = ItemSimilarityConfig(tower=tower)
-    return ItemSimilarity(config, corpus, (AUTHOR,), OPTIM)
+    return ItemSimilarity(config, _corpus(), (AUTHOR,), OPTIM)
+
+
+def _two_tower() -> TwoTower:
+    config = TwoTowerConfig(
+        items=PostTowerConfig(width=8, output_width=8, id_dropout=0.0, dropout=0.0),
+        users=SequenceTowerConfig(width=8, dropout=0.0, max_length=10, cls=False),
+        log_q=0.0,
+    )
+    manifest = replace(MANIFEST, features=(COUNTRY, AUTHOR))
+    return TwoTower(config, manifest, _corpus(), None, OPTIM)
 
 
 MODELS: dict[str, tuple[Callable[[], lightning.LightningModule], Callable[..., Any]]] = {
     "nxtpost": (_nxtpost, sequences),
-    "sequence": (_sequence, sequences),
+    "nxtpost_of_steps": (_nxtpost_of_steps, sequences),
+    "nxtpost_of_channels": (_nxtpost_of_channels, sequences),
+    "sasrec": (partial(_sequence, "sasrec"), sequences),
+    "hstu": (partial(_sequence, "hstu"), sequences),
     "wide_and_deep": (_wide_and_deep, sequences),
     "post_tower": (_post_tower, pairs),
+    "two_tower": (_two_tower, towers),
 }
 
 
