@@ -181,7 +181,7 @@ class TorchRecStrategy(DDPStrategy):
         if left_out:
             some = ", ".join(left_out[:_LISTED]) + (" and others" if left_out[_LISTED:] else "")
             raise RecsysError(
-                f"On rank {dist.get_rank()} a batch's loss leaves out {some}, and several processes "
+                f"On rank {dist.get_rank()} a batch's loss leaves out {some}; several processes "
                 "average the gradient of every weight in every step. Have the loss contain each "
                 "weight, if only times 0, or switch off what is never trained "
                 "(requires_grad_(False))."
