@@ -53,7 +53,7 @@ steps() {
     for system in dv365 nxtpost "sequence overrides=[model=hstu]" sequence ranker post_tower \
         two_tower wide_and_deep; do
         echo "== $system"
-        timeout "$(sized 45 300)" "$python" -m recsys bench step system=$system "device=$device" \
+        timeout "$(sized 45 700)" "$python" -m recsys bench step system=$system "device=$device" \
             $sizes "simulation=[simulator=demo,simulator.users=$(sized 600 40),simulator.post_embedding.width=64]" \
             --json &
         wait $! || failed=1
