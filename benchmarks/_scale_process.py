@@ -107,7 +107,7 @@ def checkpoint(folder: str, mebibytes: int, processes: int) -> dict[str, float]:
         shard = ((rank * rows, 0), torch.rand(rows, _TABLE_WIDTH))
         name = "tables.embedding_bags.item.weight"
         held = HeldTensor((rows * processes, _TABLE_WIDTH), (shard,))
-        items = items_of({WEIGHTS: {name: held}, "global_step": 1}, rank, copied=False)
+        items = items_of({WEIGHTS: {name: held}, "global_step": 1}, rank, copies=None)
         group = dist.new_group(backend="gloo")
         path = Path(folder) / f"{processes}.ckpt"
 

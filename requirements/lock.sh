@@ -2,7 +2,8 @@
 # Write requirements/torch-<version>.txt, dev.txt, triton.txt and a lock per extra anew
 # from setup.cfg, torchrec.in, sweeps.in and dev.in.
 # Usage: requirements/lock.sh <python> <torch version> <fbgemm version> <torchrec version>
-# With CONSTRAINTS=requirements/torch-2.13.txt the other packages keep the versions of that lock.
+# With CONSTRAINTS=requirements/torch-2.13.txt the other packages keep the versions of that lock, and
+# only the lock of this torch is written.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1 torch=$2 fbgemm=$3 torchrec=$4
@@ -41,6 +42,12 @@ PYTHON
     echo "# fbgemm-gpu where torch and the driver have CUDA."
     freeze
 } >"$lock"
+if [ -n "${CONSTRAINTS:-}" ]; then
+    # both sets have the same packages, so what is installed beside either was locked with the first
+    diff <(cut -d= -f1 "$CONSTRAINTS") <(cut -d= -f1 "$lock")
+    echo "wrote $lock"
+    exit
+fi
 required_by() {
     "$environment/bin/python" - "$1" <<'PYTHON'
 import configparser

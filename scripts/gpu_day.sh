@@ -51,9 +51,9 @@ steps() {
     trap 'kill $!; exit 124' TERM # what is under way has a time, and so a process group, of its own
     sizes=$(sized "steps=30 rounds=1" "steps=2 warm_up=1 rounds=1")
     for system in dv365 nxtpost "sequence overrides=[model=hstu]" sequence ranker post_tower \
-        wide_and_deep; do
+        two_tower wide_and_deep; do
         echo "== $system"
-        timeout "$(sized 45 300)" "$python" -m recsys bench step system=$system "device=$device" \
+        timeout "$(sized 45 700)" "$python" -m recsys bench step system=$system "device=$device" \
             $sizes "simulation=[simulator=demo,simulator.users=$(sized 600 40),simulator.post_embedding.width=64]" \
             --json &
         wait $! || failed=1

@@ -40,8 +40,8 @@ class TableConstraint(Settings):
         tables: names, with ``*`` and ``?`` for any characters.
         sharding_types: allowed ones; empty for all that the device has and the table has rows for.
         compute_kernels: allowed ones; empty for all that the device has.
-        min_columns: narrowest column shard; None for TorchRec's 128, and on GPUs of several
-            nodes for less where that gives every node a part.
+        min_columns: narrowest column shard; None for TorchRec's 128, and on GPUs for less where
+            that gives every node a part, or the ranks of a single node as many.
         cache_fraction: rows of a ``fused_uvm_caching`` table that are kept on the GPU; None for
             TorchRec's choice.
         lookups: mean number of rows that an example looks up per feature of these tables.

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torchrec import EmbeddingBagCollection
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.distributed.planner.partitioners import MemoryBalancedPartitioner
 from torchrec.distributed.planner.storage_reservations import HeuristicalStorageReservation
 from torchrec.distributed.planner.types import (
     PlannerError,
@@ -205,6 +206,8 @@ def make_plan(
         ),
         batch_size=config.batch_size,
         storage_reservation=reservation,
+        # of what is at most 2 % slower than the fastest, what needs the least memory of a GPU
+        partitioner=MemoryBalancedPartitioner() if machine.device == "cuda" else None,
         constraints=constraints,
         performance_model=TimeAndMemory(machine),
         stats=[record],

@@ -15,10 +15,12 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from recsys.core.errors import RecsysError
 from recsys.data.loaders.split import BatchLoader
 from recsys.distributed.checkpoint.plugins import ShardedCheckpoints
 from recsys.distributed.checkpoint.tensors import WEIGHTS, HeldTensor
@@ -29,6 +31,9 @@ from recsys.distributed.placement import Sharded
 from recsys.distributed.planning import ModelPlan
 from recsys.distributed.sharded_tables import sharded_parameter_names
 from recsys.optim.placement import TakesPlacement
+
+#: Names that a message lists.
+_LISTED = 5
 
 
 class TorchRecStrategy(DDPStrategy):
@@ -67,7 +72,6 @@ class TorchRecStrategy(DDPStrategy):
             checkpoint_io=ShardedCheckpoints(write_in_background, timeout),
             broadcast_buffers=False,  # they are constants
             gradient_as_bucket_view=True,  # gradients are averaged where they lie
-            find_unused_parameters=True,  # a loss that is switched off leaves weights unused
             **settings,
         )
         self.on_plan = on_plan
@@ -75,6 +79,7 @@ class TorchRecStrategy(DDPStrategy):
         self._hosts: dist.ProcessGroup | None = None  # all processes
         self._overlap: InputOverlap | None = None
         self._loader: BatchLoader | None = None
+        self._averaged: dict[str, nn.Parameter] = {}  # whose gradients are the ranks' mean
 
     def _configure_launcher(self) -> None:
         """Start no further processes where they have met already."""
@@ -143,16 +148,44 @@ class TorchRecStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         """Average the dense gradients in a process group of their own.
 
-        The backward of sharded tables and of pools over ranks communicates too, and with weights
-        that one rank does not use the order of both need not be the same on all ranks. One process
-        has nothing to average, and is spared the copies.
+        The backward of sharded tables and of pools over ranks communicates too, and the order of
+        both need not be the same on all ranks. One process has nothing to average, and is spared
+        the copies.
+
+        Weights that a loss leaves out are not looked for, which would be a walk over the graph and
+        an exchange more in every step: every weight that is trained is in the loss of every batch,
+        whatever the batch lacks.
         """
         if dist.get_world_size() == 1:
             return
+        assert self.lightning_module is not None
+        sharded = sharded_parameter_names(self.lightning_module)
+        self._averaged = {
+            name: parameter
+            for name, parameter in self.lightning_module.named_parameters()
+            if parameter.requires_grad and name not in sharded
+        }
         self._ddp_kwargs["process_group"] = dist.new_group(
             timeout=self._timeout, group_desc="dense gradients"
         )
         super().configure_ddp()
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """Name weights without a gradient, for which the other ranks would wait.
+
+        Raises:
+            RecsysError: the loss leaves weights out.
+        """
+        super().post_backward(closure_loss)
+        left_out = [name for name, one in self._averaged.items() if one.grad is None]
+        if left_out:
+            some = ", ".join(left_out[:_LISTED]) + (" and others" if left_out[_LISTED:] else "")
+            raise RecsysError(
+                f"On rank {dist.get_rank()} a batch's loss leaves out {some}; several processes "
+                "average the gradient of every weight in every step. Have the loss contain each "
+                "weight, if only times 0, or switch off what is never trained "
+                "(requires_grad_(False))."
+            )
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
         """Whether all ranks decide so, or any of them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -22,8 +22,13 @@ LEAST_ROWS = 16
 LEAST_COLUMNS = 32
 #: TorchRec's own bound on columns.
 _TORCHREC_COLUMNS = 128
+#: Half of them, for the largest tables of a single node: narrower rows cost FBGEMM more.
+_HALF_COLUMNS = 64
+#: Share of a GPU's memory from which on it matters how evenly tables of a size are spread.
+_LARGE = 0.01
 #: Names that a message lists.
 _LISTED = 5
+_FLOAT_BYTES = 4
 
 _WHOLE_ROWS = [
     ShardingType.DATA_PARALLEL.value,
@@ -100,14 +105,23 @@ def table_constraints(
         for table in collection.embedding_bag_configs()
     ]
     _refuse_unmatched(config, sorted({table.name for table, _ in tables}))
-    return {
-        table.name: _constraint(table, is_weighted, config.constraint(table.name), machine)
-        for table, is_weighted in tables
-    }
+    halved = _evened_by_half([table for table, _ in tables], machine)
+    constraints = {}
+    for table, is_weighted in tables:
+        least = _least_columns(table.embedding_dim, machine)
+        if table.name in halved:
+            least = _HALF_COLUMNS
+        given = config.constraint(table.name)
+        constraints[table.name] = _constraint(table, is_weighted, given, machine, least)
+    return constraints
 
 
 def _constraint(
-    table: EmbeddingBagConfig, is_weighted: bool, given: TableConstraint, machine: Machine
+    table: EmbeddingBagConfig,
+    is_weighted: bool,
+    given: TableConstraint,
+    machine: Machine,
+    least_columns: int | None,
 ) -> ParameterConstraints:
     cache = None
     if given.cache_fraction is not None:
@@ -115,7 +129,7 @@ def _constraint(
     return ParameterConstraints(
         sharding_types=given.sharding_types or _sharding_types(table.num_embeddings, machine),
         compute_kernels=given.compute_kernels or None,
-        min_partition=given.min_columns or _least_columns(table.embedding_dim, machine),
+        min_partition=given.min_columns or least_columns,
         cache_params=cache,
         pooling_factors=[given.lookups] * len(table.feature_names),
         is_weighted=is_weighted,
@@ -140,13 +154,34 @@ def _sharding_types(rows: int, machine: Machine) -> list[str] | None:
 def _least_columns(width: int, machine: Machine) -> int | None:
     """So few that a table can have a part on every node; None for TorchRec's bound.
 
-    In a single node narrower parts help nobody: the planner's price of narrow rows outweighs the
-    exchange that they even out, and it leaves tables whole.
+    In a single node narrower parts of all tables help nobody: the planner's price of narrow rows
+    outweighs the exchange that they even out, and it leaves tables whole.
     """
     if machine.device != "cuda" or machine.num_nodes == 1:
         return None
     share = -(-width // machine.num_nodes)
     return min(max(-(-share // 4) * 4, LEAST_COLUMNS), _TORCHREC_COLUMNS)
+
+
+def _evened_by_half(tables: Sequence[EmbeddingBagConfig], machine: Machine) -> set[str]:
+    """The largest tables, where only parts of half of TorchRec's columns come out even.
+
+    In a single node of GPUs, for tables of one size. Six tables of 256 columns are twelve parts of
+    128, of which four of eight ranks hold two and four one; of 64 they are 24, three for each.
+    """
+    if machine.device != "cuda" or machine.num_nodes > 1 or not tables:
+        return set()
+    sizes = {
+        one.name: (one.num_embeddings * one.embedding_dim, one.embedding_dim) for one in tables
+    }
+    numbers, width = max(sizes.values())
+    largest = {name for name, size in sizes.items() if size == (numbers, width)}
+    is_large = numbers * _FLOAT_BYTES > _LARGE * machine.device_bytes
+    is_even, is_even_by_half = (
+        len(largest) * -(-width // columns) % machine.world_size == 0
+        for columns in (_TORCHREC_COLUMNS, _HALF_COLUMNS)
+    )
+    return largest if is_large and is_even_by_half and not is_even else set()
 
 
 def _refuse_unmatched(config: StrategyConfig, names: list[str]) -> None:

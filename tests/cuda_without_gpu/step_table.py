@@ -18,6 +18,7 @@ LONGER = {
     "sasrec": ("loader.max_length=100",),
     "hstu": ("loader.max_length=100",),
     "ranker": ("loader.max_events=100",),
+    "two_tower": ("loader.max_length=100",),
     "wide_and_deep": ("loader.max_length=100",),
 }
 

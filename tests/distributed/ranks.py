@@ -70,8 +70,11 @@ def run_script(script: Path, folder: Path, timeout: float) -> str:
     return finished.stdout
 
 
-def run_ranks(script: Path, folder: Path) -> list[Any]:
-    """What ``script <folder>`` saved as ``<rank>.pt`` on each of two ranks, in torchrun's terms."""
+def run_ranks(script: Path, folder: Path, nodes: int = 1) -> list[Any]:
+    """What ``script <folder>`` saved as ``<rank>.pt`` on each rank, in torchrun's terms.
+
+    There are two ranks on each of so many nodes, all of them this machine.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -80,22 +83,25 @@ def run_ranks(script: Path, folder: Path) -> list[Any]:
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": str(2 * nodes),
         "LOCAL_WORLD_SIZE": "2",
-        "GROUP_RANK": "0",
         "TORCHELASTIC_RUN_ID": "test",
     }
+    places = [
+        {"RANK": str(rank), "GROUP_RANK": str(rank // 2), "LOCAL_RANK": str(rank % 2)}
+        for rank in range(2 * nodes)
+    ]
     processes = [
         subprocess.Popen(
             [sys.executable, str(script), str(folder)],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=os.environ | common | place,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
+        for place in places
     ]
     errors = [process.communicate(timeout=300)[1] for process in processes]
     for process, error in zip(processes, errors, strict=True):
         assert process.returncode == 0, error[-3000:]
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2 * nodes)]

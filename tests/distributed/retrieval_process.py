@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from recsys.distributed.strategy import TorchRecStrategy
 from recsys.nn.interaction.mixture_of_logits import MixtureOfLogitsConfig
 from recsys.optim.dense import DenseOptimConfig, ScheduleConfig
 from recsys.systems.nxtpost.module import NxtPost, NxtPostConfig
-from recsys.systems.nxtpost.net import SequenceTowerConfig
+from recsys.systems.nxtpost.net import ChannelConfig, SequenceTowerConfig
 from recsys.systems.post_tower.module import ItemSimilarity, ItemSimilarityConfig
 from recsys.systems.post_tower.net import PostTowerConfig
 from recsys.systems.sequence.module import SequenceRecommender, SequenceRecommenderConfig
@@ -57,13 +59,18 @@ MANIFEST = DatasetManifest(
 
 
 def sequences(step: int, ranks: list[int]) -> SequenceBatch:
-    """The users of some ranks; the items of the ranks overlap, and histories may be empty."""
+    """The users of some ranks; the items of the ranks overlap, and histories may be empty.
+
+    In the second step all of the second rank's are, so that it has nothing for an encoder.
+    """
     users: list[dict[str, Any]] = []
     for rank in ranks:
         generator = torch.Generator().manual_seed(2 * step + rank)
         for user in range(USERS[rank]):
             items = 1 + torch.randperm(ITEMS - 1, generator=generator)
             events, labels = torch.randint(0, 5, (2,), generator=generator).tolist()
+            if (step, rank) == (1, 1):
+                events = 0
             users.append(
                 {
                     "query": sum(USERS) * step + USERS[0] * rank + user,
@@ -119,16 +126,29 @@ def pairs(step: int, ranks: list[int]) -> ItemPairBatch:
     return ItemPairBatch(earlier=earlier, later=later)
 
 
-def _nxtpost() -> NxtPost:
+def _nxtpost(config: NxtPostConfig | None = None, **tower: Any) -> NxtPost:
     items = F.normalize(torch.randn(ITEMS, 6), dim=1)
-    tower = SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10)
-    model = NxtPost(NxtPostConfig(tower=tower), MANIFEST, items, OPTIM)
+    sizes = SequenceTowerConfig(width=8, heads=2, dropout=0.0, max_length=10, **tower)
+    model = NxtPost(replace(config or NxtPostConfig(), tower=sizes), MANIFEST, items, OPTIM)
     model.validate = lambda users: {"mean": float(users.mean()), "first": float(users[0, 0])}
     return model
 
 
-def _sequence() -> SequenceRecommender:
-    config = SequenceRecommenderConfig("sasrec", width=8, dropout=0.0, max_length=6)
+def _nxtpost_of_steps() -> NxtPost:
+    """The user embedding, with weights of its own, is in no loss."""
+    return _nxtpost(NxtPostConfig(long_term=0.0), pooling="attention")
+
+
+def _nxtpost_of_channels() -> NxtPost:
+    """A user has no state without an event, and one channel has none of any user."""
+    channels = [ChannelConfig(actions=["click"]), ChannelConfig(actions=["hide"])]
+    return _nxtpost(NxtPostConfig(short_term=0.0), cls=False, channels=channels)
+
+
+def _sequence(encoder: str) -> SequenceRecommender:
+    config = SequenceRecommenderConfig(
+        encoder, width=8, dropout=0.0, max_length=6, has_times=encoder == "hstu"
+    )
     # items from 12 on came after the fit period
     return SequenceRecommender(config, 12, OPTIM)
 
@@ -174,7 +194,10 @@ def _two_tower(similarity: str) -> TwoTower:
 
 MODELS: dict[str, tuple[Callable[[], lightning.LightningModule], Callable[..., Any]]] = {
     "nxtpost": (_nxtpost, sequences),
-    "sequence": (_sequence, sequences),
+    "nxtpost_of_steps": (_nxtpost_of_steps, sequences),
+    "nxtpost_of_channels": (_nxtpost_of_channels, sequences),
+    "sasrec": (partial(_sequence, "sasrec"), sequences),
+    "hstu": (partial(_sequence, "hstu"), sequences),
     "wide_and_deep": (_wide_and_deep, sequences),
     "post_tower": (_post_tower, pairs),
     "two_tower": (lambda: _two_tower("dot"), towers),

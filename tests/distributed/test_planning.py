@@ -28,13 +28,13 @@ ROWS = {"goods": 50_000_000, "authors": 1_000_000, "days": 10}
 GPUS = Machine(world_size=16, per_node=8, device="cuda", device_bytes=80 * 10**9, host_bytes=2**37)
 
 
-def collection_of(rows: dict[str, int]) -> EmbeddingBagCollection:
+def collection_of(rows: dict[str, int], width: int = WIDTH) -> EmbeddingBagCollection:
     """Tables by name."""
     return bag_collection(
         [
             EmbeddingBagConfig(
                 name=name,
-                embedding_dim=WIDTH,
+                embedding_dim=width,
                 num_embeddings=count,
                 feature_names=[name],
                 init_fn=uniform_rows(name, 0.1),
@@ -173,6 +173,36 @@ def test_a_table_is_cut_by_rows_only_where_every_shard_has_some() -> None:
     given = StrategyConfig("torchrec", [TableConstraint("goods", ["row_wise"], min_columns=8)])
     [one] = table_constraints([collection_of({"goods": 2})], given, GPUS).values()
     assert (one.sharding_types, one.min_partition) == (["row_wise"], 8)
+
+
+def test_the_largest_tables_of_a_node_are_cut_so_that_they_come_out_even() -> None:
+    """Six by half of TorchRec's columns, for eight GPUs; not where that is no more even."""
+    node = replace(GPUS, world_size=8)
+
+    def least(
+        number: int, rows: int, width: int = WIDTH, machine: Machine = node
+    ) -> set[int | None]:
+        names = [f"goods{place}" for place in range(number)]
+        with tables_without_memory():
+            collection = collection_of(dict.fromkeys(names, rows) | {"days": 10}, width)
+        constraints = table_constraints([collection], StrategyConfig(), machine)
+        assert constraints["days"].min_partition is None
+        return {constraints[name].min_partition for name in names}
+
+    assert least(6, ROWS["goods"]) == {64}
+    assert least(4, ROWS["goods"]) == least(3, ROWS["goods"]) == {None}  # even, and uneven anyhow
+    assert least(4, ROWS["goods"], 128) == {64}
+    assert least(6, 10_000) == {None}  # too small to matter
+    assert least(6, ROWS["goods"], machine=replace(node, device="cpu")) == {None}
+
+    model = nn.Module()
+    model.part = nn.Module()
+    names = [f"goods{place}" for place in range(6)]
+    with tables_without_memory():
+        model.part.tables = collection_of(dict.fromkeys(names, ROWS["goods"]) | {"days": 10})
+    mark_optimizers(model, {"part": FusedOptimizerConfig("rowwise_adagrad")})
+    plan, _ = make_plan(model, StrategyConfig("torchrec"), node)
+    assert imbalance(plan.bytes_per_rank()) < 1.05
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ import torch.distributed as dist
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.fabric.utilities.types import _PATH
+from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
 from recsys.core.durable import replaced_file
 from recsys.core.errors import RecsysError
+from recsys.distributed.checkpoint.copies import Copies
 from recsys.distributed.checkpoint.folder import reason
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.distributed.checkpoint.save import items_of, write_folder
@@ -39,6 +41,7 @@ class CheckpointPlugin(CheckpointIO):
 
     def __init__(self, in_background: bool = False) -> None:
         self.in_background = in_background
+        self._copies = Copies()
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
 
@@ -86,6 +89,7 @@ class CheckpointPlugin(CheckpointIO):
         try:
             self.finish()
         finally:
+            self._copies.close()
             if self._thread is not None:
                 self._thread.shutdown()
                 self._thread = None
@@ -97,7 +101,10 @@ class OneFileCheckpoints(CheckpointPlugin):
     def prepare(self, checkpoint: dict[str, Any], path: Path) -> Callable[[], None]:
         """One process's file."""
         if self.in_background:
-            checkpoint = apply_to_collection(checkpoint, torch.Tensor, _copied)
+            tensors: list[Tensor] = []
+            apply_to_collection(checkpoint, Tensor, tensors.append)
+            copies = iter(self._copies.of(tensors))
+            checkpoint = apply_to_collection(checkpoint, Tensor, lambda _: next(copies))
         return partial(write_file, checkpoint, path)
 
     def load_checkpoint(
@@ -134,7 +141,8 @@ class ShardedCheckpoints(CheckpointPlugin):
         """
         if self._group is None:
             self._group = dist.new_group(backend="gloo", timeout=self.timeout)
-        items = items_of(checkpoint, dist.get_rank(), copied=self.in_background)
+        copies = self._copies if self.in_background else None
+        items = items_of(checkpoint, dist.get_rank(), copies)
         return partial(write_folder, items, path, int(checkpoint["global_step"]), self._group)
 
     def load_checkpoint(
@@ -208,7 +216,3 @@ def write_file(checkpoint: dict[str, Any], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(target) as unfinished, unfinished.open("wb") as file:
         torch.save(checkpoint, file)
-
-
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(tensor, device="cpu").copy_(tensor.detach())

@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.planner import (
 )
 
 from recsys.core.checksums import FileMark
+from recsys.distributed.checkpoint.copies import Copies
 from recsys.distributed.checkpoint.folder import (
     FORMAT_VERSION,
     ChecksummingWriter,
@@ -55,18 +56,23 @@ def rest_key(rank: int) -> str:
     return f"rest of rank {rank}"
 
 
-def items_of(content: dict[str, Any], rank: int, *, copied: bool) -> dict[str, Any]:
+def items_of(content: dict[str, Any], rank: int, copies: Copies | None) -> dict[str, Any]:
     """What this rank hands to DCP: its parts of tensors by key, and the rest.
 
     Args:
         content: the checkpoint.
         rank: of this process.
-        copied: whether to copy the tensors, so that the training may go on while they are written.
+        copies: where to copy the tensors, so that the training may go on while they are written;
+            None to write them as they lie.
     """
-    items: dict[str, Any] = {}
-    for place, value in tensors_in(content):
-        held = value if isinstance(value, HeldTensor) else HeldTensor.of(value)
-        items[key_of(place)] = held.copied() if copied else held
+    held = {
+        key_of(place): value if isinstance(value, HeldTensor) else HeldTensor.of(value)
+        for place, value in tensors_in(content)
+    }
+    if copies is not None:
+        parts = iter(copies.of([part for one in held.values() for _, part in one.shards]))
+        held = {key: one.with_parts(parts) for key, one in held.items()}
+    items: dict[str, Any] = dict(held)
     rest = io.BytesIO()
     torch.save(without_tensors(content), rest)
     items[rest_key(rank)] = rest

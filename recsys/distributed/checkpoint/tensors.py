@@ -50,13 +50,9 @@ class HeldTensor:
             value = value.to_local()
         return cls(tuple(value.shape), (((0,) * value.ndim, value.detach()),))
 
-    def copied(self) -> HeldTensor:
-        """The same in memory of its own on the host, which training does not change."""
-        shards = tuple(
-            (begin, torch.empty_like(part, device="cpu").copy_(part.detach()))
-            for begin, part in self.shards
-        )
-        return HeldTensor(self.size, shards)
+    def with_parts(self, parts: Iterator[Tensor]) -> HeldTensor:
+        """The same shards with the next of these in their places."""
+        return HeldTensor(self.size, tuple((begin, next(parts)) for begin, _ in self.shards))
 
 
 class StoredTensor(ABC):

@@ -58,6 +58,9 @@ class AdoptedEmbedding(nn.Module):
         if own_width == width:
             # what an embedding says stays what it says, until something better is learned
             nn.init.eye_(self.along_width.weight)
+        if config.kind == "unprojected":  # only ``filled`` is asked for
+            self.along_vectors.requires_grad_(False)
+            self.along_width.requires_grad_(False)
 
     def filled(self, embedding: Tensor, has_embedding: Tensor) -> Tensor:
         """[B, N, W] with the learned vectors where there is none."""

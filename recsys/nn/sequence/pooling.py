@@ -66,8 +66,8 @@ class LastPooling(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """[E, D] and [B] → [B, D]."""
-        if states.shape[0] == 0:
-            return states.new_zeros([lengths.shape[0], states.shape[1]])
+        if states.shape[0] == 0:  # zeros that come from the states, as gradients must reach them
+            return states.sum(dim=0, keepdim=True).expand(lengths.shape[0], -1)
         last = (torch.cumsum(lengths, dim=0) - 1).clamp(min=0)
         return states.index_select(0, last).masked_fill((lengths == 0).unsqueeze(1), 0.0)
 

@@ -13,6 +13,7 @@ Legend: B users, U users of a tile, T steps, E steps of all users (jagged), D wi
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.core.errors import ConfigError
@@ -166,14 +167,21 @@ class TiledEncoder(SequenceEncoder):
         host_lengths: Tensor | None = None,
     ) -> Tensor:
         """[E, D] → [E, D]; see ``SequenceEncoder``."""
-        if tokens.shape[0] == 0:
-            return tokens
+        num_steps = tokens.shape[0]
+        if num_steps == 0:
+            # a step that nobody has, so that every weight has a gradient: other ranks wait for it
+            tokens = F.pad(tokens, [0, 0, 0, 1])
+            lengths = torch.ones([1], dtype=torch.int64, device=tokens.device)
+            host_lengths = torch.ones([1], dtype=torch.int64)
+            if timestamps is not None:
+                timestamps = torch.zeros_like(lengths)
         if torch.jit.is_scripting():
-            return self._encode_in_tiles(tokens, lengths, timestamps, host_lengths)
-        else:  # not compiled by TorchScript, which a bare return above would not achieve
-            if self.has_kernel(tokens):
-                return self.encode_by_kernel(tokens, lengths, timestamps, host_lengths)
-            return self._encode_in_tiles(tokens, lengths, timestamps, host_lengths)
+            encoded = self._encode_in_tiles(tokens, lengths, timestamps, host_lengths)
+        elif self.has_kernel(tokens):  # no branch from here on is compiled by TorchScript
+            encoded = self.encode_by_kernel(tokens, lengths, timestamps, host_lengths)
+        else:
+            encoded = self._encode_in_tiles(tokens, lengths, timestamps, host_lengths)
+        return encoded if num_steps > 0 else encoded[:0]
 
     def _encode_in_tiles(
         self,

@@ -88,6 +88,8 @@ class NxtPost(RetrievalModule):
         self.config = config
         self.optim = optim
         self.tower = SequenceTower(config.tower, items.shape[1], manifest)
+        if not config.long_term:  # no loss is of what they make, the user embedding
+            self.tower.summaries.requires_grad_(False)
         self.register_buffer("items", items, persistent=False)
         self.register_buffer("log_share", None, persistent=False)
 

@@ -58,20 +58,25 @@ class PretrainedText(nn.Module):
                 f"{path} holds no encoder that transformers can load "
                 f"({str(error).splitlines()[0]}); give a folder written by save_pretrained."
             ) from error
+        pooler = getattr(self.encoder, "pooler", None)
+        if pooler is not None:  # what it makes of the first token is not looked at
+            pooler.requires_grad_(False)
         self.pooling = MeanPooling()
         self.projection = nn.Linear(self.encoder.config.hidden_size, width)
 
     def forward(self, text: Tensor, lengths: Tensor) -> Tensor:
         """[n] tokens of the encoder's own tokeniser and [P] → [P, D]."""
-        length = longest(lengths)
         projected = text.new_zeros([len(lengths), self.projection.out_features]).float()
         has_text = torch.nonzero(lengths).squeeze(1)
+        lengths = lengths[has_text]
         if len(has_text) == 0:
-            return projected
-        slots = padded_slots(lengths[has_text], len(text), length)
-        tokens = to_padded(text.unsqueeze(1), slots, len(has_text), length).squeeze(2)  # [P', T]
-        real = torch.arange(length, device=text.device) < lengths[has_text].unsqueeze(1)
+            # a text that nobody has, so that every weight has a gradient: other ranks wait for it
+            text, lengths = text.new_zeros(1), lengths.new_ones(1)
+        length = longest(lengths)
+        slots = padded_slots(lengths, len(text), length)
+        tokens = to_padded(text.unsqueeze(1), slots, len(lengths), length).squeeze(2)  # [P', T]
+        real = torch.arange(length, device=text.device) < lengths.unsqueeze(1)
         states = self.encoder(input_ids=tokens, attention_mask=real.long()).last_hidden_state
-        pooled = self.pooling(to_jagged(states, slots), lengths[has_text])
+        pooled = self.pooling(to_jagged(states, slots), lengths)
         found = self.projection(pooled).to(projected.dtype)  # under autocast it is half precision
-        return projected.index_copy(0, has_text, found)
+        return projected.index_copy(0, has_text, found[: len(has_text)])

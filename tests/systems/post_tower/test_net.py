@@ -215,7 +215,11 @@ def test_pretrained_text_is_the_mean_of_the_encoders_states(tiny_bert: Path) -> 
     tokens, lengths = pretrained_tokens(texts, tiny_bert, max_tokens=6)
     assert lengths.tolist() == [4, 0, 3, 6]  # [CLS] and [SEP] included; the last one is cut
     assert tokens[:4].tolist() == [2, 5, 6, 3]
-    channel = PretrainedText(tiny_bert, 5).eval()
+    channel = PretrainedText(tiny_bert, 5)
+    channel(torch.empty(0, dtype=torch.int64), torch.tensor([0, 0])).sum().backward()
+    trained = {name: one for name, one in channel.named_parameters() if one.requires_grad}
+    assert [name for name, one in trained.items() if one.grad is None] == []
+    channel.eval()
     encoded = channel(torch.from_numpy(tokens), torch.from_numpy(lengths))
     for item, ids in enumerate(torch.from_numpy(tokens).split(lengths.tolist())):
         expected = torch.zeros(5)
