@@ -10,7 +10,7 @@ from __future__ import annotations
 
 _ATEN = """
     __and__ __contains__ __derive_index __getitem__ __is__ __isnot__ __not__ __or__
-    __range_length __xor__ _set_item abs add add_ all amax amin any append arange argsort
+    __range_length __xor__ _set_item abs add add_ addmm all amax amin any append arange argsort
     avg_pool1d baddbmm bincount bitwise_and bitwise_not bitwise_or bmm bucketize cat ceil
     chunk clamp clamp_max clamp_min clamp_min_ clone contiguous copy_ cos cumsum detach device
     diff dim div dropout dropout_ element_size embedding embedding_bag empty empty_like eq exp

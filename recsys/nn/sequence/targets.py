@@ -128,29 +128,40 @@ class OneRequestHSTU(nn.Module):
             biases.append(bias)
         return biases, is_real
 
-    def after_one(
-        self, keys: Tensor, values: Tensor, biases: Tensor, seen: Tensor, target: Tensor
-    ) -> Tensor:
+    def remembered_of_one(
+        self, history: Tensor, lengths: Tensor, history_time: Tensor, target_time: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`after_one` takes of the history of one request; arguments with B = 1.
+
+        Returns:
+            keys [L, H, D / H, T] of the L blocks; values [L, H, T, D / H], divided as sums of
+            attention are, with zeros for what is not seen; biases [L, 1, T].
+        """
+        biases, is_real = self.target_biases(lengths, history_time, target_time)
+        share = is_real.reshape(-1, 1) / (self.max_length + 1)
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for key, value in self.encode(history, lengths, history_time):
+            keys.append(self._by_head(key)[0].transpose(1, 2))
+            values.append(self._by_head(value)[0] * share)
+        return torch.stack(keys), torch.stack(values), torch.stack(biases)
+
+    def after_one(self, keys: Tensor, values: Tensor, biases: Tensor, target: Tensor) -> Tensor:
         """The targets [R, D] of one request after its history, as ``TargetHSTU.after``.
 
         Args:
-            keys: [L, T, D] of the L blocks, see :meth:`encode`.
-            values: [L, T, D].
-            biases: [L, T], see :meth:`target_biases`.
-            seen: [T] bool.
+            keys: of :meth:`remembered_of_one`, as the next two.
+            values: what is summed.
+            biases: of the time and place of each event.
             target: [R, D].
         """
         nothing = torch.zeros([1], dtype=torch.int64, device=target.device)
         hidden = target
         for number, block in enumerate(self.blocks):
             gate, own_values, queries, own_keys = block.projected(hidden)
-            attended = self._attended(
-                queries.unsqueeze(0),
-                keys[number].unsqueeze(0),
-                values[number].unsqueeze(0),
-                biases[number].reshape(1, 1, -1),
-                seen.reshape(1, 1, -1),
-            ).squeeze(0)
+            by_head = self._by_head(queries.unsqueeze(0))[0]
+            weights = F.silu(torch.baddbmm(biases[number], by_head, keys[number]))
+            attended = torch.bmm(weights, values[number]).transpose(0, 1).flatten(1)
             own_bias = block.bias.between(nothing, nothing)
             own = self._own(queries, own_keys, own_values, own_bias)
             hidden = block.after(hidden, gate, attended + own)

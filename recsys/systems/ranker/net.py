@@ -33,7 +33,9 @@ from recsys.nn.tables.collection import IdSpread, bag_collection
 #: Ids that a candidate and an event have, in the order of ``RankingBatch.recent_ids``.
 ENTITIES = (Column.ITEM.value, Column.AUTHOR.value, Column.TOPIC.value)
 _FEWEST_SPREAD = 1e-6
-_EVEN_WIDTH = 16
+#: Widths that the registers of every processor divide. Of others the last bits of a narrow product
+#: depend on a row's place in the batch.
+EVEN_WIDTH = 16
 
 _Few = Annotated[int, Number(at_least=1, at_most=64)]
 
@@ -224,13 +226,14 @@ class RankerNet(nn.Module):
         self.counted = MLP(num_counted, [*config.counted_sizes, width], activation=F.silu)
         self.register_buffer("counted_mean", torch.zeros(num_counted))
         self.register_buffer("counted_scale", torch.ones(num_counted))
-        vectors = (
-            len(ENTITIES) + self.item_features.num_vectors + self.user_features.num_vectors + 2
-        )
+        own = self.user_features.num_vectors
         if self.adopted is not None and self.adoption in ("projected", "gated"):
-            vectors += config.adoption.vectors
+            own += config.adoption.vectors
+        before = len(ENTITIES) + self.item_features.num_vectors
+        #: The places of the user's vectors: the first, and that after the last.
+        self.user_vectors = (before, before + own)
         #: V.
-        self.vectors = vectors
+        self.vectors = vectors = before + own + 2
         flat = vectors * width
         self.cross = None
         inputs = flat + vectors * (vectors - 1) // 2
@@ -243,9 +246,9 @@ class RankerNet(nn.Module):
         inputs += num_counted
         if embedding_shape is not None and self.adoption == "unprojected":
             inputs += embedding_shape[0] * embedding_shape[1]
-        # of a width that vector registers do not divide, the last bits of a narrow product depend
-        # on a row's place in the batch
-        self.padding = -inputs % _EVEN_WIDTH
+        #: What experts see of a row, without what fills it up.
+        self.inputs = inputs
+        self.padding = -inputs % EVEN_WIDTH
         inputs += self.padding
         tasks = len(manifest.tasks)
         self.experts = build_experts(config.experts, inputs, tasks)

@@ -7,7 +7,6 @@ Legend: T recent events, C candidates, F features, V vectors, D width, K tasks, 
 # no `from __future__ import annotations`: TorchScript reads the types of buffers from the class
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from recsys.nn.calibrators import Calibrators
 from recsys.nn.sequence.targets import OneRequestHSTU
 from recsys.systems.ranker.module import Ranker
-from recsys.systems.ranker.net import prepended
+from recsys.systems.ranker.net import EVEN_WIDTH, prepended
+from recsys.systems.ranker.sides import sides_of
 
 #: Candidates that are computed at a time. Libraries choose by the shape of matrices in which order
 #: they add: always as many, filled up with zeros, and a candidate's scores have the same bits
@@ -25,34 +25,41 @@ ROWS_AT_A_TIME = 128
 
 
 class PlainTables(nn.Module):
-    """The rows of categorical features, [n, F] indices → [n, F, D].
+    """The rows of categorical features as one table, [n, F] indices → [n, F, D].
+
+    Of fewer columns than there are features they are the first.
 
     Args:
-        names: of the features.
-        tables: their collection, which has a table of each name; ``None`` where there are none.
+        tables: by the names of the features, [rows, D] of each.
         width: D.
     """
 
-    def __init__(self, names: Sequence[str], tables: nn.Module | None, width: int) -> None:
+    cardinalities: Tensor
+    offsets: Tensor
+
+    def __init__(self, tables: dict[str, Tensor], width: int) -> None:
         super().__init__()
-        self.width = width
-        bags = None if tables is None else tables.get_submodule("embedding_bags")
-        self.tables: Any = nn.ModuleList(
-            nn.Embedding.from_pretrained(bags.get_parameter(f"{name}.weight").detach().clone())
-            for name in names
-            if bags is not None
+        rows = torch.tensor([len(table) for table in tables.values()], dtype=torch.int64)
+        self.register_buffer("cardinalities", rows)
+        self.register_buffer("offsets", rows.cumsum(0) - rows)
+        self.table = nn.Embedding.from_pretrained(
+            torch.cat([torch.zeros(0, width), *tables.values()])
         )
 
     def forward(self, index: Tensor) -> Tensor:
         """Look rows up; an index that a table does not have is read as unknown."""
-        found: list[Tensor] = []
-        for number, table in enumerate(self.tables):
-            of_feature = index[:, number]
-            known = of_feature.masked_fill(of_feature >= table.num_embeddings, 0)
-            found.append(table(known))
-        if len(found) == 0:
-            return torch.zeros([index.shape[0], 0, self.width])
-        return torch.stack(found, dim=1)
+        number = index.shape[1]
+        known = index.masked_fill(index >= self.cardinalities[:number], 0)
+        rows: Tensor = self.table(known + self.offsets[:number])
+        return rows
+
+
+def tables_of(names: Sequence[str], collection: nn.Module | None) -> dict[str, Tensor]:
+    """The tables of a collection that has one of each name; ``None`` has none."""
+    if collection is None:
+        return {}
+    bags = collection.get_submodule("embedding_bags")
+    return {name: bags.get_parameter(f"{name}.weight").detach() for name in names}
 
 
 class RankerTower(nn.Module):
@@ -63,9 +70,12 @@ class RankerTower(nn.Module):
         calibrators: of its probabilities.
     """
 
-    entity_columns: Tensor
-    other_columns: Tensor
+    columns: Tensor
     pairs: Tensor
+    user_pairs: Tensor
+    user_weight: Tensor
+    candidate_weight: Tensor
+    first_bias: Tensor
     counted_mean: Tensor
     counted_scale: Tensor
     offset: Tensor
@@ -85,27 +95,34 @@ class RankerTower(nn.Module):
         self.adopted = net.adopted
         if net.adopted is not None and self.adoption == "prepended":
             self.max_length -= net.adopted.num_vectors
-        self.entities = PlainTables(net.entities.names, net.entities.tables, width)
         users, items = net.user_features, net.item_features
-        self.user_tables = PlainTables(users.names, users.tables, width)
-        self.item_tables = PlainTables(items.names, items.tables, width)
+        entities = tables_of(net.entities.names, net.entities.tables)
+        self.num_entities = len(entities)
+        self.user_tables = PlainTables(tables_of(users.names, users.tables), width)
+        # events are looked up by the first columns
+        self.tables = PlainTables(entities | tables_of(items.names, items.tables), width)
         self.user_numbers, self.item_numbers = users.dense, items.dense
         recent = net.recent
         self.recent = OneRequestHSTU(recent.blocks, recent.heads, recent.max_length)
         self.actions, self.dwell = net.actions, net.dwell
         self.counted = net.counted
         self.experts, self.towers = net.experts, net.towers
-        self.padding = net.padding
+        sides = sides_of(net)
+        weight, bias = net.experts.first_layer()
+        self.padding = -len(sides.candidate) % EVEN_WIDTH
         self.is_crossed = net.cross is not None
         self.cross_layers = 0
         buffers = {
-            "entity_columns": net.entity_columns,
-            "other_columns": net.other_columns,
+            "columns": torch.cat([net.entity_columns, net.other_columns]),
             "counted_mean": net.counted_mean,
             "counted_scale": net.counted_scale,
             "offset": net.offset,
             "scale": net.scale,
-            "pairs": pair_places(net.vectors),
+            "pairs": sides.pairs,
+            "user_pairs": sides.user_pairs,
+            "user_weight": weight[sides.user],
+            "candidate_weight": F.pad(weight[sides.candidate], [0, 0, 0, self.padding]),
+            "first_bias": bias,
             "is_binary": torch.zeros(len(net.offset), dtype=torch.bool),
             "cross_down": torch.zeros(0),
             "cross_up": torch.zeros(0),
@@ -114,11 +131,15 @@ class RankerTower(nn.Module):
         buffers["is_binary"][model.binary] = True
         if net.cross is not None:
             self.cross_layers = len(net.cross.V_kernels)
-            buffers["cross_down"] = torch.stack(list(net.cross.V_kernels)).detach()
-            buffers["cross_up"] = torch.stack(list(net.cross.W_kernels)).detach()
-            buffers["cross_bias"] = torch.stack(list(net.cross.bias)).detach()
+            down, up = (
+                torch.stack(list(net.cross.V_kernels)),
+                torch.stack(list(net.cross.W_kernels)),
+            )
+            buffers["cross_down"] = down[:, :, sides.vectors]
+            buffers["cross_up"] = up[:, sides.vectors]
+            buffers["cross_bias"] = torch.stack(list(net.cross.bias))[:, sides.vectors]
         for name, tensor in buffers.items():
-            self.register_buffer(name, tensor.clone())
+            self.register_buffer(name, tensor.detach().clone())
         self.calibrators = calibrators
 
     @torch.jit.export
@@ -155,36 +176,38 @@ class RankerTower(nn.Module):
         action = F.pad(recent_action[number - kept :], [blank, 0]).unsqueeze(0)
         times = F.pad(recent_time[number - kept :], [blank, 0]).unsqueeze(0)
         dwell = F.pad(recent_dwell[number - kept :], [blank, 0]).unsqueeze(0)
-        events = self.entities(ids).sum(dim=1).unsqueeze(0)
+        events = self.tables(ids).sum(dim=1).unsqueeze(0)
         events = events + self.actions(action) + self.dwell(dwell.unsqueeze(2))
         events = events * (action > 0).unsqueeze(2)
         lengths = torch.full([1], kept, dtype=torch.int64)
         user = self._user_vectors(user_categorical, user_dense)
-        straight = torch.zeros(0)
+        straight: list[Tensor] = []
         adopted = self.adopted
         if adopted is not None:
             embedding = published.unsqueeze(0)
             there = torch.full([1], has_published, dtype=torch.bool)
             if self.adoption == "unprojected":
-                straight = adopted.filled(embedding, there).reshape(-1)
+                straight.append(adopted.filled(embedding, there).flatten(1))
             elif self.adoption == "prepended":
                 vectors = adopted(embedding, there)
                 events, lengths, times = prepended(vectors, events, lengths, times)
             else:
                 user = torch.cat([user, adopted(embedding, there)], dim=1)
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-        for key, value in self.recent.encode(events, lengths, times):
-            keys.append(key[0])
-            values.append(value[0])
-        biases, seen = self.recent.target_biases(lengths, times, request_time.reshape(1))
+        inputs = [torch.zeros(1, 0)]
+        if not self.is_crossed:
+            products = torch.bmm(user, user.transpose(1, 2)).flatten(1)
+            inputs.append(user.flatten(1))
+            inputs.append(products.index_select(1, self.user_pairs))
+        inputs.extend(straight)
+        keys, values, biases = self.recent.remembered_of_one(
+            events, lengths, times, request_time.reshape(1)
+        )
         return {
             "user": user[0],
-            "published": straight,
-            "keys": torch.stack(keys),
-            "values": torch.stack(values),
-            "biases": torch.cat(biases),
-            "seen": seen[0],
+            "first": torch.addmm(self.first_bias, torch.cat(inputs, dim=1), self.user_weight)[0],
+            "keys": keys,
+            "values": values,
+            "biases": biases,
         }
 
     @torch.jit.export
@@ -232,44 +255,38 @@ class RankerTower(nn.Module):
         self, state: dict[str, Tensor], categorical: Tensor, dense: Tensor, counted: Tensor
     ) -> Tensor:
         """[128, K] of as many candidates."""
-        of_ids = self.entities(categorical.index_select(1, self.entity_columns))
-        target = of_ids.sum(dim=1) + self.actions.weight[0]
-        attended = self.recent.after_one(
-            state["keys"], state["values"], state["biases"], state["seen"], target
-        )
+        features = self.tables(categorical.index_select(1, self.columns))
+        target = features[:, : self.num_entities].sum(dim=1) + self.actions.weight[0]
+        attended = self.recent.after_one(state["keys"], state["values"], state["biases"], target)
         counted = (counted - self.counted_mean) * self.counted_scale
-        vectors = [of_ids, self.item_tables(categorical.index_select(1, self.other_columns))]
+        vectors = [features]
         network = self.item_numbers
         if network is not None:
             vectors.append(network(dense).unsqueeze(1))
-        vectors.append(state["user"].unsqueeze(0).expand(counted.shape[0], -1, -1))
         vectors.append(attended.unsqueeze(1))
         vectors.append(self.counted(counted).unsqueeze(1))
-        joined = [self._met(torch.cat(vectors, dim=1)), counted]
-        if self.adoption == "unprojected":
-            joined.append(state["published"].unsqueeze(0).expand(counted.shape[0], -1))
-        inputs = F.pad(torch.cat(joined, dim=1), [0, self.padding])
-        outputs = self.offset + self.scale * self.towers(self.experts(inputs))
+        met = self._met(torch.cat(vectors, dim=1), state["user"])
+        met.append(counted)
+        met.append(counted.new_zeros([counted.shape[0], self.padding]))
+        first = torch.addmm(state["first"], torch.cat(met, dim=1), self.candidate_weight)
+        outputs = self.offset + self.scale * self.towers(self.experts.after_first(first))
         predicted = outputs.double()
         predicted = torch.where(self.is_binary, predicted.sigmoid(), predicted)
         return self.calibrators(predicted)
 
-    def _met(self, vectors: Tensor) -> Tensor:
-        """[128, V, D] → what they are together."""
-        flat = vectors.flatten(1)
+    def _met(self, own: Tensor, user: Tensor) -> list[Tensor]:
+        """The vectors of candidates [128, V - U, D] and of the user [U, D] → what they are
+        together, but for what is the user's alone.
+        """
+        vectors = torch.cat([own, user.unsqueeze(0).expand(own.shape[0], -1, -1)], dim=1)
         if not self.is_crossed:
             products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
-            return torch.cat([flat, products.index_select(1, self.pairs)], dim=1)
+            return [own.flatten(1), products.index_select(1, self.pairs)]
+        flat = vectors.flatten(1)
         crossed = flat
         for layer in range(self.cross_layers):
             narrow = F.linear(crossed, self.cross_down[layer])
             crossed = (
                 flat * (F.linear(narrow, self.cross_up[layer]) + self.cross_bias[layer]) + crossed
             )
-        return crossed
-
-
-def pair_places(vectors: int) -> Tensor:
-    """Of [V, V] products the places of the unordered pairs, as ``pairwise_products`` takes them."""
-    first, second = torch.triu_indices(vectors, vectors, offset=1)
-    return first * vectors + second
+        return [crossed]
