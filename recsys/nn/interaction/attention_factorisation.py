@@ -1,0 +1,104 @@
+"""A tower of features: an MLP beside an attention factorisation machine, as in EDCN.
+
+Legend: n rows, V vectors of width D that come in, N vectors of width W that go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Widths are filled up to a multiple of it: of one that vector registers do not divide, the last
+#: bits of a product depend on a row's place in the batch.
+EVEN_WIDTH = 16
+
+
+class EvenLinear(nn.Module):
+    """A linear layer of any number of inputs, filled up with zeros to an even width.
+
+    Args:
+        inputs: numbers of a row.
+        outputs: likewise.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.padding = -inputs % EVEN_WIDTH
+        self.linear = nn.Linear(inputs + self.padding, outputs)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[n, inputs] → [n, outputs]."""
+        outputs: Tensor = self.linear(F.pad(rows, [0, self.padding]))
+        return outputs
+
+
+class AttentionFactorisation(nn.Module):
+    """``Σ_{i<j} a_ij (x_i ⊙ x_j)``, a a softmax over the pairs of ``hᵀ ReLU(W (x_i ⊙ x_j) + b)``.
+
+    (Xiao et al., IJCAI 2017, equations 4 to 6.)
+
+    Args:
+        vectors: V, at least 2.
+        width: D.
+        hidden: rows of W.
+    """
+
+    first: Tensor
+    second: Tensor
+
+    def __init__(self, vectors: int, width: int, hidden: int) -> None:
+        super().__init__()
+        first, second = torch.triu_indices(vectors, vectors, offset=1)
+        self.register_buffer("first", first, persistent=False)
+        self.register_buffer("second", second, persistent=False)
+        self.hidden = nn.Linear(width, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[n, V, D] → [n, D]."""
+        products = vectors.index_select(1, self.first) * vectors.index_select(1, self.second)
+        share = self.score(F.relu(self.hidden(products))).softmax(dim=1)  # [n, pairs, 1]
+        return (share * products).sum(dim=1)
+
+
+class FeatureTower(nn.Module):
+    """N vectors of some features: what an MLP says of them plus what their pairs say.
+
+    Each vector that goes out has mean 0 and variance 1, so that a tower's scale is no way for a
+    loss to be small.
+
+    Args:
+        vectors: V.
+        width: D.
+        out_vectors: N.
+        out_width: W.
+        hidden: layers of the MLP.
+    """
+
+    def __init__(
+        self, vectors: int, width: int, out_vectors: int, out_width: int, hidden: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.shape = [out_vectors, out_width]
+        outputs = out_vectors * out_width
+        sizes = [vectors * width, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in zip(sizes, sizes[1:], strict=False):
+            layers += [EvenLinear(before, after), nn.SiLU()]
+        self.deep = nn.Sequential(*layers, EvenLinear(sizes[-1], outputs))
+        self.pairs: nn.Module | None = None
+        if vectors > 1:
+            machine = AttentionFactorisation(vectors, width, width)
+            self.pairs = nn.Sequential(machine, EvenLinear(width, outputs))
+        self.norm = nn.LayerNorm(out_width, elementwise_affine=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[n, V, D] → [n, N, W]."""
+        found = self.deep(vectors.flatten(1))
+        if self.pairs is not None:
+            found = found + self.pairs(vectors)
+        normed: Tensor = self.norm(found.unflatten(1, self.shape))
+        return normed
