@@ -47,7 +47,7 @@ class IndexConfig(Settings):
         alpha: α_max of ``lti``, of embeddings of length 1.
         power: p of its temperature schedule.
         reconstruction: weight of the squared distance between an item and what the levels say of
-            it (``lti``), or of the commitment to its codes (``streaming``).
+            it, which moves the codes (``lti``), or the items (``streaming``).
         balance: weight of the balance of ``lti``, which is K times its FLOPs regulariser, less 1.
         balanced_batches: batches that are balanced together.
         decay: of the moving averages of ``streaming``.
@@ -60,7 +60,7 @@ class IndexConfig(Settings):
     alpha: Positive = 40.0
     power: Positive = 1.0
     reconstruction: NotNegative = 1.0
-    balance: NotNegative = 0.01
+    balance: NotNegative = 0.1
     balanced_batches: Few = 8
     decay: Annotated[float, Number(above=0, below=1)] = 0.99
     crowding: Share = 0.25
@@ -141,7 +141,10 @@ class LearnedToIndex(NodeLearner):
         found = soft_nodes(items, list(self.codes), alpha)
         rows = _rows(items, mean_over_ranks)
         losses = {
-            "reconstruction": config.reconstruction * _distance(found.nodes[-1], items) / rows,
+            # codes come to the items: were items pulled too, all would end in one place
+            "reconstruction": config.reconstruction
+            * _distance(found.nodes[-1], items.detach())
+            / rows,
             "balance": items.new_zeros(()),
         }
         for share, balance in zip(found.shares, self.balances, strict=True):

@@ -63,7 +63,7 @@ class Hsnn(TaskModule):
         statistics: of the fit labels; not needed where the state comes from a checkpoint.
 
     Attributes:
-        embed_items: gives the embeddings [V, W] of all items; set where nodes are refitted to them.
+        embed_items: gives the embeddings [V, W] of all items; set in training.
         level_metrics: of every level above the items.
     """
 
@@ -137,6 +137,11 @@ class Hsnn(TaskModule):
             summed = torch.stack([one.sum() for one in outputs.imitation]).sum()
             losses["imitation"] = config.imitation * warm * summed / number_of_rows
         return losses
+
+    def on_train_start(self) -> None:
+        """Nodes begin where the items are, as the first weights have them."""
+        if self.embed_items is not None and self.trainer.global_step == 0:
+            self.net.nodes.refit(self.embed_items())
 
     def on_validation_epoch_start(self) -> None:
         """Put the items into nodes anew, where these follow the model and not its gradient."""

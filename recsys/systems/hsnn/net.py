@@ -190,6 +190,7 @@ class HsnnNet(nn.Module):
             places = torch.tensor([columns.index(one.name) for one in wanted], dtype=torch.int64)
             self.register_buffer(name, places, persistent=False)
         self.num_others = len(others)
+        self.num_columns = len(columns)
         self.num_item_categorical = len(of_items)
         self.num_item_dense = len(manifest.select(FeatureSide.ITEM, FeatureKind.DENSE))
         num_context_dense = len(manifest.select(FeatureSide.CONTEXT, FeatureKind.DENSE))
@@ -301,6 +302,43 @@ class HsnnNet(nn.Module):
             ),
         )
 
+    def embed(self, categorical: Tensor, dense: Tensor) -> Tensor:
+        """[n, W] embeddings of items by their features, [n, F] and [n, D]."""
+        none = categorical.new_zeros([0, len(self.entities.names)])
+        of_ids = self.entities.lookups(categorical.index_select(1, self.entity_columns), none)
+        context = self.num_columns - self.num_item_categorical
+        others = self._others(F.pad(categorical, [0, context]))
+        vectors = [self.entities.vectors(of_ids), others[:, : self.num_others]]
+        if self.item_dense is not None:
+            vectors.append(self.item_dense(dense).unsqueeze(1))
+        embedding: Tensor = self.items.embed(torch.cat(vectors, dim=1))
+        return embedding
+
+    def context(self, categorical: Tensor) -> Tensor:
+        """[n, F_c, E] of context features [n, F_c]."""
+        return self._others(F.pad(categorical, [self.num_item_categorical, 0]))[
+            :, self.num_others :
+        ]
+
+    def _others(self, categorical: Tensor) -> Tensor:
+        """[n, V, E] of what is no item, author or topic, of items and then of the context."""
+        lookups = self.item_features.lookups(categorical.index_select(1, self.other_columns))
+        looked_up: Tensor = self.item_features.tables(lookups).values()
+        return looked_up.reshape(len(categorical), -1, self.config.dimension)
+
+    def users(self, batch: RankingBatch) -> list[Tensor]:
+        """Of every level, the items' last, [B, n_u, D] of the requests of a batch."""
+        no_rows = batch.item_categorical[:0].index_select(1, self.entity_columns)
+        of_ids = self.entities.lookups(no_rows, batch.recent_ids.flatten(0, 1))
+        vectors = self.user_features(batch.user_categorical, batch.user_dense)
+        recent = self._recent(batch, self.entities.vectors(of_ids))
+        user = torch.cat([vectors, recent], dim=1)
+        return [one.users(user) for one in (*self.levels, self.items)]
+
+    def combined(self, scores: list[Tensor]) -> Tensor:
+        """[n, K] of the last of some levels, by what they and those above say, each [n, K]."""
+        return self.offset + self.scale * self.ensemble(scores)
+
     def pairs(self, counted: Tensor, context: Tensor, context_dense: Tensor) -> Tensor:
         """[R, V, E] of what is counted [R, C] and the context, [R, F_c, E] and [R, D_c]."""
         standard = (counted - self.counted_mean) * self.counted_scale
@@ -339,8 +377,7 @@ class HsnnNet(nn.Module):
         target = interactions.detach()
         return Outputs(
             [
-                self.offset + self.scale * self.ensemble(scores[: number + 1])
-                for number in range(len(scores))
+                self.combined(scores[: number + 1]) for number in range(len(scores))
             ],
             [(one - target).square().mean(dim=1) for one in imitations if one is not None],
         )
