@@ -159,9 +159,7 @@ class _Within:
             self._all = allowed.eligible.astype(np.int64)
         self._keys, self._users = None, users
         if allowed.exclude is not None:
-            pairs = [
-                user * number + np.unique(items) for user, items in enumerate(allowed.exclude)
-            ]
+            pairs = [user * number + np.unique(items) for user, items in enumerate(allowed.exclude)]
             keys = np.concatenate([np.empty(0, np.int64), *pairs])
             self._keys = keys[self._all[keys % number] > 0]
 
@@ -174,9 +172,9 @@ class _Within:
             number = len(self._tree.codes[level])
             owner, item = np.divmod(self._keys, len(self._tree.items))
             of_node = owner * number + self._tree.nodes[level][item]
-            counts = counts - np.bincount(of_node, minlength=self._users * number)[
-                user * number + node
-            ]
+            counts = (
+                counts - np.bincount(of_node, minlength=self._users * number)[user * number + node]
+            )
         return counts
 
     def may_get(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.bool_]:

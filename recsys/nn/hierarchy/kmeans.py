@@ -18,6 +18,8 @@ from recsys.nn.hierarchy.soft_assignment import nearest_codes
 _ROUNDS = 20
 #: Items of each code that k-means looks at, at most.
 _ITEMS_PER_CODE = 256
+#: Items whose distances to all codes are in memory.
+_ITEMS_AT_A_TIME = 4096
 
 
 def residual_kmeans(items: Tensor, sizes: Sequence[int], seed: int) -> list[Tensor]:
@@ -37,5 +39,11 @@ def residual_kmeans(items: Tensor, sizes: Sequence[int], seed: int) -> list[Tens
         clustering.train(rows)
         of_level = torch.from_numpy(clustering.centroids.copy())
         codes.append(of_level)
-        residual = residual - of_level[nearest_codes(residual, [of_level])[:, 0]]
+        residual = residual - of_level[nearest_in_parts(residual, of_level)]
     return codes
+
+
+def nearest_in_parts(items: Tensor, codes: Tensor) -> Tensor:
+    """[n] the nearest of some codes [K, W] to each item [n, W], some items at a time."""
+    parts = [nearest_codes(some, [codes])[:, 0] for some in items.split(_ITEMS_AT_A_TIME)]
+    return torch.cat(parts)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.core.bounds import Few, NotNegative, Number, OneOf, Positive, Settings, Share
-from recsys.nn.hierarchy.kmeans import residual_kmeans
+from recsys.nn.hierarchy.kmeans import nearest_in_parts, residual_kmeans
 from recsys.nn.hierarchy.soft_assignment import (
     FlopsBalance,
     distances,
@@ -106,7 +106,7 @@ class NodeLearner(nn.Module):
         return nearest_codes(items, list(self.codes))
 
     def embeddings(self, chosen: Tensor) -> list[Tensor]:
-        """[n, L] codes → of every level the embeddings [n, W] of the nodes."""
+        """[n, l] codes of the first levels → of each the embeddings [n, W] of the nodes."""
         return embeddings_of(chosen, list(self.codes))
 
     @abstractmethod
@@ -118,6 +118,24 @@ class NodeLearner(nn.Module):
             done: share of the training that is over.
             mean_over_ranks: of several processes.
         """
+
+    def maintain(self, items: Tensor) -> None:
+        """Called now and then in a training, with all items [n, W] on the CPU."""
+        self.restart(items)
+
+    @torch.no_grad()
+    def restart(self, items: Tensor) -> None:
+        """Codes without an item begin anew, each at an item of a node of many."""
+        residual = items.float()
+        for code in self.codes:
+            codes = code.detach().cpu()
+            nearest = nearest_in_parts(residual, codes)
+            restarted = _far_items(residual, codes, nearest)
+            unused = torch.bincount(nearest, minlength=len(codes)) == 0
+            places = unused.nonzero()[: len(restarted), 0]
+            codes[places] = residual[restarted[: len(places)]]
+            code.copy_(codes)
+            residual = residual - codes[nearest_in_parts(residual, codes)]
 
     @torch.no_grad()
     def refit(self, items: Tensor) -> None:
@@ -161,6 +179,10 @@ class CentroidNodes(NodeLearner):
 
     refitted = True
 
+    def maintain(self, items: Tensor) -> None:
+        """The E-step: k-means of the items as they are now."""
+        self.refit(items)
+
     def learn(self, items: Tensor, done: float, mean_over_ranks: MeanOverRanks) -> Learned:
         """The nodes as they are."""
         return Learned(self.embeddings(self.assign(items)))
@@ -170,6 +192,9 @@ class ClusteredAfterwards(NodeLearner):
     """Levels are trained on the items themselves, which k-means puts into nodes afterwards."""
 
     refitted = True
+
+    def maintain(self, items: Tensor) -> None:
+        """Nothing: nobody looks at the nodes before a validation."""
 
     def learn(self, items: Tensor, done: float, mean_over_ranks: MeanOverRanks) -> Learned:
         """The items."""
@@ -224,8 +249,19 @@ class StreamingCodes(NodeLearner):
         """Codes to start with, by k-means of items [n, W]."""
         super().refit(items)
         for level, code in enumerate(self.codes):
-            self.get_buffer(f"count_{level}").fill_(1)
-            self.get_buffer(f"total_{level}").copy_(code)
+            self._begin(level, torch.ones(len(code), dtype=torch.bool))
+
+    @torch.no_grad()
+    def restart(self, items: Tensor) -> None:
+        """As everywhere; what restarts has counted nothing yet."""
+        before = [code.detach().clone() for code in self.codes]
+        super().restart(items)
+        for level, (code, one) in enumerate(zip(self.codes, before, strict=True)):
+            self._begin(level, (code != one).any(dim=1))
+
+    def _begin(self, level: int, codes: Tensor) -> None:
+        self.get_buffer(f"count_{level}")[codes] = 1
+        self.get_buffer(f"total_{level}")[codes] = self.codes[level][codes]
 
 
 _LEARNERS: dict[str, type[NodeLearner]] = {
@@ -239,6 +275,24 @@ _LEARNERS: dict[str, type[NodeLearner]] = {
 def build_nodes(config: IndexConfig, sizes: Sequence[int], width: int) -> NodeLearner:
     """The learner of ``config.method``."""
     return _LEARNERS[config.method](config, sizes, width)
+
+
+def _far_items(items: Tensor, codes: Tensor, nearest: Tensor) -> Tensor:
+    """Positions of items [n, W]: the farthest of the largest node, of the second, and so on, then
+    the second farthest of each that has one to spare.
+    """
+    counts = torch.bincount(nearest, minlength=len(codes))
+    distance = (items - codes[nearest]).square().sum(dim=1)
+    by_distance = distance.argsort(descending=True, stable=True)
+    order = by_distance[nearest[by_distance].argsort(stable=True)]  # by node, farthest first
+    starts = counts.cumsum(0) - counts
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - starts[nearest[order]]
+    spare = rank < counts[nearest] - 1
+    places = spare.nonzero()[:, 0]
+    of_largest = counts[nearest[places]].argsort(descending=True, stable=True)
+    places = places[of_largest]
+    return places[rank[places].argsort(stable=True)]
 
 
 def _distance(items: Tensor, others: Tensor) -> Tensor:

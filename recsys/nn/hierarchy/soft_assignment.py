@@ -47,10 +47,10 @@ def nearest_codes(items: Tensor, codes: Sequence[Tensor]) -> Tensor:
 
 
 def embeddings_of(chosen: Tensor, codes: Sequence[Tensor]) -> list[Tensor]:
-    """[n, L] codes → of every level [n, W] of the items' node: the sum of its codes so far."""
+    """[n, l] codes of some levels → of each [n, W] of the items' node: its codes so far, summed."""
     found: list[Tensor] = []
-    for level, of_level in enumerate(codes):
-        code = of_level.index_select(0, chosen[:, level])
+    for of_items, of_level in zip(chosen.unbind(dim=1), codes, strict=False):
+        code = of_level.index_select(0, of_items)
         found.append(found[-1] + code if found else code)
     return found
 

@@ -6,6 +6,7 @@ Legend: n rows, V vectors of width D that come in, N vectors of width W that go 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,7 @@ class FeatureTower(nn.Module):
         outputs = out_vectors * out_width
         sizes = [vectors * width, *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             layers += [EvenLinear(before, after), nn.SiLU()]
         self.deep = nn.Sequential(*layers, EvenLinear(sizes[-1], outputs))
         self.pairs: nn.Module | None = None

@@ -6,6 +6,7 @@ Legend: n rows, N and M vectors, D width, K tasks.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -75,10 +76,7 @@ class OverArch(nn.Module):
         super().__init__()
         sizes = [vectors, *[out_vectors] * layers]
         self.layers = nn.Sequential(
-            *(
-                OverArchLayer(before, after, width)
-                for before, after in zip(sizes, sizes[1:], strict=False)
-            )
+            *(OverArchLayer(before, after, width) for before, after in pairwise(sizes))
         )
         self.heads = TaskHeads(out_vectors * width, hidden, num_tasks)
 

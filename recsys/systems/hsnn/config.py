@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from recsys.core.bounds import Count, Settings
-from recsys.data.loaders.ranking import RankingLoaderConfig
+from recsys.data.loaders.unlabelled import UnlabelledLoaderConfig
 from recsys.runs.load import LoadedRun
 from recsys.runs.retrieval_config import RetrievalRunConfig
 from recsys.systems.hsnn.module import Hsnn, HsnnConfig
@@ -36,14 +36,14 @@ class HsnnRunConfig(RetrievalRunConfig):
     Attributes:
         model: sizes of the levels, how nodes are learned, weights of the losses.
         optim: optimisers of the tables and of everything else.
-        loader: batches, recent events, what is counted.
+        loader: batches, recent events, what is counted, items that nobody has shown.
         descent: how items are found.
     """
 
     system: str = "hsnn"
     model: HsnnConfig = field(default_factory=HsnnConfig)
     optim: RankerOptimConfig = field(default_factory=RankerOptimConfig)
-    loader: RankingLoaderConfig = field(default_factory=RankingLoaderConfig)
+    loader: UnlabelledLoaderConfig = field(default_factory=UnlabelledLoaderConfig)
     descent: DescentConfig = field(default_factory=DescentConfig)
 
 

@@ -20,7 +20,7 @@ from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.identity import RunIdentity
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.ranking import CandidateSet, Ranks, gather_ranks
-from recsys.evaluation.retrieval import ALL, RetrievalProtocol
+from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.retrieval_evaluation import measured_ranks, protocol_of
 from recsys.index.hierarchy.descent import Allowed, LevelScorer, Reached, Scores, descend
 from recsys.index.hierarchy.tree import LevelHealth, Tree
@@ -225,7 +225,8 @@ def _note_recall(
         wanted = best[:, :k]
         of_beam = _first(reached, users, k)
         hits: list[Any] = [
-            np.isin(one, other[other >= 0]).mean() for one, other in zip(wanted, of_beam, strict=True)
+            np.isin(one, other[other >= 0]).mean()
+            for one, other in zip(wanted, of_beam, strict=True)
         ]
         found.recall.setdefault(k, []).append(np.array(hits, np.float64))
 

@@ -25,6 +25,8 @@ from recsys.systems.kinds.task_module import TaskModule
 from recsys.systems.ranker.module import RankerOptimConfig
 
 _NET = "net"
+#: How often in a training nodes are looked after.
+_LOOKED_AFTER = 20
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,27 @@ class Hsnn(TaskModule):
             number_of_rows = mean_over_ranks(labels.new_tensor(len(labels))).clamp(min=1)
             summed = torch.stack([one.sum() for one in outputs.imitation]).sum()
             losses["imitation"] = config.imitation * warm * summed / number_of_rows
+        unlabelled = labels.isnan().all(dim=1, keepdim=True)
+        if above and config.distillation:
+            soft = self.predictions(of_items.detach()).to(labels.dtype)
+            soft = soft.masked_fill(~unlabelled, torch.nan)
+            pairs = mean_over_ranks(unlabelled.sum().double()).expand(labels.shape[1])
+            learned = torch.stack([self.loss(level, soft, pairs) for level in above]).sum()
+            losses["distillation"] = config.distillation * warm * learned
         return losses
 
     def on_train_start(self) -> None:
         """Nodes begin where the items are, as the first weights have them."""
         if self.embed_items is not None and self.trainer.global_step == 0:
             self.net.nodes.refit(self.embed_items())
+
+    def on_train_batch_start(self, batch: RowsBatch, batch_idx: int) -> None:
+        """Now and then look after the nodes."""
+        super().on_train_batch_start(batch, batch_idx)
+        steps = max(int(self.trainer.estimated_stepping_batches) // _LOOKED_AFTER, 1)
+        step = self.trainer.global_step
+        if self.embed_items is not None and step and step % steps == 0:
+            self.net.nodes.maintain(self.embed_items())
 
     def on_validation_epoch_start(self) -> None:
         """Put the items into nodes anew, where these follow the model and not its gradient."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchrec.modules.mlp import MLP
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from recsys.core.bounds import Number, Settings, Width
+from recsys.core.bounds import Number, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.manifest import DatasetManifest
@@ -355,9 +355,7 @@ class HsnnNet(nn.Module):
             events + self.actions(batch.recent_action) + self.dwell(batch.recent_dwell.unsqueeze(2))
         )
         hours = (batch.request_time.unsqueeze(1) - batch.recent_time).float() / 3_600_000
-        summaries: Tensor = self.recent(
-            events, hours.clamp(min=0).log1p(), batch.recent_action > 0
-        )
+        summaries: Tensor = self.recent(events, hours.clamp(min=0).log1p(), batch.recent_action > 0)
         return summaries
 
     def score(self, rows: Rows, nodes: list[Tensor]) -> Outputs:
@@ -376,9 +374,7 @@ class HsnnNet(nn.Module):
         scores.append(own)
         target = interactions.detach()
         return Outputs(
-            [
-                self.combined(scores[: number + 1]) for number in range(len(scores))
-            ],
+            [self.combined(scores[: number + 1]) for number in range(len(scores))],
             [(one - target).square().mean(dim=1) for one in imitations if one is not None],
         )
 

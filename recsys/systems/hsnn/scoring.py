@@ -265,8 +265,6 @@ def _in_blocks(scored: Callable[..., Tensor], *columns: Tensor) -> Tensor:
 def _filled_up(function: Callable[..., Tensor], rows: int, *columns: Tensor) -> Tensor:
     """What a function says of at most ``rows`` rows, filled up with zeros to as many."""
     number = len(columns[0])
-    whole = [
-        torch.cat([one, one.new_zeros([rows - number, *one.shape[1:]])]) for one in columns
-    ]
+    whole = [torch.cat([one, one.new_zeros([rows - number, *one.shape[1:]])]) for one in columns]
     with torch.inference_mode():
         return function(*whole)[:number]

@@ -19,7 +19,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
-from recsys.data.loaders.ranking import RankingDataModule
+from recsys.data.loaders.unlabelled import UnlabelledDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 from recsys.data.stores.vocabulary import INDEX
@@ -66,7 +66,7 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
     )
     compared_part = "items"
 
-    def data(self, config: HsnnRunConfig, dataset: PreparedDataset) -> RankingDataModule:
+    def data(self, config: HsnnRunConfig, dataset: PreparedDataset) -> UnlabelledDataModule:
         """What reads rows, recent events and counts.
 
         Raises:
@@ -77,7 +77,7 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
                 "hsnn reads no published user embeddings; leave loader.user_embeddings.stores out, "
                 "or train ranker or two_tower."
             )
-        return RankingDataModule(config.loader, dataset)
+        return UnlabelledDataModule(config.loader, dataset)
 
     def assemble(
         self, config: HsnnRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
@@ -110,9 +110,7 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
         key = "loader.batch_requests"
         return schedule(extent, len(requests), "requests", key, 50, config.num_processes, given)
 
-    def evaluate(
-        self, run: HsnnRun, config: EvaluateConfig, control: Control | None
-    ) -> Metrics:
+    def evaluate(self, run: HsnnRun, config: EvaluateConfig, control: Control | None) -> Metrics:
         """NE and so on of every row; hits of every item scored and of descents; the nodes."""
         metrics = super().evaluate(run, config, control)
         known = np.arange(run.dataset.manifest.vocabulary_sizes["item"]) > 0

@@ -30,9 +30,7 @@ def test_every_item_is_below_one_node_of_each_level(levels: int, items: int, see
     tree = Tree.of(codes)
     assert sorted(tree.items.tolist()) == list(range(items))
     for level in range(levels):
-        np.testing.assert_array_equal(
-            tree.codes[level][tree.nodes[level]], codes[:, : level + 1]
-        )
+        np.testing.assert_array_equal(tree.codes[level][tree.nodes[level]], codes[:, : level + 1])
         below = len(tree.codes[level + 1]) if level + 1 < levels else items
         assert tree.offsets[level][0] == 0 and tree.offsets[level][-1] == below
 

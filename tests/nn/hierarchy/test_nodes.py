@@ -85,3 +85,27 @@ def test_one_code_holds_everything() -> None:
     nodes = build_nodes(IndexConfig(method="kmeans"), [1, 1], 16)
     nodes.refit(items)
     assert nodes.assign(items).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("method", ["lti", "streaming"])
+def test_codes_without_items_begin_anew_where_many_are(method: str) -> None:
+    items, _ = grouped()
+    nodes = build_nodes(IndexConfig(method=method), [6, 2], 16)
+    with torch.no_grad():
+        nodes.codes[0].copy_(torch.full((6, 16), 50.0))
+        nodes.codes[0][3] = items.mean(dim=0)
+    assert set(nodes.assign(items)[:, 0].tolist()) == {3}
+    nodes.restart(items)
+    found = np.bincount(nodes.assign(items)[:, 0].numpy(), minlength=6)
+    assert (found > 0).all()
+    assert torch.equal(nodes.codes[0][3].detach(), items.mean(dim=0))
+    kept = nodes.codes[0].detach().clone()
+    nodes.restart(items)
+    assert torch.equal(nodes.codes[0].detach(), kept)
+
+
+def test_there_may_be_fewer_items_than_codes() -> None:
+    items, _ = grouped(groups=1, each=3)
+    nodes = build_nodes(IndexConfig(), [8], 16)
+    nodes.restart(items)
+    assert torch.isfinite(nodes.codes[0]).all()
