@@ -165,11 +165,8 @@ class RowReader(ABC, Generic[Batch]):
         indices = self._hidden(features.categorical[item])
         return torch.from_numpy(indices.astype(np.int64)), torch.from_numpy(features.dense[item])
 
-    def _hidden(self, indices: NDArray[np.integer]) -> NDArray[np.integer]:
-        hidden: NDArray[np.integer] = self._fit_vocabulary.hide_unseen_features(
-            indices, self._item_ids
-        )
-        return hidden
+    def _hidden(self, indices: NDArray[np.int32]) -> NDArray[np.int32]:
+        return self._fit_vocabulary.hide_unseen_features(indices, self._item_ids)
 
     def _item_categorical(self, rows: RequestRows) -> Tensor:
         indices = self._hidden(self._dataset.item_features.categorical[rows.item])

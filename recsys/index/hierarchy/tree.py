@@ -5,11 +5,15 @@ Legend: S items, L levels, n_l nodes of level l.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: Of so many possible nodes one that has a larger share of the items than this is a collapse.
+_ENOUGH_NODES, _MOST = 4, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +102,11 @@ class LevelHealth:
     largest_over_mean: float
     largest_share: float
 
+    @property
+    def has_collapsed(self) -> bool:
+        """Whether one node of four that there could be, or of more, has most of the items."""
+        return self.possible >= _ENOUGH_NODES and self.largest_share > _MOST
+
     @classmethod
     def of(cls, nodes: NDArray[np.int64], possible: int) -> Self:
         """Of the nodes [S] of some items, at least one."""
@@ -113,3 +122,11 @@ class LevelHealth:
             float(counts.max() / counts.mean()),
             float(share.max()),
         )
+
+
+def tree_health(tree: Tree, codes: Sequence[int]) -> list[LevelHealth]:
+    """How even the nodes of each level are; ``codes`` divide every node of the level above."""
+    possible = np.cumprod(np.array(codes, dtype=np.float64))
+    return [
+        LevelHealth.of(nodes, int(most)) for nodes, most in zip(tree.nodes, possible, strict=True)
+    ]

@@ -23,7 +23,7 @@ from recsys.evaluation.ranking import CandidateSet, Ranks, gather_ranks
 from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.retrieval_evaluation import measured_ranks, protocol_of
 from recsys.index.hierarchy.descent import Allowed, LevelScorer, Reached, Scores, descend
-from recsys.index.hierarchy.tree import LevelHealth, Tree
+from recsys.index.hierarchy.tree import Tree, tree_health
 from recsys.systems.hsnn.config import DescentConfig
 from recsys.systems.hsnn.scoring import ItemTree, Scoring
 
@@ -84,8 +84,7 @@ class _Known:
         return self._of_items[user, item][:, None, None]
 
     def value(self, scores: Scores) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = scores[:, -1, 0]
-        return found
+        return scores[:, -1, 0].astype(np.float64)
 
 
 @dataclass
@@ -159,14 +158,6 @@ def measure_descent(
         for name, value in vars(health).items():
             add(f"level_{number}/{name}", float(value))
     return metrics
-
-
-def tree_health(tree: Tree, codes: Sequence[int]) -> list[LevelHealth]:
-    """How even the nodes of each level are; ``codes`` divide every node of the level above."""
-    possible = np.cumprod(np.array(codes, dtype=np.float64))
-    return [
-        LevelHealth.of(nodes, int(most)) for nodes, most in zip(tree.nodes, possible, strict=True)
-    ]
 
 
 def _all_found(

@@ -10,12 +10,15 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from recsys.core.bounds import NotNegative, Settings, Share
+from recsys.core.console import message_console
 from recsys.data.batches.requests import RankingBatch, RowsBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.distributed.gather import mean_over_ranks
 from recsys.distributed.schedules import scheduled_optimizer
 from recsys.distributed.training_log import log_losses
 from recsys.evaluation.task_metrics import TaskMetrics
+from recsys.index.hierarchy.tree import Tree, tree_health
+from recsys.nn.hierarchy.nodes import Learned
 from recsys.nn.losses import LabelStatistics
 from recsys.nn.tables.inputs import TableInputs
 from recsys.optim.dense import DenseOptimConfig, ScheduleConfig
@@ -65,7 +68,7 @@ class Hsnn(TaskModule):
         statistics: of the fit labels; not needed where the state comes from a checkpoint.
 
     Attributes:
-        embed_items: gives the embeddings [V, W] of all items; set in training.
+        embed_items: gives the embeddings [V, W] of all items; set to train a model with nodes.
         level_metrics: of every level above the items.
     """
 
@@ -117,7 +120,9 @@ class Hsnn(TaskModule):
         assert isinstance(batch, RankingBatch)
         done = self.trainer.global_step / max(self.trainer.estimated_stepping_batches, 1)
         rows = self.net.rows(batch, self._lookups(batch))
-        learned = self.net.nodes.learn(rows.items, done, mean_over_ranks)
+        learned = Learned([])
+        if len(self.net.levels):
+            learned = self.net.nodes.learn(rows.items, done, mean_over_ranks)
         outputs = self.net.score(rows, learned.nodes)
         warm = min(done / self.config.warmup, 1.0) if self.config.warmup else 1.0
         losses = self._losses(outputs, batch.labels, warm)
@@ -161,9 +166,25 @@ class Hsnn(TaskModule):
             self.net.nodes.maintain(self.embed_items())
 
     def on_validation_epoch_start(self) -> None:
-        """Put the items into nodes anew, where these follow the model and not its gradient."""
-        if self.embed_items is not None and self.net.nodes.refitted:
-            self.net.nodes.refit(self.embed_items())
+        """Put the items into nodes, anew where these follow the model and not its gradient."""
+        if self.embed_items is None:
+            return
+        items = self.embed_items()
+        if self.net.nodes.refitted:
+            self.net.nodes.refit(items)
+        self._look_at(Tree.of(self.net.nodes.assign(items.to(self.device)).cpu().numpy()))
+
+    def _look_at(self, tree: Tree) -> None:
+        """Log how even the nodes are, and name a collapse."""
+        for number, health in enumerate(tree_health(tree, self.net.nodes.sizes), 1):
+            self.log(f"val/level_{number}/nodes", float(health.used))
+            self.log(f"val/level_{number}/largest_share", health.largest_share)
+            if health.has_collapsed and self.trainer.is_global_zero:
+                message_console().print(
+                    f"Level {number} has collapsed: {health.largest_share:.0%} of the items are in "
+                    f"one of its {health.used:,} nodes; raise model.net.index.balance, or take "
+                    "another model.net.index.method."
+                )
 
     def validation_step(self, batch: RowsBatch, _: int) -> None:
         """Add a batch to the metrics of all levels."""

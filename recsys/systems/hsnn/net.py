@@ -117,30 +117,36 @@ class Outputs:
 
 
 class RecentSummaries(nn.Module):
-    """Sums of a user's recent events, each by a softmax of its own score and of the time passed.
+    """Sums of a user's recent events, by softmaxes of what an event is, of its action and its age.
+
+    Summaries start with different actions, so that what a user liked is told from what he was shown
+    before anything is learned.
 
     Args:
         width: E.
+        actions: number of actions.
         summaries: how many.
     """
 
-    def __init__(self, width: int, summaries: int) -> None:
+    def __init__(self, width: int, actions: int, summaries: int) -> None:
         super().__init__()
         self.score = nn.Linear(width + 1, summaries)
+        self.of_action = nn.Embedding(actions + 1, summaries)
+        nn.init.normal_(self.of_action.weight, std=2.0)
 
-    def forward(self, events: Tensor, age: Tensor, present: Tensor) -> Tensor:
+    def forward(self, events: Tensor, action: Tensor, age: Tensor) -> Tensor:
         """Summarise.
 
         Args:
             events: [B, T, E].
+            action: [B, T] int64, 1 + which action; 0 for no event.
             age: [B, T] log(1 + hours) before the request.
-            present: [B, T] bool.
 
         Returns:
             [B, summaries, E]; zeros of a user without events.
         """
-        scores = self.score(torch.cat([events, age.unsqueeze(2)], dim=2))
-        absent = ~present.unsqueeze(2)
+        scores = self.score(torch.cat([events, age.unsqueeze(2)], dim=2)) + self.of_action(action)
+        absent = (action == 0).unsqueeze(2)
         # a softmax over nothing is not a number
         shares = scores.masked_fill(absent, -1e9).softmax(dim=1).masked_fill(absent, 0.0)
         return torch.matmul(shares.transpose(1, 2), events)
@@ -209,7 +215,7 @@ class HsnnNet(nn.Module):
         self.actions = nn.Embedding(len(manifest.actions.names) + 1, width)
         nn.init.normal_(self.actions.weight, std=0.02)
         self.dwell = nn.Linear(1, width, bias=False)
-        self.recent = RecentSummaries(width, config.recent_vectors)
+        self.recent = RecentSummaries(width, len(manifest.actions.names), config.recent_vectors)
         self.counted = MLP(num_counted, [config.counted_vectors * width], activation=F.silu)
         self.register_buffer("counted_mean", torch.zeros(num_counted))
         self.register_buffer("counted_scale", torch.ones(num_counted))
@@ -355,7 +361,7 @@ class HsnnNet(nn.Module):
             events + self.actions(batch.recent_action) + self.dwell(batch.recent_dwell.unsqueeze(2))
         )
         hours = (batch.request_time.unsqueeze(1) - batch.recent_time).float() / 3_600_000
-        summaries: Tensor = self.recent(events, hours.clamp(min=0).log1p(), batch.recent_action > 0)
+        summaries: Tensor = self.recent(events, batch.recent_action, hours.clamp(min=0).log1p())
         return summaries
 
     def score(self, rows: Rows, nodes: list[Tensor]) -> Outputs:

@@ -28,6 +28,7 @@ from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.tasks import Control
 from recsys.index.catalogue import Catalogue
+from recsys.index.hierarchy.descent import LevelScorer
 from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
 from recsys.runs.system import Assembly
@@ -92,7 +93,8 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
         sample = [batch.counted for batch in data.sample(Split.FIT, _MEASURED_REQUESTS)]
         model.net.measure_counted(torch.cat(sample))
         every = np.arange(1, manifest.vocabulary_sizes["item"])
-        model.embed_items = lambda: _embed(model, data.reader, every)
+        if config.model.net.levels:
+            model.embed_items = lambda: _embed(model, data.reader, every)
         return Assembly(model, data)
 
     def restore(
@@ -165,7 +167,7 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
         items = ItemTree(scoring, known[INDEX].cast(pl.Int64).to_numpy())
         column = _task(run.config, run.manifest, task or run.config.descent.task)
 
-        def scorer(users: StepUsers) -> object:
+        def scorer(users: StepUsers) -> LevelScorer:
             moments = np.full(len(users), users.moment)
             return items.scorer(scoring.users(users.indices, moments), column)
 

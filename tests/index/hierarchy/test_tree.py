@@ -41,6 +41,8 @@ def test_health_says_how_even_nodes_are() -> None:
     assert even.entropy == pytest.approx(1)
     collapsed = LevelHealth.of(np.array([2, 2, 2, 2]), 4)
     assert (collapsed.used, collapsed.entropy, collapsed.largest_share) == (1, 0, 1)
+    assert collapsed.has_collapsed and not even.has_collapsed
+    assert not LevelHealth.of(np.array([0, 0, 0, 0]), 2).has_collapsed
     uneven = LevelHealth.of(np.array([0, 0, 0, 1]), 2)
     assert uneven.entropy == pytest.approx(-(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25)))
     assert uneven.largest_over_mean == 1.5

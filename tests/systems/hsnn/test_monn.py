@@ -62,13 +62,13 @@ def test_a_node_imitates_interactions_where_both_have_any(size: str, imitated: i
 
 def test_summaries_of_nothing_are_zeros() -> None:
     torch.manual_seed(0)
-    recent = RecentSummaries(4, 2)
+    recent = RecentSummaries(4, 2, 2)
     events, age = torch.randn(2, 3, 4), torch.rand(2, 3)
-    present = torch.tensor([[False, True, True], [False, False, False]])
-    found = recent(events, age, present)
+    action = torch.tensor([[0, 1, 2], [0, 0, 0]])
+    found = recent(events, action, age)
     assert torch.equal(found[1], torch.zeros(2, 4))
-    scores = recent.score(torch.cat([events, age.unsqueeze(2)], dim=2))[0, 1:].softmax(dim=0)
-    torch.testing.assert_close(found[0], scores.t() @ events[0, 1:])
+    scores = recent.score(torch.cat([events, age.unsqueeze(2)], dim=2)) + recent.of_action(action)
+    torch.testing.assert_close(found[0], scores[0, 1:].softmax(dim=0).t() @ events[0, 1:])
 
 
 def test_what_cannot_be_a_size_is_a_sentence() -> None:
