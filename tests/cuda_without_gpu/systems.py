@@ -64,7 +64,7 @@ FOLLOWED = {
         (
             "loader.batch_requests=40",
             "model.net.dimension=8",
-            "model.net.levels=[{codes:4,size:S}]",
+            "model.net.levels=[{{codes:4,size:S}}]",
             "loader.max_events=12",
         ),
         0,

@@ -3,7 +3,7 @@
 Legend: n rows, V vectors of width D that come in, N vectors of width W that go out.
 """
 
-from __future__ import annotations
+# no `from __future__ import annotations`: TorchScript reads the types of buffers from the class
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,6 +20,9 @@ EVEN_WIDTH = 16
 class EvenLinear(nn.Module):
     """A linear layer of any number of inputs, filled up with zeros to an even width.
 
+    It starts without biases: rows of tables start small, and beside usual biases what towers say of
+    one user or item would hardly differ from what they say of another.
+
     Args:
         inputs: numbers of a row.
         outputs: likewise.
@@ -29,6 +32,7 @@ class EvenLinear(nn.Module):
         super().__init__()
         self.padding = -inputs % EVEN_WIDTH
         self.linear = nn.Linear(inputs + self.padding, outputs)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, rows: Tensor) -> Tensor:
         """[n, inputs] → [n, outputs]."""
@@ -65,8 +69,31 @@ class AttentionFactorisation(nn.Module):
         return (share * products).sum(dim=1)
 
 
+class KeptCoordinates(nn.Module):
+    """Linear combinations of vectors, coordinate by coordinate: cut off or filled up with zeros.
+
+    Rows of one table, such as those of what a user liked and that of an item, stay comparable by
+    their products before anything is learned; two networks would have to find each other first.
+
+    Args:
+        vectors: V.
+        out_vectors: N.
+        out_width: W.
+    """
+
+    def __init__(self, vectors: int, out_vectors: int, out_width: int) -> None:
+        super().__init__()
+        self.along = EvenLinear(vectors, out_vectors)
+        self.out_width = out_width
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[n, V, D] → [n, N, W]."""
+        combined = self.along(vectors.transpose(1, 2)).transpose(1, 2)
+        return F.pad(combined, [0, self.out_width - vectors.shape[2]])
+
+
 class FeatureTower(nn.Module):
-    """N vectors of some features: what an MLP says of them plus what their pairs say.
+    """N vectors of some features: what an MLP says of them, what their pairs say, and themselves.
 
     Each vector that goes out has mean 0 and variance 1, so that a tower's scale is no way for a
     loss to be small.
@@ -94,6 +121,7 @@ class FeatureTower(nn.Module):
         if vectors > 1:
             machine = AttentionFactorisation(vectors, width, width)
             self.pairs = nn.Sequential(machine, EvenLinear(width, outputs))
+        self.kept = KeptCoordinates(vectors, out_vectors, out_width)
         self.norm = nn.LayerNorm(out_width, elementwise_affine=False)
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -101,5 +129,5 @@ class FeatureTower(nn.Module):
         found = self.deep(vectors.flatten(1))
         if self.pairs is not None:
             found = found + self.pairs(vectors)
-        normed: Tensor = self.norm(found.unflatten(1, self.shape))
+        normed: Tensor = self.norm(found.unflatten(1, self.shape) + self.kept(vectors))
         return normed

@@ -3,7 +3,7 @@
 Legend: n rows, N and M vectors, D width, K tasks.
 """
 
-from __future__ import annotations
+# no `from __future__ import annotations`: TorchScript reads the types of buffers from the class
 
 import math
 from itertools import pairwise
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.nn.interaction.attention_factorisation import EvenLinear
-from recsys.nn.interaction.backbone import TaskHeads, pairwise_products
+from recsys.nn.interaction.backbone import TaskHeads
 
 
 class OverArchLayer(nn.Module):
@@ -28,14 +28,17 @@ class OverArchLayer(nn.Module):
         width: D.
     """
 
+    places: Tensor
+
     def __init__(self, vectors: int, out_vectors: int, width: int) -> None:
         super().__init__()
         self.shape = [out_vectors, width]
-        self.shortcut: nn.Module = nn.Identity()
-        if vectors != out_vectors:
-            self.shortcut = EvenLinear(vectors, out_vectors)
+        self.shortcut = EvenLinear(vectors, out_vectors) if vectors != out_vectors else None
         self.linear = EvenLinear(vectors, out_vectors)
-        pairs = vectors * (vectors - 1) // 2
+        first, second = torch.triu_indices(vectors, vectors, offset=1)
+        # of the unordered pairs among the products of all with all
+        self.register_buffer("places", first * vectors + second, persistent=False)
+        pairs = len(first)
         self.products = EvenLinear(pairs, out_vectors * width) if pairs else None
         self.machine = EvenLinear(width, out_vectors * width)
         self.norm = nn.LayerNorm(width)
@@ -44,11 +47,12 @@ class OverArchLayer(nn.Module):
         """[n, N, D] → [n, M, D]."""
         along = vectors.transpose(1, 2)  # [n, D, N]
         shortcut = vectors
-        if not isinstance(self.shortcut, nn.Identity):
+        if self.shortcut is not None:
             shortcut = self.shortcut(along).transpose(1, 2)
         found = shortcut + self.linear(along).transpose(1, 2)
         if self.products is not None:
-            found = found + self.products(pairwise_products(vectors)).unflatten(1, self.shape)
+            products = torch.bmm(vectors, along).flatten(1).index_select(1, self.places)
+            found = found + self.products(products).unflatten(1, self.shape)
         total = vectors.sum(dim=1)
         of_pairs = 0.5 * (total.square() - vectors.square().sum(dim=1))
         found = found + self.machine(of_pairs / math.sqrt(vectors.shape[1])).unflatten(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recsys.core.bounds import Number, Settings, Width
 from recsys.core.errors import ConfigError
-from recsys.nn.interaction.attention_factorisation import EvenLinear, FeatureTower
+from recsys.nn.interaction.attention_factorisation import EvenLinear, FeatureTower, KeptCoordinates
 from recsys.nn.interaction.over_arch import DotProduct, OverArch
 
 _Vectors = Annotated[int, Number(at_least=1, at_most=512)]
@@ -75,7 +75,7 @@ class Monn(nn.Module):
         self, config: MonnConfig, user_vectors: int, vector_width: int, num_tasks: int
     ) -> None:
         super().__init__()
-        self.config = config
+        self.width = config.width
         self.users = FeatureTower(
             user_vectors, vector_width, config.user_vectors, config.width, config.tower_sizes
         )
@@ -116,6 +116,7 @@ class ItemMonn(Monn):
         num_tasks: int,
     ) -> None:
         super().__init__(config, user_vectors, vector_width, num_tasks)
+        self.item_width = config.item_width
         sizes, hidden = (config.item_vectors, config.width), config.tower_sizes
         self.items = FeatureTower(item_vectors, vector_width, *sizes, hidden)
         self.interactions = None
@@ -125,7 +126,7 @@ class ItemMonn(Monn):
 
     def embed(self, items: Tensor) -> Tensor:
         """[n, V, E] → [n, W], of length 1."""
-        embedding: Tensor = self.items(items).flatten(1) / self.config.item_width**0.5
+        embedding: Tensor = self.items(items).flatten(1) / self.item_width**0.5
         return embedding
 
     def forward(self, user: Tensor, item: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +140,7 @@ class ItemMonn(Monn):
         Returns:
             [n, K], and [n, n_ui · D] what was made of the pair.
         """
-        vectors = item.unflatten(1, [-1, self.config.width]) * self.config.item_width**0.5
+        vectors = item.unflatten(1, [-1, self.width]) * self.item_width**0.5
         if self.interactions is None:
             return self.over(user, vectors), user.new_zeros([len(user), 0])
         interaction = self.interactions(pair)
@@ -156,8 +157,7 @@ class NodeMonn(Monn):
         config: sizes.
         user_vectors: V of a user.
         vector_width: E.
-        item_width: W.
-        imitated: numbers of the interactions of the items; 0 for none.
+        of_item: sizes of the items' network.
         num_tasks: K.
     """
 
@@ -166,13 +166,14 @@ class NodeMonn(Monn):
         config: MonnConfig,
         user_vectors: int,
         vector_width: int,
-        item_width: int,
-        imitated: int,
+        of_item: MonnConfig,
         num_tasks: int,
     ) -> None:
         super().__init__(config, user_vectors, vector_width, num_tasks)
-        self.item_width = item_width
-        self.nodes = EvenLinear(item_width, config.item_vectors * config.width)
+        self.item_shape = [of_item.item_vectors, of_item.width]
+        self.item_width = of_item.item_width
+        self.nodes = EvenLinear(self.item_width, config.item_vectors * config.width)
+        self.kept = KeptCoordinates(of_item.item_vectors, config.item_vectors, config.width)
         self.interactions, self.imitation = None, None
         if config.interaction_vectors:
             self.interactions = FeatureTower(
@@ -182,10 +183,11 @@ class NodeMonn(Monn):
                 config.width,
                 config.tower_sizes,
             )
-            if imitated:
-                self.imitation = nn.Linear(config.interaction_vectors * config.width, imitated)
+            if of_item.interaction_vectors:
+                own, its = (one.interaction_vectors * one.width for one in (config, of_item))
+                self.imitation = nn.Linear(own, its)
 
-    def forward(self, user: Tensor, node: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, user: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
         """Score nodes.
 
         Args:
@@ -193,15 +195,18 @@ class NodeMonn(Monn):
             node: [n, W].
 
         Returns:
-            [n, K], and what is held against the interactions of the items; None where there are
-            none.
+            [n, K], and what is held against the interactions of the items, [n, n_ui · D] of these;
+            of no width where there are none.
         """
         scaled = node * self.item_width**0.5  # of length 1 in, of variance 1 here
-        vectors = self.nodes(scaled).unflatten(1, [-1, self.config.width])
+        vectors = self.nodes(scaled).unflatten(1, [-1, self.width])
+        vectors = vectors + self.kept(scaled.unflatten(1, self.item_shape))
+        imitated = user.new_zeros([len(user), 0])
         if self.interactions is None:
-            return self.over(user, vectors), None
+            return self.over(user, vectors), imitated
         interaction = self.interactions(torch.cat([user, vectors], dim=1))
-        imitated = None if self.imitation is None else self.imitation(interaction.flatten(1))
+        if self.imitation is not None:
+            imitated = self.imitation(interaction.flatten(1))
         return self.over(user, torch.cat([vectors, interaction], dim=1)), imitated
 
 

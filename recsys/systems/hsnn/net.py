@@ -230,16 +230,8 @@ class HsnnNet(nn.Module):
             width,
             tasks,
         )
-        imitated = of_item.interaction_vectors * of_item.width
         self.levels = nn.ModuleList(
-            NodeMonn(
-                config.sizes[level.size],
-                user_vectors,
-                width,
-                of_item.item_width,
-                imitated,
-                tasks,
-            )
+            NodeMonn(config.sizes[level.size], user_vectors, width, of_item, tasks)
             for level in config.levels
         )
         codes = [level.codes for level in config.levels]
@@ -381,7 +373,7 @@ class HsnnNet(nn.Module):
         target = interactions.detach()
         return Outputs(
             [self.combined(scores[: number + 1]) for number in range(len(scores))],
-            [(one - target).square().mean(dim=1) for one in imitations if one is not None],
+            [(one - target).square().mean(dim=1) for one in imitations if one.shape[1]],
         )
 
     def forward(self, batch: RankingBatch, lookups: dict[str, KeyedJaggedTensor]) -> list[Tensor]:

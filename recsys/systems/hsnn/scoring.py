@@ -167,6 +167,12 @@ class Scoring:
         found[:, binary] = torch.from_numpy(values[:, binary]).sigmoid().numpy()
         return found
 
+    def prediction(self, values: NDArray[np.float64], task: int) -> NDArray[np.float64]:
+        """[n] logits or numbers of a task as its predictions."""
+        whole = np.zeros((len(values), len(self.net.offset)))
+        whole[:, task] = values
+        return self.predictions(whole)[:, task]
+
     def given(
         self,
         users: Moments,

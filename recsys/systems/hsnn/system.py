@@ -35,7 +35,7 @@ from recsys.runs.system import Assembly
 from recsys.serving.pipeline import StepUsers
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.descent import BestBelow
-from recsys.systems.base import refuse_undefined
+from recsys.systems.base import ExportConfig, refuse_undefined
 from recsys.systems.hsnn.config import HsnnRun, HsnnRunConfig
 from recsys.systems.hsnn.measure import measure_descent
 from recsys.systems.hsnn.module import Hsnn
@@ -172,9 +172,7 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
             return items.scorer(scoring.users(users.indices, moments), column)
 
         def score(values: NDArray[np.float64]) -> NDArray[np.float64]:
-            whole = np.zeros((len(values), len(run.manifest.tasks)))
-            whole[:, column] = values
-            return scoring.predictions(whole)[:, column]
+            return scoring.prediction(values, column)
 
         usual = run.config.descent.beam
         return Recommender(
@@ -183,6 +181,15 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
             TimelineLengths(self.data(run.config, run.dataset).reader),
             descent=lambda k, beam: BestBelow(items.tree, k, beam or usual, scorer, score),
         )
+
+    def export(self, run: HsnnRun, config: ExportConfig) -> Path:
+        """Networks and tree in TorchScript, which cannot be parted."""
+        # what compiles takes seconds to import
+        from recsys.systems.hsnn.export import export_run
+
+        reader = self.data(run.config, run.dataset).reader
+        task = _task(run.config, run.manifest, None)
+        return export_run(run, config, self.scoring(run), reader, task)
 
     def report(self, folder: Path, against: Path | None, dataset: str | None) -> Page:
         """NE and calibration of every task, what descents find, and the nodes."""

@@ -10,6 +10,7 @@ from recsys.nn.interaction.attention_factorisation import (
     AttentionFactorisation,
     EvenLinear,
     FeatureTower,
+    KeptCoordinates,
 )
 
 
@@ -34,6 +35,26 @@ def test_a_row_of_any_width_is_filled_up() -> None:
     rows = torch.randn(3, 7)
     expected = rows @ layer.linear.weight[:, :7].t() + layer.linear.bias
     torch.testing.assert_close(layer(rows), expected)
+
+
+def test_coordinates_are_kept() -> None:
+    for width, out in ((3, 5), (5, 3)):
+        kept = KeptCoordinates(2, 1, out)
+        vectors = torch.randn(4, 2, width)
+        weight = kept.along.linear.weight[0, :2]
+        expected = (weight[:, None] * vectors).sum(dim=1)
+        found = kept(vectors)[:, 0]
+        both = min(width, out)
+        torch.testing.assert_close(found[:, :both], expected[:, :both])
+        assert found.shape == (4, out) and not found[:, both:].any()
+
+
+def test_small_rows_that_differ_are_told_apart_from_the_start() -> None:
+    torch.manual_seed(0)
+    tower = FeatureTower(3, 8, 1, 16, [32])
+    found = tower(0.05 * torch.randn(50, 3, 8)).flatten(1)
+    alike = torch.corrcoef(found).abs()[~torch.eye(50, dtype=torch.bool)]
+    assert alike.mean() < 0.5
 
 
 def test_a_tower_gives_vectors_of_one_scale() -> None:

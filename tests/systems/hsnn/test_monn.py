@@ -49,15 +49,14 @@ def test_two_towers_do_not_look_at_pairs() -> None:
     torch.testing.assert_close(one[:, 0], product)
 
 
-@pytest.mark.parametrize(("size", "imitated"), [("S", 8), ("S", 0), ("XS", 8)])
-def test_a_node_imitates_interactions_where_both_have_any(size: str, imitated: int) -> None:
-    config = SIZES[size]
-    monn = NodeMonn(config, 4, 8, 24, imitated, 3)
-    score, imitation = monn(monn.users(torch.randn(5, 4, 8)), torch.randn(5, 24))
+@pytest.mark.parametrize(("size", "of_item"), [("S", "S"), ("S", "XS"), ("XS", "S")])
+def test_a_node_imitates_interactions_where_both_have_any(size: str, of_item: str) -> None:
+    monn = NodeMonn(SIZES[size], 4, 8, SIZES[of_item], 3)
+    nodes = torch.randn(5, SIZES[of_item].item_width)
+    score, imitation = monn(monn.users(torch.randn(5, 4, 8)), nodes)
     assert score.shape == (5, 3)
-    has_one = config.interaction_vectors > 0 and imitated > 0
-    assert (imitation is not None) == has_one
-    assert imitation is None or imitation.shape == (5, 8)
+    has_one = size == of_item == "S"
+    assert imitation.shape == (5, 8 if has_one else 0)
 
 
 def test_summaries_of_nothing_are_zeros() -> None:
