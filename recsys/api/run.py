@@ -234,6 +234,7 @@ class Run:
         task: str | None = None,
         reasons: bool = False,
         keep_seen: bool = False,
+        beam: int | None = None,
     ) -> pl.DataFrame:
         """The best items of users, without those they have seen; as `recsys recommend run_dir=…`.
 
@@ -257,6 +258,8 @@ class Run:
             task: of a model that predicts tasks, the one to rank by; None for the first.
             reasons: name the items of the history that are nearest to each item.
             keep_seen: items that a user has seen may be given again.
+            beam: nodes of each level that are kept, of a model whose items are in a tree; None for
+                what its run says.
 
         Raises:
             ConfigError: the system does not recommend, or a setting cannot be.
@@ -274,7 +277,7 @@ class Run:
             refuse_misfit(HoursAboveZero, max_age_hours, "max_age_hours")
             seen_after = moment - round(max_age_hours * MILLISECONDS_PER_HOUR)
         rules = RecommendRules(
-            moment, k, min_score, seen_after, reasons=reasons, keep_seen=keep_seen
+            moment, k, min_score, seen_after, reasons=reasons, keep_seen=keep_seen, beam=beam
         )
         ids = _series(_named("users", users)).alias(Column.USER).unique(maintain_order=True)
         self._system.check_request(self.loaded, only is not None, task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recsys.artifacts.hsnn_tower import HSNN_FILE, HsnnArtifact, HsnnManifest, load_hsnn
 from recsys.artifacts.inspection import check_tower_file
 from recsys.artifacts.manifest import MANIFEST_FILE, model_of
 from recsys.artifacts.ranker_tower import (
@@ -28,11 +29,15 @@ from recsys.artifacts.timeline_tower import (
 )
 from recsys.core.errors import ArtifactError
 
-Artifact = TimelineTowerArtifact | SequenceTowerArtifact | RankerArtifact
-Kind = type[TimelineTowerManifest | SequenceTowerManifest | RankerManifest]
+Artifact = TimelineTowerArtifact | SequenceTowerArtifact | RankerArtifact | HsnnArtifact
+Kind = type[TimelineTowerManifest | SequenceTowerManifest | RankerManifest | HsnnManifest]
 
 #: TorchScript of models whose artifact has one.
-_FILES: dict[Kind, str] = {TimelineTowerManifest: TOWER_FILE, RankerManifest: RANKER_FILE}
+_FILES: dict[Kind, str] = {
+    TimelineTowerManifest: TOWER_FILE,
+    RankerManifest: RANKER_FILE,
+    HsnnManifest: HSNN_FILE,
+}
 
 
 def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
@@ -52,6 +57,8 @@ def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
         return load_timeline_tower(path, trust)
     if kind is RankerManifest:
         return load_ranker(path, trust)
+    if kind is HsnnManifest:
+        return load_hsnn(path, trust)
     return load_sequence_tower(path, trust=trust)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.core.bounds import Finite, ItemsPerUser, Settings
+from recsys.core.bounds import Count, Finite, ItemsPerUser, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.given_tables import in_type_of
 from recsys.data.contract.schema import IMPRESSION, LENGTHS, Column, TimelineKind
@@ -63,6 +63,7 @@ class RecommendRules(Settings):
             history gets, and ``basis`` says so.
         reasons: say which items of the history are nearest to an item.
         keep_seen: items that a user has seen may be given again.
+        beam: nodes of each level that a descent keeps; None for what the model is set to.
     """
 
     as_of: int
@@ -72,6 +73,7 @@ class RecommendRules(Settings):
     strict: bool = False
     reasons: bool = False
     keep_seen: bool = False
+    beam: Count | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,8 @@ class Recommender:
         histories: that the model reads; None where it reads no sequences.
         content: [V, W] the model's embeddings of items, by which reasons are found; None where
             it has none.
+        descent: finds so many items with such a beam, in the place of ``source``; None where items
+            are in no tree.
 
     Attributes:
         catalogue: as given.
@@ -125,11 +129,13 @@ class Recommender:
         source: Callable[[int], Source] | None = None,
         histories: Histories | None = None,
         content: NDArray[np.float32] | None = None,
+        descent: Callable[[int, int | None], Source] | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.dataset = dataset
         self.facts = ItemFacts(dataset, catalogue)
         self._source = source
+        self._descent = descent
         self._embedder = embedder
         self._histories = histories
         self._content = content
@@ -179,7 +185,7 @@ class Recommender:
         if rules.seen_after is not None:
             before.append(TooOld(self.catalogue, rules.seen_after))
         after = [] if rules.min_score is None else [BelowScore(rules.min_score)]
-        return Pipeline(self._embedder, before, self._source_of(rules.k), after)
+        return Pipeline(self._embedder, before, self._source_of(rules), after)
 
     def recommend(
         self,
@@ -261,7 +267,14 @@ class Recommender:
             ]
         )
 
-    def _source_of(self, k: int) -> Source:
+    def _source_of(self, rules: RecommendRules) -> Source:
+        k = rules.k
+        if self._descent is not None:
+            return self._descent(k, rules.beam)
+        if rules.beam is not None:
+            raise ConfigError(
+                f"beam={rules.beam} is for models whose items are in a tree (hsnn); leave it out."
+            )
         if self._source is not None:
             return self._source(k)
         assert isinstance(self.catalogue, ItemIndex), "what is no index needs a source"

@@ -12,6 +12,7 @@ import polars as pl
 from recsys.artifacts.sequence_tower import Precision
 from recsys.core.bounds import (
     BatchSize,
+    Count,
     Finite,
     HoursAboveZero,
     ItemsPerUser,
@@ -74,6 +75,8 @@ class RecommendConfig(Settings):
         reasons: name the items of the history that are nearest to each item.
         strict: refuse users who are not in the log.
         keep_seen: items that a user has seen may be given again: what is bought again and again.
+        beam: nodes of each level that are kept, of a model whose items are in a tree; None takes
+            what its run says.
         precision: of an exported user tower: ``float`` or ``int8``.
         batch_users: users per step.
         trust: load an artifact that is not in the user's list of trusted ones.
@@ -101,6 +104,7 @@ class RecommendConfig(Settings):
     reasons: bool = False
     strict: bool = False
     keep_seen: bool = False
+    beam: Count | None = None
     precision: Annotated[str, OneOf(tuple(Precision))] = Precision.FLOAT.value
     batch_users: BatchSize = 1024
     trust: bool = False
@@ -285,6 +289,7 @@ def read_request(config: RecommendConfig, dataset: PreparedDataset) -> Request:
             config.strict,
             config.reasons,
             config.keep_seen,
+            config.beam,
         ),
         exclude,
         only,

@@ -17,6 +17,7 @@ SYSTEMS: dict[str, str] = {
     "sequence": "recsys.systems.sequence.system:SequenceSystem",
     "two_tower": "recsys.systems.two_tower.system:TwoTowerSystem",
     "ranker": "recsys.systems.ranker.system:RankerSystem",
+    "hsnn": "recsys.systems.hsnn.system:HsnnSystem",
 }
 
 #: Trained where neither the command nor the experiment names another.

@@ -70,6 +70,16 @@ FOLLOWED = {
         ("loader.batch_requests=40", "model.net.dimension=8", "loader.max_events=12"),
         0,
     ),
+    "hsnn": Followed(
+        "hsnn",
+        (
+            "loader.batch_requests=40",
+            "model.net.dimension=8",
+            "model.net.levels=[{{codes:4,size:S}}]",
+            "loader.max_events=12",
+        ),
+        0,
+    ),
     "wide_and_deep": Followed("wide_and_deep", ("loader.batch_size=10", "model.width=8"), 1),
 }
 

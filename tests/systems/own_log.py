@@ -22,6 +22,13 @@ LATE = "late"
 SETTINGS = {
     "dv365": ("model.dimension=8", "trainer.max_steps=4"),
     "ranker": ("model.net.dimension=8", "trainer.max_steps=4", "loader.max_events=12"),
+    "hsnn": (
+        "model.net.dimension=8",
+        "model.net.levels=[{codes:4,size:S},{codes:3,size:XS}]",
+        "trainer.max_steps=4",
+        "loader.max_events=12",
+        "descent.beam=100",  # all nodes: what it finds is the best of all
+    ),
     "sequence": ("loader.batch_size=16", "trainer.max_epochs=2", "model.width=8"),
     "nxtpost": ("loader.batch_size=16", "trainer.max_epochs=1"),
     "two_tower": ("loader.batch_size=16", "trainer.max_epochs=2", "model.items.width=8"),

@@ -16,7 +16,7 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.data.batches.given_rows import GivenRows, packs
 from tests.systems.own_log import DAY, ITEMS, LATE, START, USERS, RunOf, small_log
 
-SCORING = ("dv365", "ranker", "sequence", "nxtpost", "two_tower", "wide_and_deep")
+SCORING = ("dv365", "ranker", "hsnn", "sequence", "nxtpost", "two_tower", "wide_and_deep")
 LATE_DAY = START + 28 * DAY
 
 

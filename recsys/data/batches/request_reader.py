@@ -157,9 +157,19 @@ class RowReader(ABC, Generic[Batch]):
         indices = self._fit_vocabulary.hide_unseen_features(indices, self._user_ids)
         return torch.from_numpy(indices.astype(np.int64))  # [B, F_u]
 
+    def items(self, item: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        """Features of items [n]: indices [n, F] int64, what came after the fit period unknown, and
+        numbers [n, D] float32.
+        """
+        features = self._dataset.item_features
+        indices = self._hidden(features.categorical[item])
+        return torch.from_numpy(indices.astype(np.int64)), torch.from_numpy(features.dense[item])
+
+    def _hidden(self, indices: NDArray[np.int32]) -> NDArray[np.int32]:
+        return self._fit_vocabulary.hide_unseen_features(indices, self._item_ids)
+
     def _item_categorical(self, rows: RequestRows) -> Tensor:
-        indices = self._dataset.item_features.categorical[rows.item]
-        indices = self._fit_vocabulary.hide_unseen_features(indices, self._item_ids)
+        indices = self._hidden(self._dataset.item_features.categorical[rows.item])
         both = [indices, rows.context_categorical]
         return torch.from_numpy(np.concatenate(both, axis=1, dtype=np.int64))  # [R, F_i]
 

@@ -136,7 +136,7 @@ class TaskSystem(System[Config], Generic[Config]):
         return Recommender(
             catalogue,
             run.dataset,
-            _TimelineLengths(reader),
+            TimelineLengths(reader),
             lambda k: BestScores(catalogue, k, score),
         )
 
@@ -186,7 +186,7 @@ class TaskSystem(System[Config], Generic[Config]):
         print_baselines(metrics, config)
 
 
-class _TimelineLengths:
+class TimelineLengths:
     """How much is known of users; the predictions read their timelines themselves."""
 
     name = "timelines"

@@ -1,0 +1,151 @@
+"""An exported HSNN: its networks with the tree of the items inside, which cannot be parted.
+
+```
+manifest.json       what it is, what has to be handed in, checksums
+config.yaml         the run's resolved configuration
+hsnn.pt             TorchScript, float32: tables, networks, nodes, and the embeddings of the items
+vocabulary/         raw id → index; that of items has all that are in the tree
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from recsys.artifacts.manifest import Manifest
+from recsys.artifacts.torchscript import load_tower
+
+HSNN_FILE = "hsnn.pt"
+
+#: What the user side of a request is made of.
+USER_INPUTS = {
+    "request_time": "int64",
+    "user_categorical": "int64",
+    "user_dense": "float32",
+    "recent_ids": "int64",
+    "recent_action": "int64",
+    "recent_time": "int64",
+    "recent_dwell": "float32",
+}
+#: What candidates are made of, beside what ``descend`` says of them.
+CANDIDATE_INPUTS = {
+    "counted": "float32",
+    "context_categorical": "int64",
+    "context_dense": "float32",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HsnnManifest(Manifest):
+    """The description of an exported HSNN.
+
+    Attributes:
+        tasks: names and kinds, in the order of the scores.
+        ranked_by: the task by which nodes are ranked.
+        features: names of the columns of what is handed in, in their order; categorical ones are
+            indices of the data set, of which 0 is the unknown one.
+        fit_vocabulary: per id column the number of indices the model was trained with; larger
+            ones are given to it as 0.
+        gap_hours: how long before the request everything that is handed in ends.
+        max_length: newest events of both timelines together that it looks at.
+        counting: what ``counted`` was counted with (``CandidateFeatureConfig``).
+        levels: of each level its codes, and how many nodes have an item.
+        first_item: index of the item at position 0 of the tree; the others follow.
+        items: S, of the tree.
+        agreement: of its scores with the trained model's on some descents.
+    """
+
+    system = "hsnn"
+
+    tasks: list[dict[str, str]]
+    ranked_by: str
+    features: dict[str, list[str]]
+    fit_vocabulary: dict[str, int]
+    gap_hours: float
+    max_length: int
+    counting: dict[str, Any]
+    levels: list[dict[str, int]]
+    first_item: int
+    items: int
+    agreement: dict[str, float]
+
+
+@dataclass(frozen=True)
+class HsnnArtifact:
+    """An exported HSNN.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it is, and what it takes.
+        tower: the TorchScript module.
+    """
+
+    folder: Path
+    manifest: HsnnManifest
+    tower: torch.jit.ScriptModule
+
+    @torch.inference_mode()
+    def encode_user(self, **inputs: Tensor) -> list[Tensor]:
+        """What the levels need of a request's user; inputs are those of ``USER_INPUTS``."""
+        with torch.jit.optimized_execution(False):
+            return cast(list[Tensor], self.tower.encode_user(**inputs))
+
+    @torch.inference_mode()
+    def descend(
+        self, user: list[Tensor], beam: int, k: int, eligible: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Positions [C] of the items below a user's best nodes, and what to score them with.
+
+        Args:
+            user: of :meth:`encode_user`.
+            beam: nodes of each level that are kept, and more until they hold ``k`` items.
+            k: items that are to be found.
+            eligible: [S] bool, which items the user may get; None for all.
+        """
+        if eligible is None:
+            eligible = torch.ones(self.manifest.items, dtype=torch.bool)
+        with torch.jit.optimized_execution(False):
+            return cast(
+                tuple[Tensor, Tensor],
+                self.tower.descend(user, beam, k, eligible),
+            )
+
+    @torch.inference_mode()
+    def score(
+        self, user: list[Tensor], item: Tensor, above: Tensor, **candidates: Tensor
+    ) -> Tensor:
+        """[C, K] float64 predictions; candidates are those of ``CANDIDATE_INPUTS``, each [C, …]."""
+        with torch.jit.optimized_execution(False):
+            return cast(Tensor, self.tower.score(user, item, above, **candidates))
+
+    @torch.inference_mode()
+    def node_of(self, item_categorical: Tensor, item_dense: Tensor) -> Tensor:
+        """[n, L] the codes of the nodes of items by their features, of new ones too."""
+        with torch.jit.optimized_execution(False):
+            embedding = self.tower.embed(item_categorical, item_dense)
+            return cast(Tensor, self.tower.codes(embedding))
+
+
+def load_hsnn(path: Path | str, trust: bool = False) -> HsnnArtifact:
+    """Open an artifact after checking its format version, every checksum and the tower's code.
+
+    Args:
+        path: the artifact folder.
+        trust: whether to load one that is not in the user's list of trusted ones.
+
+    Raises:
+        ArtifactError: the folder is no such artifact, it is not trusted, a file of it is not what
+            was exported, or the tower is none that `recsys export` writes.
+    """
+    folder = Path(path)
+    return open_hsnn(folder, HsnnManifest.open(folder, trust))
+
+
+def open_hsnn(folder: Path, manifest: HsnnManifest) -> HsnnArtifact:
+    """The HSNN of a folder whose manifest was read and checked, or is being written."""
+    return HsnnArtifact(folder, manifest, load_tower(folder / HSNN_FILE, manifest))

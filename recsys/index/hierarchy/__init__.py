@@ -1,0 +1,1 @@
+"""A tree of nodes with items below them, and the descent through it."""

@@ -1,0 +1,1 @@
+"""Nodes of items, level by level, learned with a model or beside it (HSNN)."""

@@ -1,0 +1,1 @@
+"""HSNN: a hierarchy of nodes, each level with a model of its own, learned together with them."""

@@ -1,0 +1,232 @@
+"""How well a descent finds the items that scoring every one finds, and how even the nodes are.
+
+Legend: Q queries, U of them at a time, V items of the data set, S of the tree, n_l nodes of level
+l, k items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.core.progress import track
+from recsys.data.contract.schema import Split
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.identity import RunIdentity
+from recsys.evaluation.metrics_file import Metrics
+from recsys.evaluation.ranking import CandidateSet, Ranks, gather_ranks
+from recsys.evaluation.retrieval import RetrievalProtocol
+from recsys.evaluation.retrieval_evaluation import measured_ranks, protocol_of
+from recsys.index.hierarchy.descent import Allowed, LevelScorer, Reached, Scores, descend
+from recsys.index.hierarchy.tree import Tree, tree_health
+from recsys.systems.hsnn.config import DescentConfig
+from recsys.systems.hsnn.scoring import ItemTree, Scoring
+
+#: Scores of pairs that are in memory at a time.
+_PAIRS_AT_A_TIME = 2**18
+#: What an item counts that a descent did not come to.
+_NOT_REACHED = float(np.finfo(np.float32).min)
+
+#: The place of what is found when every item is scored, and of what a beam finds.
+EXACT = "exact"
+
+
+def beam_place(beam: int) -> str:
+    """``beam_8``."""
+    return f"beam_{beam}"
+
+
+class _Noted:
+    """A scorer that notes what every node is worth to every user."""
+
+    def __init__(self, scorer: LevelScorer, tree: Tree, users: int) -> None:
+        self._scorer = scorer
+        self.of_nodes = [np.full((users, len(one)), np.nan) for one in tree.codes]
+
+    def nodes(
+        self, level: int, user: NDArray[np.int64], node: NDArray[np.int64], above: Scores | None
+    ) -> Scores:
+        found = self._scorer.nodes(level, user, node, above)
+        self.of_nodes[level][user, node] = self._scorer.value(found)
+        return found
+
+    def items(
+        self, user: NDArray[np.int64], item: NDArray[np.int64], above: Scores | None
+    ) -> Scores:
+        return self._scorer.items(user, item, above)
+
+    def value(self, scores: Scores) -> NDArray[np.float64]:
+        return self._scorer.value(scores)
+
+
+class _Known:
+    """What was noted, for descents with other beams: nothing is computed again."""
+
+    def __init__(
+        self, of_nodes: Sequence[NDArray[np.float64]], of_items: NDArray[np.float64]
+    ) -> None:
+        self._of_nodes = of_nodes
+        self._of_items = of_items
+
+    def nodes(
+        self, level: int, user: NDArray[np.int64], node: NDArray[np.int64], above: Scores | None
+    ) -> Scores:
+        return self._of_nodes[level][user, node][:, None, None]
+
+    def items(
+        self, user: NDArray[np.int64], item: NDArray[np.int64], above: Scores | None
+    ) -> Scores:
+        return self._of_items[user, item][:, None, None]
+
+    def value(self, scores: Scores) -> NDArray[np.float64]:
+        return scores[:, -1, 0].astype(np.float64)
+
+
+@dataclass
+class _Found:
+    """What was found for the queries so far, at one place.
+
+    Attributes:
+        ranks: parts of each candidate set.
+        scored: parts of how much was scored for a query.
+        recall: parts of the share of the best that were found, by how many are looked for.
+    """
+
+    ranks: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    scored: list[NDArray[np.int64]] = field(default_factory=list)
+    recall: dict[int, list[NDArray[np.float64]]] = field(default_factory=dict)
+
+
+def measure_descent(
+    run: RunIdentity,
+    config: EvaluateConfig,
+    protocol: RetrievalProtocol,
+    scoring: Scoring,
+    items: ItemTree,
+    descent: DescentConfig,
+    task: int,
+) -> Metrics:
+    """Rank the queries' targets among all items, with every item scored and by descents.
+
+    Args:
+        run: which model is measured.
+        config: the split, and how intervals are made.
+        protocol: queries and candidate sets of the split.
+        scoring: of the model.
+        items: all that can be recommended, in their nodes.
+        descent: beams, and how many of the best are looked for.
+        task: position of the task by which items are ranked.
+
+    Returns:
+        ``report/exact/hits@10/all`` and ``report/beam_8/hits@10/all``; of each beam
+        ``report/beam_8/recall@10``, the share of the ten best of all items that it finds, and
+        ``report/beam_8/share_scored``, nodes and items that are scored over all items; of untrained
+        scorers ``report/popularity/hits@10/all``; of each level ``report/level_1/entropy`` and so
+        on, see ``LevelHealth``.
+    """
+    split, prefix = Split(config.split), config.prefix
+    candidates = protocol.candidates()
+    found = _all_found(protocol, candidates, scoring, items, descent, task)
+    ranks: dict[str, dict[str, Ranks]] = {
+        f"{prefix}/{place}": {
+            name: gather_ranks(protocol.queries, one.ranks[name], candidate_set.description)
+            for name, candidate_set in candidates.items()
+        }
+        for place, one in found.items()
+    }
+    for name in protocol.config.baselines:
+        scorer = protocol.baseline(name, None)
+        if scorer is not None:
+            place = f"{prefix}/{name}"
+            ranks[place] = protocol.rank(scorer, candidates, place)
+    metrics = measured_ranks(run, config, protocol, ranks, differences=True)
+    how = protocol_of(run, split, next(iter(ranks[f"{prefix}/{EXACT}"].values())))
+
+    def add(name: str, value: float) -> None:
+        metrics[f"{prefix}/{name}"] = how.measure(value).as_dict()
+
+    for place, one in found.items():
+        add(f"{place}/share_scored", float(np.concatenate(one.scored).mean() / len(items.indices)))
+        for k, parts in one.recall.items():
+            add(f"{place}/recall@{k}", float(np.concatenate(parts).mean()))
+    for number, health in enumerate(tree_health(items.tree, scoring.net.nodes.sizes), 1):
+        for name, value in vars(health).items():
+            add(f"level_{number}/{name}", float(value))
+    return metrics
+
+
+def _all_found(
+    protocol: RetrievalProtocol,
+    candidates: Mapping[str, CandidateSet],
+    scoring: Scoring,
+    items: ItemTree,
+    descent: DescentConfig,
+    task: int,
+) -> dict[str, _Found]:
+    queries, tree = protocol.queries, items.tree
+    step = max(_PAIRS_AT_A_TIME // max(len(items.indices), 1), 1)
+    found = {place: _Found() for place in (EXACT, *map(beam_place, descent.beams))}
+    largest = max(descent.recall_at, default=0)
+    for first in track(list(range(0, len(queries), step)), "Scoring every item"):
+        rows = slice(first, min(first + step, len(queries)))
+        number = rows.stop - rows.start
+        users = scoring.users(queries.user[rows], queries.time[rows])
+        noted = _Noted(items.scorer(users, task), tree, number)
+        exact = descend(tree, number, noted, None, 1, Allowed())
+        of_items = np.full((number, len(items.indices)), np.nan)
+        of_items[exact.user, exact.item] = exact.value
+        known = _Known(noted.of_nodes, of_items)
+        best = _first(exact, number, largest)
+        for place, one in found.items():
+            reached = exact
+            if place != EXACT:
+                beam = descent.beams[list(found).index(place) - 1]
+                reached = descend(tree, number, known, beam, 1, Allowed())
+                _note_recall(one, reached, best, descent.recall_at)
+            _note_ranks(one, reached, items, rows, protocol.num_items, candidates)
+    return found
+
+
+def _note_ranks(
+    found: _Found,
+    reached: Reached,
+    items: ItemTree,
+    rows: slice,
+    num_items: int,
+    candidates: Mapping[str, CandidateSet],
+) -> None:
+    scores = np.full((rows.stop - rows.start, num_items), _NOT_REACHED, np.float32)
+    scores[reached.user, items.indices[reached.item]] = reached.value
+    for name, candidate_set in candidates.items():
+        ranks = candidate_set.ranks(rows, torch.from_numpy(scores))
+        found.ranks.setdefault(name, []).append(ranks)
+    found.scored.append(reached.scored)
+
+
+def _note_recall(
+    found: _Found, reached: Reached, best: NDArray[np.int64], recall_at: Sequence[int]
+) -> None:
+    users = len(best)
+    for k in recall_at:
+        wanted = best[:, :k]
+        of_beam = _first(reached, users, k)
+        hits: list[Any] = [
+            np.isin(one, other[other >= 0]).mean()
+            for one, other in zip(wanted, of_beam, strict=True)
+        ]
+        found.recall.setdefault(k, []).append(np.array(hits, np.float64))
+
+
+def _first(reached: Reached, users: int, k: int) -> NDArray[np.int64]:
+    """[U, k'] the best items of each user, k' the smaller of k and all items; −1 for none."""
+    rank = np.arange(len(reached.user)) - np.searchsorted(reached.user, reached.user)
+    width = min(k, int(rank.max(initial=-1)) + 1)
+    best = np.full((users, width), -1, np.int64)
+    chosen = rank < width
+    best[reached.user[chosen], rank[chosen]] = reached.item[chosen]
+    return best

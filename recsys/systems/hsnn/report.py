@@ -1,0 +1,155 @@
+"""What is printed, and what the report shows, of a run of HSNN."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from recsys.core.console import UNDEFINED, output_console, text_table
+from recsys.core.environment import read_environment
+from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import Metrics, is_defined
+from recsys.reports import task_material, task_sections
+from recsys.reports.page import Page, Section, closing_table, places, revision, setting
+from recsys.runs.load import load_config
+from recsys.systems.hsnn.config import HsnnRunConfig
+from recsys.systems.hsnn.measure import EXACT
+
+#: Columns of the table of beams, and of the table of levels.
+_BEAM = re.compile(r"beam_(\d+)")
+_HEALTH = {
+    "possible": ("possible nodes", "{:,.0f}"),
+    "used": ("with items", "{:,.0f}"),
+    "entropy": ("entropy", "{:.3f}"),
+    "largest_over_mean": ("largest over mean", "{:.1f}"),
+    "largest_share": ("share of the largest", "{:.3f}"),
+}
+
+
+def print_descent(metrics: Metrics, config: EvaluateConfig) -> None:
+    """Print what descents find, and how even the nodes are."""
+    console = output_console()
+    console.print(text_table("what a descent finds", descent_rows(metrics, config.prefix)))
+    if len(levels := level_rows(metrics, config.prefix)) > 1:
+        console.print(text_table("nodes", levels))
+
+
+def descent_rows(metrics: Metrics, prefix: str) -> list[list[str]]:
+    """A row for every item scored, one per beam, and one per untrained scorer."""
+    within = [name.removeprefix(f"{prefix}/").split("/") for name in metrics]
+    measured = dict.fromkeys(one[1] for one in within if one[0] == EXACT and one[-1] == "all")
+    places = dict.fromkeys(one[0] for one in within if len(one) == 3 and one[1] in measured)
+    recalls = dict.fromkeys(
+        one[1] for one in within if len(one) == 2 and one[1].startswith("recall@")
+    )
+    rows = [["", "pairs scored, %", *recalls, *measured]]
+    for place in places:
+        beam = _BEAM.fullmatch(place)
+        called = {EXACT: "every item"}.get(place, f"beam {beam[1]}" if beam else place)
+        row = [called, _shown(metrics, f"{prefix}/{place}/share_scored", "{:.1f}", 100)]
+        row += [_shown(metrics, f"{prefix}/{place}/{name}", "{:.4f}") for name in recalls]
+        row += [_shown(metrics, f"{prefix}/{place}/{name}/all", "{:.4f}") for name in measured]
+        rows.append(row)
+    return rows
+
+
+def level_rows(metrics: Metrics, prefix: str) -> list[list[str]]:
+    """How even the nodes of each level are."""
+    rows = [["level", *(heading for heading, _ in _HEALTH.values())]]
+    number = 1
+    while f"{prefix}/level_{number}/used" in metrics:
+        place = f"{prefix}/level_{number}"
+        cells = [_shown(metrics, f"{place}/{name}", form) for name, (_, form) in _HEALTH.items()]
+        rows.append([str(number), *cells])
+        number += 1
+    return rows
+
+
+def _shown(metrics: Metrics, name: str, form: str, scale: float = 1) -> str:
+    value = metrics.get(name, {}).get("value")
+    if name not in metrics:
+        return ""
+    return form.format(scale * value) if is_defined(value) else UNDEFINED
+
+
+def report_page(folder: Path, against: Path | None, dataset_folder: str | None) -> Page:
+    """The page and the table a run ends with.
+
+    Args:
+        folder: the run folder.
+        against: the folder of the run it was evaluated against.
+        dataset_folder: the prepared data set, where it was moved since the training.
+
+    Raises:
+        ArtifactError: a folder is no run, a file of it is damaged, or the run was not evaluated
+            against what lies in ``against`` now.
+    """
+    config = load_config(folder, HsnnRunConfig)
+    labels = (str(folder), "" if against is None else str(against))
+    material = task_material.read_material(folder, against, labels, config, dataset_folder)
+    environment = read_environment(folder)
+    manifest = material.trained_on
+    others: dict[str, Path | str] = {"prepared data set": material.dataset.path}
+    if against is not None:
+        others["compared with"] = against
+    lie = places(folder, others)
+
+    def sections() -> Iterator[Section]:
+        yield task_sections.measured(material)
+        rows = descent_rows(material.metrics, material.prefix)
+        if len(rows) > 1:
+            yield Section("What a descent finds", note=_DESCENT, rows=rows)
+        if len(rows := level_rows(material.metrics, material.prefix)) > 1:
+            yield Section("Nodes", note=_NODES, rows=rows)
+        yield from task_sections.beside(material)
+        yield from task_sections.comparison(material)
+        yield task_sections.training(material)
+        yield from task_sections.predictions(material)
+        yield task_sections.data(material, {})
+        yield Section("Where everything lies", facts=lie)
+        yield setting(config, environment, described(config))
+
+    trained = {"trained": f"hsnn ({made_of(config)}) on {config.data.title}"}
+    return Page(
+        folder=folder,
+        title=config.name,
+        subtitle=(
+            f"HSNN, trained on {manifest.name}: {manifest.counts['events']:,} events of "
+            f"{manifest.counts['users']:,} users, {manifest.counts['rows_fit']:,} rows to fit"
+            f"{revision(environment)}"
+        ),
+        headline=material.headline(),
+        tiles=material.tiles(),
+        sections=list(sections()),
+        closing=closing_table(config.name, trained | material.numbers(), lie),
+    )
+
+
+_DESCENT = (
+    "Every item scored, and descents that keep so many nodes of each level: nodes and items that "
+    "are scored over all items; recall, the share of the best of all items that is found; and the "
+    "metrics of the items that users engaged with."
+)
+_NODES = (
+    "Entropy is of an item's node, over that of an even spread; the largest node is measured "
+    "against the mean of those with items."
+)
+
+
+def made_of(config: HsnnRunConfig) -> str:
+    """The levels, coarsest first: ``M 32 → S``."""
+    net = config.model.net
+    return " → ".join([*(f"{level.size} {level.codes:,}" for level in net.levels), net.size])
+
+
+def described(config: HsnnRunConfig) -> dict[str, str]:
+    """The most telling settings."""
+    return {
+        "levels": made_of(config),
+        "nodes are learned by": config.model.net.index.method,
+        "recent events": str(config.loader.max_events),
+        "gap": f"{config.loader.gap_hours:g} hours",
+        "batch": f"{config.loader.batch_requests} requests",
+        "beam": str(config.descent.beam),
+    }

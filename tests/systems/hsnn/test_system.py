@@ -1,0 +1,188 @@
+"""HSNN from a log to metrics, scores and items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import recsys
+from recsys.cli.main import invoke
+from recsys.core.errors import ConfigError
+from recsys.data.loaders.unlabelled import UnlabelledDataModule
+from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.evaluation.config import EvaluateConfig
+from recsys.index.hierarchy.descent import Allowed, descend
+from recsys.nn.hierarchy.nodes import METHODS
+from recsys.runs.metrics_log import read_metrics
+from recsys.systems.choice import compose_run
+from recsys.systems.evaluate import evaluate
+from recsys.systems.hsnn.scoring import ItemTree
+from recsys.systems.hsnn.system import HsnnSystem
+from recsys.systems.runs import load_run, train
+from tests.evaluation.baselines.planted import AUTHORS, HOUR, ITEMS, START, impressions, own_log
+
+SMALL = (
+    "system=hsnn",
+    "data=log",
+    "model.net.dimension=16",
+    "model.net.levels=[{codes:6,size:S},{codes:4,size:S}]",
+    "loader.max_events=12",
+    "loader.features.windows_hours=[24]",
+    "trainer.progress_bar=false",
+    "evaluation.max_queries=60",
+    "descent.beams=[1,3,24]",
+    "descent.recall_at=[5]",
+)
+NOW = START + 29 * 24 * HOUR
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every user likes the items of two authors, and few others."""
+    shown = impressions(0)
+    draw = np.random.default_rng(1)
+    favourite = shown["author_id"].to_numpy() % (AUTHORS // 2) == shown["user_id"].to_numpy() % 6
+    likes = draw.random(len(shown)) < np.where(favourite, 0.7, 0.05)
+    path = tmp_path_factory.mktemp("log") / "log.parquet"
+    own_log(likes, shown).write_parquet(path)
+    return path
+
+
+def settings(log: Path, run: Path, *more: str) -> list[str]:
+    data = (f"data.path={log}", f"data.out={log.parent / 'prepared'}", f"run_dir={run}")
+    return [*SMALL, *data, *more]
+
+
+@pytest.fixture(scope="module")
+def run_dir(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "hsnn"
+    train(compose_run(settings(log, folder, "trainer.max_steps=120")))
+    return folder
+
+
+def test_a_wider_beam_finds_more_of_what_scoring_every_item_finds(run_dir: Path) -> None:
+    found = evaluate(EvaluateConfig(run_dir=str(run_dir), baselines=["fit_mean", "user_mean"]))
+    assert found["report/ne/liked"]["value"] < 0.85 < found["report/user_mean/ne/liked"]["value"]
+    recall = [found[f"report/beam_{beam}/recall@5"]["value"] for beam in (1, 3, 24)]
+    scored = [found[f"report/beam_{beam}/share_scored"]["value"] for beam in (1, 3, 24)]
+    assert recall[0] < recall[1] < recall[2] == 1
+    assert scored[0] < scored[1] < scored[2] == found["report/exact/share_scored"]["value"]
+    assert scored[2] > 1  # nodes and items over items
+    of_all, of_widest = (found[f"report/{one}/hits@10/all"] for one in ("exact", "beam_24"))
+    assert of_all["value"] == of_widest["value"] > found["report/popularity/hits@10/all"]["value"]
+    assert 0 < found["report/level_1/used"]["value"] <= 6
+    assert found["report/level_2/used"]["value"] <= found["report/level_2/possible"]["value"] == 24
+
+
+def test_a_descent_gives_the_bits_of_scores(run_dir: Path) -> None:
+    run = recsys.open_run(run_dir)
+    ids = list(range(ITEMS))
+    for beam in (1, 2, 24):
+        found = run.recommend([3, 4], k=ITEMS, as_of=NOW, keep_seen=True, beam=beam)
+        assert len(found) == 2 * ITEMS  # k items whatever the beam
+        for user in (3, 4):
+            scores = run.score(user, ids, at=NOW)
+            by_item = dict(zip(scores["item_id"], scores["liked"], strict=True))
+            mine = found.filter(user_id=user)
+            wanted = np.array([by_item[item] for item in mine["item_id"]], np.float32)
+            np.testing.assert_array_equal(mine["score"].to_numpy(), wanted)
+    narrow, wide = (
+        run.recommend([3], k=3, as_of=NOW, keep_seen=True, beam=beam) for beam in (1, 24)
+    )
+    assert narrow["score"][0] <= wide["score"][0]
+
+
+def test_what_is_measured_of_a_beam_is_what_a_descent_does(run_dir: Path) -> None:
+    system, run = HsnnSystem(), load_run(run_dir)
+    scoring = system.scoring(run)
+    items = ItemTree(scoring, np.arange(1, ITEMS + 1))
+    users = scoring.users(np.arange(1, 9), np.full(8, NOW))
+    scorer = items.scorer(users, 0)
+    every = descend(items.tree, 8, scorer, None, 1, Allowed())
+    some = descend(items.tree, 8, scorer, 2, 1, Allowed())
+    value = np.full((8, ITEMS), np.nan)
+    value[every.user, every.item] = every.value
+    assert np.isfinite(value).all()
+    np.testing.assert_array_equal(value[some.user, some.item], some.value)
+    assert (some.scored < every.scored).all()
+
+
+def test_filters_hold_on_the_way_down(run_dir: Path) -> None:
+    run = recsys.open_run(run_dir)
+    free = run.recommend([3], k=ITEMS, as_of=NOW, keep_seen=True, beam=1)
+    some = free["item_id"].to_list()[::7]
+    only = run.recommend([3], k=ITEMS, as_of=NOW, keep_seen=True, beam=1, only=some)
+    assert sorted(only["item_id"]) == sorted(some)
+    less = run.recommend([3], k=5, as_of=NOW, keep_seen=True, beam=1, exclude=some)
+    assert len(less) == 5 and not set(less["item_id"]) & set(some)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nodes_are_learned_in_every_way(log: Path, tmp_path: Path, method: str) -> None:
+    steps = ("trainer.max_steps=4", f"model.net.index.method={method}")
+    train(compose_run(settings(log, tmp_path / "run", *steps)))
+    metrics = read_metrics(tmp_path / "run").filter(pl.col("metric").str.starts_with("val/"))
+    assert np.isfinite(metrics["value"].to_numpy()).all()
+    assert "val/level_2/ne/mean" in metrics["metric"].to_list()
+    run = load_run(tmp_path / "run")
+    codes = run.model.net.nodes.codes
+    assert all(np.isfinite(one.detach().numpy()).all() for one in codes)
+
+
+def test_without_levels_every_item_is_scored(log: Path, tmp_path: Path) -> None:
+    train(
+        compose_run(settings(log, tmp_path / "run", "trainer.max_steps=2", "model.net.levels=[]"))
+    )
+    run = recsys.open_run(tmp_path / "run")
+    assert len(run.recommend([3], k=ITEMS, as_of=NOW, keep_seen=True)) == ITEMS
+
+
+def test_one_process_is_as_sharded_tables(log: Path, tmp_path: Path) -> None:
+    values = []
+    for name, more in (("one", ()), ("sharded", ("strategy=torchrec",))):
+        folder = tmp_path / name
+        train(compose_run(settings(log, folder, "trainer.max_steps=3", *more)))
+        metrics = read_metrics(folder).filter(pl.col("metric") == "val/loss")
+        values.append(metrics["value"].to_list())
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_requests_have_drawn_items_without_labels(log: Path, tmp_path: Path) -> None:
+    config = compose_run(settings(log, tmp_path / "run", "loader.unlabelled=3"))
+    dataset, _ = open_or_prepare(config.data)
+    data = UnlabelledDataModule(config.loader, dataset)  # type: ignore[attr-defined]
+    batch = next(iter(data.sample("fit", 8)))
+    drawn = batch.row_id < 0
+    assert int(drawn.sum()) == 3 * 8
+    assert batch.labels[drawn].isnan().all() and not batch.labels[~drawn].isnan().any()
+    assert int(batch.rows_per_request.sum()) == len(batch.row_id)
+    last = batch.rows_per_request.cumsum(0)
+    for back in (1, 2, 3):
+        assert drawn[last - back].all()
+    assert not drawn[last - 4].any()
+    again = next(iter(data.sample("fit", 8)))
+    assert (again.item_categorical == batch.item_categorical).all()
+    choose = next(iter(data.sample("choose", 8)))
+    assert (choose.row_id >= 0).all()
+
+
+def test_what_cannot_be_is_a_sentence(
+    log: Path, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for setting, message in (
+        ("model.net.levels=[{codes:99,size:S}]", r"codes=99 are more than the 60 items"),
+        ("descent.task=nothing", "hsnn predicts no task nothing; it is one of liked"),
+        ("loader.user_embeddings.stores=[somewhere]", "reads no published user embeddings"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(compose_run(settings(log, tmp_path / "run", setting)))
+    command = ["recommend", f"run_dir={run_dir}", "user=3"]
+    assert invoke([*command, "task=nothing"]) == 2
+    assert "hsnn predicts no task nothing" in capsys.readouterr().err
+    assert invoke([*command, "beam=0"]) == 2
+    assert invoke([*command, "beam=1000", "k=1000"]) == 0
+    assert invoke(["report", f"run_dir={run_dir}"]) == 0
+    capsys.readouterr()
