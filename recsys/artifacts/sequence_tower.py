@@ -25,7 +25,6 @@ from recsys.artifacts.manifest import Manifest, model_of, sha256
 from recsys.artifacts.torchscript import load_tower
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.batches.sequences.batch import SequenceBatch
-from recsys.data.batches.sequences.towers import TowerBatch
 from recsys.data.content.item_embeddings import embeddings_file
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
@@ -200,7 +199,10 @@ def open_tower(
 
 
 def embed_with(tower: Callable[..., Any], batch: SequenceBatch, post_embedding: Tensor) -> Tensor:
-    """User embeddings [B, W] of a batch with the embeddings of its items [E, W]."""
+    """User embeddings [B, W] of a batch with the embeddings of its items [E, W].
+
+    A ``TowerBatch`` with published user embeddings is for a tower that takes them.
+    """
     inputs = [
         post_embedding,
         batch.action_type,
@@ -211,7 +213,7 @@ def embed_with(tower: Callable[..., Any], batch: SequenceBatch, post_embedding: 
         batch.user_categorical,
         batch.user_dense,
     ]
-    if isinstance(batch, TowerBatch) and batch.user_embedding is not None:
-        assert batch.has_embedding is not None
-        inputs += [batch.user_embedding, batch.has_embedding]
+    published = getattr(batch, "user_embedding", None)
+    if published is not None:
+        inputs += [published, cast(Any, batch).has_embedding]
     return cast(Tensor, tower(*inputs))

@@ -20,18 +20,15 @@ from recsys.artifacts.sequence_tower import (
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import read_whole
 from recsys.data.batches.sequences.reader import SequenceReader
-from recsys.data.batches.sequences.towers import TowerReader
 from recsys.data.content.item_embeddings import ItemEmbeddings, item_rows
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
-from recsys.embeddings.point_in_time import PointInTimeEmbeddings
 from recsys.index.faiss.folder import load_index
 from recsys.serving.histories import Histories
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import HistoryLengths, UserEmbedder
-from recsys.serving.stages.scored import ArtifactScores
 from recsys.serving.stages.search import BestScores, Products
 
 
@@ -71,6 +68,8 @@ def open_recommender(
     content, histories = _content(tower, log, embeddings, stores)
     embedder = UserEmbedder(tower.embed, histories, content)
     if tower.mixture is not None:
+        from recsys.serving.stages.scored import ArtifactScores
+
         scores = ArtifactScores(tower, histories, content, items, log.vocabulary("item"))
         return Recommender(
             items,
@@ -108,16 +107,12 @@ def _content(
     manifest = artifact.manifest
     _check_codes(artifact, dataset)
     vocabulary = dataset.vocabulary("item")
-    published = _published(artifact, dataset, stores)
     if isinstance(manifest, ItemSequenceManifest):
         path = embeddings or artifact.folder / manifest.post_embeddings["path"]
         rows = item_rows(Path(path), vocabulary, manifest.post_embeddings["width"])
         sequences = _sequences(artifact, dataset)
         engagements = EngagementStore.open(dataset, sequences)
-        if published is None:
-            reader = SequenceReader(dataset, engagements, manifest.max_length)
-        else:
-            reader = TowerReader(dataset, engagements, manifest.max_length, published)
+        reader = _reader(artifact, dataset, engagements, stores)
         return rows, Histories(reader, 0, sequences)
     path = embeddings or manifest.post_embeddings["path"]
     if embeddings is None and not Path(path).exists():
@@ -128,26 +123,34 @@ def _content(
     items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
     sequences = _sequences(artifact, dataset)
     engagements = EngagementStore.open(dataset, sequences, items.known)
-    reader = SequenceReader(dataset, engagements, manifest.max_length)
+    reader = _reader(artifact, dataset, engagements, stores)
     return items.matrix, Histories(reader, 0, sequences, items.known)
 
 
-def _published(
-    artifact: SequenceTowerArtifact, dataset: PreparedDataset, stores: Sequence[str]
-) -> PointInTimeEmbeddings | None:
-    """The published user embeddings that a tower reads; None for one that reads none."""
+def _reader(
+    artifact: SequenceTowerArtifact,
+    dataset: PreparedDataset,
+    engagements: EngagementStore,
+    stores: Sequence[str],
+) -> SequenceReader:
+    """Reads histories, and published user embeddings where the tower does."""
+    length = artifact.manifest.max_length
     said = getattr(artifact.manifest, "published", None)
     if not said:
         if stores:
             raise ConfigError(
                 f"{artifact.folder} reads no published user embeddings; leave stores= out."
             )
-        return None
+        return SequenceReader(dataset, engagements, length)
     if not stores:
         raise ConfigError(
             f"{artifact.folder} reads published user embeddings; name where they are served: "
             "stores=[<folder or address that recsys publish wrote>]."
         )
+    # what most artifacts do without
+    from recsys.data.batches.sequences.towers import TowerReader
+    from recsys.embeddings.point_in_time import PointInTimeEmbeddings
+
     embeddings = PointInTimeEmbeddings(dataset, stores, said["delay_hours"])
     if list(embeddings.shape) != said["shape"]:
         (vectors, width), (own, own_width) = embeddings.shape, said["shape"]
@@ -155,7 +158,7 @@ def _published(
             f"stores= hold {vectors} vectors of width {width} for a user, {artifact.folder} reads "
             f"{own} of width {own_width}; name publications of the model it was trained with."
         )
-    return embeddings
+    return TowerReader(dataset, engagements, length, embeddings)
 
 
 def _sequences(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> SequenceConfig:

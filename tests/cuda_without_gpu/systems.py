@@ -65,6 +65,18 @@ FOLLOWED = {
     "two_tower": Followed(
         "two_tower", ("loader.batch_size=10", "model.items.width=8", "model.users.width=8"), 1
     ),
+    "two_tower_hstu": Followed(
+        "two_tower",
+        (
+            "loader.batch_size=10",
+            "model.items.width=8",
+            "model.users.width=8",
+            "model.users.encoder=hstu",
+            "model.similarity=mixture",
+            "model.mixture.width=4",
+        ),
+        1,
+    ),
     "ranker": Followed(
         "ranker",
         ("loader.batch_requests=40", "model.net.dimension=8", "loader.max_events=12"),

@@ -67,10 +67,10 @@ class OneUserScores(nn.Module):
         """[n] float32 of a user [W] and items [n, W]."""
         count, width = items.shape[0], items.shape[1]
         blocks = (count + self.block - 1) // self.block
-        filled = torch.zeros([blocks * self.block, width], dtype=torch.float64)
+        filled = torch.zeros([blocks * self.block, width], dtype=torch.float64, device=items.device)
         filled[:count] = items
         of_user = user.to(torch.float64).unsqueeze(0).expand(self.block, width)
-        scores = torch.zeros([blocks * self.block], dtype=torch.float64)
+        scores = torch.zeros([blocks * self.block], dtype=torch.float64, device=items.device)
         for number in range(blocks):
             first = number * self.block
             some = filled[first : first + self.block]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +50,29 @@ def exported(run_dir: Path, folder: Path) -> list[str]:
     return [f"artifact={artifact}", f"index={index}", f"as_of={AS_OF}", "k=5"]
 
 
-@pytest.mark.parametrize("similarity", ["dot", "mixture"])
+@pytest.mark.parametrize(("similarity", "encoder"), [("dot", "hstu"), ("mixture", "transformer")])
 def test_a_model_that_reads_published_embeddings_is_served_with_a_store(
     log: Path,  # noqa: F811
     tmp_path: Path,
     similarity: str,
+    encoder: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stores = [publish(tmp_path / str(day), START + day * 24 * HOUR) for day in (3, 6)]
     named = ",".join(map(str, stores))
     run_dir = tmp_path / "run"
-    more = (f"loader.user_embeddings.stores=[{named}]", f"model.similarity={similarity}")
+    more = (
+        f"loader.user_embeddings.stores=[{named}]",
+        f"model.similarity={similarity}",
+        f"model.users.encoder={encoder}",
+    )
     train(compose_run(settings(log, run_dir, *SHORT, *more)))
     given = exported(run_dir, tmp_path)
     run = recsys.open_run(run_dir)
     assert {"export/val/float/hits@10/all", "export/val/int8/hits@10/all"} <= run.metrics.keys()
+    manifest = json.loads((run_dir / "artifact" / "manifest.json").read_text())
+    assert list(manifest["inputs"])[-2:] == ["published", "has_published"]
+    assert manifest["published"]["shape"] == [3, 16] and str(tmp_path / "3") not in str(manifest)
 
     out = tmp_path / "items.parquet"
     users = f"user=[{','.join(ASKED)}]"
