@@ -13,6 +13,10 @@ from recsys.recurring.cycle import Outcome, run_cycle
 from recsys.recurring.generations import Generations
 
 
+#: Generations that are printed after a cycle, the newest ones.
+_SHOWN = 7
+
+
 def configure(overrides: Sequence[str]) -> RecurConfig:
     """Compose conf/recur_run.yaml."""
     return compose("recur_run", RecurConfig, overrides)
@@ -23,7 +27,7 @@ def run(overrides: Sequence[str]) -> None:
     config = configure(overrides)
     for outcome in run_cycle(config):
         _say(outcome)
-    print_status(Generations(Path(config.folder)))
+    print_status(Generations(Path(config.folder)), _SHOWN)
 
 
 def _say(outcome: Outcome) -> None:

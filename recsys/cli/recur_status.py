@@ -29,10 +29,11 @@ def run(overrides: Sequence[str]) -> None:
         message_console().print(f"Page: {out}")
 
 
-def print_status(generations: Generations) -> None:
-    """Print what became of each generation."""
+def print_status(generations: Generations, newest: int | None = None) -> None:
+    """Print what became of each generation, or of the newest ones alone."""
     found, console = rows(generations), output_console()
-    for title, table in tables(found).items():
+    shown = found if newest is None else found[-newest:]
+    for title, table in tables(shown).items():
         console.print(text_table(title, table))
     for sentence in sentences(found):
         console.print(sentence)

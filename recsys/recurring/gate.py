@@ -39,11 +39,10 @@ def tried_on(
     found = {}
     for name in consumers:
         consumer = Consumer(name)
-        stores = [scratch / "served", scratch / "new"]
         shutil.rmtree(scratch, ignore_errors=True)
-        for run_dir, store in zip((served, new), stores, strict=True):
-            publish(run_dir, consumer.as_of, store)
-        change = consumer.change(*map(str, stores), Bootstrap())
+        publish(served, consumer.as_of, scratch / "served")
+        publish(new, consumer.as_of, scratch / "new")
+        change = consumer.change(str(scratch / "served"), str(scratch / "new"), Bootstrap())
         found[name] = {"value": change.value, "low": change.low, "high": change.high}
     shutil.rmtree(scratch, ignore_errors=True)
     return found
@@ -53,7 +52,7 @@ def refusal(gate: GateConfig, generation: Generation) -> str | None:
     """Why a generation is not served, by what is known of it so far; None where nothing is."""
     done, base = generation.done, generation.base
     change = done[MEASURED].get("change")
-    if _surely_above(change, gate.worse_percent):
+    if change is not None and _surely_above(change, gate.worse_percent):
         return (
             f"its mean NE is worse by {_interval(change)} than that of generation {base}; "
             f"gate.worse_percent={gate.worse_percent}"
@@ -75,9 +74,9 @@ def refusal(gate: GateConfig, generation: Generation) -> str | None:
     return None
 
 
-def _surely_above(change: dict[str, Any] | None, percent: float | None) -> bool:
+def _surely_above(change: dict[str, Any], percent: float | None) -> bool:
     """Whether even the better end of an interval is; what is not defined is no pass."""
-    if change is None or percent is None:
+    if percent is None:
         return False
     surely = change["value"] if change["low"] is None else change["low"]
     return not np.isfinite(surely) or surely > percent

@@ -176,3 +176,21 @@ def test_a_ranker_is_trained_again_and_publishes_nothing(days: Path, tmp_path: P
     assert (run_dir / "artifact" / "manifest.json").is_file()
     assert (run_dir / "calibration.json").is_file()
     assert invoke(["recur", "status", f"folder={config.folder}"]) == 0
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_is_refused_and_not_tried_again(
+    days: Path, tmp_path: Path
+) -> None:
+    config = configured(days, tmp_path)
+    wild = replace(config, train=[*config.train, "optim.dense.learning_rate=1e30"])
+    refused = cycle(wild).generation
+    assert (refused.state, list(refused.done)) == (REFUSED, ["appended"])
+    assert "finite" in refused.why
+    generations = Generations(Path(config.folder))
+    assert generations.current() is None and generations.unfinished() is None
+    # the mended command is another generation, of the same days
+    assert cycle(config).generation.state == SERVED
+    assert cycle(next_day(wild, days, FIRST_DAYS)).generation.state == REFUSED
+    assert cycle(next_day(wild, days, FIRST_DAYS)).generation is None
+    assert generations.current().number == 2
