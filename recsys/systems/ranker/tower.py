@@ -7,7 +7,6 @@ Legend: T recent events, C candidates, F features, V vectors, D width, K tasks, 
 # no `from __future__ import annotations`: TorchScript reads the types of buffers from the class
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
