@@ -189,7 +189,9 @@ class CandidateFeatures:
         own: list[NDArray[np.int32]] = []
         crossed: list[CrossCounts] = []
         for kind in (TimelineKind.IMPLICIT, TimelineKind.EXPLICIT):
-            events = self._dataset.timelines.histories(user, moment, kind, self.config.max_events)
+            events = self._dataset.timelines.histories(
+                user, moment, kind, self.config.max_events, (*self._crossed, "action_type")
+            )
             action, number = self._action_columns(kind, events)
             own.append(history_counts(events, action, number, moment, self._windows))
             crossed.append(
@@ -212,11 +214,11 @@ class CandidateFeatures:
 
     def _action_columns(
         self, kind: TimelineKind, events: dict[str, NDArray]
-    ) -> tuple[NDArray[np.int64], int]:
+    ) -> tuple[NDArray[np.int8], int]:
         """[E] the column each event counts in, and how many there are; the last is not used."""
         if kind is TimelineKind.IMPLICIT:
-            return np.zeros(len(events["item"]), np.int64), 1
-        column_of = np.full(len(self._dataset.manifest.actions.names), len(self._codes))
+            return np.zeros(len(events["timestamp"]), np.int8), 1
+        column_of = np.full(len(self._dataset.manifest.actions.names), len(self._codes), np.int8)
         column_of[self._codes] = np.arange(len(self._codes))
         return column_of[events["action_type"]], len(self._codes) + 1
 

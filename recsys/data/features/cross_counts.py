@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.contract.schema import LENGTHS, MILLISECONDS_PER_HOUR
+from recsys.data.stores.timelines.store import first_not_before
 
 #: Age of what never happened, in hours.
 NEVER = np.inf
@@ -75,10 +76,12 @@ def cross_counts(
     like [2, never, never].
     """
     windowed = _Windows(windows)
+    request = np.repeat(np.arange(len(cutoff)), candidates.rows_per_request)  # [R]
+    owner_of = np.repeat(np.arange(len(cutoff), dtype=np.int32), history[LENGTHS])  # [E]
     counts, hours = {}, {}
     for name, ids in candidates.ids.items():
-        slot, row, event = _matches(history, name, candidates, ids, sizes[name])
-        owner = np.repeat(np.arange(len(cutoff)), candidates.rows_per_request)[row]
+        slot, row, event = _matches(history[name], owner_of, request, ids, sizes[name])
+        owner = request[row]
         age = cutoff[owner] - history["timestamp"][event]  # ms, above 0
         cell = row * num_actions + action[event]
         found = windowed.counts(cell, age, len(ids) * num_actions)
@@ -98,11 +101,21 @@ def history_counts(
     windows: Sequence[int | None],
 ) -> NDArray[np.int32]:
     """[W, B, A] all events of each history; arguments as of :func:`cross_counts`."""
-    owner = np.repeat(np.arange(len(cutoff)), history[LENGTHS])
-    cell = owner * num_actions + action
-    age = cutoff[owner] - history["timestamp"]
-    found = _Windows(windows).counts(cell, age, len(cutoff) * num_actions)
-    return found.reshape(len(windows), -1, num_actions)
+    stop = np.cumsum(history[LENGTHS])
+    start = stop - history[LENGTHS]
+    first = np.empty((len(windows), len(stop)), np.int64)
+    for number, hours in enumerate(windows):
+        first[number] = start
+        if hours is not None:
+            begin = cutoff - hours * MILLISECONDS_PER_HOUR
+            first[number] = first_not_before(history["timestamp"], start, stop, begin)
+    if num_actions == 1:
+        return (stop - first)[..., None].astype(np.int32)
+    found = np.empty((*first.shape, num_actions), np.int32)
+    for code in range(num_actions):
+        events = np.flatnonzero(action == code)
+        found[..., code] = np.searchsorted(events, stop) - np.searchsorted(events, first)
+    return found
 
 
 class _Windows:
@@ -129,9 +142,9 @@ class _Windows:
 
 
 def _matches(
-    history: Mapping[str, NDArray],
-    name: str,
-    candidates: Candidates,
+    of_events: NDArray[np.integer],
+    owner: NDArray[np.int32],
+    request: NDArray[np.int64],
     ids: NDArray[np.integer],
     size: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -139,11 +152,16 @@ def _matches(
 
     Candidates of a request with the same index are counted once, at one of them.
 
+    Args:
+        of_events: [E] the indices of events.
+        owner: [E] their requests, ascending.
+        request: [R] the requests of the candidates, ascending.
+        ids: [R] the indices of the candidates.
+        size: number of indices.
+
     Returns:
         slot [R], the row each candidate is counted at; and of each match its row and event.
     """
-    lengths, per_request = history[LENGTHS], candidates.rows_per_request
-    request = np.repeat(np.arange(len(lengths)), per_request)  # [R]
     # the indices asked about are numbered from 1, so that a table of them by request is small
     asked = np.unique(ids[ids != 0])
     number_of = np.zeros(size, np.int32)
@@ -151,22 +169,24 @@ def _matches(
     number = number_of[ids]  # [R], 0 for the unknown index
     slot = np.arange(len(ids))
     rows, events = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    stop_events, stop_rows = np.cumsum(lengths), np.cumsum(per_request)
     block = max(_TABLE_ENTRIES // (len(asked) + 1), 1)
-    for first in range(0, len(lengths), block):
-        last = min(first + block, len(lengths)) - 1
-        start_event = stop_events[first] - lengths[first]
-        start_row = stop_rows[first] - per_request[first]
-        of_rows = slice(start_row, stop_rows[last])
-        row_of = np.zeros((last - first + 1, len(asked) + 1), np.int32)  # 1 + the row of the block
-        row_of[request[of_rows] - first, number[of_rows]] = np.arange(1, len(slot[of_rows]) + 1)
+    requests = int(request[-1]) + 1 if len(request) else 0
+    for first in range(0, requests, block):
+        last = min(first + block, requests)
+        start_row, stop_row = np.searchsorted(request, [first, last]).tolist()
+        start_event, stop_event = np.searchsorted(owner, [first, last]).tolist()
+        of_rows = slice(start_row, stop_row)
+        row_of = np.zeros((last - first, len(asked) + 1), np.int32)  # 1 + the row of the block
+        row_of[request[of_rows] - first, number[of_rows]] = np.arange(1, stop_row - start_row + 1)
         slot[of_rows] = start_row - 1 + row_of[request[of_rows] - first, number[of_rows]]
         row_of[:, 0] = 0  # what is not known is shared with nobody
-        asked_number = number_of.take(history[name][start_event : stop_events[last]])
-        hit = np.flatnonzero(asked_number != 0)
-        owner = np.repeat(np.arange(last - first + 1), lengths[first : last + 1]).take(hit)
-        found = row_of.ravel().take(owner * (len(asked) + 1) + asked_number.take(hit))
-        shared = np.flatnonzero(found != 0)
+        asked_number = number_of.take(of_events[start_event:stop_event])
+        hit = np.flatnonzero(asked_number)
+        entry = owner[start_event:stop_event].take(hit) - np.int32(first)
+        entry *= np.int32(len(asked) + 1)
+        entry += asked_number.take(hit)
+        found = row_of.ravel().take(entry)
+        shared = np.flatnonzero(found)
         events.append(start_event + hit.take(shared))
         rows.append(start_row - 1 + found.take(shared).astype(np.int64))
     return slot, np.concatenate(rows), np.concatenate(events)

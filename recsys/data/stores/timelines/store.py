@@ -6,7 +6,7 @@ Legend: B requests, E events over all requests.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -152,6 +152,7 @@ class TimelineStore:
         before: ArrayLike,
         kind: TimelineKind,
         max_events: int = DEFAULT_MAX_EVENTS,
+        columns: Collection[str] | None = None,
     ) -> dict[str, NDArray]:
         """The histories of B requests side by side.
 
@@ -160,6 +161,7 @@ class TimelineStore:
             before: [B] cutoffs in ms; every event is strictly before its request's cutoff.
             kind: which of the two timelines.
             max_events: how many events per request at most, the newest ones.
+            columns: names of those that are wanted beside ``timestamp``; None for all.
 
         Returns:
             ``lengths`` [B] int64 and one array [E] per column, a request's events oldest first.
@@ -183,12 +185,14 @@ class TimelineStore:
         owner = np.concatenate([np.empty(0, np.int64), *owners])
         order = np.argsort(owner, kind="stable")
         pieces = [pieces[position] for position in order.tolist()]
-        columns = {
-            name: _join(pieces, name, dtype) for name, dtype in TIMELINE_COLUMNS[kind].items()
+        joined = {
+            name: _join(pieces, name, dtype)
+            for name, dtype in TIMELINE_COLUMNS[kind].items()
+            if columns is None or name in columns or name == "timestamp"
         }
         if len(pieces) > 1 and (np.diff(owner[order]) == 0).any():
-            columns, lengths = _merge_segments(columns, lengths, max_events)
-        return {LENGTHS: lengths, **columns}
+            joined, lengths = _merge_segments(joined, lengths, max_events)
+        return {LENGTHS: lengths, **joined}
 
     def lengths(
         self,
