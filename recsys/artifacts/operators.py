@@ -11,6 +11,7 @@ from __future__ import annotations
 _ATEN = """
     __and__ __contains__ __derive_index __getitem__ __is__ __isnot__ __not__ __or__
     __range_length __xor__ _set_item abs add add_ addmm all amax amin any append arange argsort
+    __range_length __xor__ _set_item abs add add_ all amax amin any append arange argmin argsort
     avg_pool1d baddbmm bincount bitwise_and bitwise_not bitwise_or bmm bucketize cat ceil
     chunk clamp clamp_max clamp_min clamp_min_ clone contiguous copy_ cos cumsum detach device
     diff dim div dropout dropout_ element_size embedding embedding_bag empty empty_like eq exp
@@ -21,7 +22,7 @@ _ATEN = """
     nan_to_num narrow ne neg new_full new_zeros nonzero norm numel ones ones_like pad permute
     pin_memory pow reciprocal relu relu_ remainder repeat_interleave reshape roll round rsqrt
     rsub scaled_dot_product_attention scatter scatter_add searchsorted segment_reduce select
-    sigmoid silu silu_ sin size slice softmax sort split sqrt squeeze stack stride sub sum t
+    sigmoid silu silu_ sin size slice softmax sort split sqrt square squeeze stack stride sub sum t
     tanh tensor to tolist topk transpose tril triu type_as unbind unflatten unsqueeze values
     view warn where zeros zeros_like
 """

@@ -301,4 +301,4 @@ def _distance(items: Tensor, others: Tensor) -> Tensor:
 
 def _rows(items: Tensor, mean_over_ranks: MeanOverRanks) -> Tensor:
     """What sums are divided by, so that the mean over ranks is that of all rows."""
-    return mean_over_ranks(items.new_tensor(len(items))).clamp(min=1)
+    return mean_over_ranks(items.new_full((), len(items))).clamp(min=1)

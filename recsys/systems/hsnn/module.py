@@ -28,8 +28,8 @@ from recsys.systems.kinds.task_module import TaskModule
 from recsys.systems.ranker.module import RankerOptimConfig
 
 _NET = "net"
-#: How often in a training nodes are looked after.
-_LOOKED_AFTER = 20
+#: How often in a training nodes are looked after, and steps between two times, at least.
+_LOOKED_AFTER, _FEWEST_STEPS = 20, 100
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Hsnn(TaskModule):
         for number, level in enumerate(above, 1):
             losses[f"level_{number}"] = config.level_weight * warm * self.loss(level, labels, rows)
         if outputs.imitation and config.imitation:
-            number_of_rows = mean_over_ranks(labels.new_tensor(len(labels))).clamp(min=1)
+            number_of_rows = mean_over_ranks(labels.new_full((), len(labels))).clamp(min=1)
             summed = torch.stack([one.sum() for one in outputs.imitation]).sum()
             losses["imitation"] = config.imitation * warm * summed / number_of_rows
         unlabelled = labels.isnan().all(dim=1, keepdim=True)
@@ -160,7 +160,7 @@ class Hsnn(TaskModule):
     def on_train_batch_start(self, batch: RowsBatch, batch_idx: int) -> None:
         """Now and then look after the nodes."""
         super().on_train_batch_start(batch, batch_idx)
-        steps = max(int(self.trainer.estimated_stepping_batches) // _LOOKED_AFTER, 1)
+        steps = max(int(self.trainer.estimated_stepping_batches) // _LOOKED_AFTER, _FEWEST_STEPS)
         step = self.trainer.global_step
         if self.embed_items is not None and step and step % steps == 0:
             self.net.nodes.maintain(self.embed_items())

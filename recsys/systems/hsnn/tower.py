@@ -7,6 +7,8 @@ a feature's vector, W width of an item embedding, L levels of nodes, K tasks.
 
 # no `from __future__ import annotations`: TorchScript reads the types of buffers from the class
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,9 +84,10 @@ class HsnnTower(nn.Module):
         self.item_dense, self.context_dense = net.item_dense, net.context_dense
         self.actions, self.dwell, self.recent = net.actions, net.dwell, net.recent
         self.counted = net.counted
-        self.levels, self.items, self.ensemble = net.levels, net.items, net.ensemble
+        self.items, self.ensemble = net.items, net.ensemble
+        self.levels: Any = net.levels
         tree = items.tree
-        self.tree = nn.ModuleList(
+        self.tree: Any = nn.ModuleList(
             TreeLevel(code, centres, torch.from_numpy(offsets), torch.from_numpy(nodes))
             for code, centres, offsets, nodes in zip(
                 net.nodes.codes, items.centres, tree.offsets, tree.nodes, strict=True
@@ -208,7 +211,7 @@ class HsnnTower(nn.Module):
                 of_user = user[number].expand(self.pairs_at_a_time, -1, -1)
                 parts.append(network(of_user, some)[0][:rows])
             above = torch.cat([above.index_select(0, there), torch.cat(parts).unsqueeze(1)], dim=1)
-            order = self._values(above)[:, self.task].argsort(descending=True, stable=True)
+            order = self._combined(above)[:, self.task].argsort(descending=True, stable=True)
             ordered = counts.index_select(0, order)
             before = ordered.cumsum(0) - ordered
             kept = (torch.arange(order.shape[0]) < beam) | (before < k)
@@ -269,10 +272,10 @@ class HsnnTower(nn.Module):
             scored = self.items(of_user, of_item, torch.cat(pair, dim=1))[0]
             parts.append(scored[: last - first])
         own = torch.cat(parts).unsqueeze(1)
-        predicted = self._values(torch.cat([above, own], dim=1))
+        predicted = self._combined(torch.cat([above, own], dim=1))
         return torch.where(self.is_binary, predicted.sigmoid(), predicted)
 
-    def _values(self, scores: Tensor) -> Tensor:
+    def _combined(self, scores: Tensor) -> Tensor:
         """[n, l, K] of some levels → [n, K] float64 what the last says with those above it."""
         return (self.offset + self.scale * self.ensemble(scores.unbind(1))).double()
 

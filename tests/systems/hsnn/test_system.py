@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import recsys
 from recsys.cli.main import invoke
@@ -21,7 +23,7 @@ from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
 from recsys.systems.hsnn.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
-from recsys.systems.runs import load_run, train
+from recsys.systems.runs import load_config, load_run, train
 from tests.evaluation.baselines.planted import AUTHORS, HOUR, ITEMS, START, impressions, own_log
 
 SMALL = (
@@ -148,6 +150,22 @@ def test_one_process_is_as_sharded_tables(log: Path, tmp_path: Path) -> None:
         metrics = read_metrics(folder).filter(pl.col("metric") == "val/loss")
         values.append(metrics["value"].to_list())
     assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_a_training_that_goes_on_is_one_that_was_not_cut(log: Path, tmp_path: Path) -> None:
+    # what follows from the share of the training that is over is left out: both end elsewhere
+    steady = ("model.warmup=0", "model.net.index.power=1e-9", "optim.schedule.final_fraction=1")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    often = (*steady, "trainer.log_every_n_steps=1")
+    train(compose_run(settings(log, whole, *often, "trainer.max_steps=7")))
+    train(compose_run(settings(log, cut, *often, "trainer.max_steps=4")))
+    config = load_config(cut)
+    train(replace(config, resume=True, trainer=replace(config.trainer, max_steps=7)))
+    losses = [
+        read_metrics(one).filter(pl.col("metric").str.starts_with("train/")).sort("step", "metric")
+        for one in (whole, cut)
+    ]
+    assert_frame_equal(*losses)
 
 
 def test_requests_have_drawn_items_without_labels(log: Path, tmp_path: Path) -> None:
