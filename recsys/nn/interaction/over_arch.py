@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.nn.interaction.attention_factorisation import EvenLinear
-from recsys.nn.interaction.backbone import TaskHeads
+from recsys.nn.interaction.dlrm import TaskHeads
 
 
 class OverArchLayer(nn.Module):

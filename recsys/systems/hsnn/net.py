@@ -277,8 +277,7 @@ class HsnnNet(nn.Module):
         """What the rows of a batch are made of."""
         number = len(batch.row_id)
         of_ids = self.entities.vectors(lookups["entities.tables"])  # [R + B · T, 3, E]
-        looked_up = self.item_features.tables(lookups["item_features.tables"]).values()
-        others = looked_up.reshape(number, -1, self.config.dimension)
+        others = self.item_features.vectors(lookups["item_features.tables"], batch.item_dense)
         user = torch.cat(
             [
                 self.user_features.vectors(lookups["user_features.tables"], batch.user_dense),
@@ -320,9 +319,11 @@ class HsnnNet(nn.Module):
 
     def _others(self, categorical: Tensor) -> Tensor:
         """[n, V, E] of what is no item, author or topic, of items and then of the context."""
-        lookups = self.item_features.lookups(categorical.index_select(1, self.other_columns))
-        looked_up: Tensor = self.item_features.tables(lookups).values()
-        return looked_up.reshape(len(categorical), -1, self.config.dimension)
+        no_numbers = self.offset.new_zeros([len(categorical), 0])
+        vectors: Tensor = self.item_features(
+            categorical.index_select(1, self.other_columns), no_numbers
+        )
+        return vectors
 
     def users(self, batch: RankingBatch) -> list[Tensor]:
         """Of every level, the items' last, [B, n_u, D] of the requests of a batch."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recsys.systems.hsnn.module import Hsnn
 from recsys.systems.hsnn.scoring import ITEMS_AT_A_TIME, PAIRS_AT_A_TIME, ItemTree
-from recsys.systems.ranker.tower import PlainTables
+from recsys.systems.ranker.tower import PlainTables, tables_of
 
 
 class TreeLevel(nn.Module):
@@ -76,10 +76,10 @@ class HsnnTower(nn.Module):
         self.num_others = net.num_others
         self.num_item_categorical = net.num_item_categorical
         self.num_context = net.num_columns - net.num_item_categorical
-        self.entities = PlainTables(net.entities.names, net.entities.tables, width)
+        self.entities = PlainTables(tables_of(net.entities.names, net.entities.tables), width)
         users, others = net.user_features, net.item_features
-        self.user_tables = PlainTables(users.names, users.tables, width)
-        self.other_tables = PlainTables(others.names, others.tables, width)
+        self.user_tables = PlainTables(tables_of(users.names, users.tables), width)
+        self.other_tables = PlainTables(tables_of(others.names, others.tables), width)
         self.user_numbers = users.dense
         self.item_dense, self.context_dense = net.item_dense, net.context_dense
         self.actions, self.dwell, self.recent = net.actions, net.dwell, net.recent

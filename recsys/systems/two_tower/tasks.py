@@ -56,7 +56,7 @@ def refuse_empty_tasks(
     Raises:
         DataError: no engagement is one of any task.
     """
-    empty = [task.action for task, has in zip(asked, tasks.any(axis=0), strict=False) if not has]
+    empty = [task.action for number, task in enumerate(asked) if not tasks[:, number].any()]
     if not empty:
         return
     names = ", ".join(empty)
