@@ -19,7 +19,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 limit=${LIMIT:-475} slower=1 # and 5 for what does not end when it is told to
-[[ $device == cuda ]] || limit=${LIMIT:-3600} slower=10 # an old core, and much beside it
+[[ $device == cuda ]] || limit=${LIMIT:-7200} slower=20 # an old core, and twenty jobs beside it
 export device python work
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 COLUMNS=160
 
@@ -53,7 +53,7 @@ steps() {
     for system in dv365 nxtpost "sequence overrides=[model=hstu]" sequence ranker post_tower \
         two_tower wide_and_deep; do
         echo "== $system"
-        timeout "$(sized 45 700)" "$python" -m recsys bench step system=$system "device=$device" \
+        timeout "$(sized 45 1400)" "$python" -m recsys bench step system=$system "device=$device" \
             $sizes "simulation=[simulator=demo,simulator.users=$(sized 600 40),simulator.post_embedding.width=64]" \
             --json &
         wait $! || failed=1

@@ -293,6 +293,9 @@ class CellAssignment(nn.Module):
         self.cells = partition.cells
         self.attributes = list(partition.attributes)
         self.radices = [bins[i].count for i in partition.attributes]
+        # Torch sorts fewer numbers by comparing them, more by their bytes, in a tenth of the time.
+        self.sorted_by_bytes = 32_768
+        self.worth_filling_up = 6_000
         # Keys of one byte are sorted in one pass of a radix sort.
         dtype = torch.uint8 if self.cells < 256 else torch.int32
         self.register_buffer(
@@ -322,8 +325,16 @@ class CellAssignment(nn.Module):
             code = code * self.radices[position] + bins[self.attributes[position]]
         cell = self.cell_of_code.index_select(0, code)
         # Stable, and events lie by request already: sorting by cell sorts by (cell, request).
-        order = torch.sort(cell, stable=True)[1]
+        order = self._by_cell(cell)
         place = torch.add(request, cell, alpha=requests).to(torch.int64)
         # one more cell than there are holds the events of none
         lengths = ones.new_zeros((self.cells + 1) * requests).scatter_add(0, place, ones)
         return order, lengths.view(self.cells + 1, requests)[: self.cells]
+
+    def _by_cell(self, cell: Tensor) -> Tensor:
+        """[E]: positions by cell, the events of a cell in their order."""
+        events = cell.shape[0]
+        if cell.device.type == "cpu" and self.worth_filling_up <= events < self.sorted_by_bytes:
+            # with events of no cell, which come last
+            cell = torch.cat([cell, cell.new_full([self.sorted_by_bytes - events], self.cells)])
+        return torch.sort(cell, stable=True)[1][:events]

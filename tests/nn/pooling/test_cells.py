@@ -136,3 +136,14 @@ def test_many_cells_are_sorted_by_wider_keys():
     _, implicit, request_time = timelines([40, 40], 0)
     implicit["dwell_time"] = torch.arange(80) * 1.5
     assert_cells_are_members(slice_set, TimelineKind.IMPLICIT, implicit, request_time)
+
+
+@pytest.mark.parametrize("events", [0, 5_999, 6_000, 20_000, 32_767, 32_768, 40_000])
+def test_events_lie_by_cell_however_many_there_are(events: int):
+    """Fewer than torch sorts by bytes are filled up to that."""
+    family = WatchTimeFamily(ranges=[Range(3), Range(15)], ids=["item"], windows=["3d", "all"])
+    made = partition_cells(expand(SliceConfig(watch_time=[family])), TimelineKind.IMPLICIT)
+    assignment = cells.CellAssignment(made.partitions[0], made.bins)
+    cell = torch.from_numpy(np.random.default_rng(events).integers(0, 5, events).astype(np.uint8))
+    expected = np.argsort(cell.numpy(), kind="stable")
+    assert torch.equal(assignment._by_cell(cell), torch.from_numpy(expected))
