@@ -12,7 +12,6 @@ from recsys.recurring.config import RecurConfig
 from recsys.recurring.cycle import Outcome, run_cycle
 from recsys.recurring.generations import Generations
 
-
 #: Generations that are printed after a cycle, the newest ones.
 _SHOWN = 7
 
