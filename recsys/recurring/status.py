@@ -98,10 +98,9 @@ def sentences(found: Sequence[Row]) -> list[str]:
     if current is None:
         said.append("No generation is served yet.")
     else:
-        as_of = to_text(current.generation.done[PUBLISHED]["as_of"])
-        said.append(
-            f"Generation {current.generation.number} is served, its embeddings as of {as_of}."
-        )
+        number = current.generation.number
+        until = to_text(current.generation.done[TRAINED]["report_until"])
+        said.append(f"Generation {number} is served, of the log until {until}.")
     served = 0 if current is None else current.generation.number
     later = [row for row in found if row.generation.number > served]
     return said + [f"{name}: {why}." for name, why in _refused(later).items()]
