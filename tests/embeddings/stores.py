@@ -15,17 +15,18 @@ import redis
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[str]:
-    """Start a server on a free port, with options of its configuration; its URL.
+def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterator[str]:
+    """Start a server on a free or given port, with options of its configuration; its URL.
 
     A server that wants a password is up as soon as it refuses.
     """
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed (Debian package redis-server)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--dir", str(folder), *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
