@@ -247,16 +247,16 @@ def first_not_before(
             )
         ]
         return np.array(found, np.int64)
-    found = start.copy()
+    low = start.copy()
     last = len(timestamps) - 1
     step = (1 << int((end - start).max(initial=0)).bit_length()) >> 1
     while step:  # as much further as what lies there is earlier still
-        ahead = found + (step - 1)
+        ahead = low + (step - 1)
         earlier = ahead < end
         earlier &= timestamps.take(np.minimum(ahead, last)) < before
-        found += step * earlier
+        low += step * earlier
         step >>= 1
-    return found
+    return low
 
 
 def _join(pieces: list[tuple[Block, int, int]], name: str, dtype: np.dtype) -> NDArray:
