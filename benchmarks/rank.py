@@ -158,7 +158,7 @@ def _measured(
     artifact: RankerArtifact, tower: RankerTower, batch: RankingBatch, rounds: int
 ) -> dict[str, Any]:
     """Median milliseconds of both sides of a request, and of their products."""
-    user: dict[str, Any] = user_inputs(batch, 0)
+    user: dict[str, Any] = dict(user_inputs(batch, 0))
     candidates = candidate_inputs(batch, slice(None))
     state = artifact.encode_user(**user)
     tower.rows_at_a_time = len(batch.row_id)

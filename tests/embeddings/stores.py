@@ -16,14 +16,17 @@ import redis
 
 @contextmanager
 def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterator[str]:
-    """Start a server on a port, or a free one, with options of its configuration; its URL.
+    """Start a server on a free or given port, with options of its configuration; its URL.
 
     A server that wants a password is up as soon as it refuses.
     """
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed (Debian package redis-server)")
-    port = port or free_port()
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--dir", str(folder), *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -11,13 +11,18 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.artifacts.open import open_artifact
 from recsys.cli.main import invoke
 from recsys.core.errors import ArtifactError, ConfigError
+from recsys.data.batches.given_rows import GivenRows
 from recsys.data.contract.manifest import GROWN_FROM, DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY as DAY
 from recsys.data.contract.schema import Split
+from recsys.data.stores.counters.store import CounterStore
+from recsys.evaluation.calibration import Calibration
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.runs.warm_start_callback import refuse_later_days
+from recsys.systems.ranker.system import RankerSystem
 from recsys.systems.runs import load_run
 
 START = 19_800 * DAY  # 2024-03-18
@@ -34,6 +39,7 @@ SYSTEMS = {
         "model.tasks=[{action: click}]",
     ],
     "wide_and_deep": ["model.width=8", "model.hidden_sizes=[8]", "model.cross_buckets=64"],
+    "ranker": ["model.net.dimension=8", "loader.max_events=8", "loader.batch_requests=32"],
 }
 
 
@@ -111,6 +117,28 @@ def test_a_run_starts_from_the_last_one_on_the_grown_data_set(
         for one in read_metrics_file(Path("runs/next")).values()
     }
     assert value.startswith("log, generation 1 (fit from 2024-03-18")
+
+
+def test_a_ranker_counts_and_is_calibrated_anew_day_by_day(here: Path) -> None:
+    checkpoint = "warm_start.checkpoint=runs/ranker/checkpoints/best.ckpt"
+    before = CounterStore.open(load_run("runs/ranker").dataset).path
+    assert train("ranker", "runs/next", checkpoint, path="log/4.parquet") == 0
+    assert {one.name for one in Path("mine/counters").iterdir()} == {before.name}
+    old, new = Calibration.read(Path("runs/ranker")), Calibration.read(Path("runs/next"))
+    assert old is not None and new is not None
+    assert old.data != new.data == DatasetManifest.load(Path("mine")).fingerprint
+    # an item that became known between the two, and one that nobody knows
+    name = "fit_vocabulary_item"
+    first = load_run("runs/ranker").manifest.counts[name]
+    run = load_run("runs/next")
+    assert first < run.manifest.counts[name]
+    pairs = GivenRows(np.array([3, 3]), np.array([first, 0]), np.full(2, START + 5 * DAY))
+    assert np.isfinite(RankerSystem().score(run, pairs)["click"]).all()
+    assert invoke(["export", "run_dir=runs/next"]) == 0
+    assert (
+        open_artifact("runs/next/artifact").manifest.fit_vocabulary["item"]
+        == run.manifest.counts[name]
+    )
 
 
 def test_a_training_finds_the_data_set_by_its_old_files_its_new_ones_or_all(here: Path) -> None:

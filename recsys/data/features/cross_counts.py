@@ -180,13 +180,10 @@ def _matches(
         row_of[request[of_rows] - first, number[of_rows]] = np.arange(1, stop_row - start_row + 1)
         slot[of_rows] = start_row - 1 + row_of[request[of_rows] - first, number[of_rows]]
         row_of[:, 0] = 0  # what is not known is shared with nobody
-        asked_number = number_of.take(of_events[start_event:stop_event])
-        hit = np.flatnonzero(asked_number)
-        entry = owner[start_event:stop_event].take(hit) - np.int32(first)
-        entry *= np.int32(len(asked) + 1)
-        entry += asked_number.take(hit)
+        entry = number_of.take(of_events[start_event:stop_event])
+        entry += (owner[start_event:stop_event] - np.int32(first)) * np.int32(len(asked) + 1)
         found = row_of.ravel().take(entry)
         shared = np.flatnonzero(found)
-        events.append(start_event + hit.take(shared))
+        events.append(start_event + shared)
         rows.append(start_row - 1 + found.take(shared).astype(np.int64))
     return slot, np.concatenate(rows), np.concatenate(events)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.core.bounds import Number, OneOf, Settings
+from recsys.core.errors import ArtifactError
 from recsys.nn.interaction.gate_net import EmbeddingGate
 
 
@@ -55,6 +56,7 @@ class AdoptedEmbedding(nn.Module):
         self.num_vectors = config.vectors
         self.along_vectors = VectorCombinations(vectors, config.vectors, bias=False)
         self.along_width = nn.Linear(own_width, width, bias=False)
+        self.register_load_state_dict_pre_hook(_refuse_another_shape)
         if own_width == width:
             # what an embedding says stays what it says, until something better is learned
             nn.init.eye_(self.along_width.weight)
@@ -73,3 +75,21 @@ class AdoptedEmbedding(nn.Module):
             filled = self.gate(filled)
         combined: Tensor = self.along_vectors(self.along_width(filled))
         return combined
+
+
+def _refuse_another_shape(
+    module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Refuse weights for published embeddings of another model.
+
+    Raises:
+        ArtifactError: the weights are for vectors of another number or width.
+    """
+    trained, own = state.get(f"{prefix}default"), module.get_parameter("default")
+    if trained is not None and trained.shape != own.shape:
+        shapes = [f"{vectors} x {width}" for vectors, width in (trained.shape, own.shape)]
+        raise ArtifactError(
+            f"The model was trained with published user embeddings of {shapes[0]} numbers, but "
+            f"those of loader.user_embeddings.stores have {shapes[1]}: they are of another model. "
+            "Name the stores it was trained with, or train anew."
+        )

@@ -165,4 +165,6 @@ def test_every_kind_of_ranker_is_exported(
     artifact = open_artifact(RankerSystem().export(run, ExportConfig(run_dir=str(run.folder))))
     for user in (1, 2, 3):
         batch, rows = one_request(run, user, 20)
-        assert_are_of_the_run(run, rows, scored(artifact, batch, slice(None)))
+        together = scored(artifact, batch, slice(None))
+        assert_are_of_the_run(run, rows, together)
+        assert torch.equal(scored(artifact, batch, slice(7, 8)), together[7:8])

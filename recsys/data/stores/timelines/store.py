@@ -247,15 +247,16 @@ def first_not_before(
             )
         ]
         return np.array(found, np.int64)
-    low, high = start.copy(), end.copy()
-    while True:
-        open_ranges = np.flatnonzero(low < high)
-        if not len(open_ranges):
-            return low
-        middle = (low[open_ranges] + high[open_ranges]) // 2
-        earlier = timestamps[middle] < before[open_ranges]
-        low[open_ranges[earlier]] = middle[earlier] + 1
-        high[open_ranges[~earlier]] = middle[~earlier]
+    low = start.copy()
+    last = len(timestamps) - 1
+    step = (1 << int((end - start).max(initial=0)).bit_length()) >> 1
+    while step:  # as much further as what lies there is earlier still
+        ahead = low + (step - 1)
+        earlier = ahead < end
+        earlier &= timestamps.take(np.minimum(ahead, last)) < before
+        low += step * earlier
+        step >>= 1
+    return low
 
 
 def _join(pieces: list[tuple[Block, int, int]], name: str, dtype: np.dtype) -> NDArray:
