@@ -22,7 +22,8 @@ def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
 
     Returns:
         A tower over timelines (DV365) or over sequences (NxtPost), whose ``embed`` gives user
-        embeddings; or a ranker, with ``encode_user`` and ``score``.
+        embeddings; a ranker, with ``encode_user`` and ``score``; or an HSNN, which has ``descend``
+        too.
 
     Raises:
         ArtifactError: the folder is no artifact, it is not trusted, a file of it is not what was

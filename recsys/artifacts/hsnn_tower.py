@@ -17,20 +17,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from recsys.artifacts import ranker_tower
 from recsys.artifacts.manifest import Manifest
 from recsys.artifacts.torchscript import load_tower
+from recsys.data.batches.requests import RankingBatch
 
 HSNN_FILE = "hsnn.pt"
 
-#: What the user side of a request is made of.
+#: What the user side of a request is made of: as a ranker's, without published embeddings.
 USER_INPUTS = {
-    "request_time": "int64",
-    "user_categorical": "int64",
-    "user_dense": "float32",
-    "recent_ids": "int64",
-    "recent_action": "int64",
-    "recent_time": "int64",
-    "recent_dwell": "float32",
+    name: kind for name, kind in ranker_tower.USER_INPUTS.items() if "published" not in name
 }
 #: What candidates are made of, beside what ``descend`` says of them.
 CANDIDATE_INPUTS = {
@@ -129,6 +125,12 @@ class HsnnArtifact:
         with torch.jit.optimized_execution(False):
             embedding = self.tower.embed(item_categorical, item_dense)
             return cast(Tensor, self.tower.codes(embedding))
+
+
+def user_inputs(batch: RankingBatch, request: int) -> dict[str, Tensor]:
+    """What ``encode_user`` takes of a request of a batch."""
+    inputs = ranker_tower.user_inputs(batch, request)
+    return {name: cast(Tensor, inputs[name]) for name in USER_INPUTS}
 
 
 def load_hsnn(path: Path | str, trust: bool = False) -> HsnnArtifact:

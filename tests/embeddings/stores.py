@@ -23,10 +23,7 @@ def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterat
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed (Debian package redis-server)")
-    if port is None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    port = port or free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--dir", str(folder), *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)

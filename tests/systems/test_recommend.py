@@ -107,6 +107,11 @@ def test_only_and_exclude_name_items(run_of: RunOf) -> None:
         run.recommend(["u1"], only=of_one)
 
 
+def test_a_beam_is_for_items_in_a_tree(run_of: RunOf, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["recommend", f"run_dir={run_of('sequence')}", "user=u1", "beam=3"]
+    assert "beam=3 is for models whose items are in a tree" in told(command, capsys)
+
+
 def test_a_ranker_ranks_the_items_that_are_named(
     run_of: RunOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,19 +69,6 @@ class Tree:
         """[n_l] sums over the items below each node of a level of [S] what each counts."""
         return np.bincount(self.nodes[level], counts, len(self.codes[level])).astype(np.int64)
 
-    def representatives(
-        self, level: int, embeddings: NDArray[np.float32], centres: NDArray[np.float32]
-    ) -> NDArray[np.int64]:
-        """[n_l] of every node the item that is nearest to it, of items [S, W] and nodes [n_l, W].
-
-        Of items that are equally near, the first.
-        """
-        node = self.nodes[level]
-        distance = np.square(embeddings - centres[node]).sum(axis=1)
-        order = np.lexsort((distance, node))
-        first = np.searchsorted(node[order], np.arange(len(self.codes[level])))
-        return order[first]
-
 
 @dataclass(frozen=True)
 class LevelHealth:

@@ -17,6 +17,7 @@ from recsys.artifacts.hsnn_tower import (
     USER_INPUTS,
     HsnnManifest,
     open_hsnn,
+    user_inputs,
 )
 from recsys.artifacts.manifest import ARTIFACT_FOLDER, describe_files
 from recsys.artifacts.torchscript import save_tower, script_tower
@@ -24,7 +25,6 @@ from recsys.core.environment import describe_environment
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import made_folder
 from recsys.data.batches.ranking_reader import RECENT_IDS, RankingReader
-from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.stores.fit_vocabulary import FitVocabulary
@@ -119,18 +119,6 @@ def _check(
             "another one."
         )
     return {"requests": number, "pairs": pairs, "largest_difference": largest}
-
-
-def user_inputs(batch: RankingBatch, request: int) -> dict[str, torch.Tensor]:
-    """What ``encode_user`` takes of a request of a batch."""
-    first = batch.recent_time.shape[1] - int(batch.recent_lengths[request])
-    recent = ("recent_ids", "recent_action", "recent_time", "recent_dwell")
-    return {
-        "request_time": batch.request_time[request],
-        "user_categorical": batch.user_categorical[request],
-        "user_dense": batch.user_dense[request],
-        **{name: getattr(batch, name)[request, first:] for name in recent},
-    }
 
 
 def _copy_vocabularies(run: HsnnRun, folder: Path) -> None:

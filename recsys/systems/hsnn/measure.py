@@ -171,7 +171,9 @@ def _all_found(
     queries, tree = protocol.queries, items.tree
     step = max(_PAIRS_AT_A_TIME // max(len(items.indices), 1), 1)
     found = {place: _Found() for place in (EXACT, *map(beam_place, descent.beams))}
-    largest = max(descent.recall_at, default=0)
+    # of all items every one is among the best
+    recall_at = [k for k in descent.recall_at if k < len(items.indices)]
+    largest = max(recall_at, default=0)
     for first in track(list(range(0, len(queries), step)), "Scoring every item"):
         rows = slice(first, min(first + step, len(queries)))
         number = rows.stop - rows.start
@@ -187,7 +189,7 @@ def _all_found(
             if place != EXACT:
                 beam = descent.beams[list(found).index(place) - 1]
                 reached = descend(tree, number, known, beam, 1, Allowed())
-                _note_recall(one, reached, best, descent.recall_at)
+                _note_recall(one, reached, best, recall_at)
             _note_ranks(one, reached, items, rows, protocol.num_items, candidates)
     return found
 

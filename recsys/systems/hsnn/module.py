@@ -23,7 +23,8 @@ from recsys.nn.losses import LabelStatistics
 from recsys.nn.tables.inputs import TableInputs
 from recsys.optim.dense import DenseOptimConfig, ScheduleConfig
 from recsys.optim.fused import FusedOptimizerConfig
-from recsys.systems.hsnn.net import HsnnNet, HsnnNetConfig, Outputs
+from recsys.systems.hsnn.net import HsnnNet, Outputs
+from recsys.systems.hsnn.sizes import HsnnNetConfig
 from recsys.systems.kinds.task_module import TaskModule
 from recsys.systems.ranker.module import RankerOptimConfig
 

@@ -18,9 +18,6 @@ def test_items_lie_below_their_nodes() -> None:
     assert tree.items.tolist() == [1, 0, 2]
     assert [one.tolist() for one in tree.nodes] == [[1, 0, 1], [1, 0, 1]]
     assert tree.below(0, np.array([1, 0, 1])).tolist() == [0, 2]
-    embeddings = np.array([[0.0], [5.0], [1.0]], np.float32)
-    centres = np.array([[5.0], [0.9]], np.float32)
-    assert tree.representatives(1, embeddings, centres).tolist() == [1, 2]
 
 
 @given(st.integers(0, 3), st.integers(0, 40), st.integers(0, 2**16))

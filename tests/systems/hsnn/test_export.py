@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.artifacts.hsnn_tower import HsnnArtifact
+from recsys.artifacts.hsnn_tower import HsnnArtifact, user_inputs
 from recsys.artifacts.open import open_artifact
 from recsys.cli.main import invoke
 from recsys.core.errors import ArtifactError
 from recsys.index.hierarchy.descent import Allowed, descend
-from recsys.systems.hsnn.export import user_inputs
 from recsys.systems.hsnn.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.runs import load_run

@@ -7,7 +7,8 @@ import torch
 
 from recsys.core.errors import ConfigError
 from recsys.systems.hsnn.monn import ItemMonn, LevelEnsemble, MonnConfig, NodeMonn
-from recsys.systems.hsnn.net import HsnnNetConfig, LevelConfig, RecentSummaries
+from recsys.systems.hsnn.net import RecentSummaries
+from recsys.systems.hsnn.sizes import HsnnNetConfig, LevelConfig
 
 SIZES = {
     "XS": MonnConfig(1, 1, 0, 8, [16], 0),

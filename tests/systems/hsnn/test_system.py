@@ -43,11 +43,11 @@ NOW = START + 29 * 24 * HOUR
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every user likes the items of two authors, and few others."""
+    """Every user likes the items of two authors, everybody those of three, and few others."""
     shown = impressions(0)
-    draw = np.random.default_rng(1)
-    favourite = shown["author_id"].to_numpy() % (AUTHORS // 2) == shown["user_id"].to_numpy() % 6
-    likes = draw.random(len(shown)) < np.where(favourite, 0.7, 0.05)
+    draw, author = np.random.default_rng(1), shown["author_id"].to_numpy()
+    favourite = author % (AUTHORS // 2) == shown["user_id"].to_numpy() % 6
+    likes = draw.random(len(shown)) < np.where(favourite, 0.7, 0.05) + 0.25 * (author < 3)
     path = tmp_path_factory.mktemp("log") / "log.parquet"
     own_log(likes, shown).write_parquet(path)
     return path
