@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from polars.testing import assert_frame_equal
 
 import recsys
@@ -21,6 +22,7 @@ from recsys.nn.hierarchy.nodes import METHODS
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
+from recsys.systems.hsnn.net import Outputs
 from recsys.systems.hsnn.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.runs import load_config, load_run, train
@@ -120,6 +122,31 @@ def test_filters_hold_on_the_way_down(run_dir: Path) -> None:
     assert sorted(only["item_id"]) == sorted(some)
     less = run.recommend([3], k=5, as_of=NOW, keep_seen=True, beam=1, exclude=some)
     assert len(less) == 5 and not set(less["item_id"]) & set(some)
+
+
+def test_losses_are_of_levels_and_of_what_the_items_say_of_unlabelled_pairs(run_dir: Path) -> None:
+    model = load_run(run_dir).model
+    levels = [torch.tensor([[0.3], [-1.0], [0.5]]), torch.tensor([[0.0], [2.0], [-0.5]])]
+    items = torch.tensor([[1.0], [-2.0], [0.2]])
+    labels = torch.tensor([[1.0], [0.0], [torch.nan]])
+    imitation = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 0.0, 6.0])]
+    found = model._losses(Outputs([*levels, items], imitation), labels, 0.5)
+    weight = model.loss.weight.item()
+
+    def entropy(logit: float, target: float) -> float:
+        chance = 1 / (1 + np.exp(-logit))
+        return -weight * (target * np.log(chance) + (1 - target) * np.log(1 - chance))
+
+    def labelled(outputs: torch.Tensor) -> float:
+        return (entropy(outputs[0].item(), 1) + entropy(outputs[1].item(), 0)) / 2
+
+    assert found["items"].item() == pytest.approx(labelled(items), rel=1e-5)
+    for number, level in enumerate(levels, 1):
+        assert found[f"level_{number}"].item() == pytest.approx(0.5 * labelled(level), rel=1e-5)
+    taught = 1 / (1 + np.exp(-0.2))
+    expected = 0.5 * sum(entropy(level[2].item(), taught) for level in levels)
+    assert found["distillation"].item() == pytest.approx(expected, rel=1e-5)
+    assert found["imitation"].item() == pytest.approx(0.1 * 0.5 * (6 + 6) / 3)
 
 
 @pytest.mark.parametrize("method", METHODS)
