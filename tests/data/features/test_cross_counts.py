@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR as HOUR
-from recsys.data.features.cross_counts import NEVER, Candidates, cross_counts
+from recsys.data.features import cross_counts as module
+from recsys.data.features.cross_counts import NEVER, Candidates, cross_counts, history_counts
 
 SIZES = {"author": 10}
 
@@ -36,8 +38,8 @@ REQUEST = st.tuples(st.lists(EVENT, max_size=12), st.lists(st.integers(0, 9), ma
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(REQUEST, min_size=1, max_size=5))
-def test_counts_and_hours_are_as_defined(requests):
+@given(st.lists(REQUEST, min_size=1, max_size=5), st.sampled_from([8, 1 << 20]))
+def test_counts_and_hours_are_as_defined(requests, entries):
     requests = [(sorted(events, reverse=True), asked) for events, asked in requests]
     lengths = [len(events) for events, _ in requests]
     flat = [event for events, _ in requests for event in events]
@@ -49,11 +51,17 @@ def test_counts_and_hours_are_as_defined(requests):
     asked = np.array([author for _, wanted in requests for author in wanted], np.int64)
     rows = np.array([len(wanted) for _, wanted in requests])
     windows = [None, 24]
-    found = cross_counts(
-        events, action, 3, cutoff, Candidates(rows, {"author": asked}), SIZES, windows
-    )
+    candidates = Candidates(rows, {"author": asked})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_TABLE_ENTRIES", entries)
+        found = cross_counts(events, action, 3, cutoff, candidates, SIZES, windows)
+    whole = history_counts(events, action, 3, cutoff, windows)
     row = 0
-    for events, wanted in requests:
+    for request, (events, wanted) in enumerate(requests):
+        for code in range(3):
+            own = [h for h, _, c in events if c == code]
+            expected = [len(own), sum(h <= 24 for h in own)]
+            assert whole[:, request, code].tolist() == expected
         for author in wanted:
             for code in range(3):
                 mine = [h for h, a, c in events if a == author != 0 and c == code]
