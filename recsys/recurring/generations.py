@@ -156,9 +156,9 @@ class Generations:
         return newest if newest.state == RUNNING or waits else None
 
     def newest_dataset(self) -> str | None:
-        """The fingerprint of the data set that the newest one has seen."""
+        """The fingerprint of the data set that the newest one has seen, where it says so."""
         known = self.all()
-        return known[-1].done[APPENDED][DATASET] if known else None
+        return known[-1].done[APPENDED].get(DATASET) if known else None
 
     def place(self, number: int) -> Path:
         """The folder of a generation."""
