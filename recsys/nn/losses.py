@@ -49,6 +49,22 @@ def task_positions(tasks: Sequence[Task], kind: TaskKind) -> Tensor:
     return torch.tensor([k for k, task in enumerate(tasks) if task.kind == kind], dtype=torch.int64)
 
 
+def output_units(tasks: Sequence[Task], statistics: LabelStatistics) -> tuple[Tensor, Tensor]:
+    """Offset and scale [K] of outputs, so that a model starts at the base rates.
+
+    Of a binary task the offset is the logit of its mean and the scale 1; of a regression they are
+    mean and deviation, so that its head works on the standardised label.
+    """
+    offset, scale = torch.zeros(len(tasks)), torch.ones(len(tasks))
+    binary, regression = (
+        task_positions(tasks, kind) for kind in (TaskKind.BINARY, TaskKind.REGRESSION)
+    )
+    offset[binary] = torch.logit(statistics.mean[binary], eps=1e-4)
+    offset[regression] = statistics.mean[regression]
+    scale[regression] = statistics.variance[regression].sqrt()
+    return offset, scale
+
+
 class MultiTaskLoss(nn.Module):
     """``Σ_k w_k · BCE_k + a · MSE(watch time)``, each a mean over the rows where it is observed.
 

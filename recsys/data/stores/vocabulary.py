@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -139,6 +139,10 @@ class Vocabulary:
     def size(self) -> int:
         """The number of indices, the unknown id included."""
         return self.buckets if self.mode is IdMode.HASHED else self.table.height + 1
+
+    def up_to(self, index: int) -> Vocabulary:
+        """Without the ids from an index on: they are unknown to who was not trained on them."""
+        return replace(self, table=self.table.filter(pl.col(INDEX) < index))
 
     @property
     def collisions(self) -> int:

@@ -24,9 +24,8 @@ from recsys.data.contract.schema import (
     Feature,
     FeatureKind,
     FeatureSide,
-    TaskKind,
 )
-from recsys.nn.losses import LabelStatistics, task_positions
+from recsys.nn.losses import LabelStatistics, output_units
 from recsys.nn.tables.collection import IdSpread, bag_collection, uniform_rows
 
 
@@ -238,13 +237,7 @@ class Backbone(nn.Module):
         user = [FeatureSide.USER]
         self.user_features = SideFeatures(manifest, user, dimension, config, spread)
         self.item_features = SideFeatures(manifest, row_sides, dimension, config, spread)
-        binary = task_positions(manifest.tasks, TaskKind.BINARY)
-        regression = task_positions(manifest.tasks, TaskKind.REGRESSION)
-        offset = torch.zeros(len(manifest.tasks))
-        scale = torch.ones(len(manifest.tasks))
-        offset[binary] = torch.logit(statistics.mean[binary], eps=1e-4)
-        offset[regression] = statistics.mean[regression]
-        scale[regression] = statistics.variance[regression].sqrt()
+        offset, scale = output_units(manifest.tasks, statistics)
         self.register_buffer("offset", offset)
         self.register_buffer("scale", scale)
 

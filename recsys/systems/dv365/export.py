@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from recsys.artifacts.manifest import ARTIFACT_FOLDER, describe_files
 from recsys.artifacts.timeline_tower import (
     ENCODER_FILE,
@@ -26,7 +24,7 @@ from recsys.core.folders import made_folder
 from recsys.data.slices.rules import AttributeKind, RangeCondition
 from recsys.data.slices.slice_set import SliceSet
 from recsys.data.stores.fit_vocabulary import FitVocabulary
-from recsys.data.stores.vocabulary import INDEX, vocabulary_path
+from recsys.data.stores.vocabulary import vocabulary_path
 from recsys.embeddings.rows import row_integers
 from recsys.evaluation.metrics_file import replace_metrics
 from recsys.runs.files import CONFIG_FILE, EXPORT_PREFIX
@@ -114,9 +112,7 @@ def _copy_vocabularies(run: DV365Run, folder: Path) -> None:
     """The ids the tower was trained with; an id that is not there is given to it as index 0."""
     known = FitVocabulary.of(run.manifest).sizes
     for name in TOWER_IDS:
-        vocabulary = run.dataset.vocabulary(name)
-        seen = vocabulary.table.filter(pl.col(INDEX) < known[name])
-        replace(vocabulary, table=seen).save(vocabulary_path(folder, name))
+        run.dataset.vocabulary(name).up_to(known[name]).save(vocabulary_path(folder, name))
 
 
 def _manifest(

@@ -26,7 +26,7 @@ from recsys.systems.base import ExportConfig
 from recsys.systems.dv365.config import DV365Run, DV365RunConfig
 from recsys.systems.dv365.module import DV365
 from recsys.systems.kinds.tasks import TaskSystem
-from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
+from recsys.systems.sizing import Given, Sized
 
 #: Fit requests whose slices are counted before the training.
 _MEASURED_REQUESTS = 2048
@@ -80,12 +80,7 @@ class DV365System(TaskSystem[DV365RunConfig]):
 
     def sized(self, config: DV365RunConfig, dataset: PreparedDataset, given: Given) -> list[Sized]:
         """Batches of about 512 rows; the full set of slices where there is enough to fill it."""
-        requests = dataset.requests(Split.FIT)
-        rows = requests.num_rows / max(len(requests), 1)
-        largest = min(max(power_of_two(512 / rows), 16), 256)
-        extent = Extent(16, largest, steps_an_epoch=200, total_steps=1_000, most_epochs=3)
-        key = "loader.batch_requests"
-        sized = schedule(extent, len(requests), "requests", key, 50, config.num_processes, given)
+        sized = super().sized(config, dataset, given)
         events = dataset.manifest.counts["events"]
         if events >= _FULL_SLICES:
             sized.append(Sized("slices", "full", f"{events:,} events fill 200 slices"))

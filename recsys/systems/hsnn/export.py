@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 
 from recsys.artifacts.hsnn_tower import (
@@ -28,7 +27,7 @@ from recsys.data.batches.ranking_reader import RECENT_IDS, RankingReader
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.stores.fit_vocabulary import FitVocabulary
-from recsys.data.stores.vocabulary import INDEX, vocabulary_path
+from recsys.data.stores.vocabulary import vocabulary_path
 from recsys.index.hierarchy.descent import Allowed, descend
 from recsys.runs.files import CONFIG_FILE
 from recsys.systems.base import ExportConfig
@@ -125,9 +124,7 @@ def _copy_vocabularies(run: HsnnRun, folder: Path) -> None:
     """The ids the model was trained with, and of items all that are in the tree."""
     known = FitVocabulary.of(run.manifest).sizes | {"item": run.manifest.vocabulary_sizes["item"]}
     for name in ("user", *RECENT_IDS):
-        vocabulary = run.dataset.vocabulary(name)
-        seen = vocabulary.table.filter(pl.col(INDEX) < known[name])
-        replace(vocabulary, table=seen).save(vocabulary_path(folder, name))
+        run.dataset.vocabulary(name).up_to(known[name]).save(vocabulary_path(folder, name))
 
 
 def _manifest(run: HsnnRun, items: ItemTree, task: int, size: int) -> HsnnManifest:

@@ -16,15 +16,14 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import FeatureKind, FeatureSide, TaskKind
+from recsys.data.contract.schema import FeatureKind, FeatureSide
 from recsys.nn.hierarchy.nodes import build_nodes
 from recsys.nn.interaction.backbone import FeatureVectors
-from recsys.nn.losses import LabelStatistics, task_positions
+from recsys.nn.interaction.standard import measure_standard
+from recsys.nn.losses import LabelStatistics, output_units
 from recsys.systems.hsnn.monn import ItemMonn, LevelEnsemble, NodeMonn
 from recsys.systems.hsnn.sizes import HsnnNetConfig
 from recsys.systems.ranker.net import ENTITIES, EntityVectors
-
-_FEWEST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,22 +178,13 @@ class HsnnNet(nn.Module):
         codes = [level.codes for level in config.levels]
         self.nodes = build_nodes(config.index, codes, of_item.item_width)
         self.ensemble = LevelEnsemble(len(codes) + 1, tasks)
-        binary = task_positions(manifest.tasks, TaskKind.BINARY)
-        regression = task_positions(manifest.tasks, TaskKind.REGRESSION)
-        offset, scale = torch.zeros(tasks), torch.ones(tasks)
-        offset[binary] = torch.logit(statistics.mean[binary], eps=1e-4)
-        offset[regression] = statistics.mean[regression]
-        scale[regression] = statistics.variance[regression].sqrt()
+        offset, scale = output_units(manifest.tasks, statistics)
         self.register_buffer("offset", offset)
         self.register_buffer("scale", scale)
 
-    @torch.no_grad()
     def measure_counted(self, counted: Tensor) -> None:
         """Standardise what is counted by the mean and deviation of some rows [R, C]."""
-        self.counted_mean.copy_(counted.mean(dim=0))
-        deviation = counted.std(dim=0, correction=0)
-        constant = deviation < _FEWEST_SPREAD
-        self.counted_scale.copy_(1 / deviation.masked_fill(constant, 1.0))
+        measure_standard(counted, self.counted_mean, self.counted_scale)
 
     def lookups(self, batch: RankingBatch) -> dict[str, KeyedJaggedTensor]:
         """What the tables are asked, by their place in this module."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from recsys.core.console import UNDEFINED, output_console, text_table
-from recsys.core.environment import read_environment
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import Metrics, is_defined
-from recsys.reports import task_material, task_sections
-from recsys.reports.page import Page, Section, closing_table, places, revision, setting
+from recsys.reports.page import Page, Section
+from recsys.reports.task_material import read_material
+from recsys.reports.task_page import task_page
 from recsys.runs.load import load_config
 from recsys.systems.hsnn.config import HsnnRunConfig
 from recsys.systems.hsnn.measure import EXACT
@@ -87,43 +86,14 @@ def report_page(folder: Path, against: Path | None, dataset_folder: str | None) 
     """
     config = load_config(folder, HsnnRunConfig)
     labels = (str(folder), "" if against is None else str(against))
-    material = task_material.read_material(folder, against, labels, config, dataset_folder)
-    environment = read_environment(folder)
-    manifest = material.trained_on
-    others: dict[str, Path | str] = {"prepared data set": material.dataset.path}
-    if against is not None:
-        others["compared with"] = against
-    lie = places(folder, others)
-
-    def sections() -> Iterator[Section]:
-        yield task_sections.measured(material)
-        rows = descent_rows(material.metrics, material.prefix)
-        if len(rows) > 1:
-            yield Section("What a descent finds", note=_DESCENT, rows=rows)
-        if len(rows := level_rows(material.metrics, material.prefix)) > 1:
-            yield Section("Nodes", note=_NODES, rows=rows)
-        yield from task_sections.beside(material)
-        yield from task_sections.comparison(material)
-        yield task_sections.training(material)
-        yield from task_sections.predictions(material)
-        yield task_sections.data(material, {})
-        yield Section("Where everything lies", facts=lie)
-        yield setting(config, environment, described(config))
-
-    trained = {"trained": f"hsnn ({made_of(config)}) on {config.data.title}"}
-    return Page(
-        folder=folder,
-        title=config.name,
-        subtitle=(
-            f"HSNN, trained on {manifest.name}: {manifest.counts['events']:,} events of "
-            f"{manifest.counts['users']:,} users, {manifest.counts['rows_fit']:,} rows to fit"
-            f"{revision(environment)}"
-        ),
-        headline=material.headline(),
-        tiles=material.tiles(),
-        sections=list(sections()),
-        closing=closing_table(config.name, trained | material.numbers(), lie),
-    )
+    material = read_material(folder, against, labels, config, dataset_folder)
+    rows, levels = (of(material.metrics, material.prefix) for of in (descent_rows, level_rows))
+    own = []
+    if len(rows) > 1:
+        own.append(Section("What a descent finds", note=_DESCENT, rows=rows))
+    if len(levels) > 1:
+        own.append(Section("Nodes", note=_NODES, rows=levels))
+    return task_page(material, "HSNN", f"hsnn ({made_of(config)})", described(config), own)
 
 
 _DESCENT = (

@@ -44,7 +44,6 @@ from recsys.systems.hsnn.scoring import ItemTree, Scoring
 from recsys.systems.kinds.hour_of_day import with_hour
 from recsys.systems.kinds.known_items import known_items
 from recsys.systems.kinds.tasks import TaskSystem, TimelineLengths
-from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
 
 #: Fit requests by whose rows what is counted is standardised.
 _MEASURED_REQUESTS = 2048
@@ -102,15 +101,6 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
     ) -> Hsnn:
         """The model; statistics of labels and counts come with its weights."""
         return _model(config, dataset, manifest)
-
-    def sized(self, config: HsnnRunConfig, dataset: PreparedDataset, given: Given) -> list[Sized]:
-        """Batches of about 512 rows."""
-        requests = dataset.requests(Split.FIT)
-        rows = requests.num_rows / max(len(requests), 1)
-        largest = min(max(power_of_two(512 / rows), 16), 256)
-        extent = Extent(16, largest, steps_an_epoch=200, total_steps=1_000, most_epochs=3)
-        key = "loader.batch_requests"
-        return schedule(extent, len(requests), "requests", key, 50, config.num_processes, given)
 
     def evaluate(self, run: HsnnRun, config: EvaluateConfig, control: Control | None) -> Metrics:
         """NE and so on of every row; hits of every item scored and of descents; the nodes."""

@@ -38,6 +38,7 @@ from recsys.serving.stages.search import BestScores
 from recsys.systems.base import System, refuse_undefined
 from recsys.systems.kinds.hour_of_day import with_hour
 from recsys.systems.kinds.known_items import known_items
+from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
 
 #: Requests and rows that are scored at a time.
 _REQUESTS_AT_A_TIME, _ROWS_AT_A_TIME = 32, 256
@@ -55,6 +56,15 @@ class TaskSystem(System[Config], Generic[Config]):
     monitor = Monitor("val/ne/mean")
     compared = True
     takes_context = True
+
+    def sized(self, config: Config, dataset: PreparedDataset, given: Given) -> list[Sized]:
+        """Batches of about 512 rows."""
+        requests = dataset.requests(Split.FIT)
+        rows = requests.num_rows / max(len(requests), 1)
+        largest = min(max(power_of_two(512 / rows), 16), 256)
+        extent = Extent(16, largest, steps_an_epoch=200, total_steps=1_000, most_epochs=3)
+        key = "loader.batch_requests"
+        return schedule(extent, len(requests), "requests", key, 50, config.num_processes, given)
 
     @abstractmethod
     def data(self, config: Config, dataset: PreparedDataset) -> RowDataModule[Any]:

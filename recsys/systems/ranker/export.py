@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 
 from recsys.artifacts.manifest import ARTIFACT_FOLDER, describe_files
@@ -29,7 +28,7 @@ from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.loaders.ranking import RankingDataModule
 from recsys.data.stores.fit_vocabulary import FitVocabulary
-from recsys.data.stores.vocabulary import INDEX, vocabulary_path
+from recsys.data.stores.vocabulary import vocabulary_path
 from recsys.evaluation.calibration import Calibration
 from recsys.nn.calibrators import Calibrators, Curve
 from recsys.runs.files import CONFIG_FILE
@@ -112,9 +111,7 @@ def _copy_vocabularies(run: RankerRun, folder: Path) -> None:
     """The ids the model was trained with; an id that is not there is given to it as index 0."""
     known = FitVocabulary.of(run.manifest).sizes
     for name in ("user", *RECENT_IDS):
-        vocabulary = run.dataset.vocabulary(name)
-        seen = vocabulary.table.filter(pl.col(INDEX) < known[name])
-        replace(vocabulary, table=seen).save(vocabulary_path(folder, name))
+        run.dataset.vocabulary(name).up_to(known[name]).save(vocabulary_path(folder, name))
 
 
 def _manifest(run: RankerRun, calibration: Calibration | None, size: int) -> RankerManifest:

@@ -21,18 +21,18 @@ from recsys.core.bounds import Count, Number, OneOf, Settings, Share, Width
 from recsys.core.errors import ConfigError
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide, TaskKind
+from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
 from recsys.nn.interaction.adopted import AdoptedEmbedding, AdoptionConfig
 from recsys.nn.interaction.backbone import FeatureVectors, FeatureVectorsConfig
 from recsys.nn.interaction.dlrm import pairwise_products
 from recsys.nn.interaction.experts import ExpertsConfig, TaskTowers, build_experts
-from recsys.nn.losses import LabelStatistics, task_positions
+from recsys.nn.interaction.standard import measure_standard
+from recsys.nn.losses import LabelStatistics, output_units
 from recsys.nn.sequence.targets import RowBlocks, TargetHSTU
 from recsys.nn.tables.collection import IdSpread, bag_collection
 
 #: Ids that a candidate and an event have, in the order of ``RankingBatch.recent_ids``.
 ENTITIES = (Column.ITEM.value, Column.AUTHOR.value, Column.TOPIC.value)
-_FEWEST_SPREAD = 1e-6
 #: Widths that the registers of every processor divide. Of others the last bits of a narrow product
 #: depend on a row's place in the batch.
 EVEN_WIDTH = 16
@@ -253,22 +253,13 @@ class RankerNet(nn.Module):
         tasks = len(manifest.tasks)
         self.experts = build_experts(config.experts, inputs, tasks)
         self.towers = TaskTowers(config.experts.sizes[-1], config.experts.task_hidden_size, tasks)
-        binary = task_positions(manifest.tasks, TaskKind.BINARY)
-        regression = task_positions(manifest.tasks, TaskKind.REGRESSION)
-        offset, scale = torch.zeros(tasks), torch.ones(tasks)
-        offset[binary] = torch.logit(statistics.mean[binary], eps=1e-4)
-        offset[regression] = statistics.mean[regression]
-        scale[regression] = statistics.variance[regression].sqrt()
+        offset, scale = output_units(manifest.tasks, statistics)
         self.register_buffer("offset", offset)
         self.register_buffer("scale", scale)
 
-    @torch.no_grad()
     def measure_counted(self, counted: Tensor) -> None:
         """Standardise what is counted by the mean and deviation of some rows [R, C]."""
-        self.counted_mean.copy_(counted.mean(dim=0))
-        deviation = counted.std(dim=0, correction=0)
-        constant = deviation < _FEWEST_SPREAD
-        self.counted_scale.copy_(1 / deviation.masked_fill(constant, 1.0))
+        measure_standard(counted, self.counted_mean, self.counted_scale)
 
     def lookups(self, batch: RankingBatch) -> dict[str, KeyedJaggedTensor]:
         """What the tables are asked, by their place in this module."""

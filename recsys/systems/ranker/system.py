@@ -26,7 +26,6 @@ from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.tasks import TaskSystem
 from recsys.systems.ranker.config import RankerRun, RankerRunConfig
 from recsys.systems.ranker.module import Ranker
-from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
 
 #: Fit requests by whose rows what is counted is standardised.
 _MEASURED_REQUESTS = 2048
@@ -68,15 +67,6 @@ class RankerSystem(TaskSystem[RankerRunConfig]):
     ) -> Ranker:
         """The model; statistics of labels and counts come with its weights."""
         return _model(config, dataset, manifest)
-
-    def sized(self, config: RankerRunConfig, dataset: PreparedDataset, given: Given) -> list[Sized]:
-        """Batches of about 512 rows."""
-        requests = dataset.requests(Split.FIT)
-        rows = requests.num_rows / max(len(requests), 1)
-        largest = min(max(power_of_two(512 / rows), 16), 256)
-        extent = Extent(16, largest, steps_an_epoch=200, total_steps=1_000, most_epochs=3)
-        key = "loader.batch_requests"
-        return schedule(extent, len(requests), "requests", key, 50, config.num_processes, given)
 
     def finish(self, run_dir: Path) -> None:
         """Calibrate the best checkpoint on the choose split: ``calibration.json``."""
