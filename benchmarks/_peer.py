@@ -11,6 +11,12 @@ import torch
 
 from recsys.core.console import message_console
 
+#: By a peer's name, its package on PyPI with its extras, and the version that is measured.
+PEERS = {
+    "rectools": ("rectools[torch]", "0.19.0"),
+    "replay": ("replay-rec[torch]", "0.22.0"),
+}
+
 
 def cache() -> Path:
     """Where benchmarks keep what is long in the making."""
@@ -18,14 +24,13 @@ def cache() -> Path:
     return Path(root) / "recsys" / "benchmarks"
 
 
-def peer_python(name: str, package: str, version: str) -> Path:
+def peer_python(name: str) -> Path:
     """The interpreter of a peer's environment, made where it is absent; the same torch as ours.
 
     Args:
-        name: of the peer.
-        package: on PyPI, with its extras.
-        version: of the package.
+        name: of the peer, one of `PEERS`.
     """
+    package, version = PEERS[name]
     environment = cache() / f"{name}-{version}"
     python = environment / "bin" / "python"
     done = environment / "installed"

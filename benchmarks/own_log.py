@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 from rich.table import Table
 
-from benchmarks._peer import peer_python
+from benchmarks._peer import PEERS, peer_python
 from recsys.core.console import message_console, output_console
 from recsys.data.sources.movielens import MovieLensSource
 from recsys.evaluation.paired import Bootstrap
@@ -39,10 +39,6 @@ DESCRIPTION = "SASRec from a log of three columns, beside RecTools and RePlay"
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SCRIPTS = Path(__file__).with_name("_peers")
-_PEERS = {
-    "rectools": ("rectools[torch]", "0.19.0"),
-    "replay": ("replay-rec[torch]", "0.22.0"),
-}
 
 
 @dataclass(frozen=True)
@@ -87,8 +83,8 @@ def run(config: Config) -> dict[str, object]:
             folder.mkdir()
             log.write_csv(folder / "log.csv")
             commands = _our_commands(config, log, folder)
-            if side in _PEERS:
-                python = peer_python(side, *_PEERS[side])
+            if side in PEERS:
+                python = peer_python(side)
                 script = _SCRIPTS / f"sasrec_by_{side}.py"
                 commands = [[str(python), str(script), json.dumps(asdict(config))]]
             message_console().print(f"{side} begins.")
@@ -101,7 +97,7 @@ def run(config: Config) -> dict[str, object]:
                 "written": _written(side),
             }
     _print(figures)
-    return {"config": asdict(config), "peers": _PEERS, "figures": figures}
+    return {"config": asdict(config), "peers": PEERS, "figures": figures}
 
 
 _START_MS = 978_307_200_000  # 2001-01-01 UTC
@@ -196,7 +192,7 @@ def _quality(best: pl.DataFrame, target: pl.DataFrame) -> dict[str, Any]:
 
 def _written(side: str) -> str:
     """What a user writes: lines of code, or commands."""
-    if side not in _PEERS:
+    if side not in PEERS:
         return "3 commands"
     source = (_SCRIPTS / f"sasrec_by_{side}.py").read_text()
     nothing = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER}

@@ -1,14 +1,14 @@
-"""Training speed of SASRec on MovieLens-1M beside RecTools' SASRecModel.
+"""Training speed of SASRec on MovieLens-1M beside RecTools' SASRecModel and RePlay's SasRec.
 
-Both train at the size of `experiment=sasrec_ml1m` on the same sequences, each user's without the
-last two items, in batches of the same number of users, with the same number of threads, under
-their own Lightning trainer. Ours has the softmax over the whole catalogue, RecTools as many sampled
-negatives as configured. A step is reading the batch, forward, backward and update; every round
-starts each side once, in a process of its own, and leaves its first steps out. Threads of both
+All train at the size of `experiment=sasrec_ml1m` on the same sequences, each user's without the
+last two items, in batches of the same number of users, with the same number of threads, under their
+own Lightning trainer. Ours and RePlay's have the softmax over the whole catalogue, RecTools as many
+sampled negatives as configured. A step is reading the batch, forward, backward and update; every
+round starts each side once, in a process of its own, and leaves its first steps out. Threads of all
 wait as OMP_WAIT_POLICY says: spinning, its default, is fastest on a machine that does nothing else,
 `passive` on one that does.
 
-RecTools is installed by its name into an environment of its own below the user's cache folder.
+The peers are installed by their names into environments below the user's cache folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from benchmarks._peer import cache, peer_python
+from benchmarks._peer import PEERS, cache, peer_python
 from recsys.core.composition import compose
 from recsys.core.console import output_console
 from recsys.core.progress import track
@@ -39,15 +39,15 @@ from recsys.data.stores.engagements.store import EngagementStore
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.systems.sequence.system import SequenceRunConfig, SequenceSystem
 
-DESCRIPTION = "training users per second of SASRec, beside RecTools' SASRecModel"
+DESCRIPTION = "training users per second of SASRec, beside RecTools' and RePlay's"
 
-#: The least that `ratio` is to be.
+#: The least that the ratio to RecTools is to be.
 AIM = 5.0
 
 _ROOT = Path(__file__).resolve().parent.parent
-_RECTOOLS_VERSION = "0.19.0"
 _RECTOOLS_SIDE = Path(__file__).with_name("_rectools_side.py")
-_OURS, _THEIRS = "recsys", "rectools"
+_REPLAY_SIDE = Path(__file__).with_name("_replay_side.py")
+_OURS, _RECTOOLS, _REPLAY = "recsys", "rectools", "replay"
 
 
 @dataclass(frozen=True)
@@ -90,22 +90,23 @@ def run(config: Config) -> dict[str, object]:
     ]
     run_config = compose("train", SequenceRunConfig, overrides)
     dataset, data = open_or_prepare(run_config.data)
-    python = peer_python("rectools", "rectools[torch]", _RECTOOLS_VERSION)
+    pythons = {peer: str(peer_python(peer)) for peer in (_RECTOOLS, _REPLAY)}
     with tempfile.TemporaryDirectory() as folder:
         sequences = Path(folder) / "sequences.npz"
         store = EngagementStore.open(dataset, run_config.sequences)
         _write_sequences(store, sequences)
-        theirs = _rectools_arguments(config, run_config, sequences)
+        theirs = _peers_arguments(config, run_config, sequences)
         if config.rectools_epochs:
-            _train_rectools(config, python, theirs)
+            _train_rectools(config, pythons[_RECTOOLS], theirs)
         ours = {"overrides": [*overrides, f"data.out={data.out}"], "threads": config.threads}
         ours["steps"] = theirs["steps"]
         commands = {
             _OURS: [sys.executable, __file__, json.dumps(ours)],
-            _THEIRS: [str(python), str(_RECTOOLS_SIDE), "speed", json.dumps(theirs)],
+            _RECTOOLS: [pythons[_RECTOOLS], str(_RECTOOLS_SIDE), "speed", json.dumps(theirs)],
+            _REPLAY: [pythons[_REPLAY], str(_REPLAY_SIDE), json.dumps(theirs)],
         }
         seconds: dict[str, list[float]] = {side: [] for side in commands}
-        for _ in track(range(config.rounds), "Training steps of both"):
+        for _ in track(range(config.rounds), "Training steps of all"):
             for side, command in commands.items():
                 moments = _run(command, config.threads)
                 # the median: other work on the machine makes single steps longer
@@ -113,7 +114,7 @@ def run(config: Config) -> dict[str, object]:
                 seconds[side].append(float(np.median(steps)))
     figures = _figures(config, seconds)
     _print(config, figures)
-    return {"config": asdict(config), "rectools": _RECTOOLS_VERSION, **figures}
+    return {"config": asdict(config), "peers": PEERS, **figures}
 
 
 def _write_sequences(store: EngagementStore, path: Path) -> None:
@@ -123,7 +124,7 @@ def _write_sequences(store: EngagementStore, path: Path) -> None:
     np.savez(path, offsets=offsets, item=np.asarray(store.item))
 
 
-def _rectools_arguments(
+def _peers_arguments(
     config: Config, run_config: SequenceRunConfig, sequences: Path
 ) -> dict[str, Any]:
     model = run_config.model
@@ -156,11 +157,11 @@ def _run(command: list[str], threads: int) -> Any:
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-def _train_rectools(config: Config, python: Path, arguments: dict[str, Any]) -> None:
+def _train_rectools(config: Config, python: str, arguments: dict[str, Any]) -> None:
     """Train RecTools for whole epochs and keep what its recommendations are worth."""
     kept = _kept_rectools(config)
     given = arguments | {"epochs": config.rectools_epochs, "kept": str(kept)}
-    _run([str(python), str(_RECTOOLS_SIDE), "quality", json.dumps(given)], config.threads)
+    _run([python, str(_RECTOOLS_SIDE), "quality", json.dumps(given)], config.threads)
 
 
 def _kept_rectools(config: Config) -> Path:
@@ -180,14 +181,13 @@ def _quality_of_rectools(config: Config) -> tuple[int, float] | None:
 
 def _figures(config: Config, seconds: dict[str, list[float]]) -> dict[str, Any]:
     rates = {side: [config.batch_size / one for one in rounds] for side, rounds in seconds.items()}
-    ratios = [a / b for a, b in zip(rates[_OURS], rates[_THEIRS], strict=True)]
-    figures: dict[str, Any] = {
-        "ratio": statistics.median(ratios),
-        "ratio_lowest": min(ratios),
-        "ratio_highest": max(ratios),
-        "aim": AIM,
-    }
+    figures: dict[str, Any] = {"aim": AIM}
     for side in rates:
+        if side != _OURS:
+            ratios = [a / b for a, b in zip(rates[_OURS], rates[side], strict=True)]
+            figures[f"ratio_{side}"] = statistics.median(ratios)
+            figures[f"ratio_lowest_{side}"] = min(ratios)
+            figures[f"ratio_highest_{side}"] = max(ratios)
         figures[f"users_per_second_{side}"] = statistics.median(rates[side])
         figures[f"seconds_per_step_{side}"] = statistics.median(seconds[side])
         figures[f"hits@10_{side}"] = None
@@ -196,24 +196,32 @@ def _figures(config: Config, seconds: dict[str, list[float]]) -> dict[str, Any]:
         figures[f"hits@10_{_OURS}"] = metrics["report/hits@10/all"]["value"]
     kept = _quality_of_rectools(config)
     if kept is not None:
-        figures[f"epochs_{_THEIRS}"], figures[f"hits@10_{_THEIRS}"] = kept
+        figures[f"epochs_{_RECTOOLS}"], figures[f"hits@10_{_RECTOOLS}"] = kept
     return figures
 
 
 def _print(config: Config, figures: dict[str, Any]) -> None:
-    table = Table("SASRec on MovieLens-1M", "users / s", "s / batch", "Hits@10 of a full run")
-    for side in (_OURS, _THEIRS):
+    columns = ["users / s", "ours / theirs", "s / batch", "Hits@10 of a full run"]
+    table = Table("SASRec on MovieLens-1M", *columns)
+    for side in (_OURS, _RECTOOLS, _REPLAY):
         hits, epochs = figures[f"hits@10_{side}"], figures.get(f"epochs_{side}")
         after = f" after {epochs} epochs" if epochs else ""
         table.add_row(
-            f"{side}, {'softmax' if side == _OURS else config.loss}",
+            f"{side}, {config.loss if side == _RECTOOLS else 'softmax'}",
             f"{figures[f'users_per_second_{side}']:,.0f}",
+            "" if side == _OURS else _ratio(figures, side),
             f"{figures[f'seconds_per_step_{side}']:.2f}",
             "no run" if hits is None else f"{hits:.4f}{after}",
         )
-    spread = f"{figures['ratio_lowest']:.1f} to {figures['ratio_highest']:.1f}"
-    table.add_row("ratio", f"{figures['ratio']:.1f} ({spread})", "", "")
     output_console().print(table)
+
+
+def _ratio(figures: dict[str, Any], peer: str) -> str:
+    """The median of the rounds, and the lowest and highest."""
+    median, lowest, highest = (
+        figures[f"{name}_{peer}"] for name in ("ratio", "ratio_lowest", "ratio_highest")
+    )
+    return f"{median:.1f} ({lowest:.1f} to {highest:.1f})"
 
 
 class _Clock(lightning.Callback):

@@ -1,4 +1,4 @@
-"""The sequence benchmark: what both sides are given, and how their times become a ratio."""
+"""The sequence benchmark: what all sides are given, and how their times become ratios."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def overrides(tmp_path: Path) -> list[str]:
     return ["system=sequence", "experiment=sasrec_ml1m", *data]
 
 
-def test_rectools_gets_the_same_sequences(overrides: list[str], tmp_path: Path) -> None:
+def test_peers_get_the_same_sequences(overrides: list[str], tmp_path: Path) -> None:
     config = compose("train", SequenceRunConfig, overrides)
     dataset, _ = open_or_prepare(config.data)
     path = tmp_path / "sequences.npz"
@@ -51,14 +51,29 @@ def test_our_side_times_every_step(overrides: list[str]) -> None:
     assert moments == sorted(moments)
 
 
-def test_ratio_and_its_spread_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_get_the_size_of_our_model(overrides: list[str], tmp_path: Path) -> None:
+    sizes = ["model.width=8", "model.blocks=3", "model.heads=4", "loader.max_length=50"]
+    run_config = compose("train", SequenceRunConfig, [*overrides, *sizes, "model.max_length=50"])
+    config = sequence.Config(batch_size=16, steps=5, warm_up=2, threads=1)
+    given = sequence._peers_arguments(config, run_config, tmp_path / "sequences.npz")
+    named = ("width", "blocks", "heads", "max_length", "dropout", "batch_size", "steps", "threads")
+    assert [given[name] for name in named] == [8, 3, 4, 50, 0.1, 16, 7, 1]
+
+
+def test_ratios_and_their_spread_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = sequence.Config(batch_size=100, run_dir=str(tmp_path / "run"))
-    figures = sequence._figures(config, {"recsys": [0.5, 0.2, 0.4], "rectools": [2.0, 2.0, 3.0]})
-    assert figures["ratio"] == pytest.approx(7.5)  # of 4, 10 and 7.5
-    assert (figures["ratio_lowest"], figures["ratio_highest"]) == pytest.approx((4.0, 10.0))
+    seconds = {"recsys": [0.5, 0.2, 0.4], "rectools": [2.0, 2.0, 3.0], "replay": [1.0, 1.0, 0.2]}
+    figures = sequence._figures(config, seconds)
+    names = ("ratio", "ratio_lowest", "ratio_highest")
+    of_rectools, of_replay = (
+        [figures[f"{name}_{peer}"] for name in names] for peer in ("rectools", "replay")
+    )
+    assert of_rectools == pytest.approx([7.5, 4.0, 10.0])  # of 4, 10 and 7.5
+    assert of_replay == pytest.approx([2.0, 0.5, 5.0])  # of 2, 5 and 0.5
+    assert sequence._ratio(figures, "replay") == "2.0 (0.5 to 5.0)"
     assert figures["users_per_second_recsys"] == pytest.approx(250.0)
-    assert figures["hits@10_recsys"] is None and figures["hits@10_rectools"] is None
+    assert all(figures[f"hits@10_{side}"] is None for side in seconds)
 
     (tmp_path / "run").mkdir()
     metrics = {"report/hits@10/all": {"value": 0.31, "protocol": "…"}}
@@ -66,6 +81,6 @@ def test_ratio_and_its_spread_by_hand(tmp_path: Path, monkeypatch: pytest.Monkey
     sequence._kept_rectools(config).mkdir(parents=True)
     by_epoch = {"90": {"hits@10": 0.28}, "100": {"hits@10": 0.29}}
     (sequence._kept_rectools(config) / "quality.json").write_text(json.dumps(by_epoch))
-    figures = sequence._figures(config, {"recsys": [0.5], "rectools": [2.0]})
+    figures = sequence._figures(config, seconds)
     assert (figures["hits@10_recsys"], figures["hits@10_rectools"]) == (0.31, 0.29)
     assert figures["epochs_rectools"] == 100
