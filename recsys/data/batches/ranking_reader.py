@@ -14,8 +14,8 @@ from torch import Tensor
 
 from recsys.data.batches.request_reader import RequestRows, RowReader
 from recsys.data.batches.requests import RankingBatch
+from recsys.data.content.clusters import candidate_features
 from recsys.data.contract.schema import IMPRESSION, LENGTHS, TimelineKind
-from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.features.config import CandidateFeatureConfig
 from recsys.data.stores.dataset import PreparedDataset
 
@@ -57,7 +57,7 @@ class RankingReader(RowReader[RankingBatch]):
         user_embeddings: UserVectors | None = None,
     ) -> None:
         super().__init__(dataset, gap_hours=gap_hours, max_events=recent_events)
-        self.candidates = CandidateFeatures(dataset, features)
+        self.candidates = candidate_features(dataset, features)
         self._user_embeddings = user_embeddings
         self._impression = dataset.manifest.actions.names.index(IMPRESSION)
 

@@ -18,7 +18,7 @@ from recsys.data.contract.schema import (
     MILLISECONDS_PER_HOUR,
     TimelineKind,
 )
-from recsys.data.features.config import SHARED, CandidateFeatureConfig
+from recsys.data.features.config import CONTENT, CROSSED, SHARED, CandidateFeatureConfig
 from recsys.data.features.cross_counts import (
     Candidates,
     CrossCounts,
@@ -46,19 +46,26 @@ class CandidateFeatures:
     A count n is given as log(1 + n). A rate is given as its lift over what was to be expected,
     log((n + k p) / ((m + k) p)) with n actions on m impressions, the prior p and its weight k: 0
     where nothing is known. The prior of an item, author and topic is the rate of all items until
-    then, and so is that of a user; what the user did with the candidate's item, author or topic is
-    compared with what the user does at all. The time since the last action is 1 / (1 + days), 0 for
-    never.
+    then, and so is that of a user; what the user did with the candidate's item, author, topic or
+    content is compared with what the user does at all. The time since the last action is
+    1 / (1 + days), 0 for never.
 
     Args:
         dataset: the prepared data set.
         config: what is counted.
+        clusters: [V] the cluster of content of each item index, 0 where its content is not known;
+            None where nothing is crossed with it.
 
     Raises:
         ConfigError: an action that the data set does not have, or the log has no times.
     """
 
-    def __init__(self, dataset: PreparedDataset, config: CandidateFeatureConfig) -> None:
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        config: CandidateFeatureConfig,
+        clusters: NDArray[np.int32] | None = None,
+    ) -> None:
         manifest = dataset.manifest
         if not manifest.has_times:
             raise ConfigError(
@@ -86,10 +93,13 @@ class CandidateFeatures:
         own = np.arange(num_items, dtype=np.int32)
         self._of_item = {"item": own, **dataset.ids_of_items}
         self._first_seen = dataset.vocabulary("item").first_seen(num_items)
+        if clusters is not None:
+            self._of_item[CONTENT] = clusters
+            self._sizes = {**self._sizes, CONTENT: int(clusters.max()) + 1}
         # a log without authors or topics has the unknown one alone
-        shared = [name for name in SHARED if self._sizes[name] > 1]
-        self._counters_of = [name for name in shared if name in config.counters]
-        self._crossed = [name for name in shared if name in config.cross_features]
+        known = [name for name in CROSSED if self._sizes.get(name, 0) > 1]
+        self._counters_of = [name for name in SHARED if name in known and name in config.counters]
+        self._crossed = [name for name in known if name in config.cross_features]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -189,9 +199,7 @@ class CandidateFeatures:
         own: list[NDArray[np.int32]] = []
         crossed: list[CrossCounts] = []
         for kind in (TimelineKind.IMPLICIT, TimelineKind.EXPLICIT):
-            events = self._dataset.timelines.histories(
-                user, moment, kind, self.config.max_events, (*self._crossed, "action_type")
-            )
+            events = self._histories(user, moment, kind)
             action, number = self._action_columns(kind, events)
             own.append(history_counts(events, action, number, moment, self._windows))
             crossed.append(
@@ -207,6 +215,18 @@ class CandidateFeatures:
             last = [implicit.hours[name], explicit.hours[name][:, : len(self._codes)]]
             columns += [1 / (1 + hours / _HOURS_PER_DAY) for hours in np.hstack(last).T]
         return columns
+
+    def _histories(
+        self, user: NDArray[np.integer], moment: NDArray[np.int64], kind: TimelineKind
+    ) -> dict[str, NDArray]:
+        """Jagged events before the moments, with what they may share with a candidate."""
+        stored = dict.fromkeys("item" if name == CONTENT else name for name in self._crossed)
+        events = self._dataset.timelines.histories(
+            user, moment, kind, self.config.max_events, (*stored, "action_type")
+        )
+        if CONTENT in self._crossed:
+            events[CONTENT] = self._of_item[CONTENT][events["item"]]
+        return events
 
     def _both(self, implicit: NDArray[np.int32], explicit: NDArray[np.int32]) -> _Counted:
         acted = explicit[..., : len(self._codes)]

@@ -5,13 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from recsys.core.bounds import Number, OneOf, Settings
+from recsys.core.bounds import Count, Number, OneOf, Seed, Settings
 from recsys.core.errors import ConfigError
 
-#: What a candidate is counted by, and what it may share with a user's events.
+#: What a candidate is counted by.
 SHARED = ("item", "author", "topic")
+#: The cluster of items of like content.
+CONTENT = "content"
+#: What a candidate may share with a user's events.
+CROSSED = (*SHARED, CONTENT)
 
 _Shared = Annotated[str, OneOf(SHARED)]
+_Crossed = Annotated[str, OneOf(CROSSED)]
+
+
+@dataclass(frozen=True)
+class ContentConfig(Settings):
+    """Clusters of items of like content.
+
+    Attributes:
+        path: an .npz or Parquet file of ids and embeddings of items, the folder of a trained item
+            tower, or a prepared data set that holds them; below the data folder unless absolute or
+            found as it is. None: nothing is known of content, and nothing is crossed with it.
+        data_dir: where it is looked for, before RECSYS_DATA_DIR and ./data.
+        clusters: how many, at most.
+        seed: of k-means.
+    """
+
+    path: str | None = None
+    data_dir: str | None = None
+    clusters: Count = 256
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -20,8 +44,10 @@ class CandidateFeatureConfig(Settings):
 
     Attributes:
         counters: whose events are counted, of all users: the candidate's item, author, topic.
-        cross_features: with whose events the user's own are counted, and with them what the user
-            did at all. Where both are empty, the age of the item is all that is left.
+        cross_features: with whose events the user's own are counted: those of the candidate's
+            item, author, topic and cluster of content; and with them what the user did at all.
+            Where both are empty, the age of the item is all that is left.
+        content: where the clusters come from.
         windows_hours: windows before the moment; all time before it is one more.
         actions: action types that are counted beside impressions; empty for all that the log has.
         prior: impressions that a rate's prior weighs.
@@ -29,7 +55,8 @@ class CandidateFeatureConfig(Settings):
     """
 
     counters: list[_Shared] = field(default_factory=lambda: list(SHARED))
-    cross_features: list[_Shared] = field(default_factory=lambda: list(SHARED))
+    cross_features: list[_Crossed] = field(default_factory=lambda: list(CROSSED))
+    content: ContentConfig = field(default_factory=ContentConfig)
     windows_hours: list[int] = field(default_factory=lambda: [24, 168])
     actions: list[str] = field(default_factory=list)
     prior: Annotated[float, Number(above=0)] = 10.0

@@ -1,4 +1,4 @@
-"""How often and how lately a user dealt with a candidate's item, author and topic.
+"""How often and how lately a user dealt with a candidate's item, author, topic and content.
 
 Legend: B requests, R rows (candidates over all requests), E events, W windows, A action types.
 """

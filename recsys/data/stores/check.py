@@ -18,6 +18,7 @@ from recsys.core.progress import track
 from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.stores.counters.build import COUNTERS
 from recsys.data.stores.dataset import REQUESTS, TIMELINES, PreparedDataset
+from recsys.data.stores.derived import CONTENT_CLUSTERS
 from recsys.data.stores.engagements.build import SEQUENCES
 from recsys.data.stores.requests import request_marks
 from recsys.data.stores.timelines.layout import timeline_marks
@@ -95,6 +96,7 @@ def _marks(dataset: PreparedDataset) -> dict[Path, FileMark]:
         | timeline_marks(dataset.path / TIMELINES)
         | SEQUENCES.marks(dataset.path)
         | COUNTERS.marks(dataset.path)
+        | CONTENT_CLUSTERS.marks(dataset.path)
     )
 
 
@@ -116,6 +118,7 @@ def _found_right(folder: Path) -> dict[str, list[int]]:
 
 
 def _mend(path: Path, dataset: Path) -> str:
-    if any(path.is_relative_to(dataset / kind.folder) for kind in (SEQUENCES, COUNTERS)):
+    derived = (SEQUENCES, COUNTERS, CONTENT_CLUSTERS)
+    if any(path.is_relative_to(dataset / kind.folder) for kind in derived):
         return f"remove {path.parent} and it is built anew."
     return f"restore it from a copy, or {PREPARE_AGAIN}"

@@ -186,6 +186,10 @@ class DerivedArrays:
         return content.get("version") == self.version
 
 
+#: Which cluster of like content each item is in: found from embeddings, which rooms above read.
+CONTENT_CLUSTERS = DerivedArrays("content_clusters", "clusters.json", version=1)
+
+
 def array_path(folder: Path, name: str) -> Path:
     """Where an array lies."""
     return folder / f"{name}.npy"

@@ -24,8 +24,8 @@ from recsys.core.environment import describe_environment
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import made_folder
 from recsys.data.batches.ranking_reader import RECENT_IDS, RankingReader
+from recsys.data.content.clusters import candidate_features
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
-from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 from recsys.data.stores.vocabulary import vocabulary_path
 from recsys.index.hierarchy.descent import Allowed, descend
@@ -173,5 +173,5 @@ def _features(run: HsnnRun) -> dict[str, list[str]]:
         for kind in (FeatureKind.CATEGORICAL, FeatureKind.DENSE)
     }
     found["recent_ids"] = list(RECENT_IDS)
-    found["counted"] = list(CandidateFeatures(run.dataset, run.config.loader.features).names)
+    found["counted"] = list(candidate_features(run.dataset, run.config.loader.features).names)
     return found

@@ -15,9 +15,9 @@ from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.batches.given_rows import GivenRows
 from recsys.data.batches.ranking_reader import RankingReader
+from recsys.data.content.clusters import candidate_features
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
-from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
 from recsys.data.loaders.unlabelled import UnlabelledDataModule
 from recsys.data.stores.dataset import PreparedDataset
@@ -224,6 +224,6 @@ def _model(
     manifest: DatasetManifest,
     statistics: LabelStatistics | None = None,
 ) -> Hsnn:
-    counted = len(CandidateFeatures(dataset, config.loader.features).names)
+    counted = len(candidate_features(dataset, config.loader.features).names)
     length = config.loader.max_events
     return Hsnn(config.model, manifest, length, counted, config.optim, statistics)

@@ -24,8 +24,8 @@ from recsys.core.errors import ArtifactError
 from recsys.core.folders import made_folder
 from recsys.data.batches.ranking_reader import RECENT_IDS
 from recsys.data.batches.requests import RankingBatch
+from recsys.data.content.clusters import candidate_features
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
-from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.loaders.ranking import RankingDataModule
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 from recsys.data.stores.vocabulary import vocabulary_path
@@ -159,7 +159,7 @@ def _features(run: RankerRun) -> dict[str, list[str]]:
         "item_categorical": names(FeatureKind.CATEGORICAL, *row),
         "item_dense": names(FeatureKind.DENSE, *row),
         "recent_ids": list(RECENT_IDS),
-        "counted": list(CandidateFeatures(run.dataset, run.config.loader.features).names),
+        "counted": list(candidate_features(run.dataset, run.config.loader.features).names),
     }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from recsys.core.console import message_console
+from recsys.data.content.clusters import candidate_features
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
-from recsys.data.features.candidate_features import CandidateFeatures
 from recsys.data.loaders.nothing_to_learn import refuse_constant_labels
 from recsys.data.loaders.ranking import RankingDataModule
 from recsys.data.stores.dataset import PreparedDataset
@@ -136,7 +136,7 @@ def _model(
     manifest: DatasetManifest,
     statistics: LabelStatistics | None = None,
 ) -> Ranker:
-    counted = len(CandidateFeatures(dataset, config.loader.features).names)
+    counted = len(candidate_features(dataset, config.loader.features).names)
     length = config.loader.max_events
     embeddings = _user_embeddings(config, dataset)
     shape = None if embeddings is None else embeddings.shape
