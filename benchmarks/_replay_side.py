@@ -30,7 +30,7 @@ class _Clock(lightning.Callback):
 
 def _write_training_sequences(arrays: dict[str, np.ndarray], path: Path) -> None:
     """A row a user: the sequence without the last two items; items count from 0, not from 1."""
-    sequences = np.split(arrays["item"], arrays["offsets"][1:-1])
+    sequences = np.split(arrays["item"].astype(np.int64), arrays["offsets"][1:-1])
     rows = [sequence[:-2] - 1 for sequence in sequences if len(sequence) > 2]
     pd.DataFrame({"user_id": range(len(rows)), "item_id": rows}).to_parquet(path)
 
