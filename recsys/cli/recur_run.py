@@ -8,9 +8,10 @@ from pathlib import Path
 from recsys.cli.recur_status import print_status
 from recsys.core.composition import compose
 from recsys.core.console import message_console
+from recsys.data.contract.moments import to_text
 from recsys.recurring.config import RecurConfig
 from recsys.recurring.cycle import Outcome, run_cycle
-from recsys.recurring.generations import Generations
+from recsys.recurring.generations import PUBLISHED, REFRESHED, Generations
 
 #: Generations that are printed after a cycle, the newest ones.
 _SHOWN = 7
@@ -37,6 +38,13 @@ def _say(outcome: Outcome) -> None:
     number, why = outcome.generation.number, outcome.generation.why
     if why is not None:
         console.print(f"Generation {number} is not served: {why}.")
+    elif outcome.generation.state == REFRESHED:
+        published, served = outcome.generation.done[PUBLISHED], outcome.generation.base
+        console.print(
+            f"Generation {served} stays served; its embeddings are as of "
+            f"{to_text(published['as_of'])}, {published['published_users']:,} of "
+            f"{published['active_users']:,} users were published anew."
+        )
     else:
         console.print(f"Generation {number} is served.")
     if outcome.removed:

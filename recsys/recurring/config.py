@@ -48,6 +48,8 @@ class RecurConfig(Settings):
         path: file or folder with new days, alone or with those that are there; null: the data set
             has grown already, or is not there yet.
         rhythm: ``anew``, or ``continue`` from the weights that are served.
+        train_every: so many cycles that bring days after the one whose generation is served, the
+            next one is trained; those between publish the embeddings that changed by their days.
         gate: when a new generation is not served.
         keep: generations that were served and are kept for rolling back, with the current one,
             and as many of those that were not.
@@ -60,6 +62,7 @@ class RecurConfig(Settings):
     train: list[str] = field(default_factory=list)
     path: str | None = None
     rhythm: Annotated[str, OneOf((ANEW, CONTINUE))] = ANEW
+    train_every: Annotated[int, Number(at_least=1)] = 1
     gate: GateConfig = field(default_factory=GateConfig)
     keep: Annotated[int, Number(at_least=2, at_most=1_000)] = 3
     retention_days: Days = 365.0

@@ -1,5 +1,8 @@
 """One cycle: append a day, train, measure, gate, export, publish, serve (DV365 §2.5.2).
 
+Or, between two trainings: append a day, and publish the embeddings that changed with the model that
+is served.
+
 Every step is kept when it is done, so a cycle that was killed is gone on with by the same command;
 each step alone is whole or not there at all.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ from recsys.recurring.generations import (
     EXPORTED,
     MEASURED,
     PUBLISHED,
+    REFRESHED,
     REFUSED,
     RUNNING,
     SERVED,
@@ -110,8 +114,8 @@ def refuse_unfit(config: RecurConfig) -> System[Any]:
         The system that is trained.
 
     Raises:
-        ConfigError: its NE cannot be compared, the gate asks for embeddings that it does not
-            publish, or such a setting is given.
+        ConfigError: its NE cannot be compared, embeddings are asked for that it does not publish,
+            or such a setting is given.
     """
     for override in config.train:
         if override.partition("=")[0] in ("run_dir", "resume", "warm_start.checkpoint"):
@@ -123,10 +127,11 @@ def refuse_unfit(config: RecurConfig) -> System[Any]:
             f"from day to day; recurring trainings are of {_PUBLISHED_SYSTEM} and ranker."
         )
     gate = config.gate
-    if system.name != _PUBLISHED_SYSTEM and (gate.consumers or gate.least_cosine is not None):
+    asks = gate.consumers or gate.least_cosine is not None or config.train_every > 1
+    if system.name != _PUBLISHED_SYSTEM and asks:
         raise ConfigError(
             f"train says system={system.name}, which publishes no user embeddings; leave out "
-            "gate.consumers and gate.least_cosine, which ask what becomes of them."
+            "gate.consumers, gate.least_cosine and train_every, which say what becomes of them."
         )
     return system
 
@@ -157,9 +162,18 @@ class _Cycle:
         self.current = generations.current()
         self.generation = cut_off or generations.next(self.current)
         self.run_dir = generations.run_dir(self.generation)
-        self._wants_new_days = is_behind_another or (
-            config.path is not None and self.current is not None
+        self._refreshes = self._is_between_trainings()
+        self._wants_new_days = (
+            is_behind_another
+            or self._refreshes
+            or (config.path is not None and self.current is not None)
         )
+
+    def _is_between_trainings(self) -> bool:
+        """Whether the generation that is served stays; a training that has begun goes on."""
+        if self.current is None or self.run_dir.exists():
+            return False
+        return self.generation.number - self.current.number < self.config.train_every
 
     @property
     def _publishes(self) -> bool:
@@ -168,6 +182,8 @@ class _Cycle:
     def run(self) -> Outcome:
         if APPENDED not in self.generation.done and not self._append():
             return Outcome(None)
+        if self._refreshes:
+            return self._refresh()
         try:
             self._step(TRAINED, self._train)
         except TrainingError as error:  # once more would end the same way, on every day to come
@@ -187,6 +203,13 @@ class _Cycle:
         self.generation = self.generations.write(replace(self.generation, state=SERVED))
         self.generations.serve(self.generation)
         return Outcome(self.generation, self._remove_old())
+
+    def _refresh(self) -> Outcome:
+        assert self.current is not None
+        # kept with the step, at once; the base is another one where a rollback came between
+        self.generation = replace(self.generation, state=REFRESHED, base=self.current.number)
+        self._step(PUBLISHED, self._publish_anew)
+        return Outcome(self.generation)
 
     def _refuse(self, why: str) -> Outcome:
         self.generation = self.generations.write(replace(self.generation, state=REFUSED, why=why))
@@ -238,13 +261,8 @@ class _Cycle:
             shutil.rmtree(self.run_dir, ignore_errors=True)  # it had not got to a checkpoint
             config, _ = fitted_to_data(compose_run(settings), settings)
             train(config)
-        manifest = DatasetManifest.load(self.run_dir)
-        first, last = manifest.split_bounds[Split.REPORT]
-        return {
-            "report_from": first,
-            "report_until": last,
-            "warm_start": self.config.rhythm == CONTINUE and self.current is not None,
-        }
+        is_continued = self.config.rhythm == CONTINUE and self.current is not None
+        return {**_newest_day(self.run_dir), "warm_start": is_continued}
 
     def _resumed(self) -> RunConfig:
         """The configuration of a run that was cut off, to go on with."""
@@ -304,15 +322,22 @@ class _Cycle:
         return {"consumers": consumers}
 
     def _publish(self) -> dict[str, Any]:
-        as_of = self.generation.done[TRAINED]["report_until"]
-        kept = asdict(self._published(self.run_dir, as_of))
-        return {key: kept[key] for key in ("as_of", "store", "active_users", "store_bytes")}
+        return _kept(self._published(self.run_dir, self.generation.done[TRAINED]["report_until"]))
 
-    def _published(self, run_dir: Path, as_of: int, store: Path | None = None) -> PublishReport:
+    def _publish_anew(self) -> dict[str, Any]:
+        """The embeddings that are served, as of the newest day."""
+        assert self.current is not None
+        dataset = compose_run(self.config.train).data.out_folder
+        day, served = _newest_day(dataset), self.generations.run_dir(self.current)
+        return {**day, **_kept(self._published(served, day["report_until"], dataset=dataset))}
+
+    def _published(
+        self, run_dir: Path, as_of: int, store: Path | None = None, dataset: Path | None = None
+    ) -> PublishReport:
         return publish(
             PublishConfig(
                 run_dir=str(run_dir),
-                dataset=str(load_config(self.run_dir).data.out_folder),
+                dataset=str(dataset or load_config(self.run_dir).data.out_folder),
                 as_of=to_text(as_of),
                 store=None if store is None else str(store),
                 retention_days=self.config.retention_days,
@@ -320,3 +345,15 @@ class _Cycle:
                 processes=self.config.processes,
             )
         )
+
+
+def _newest_day(folder: Path) -> dict[str, int]:
+    """Of a data set, or of a run as it saw its own."""
+    first, last = DatasetManifest.load(folder).split_bounds[Split.REPORT]
+    return {"report_from": first, "report_until": last}
+
+
+def _kept(report: PublishReport) -> dict[str, Any]:
+    """What is kept of a publication."""
+    names = "as_of", "store", "active_users", "published_users", "store_bytes"
+    return {name: getattr(report, name) for name in names}

@@ -2,7 +2,8 @@
 
 ``current.json`` says which; it is replaced in one step, so a reader sees the old or the new one.
 ``generations/<number>/`` has ``cycle.json`` (what has been done for it), ``run/`` with the
-artifact, and ``run/embeddings`` as they were published.
+artifact, and ``run/embeddings`` as they were published. A cycle that trains nothing has its number
+and ``cycle.json`` alone: it publishes into the store of the generation that is served.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ RUN = "run"
 
 #: What becomes of a generation.
 RUNNING, SERVED, REFUSED, WITHDRAWN = "running", "served", "refused", "withdrawn"
+#: What becomes of one without a run: the embeddings of its base were published anew.
+REFRESHED = "refreshed"
 
 #: The steps of a generation, in their order.
 STEPS = APPENDED, TRAINED, MEASURED, COMPARED, EXPORTED, TRIED, PUBLISHED = (
@@ -61,7 +64,8 @@ class Generation:
 
     Attributes:
         number: from 1 on.
-        state: running, served (it was, or is), refused by the gate, or withdrawn by a rollback.
+        state: running, served (it was, or is), refused by the gate, withdrawn by a rollback, or
+            refreshed: it has no run, the embeddings of its base were published anew.
         base: the generation that was served when it began; None for the first.
         done: what each step found, by its name, in the order of the steps.
         why: why it was refused; None where it was not.
@@ -72,6 +76,12 @@ class Generation:
     base: int | None = None
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     why: str | None = None
+
+    @property
+    def newest_day(self) -> tuple[int, int] | None:
+        """Begin and end of the newest day that it has seen, ms; None before it has seen one."""
+        found = self.done.get(TRAINED) or self.done.get(PUBLISHED)
+        return None if found is None else (found["report_from"], found["report_until"])
 
 
 class Generations:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from recsys.recurring.generations import (
     COMPARED,
     MEASURED,
     PUBLISHED,
+    REFRESHED,
     SERVED,
     STEPS,
     TRAINED,
@@ -64,16 +66,15 @@ def rows(generations: Generations) -> list[Row]:
     served: int | None = None
     for one in generations.all():
         done = one.done
-        trained = done.get(TRAINED)
-        if trained is not None and one.state in (SERVED, WITHDRAWN):
-            served = trained["report_until"]
-        age = math.nan
-        if trained is not None and served is not None:
-            age = (trained["report_until"] - served) / MILLISECONDS_PER_HOUR
+        day, age = one.newest_day, math.nan
+        if day is not None and one.state in (SERVED, WITHDRAWN, REFRESHED):
+            served = day[1]
+        if day is not None and served is not None:
+            age = (day[1] - served) / MILLISECONDS_PER_HOUR
         row = Row(
             generation=one,
             is_current=current is not None and one.number == current.number,
-            day=None if trained is None else trained["report_from"],
+            day=None if day is None else day[0],
             ne=done.get(MEASURED, {}).get("ne", math.nan),
             cosine=done.get(COMPARED, {}).get("cosine", math.nan),
             age=age,
@@ -84,7 +85,7 @@ def rows(generations: Generations) -> list[Row]:
 
 def tables(found: Sequence[Row]) -> dict[str, list[list[str]]]:
     """By title, headings and rows, for the terminal and the page."""
-    generations = [[*_HEADINGS, "age, h", "users", "seconds"], *map(_cells, found)]
+    generations = [[*_HEADINGS, "age, h", "users published", "seconds"], *map(_cells, found)]
     cost = [["generation", *STEPS]]
     for row in found:
         cost.append([str(row.generation.number), *(_shown(one, 1) for one in row.seconds.values())])
@@ -92,7 +93,7 @@ def tables(found: Sequence[Row]) -> dict[str, list[list[str]]]:
 
 
 def sentences(found: Sequence[Row]) -> list[str]:
-    """Which one is served, and why later ones were refused."""
+    """Which one is served, as of when its embeddings are, and why later ones were refused."""
     said = []
     current = next((row for row in found if row.is_current), None)
     if current is None:
@@ -101,6 +102,10 @@ def sentences(found: Sequence[Row]) -> list[str]:
         number = current.generation.number
         until = to_text(current.generation.done[TRAINED]["report_until"])
         said.append(f"Generation {number} is served, of the log until {until}.")
+        refreshed = [row.generation for row in found if _refreshes(row, number)]
+        if refreshed:
+            as_of = to_text(refreshed[-1].done[PUBLISHED]["as_of"])
+            said.append(f"Its embeddings were published anew as of {as_of}.")
     served = 0 if current is None else current.generation.number
     later = [row for row in found if row.generation.number > served]
     return said + [f"{name}: {why}." for name, why in _refused(later).items()]
@@ -110,8 +115,9 @@ def write_page(folder: Path, found: Sequence[Row], path: Path) -> None:
     """Write the page, which needs nothing beside itself."""
     shown = tables(found)
     current = next((row for row in found if row.is_current), None)
-    served = sum(row.generation.state == SERVED for row in found)
-    tiles = [_tile("generations", str(len(found))), _tile("served", str(served))]
+    states = Counter(row.generation.state for row in found)
+    trained = len(found) - states[REFRESHED]
+    tiles = [_tile("generations", str(trained)), _tile("served", str(states[SERVED]))]
     if current is not None:
         total = sum(one for one in current.seconds.values() if not math.isnan(one))
         tiles = [
@@ -162,21 +168,37 @@ def _refused(found: Sequence[Row]) -> dict[str, str]:
     }
 
 
+def _refreshes(row: Row, number: int) -> bool:
+    """Whether it is a publication of the embeddings of a generation by a later cycle."""
+    return row.generation.state == REFRESHED and row.generation.base == number
+
+
 def _cells(row: Row) -> list[str]:
     one, done = row.generation, row.generation.done
     published = done.get(PUBLISHED)
     return [
         str(one.number),
-        "is served" if row.is_current else one.state,
+        _state(row),
         "" if row.day is None else to_text(row.day)[:10],
         _shown(row.ne, 4),
         _change(done.get(MEASURED, {}).get("change")),
         _shown(row.cosine, 3),
         "" if published is None else to_text(published["as_of"])[:16],
         _shown(row.age, 1),
-        "" if published is None else f"{published['active_users']:,}",
+        "" if published is None else _users(published),
         f"{sum(seconds for seconds in row.seconds.values() if not math.isnan(seconds)):,.0f}",
     ]
+
+
+def _state(row: Row) -> str:
+    if row.generation.state == REFRESHED:
+        return f"refreshed {row.generation.base}"
+    return "is served" if row.is_current else row.generation.state
+
+
+def _users(published: dict[str, Any]) -> str:
+    written, active = published.get("published_users"), published["active_users"]
+    return f"{active:,}" if written is None else f"{written:,} of {active:,}"
 
 
 def _change(change: dict[str, Any] | None) -> str:

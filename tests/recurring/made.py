@@ -12,6 +12,7 @@ from recsys.recurring.generations import (
     EXPORTED,
     MEASURED,
     PUBLISHED,
+    REFRESHED,
     REFUSED,
     SERVED,
     TRAINED,
@@ -37,11 +38,14 @@ def generation(number: int, **changed: Any) -> Generation:
         TRIED: {"seconds": 0.0},
         PUBLISHED: {"as_of": begin + DAY, "active_users": 1_790 + number, "seconds": 1.3},
     }
+    if changed.get("state") == REFRESHED:
+        published = done[TRAINED] | done[PUBLISHED] | {"published_users": 1_204}
+        done = {APPENDED: done[APPENDED], PUBLISHED: published}
     for step, found in changed.pop("done", {}).items():
         done[step] |= found
-    last = {SERVED: len(done), REFUSED: 4}[changed.get("state", SERVED)]
+    last = 4 if changed.get("state") == REFUSED else len(done)
     kept = {step: done[step] for step in list(done)[: changed.pop("steps", last)]}
-    return Generation(number, base=number - 1 or None, done=kept, **{"state": SERVED, **changed})
+    return Generation(number, done=kept, **{"state": SERVED, "base": number - 1 or None, **changed})
 
 
 def folder_of(folder: Path, *several: Generation) -> Generations:
@@ -50,7 +54,8 @@ def folder_of(folder: Path, *several: Generation) -> Generations:
     with generations.held():
         for one in several:
             generations.write(one)
-            generations.run_dir(one).mkdir()
+            if one.state != REFRESHED:
+                generations.run_dir(one).mkdir()
             if one.state == SERVED:
                 generations.serve(one)
     return generations

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from recsys.core.errors import ConfigError
-from recsys.recurring.generations import REFUSED, RUNNING, SERVED, WITHDRAWN, Generations
+from recsys.recurring.generations import (
+    REFRESHED,
+    REFUSED,
+    RUNNING,
+    SERVED,
+    WITHDRAWN,
+    Generations,
+)
 from tests.recurring.made import folder_of, generation
 
 
@@ -63,3 +70,14 @@ def test_so_many_served_and_so_many_refused_runs_are_kept(tmp_path: Path) -> Non
     kept = [one.number for one in made if generations.run_dir(one).exists()]
     assert kept == [4, 5, 6, 7]
     assert [one.number for one in generations.all()] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_cycles_without_a_run_are_neither_served_nor_removed(tmp_path: Path) -> None:
+    made = [generation(1), generation(2, state=REFRESHED), generation(3)]
+    made += [generation(4, state=REFRESHED), generation(5, state=REFRESHED, base=3)]
+    generations = folder_of(tmp_path / "made", *made)
+    assert generations.unfinished() is None and generations.newest_dataset() == "5"
+    assert generations.remove_old(2) == []
+    withdrawn, served = generations.roll_back()
+    assert (withdrawn.number, served.number) == (3, 1)
+    assert generations.unfinished() is None

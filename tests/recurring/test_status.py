@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from recsys.cli.main import invoke
-from recsys.recurring.generations import MEASURED, REFUSED, Generations
-from recsys.recurring.status import rows
-from tests.recurring.made import DAY, folder_of, generation
+from recsys.data.contract.moments import to_text
+from recsys.recurring.generations import MEASURED, REFRESHED, REFUSED, Generations
+from recsys.recurring.status import rows, sentences, tables
+from tests.recurring.made import DAY, START, folder_of, generation
 
 WHY = "its mean NE is worse by +2.00 % [+1.10, +2.90] than that of generation 2"
 
@@ -56,6 +57,34 @@ def test_it_is_printed_and_written_as_a_page(
     assert page.read_text() == "somebody's"
     assert invoke([*words[:3], "out=status.txt"]) == 2
     assert "whose name ends in .html" in capsys.readouterr().err
+
+
+def test_embeddings_that_were_published_between_trainings_are_young(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several = [
+        generation(1),
+        generation(2, state=REFRESHED, base=1),
+        generation(3, state=REFRESHED, base=1),
+        generation(4, state=REFUSED, why=WHY),
+    ]
+    generations = folder_of(tmp_path / "made", *several)
+    found = rows(generations)
+    assert [row.age for row in found] == [0.0, 0.0, 0.0, 24.0]
+    assert [row.day for row in found] == [START + number * DAY for number in range(1, 5)]
+    assert [row.is_current for row in found] == [True, False, False, False]
+    (published,) = (one[-2] for one in tables(found[1:2])["Generations"][1:])
+    assert published == "1,204 of 1,792"
+    assert tables(found)["Generations"][3][1] == "refreshed 1"
+    page = tmp_path / "status.html"
+    assert invoke(["recur", "status", f"folder={generations.folder}", f"out={page}"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    as_of = to_text(START + 4 * DAY)
+    assert f"Its embeddings were published anew as of {as_of}." in printed
+    assert as_of in page.read_text()
+    # of another one that is served by now nothing is said
+    generations.serve(generations.write(generation(5)))
+    assert "published anew" not in " ".join(sentences(rows(generations)))
 
 
 def test_before_the_first_generation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
