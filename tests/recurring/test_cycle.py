@@ -43,6 +43,7 @@ def records(store: str) -> dict[object, bytes]:
         return {user: one.rows.tobytes() for user, one in zip(users, found, strict=True) if one}
 
 
+@pytest.mark.slow
 def test_generations_follow_each_other(days: Path, tmp_path: Path) -> None:
     config = configured(days, tmp_path, keep=2)
     generations = Generations(Path(config.folder))

@@ -43,6 +43,7 @@ def test_a_narrow_terminal_gets_whole_names(prepared: DV365RunConfig) -> None:
         assert any(line.startswith(f"{short_name(table)} ") for line in lines)
 
 
+@pytest.mark.slow
 def test_rows_of_a_vocabulary_that_is_not_there_yet(prepared: DV365RunConfig) -> None:
     model = replace(prepared.model, dimension=256)
     encoder = replace(prepared.encoder, heads=1)

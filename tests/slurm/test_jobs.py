@@ -79,6 +79,7 @@ def outputs(run_dir: Path) -> str:
     return "\n".join(f"{p}: {p.read_text()[-2000:]}" for p in sorted(run_dir.glob("logs/**/*.log")))
 
 
+@pytest.mark.slow
 def test_a_training_on_two_nodes_is_told_to_stop_queued_again_and_ends_as_if_it_had_not_been(
     cluster: Cluster, data: tuple[str, ...]
 ) -> None:
