@@ -9,7 +9,7 @@ from recsys.data.loaders.unlabelled import UnlabelledLoaderConfig
 from recsys.runs.load import LoadedRun
 from recsys.runs.retrieval_config import RetrievalRunConfig
 from recsys.systems.hsnn.module import Hsnn, HsnnConfig
-from recsys.systems.ranker.module import RankerOptimConfig
+from recsys.systems.kinds.ranking_module import RankerOptimConfig
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from recsys.core.bounds import NotNegative, Settings, Share
@@ -14,21 +13,15 @@ from recsys.core.console import message_console
 from recsys.data.batches.requests import RankingBatch, RowsBatch
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.distributed.gather import mean_over_ranks
-from recsys.distributed.schedules import scheduled_optimizer
 from recsys.distributed.training_log import log_losses
 from recsys.evaluation.task_metrics import TaskMetrics
 from recsys.index.hierarchy.tree import Tree, tree_health
 from recsys.nn.hierarchy.nodes import Learned
 from recsys.nn.losses import LabelStatistics
-from recsys.nn.tables.inputs import TableInputs
-from recsys.optim.dense import DenseOptimConfig, ScheduleConfig
-from recsys.optim.fused import FusedOptimizerConfig
 from recsys.systems.hsnn.net import HsnnNet, Outputs
 from recsys.systems.hsnn.sizes import HsnnNetConfig
-from recsys.systems.kinds.task_module import TaskModule
-from recsys.systems.ranker.module import RankerOptimConfig
+from recsys.systems.kinds.ranking_module import RankerOptimConfig, RankingModule
 
-_NET = "net"
 #: How often in a training nodes are looked after, and steps between two times, at least.
 _LOOKED_AFTER, _FEWEST_STEPS = 20, 100
 
@@ -57,7 +50,7 @@ class HsnnConfig(Settings):
     warmup: Share = 0.1
 
 
-class Hsnn(TaskModule):
+class Hsnn(RankingModule):
     """Every task of every row, by the network of the items and those of the nodes above them.
 
     Args:
@@ -73,6 +66,8 @@ class Hsnn(TaskModule):
         level_metrics: of every level above the items.
     """
 
+    net: HsnnNet
+
     def __init__(
         self,
         config: HsnnConfig,
@@ -83,44 +78,28 @@ class Hsnn(TaskModule):
         statistics: LabelStatistics | None = None,
     ) -> None:
         statistics = statistics or LabelStatistics.neutral(len(manifest.tasks))
-        super().__init__(manifest.tasks, config.regression_weight, config.task_balance, statistics)
+        super().__init__(
+            manifest.tasks, config.regression_weight, config.task_balance, optim, statistics
+        )
         self.config = config
-        self.optim = optim
         self.net = HsnnNet(manifest, config.net, max_length, num_counted, statistics)
         self.level_metrics = nn.ModuleList(TaskMetrics(manifest.tasks) for _ in config.net.levels)
         self.embed_items: Callable[[], Tensor] | None = None
 
-    def table_optimizers(self) -> dict[str, FusedOptimizerConfig]:
-        """One for all tables."""
-        return {_NET: self.optim.tables}
-
-    def table_schedule(self) -> ScheduleConfig:
-        """That of all learning rates."""
-        return self.optim.schedule
-
-    def table_inputs(self, batch: RankingBatch) -> TableInputs:
-        """Ids of candidates and events, and the features of users and items."""
-        lookups = self.net.lookups(batch)
-        return TableInputs({f"{_NET}.{path}": asked for path, asked in lookups.items()})
-
     def levels(self, batch: RankingBatch) -> list[Tensor]:
         """[R, K] of every level, the items' last: logits of binary tasks, numbers of others."""
-        outputs: list[Tensor] = self.net(batch, self._lookups(batch))
+        outputs: list[Tensor] = self.net(batch, self.looked_up(batch))
         return outputs
 
     def forward(self, batch: RankingBatch) -> Tensor:
         """[R, K] of the items."""
         return self.levels(batch)[-1]
 
-    def _lookups(self, batch: RankingBatch) -> dict[str, Tensor]:
-        features = self.inputs_of(batch).features
-        return {path.removeprefix(f"{_NET}."): asked for path, asked in features.items()}
-
     def training_step(self, batch: RowsBatch, _: int) -> Tensor:
         """Sum of the levels' losses and those of the nodes."""
         assert isinstance(batch, RankingBatch)
         done = self.trainer.global_step / max(self.trainer.estimated_stepping_batches, 1)
-        rows = self.net.rows(batch, self._lookups(batch))
+        rows = self.net.rows(batch, self.looked_up(batch))
         learned = Learned([])
         if len(self.net.levels):
             learned = self.net.nodes.learn(rows.items, done, mean_over_ranks)
@@ -205,8 +184,3 @@ class Hsnn(TaskModule):
             if "ne/mean" in found:
                 self.log(f"val/level_{number}/ne/mean", found["ne/mean"])
             metrics.reset()
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser of the dense weights; that of the tables runs inside the backward."""
-        config = DenseOptimConfig(self.optim.dense, self.optim.schedule)
-        return scheduled_optimizer(self, config)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from recsys.data.loaders.ranking import RankingLoaderConfig
 from recsys.runs.config import RunConfig
 from recsys.runs.load import LoadedRun
-from recsys.systems.ranker.module import Ranker, RankerConfig, RankerOptimConfig
+from recsys.systems.kinds.ranking_module import RankerOptimConfig
+from recsys.systems.ranker.module import Ranker, RankerConfig
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from recsys.core.bounds import NotNegative, OneOf, Settings, Share
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.distributed.schedules import scheduled_optimizer
 from recsys.evaluation.calibration import METHODS, Calibration
 from recsys.nn.losses import LabelStatistics
-from recsys.nn.tables.inputs import TableInputs
-from recsys.optim.dense import DenseOptimConfig, DenseOptimizerConfig, ScheduleConfig
-from recsys.optim.fused import FusedOptimizerConfig
-from recsys.systems.kinds.task_module import TaskModule
+from recsys.systems.kinds.ranking_module import RankerOptimConfig, RankingModule
 from recsys.systems.ranker.net import RankerNet, RankerNetConfig
-
-_NET = "net"
 
 
 @dataclass(frozen=True)
@@ -41,24 +34,7 @@ class RankerConfig(Settings):
     calibration: Annotated[str, OneOf(METHODS)] = "isotonic"
 
 
-@dataclass(frozen=True)
-class RankerOptimConfig(Settings):
-    """Optimisers of dense weights and tables, and the schedule all follow.
-
-    Attributes:
-        dense: of everything that is no table.
-        tables: of all tables.
-        schedule: of all learning rates.
-    """
-
-    dense: DenseOptimizerConfig = field(default_factory=DenseOptimizerConfig)
-    tables: FusedOptimizerConfig = field(
-        default_factory=lambda: FusedOptimizerConfig(learning_rate=0.1)
-    )
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-
-
-class Ranker(TaskModule):
+class Ranker(RankingModule):
     """The second stage: every task of every candidate of a request.
 
     Args:
@@ -71,6 +47,8 @@ class Ranker(TaskModule):
         statistics: of the fit labels; not needed where the state comes from a checkpoint.
     """
 
+    net: RankerNet
+
     def __init__(
         self,
         config: RankerConfig,
@@ -82,36 +60,16 @@ class Ranker(TaskModule):
         statistics: LabelStatistics | None = None,
     ) -> None:
         statistics = statistics or LabelStatistics.neutral(len(manifest.tasks))
-        super().__init__(manifest.tasks, config.regression_weight, config.task_balance, statistics)
-        self.optim = optim
+        super().__init__(
+            manifest.tasks, config.regression_weight, config.task_balance, optim, statistics
+        )
         #: of these weights, where the run folder has that of others.
         self.calibration: Calibration | None = None
         self.net = RankerNet(
             manifest, config.net, max_length, num_counted, embedding_shape, statistics
         )
 
-    def table_optimizers(self) -> dict[str, FusedOptimizerConfig]:
-        """One for all tables."""
-        return {_NET: self.optim.tables}
-
-    def table_schedule(self) -> ScheduleConfig:
-        """That of all learning rates."""
-        return self.optim.schedule
-
-    def table_inputs(self, batch: RankingBatch) -> TableInputs:
-        """Ids of candidates and events, and the features of users and items."""
-        lookups = self.net.lookups(batch)
-        return TableInputs({f"{_NET}.{path}": asked for path, asked in lookups.items()})
-
     def forward(self, batch: RankingBatch) -> Tensor:
         """[R, K]: logits of binary tasks, seconds of regression tasks."""
-        features = self.inputs_of(batch).features
-        outputs: Tensor = self.net(
-            batch, {path.removeprefix(f"{_NET}."): asked for path, asked in features.items()}
-        )
+        outputs: Tensor = self.net(batch, self.looked_up(batch))
         return outputs
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser of the dense weights; that of the tables runs inside the backward."""
-        config = DenseOptimConfig(self.optim.dense, self.optim.schedule)
-        return scheduled_optimizer(self, config)
