@@ -132,13 +132,12 @@ class _Windows:
         self, cell: NDArray[np.int64], age: NDArray[np.int64], cells: int
     ) -> NDArray[np.int32]:
         """[W, cells] how many of each cell are in each window, of [n] cells and ages in ms."""
-        bucket = np.zeros(len(age), np.int8)
+        place = cell.copy()
         for edge in self._edges:
-            bucket += age > edge
+            place += (age > edge) * cells
         buckets = len(self._edges) + 1
-        found = np.bincount(cell * buckets + bucket, minlength=cells * buckets)
-        running = found.reshape(cells, buckets).cumsum(axis=1, dtype=np.int32)
-        return np.ascontiguousarray(running[:, self._last_bucket].T)
+        found = np.bincount(place, minlength=cells * buckets).reshape(buckets, cells)
+        return found.cumsum(axis=0, dtype=np.int32)[self._last_bucket]
 
 
 def _matches(
@@ -163,7 +162,10 @@ def _matches(
         slot [R], the row each candidate is counted at; and of each match its row and event.
     """
     # the indices asked about are numbered from 1, so that a table of them by request is small
-    asked = np.unique(ids[ids != 0])
+    is_asked = np.zeros(size, bool)
+    is_asked[ids] = True
+    is_asked[0] = False
+    asked = np.flatnonzero(is_asked)
     number_of = np.zeros(size, np.int32)
     number_of[asked] = np.arange(1, len(asked) + 1)
     number = number_of[ids]  # [R], 0 for the unknown index
@@ -183,7 +185,7 @@ def _matches(
         entry = number_of.take(of_events[start_event:stop_event])
         entry += (owner[start_event:stop_event] - np.int32(first)) * np.int32(len(asked) + 1)
         found = row_of.ravel().take(entry)
-        shared = np.flatnonzero(found)
+        shared = np.flatnonzero(found > 0)  # of booleans, which numpy finds ten times faster
         events.append(start_event + shared)
         rows.append(start_row - 1 + found.take(shared).astype(np.int64))
     return slot, np.concatenate(rows), np.concatenate(events)
