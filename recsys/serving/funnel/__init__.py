@@ -1,0 +1,1 @@
+"""The funnel: sources, filters, a first and a second stage, a value model and a reranking."""
