@@ -67,7 +67,7 @@ class ValueModel:
 
         Returns:
             [n]; NaN where a prediction is NaN, or where the expression is no number there
-            (a division by 0, a root of a negative number): whoever ranks leaves such candidates out.
+            (a division by 0, a root of a negative number): whoever ranks leaves those out.
         """
         columns = np.asarray(predictions, np.float64)
         with np.errstate(all="ignore"):
@@ -136,9 +136,9 @@ class _Parser:
 
     def _number(self, number: float) -> _Term:
         try:
-            value = np.float64(number)
+            value = np.array(number, np.float64)
         except OverflowError:
-            value = np.float64(np.inf)
+            value = np.array(np.inf)
         if not np.isfinite(value):
             raise self._refused("a number in it is too large")
         return lambda of: value
