@@ -136,7 +136,7 @@ def rerank(
             score = config.relevance * relevance - (1 - config.relevance) * nearest
         score = np.where(left, score, _FORBIDDEN)
         obeying = np.where(_forbidden(config, columns, left.shape, place, at, k), _FORBIDDEN, score)
-        none_obeys: NDArray[np.bool_] = np.isneginf(obeying).all(axis=1)
+        none_obeys = np.isneginf(obeying).min(axis=1)
         chosen = np.argmax(np.where(none_obeys[:, None], score, obeying), axis=1)
         there = left[rows, chosen]
         place[:, at] = np.where(there, chosen, _NONE)
