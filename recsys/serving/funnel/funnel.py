@@ -1,0 +1,312 @@
+"""Runs the stages of a funnel for some requests, and says what became of each candidate.
+
+Legend: B requests, N candidates over all requests, n those that a stage is asked about, V items,
+K tasks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, TimeoutError, wait
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.errors import RecsysError
+from recsys.serving.funnel.candidates import Candidates, Offers, Requests, Share, mix
+from recsys.serving.funnel.rerank import RerankConfig, rerank
+from recsys.serving.funnel.stages import Filter, Scorer, Source, column_of
+from recsys.serving.funnel.value import ValueModel
+
+_T = TypeVar("_T")
+
+#: Candidates that a scorer under a deadline is given at a time.
+_TILE = 128
+#: Names of the stages that every funnel has; sources and filters have their own.
+MIXED, FIRST, SECOND, VALUE, LIST = "mix", "first", "second", "value", "list"
+
+
+@dataclass(frozen=True, eq=False)
+class Supply:
+    """A source and its part.
+
+    Attributes:
+        source: finds candidates.
+        share: how many, and how much its ranking counts.
+        deadline_ms: after which it is left out; None for no deadline.
+    """
+
+    source: Source
+    share: Share
+    deadline_ms: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """A stage that scores.
+
+    Attributes:
+        scorer: gives [n], or [n, K] of the value model's tasks.
+        candidates: so many of each request are scored, at most.
+        deadline_ms: after which no more are scored; None for no deadline.
+    """
+
+    scorer: Scorer
+    candidates: int
+    deadline_ms: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Valuing:
+    """What candidates are worth, for all users or for groups of them.
+
+    Attributes:
+        model: of those in no group.
+        column: of the users, by which groups are told.
+        groups: by its value another model.
+    """
+
+    model: ValueModel
+    column: str | None = None
+    groups: Mapping[int, ValueModel] = field(default_factory=dict)
+
+    def of(
+        self, requests: Requests, request: NDArray[np.int64], predictions: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """[n] of predictions [n, K] for the requests [n]."""
+        value = self.model(predictions)
+        if self.column is not None:
+            group = column_of(requests, self.column)[request]
+            for name, model in self.groups.items():
+                value = np.where(group == name, model(predictions), value)
+        return value
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What a funnel did.
+
+    Attributes:
+        candidates: every one, with its scores, its end or its place.
+        seconds: by stage.
+        missed: by stage what went wrong there, of those that were late or failed.
+    """
+
+    candidates: Candidates
+    seconds: dict[str, float]
+    missed: dict[str, str]
+
+    def lists(self, k: int) -> NDArray[np.int64]:
+        """[B, k] items by place; −1 where a list is shorter."""
+        of = self.candidates
+        found = np.full((len(of.lengths), k), -1, np.int64)
+        shown = of.position > 0
+        found[of.request[shown], of.position[shown] - 1] = of.item[shown]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Funnel:
+    """Stages, in the order in which they act.
+
+    Attributes:
+        supplies: sources, side by side.
+        limit: candidates of a request after mixing, at most.
+        filters: one after the other.
+        first: cheap scores of thousands; None where what the sources say decides.
+        second: predictions of the few hundred that the first stage left.
+        value: of these predictions.
+        rules: of the list.
+        columns: [V] of the items by name, that the rules are about.
+        embedding: [V, W] of the items, of length 1, where likeness counts.
+        tolerant: whether a stage that fails is done without, as in a service; else it is raised.
+    """
+
+    supplies: Sequence[Supply]
+    limit: int
+    filters: Sequence[Filter]
+    first: Scoring | None
+    second: Scoring
+    value: Valuing
+    rules: RerankConfig = field(default_factory=RerankConfig)
+    columns: Mapping[str, NDArray] = field(default_factory=dict)
+    embedding: NDArray[np.float32] | None = None
+    tolerant: bool = False
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names by number, as candidates say where they ended."""
+        return (MIXED, *(one.name for one in self.filters), FIRST, SECOND, VALUE, LIST)
+
+    def run(self, requests: Requests, k: int) -> Outcome:
+        """Lists of k items for B requests."""
+        run = _Run(self, requests)
+        run.sources()
+        run.filters()
+        run.second(run.first())
+        run.list(k)
+        return run.outcome
+
+
+class _Run:
+    """One way through a funnel."""
+
+    def __init__(self, funnel: Funnel, requests: Requests) -> None:
+        self._funnel = funnel
+        self._requests = requests
+        self._stages = funnel.stages
+        self.outcome = Outcome(mix([], [], len(requests)), {}, {})
+
+    @property
+    def _candidates(self) -> Candidates:
+        return self.outcome.candidates
+
+    def sources(self) -> None:
+        supplies, requests = self._funnel.supplies, self._requests
+        if any(one.deadline_ms is not None for one in supplies):
+            offers = self._side_by_side()
+        else:
+            nothing = Offers.none(len(requests))
+            offers = [
+                self._timed(one.source.name, partial(one.source.find, requests), nothing)
+                for one in supplies
+            ]
+        self.outcome.candidates = mix(offers, [one.share for one in supplies], len(requests))
+        self._candidates.keep_best(
+            self._candidates.fused, self._funnel.limit, self._stages.index(MIXED)
+        )
+
+    def _side_by_side(self) -> list[Offers]:
+        """What sources find until their deadlines; those that are late go on for nobody."""
+        supplies, requests = self._funnel.supplies, self._requests
+        started = time.perf_counter()
+        pool = ThreadPoolExecutor(len(supplies))
+        futures = [pool.submit(one.source.find, requests) for one in supplies]
+        found = []
+        for one, future in zip(supplies, futures, strict=True):
+            left = None
+            if one.deadline_ms is not None:
+                left = max(one.deadline_ms / 1_000 - (time.perf_counter() - started), 0)
+            wait([future], left)
+            nothing = Offers.none(len(requests))
+            found.append(self._timed(one.source.name, partial(future.result, 0), nothing))
+            self.outcome.seconds[one.source.name] = time.perf_counter() - started
+        pool.shutdown(wait=False, cancel_futures=True)
+        return found
+
+    def filters(self) -> None:
+        """A filter that fails is never done without: what it keeps away might be shown."""
+        for number, one in enumerate(self._funnel.filters, 1):
+            started = time.perf_counter()
+            self._candidates.leave_out(~one.keep(self._requests, self._candidates), number)
+            self.outcome.seconds[one.name] = time.perf_counter() - started
+
+    def first(self) -> NDArray[np.floating]:
+        """Leaves the second stage its candidates; [N] by what they are ordered."""
+        candidates, scoring = self._candidates, self._funnel.first
+        order: NDArray[np.floating] = candidates.fused
+        if scoring is not None:
+            candidates.scores[FIRST] = self._scored(FIRST, scoring, order)
+            if FIRST not in self.outcome.missed:
+                order = candidates.scores[FIRST]
+        candidates.keep_best(order, self._funnel.second.candidates, self._stages.index(FIRST))
+        return order
+
+    def second(self, order: NDArray[np.floating]) -> None:
+        """Predictions of as many candidates as there is time for, and what they are worth."""
+        candidates = self._candidates
+        predictions = self._scored(SECOND, self._funnel.second, order)
+        candidates.scores[SECOND] = predictions
+        wide = predictions if predictions.ndim == 2 else predictions[:, None]
+        asked = ~np.isnan(wide).all(axis=1)
+        value = np.full(len(asked), np.nan)
+        if asked.any():
+            of = candidates.request[asked]
+            value[asked] = self._funnel.value.of(self._requests, of, wide[asked])
+        elif SECOND in self.outcome.missed:  # the order so far is all there is
+            asked, value = candidates.alive, order.astype(np.float64)
+        candidates.leave_out(~asked, self._stages.index(SECOND))
+        candidates.scores[VALUE] = np.where(candidates.alive, value, np.nan)
+        candidates.leave_out(np.isnan(value), self._stages.index(VALUE))
+
+    def list(self, k: int) -> None:
+        """Padded, each request's candidates that are left, and reranked."""
+        candidates, funnel = self._candidates, self._funnel
+        started = time.perf_counter()
+        alive = np.flatnonzero(candidates.alive)
+        request = candidates.request[alive]
+        lengths = np.bincount(request, minlength=len(self._requests))
+        column = np.arange(len(alive)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        shape = (len(self._requests), int(lengths.max(initial=0)))
+        row = np.full(shape, -1, np.int64)
+        row[request, column] = alive
+        there = row >= 0
+        item = np.where(there, candidates.item[row], 0) if row.size else row
+        value = np.full(shape, np.nan)
+        value[there] = candidates.scores[VALUE][row[there]]
+        embedding = None if funnel.embedding is None else funnel.embedding[item]
+        columns = {name: of[item] for name, of in funnel.columns.items()}
+        ranked = rerank(funnel.rules, value, columns, k, embedding)
+        of_request, place = np.nonzero(ranked.place >= 0)
+        shown = row[of_request, ranked.place[of_request, place]]
+        candidates.position[shown] = place + 1
+        candidates.leave_out(candidates.position == 0, self._stages.index(LIST))
+        self.outcome.seconds[LIST] = time.perf_counter() - started
+
+    def _scored(
+        self, stage: str, scoring: Scoring, order: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
+        """[N] or [N, K] of the best candidates by ``order`` [N], as many as there is time for."""
+        candidates = self._candidates
+        rows = np.flatnonzero(candidates.alive)
+        request = candidates.request[rows]
+        best = rows[np.lexsort((-order[rows], request))]
+        lengths = np.bincount(request, minlength=len(self._requests))
+        rank = np.arange(len(best)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        best, rank = best[rank < scoring.candidates], rank[rank < scoring.candidates]
+        scores = np.full(len(candidates.item), np.nan, np.float32)
+        started = time.perf_counter()
+        step = len(best) if scoring.deadline_ms is None else _TILE
+        for first in range(0, int(rank.max(initial=-1)) + 1, max(step, 1)):
+            late = scoring.deadline_ms is not None and (
+                (time.perf_counter() - started) * 1_000 >= scoring.deadline_ms
+            )
+            if late:
+                self.outcome.missed[stage] = f"late after {first} candidates"
+                break
+            # in the order of the candidates, which scorers may rely on
+            some = np.sort(best[(rank >= first) & (rank < first + step)])
+            found = self._timed(stage, partial(self._of, scoring.scorer, some), None)
+            if found is None:
+                break
+            if found.ndim > scores.ndim:
+                scores = np.full((len(scores), found.shape[1]), np.nan, np.float32)
+            scores[some] = found
+        self.outcome.seconds[stage] = time.perf_counter() - started
+        return scores
+
+    def _of(self, scorer: Scorer, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        candidates = self._candidates
+        lengths = np.bincount(candidates.request[rows], minlength=len(self._requests))
+        return scorer.score(self._requests, lengths, candidates.item[rows])
+
+    def _timed(self, stage: str, task: Callable[[], _T], instead: _T) -> _T:
+        """What a task gives; ``instead`` where it fails and that is tolerated."""
+        started = time.perf_counter()
+        try:
+            return task()
+        except TimeoutError:
+            self.outcome.missed[stage] = "late"
+            return instead
+        except Exception as error:
+            if not self._funnel.tolerant:
+                raise
+            kind = "" if isinstance(error, RecsysError) else f"{type(error).__name__}: "
+            self.outcome.missed[stage] = f"{kind}{error}"
+            return instead
+        finally:
+            self.outcome.seconds[stage] = time.perf_counter() - started
