@@ -82,7 +82,6 @@ class Candidates:
         sources: [N] uint32, a bit for each source that found it.
         fused: [N] what the sources' rankings say together, the higher the better.
         death: [N] int16, number of the stage that left it out, :data:`ALIVE` for none.
-        reason: [N] int16, which of that stage's reasons.
         scores: by stage what it said, [N] or [N, K]; NaN where it was not asked.
         position: [N] int32, place in the list from 1; 0 for none.
     """
@@ -92,7 +91,6 @@ class Candidates:
     sources: NDArray[np.uint32]
     fused: NDArray[np.float64]
     death: NDArray[np.int16]
-    reason: NDArray[np.int16]
     scores: dict[str, NDArray[np.floating]]
     position: NDArray[np.int32]
 
@@ -106,11 +104,9 @@ class Candidates:
         """[N] whom no stage has left out."""
         return self.death == ALIVE
 
-    def leave_out(self, which: NDArray[np.bool_], stage: int, reason: int = 0) -> None:
+    def leave_out(self, which: NDArray[np.bool_], stage: int) -> None:
         """End the way of those of ``which`` [N] that are still in it."""
-        ended = which & self.alive
-        self.death[ended] = stage
-        self.reason[ended] = reason
+        self.death[which & self.alive] = stage
 
     def keep_best(self, score: NDArray[np.floating], number: int, stage: int) -> None:
         """Of each request leave out all but so many of the best that are alive.
@@ -169,7 +165,6 @@ def mix(offers: Sequence[Offers], shares: Sequence[Share], requests: int) -> Can
         sources=sources[order],
         fused=fused[order],
         death=np.full(len(key), ALIVE, np.int16),
-        reason=np.zeros(len(key), np.int16),
         scores={},
         position=np.zeros(len(key), np.int32),
     )

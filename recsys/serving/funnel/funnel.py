@@ -50,7 +50,7 @@ class Scoring:
     """A stage that scores.
 
     Attributes:
-        scorer: gives [n], or [n, K] of the value model's tasks.
+        scorer: gives [n] as the first stage, [n, K] of the value model's tasks as the second.
         candidates: so many of each request are scored, at most.
         deadline_ms: after which no more are scored; None for no deadline.
     """
@@ -219,14 +219,14 @@ class _Run:
     def second(self, order: NDArray[np.floating]) -> None:
         """Predictions of as many candidates as there is time for, and what they are worth."""
         candidates = self._candidates
-        predictions = self._scored(SECOND, self._funnel.second, order)
+        width = self._funnel.value.model.width
+        predictions = self._scored(SECOND, self._funnel.second, order, width)
         candidates.scores[SECOND] = predictions
-        wide = predictions if predictions.ndim == 2 else predictions[:, None]
-        asked = ~np.isnan(wide).all(axis=1)
+        asked = ~np.isnan(predictions).all(axis=1)
         value = np.full(len(asked), np.nan)
         if asked.any():
             of = candidates.request[asked]
-            value[asked] = self._funnel.value.of(self._requests, of, wide[asked])
+            value[asked] = self._funnel.value.of(self._requests, of, predictions[asked])
         elif SECOND in self.outcome.missed:  # the order so far is all there is
             asked, value = candidates.alive, order.astype(np.float64)
         candidates.leave_out(~asked, self._stages.index(SECOND))
@@ -258,9 +258,16 @@ class _Run:
         self.outcome.seconds[LIST] = time.perf_counter() - started
 
     def _scored(
-        self, stage: str, scoring: Scoring, order: NDArray[np.floating]
+        self, stage: str, scoring: Scoring, order: NDArray[np.floating], *width: int
     ) -> NDArray[np.floating]:
-        """[N] or [N, K] of the best candidates by ``order`` [N], as many as there is time for."""
+        """[N], or [N, K], of the best candidates by ``order``, as many as there is time for.
+
+        Args:
+            stage: its name.
+            scoring: its scorer, how many it scores and until when.
+            order: [N].
+            width: K, where there are several numbers of a candidate.
+        """
         candidates = self._candidates
         rows = np.flatnonzero(candidates.alive)
         request = candidates.request[rows]
@@ -268,7 +275,7 @@ class _Run:
         lengths = np.bincount(request, minlength=len(self._requests))
         rank = np.arange(len(best)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         best, rank = best[rank < scoring.candidates], rank[rank < scoring.candidates]
-        scores = np.full(len(candidates.item), np.nan, np.float32)
+        scores = np.full((len(candidates.item), *width), np.nan, np.float32)
         started = time.perf_counter()
         step = len(best) if scoring.deadline_ms is None else _TILE
         for first in range(0, int(rank.max(initial=-1)) + 1, max(step, 1)):
@@ -283,8 +290,6 @@ class _Run:
             found = self._timed(stage, partial(self._of, scoring.scorer, some), None)
             if found is None:
                 break
-            if found.ndim > scores.ndim:
-                scores = np.full((len(scores), found.shape[1]), np.nan, np.float32)
             scores[some] = found
         self.outcome.seconds[stage] = time.perf_counter() - started
         return scores

@@ -1,0 +1,347 @@
+"""The ledger: of every request its candidates, what each stage said of them and where they ended.
+
+A folder of Parquet files, written in the background, one row per request. What cannot be written
+(a full disk, a queue that is full) is counted and given up: requests are answered all the same.
+
+Legend: B requests, N candidates over all requests, K tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.core.durable import replaced_file
+from recsys.core.errors import DataError, RecsysError
+from recsys.core.folders import check_begun
+from recsys.core.json_files import read_json, write_json
+from recsys.data.contract.parquet import read_parquet, scan_parquet, write_parquet
+from recsys.serving.funnel.candidates import Candidates, Requests
+from recsys.serving.funnel.funnel import FIRST, SECOND, VALUE, Funnel, Outcome
+
+_DESCRIPTION = "funnel.json"
+_KIND = "recsys funnel ledger"
+NUMBER = "request"
+_OF_CANDIDATES = ("item", "sources", "fused", "death", "position")
+_USER_COLUMN = "user_"
+
+
+@dataclass(frozen=True)
+class LedgerConfig:
+    """How a ledger is written.
+
+    Attributes:
+        requests_per_file: at most.
+        seconds_per_file: after which a file is ended though it has fewer.
+        waiting: batches of requests that wait to be written; of more, none is noted.
+    """
+
+    requests_per_file: int = 4096
+    seconds_per_file: float = 10.0
+    waiting: int = 256
+
+
+@dataclass(frozen=True)
+class Described:
+    """The funnel whose requests a ledger holds.
+
+    Attributes:
+        sources: names, by the bit of a candidate's sources.
+        stages: names, by the number where a candidate ended.
+    """
+
+    sources: tuple[str, ...]
+    stages: tuple[str, ...]
+
+    @classmethod
+    def of(cls, funnel: Funnel) -> Self:
+        """Of a funnel."""
+        return cls(tuple(one.source.name for one in funnel.supplies), funnel.stages)
+
+
+class Ledger:
+    """Writes what funnels do.
+
+    Args:
+        folder: is made; a ledger of the same stages and sources is gone on with.
+        described: of the funnel.
+        config: how it is written.
+
+    Attributes:
+        lost: requests that could not be noted.
+        problem: why the last one could not.
+
+    Raises:
+        ConfigError: the folder holds something else.
+        DataError: it is a ledger of other stages.
+    """
+
+    def __init__(
+        self, folder: Path, described: Described, config: LedgerConfig | None = None
+    ) -> None:
+        self.lost = 0
+        self.problem: str | None = None
+        self._folder = folder
+        self._config = config or LedgerConfig()
+        self._waiting: queue.Queue[pa.Table | None] = queue.Queue(self._config.waiting)
+        self._files = 0
+        self._begun = time.time_ns()
+        if folder.exists() and any(folder.iterdir()):
+            check_begun(folder, [_DESCRIPTION], "ledger of a funnel")
+            there = describe(folder)
+            if there != described:
+                raise DataError(
+                    f"{folder} is the ledger of a funnel with the sources "
+                    f"{', '.join(there.sources)} and the stages {', '.join(there.stages)}, this "
+                    "one has others; name another folder."
+                )
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / _DESCRIPTION, _KIND, vars(described))
+        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._thread.start()
+
+    def note(self, requests: Requests, outcome: Outcome, generation: str = "") -> None:
+        """Note what became of B requests; returns at once.
+
+        Args:
+            requests: of whom.
+            outcome: of a funnel.
+            generation: of what served them.
+        """
+        try:
+            self._waiting.put_nowait(_table(requests, outcome, generation))
+        except queue.Full:
+            self.lost += len(requests)
+            self.problem = "more requests came than could be written"
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write(self) -> None:
+        going = True
+        while going:
+            tables: list[pa.Table] = []
+            until = time.monotonic() + self._config.seconds_per_file
+            while going and sum(map(len, tables)) < self._config.requests_per_file:
+                try:
+                    table = self._waiting.get(timeout=max(until - time.monotonic(), 0))
+                except queue.Empty:
+                    break
+                going = table is not None
+                if table is not None:
+                    tables.append(table)
+            if tables:
+                self._end_file(pa.concat_tables(tables))
+
+    def _end_file(self, table: pa.Table) -> None:
+        name = f"{self._begun}-{os.getpid()}-{self._files:06d}.parquet"
+        try:
+            with replaced_file(self._folder / name) as partial:
+                write_parquet(partial, table, compression="zstd")
+            self._files += 1
+        except (OSError, RecsysError, pa.ArrowException) as error:
+            self.lost += len(table)
+            self.problem = str(error)
+
+
+def describe(folder: Path) -> Described:
+    """The funnel of a ledger.
+
+    Raises:
+        DataError: the folder holds no ledger.
+    """
+    found = read_json(folder / _DESCRIPTION, _KIND, DataError, "name the folder of a ledger")
+    return Described(tuple(found["sources"]), tuple(found["stages"]))
+
+
+def scan(folder: Path) -> pl.LazyFrame:
+    """The requests of a ledger, a row each.
+
+    Raises:
+        DataError: there are none.
+    """
+    describe(folder)
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder} holds no request yet.")
+    return scan_parquet(files)
+
+
+def noted(folder: Path) -> Iterator[tuple[Requests, Outcome]]:
+    """What a ledger holds, file by file, as the funnel gave it.
+
+    Requests at which something was missed come apart from the others.
+
+    Raises:
+        DataError: the folder holds no ledger.
+    """
+    describe(folder)
+    for file in sorted(folder.glob("*.parquet")):
+        rows = read_parquet(file)
+        missed = rows["missed"].list.len() > 0
+        for some in (rows.filter(~missed), rows.filter(missed)):
+            if len(some):
+                yield _read(some)
+
+
+def explain(folder: Path, request: int) -> pl.DataFrame:
+    """The candidates of a request, those of the list first, and then by where they ended.
+
+    Returns:
+        A row per candidate: ``item`` index, ``position``, ``sources`` and ``ended`` by name (null
+        for those of the list), and what each stage said: ``fused``, ``first``, ``second`` (a list
+        where there are several tasks) and ``value``.
+
+    Raises:
+        DataError: there is no such request.
+    """
+    described = describe(folder)
+    row = scan(folder).filter(pl.col(NUMBER) == request).collect()
+    if row.is_empty():
+        numbers = scan(folder).select(pl.col(NUMBER).min().alias("a"), pl.col(NUMBER).max())
+        first, last = numbers.collect().row(0)
+        raise DataError(f"{folder} holds no request {request}; it has some from {first} to {last}.")
+    _, outcome = _read(row[:1])
+    of = outcome.candidates
+    names = [
+        [name for bit, name in enumerate(described.sources) if bits >> bit & 1]
+        for bits in of.sources.tolist()
+    ]
+    stages = dict(enumerate(described.stages))
+    frame = pl.DataFrame(
+        {
+            "item": of.item,
+            "position": pl.Series(of.position).replace(0, None),
+            "sources": pl.Series(names, dtype=pl.List(pl.String)),
+            "ended": [stages.get(number) for number in of.death.tolist()],
+            "fused": of.fused,
+            **of.scores,
+        }
+    )
+    last_first = pl.Series(-of.death.astype(np.int64))
+    return frame.sort(pl.col("position"), last_first, -pl.col("fused"), nulls_last=True)
+
+
+def _table(requests: Requests, outcome: Outcome, generation: str) -> pa.Table:
+    of, number = outcome.candidates, len(requests)
+    offsets = np.concatenate([[0], np.cumsum(of.lengths)]).astype(np.int32)
+    columns: dict[str, pa.Array] = {
+        NUMBER: pa.array(requests.number),
+        "user": pa.array(requests.user),
+        "moment": pa.array(requests.moment),
+        "generation": pa.array([generation] * number),
+        "missed": _pairs(outcome.missed, pa.string(), number),
+        "seconds": _pairs(outcome.seconds, pa.float64(), number),
+    }
+    for name, column in requests.columns.items():
+        columns[f"{_USER_COLUMN}{name}"] = pa.array(column)
+    for name in _OF_CANDIDATES:
+        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(getattr(of, name)))
+    for name, scores in of.scores.items():
+        width = int(np.prod(scores.shape[1:]))
+        flat = pa.array(scores.reshape(-1))
+        columns[name] = pa.ListArray.from_arrays((offsets * width).astype(np.int32), flat)
+    return pa.table(columns)
+
+
+def _pairs(of: Mapping[str, object], kind: pa.DataType, number: int) -> pa.Array:
+    """So many times the same names and values."""
+    pairs = [{"name": name, "value": value} for name, value in of.items()]
+    pair = pa.struct([("name", pa.string()), ("value", kind)])
+    return pa.array([pairs] * number, pa.list_(pair))
+
+
+def _read(rows: pl.DataFrame) -> tuple[Requests, Outcome]:
+    """Requests and outcome as they were; seconds and what was missed are those of the first."""
+
+    def of(name: str) -> NDArray:
+        return rows[name].explode(empty_as_null=False).to_numpy()
+
+    names = [name for name in rows.columns if name.startswith(_USER_COLUMN)]
+    requests = Requests(
+        rows[NUMBER].to_numpy(),
+        rows["user"].to_numpy(),
+        rows["moment"].to_numpy(),
+        {name.removeprefix(_USER_COLUMN): rows[name].to_numpy() for name in names},
+    )
+    lengths = rows["item"].list.len().to_numpy().astype(np.int64)
+    scores = {name: of(name) for name in (FIRST, SECOND, VALUE) if name in rows.columns}
+    number = int(lengths.sum())
+    scores[SECOND] = scores[SECOND].reshape(number, len(scores[SECOND]) // max(number, 1))
+    candidates = Candidates(
+        lengths=lengths,
+        scores=scores,
+        **{name: of(name) for name in _OF_CANDIDATES},
+    )
+    return requests, Outcome(candidates, _first(rows["seconds"]), _first(rows["missed"]))
+
+
+def _first(column: pl.Series) -> dict:
+    return {one["name"]: one["value"] for one in column[0]}
+
+
+def replay(folder: Path, funnel: Funnel, k: int) -> Sequence[int]:
+    """Requests of a ledger for which a funnel gives other bits than are noted.
+
+    Args:
+        folder: of the ledger.
+        funnel: the same one, over the same generations; its deadlines are left out, and requests
+            that missed something when they were noted too.
+        k: places of a list.
+
+    Raises:
+        DataError: the ledger is of another funnel.
+    """
+    if describe(folder) != Described.of(funnel):
+        raise DataError(f"{folder} is the ledger of a funnel with other sources or stages.")
+    second = replace(funnel.second, deadline_ms=None)
+    first = None if funnel.first is None else replace(funnel.first, deadline_ms=None)
+    supplies = [replace(one, deadline_ms=None) for one in funnel.supplies]
+    calm = replace(funnel, supplies=supplies, first=first, second=second, tolerant=False)
+    other: list[int] = []
+    for requests, outcome in noted(folder):
+        if not outcome.missed:
+            again = calm.run(requests, k).candidates
+            other += requests.number[_differing(again, outcome.candidates)].tolist()
+    return other
+
+
+def _differing(one: Candidates, other: Candidates) -> NDArray[np.bool_]:
+    """[B] which requests do not have the same candidates, scores, ends and places, to the bit."""
+    if not np.array_equal(one.lengths, other.lengths):
+        return np.ones(len(one.lengths), np.bool_)
+    differs = np.zeros(len(one.item), np.bool_)
+    pairs = [(getattr(one, name), getattr(other, name)) for name in _OF_CANDIDATES]
+    pairs += [(one.scores[name], other.scores[name]) for name in other.scores]
+    for now, then in pairs:
+        unlike = ~((now == then) | ((now != now) & (then != then)))
+        differs |= unlike.reshape(len(unlike), -1).any(axis=1)
+    found = np.zeros(len(one.lengths), np.bool_)
+    found[one.request[differs]] = True
+    return found
