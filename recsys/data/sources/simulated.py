@@ -12,7 +12,7 @@ from recsys.data.contract.files import read_chunks
 from recsys.data.contract.parquet import read_parquet
 from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
 from recsys.data.simulator.config import TASKS
-from recsys.data.simulator.simulate import (
+from recsys.data.simulator.files import (
     ITEMS_FILE,
     LOG_FOLDER,
     PARTS,
