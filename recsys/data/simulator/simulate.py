@@ -35,6 +35,7 @@ from recsys.data.simulator.files import (
     write_description,
 )
 from recsys.data.simulator.outcomes import stack_tasks
+from recsys.data.simulator.world.log import write_world_log
 
 
 def simulate(
@@ -45,7 +46,7 @@ def simulate(
     ``log/`` and ``requests/`` hold Parquet parts, ``items.parquet`` and ``users.parquet`` the
     features, ``post_embeddings.parquet`` the embeddings of items if their width is given,
     ``simulation.json`` the configuration, counts, split bounds and best metrics. Memory is
-    bounded by one block of users.
+    bounded by one block of users; a world (``config.world``) is held in memory whole.
 
     Args:
         config: what to simulate.
@@ -55,8 +56,9 @@ def simulate(
     Raises:
         ConfigError: ``out`` holds something else.
     """
+    write = _simulate if config.world is None else write_world_log
     with made_folder(out, SIMULATION) as folder:
-        _simulate(config, folder, impressions_per_part)
+        write(config, folder, impressions_per_part)
 
 
 def _simulate(config: SimulatorConfig, out: Path, impressions_per_part: int) -> None:

@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 #: A visit comes at most this long after its open.
-_LONGEST_DELAY_SECONDS = 300
+LONGEST_DELAY_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _opens(
     phase = 2 * np.pi * (hour - favourite_hour[sessions.user]) / 24
     logit = own_logit[sessions.user] + opens.habit * np.cos(phase)
     visits = rng.random(len(logit)) < sigmoid(logit)
-    delay = np.minimum(rng.exponential(opens.delay_seconds, len(logit)), _LONGEST_DELAY_SECONDS)
+    delay = np.minimum(rng.exponential(opens.delay_seconds, len(logit)), LONGEST_DELAY_SECONDS)
     visit_time = sessions.start + (delay * MILLISECONDS_PER_SECOND).astype(np.int64)
     pause = opens.pause_minutes * 60 * MILLISECONDS_PER_SECOND
     soon = (np.diff(sessions.start, prepend=0) < pause) & (np.diff(sessions.user, prepend=-1) == 0)
