@@ -104,7 +104,7 @@ class SimulatedSource(Source):
 
     def events(self) -> Iterator[pl.DataFrame]:
         """Impressions and explicit actions, part by part; what a world adds to them is left out."""
-        yield from (chunk.select(LOG_SCHEMA) for chunk in self._chunks(LOG_FOLDER))
+        yield from (chunk.select(*LOG_SCHEMA) for chunk in self._chunks(LOG_FOLDER))
 
     def requests(self) -> Iterator[pl.DataFrame]:
         """Request rows with labels, context features and true probabilities."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
-from recsys.data.simulator.world.config import SEE_LESS, WATCH_TIME
+from recsys.data.simulator.world.config import SEE_LESS, WORLD_LOGIT_TASKS
 from recsys.data.simulator.world.play import Shown
 from recsys.data.simulator.world.world import World
 
@@ -14,8 +14,8 @@ Doubles = NDArray[np.float64]
 
 
 def engaged(world: World, shown: Shown) -> NDArray[np.bool_]:
-    """Whether there was any action but "see less", [n]."""
-    actions = [task.name not in (SEE_LESS, WATCH_TIME) for task in world.tasks]
+    """Whether there was an action that is not "see less", [n]; watching alone is none."""
+    actions = [task.name in WORLD_LOGIT_TASKS and task.name != SEE_LESS for task in world.tasks]
     return (shown.outcomes[:, actions] == 1).any(axis=1)
 
 

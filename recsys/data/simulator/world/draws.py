@@ -6,6 +6,7 @@ moment. Two policies that show one user the same item at the same visit see the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 import numpy as np
@@ -27,6 +28,14 @@ class Stream(IntEnum):
     THINK = 4
     ACTION_TIME = 5
     REQUEST_ROW = 6
+
+
+def codes_in_shares(
+    rng: np.random.Generator, shares: Mapping[str, float], count: int
+) -> NDArray[np.int8]:
+    """So many codes, places in ``shares``, drawn in these proportions."""
+    share = np.array(list(shares.values()))
+    return rng.choice(len(share), count, p=share / share.sum()).astype(np.int8)
 
 
 def words(seed: int, stream: Stream, *keys: NDArray[np.integer]) -> Words:

@@ -9,6 +9,7 @@ from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_H
 from recsys.data.simulator.catalogue import Catalogue
 from recsys.data.simulator.config import SimulatorConfig
 from recsys.data.simulator.world.config import WorldConfig
+from recsys.data.simulator.world.draws import codes_in_shares
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -39,9 +40,8 @@ class WorldItems:
         is_borderline = rng.random(items) < world.integrity.borderline_share
         low, high = rng.uniform(0, 0.5, items), rng.uniform(0.8, 1, items)
         self.integrity = np.where(is_borderline, low, high).astype(np.float32)
-        shares = np.array(list(world.regions.shares.values()))
-        author_region = rng.choice(len(shares), len(catalogue.author_quality), p=shares / shares.sum())
-        self.region = author_region[catalogue.item_author].astype(np.int8)
+        author_region = codes_in_shares(rng, world.regions.shares, len(catalogue.author_quality))
+        self.region = author_region[catalogue.item_author]
         self.in_order = np.argsort(self.published, kind="stable")
         self.rank = np.empty_like(self.in_order)
         self.rank[self.in_order] = np.arange(items)

@@ -52,6 +52,11 @@ class Requests:
     def __len__(self) -> int:
         return len(self.user)
 
+    def only(self, chosen: Integers) -> Requests:
+        """Those at some places."""
+        user, time, surface = self.user[chosen], self.time[chosen], self.surface[chosen]
+        return Requests(user, time, surface, self.alive, self.seen)
+
 
 @dataclass(frozen=True)
 class Recommended:
@@ -199,9 +204,7 @@ def _tell(policy: Policy, waiting: list[Shown], now: int) -> list[Shown]:
     return [shown.select(~over)]
 
 
-def _tick(
-    world: World, policy: Policy, visits: Visits, alive: Integers, seen: SeenItems
-) -> Tick:
+def _tick(world: World, policy: Policy, visits: Visits, alive: Integers, seen: SeenItems) -> Tick:
     k = world.world.viewing.items
     began = time.perf_counter()
     requests = Requests(visits.user, visits.time, visits.surface, alive, seen)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from recsys.data.contract.schema import (
     MILLISECONDS_PER_DAY,
@@ -15,10 +16,11 @@ from recsys.data.contract.schema import (
 from recsys.data.simulator.block import USERS_PER_BLOCK, generator_of
 from recsys.data.simulator.catalogue import Catalogue
 from recsys.data.simulator.config import SimulatorConfig
-from recsys.data.simulator.outcomes import responses, sigmoid
+from recsys.data.simulator.outcomes import responses
 from recsys.data.simulator.population import Population, cell_of, gap_cells, make_population
 from recsys.data.simulator.sessions import make_sessions
 from recsys.data.simulator.world.config import OpenConfig, WorldConfig
+from recsys.data.simulator.world.draws import codes_in_shares
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -92,8 +94,7 @@ class WorldUsers:
                 (self.device, world.opens.device_shares),
                 (self.network, world.opens.network_shares),
             ):
-                share = np.array(list(shares.values()))
-                codes[chosen] = rng.choice(len(share), count, p=share / share.sum())
+                codes[chosen] = codes_in_shares(rng, shares, count)
             opens.append(_opens(config, world.opens, population, first, rng))
         together = Opens(**{n: np.concatenate([vars(o)[n] for o in opens]) for n in vars(opens[0])})
         self.opens = together.select(np.argsort(together.visit_time, kind="stable"))
@@ -145,7 +146,7 @@ def _opens(
     hour = sessions.start % MILLISECONDS_PER_DAY / MILLISECONDS_PER_HOUR
     phase = 2 * np.pi * (hour - favourite_hour[sessions.user]) / 24
     logit = own_logit[sessions.user] + opens.habit * np.cos(phase)
-    visits = rng.random(len(logit)) < sigmoid(logit)
+    visits = rng.random(len(logit)) < expit(logit)
     delay = np.minimum(rng.exponential(opens.delay_seconds, len(logit)), LONGEST_DELAY_SECONDS)
     visit_time = sessions.start + (delay * MILLISECONDS_PER_SECOND).astype(np.int64)
     pause = opens.pause_minutes * 60 * MILLISECONDS_PER_SECOND
