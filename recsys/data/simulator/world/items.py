@@ -46,6 +46,8 @@ class WorldItems:
         self.rank = np.empty_like(self.in_order)
         self.rank[self.in_order] = np.arange(items)
         self._published_in_order = self.published[self.in_order]
+        self._by_expiry = np.argsort(self.expires, kind="stable")
+        self._expires_in_order = self.expires[self._by_expiry]
         self._longest = int(np.ceil(life.max_hours * MILLISECONDS_PER_HOUR))
         self._quality = catalogue.item_quality
         self._ageing = np.float32(life.ageing / MILLISECONDS_PER_DAY)
@@ -66,6 +68,11 @@ class WorldItems:
         begin = int(np.searchsorted(self._published_in_order, first - self._longest))
         window = self.in_order[begin : self.published_by(first)]
         return window[self.expires[window] > last]
+
+    def expired(self, after: int, by: int) -> Integers:
+        """Items that expire in ``(after, by]``."""
+        begin, end = np.searchsorted(self._expires_in_order, [after, by], side="right")
+        return self._by_expiry[begin:end]
 
     def most_at_once(self) -> int:
         """The most items that are published within a longest life and an hour."""

@@ -177,20 +177,26 @@ def play(
         return
     seen, waiting = SeenItems(world.items, len(world.users)), list(before or ())
     number = (visits.time - world.start) // tick_ms
-    seen.advance(int(number[0]) * tick_ms)
+    first_alive = _go_on(world, seen, int(number[0]), tick_ms)
     for shown in waiting:
-        still = shown.select(world.is_alive(shown.item, visits.time[:1]))
+        still = shown.select(np.isin(shown.item, first_alive))
         seen.add(still.user, still.item)
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     for first, last in zip(starts, [*starts[1:], len(visits)], strict=True):
         begins = world.start + int(number[first]) * tick_ms
         waiting = _tell(policy, waiting, begins)
-        seen.advance(begins - world.start)
-        alive = world.alive(begins, begins + tick_ms)
+        alive = _go_on(world, seen, int(number[first]), tick_ms)
         tick = _tick(world, policy, visits.at(slice(first, last)), alive, seen)
         seen.add(tick.shown.user, tick.shown.item)
         waiting.append(tick.shown)
         yield tick
+
+
+def _go_on(world: World, seen: SeenItems, number: int, tick_ms: int) -> Integers:
+    """The items that are alive all through a tick."""
+    first = number * tick_ms
+    seen.advance(first, first + tick_ms)
+    return world.alive(world.start + first, world.start + first + tick_ms)
 
 
 def _tell(policy: Policy, waiting: list[Shown], now: int) -> list[Shown]:

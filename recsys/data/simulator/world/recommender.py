@@ -59,7 +59,7 @@ class LoggingRecommender:
         uniform = self._uniform(requests, k)
         drawn = np.concatenate([ranked, uniform], axis=1)
         weight_drawn = self._weights_of(drawn, requests.user, shortlist, weight)
-        left = len(requests.alive) - requests.seen.count(requests.user, requests.alive)
+        left = len(requests.alive) - requests.seen.count[requests.user]
         items, propensity = self._merged(drawn, weight_drawn, weight.sum(axis=1), left, k)
         return Recommended(items, propensity.astype(np.float32))
 

@@ -18,31 +18,44 @@ class SeenItems:
     Args:
         items: of the world.
         users: how many there are.
+
+    Attributes:
+        count: [U] how many of the items alive each user has seen.
     """
 
     def __init__(self, items: WorldItems, users: int) -> None:
         self._items = items
         self._ring = items.most_at_once()
         self._bits = np.zeros((self._ring, -(-users // 8)), np.uint8)
-        self._published = 0
+        self._published, self._last = 0, 0
+        self.count: Integers = np.zeros(users, np.int64)
 
-    def advance(self, time: int) -> None:
-        """Make room for what is published up to a moment, in ms since the start of the log."""
-        published = self._items.published_by(time)
-        first = max(self._published, published - self._ring)
-        self._bits[np.arange(first, published) % self._ring] = 0
-        self._published = max(self._published, published)
+    def advance(self, first: int, last: int) -> None:
+        """Go on to the items that are alive all through ``[first, last]``.
+
+        Args:
+            first: ms since the start of the log, not before that of the call before.
+            last: likewise.
+        """
+        expired = self._bits[self._place(self._items.expired(self._last, last))]
+        by_user = np.unpackbits(expired, axis=1, count=len(self.count), bitorder="little")
+        self.count -= by_user.sum(axis=0, dtype=np.int64)
+        self._last = last
+        published = self._items.published_by(first)
+        new = np.arange(max(self._published, published - self._ring), published)
+        self._bits[new % self._ring] = 0
+        self._published = published
 
     def add(self, user: Integers, item: Integers) -> None:
-        """Note that users have seen items, [n] each."""
+        """Note that users have seen items that are alive and that they had not seen, [n] each."""
         bit = np.left_shift(np.uint8(1), (user & 7).astype(np.uint8))
-        np.bitwise_or.at(self._bits, (self._items.rank[item] % self._ring, user >> 3), bit)
+        np.bitwise_or.at(self._bits, (self._place(item), user >> 3), bit)
+        np.add.at(self.count, user, 1)
 
     def has(self, user: Integers, item: Integers) -> NDArray[np.bool_]:
         """Whether users have seen items that are alive; shapes that go together."""
-        byte = self._bits[self._items.rank[item] % self._ring, user >> 3]
+        byte = self._bits[self._place(item), user >> 3]
         return (byte >> (user & 7).astype(np.uint8)) & np.uint8(1) != 0
 
-    def count(self, user: Integers, items: Integers) -> Integers:
-        """How many of some items that are alive each user has seen, [B] of [B] and [N]."""
-        return self.has(user[:, None], items[None, :]).sum(axis=1)
+    def _place(self, item: Integers) -> Integers:
+        return self._items.rank[item] % self._ring
