@@ -71,6 +71,7 @@ WITHOUT_TORCH = (
     "data.stores",
     "data.features",
     "data.slices",
+    "data.simulator",
     "data.prepare",
     "data.infer",
 )
