@@ -39,6 +39,7 @@ ROOMS = (
     "index",
     "serving",
     "evaluation",
+    "online",
     "optim",
     "distributed",
     "runs",
@@ -70,6 +71,7 @@ WITHOUT_TORCH = (
     "data.stores",
     "data.features",
     "data.slices",
+    "data.simulator",
     "data.prepare",
     "data.infer",
 )
