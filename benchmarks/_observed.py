@@ -14,7 +14,12 @@ from benchmarks._beliefs import Beliefs, Recommender, inferred_beliefs, told_bel
 from benchmarks._observer import Observer, Shown
 from recsys.core.progress import track
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
-from recsys.data.simulator.block import USERS_PER_BLOCK, UserBlock, simulate_block
+from recsys.data.simulator.block import (
+    USERS_PER_BLOCK,
+    UserBlock,
+    generator_of,
+    simulate_block,
+)
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
 from recsys.data.simulator.config import LOGIT_TASKS, TASKS, SimulatorConfig
 from recsys.data.simulator.latents import Impressions, Latents, known_quality
@@ -27,7 +32,6 @@ from recsys.data.simulator.outcomes import (
     stack_tasks,
 )
 from recsys.data.simulator.population import cell_of
-from recsys.data.simulator.simulate import generator_of
 
 Integers = NDArray[np.int64]
 

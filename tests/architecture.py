@@ -39,6 +39,7 @@ ROOMS = (
     "index",
     "serving",
     "evaluation",
+    "online",
     "optim",
     "distributed",
     "runs",

@@ -243,6 +243,16 @@ VERBS = (
         ),
     ),
     Verb(
+        "online",
+        "online",
+        "Play two policies in a simulated world: the same users, moments and draws, and intervals.",
+        (
+            "recsys online simulation=logs/explore policy=best against=popular users=1000 days=2",
+            "recsys online simulation=logs/explore policy=recent_popular --json",
+        ),
+        prints_json=True,
+    ),
+    Verb(
         "export",
         "export",
         "Write the user tower of a run as a TorchScript artifact: DV365 with quantised tables, "

@@ -125,6 +125,7 @@ def verbs() -> dict[str, Verb]:
         "embeddings compare": ("embeddings_compare", "a", "b"),
         "embeddings skew": ("embeddings_skew", "run_dir=r", "stores=[a,b]"),
         "cost": ("cost",),
+        "online": ("online", "simulation=s", "policy=best"),
         "publish": ("publish", "run_dir=r"),
         "recommend": ("recommend", "artifact=a", "index=i", "user=1"),
         "score": ("score", "run_dir=r", "pairs=p"),

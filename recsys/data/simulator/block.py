@@ -26,6 +26,12 @@ SESSION_PAUSE_MS = 60_000
 ENDING_ACTIONS: tuple[str, ...] = ("video_complete", "skip")
 
 
+def generator_of(config: SimulatorConfig, stream: int) -> np.random.Generator:
+    """Stream 0 draws the catalogue, stream b + 1 the users of block b."""
+    seed = np.random.SeedSequence(config.seed, spawn_key=(stream,))
+    return np.random.Generator(np.random.SFC64(seed))
+
+
 @dataclass(frozen=True)
 class UserBlock:
     """What one block of users adds to the log; times are ms since the start of the log.

@@ -22,7 +22,7 @@ from recsys.core.console import output_console
 from recsys.core.errors import DataError
 from recsys.data.contract.parquet import read_parquet, scan_parquet
 from recsys.data.contract.schema import IMPRESSION, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
-from recsys.data.simulator.simulate import (
+from recsys.data.simulator.files import (
     ITEMS_FILE,
     LOG_FOLDER,
     PARTS,

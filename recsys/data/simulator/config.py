@@ -22,6 +22,7 @@ from recsys.core.bounds import (
 )
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, Split, Task, TaskKind
+from recsys.data.simulator.world.config import WORLD_LOGIT_TASKS, WORLD_TASKS, WorldConfig
 
 #: The ten tasks of DV365, table 2, in its order.
 TASKS: tuple[Task, ...] = (
@@ -250,6 +251,7 @@ class SimulatorConfig(Settings):
         actions: one response per task of ``LOGIT_TASKS``.
         dwell: dwell time, and with it video_complete, skip and watch_time.
         post_embedding: embeddings of the items; none by default.
+        world: what makes the simulator a world that can be played; None for a log alone.
     """
 
     seed: Seed
@@ -271,14 +273,15 @@ class SimulatorConfig(Settings):
     actions: dict[str, ResponseConfig]
     dwell: DwellConfig
     post_embedding: ItemEmbeddingConfig = field(default_factory=ItemEmbeddingConfig)
+    world: WorldConfig | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that do not fit each other."""
         super().__post_init__()
-        if set(self.actions) != set(LOGIT_TASKS):
+        if set(self.actions) != set(self.logit_tasks):
             raise ConfigError(
                 f"simulator.actions has the tasks {sorted(self.actions)}; expected exactly "
-                f"{sorted(LOGIT_TASKS)}."
+                f"{sorted(self.logit_tasks)}."
             )
         topics = self.catalogue.topics
         if self.catalogue.authors < topics:
@@ -308,6 +311,16 @@ class SimulatorConfig(Settings):
             )
         _check_names("surface_offsets", self.surface_offsets, self.sessions.surface_shares)
         _check_names("media_offsets", self.media_offsets, self.catalogue.media_shares)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The ten tasks."""
+        return TASKS if self.world is None else WORLD_TASKS
+
+    @property
+    def logit_tasks(self) -> tuple[str, ...]:
+        """Those that are drawn by a logit of their own, in the order of ``tasks``."""
+        return LOGIT_TASKS if self.world is None else WORLD_LOGIT_TASKS
 
     @property
     def start_ms(self) -> int:

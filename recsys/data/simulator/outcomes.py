@@ -14,11 +14,10 @@ variance, and the probabilities within reach are one-dimensional integrals.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from recsys.data.simulator.config import (
-    LOGIT_TASKS,
     TASKS,
     DwellConfig,
     ResponseConfig,
@@ -33,7 +32,7 @@ QUADRATURE_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 def responses(config: SimulatorConfig) -> list[ResponseConfig]:
     """The responses in the order of a population's propensities: logits, then ln(dwell)."""
-    return [config.actions[task] for task in LOGIT_TASKS] + [config.dwell.response]
+    return [config.actions[task] for task in config.logit_tasks] + [config.dwell.response]
 
 
 def linear_response(
@@ -81,12 +80,6 @@ def expected_sigmoid(mean: Floats, variance: Floats) -> Floats:
     return result
 
 
-def normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Φ(x)."""
-    result: NDArray[np.float64] = torch.special.ndtr(torch.from_numpy(x)).numpy()
-    return result
-
-
 def dwell_truth(
     dwell: DwellConfig, mean: Floats, variance: Floats | float, duration: Floats
 ) -> dict[str, Floats]:
@@ -107,13 +100,13 @@ def dwell_truth(
     v = dwell.noise_sd**2 + np.asarray(variance, np.float64)
     sd = np.sqrt(v)
     limit = np.log(dwell.max_seconds)
-    watch = np.exp(m + v / 2) * normal_cdf((limit - m - v) / sd)
-    watch += dwell.max_seconds * normal_cdf((m - limit) / sd)
-    complete = normal_cdf((m - np.log(duration)) / sd)
+    watch = np.exp(m + v / 2) * ndtr((limit - m - v) / sd)
+    watch += dwell.max_seconds * ndtr((m - limit) / sd)
+    complete = ndtr((m - np.log(duration)) / sd)
     complete = np.where(duration > dwell.max_seconds, 0, complete)
     return {
         "video_complete": np.where(np.isnan(duration), np.nan, complete).astype(np.float32),
-        "skip": normal_cdf((np.log(dwell.skip_seconds) - m) / sd).astype(np.float32),
+        "skip": ndtr((np.log(dwell.skip_seconds) - m) / sd).astype(np.float32),
         "watch_time": watch.astype(np.float32),
     }
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.simulator.catalogue import TOPIC_TABLE_SIZE, Catalogue
-from recsys.data.simulator.config import LOGIT_TASKS, SimulatorConfig
+from recsys.data.simulator.config import SimulatorConfig
+from recsys.data.simulator.outcomes import responses
 
 Floats = NDArray[np.float32]
 
@@ -26,7 +27,7 @@ class Population:
         short_term: [U, G, J] deviation of the own topics' affinity from the stable one.
         author_affinity: [U, authors], 0 but for favourites.
         favourites: [U, A] the favourite authors.
-        propensity: [U, len(LOGIT_TASKS) + 1] offsets of the logits, then of ln(dwell).
+        propensity: [U, responses] offsets of the logits, then of ln(dwell).
         first_cell: number of the first cell of the grid; cell 0 starts with the log.
     """
 
@@ -87,8 +88,7 @@ def make_population(
     drawn = rng.normal(interests.author_mean, interests.author_sd, favourites.shape)
     np.put_along_axis(affinity, favourites.astype(np.int64), drawn.astype(np.float32), axis=1)
 
-    responses = [config.actions[task] for task in LOGIT_TASKS] + [config.dwell.response]
-    sds = np.array([response.user_sd for response in responses], np.float32)
+    sds = np.array([response.user_sd for response in responses(config)], np.float32)
     propensity = rng.standard_normal((count, len(sds)), dtype=np.float32) * sds
     return Population(
         impressions=impressions,

@@ -10,54 +10,32 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys.core.errors import DataError
-from recsys.core.folders import FolderKind, made_folder
-from recsys.core.json_files import read_json, write_json
+from recsys.core.folders import made_folder
 from recsys.core.progress import track
 from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE
 from recsys.data.contract.parquet import write_frame, write_parquet
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, MILLISECONDS_PER_HOUR, Column
-from recsys.data.simulator.best import SUMS, best_metrics, loss_sums
-from recsys.data.simulator.block import USERS_PER_BLOCK, UserBlock, simulate_block
+from recsys.data.simulator.best import ABSOLUTE, WITHIN_REACH, BestMetrics
+from recsys.data.simulator.block import (
+    USERS_PER_BLOCK,
+    UserBlock,
+    generator_of,
+    simulate_block,
+)
 from recsys.data.simulator.catalogue import Catalogue, make_catalogue
 from recsys.data.simulator.config import HOURS_PER_DAY, TASKS, SimulatorConfig
 from recsys.data.simulator.embeddings import write_embeddings
+from recsys.data.simulator.files import (
+    IMPRESSIONS_PER_PART,
+    ITEMS_FILE,
+    SIMULATION,
+    USERS_FILE,
+    PartWriter,
+    coded,
+    write_description,
+)
 from recsys.data.simulator.outcomes import stack_tasks
-
-SIMULATION_FILE = "simulation.json"
-_KIND = "description of a simulated log"
-ITEMS_FILE = "items.parquet"
-USERS_FILE = "users.parquet"
-LOG_FOLDER = "log"
-REQUESTS_FOLDER = "requests"
-PARTS = "part-*.parquet"
-
-SIMULATION = FolderKind(
-    "a simulated log",
-    SIMULATION_FILE,
-    ("config", "split_bounds", "counts", "best"),
-    (
-        ITEMS_FILE,
-        USERS_FILE,
-        ITEM_EMBEDDINGS_FILE,
-        f"{LOG_FOLDER}/{PARTS}",
-        f"{REQUESTS_FOLDER}/{PARTS}",
-    ),
-)
-
-#: A file holds about this many impressions.
-IMPRESSIONS_PER_PART = 2_000_000
-COMPRESSION = {"compression": "zstd", "compression_level": 1}
-
-#: Columns with few values. Dictionaries of the others (items, probabilities) only cost time.
-DICTIONARY_COLUMNS: tuple[str, ...] = (
-    Column.USER,
-    Column.AUTHOR,
-    Column.TOPIC,
-    Column.MEDIA_TYPE,
-    Column.SURFACE,
-    Column.ACTION_TYPE,
-)
+from recsys.data.simulator.world.log import write_world_log
 
 
 def simulate(
@@ -68,7 +46,7 @@ def simulate(
     ``log/`` and ``requests/`` hold Parquet parts, ``items.parquet`` and ``users.parquet`` the
     features, ``post_embeddings.parquet`` the embeddings of items if their width is given,
     ``simulation.json`` the configuration, counts, split bounds and best metrics. Memory is
-    bounded by one block of users.
+    bounded by one block of users; a world (``config.world``) is held in memory whole.
 
     Args:
         config: what to simulate.
@@ -78,20 +56,19 @@ def simulate(
     Raises:
         ConfigError: ``out`` holds something else.
     """
+    write = _simulate if config.world is None else write_world_log
     with made_folder(out, SIMULATION) as folder:
-        _simulate(config, folder, impressions_per_part)
+        write(config, folder, impressions_per_part)
 
 
 def _simulate(config: SimulatorConfig, out: Path, impressions_per_part: int) -> None:
-    for name in (LOG_FOLDER, REQUESTS_FOLDER):
-        (out / name).mkdir()
     catalogue = make_catalogue(config, generator_of(config, 0))
     write_frame(out / ITEMS_FILE, catalogue.frame(config))
     write_embeddings(config, catalogue, out / ITEM_EMBEDDINGS_FILE)
 
     blocks = -(-config.users // USERS_PER_BLOCK)
-    writer = _Writer(config, catalogue, out, impressions_per_part)
-    with writer:
+    with PartWriter(out, impressions_per_part) as parts:
+        writer = _Writer(config, catalogue, parts)
         for number in track(range(blocks), "Simulating users"):
             first = number * USERS_PER_BLOCK
             count = min(USERS_PER_BLOCK, config.users - first)
@@ -99,77 +76,40 @@ def _simulate(config: SimulatorConfig, out: Path, impressions_per_part: int) -> 
             writer.write(block, first)
     write_parquet(out / USERS_FILE, pa.concat_tables(writer.users))
     description = {
-        "config": asdict(config),
+        "config": {name: value for name, value in asdict(config).items() if value is not None},
         "split_bounds": config.split_bounds,
         "counts": writer.counts,
-        "best": {split: best_metrics(sums) for split, sums in writer.sums.items()},
+        "best": {split: best.values() for split, best in writer.best.items()},
     }
-    write_json(out / SIMULATION_FILE, _KIND, description)
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """``simulation.json``.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    mend = "simulate the log again with `recsys data simulate`."
-    return read_json(folder / SIMULATION_FILE, _KIND, DataError, mend)
-
-
-def generator_of(config: SimulatorConfig, stream: int) -> np.random.Generator:
-    """Stream 0 draws the catalogue, stream b + 1 the users of block b."""
-    seed = np.random.SeedSequence(config.seed, spawn_key=(stream,))
-    return np.random.Generator(np.random.SFC64(seed))
+    write_description(out, description)
 
 
 class _Writer:
-    """Turns blocks into row groups and starts a new part when one is full."""
+    """Turns blocks into tables of a part."""
 
-    def __init__(
-        self, config: SimulatorConfig, catalogue: Catalogue, out: Path, impressions_per_part: int
-    ) -> None:
-        self.config, self.catalogue, self.out = config, catalogue, out
-        self.impressions_per_part = impressions_per_part
-        self.part, self.in_part = 0, 0
-        self.waiting: dict[str, list[pa.Table]] = {LOG_FOLDER: [], REQUESTS_FOLDER: []}
+    def __init__(self, config: SimulatorConfig, catalogue: Catalogue, parts: PartWriter) -> None:
+        self.config, self.catalogue, self.parts = config, catalogue, parts
         self.users: list[pa.Table] = []
         self.counts = {"impressions": 0, "explicit_events": 0, "requests": 0, "rows": 0}
-        self.sums = {split: np.zeros((len(TASKS), SUMS)) for split in config.split_bounds}
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close_part()
+        truths = (ABSOLUTE, WITHIN_REACH)
+        self.best = {split: BestMetrics(TASKS, truths) for split in config.split_bounds}
 
     def write(self, block: UserBlock, first_user: int) -> None:
         """Add the events, request rows and users of a block whose first user id is given."""
         in_log = block.request_time < self.config.end_ms - self.config.start_ms
         impressions = np.flatnonzero(in_log)
         actions = np.flatnonzero(in_log[block.action_impression])
-        self.waiting[LOG_FOLDER].append(self._impressions(block, first_user, impressions))
-        self.waiting[LOG_FOLDER].append(self._actions(block, first_user, actions))
-        self.waiting[REQUESTS_FOLDER].append(self._rows(block, first_user))
+        events = [
+            self._impressions(block, first_user, impressions),
+            self._actions(block, first_user, actions),
+        ]
+        rows = self._rows(block, first_user)
         self.users.append(_user_table(block, first_user))
         self.counts["impressions"] += len(impressions)
         self.counts["explicit_events"] += len(actions)
         self.counts["requests"] += len(np.unique(block.impressions.request[block.rows]))
         self.counts["rows"] += len(block.rows)
-        self.in_part += len(impressions)
-        if self.in_part >= self.impressions_per_part:
-            self._close_part()
-
-    def _close_part(self) -> None:
-        for name, tables in self.waiting.items():
-            if tables:
-                path = self.out / name / f"part-{self.part:05d}.parquet"
-                table = pa.concat_tables(tables)
-                coded = [name for name in DICTIONARY_COLUMNS if name in table.column_names]
-                # Without the Arrow schema, coded columns are read as the strings they stand for.
-                write_parquet(path, table, use_dictionary=coded, store_schema=False, **COMPRESSION)
-                tables.clear()
-        self.part, self.in_part = self.part + 1, 0
+        self.parts.add(events, rows, len(impressions))
 
     def _impressions(
         self, block: UserBlock, first_user: int, chosen: NDArray[np.int64]
@@ -212,9 +152,9 @@ class _Writer:
                 Column.TIMESTAMP: time + self.config.start_ms,
                 Column.AUTHOR: catalogue.item_author[item].astype(np.int64),
                 Column.TOPIC: catalogue.item_topic[item].astype(np.int64),
-                Column.MEDIA_TYPE: _coded(catalogue.item_media[item], self.config.media_types),
-                Column.SURFACE: _coded(shown.surface[impression], self.config.surfaces),
-                Column.ACTION_TYPE: _coded(action, ACTION_TYPES),
+                Column.MEDIA_TYPE: coded(catalogue.item_media[item], self.config.media_types),
+                Column.SURFACE: coded(shown.surface[impression], self.config.surfaces),
+                Column.ACTION_TYPE: coded(action, ACTION_TYPES),
                 Column.DWELL_TIME: dwell,
                 Column.VIDEO_DURATION: pa.array(catalogue.item_duration[item], from_pandas=True),
             }
@@ -230,27 +170,23 @@ class _Writer:
         request_time = block.request_time[rows] + self.config.start_ms
         for split, (first, last) in self.config.split_bounds.items():
             inside = (request_time >= first) & (request_time < last)
-            self.sums[split] += loss_sums(labels[inside], absolute[inside], reach[inside])
+            truths = {ABSOLUTE: absolute[inside], WITHIN_REACH: reach[inside]}
+            self.best[split].add(labels[inside], truths)
         age_ms = block.request_time[rows] - self.catalogue.item_published[item]
         columns: dict[str, Any] = {
             Column.USER: shown.user[rows] + first_user,
             Column.ITEM: item,
             Column.REQUEST_TIME: request_time,
-            Column.SURFACE: _coded(shown.surface[rows], self.config.surfaces),
+            Column.SURFACE: coded(shown.surface[rows], self.config.surfaces),
             "hour_of_day": request_time // MILLISECONDS_PER_HOUR % HOURS_PER_DAY,
             "position": shown.position[rows],
             "log_item_age": np.log1p(age_ms / MILLISECONDS_PER_HOUR).astype(np.float32),
         }
         for column, task in enumerate(TASKS):
             columns[task.column] = pa.array(labels[:, column], from_pandas=True)
-            columns[f"best_absolute_{task.name}"] = pa.array(absolute[:, column], from_pandas=True)
-            columns[f"best_within_reach_{task.name}"] = pa.array(reach[:, column], from_pandas=True)
+            columns[f"{ABSOLUTE}_{task.name}"] = pa.array(absolute[:, column], from_pandas=True)
+            columns[f"{WITHIN_REACH}_{task.name}"] = pa.array(reach[:, column], from_pandas=True)
         return pa.table(columns)
-
-
-def _coded(codes: NDArray[np.int8], names: tuple[str, ...]) -> pa.DictionaryArray:
-    """A string column stored as codes."""
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names))
 
 
 def _user_table(block: UserBlock, first_user: int) -> pa.Table:

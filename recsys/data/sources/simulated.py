@@ -10,9 +10,9 @@ import polars as pl
 from recsys.core.errors import DataError
 from recsys.data.contract.files import read_chunks
 from recsys.data.contract.parquet import read_parquet
-from recsys.data.contract.schema import Column, Feature, FeatureKind, FeatureSide
+from recsys.data.contract.schema import LOG_SCHEMA, Column, Feature, FeatureKind, FeatureSide
 from recsys.data.simulator.config import TASKS
-from recsys.data.simulator.simulate import (
+from recsys.data.simulator.files import (
     ITEMS_FILE,
     LOG_FOLDER,
     PARTS,
@@ -20,6 +20,15 @@ from recsys.data.simulator.simulate import (
     SIMULATION_FILE,
     USERS_FILE,
     read_description,
+)
+from recsys.data.simulator.world.config import WORLD_TASKS
+from recsys.data.simulator.world.log import WORLD_ACTIONS
+from recsys.data.simulator.world.world import (
+    DEVICE,
+    INTEGRITY,
+    ITEM_REGION,
+    NETWORK,
+    USER_REGION,
 )
 from recsys.data.sources.base import Source
 from recsys.data.sources.days import OtherDays, other_days
@@ -38,6 +47,15 @@ FEATURES: tuple[Feature, ...] = (
     Feature("log_item_age", FeatureSide.CONTEXT, FeatureKind.DENSE),
 )
 
+#: What is known in a world besides.
+WORLD_FEATURES: tuple[Feature, ...] = (
+    Feature(USER_REGION, FeatureSide.USER, FeatureKind.CATEGORICAL),
+    Feature(DEVICE, FeatureSide.USER, FeatureKind.CATEGORICAL),
+    Feature(NETWORK, FeatureSide.USER, FeatureKind.CATEGORICAL),
+    Feature(ITEM_REGION, FeatureSide.ITEM, FeatureKind.CATEGORICAL),
+    Feature(INTEGRITY, FeatureSide.ITEM, FeatureKind.DENSE),
+)
+
 
 class SimulatedSource(Source):
     """A folder of ``recsys data simulate``.
@@ -52,8 +70,6 @@ class SimulatedSource(Source):
     """
 
     name = "simulated"
-    tasks = TASKS
-    features = FEATURES
 
     def __init__(self, path: Path, options: OtherDays | None = None) -> None:
         self.path = path
@@ -62,7 +78,12 @@ class SimulatedSource(Source):
                 f"{path} holds no whole simulated log (no {SIMULATION_FILE} in it); make one with "
                 f"`recsys data simulate simulator=demo out={path}`."
             )
-        bounds = read_description(path)["split_bounds"]
+        description = read_description(path)
+        self.tasks, self.features = TASKS, FEATURES
+        if description["config"].get("world") is not None:
+            self.tasks, self.features = WORLD_TASKS, (*FEATURES, *WORLD_FEATURES)
+            self.actions = WORLD_ACTIONS
+        bounds = description["split_bounds"]
         simulated = {split: (first, last) for split, (first, last) in bounds.items()}
         self.split_bounds = other_days(options or OtherDays(), simulated)
 
@@ -82,11 +103,11 @@ class SimulatedSource(Source):
         return found
 
     def events(self) -> Iterator[pl.DataFrame]:
-        """Impressions and explicit actions, part by part."""
-        yield from self._chunks(LOG_FOLDER)
+        """Impressions and explicit actions, part by part; what a world adds to them is left out."""
+        yield from (chunk.select(*LOG_SCHEMA) for chunk in self._chunks(LOG_FOLDER))
 
     def requests(self) -> Iterator[pl.DataFrame]:
-        """Request rows with labels, context features and both true probabilities."""
+        """Request rows with labels, context features and true probabilities."""
         yield from self._chunks(REQUESTS_FOLDER)
 
     def users(self) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recsys.core.checksums import FileMark
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError
+from recsys.core.hashing import splitmix64
 from recsys.data.contract.ids import as_ids
 from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.contract.parquet import read_metadata, read_parquet, write_frame
@@ -248,10 +249,7 @@ def stable_hash(values: pl.Series) -> NDArray[np.uint64]:
             count=len(unique),
         )[positions]
     else:
-        hashed = values.to_numpy().astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        hashed = hashed ^ (hashed >> np.uint64(31))
+        hashed = splitmix64(values.to_numpy().astype(np.uint64))
     return hashed >> np.uint64(1)
 
 

@@ -23,7 +23,8 @@ from recsys.data.contract.schema import MILLISECONDS_PER_HOUR as HOUR
 from recsys.data.contract.schema import Split, TimelineKind
 from recsys.data.prepare.append import AppendConfig, append
 from recsys.data.prepare.prepare import PrepareConfig, prepare
-from recsys.data.simulator.simulate import read_description, simulate
+from recsys.data.simulator.files import read_description
+from recsys.data.simulator.simulate import simulate
 from recsys.data.stores.check import check_dataset
 from recsys.data.stores.dataset import FEATURES, PreparedDataset
 from recsys.data.stores.encoding import FeatureEncoding

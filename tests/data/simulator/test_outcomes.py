@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from recsys.data.simulator.outcomes import dwell_truth, expected_sigmoid, normal_cdf, sigmoid
+from recsys.data.simulator.outcomes import dwell_truth, expected_sigmoid, sigmoid
 
 DRAWS = 400_000
 
@@ -23,11 +23,6 @@ def test_quadrature_without_variance_is_the_sigmoid():
     logits = np.linspace(-8, 8, 9).astype(np.float32)
     value = expected_sigmoid(logits, np.zeros(9, np.float32))
     np.testing.assert_allclose(value, sigmoid(logits), rtol=1e-5)
-
-
-def test_normal_cdf_at_known_points():
-    x = np.array([-1.959963985, 0.0, 1.0])
-    np.testing.assert_allclose(normal_cdf(x), [0.025, 0.5, 0.8413447461], atol=1e-9)
 
 
 @pytest.mark.parametrize("variance", [0.0, 0.5])

@@ -1,0 +1,53 @@
+"""`recsys online`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from recsys.core.composition import compose
+from recsys.core.console import UNDEFINED, output_console, text_table
+from recsys.evaluation.paired import Interval
+from recsys.online.compare import OnlineConfig, compare_online
+
+
+def configure(overrides: Sequence[str]) -> OnlineConfig:
+    """Compose conf/online.yaml."""
+    return compose("online", OnlineConfig, overrides)
+
+
+def run(overrides: Sequence[str], as_object: bool = False) -> None:
+    """Play both policies and print the table."""
+    config = configure(overrides)
+    found = compare_online(config)
+    rows = [["", config.policy, config.against, "difference", "%"]]
+    for metric in found.metrics:
+        both = (_number(metric.policy.value), _number(metric.against.value))
+        rows.append([metric.name, *both, shown(metric.difference), shown(metric.percent, 1)])
+    title = f"{found.visits:,} visits of {found.users:,} users, the same draws under both"
+    console = output_console()
+    console.print(text_table(title, rows))
+    if as_object:
+        console.print(json.dumps(_without_nan(asdict(found))))
+
+
+def shown(interval: Interval, digits: int = 4) -> str:
+    """A value and its interval."""
+    low, high = _number(interval.low, digits), _number(interval.high, digits)
+    return f"{_number(interval.value, digits)} [{low}, {high}]"
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return UNDEFINED if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN; what is undefined is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""The simulator as an environment that is played: any item at any moment, and what follows."""

@@ -1,0 +1,218 @@
+"""Writes the log of a world: what happens under its recommender, with propensities."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.core.progress import track
+from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE
+from recsys.data.contract.actions import ActionTypes
+from recsys.data.contract.parquet import scan_parquet, write_frame
+from recsys.data.contract.schema import (
+    ACTION_TYPES,
+    IMPRESSION,
+    MILLISECONDS_PER_HOUR,
+    NEGATIVE_ACTION_TYPES,
+    Column,
+    TaskKind,
+)
+from recsys.data.simulator.best import ABSOLUTE, BestMetrics
+from recsys.data.simulator.config import HOURS_PER_DAY, SimulatorConfig
+from recsys.data.simulator.embeddings import write_embeddings
+from recsys.data.simulator.files import (
+    ITEMS_FILE,
+    LOG_FOLDER,
+    PARTS,
+    USERS_FILE,
+    PartWriter,
+    coded,
+    write_description,
+)
+from recsys.data.simulator.world.config import SEE_LESS, WATCH_TIME
+from recsys.data.simulator.world.draws import Stream, uniforms, words
+from recsys.data.simulator.world.play import Shown, Tick, play
+from recsys.data.simulator.world.recommender import LoggingRecommender
+from recsys.data.simulator.world.world import World
+
+Integers = NDArray[np.int64]
+
+#: Action types of a world's log.
+WORLD_ACTIONS = ActionTypes((*ACTION_TYPES, SEE_LESS), NEGATIVE_ACTION_TYPES | {SEE_LESS})
+
+#: Column of impressions and request rows: how likely the item was to come to its place.
+PROPENSITY = "propensity"
+
+#: How often the recommender learns of what happened.
+_TICK_MS = 5 * 60_000
+
+#: The action that ends the watching; the others happen during it.
+_ENDING = "video_complete"
+
+
+def write_world_log(config: SimulatorConfig, out: Path, impressions_per_part: int) -> None:
+    """Write the log, request rows, items, users and description of a world into a folder."""
+    world = World(config)
+    items = world.items_frame(world.log_end)
+    write_frame(out / ITEMS_FILE, items)
+    write_frame(out / USERS_FILE, world.users_frame())
+    write_embeddings(config, world.catalogue, out / ITEM_EMBEDDINGS_FILE)
+    visits = world.visits(world.start, world.log_end)
+    recommender = LoggingRecommender(world, config.seed)
+    with PartWriter(out, impressions_per_part) as parts:
+        writer = _Writer(world, parts)
+        ticks = (world.log_end - world.start) // _TICK_MS
+        for tick in track(play(world, recommender, visits, _TICK_MS), "Playing the log", ticks):
+            writer.write(tick)
+    description = {
+        "config": asdict(config),
+        "split_bounds": config.split_bounds,
+        "counts": writer.counts,
+        "best": {split: best.values() for split, best in writer.best.items()},
+    }
+    write_description(out, description)
+
+
+def read_shown(world: World, simulation: Path, since: int) -> Shown:
+    """What users were shown in the log from a moment on, ms; outcomes are drawn again.
+
+    Args:
+        world: opened from the same folder.
+        simulation: the folder of the log.
+        since: of the request.
+    """
+    log = scan_parquet(sorted((simulation / LOG_FOLDER).glob(PARTS)))
+    is_shown = (pl.col(Column.ACTION_TYPE) == IMPRESSION) & (pl.col(Column.REQUEST_TIME) >= since)
+    frame = log.filter(is_shown).sort(Column.REQUEST_TIME, Column.USER, "position").collect()
+    user, item, moment, shown_at, position = (
+        frame[name].to_numpy().astype(np.int64)
+        for name in (Column.USER, Column.ITEM, Column.REQUEST_TIME, Column.TIMESTAMP, "position")
+    )
+    codes = {name: code for code, name in enumerate(world.config.surfaces)}
+    surface = frame[Column.SURFACE].replace_strict(codes, return_dtype=pl.Int8).to_numpy()
+    watched = (frame[Column.DWELL_TIME].to_numpy() * 1_000).astype(np.int64) + 1
+    request = np.cumsum((np.diff(user, prepend=-1) != 0) | (np.diff(moment, prepend=-1) != 0)) - 1
+    outcomes = world.outcomes(user, item, moment, surface)
+    propensity = frame[PROPENSITY].to_numpy()
+    return Shown(
+        request, user, item, moment, surface, position, shown_at, shown_at + watched, outcomes,
+        propensity,
+    )  # fmt: skip
+
+
+class _Writer:
+    """Turns ticks into tables of a part."""
+
+    def __init__(self, world: World, parts: PartWriter) -> None:
+        self.world, self.parts, self.config = world, parts, world.config
+        self.counts = {"impressions": 0, "explicit_events": 0, "requests": 0, "rows": 0}
+        bounds = self.config.split_bounds
+        self.best = {split: BestMetrics(world.tasks, (ABSOLUTE,)) for split in bounds}
+        self.column = {task.name: place for place, task in enumerate(world.tasks)}
+        self.binary = [task.name for task in world.tasks if task.kind is TaskKind.BINARY]
+
+    def write(self, tick: Tick) -> None:
+        """Add what happened in a tick."""
+        shown = tick.shown
+        impression, action = self._actions(shown)
+        impressions = self._events(
+            shown,
+            np.arange(len(shown)),
+            time=shown.shown_at,
+            action=np.full(len(shown), WORLD_ACTIONS.names.index(IMPRESSION), np.int8),
+            dwell=pa.array(shown.outcomes[:, self.column[WATCH_TIME]]),
+        )
+        actions = self._events(
+            shown,
+            impression,
+            time=self._action_times(shown, impression, action),
+            action=action,
+            dwell=pa.nulls(len(impression), pa.float32()),
+        )
+        rows, requests = self._rows(shown)
+        self.counts["impressions"] += len(shown)
+        self.counts["explicit_events"] += len(impression)
+        self.counts["requests"] += requests
+        self.counts["rows"] += len(rows)
+        self.parts.add([impressions, actions], rows, len(shown))
+
+    def _actions(self, shown: Shown) -> tuple[Integers, NDArray[np.int8]]:
+        """Explicit events: the impression and the code of the action of every positive label."""
+        labels = shown.outcomes[:, [self.column[name] for name in self.binary]]
+        impression, task = np.nonzero(labels == 1)
+        codes = np.array([WORLD_ACTIONS.names.index(name) for name in self.binary], np.int8)
+        return impression, codes[task]
+
+    def _action_times(
+        self, shown: Shown, impression: Integers, action: NDArray[np.int8]
+    ) -> Integers:
+        """Actions happen while the item is watched; completion ends the watching."""
+        event = (shown.user[impression], shown.item[impression], shown.request_time[impression])
+        draw = words(self.config.seed, Stream.ACTION_TIME, *event, action)
+        fraction = uniforms(draw)
+        fraction[action == WORLD_ACTIONS.names.index(_ENDING)] = 1
+        watched = shown.ended_at[impression] - shown.shown_at[impression]
+        return shown.shown_at[impression] + 1 + (fraction * (watched - 1)).astype(np.int64)
+
+    def _events(
+        self,
+        shown: Shown,
+        impression: Integers,
+        time: Integers,
+        action: NDArray[np.int8],
+        dwell: pa.Array,
+    ) -> pa.Table:
+        """Events in the contract, and what a world knows of an impression besides."""
+        catalogue, item = self.world.catalogue, shown.item[impression]
+        duration = catalogue.item_duration[item]
+        return pa.table(
+            {
+                Column.USER: shown.user[impression],
+                Column.ITEM: item,
+                Column.TIMESTAMP: time,
+                Column.AUTHOR: catalogue.item_author[item].astype(np.int64),
+                Column.TOPIC: catalogue.item_topic[item].astype(np.int64),
+                Column.MEDIA_TYPE: coded(catalogue.item_media[item], self.config.media_types),
+                Column.SURFACE: coded(shown.surface[impression], self.config.surfaces),
+                Column.ACTION_TYPE: coded(action, WORLD_ACTIONS.names),
+                Column.DWELL_TIME: dwell,
+                Column.VIDEO_DURATION: pa.array(duration, from_pandas=True),
+                Column.REQUEST_TIME: shown.request_time[impression],
+                "position": shown.position[impression],
+                PROPENSITY: shown.propensity[impression],
+            }
+        )
+
+    def _rows(self, shown: Shown) -> tuple[pa.Table, int]:
+        """Request rows of a seeded share of the visits, and how many visits they are of."""
+        seed, share = self.config.seed, self.config.request_share
+        draw = uniforms(words(seed, Stream.REQUEST_ROW, shown.user, shown.request_time))
+        first = min(first for first, _ in self.config.split_bounds.values())
+        part = shown.select((draw < share) & (shown.request_time >= first))
+        item = part.item
+        truth = self.world.probabilities(part.user, item, part.request_time, part.surface)
+        for split, (begins, ends) in self.config.split_bounds.items():
+            inside = (part.request_time >= begins) & (part.request_time < ends)
+            self.best[split].add(part.outcomes[inside], {ABSOLUTE: truth[inside]})
+        since = part.request_time - self.world.start
+        age_hours = (since - self.world.items.published[item]) / MILLISECONDS_PER_HOUR
+        columns: dict[str, Any] = {
+            Column.USER: part.user,
+            Column.ITEM: item,
+            Column.REQUEST_TIME: part.request_time,
+            Column.SURFACE: coded(part.surface, self.config.surfaces),
+            "hour_of_day": part.request_time // MILLISECONDS_PER_HOUR % HOURS_PER_DAY,
+            "position": part.position,
+            "log_item_age": np.log1p(age_hours).astype(np.float32),
+            PROPENSITY: part.propensity,
+        }
+        for column, task in enumerate(self.world.tasks):
+            columns[task.column] = pa.array(part.outcomes[:, column], from_pandas=True)
+            columns[f"{ABSOLUTE}_{task.name}"] = pa.array(truth[:, column], from_pandas=True)
+        return pa.table(columns), len(np.unique(part.request))

@@ -1,0 +1,292 @@
+"""Playing a world: visits in the order of time, a policy that recommends, and what users do.
+
+What a user has seen is the only thing that feedback changes. An item that is not alive, that the
+user has seen or that stands in the list already is not shown; the list closes up, and it is
+counted. Draws belong to events (``draws.py``), so policies are compared on the same ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import MILLISECONDS_PER_SECOND
+from recsys.data.simulator.outcomes import sigmoid
+from recsys.data.simulator.world.config import WATCH_TIME
+from recsys.data.simulator.world.draws import Stream, uniforms, words
+from recsys.data.simulator.world.seen import SeenItems
+from recsys.data.simulator.world.users import LONGEST_DELAY_SECONDS
+from recsys.data.simulator.world.world import Visits, World
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+#: Stands in a list where nothing is recommended.
+NOTHING = -1
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The visits of a tick, no user twice, and what anybody may know then.
+
+    Attributes:
+        user: [B] index; ids of the log are the same numbers.
+        time: [B] ms in UTC.
+        surface: [B] code.
+        alive: [N] items that are alive all through the tick, oldest first.
+        seen: what users have seen under this policy.
+    """
+
+    user: Integers
+    time: Integers
+    surface: NDArray[np.int8]
+    alive: Integers
+    seen: SeenItems
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def only(self, chosen: Integers) -> Requests:
+        """Those at some places."""
+        user, time, surface = self.user[chosen], self.time[chosen], self.surface[chosen]
+        return Requests(user, time, surface, self.alive, self.seen)
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What a policy answers.
+
+    Attributes:
+        items: [B, k] a list per request, the best first; ``NOTHING`` where there is none.
+        propensity: [B, k] probability with which the item came to its place given those before it,
+            where the policy draws; None where it does not say.
+        pairs_scored: pairs of user and item that were scored for all requests together, where the
+            policy says.
+    """
+
+    items: Integers
+    propensity: Floats | None = None
+    pairs_scored: int | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Items that users have looked at, [n] each, in the order of the requests.
+
+    Attributes:
+        request: place of the visit in its tick.
+        user: index.
+        item: index.
+        request_time: ms in UTC, the moment of the visit; shown_at, ended_at are when the item was
+            shown and left.
+        surface: code.
+        position: in the list as shown, 0 the first.
+        outcomes: [n, K] in the order of the world's tasks.
+        propensity: as recommended; NaN where the policy does not say.
+    """
+
+    request: Integers
+    user: Integers
+    item: Integers
+    request_time: Integers
+    surface: NDArray[np.int8]
+    position: Integers
+    shown_at: Integers
+    ended_at: Integers
+    outcomes: Floats
+    propensity: Floats
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def select(self, chosen: NDArray[np.bool_]) -> Shown:
+        """Some of them."""
+        return Shown(**{name: column[chosen] for name, column in vars(self).items()})
+
+    @classmethod
+    def together(cls, several: list[Shown]) -> Shown:
+        """Several, one after the other."""
+        return cls(**{n: np.concatenate([vars(s)[n] for s in several]) for n in vars(several[0])})
+
+
+class Policy(Protocol):
+    """Recommends, and learns of what happened under itself."""
+
+    name: str
+
+    def recommend(self, requests: Requests, k: int) -> Recommended:
+        """A list of k items for each request."""
+        ...
+
+    def observe(self, shown: Shown) -> None:
+        """Take notice of what users have looked at; it ended before the next requests."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What happened in a tick under a policy.
+
+    Attributes:
+        visits: the B visits.
+        shown: what was looked at.
+        seconds: that the policy took to recommend.
+        pairs_scored: as the policy says; None where it does not.
+        refused: [B] recommended items that could not be shown.
+    """
+
+    visits: Visits
+    shown: Shown
+    seconds: float
+    pairs_scored: int | None
+    refused: Integers
+
+
+def play(
+    world: World,
+    policy: Policy,
+    visits: Visits,
+    tick_ms: int,
+    before: list[Shown] | None = None,
+) -> Iterator[Tick]:
+    """Play visits under a policy, tick by tick.
+
+    Args:
+        world: whose users visit.
+        policy: what they are recommended by.
+        visits: in the order of time.
+        tick_ms: length of a tick; a policy learns of what ended before the tick.
+        before: what users saw before the first visit, which the policy is told of.
+
+    Raises:
+        ConfigError: a tick is so long that a user could visit twice in it.
+    """
+    pause = world.world.opens.pause_minutes * 60 - LONGEST_DELAY_SECONDS
+    if not 0 < tick_ms <= pause * MILLISECONDS_PER_SECOND:
+        raise ConfigError(
+            f"a tick of {tick_ms / 60_000:g} minutes is too long: within {pause / 60:g} minutes no "
+            "user visits twice (simulator.world.opens.pause_minutes less 5); give fewer."
+        )
+    if not len(visits):
+        return
+    seen, waiting = SeenItems(world.items, len(world.users)), list(before or ())
+    number = (visits.time - world.start) // tick_ms
+    first_alive = _go_on(world, seen, int(number[0]), tick_ms)
+    for shown in waiting:
+        still = shown.select(np.isin(shown.item, first_alive))
+        seen.add(still.user, still.item)
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    for first, last in zip(starts, [*starts[1:], len(visits)], strict=True):
+        begins = world.start + int(number[first]) * tick_ms
+        waiting = _tell(policy, waiting, begins)
+        alive = _go_on(world, seen, int(number[first]), tick_ms)
+        tick = _tick(world, policy, visits.at(slice(first, last)), alive, seen)
+        seen.add(tick.shown.user, tick.shown.item)
+        waiting.append(tick.shown)
+        yield tick
+
+
+def _go_on(world: World, seen: SeenItems, number: int, tick_ms: int) -> Integers:
+    """The items that are alive all through a tick."""
+    first = number * tick_ms
+    seen.advance(first, first + tick_ms)
+    return world.alive(world.start + first, world.start + first + tick_ms)
+
+
+def _tell(policy: Policy, waiting: list[Shown], now: int) -> list[Shown]:
+    """Tell the policy of what has ended by now; the rest goes on waiting."""
+    if not waiting:
+        return waiting
+    shown = Shown.together(waiting)
+    over = shown.ended_at <= now
+    if over.any():
+        policy.observe(shown.select(over))
+    return [shown.select(~over)]
+
+
+def _tick(world: World, policy: Policy, visits: Visits, alive: Integers, seen: SeenItems) -> Tick:
+    k = world.world.viewing.items
+    began = time.perf_counter()
+    requests = Requests(visits.user, visits.time, visits.surface, alive, seen)
+    answer = policy.recommend(requests, k)
+    seconds = time.perf_counter() - began
+    items = answer.items
+    if items.shape != (len(visits), k):
+        raise ValueError(f"policy {policy.name} gave {items.shape}, not {(len(visits), k)} items")
+    may = _may_be_shown(world, visits, items, alive, seen)
+    refused = ((items != NOTHING) & ~may).sum(axis=1)
+    order = np.argsort(~may, axis=1, kind="stable")
+    lists = np.take_along_axis(np.where(may, items, NOTHING), order, axis=1)
+    propensity = np.full(lists.shape, np.nan, np.float32)
+    if answer.propensity is not None:
+        propensity = np.take_along_axis(answer.propensity, order, axis=1)
+    shown = _view(world, visits, lists, propensity)
+    return Tick(visits, shown, seconds, answer.pairs_scored, refused)
+
+
+def _may_be_shown(
+    world: World, visits: Visits, items: Integers, alive: Integers, seen: SeenItems
+) -> NDArray[np.bool_]:
+    """Alive, not seen, and the first of its kind in the list, [B, k]."""
+    is_alive = np.zeros(len(world.items.rank), bool)
+    is_alive[alive] = True
+    may = (items >= 0) & (items < len(is_alive))
+    known = np.where(may, items, 0)
+    may &= is_alive[known]
+    may &= ~seen.has(visits.user[:, None], known)
+    by_item = np.argsort(items, axis=1, kind="stable")
+    in_order = np.take_along_axis(items, by_item, axis=1)
+    again = np.zeros_like(may)
+    again[:, 1:] = in_order[:, 1:] == in_order[:, :-1]
+    repeated = np.empty_like(again)
+    np.put_along_axis(repeated, by_item, again, axis=1)
+    return may & ~repeated
+
+
+def _view(world: World, visits: Visits, lists: Integers, propensity: Floats) -> Shown:
+    """Users look through their lists until they leave."""
+    viewing = world.world.viewing
+    request, position = np.nonzero(lists != NOTHING)
+    item, user, moment = lists[request, position], visits.user[request], visits.time[request]
+    surface = visits.surface[request]
+    outcomes = world.outcomes(user, item, moment, surface)
+    worth = np.nan_to_num(outcomes) @ world.value
+    stay_logit = np.float32(viewing.stay_logit) + np.float32(viewing.stay_value) * worth
+    draw = uniforms(words(world.config.seed, Stream.STAY, user, moment, position))
+    goes_on = np.zeros(lists.shape, bool)
+    goes_on[request, position] = draw < sigmoid(stay_logit)
+    reaches = np.ones_like(goes_on)
+    reaches[:, 1:] = np.logical_and.accumulate(goes_on[:, :-1], axis=1)
+    looked_at = reaches[request, position]
+    shown_at, ended_at = _moments(world, request, user, moment, position, outcomes)
+    return Shown(
+        request, user, item, moment, surface, position, shown_at, ended_at, outcomes,
+        propensity[request, position],
+    ).select(looked_at)  # fmt: skip
+
+
+def _moments(
+    world: World,
+    request: Integers,
+    user: Integers,
+    moment: Integers,
+    position: Integers,
+    outcomes: Floats,
+) -> tuple[Integers, Integers]:
+    """When items are shown and left: each once the one before was watched and thought about."""
+    watch = [task.name for task in world.tasks].index(WATCH_TIME)
+    draw = uniforms(words(world.config.seed, Stream.THINK, user, moment, position))
+    think = -np.log(draw) * world.config.sessions.think_seconds
+    watched = (outcomes[:, watch] * MILLISECONDS_PER_SECOND).astype(np.int64) + 1
+    spent = watched + (think * MILLISECONDS_PER_SECOND).astype(np.int64) + 1
+    before = np.cumsum(spent) - spent
+    first = np.flatnonzero(np.diff(request, prepend=-1))
+    of_request = np.repeat(before[first], np.diff(np.append(first, len(request))))
+    shown_at = moment + 1 + before - of_request
+    return shown_at, shown_at + watched

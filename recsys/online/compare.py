@@ -1,0 +1,151 @@
+"""Two policies played on the same visits with the same draws, and how they differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.bounds import Count, Days, Hours, Number, Settings
+from recsys.core.errors import ConfigError
+from recsys.core.progress import track
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from recsys.data.simulator.world.log import read_shown
+from recsys.data.simulator.world.play import Policy, Shown, play
+from recsys.data.simulator.world.world import Visits, World
+from recsys.evaluation.paired import Bootstrap, Interval
+from recsys.online.metrics import UserSums
+from recsys.online.policies import make_policy
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OnlineConfig(Settings):
+    """What is played.
+
+    Attributes:
+        simulation: folder of a simulated log that is a world.
+        policy: what is tried: ``best``, ``random``, ``popular``, ``recent_popular``.
+        against: what it is compared with.
+        users: the first so many; null for all.
+        days: so many from the end of the log on.
+        tick_minutes: policies answer the visits of a tick together, and learn between ticks.
+        log_hours: the policies are told of what the log has in the last so many hours.
+        new_hours: an item counts as new up to this age.
+        bootstrap: intervals over users.
+    """
+
+    simulation: str
+    policy: str
+    against: str
+    users: Count | None = None
+    days: Days = 1.0
+    tick_minutes: Annotated[float, Number(above=0, at_most=1440)] = 5.0
+    log_hours: Hours = 96.0
+    new_hours: Hours = 6.0
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+
+
+@dataclass(frozen=True)
+class OnlineMetric:
+    """One metric under both policies.
+
+    Attributes:
+        name: of the metric.
+        policy: under the policy tried.
+        against: under the other one.
+        difference: the first less the second.
+        percent: the difference relative to the second.
+    """
+
+    name: str
+    policy: Interval
+    against: Interval
+    difference: Interval
+    percent: Interval
+
+
+@dataclass(frozen=True)
+class OnlineComparison:
+    """What came of playing two policies.
+
+    Attributes:
+        users: that visited.
+        visits: under each of the two.
+        metrics: the metrics.
+    """
+
+    users: int
+    visits: int
+    metrics: tuple[OnlineMetric, ...]
+
+
+def compare_online(config: OnlineConfig) -> OnlineComparison:
+    """Play both policies of a configuration.
+
+    Raises:
+        ConfigError: a policy is unknown, or nobody visits in the time that is played.
+        DataError: there is no simulation.
+    """
+    simulation = Path(config.simulation)
+    world = World.open(simulation)
+    policies = [make_policy(name, world) for name in (config.policy, config.against)]
+    last = world.log_end + round(config.days * MILLISECONDS_PER_DAY)
+    if last > world.end:
+        raise ConfigError(
+            f"days={config.days:g} is more than the world has after its log "
+            f"(simulator.world.online_days={world.world.online_days}); give fewer."
+        )
+    visits = world.visits(world.log_end, last, config.users)
+    if not len(visits):
+        raise ConfigError("nobody visits in that time; give more users= or days=.")
+    since = world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
+    before = read_shown(world, simulation, since)
+    tick_ms = round(config.tick_minutes * 60_000)
+    sums = [played(world, policy, visits, tick_ms, config.new_hours, before) for policy in policies]
+    return compared(sums[0], sums[1], config.bootstrap)
+
+
+def played(
+    world: World,
+    policy: Policy,
+    visits: Visits,
+    tick_ms: int,
+    new_hours: float,
+    before: Shown | None = None,
+) -> UserSums:
+    """Sums by user of a policy that is played; see ``play`` for the arguments."""
+    span = int(visits.time[-1]) // tick_ms - int(visits.time[0]) // tick_ms + 1
+    ticks = play(world, policy, visits, tick_ms, None if before is None else [before])
+    return UserSums(world, new_hours).take(track(ticks, f"Playing {policy.name}", span))
+
+
+def compared(policy: UserSums, against: UserSums, bootstrap: Bootstrap) -> OnlineComparison:
+    """Every metric of two plays of the same visits, with intervals over the users that visited."""
+    visited = policy.sums[:, 0] > 0
+    per_user = np.concatenate([policy.sums[visited], against.sums[visited]], axis=1)
+    whole, draws = per_user.sum(axis=0, keepdims=True), bootstrap.sums(per_user)
+    width = policy.sums.shape[1]
+
+    def metric(name: str) -> OnlineMetric:
+        top, bottom = policy.parts(name)
+        values = [_four(sums, top, bottom, width) for sums in (whole, draws)]
+        intervals = [
+            bootstrap.interval(float(value[0]), drawn) for value, drawn in zip(*values, strict=True)
+        ]
+        return OnlineMetric(name, *intervals)
+
+    metrics = tuple(metric(name) for name in policy.metrics)
+    return OnlineComparison(int(visited.sum()), int(whole[0, 0]), metrics)
+
+
+def _four(sums: Doubles, top: int, bottom: int, width: int) -> tuple[Doubles, ...]:
+    """A metric under both, the difference, and that in percent, [draws] each."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tried = sums[:, top] / sums[:, bottom]
+        other = sums[:, width + top] / sums[:, width + bottom]
+        return tried, other, tried - other, 100 * (tried - other) / other
