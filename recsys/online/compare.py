@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +17,10 @@ from recsys.data.simulator.world.log import read_shown
 from recsys.data.simulator.world.play import Policy, Shown, play
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap, Interval
+from recsys.online.funnel import FunnelPolicy
 from recsys.online.metrics import UserSums
 from recsys.online.policies import make_policy
+from recsys.online.regret import RegretSums
 
 Doubles = NDArray[np.float64]
 
@@ -36,6 +38,8 @@ class OnlineConfig(Settings):
         tick_minutes: policies answer the visits of a tick together, and learn between ticks.
         log_hours: the policies are told of what the log has in the last so many hours.
         new_hours: an item counts as new up to this age.
+        regret_every: of one visit of so many it is said what each stage of a funnel loses of the
+            best list's value; null for none.
         bootstrap: intervals over users.
     """
 
@@ -47,6 +51,7 @@ class OnlineConfig(Settings):
     tick_minutes: Annotated[float, Number(above=0, at_most=1440)] = 5.0
     log_hours: Hours = 96.0
     new_hours: Hours = 6.0
+    regret_every: Count | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
 
@@ -77,11 +82,13 @@ class OnlineComparison:
         users: that visited.
         visits: under each of the two.
         metrics: the metrics.
+        regret: of each policy that is a funnel, by stage the value per visit that it loses.
     """
 
     users: int
     visits: int
     metrics: tuple[OnlineMetric, ...]
+    regret: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
 
 def compare_online(config: OnlineConfig) -> OnlineComparison:
@@ -93,7 +100,13 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     """
     simulation = Path(config.simulation)
     world = World.open(simulation)
-    policies = [make_policy(name, world) for name in (config.policy, config.against)]
+    policies = {name: make_policy(name, world) for name in (config.policy, config.against)}
+    if len(policies) == 1:
+        raise ConfigError(f"policy and against are both {config.policy}; name two.")
+    funnels = {name: one for name, one in policies.items() if isinstance(one, FunnelPolicy)}
+    if config.regret_every is not None:
+        for one in funnels.values():
+            one.regret = RegretSums(world, one.funnel, config.regret_every)
     last = world.log_end + round(config.days * MILLISECONDS_PER_DAY)
     if last > world.end:
         raise ConfigError(
@@ -106,8 +119,16 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     since = world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
     before = read_shown(world, simulation, since)
     tick_ms = round(config.tick_minutes * 60_000)
-    sums = [played(world, policy, visits, tick_ms, config.new_hours, before) for policy in policies]
-    return compared(sums[0], sums[1], config.bootstrap)
+    sums = [
+        played(world, policy, visits, tick_ms, config.new_hours, before)
+        for policy in policies.values()
+    ]
+    lost = {
+        name: _lost(one.regret, config.bootstrap)
+        for name, one in funnels.items()
+        if one.regret is not None
+    }
+    return replace(compared(sums[0], sums[1], config.bootstrap), regret=lost)
 
 
 def played(
@@ -122,6 +143,17 @@ def played(
     span = int(visits.time[-1]) // tick_ms - int(visits.time[0]) // tick_ms + 1
     ticks = play(world, policy, visits, tick_ms, None if before is None else [before])
     return UserSums(world, new_hours).take(track(ticks, f"Playing {policy.name}", span))
+
+
+def _lost(regret: RegretSums, bootstrap: Bootstrap) -> dict[str, Interval]:
+    """By stage, per visit, with intervals over users."""
+    some = regret.visits > 0
+    per_user = np.concatenate([regret.sums[some], regret.visits[some, None]], axis=1)
+    whole, draws = per_user.sum(axis=0), bootstrap.sums(per_user)
+    return {
+        name: bootstrap.interval(float(whole[n] / whole[-1]), draws[:, n] / draws[:, -1])
+        for n, name in enumerate(regret.names)
+    }
 
 
 def compared(policy: UserSums, against: UserSums, bootstrap: Bootstrap) -> OnlineComparison:

@@ -34,7 +34,7 @@ from recsys.serving.funnel.funnel import FIRST, SECOND, VALUE, Funnel, Outcome
 _DESCRIPTION = "funnel.json"
 _KIND = "recsys funnel ledger"
 NUMBER = "request"
-_OF_CANDIDATES = ("item", "sources", "fused", "death", "position")
+_OF_CANDIDATES = ("item", "sources", "fused", "death", "position", "propensity")
 _USER_COLUMN = "user_"
 
 
