@@ -39,9 +39,21 @@ def make_embeddings(config: SimulatorConfig, catalogue: Catalogue) -> Floats:
     return topics[catalogue.item_topic] + authors[catalogue.item_author] + own
 
 
-def write_embeddings(config: SimulatorConfig, catalogue: Catalogue, path: Path) -> None:
-    """Write ``post_embeddings.parquet``; where no width is given, remove an earlier one."""
+def write_embeddings(
+    config: SimulatorConfig,
+    catalogue: Catalogue,
+    path: Path,
+    items: NDArray[np.int64] | None = None,
+) -> None:
+    """Write ``post_embeddings.parquet``; where no width is given, remove an earlier one.
+
+    Args:
+        config: the simulator's configuration.
+        catalogue: with the items.
+        path: the file.
+        items: whose embeddings are written; None for all.
+    """
     path.unlink(missing_ok=True)
     if config.post_embedding.width:
-        ids = np.arange(len(catalogue.item_topic))
-        write_item_embeddings(path, ids, make_embeddings(config, catalogue))
+        ids = np.arange(len(catalogue.item_topic)) if items is None else items
+        write_item_embeddings(path, ids, make_embeddings(config, catalogue)[ids])

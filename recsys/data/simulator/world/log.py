@@ -62,7 +62,8 @@ def write_world_log(config: SimulatorConfig, out: Path, impressions_per_part: in
     items = world.items_frame(world.log_end)
     write_frame(out / ITEMS_FILE, items)
     write_frame(out / USERS_FILE, world.users_frame())
-    write_embeddings(config, world.catalogue, out / ITEM_EMBEDDINGS_FILE)
+    published = items[Column.ITEM].to_numpy()
+    write_embeddings(config, world.catalogue, out / ITEM_EMBEDDINGS_FILE, published)
     visits = world.visits(world.start, world.log_end)
     recommender = LoggingRecommender(world, config.seed)
     with PartWriter(out, impressions_per_part) as parts:
