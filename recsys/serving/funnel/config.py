@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from omegaconf import MISSING
-
 from recsys.core.bounds import Count, HoursAboveZero, Number, OneOf, Seed, Settings
 from recsys.core.errors import ConfigError
 from recsys.serving.funnel.rerank import RerankConfig
@@ -105,11 +103,11 @@ class ValueConfig(Settings):
     """The value model.
 
     Attributes:
-        expression: over predictions of the tasks.
+        expression: over predictions of the tasks; needed.
         of_group: expressions of some groups of users instead, by the number of the group.
     """
 
-    expression: str = MISSING
+    expression: str = "0"
     of_group: dict[int, str] = field(default_factory=dict)
 
 
@@ -153,8 +151,13 @@ class FunnelConfig(Settings):
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        """Refuse a funnel without sources, and exploration of a source that is not there."""
+        """Refuse a funnel without sources or value, and exploration of a source it has not."""
         super().__post_init__()
+        if self.value.expression == "0":
+            raise ConfigError(
+                "funnel.value.expression is not given: say what the predictions are worth, such as "
+                "1.0 * p(liked) + 0.01 * watch_time."
+            )
         there = [name for name, one in vars(self.sources).items() if one is not None]
         if not there:
             raise ConfigError(
