@@ -127,8 +127,8 @@ def test_a_funnel_is_found_by_name_or_file(world: World, tmp_path: Path) -> None
         ),
         ("sources: {fresh: {}}\nvalue: {expression: p(likd)}", "did you mean liked"),
         (
-            "rerank: {apart: [{column: no}]}\nsources: {fresh: {}}\nvalue: {expression: p(liked)}",
-            "column no",
+            "rerank: {apart: [{column: shop}]}\nsources: {fresh: {}}\nvalue: {expression: p(liked)}",
+            "column shop",
         ),
         ("sources: {fresh: {}}", "expression"),
     ],
