@@ -31,8 +31,10 @@ class OnlineConfig(Settings):
 
     Attributes:
         simulation: folder of a simulated log that is a world.
-        policy: what is tried: ``best``, ``random``, ``popular``, ``recent_popular``.
+        policy: what is tried: ``best``, ``random``, ``popular``, ``recent_popular``, a funnel of
+            ``conf/funnel`` by its name, or a file of one.
         against: what it is compared with.
+        changes: settings of the tried funnel that are otherwise than in its file.
         users: the first so many; null for all.
         days: so many from the end of the log on.
         tick_minutes: policies answer the visits of a tick together, and learn between ticks.
@@ -46,6 +48,7 @@ class OnlineConfig(Settings):
     simulation: str
     policy: str
     against: str
+    changes: list[str] = field(default_factory=list)
     users: Count | None = None
     days: Days = 1.0
     tick_minutes: Annotated[float, Number(above=0, at_most=1440)] = 5.0
@@ -100,9 +103,13 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     """
     simulation = Path(config.simulation)
     world = World.open(simulation)
-    policies = {name: make_policy(name, world) for name in (config.policy, config.against)}
-    if len(policies) == 1:
-        raise ConfigError(f"policy and against are both {config.policy}; name two.")
+    tried = " ".join([config.policy, *config.changes])
+    if tried == config.against:
+        raise ConfigError(f"policy and against are both {tried}; name two, or changes=.")
+    policies = {
+        tried: make_policy(config.policy, world, config.changes),
+        config.against: make_policy(config.against, world),
+    }
     funnels = {name: one for name, one in policies.items() if isinstance(one, FunnelPolicy)}
     if config.regret_every is not None:
         for one in funnels.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,17 +124,20 @@ POLICIES: dict[str, Callable[[World], Policy]] = {
 }
 
 
-def make_policy(name: str, world: World) -> Policy:
+def make_policy(name: str, world: World, changes: Sequence[str] = ()) -> Policy:
     """The policy of a name: one that ships, or that of a funnel.
 
     Args:
         name: of a policy, of a file of ``conf/funnel``, or a file of a funnel.
         world: to be played.
+        changes: settings of the funnel, ``key=value``, that are otherwise.
 
     Raises:
-        ConfigError: there is none, or the funnel asks for what a world does not have.
+        ConfigError: there is none, there is nothing to change, or the funnel asks for what a world does not have.
     """
     if name in POLICIES:
+        if changes:
+            raise ConfigError(f"changes={list(changes)}: {name} is no funnel; leave them out.")
         return POLICIES[name](world)
     there = {path.stem: path for path in sorted((conf_dir() / "funnel").glob("*.yaml"))}
     path = there.get(name, Path(name) if is_file_name(name) else None)
@@ -143,7 +146,7 @@ def make_policy(name: str, world: World) -> Policy:
             f"policy {name} is unknown; choose from {', '.join([*POLICIES, *there])}, or give the "
             "file of a funnel, such as my_funnel.yaml."
         )
-    return FunnelPolicy(world, load(path, FunnelConfig))
+    return FunnelPolicy(world, load(path, FunnelConfig, changes))
 
 
 def first_unseen(

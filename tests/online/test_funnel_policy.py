@@ -113,6 +113,12 @@ def test_a_funnel_is_found_by_name_or_file(world: World, tmp_path: Path) -> None
     assert max(one.position.max(initial=0) for one in lists) <= 2
     with pytest.raises(ConfigError, match="explore"):
         make_policy("explor", world)
+    changed = make_policy("explore", world, ["sources.fresh=null", "exploration=null"])
+    assert isinstance(changed, FunnelPolicy)
+    names = [one.source.name for one in changed.funnel.supplies]
+    assert names == ["trending", "favourite_authors", "favourite_topics"]
+    with pytest.raises(ConfigError, match="random is no funnel"):
+        make_policy("random", world, ["seed=1"])
 
 
 @pytest.mark.parametrize(
