@@ -133,8 +133,8 @@ def test_a_funnel_is_found_by_name_or_file(world: World, tmp_path: Path) -> None
         ),
         ("sources: {fresh: {}}\nvalue: {expression: p(likd)}", "did you mean liked"),
         (
-            "rerank: {apart: [{column: shop}]}\nsources: {fresh: {}}\nvalue: {expression: p(liked)}",
-            "column shop",
+            "rerank: {apart: [{column: no_}]}\nsources: {fresh: {}}\nvalue: {expression: p(liked)}",
+            "column no_",
         ),
         ("sources: {fresh: {}}", "expression"),
     ],
