@@ -133,7 +133,7 @@ def make_policy(name: str, world: World, changes: Sequence[str] = ()) -> Policy:
         changes: settings of the funnel, ``key=value``, that are otherwise.
 
     Raises:
-        ConfigError: there is none, nothing of it can be changed, or the funnel asks for what a world
+        ConfigError: there is none, nothing of it changes, or the funnel asks for what a world
             does not have.
     """
     if name in POLICIES:
