@@ -27,7 +27,8 @@ class SeenItems:
         self._items = items
         self._ring = items.most_at_once()
         self._bits = np.zeros((self._ring, -(-users // 8)), np.uint8)
-        self._published, self._last = 0, 0
+        self._published = 0
+        self._last: int | None = None
         self.count: Integers = np.zeros(users, np.int64)
 
     def advance(self, first: int, last: int) -> None:
@@ -37,9 +38,10 @@ class SeenItems:
             first: ms since the start of the log, not before that of the call before.
             last: likewise.
         """
-        expired = self._bits[self._place(self._items.expired(self._last, last))]
-        by_user = np.unpackbits(expired, axis=1, count=len(self.count), bitorder="little")
-        self.count -= by_user.sum(axis=0, dtype=np.int64)
+        if self._last is not None:  # until now nobody has seen anything
+            expired = self._bits[self._place(self._items.expired(self._last, last))]
+            by_user = np.unpackbits(expired, axis=1, count=len(self.count), bitorder="little")
+            self.count -= by_user.sum(axis=0, dtype=np.int64)
         self._last = last
         published = self._items.published_by(first)
         new = np.arange(max(self._published, published - self._ring), published)

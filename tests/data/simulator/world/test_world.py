@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,14 +203,12 @@ def test_what_cannot_be_played_is_one_sentence(world, tmp_path, small_config):
 
 
 def test_settings_of_a_world_that_do_not_fit():
-    with pytest.raises(ConfigError, match="names skip, which is no task"):
-        load_config("explore_small", "world.viewing.value={skip: 1.0}")
+    world = load_config("explore_small").world
+    with pytest.raises(ConfigError, match=r"viewing\.value names skip, which is no task"):
+        replace(world, viewing=replace(world.viewing, value={"skip": 1.0}))
     with pytest.raises(ConfigError, match=r"min_hours=50\.0 is more than"):
-        load_config("explore_small", "world.life.min_hours=50")
+        replace(world.life, min_hours=50.0)
     with pytest.raises(ConfigError, match=r"opens\.device_shares adds up to 0"):
-        load_config(
-            "explore_small",
-            *(f"world.opens.device_shares.{d}=0" for d in ("high", "middle", "low")),
-        )
-    with pytest.raises(ConfigError, match="see_less"):
-        load_config("explore_small", "world=null")
+        replace(world, opens=replace(world.opens, device_shares={"high": 0.0}))
+    with pytest.raises(ConfigError, match=r"simulator\.actions has the tasks .*see_less"):
+        replace(load_config("explore_small"), world=None)
