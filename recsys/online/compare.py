@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +11,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.core.bounds import Count, Days, Hours, Number, Settings
+from recsys.core.bounds import Count, Days, Hours, Number, OutPath, Settings
+from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
@@ -21,6 +24,7 @@ from recsys.online.funnel import FunnelPolicy
 from recsys.online.metrics import UserSums
 from recsys.online.policies import make_policy
 from recsys.online.regret import RegretSums
+from recsys.serving.funnel.ledger import Described, Ledger, LedgerConfig
 
 Doubles = NDArray[np.float64]
 
@@ -42,6 +46,7 @@ class OnlineConfig(Settings):
         new_hours: an item counts as new up to this age.
         regret_every: of one visit of so many it is said what each stage of a funnel loses of the
             best list's value; null for none.
+        ledger: folder in which the tried funnel's requests are noted; null for none.
         bootstrap: intervals over users.
     """
 
@@ -55,6 +60,7 @@ class OnlineConfig(Settings):
     log_hours: Hours = 96.0
     new_hours: Hours = 6.0
     regret_every: Count | None = None
+    ledger: OutPath | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
 
@@ -103,6 +109,27 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     """
     simulation = Path(config.simulation)
     world = World.open(simulation)
+    policies = _policies(config, world)
+    visits = _visits(config, world)
+    since = world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
+    before = read_shown(world, simulation, since)
+    tick_ms = round(config.tick_minutes * 60_000)
+    tried, *_ = policies.values()
+    with _noting(config, tried):
+        sums = [
+            played(world, policy, visits, tick_ms, config.new_hours, before)
+            for policy in policies.values()
+        ]
+    lost = {
+        name: _lost(one.regret, config.bootstrap)
+        for name, one in policies.items()
+        if isinstance(one, FunnelPolicy) and one.regret is not None
+    }
+    return replace(compared(sums[0], sums[1], config.bootstrap), regret=lost)
+
+
+def _policies(config: OnlineConfig, world: World) -> dict[str, Policy]:
+    """The one that is tried, and what it is compared with."""
     tried = " ".join([config.policy, *config.changes])
     if tried == config.against:
         raise ConfigError(f"policy and against are both {tried}; name two, or changes=.")
@@ -110,10 +137,14 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
         tried: make_policy(config.policy, world, config.changes),
         config.against: make_policy(config.against, world),
     }
-    funnels = {name: one for name, one in policies.items() if isinstance(one, FunnelPolicy)}
     if config.regret_every is not None:
-        for one in funnels.values():
-            one.regret = RegretSums(world, one.funnel, config.regret_every)
+        for one in policies.values():
+            if isinstance(one, FunnelPolicy):
+                one.regret = RegretSums(world, one.funnel, config.regret_every)
+    return policies
+
+
+def _visits(config: OnlineConfig, world: World) -> Visits:
     last = world.log_end + round(config.days * MILLISECONDS_PER_DAY)
     if last > world.end:
         raise ConfigError(
@@ -123,19 +154,24 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     visits = world.visits(world.log_end, last, config.users)
     if not len(visits):
         raise ConfigError("nobody visits in that time; give more users= or days=.")
-    since = world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
-    before = read_shown(world, simulation, since)
-    tick_ms = round(config.tick_minutes * 60_000)
-    sums = [
-        played(world, policy, visits, tick_ms, config.new_hours, before)
-        for policy in policies.values()
-    ]
-    lost = {
-        name: _lost(one.regret, config.bootstrap)
-        for name, one in funnels.items()
-        if one.regret is not None
-    }
-    return replace(compared(sums[0], sums[1], config.bootstrap), regret=lost)
+    return visits
+
+
+@contextmanager
+def _noting(config: OnlineConfig, tried: Policy) -> Iterator[None]:
+    """Note what the tried funnel does, where that is asked for."""
+    if config.ledger is None:
+        yield
+        return
+    if not isinstance(tried, FunnelPolicy):
+        raise ConfigError(f"ledger=: {tried.name} is no funnel, and has no candidates to note.")
+    patient = LedgerConfig(patient=True)
+    with Ledger(Path(config.ledger), Described.of(tried.funnel), patient) as tried.ledger:
+        yield
+    if tried.ledger.lost:
+        message_console().print(
+            f"{tried.ledger.lost:,} requests are not in {config.ledger}: {tried.ledger.problem}."
+        )
 
 
 def played(

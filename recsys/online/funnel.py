@@ -20,6 +20,7 @@ from recsys.serving.funnel.candidates import Requests, Share
 from recsys.serving.funnel.config import FunnelConfig, SourceConfig, StageConfig
 from recsys.serving.funnel.explore import Exploration
 from recsys.serving.funnel.funnel import SECOND, Funnel, Scoring, Supply, Valuing
+from recsys.serving.funnel.ledger import Ledger
 from recsys.serving.funnel.sources import Favourites, Fresh, Trending, drawn
 from recsys.serving.funnel.stages import AtLeast, Filter, SameAs, Scorer, Seen, Source, TooOld
 from recsys.serving.funnel.value import parse_value
@@ -86,6 +87,7 @@ class FunnelPolicy:
     Attributes:
         funnel: as it was put together.
         regret: sums what stages lose, where it is set.
+        ledger: notes what becomes of candidates, where it is set.
 
     Raises:
         ConfigError: the funnel asks for what a world does not have.
@@ -98,6 +100,7 @@ class FunnelPolicy:
         self._known = PlayedKnowledge(world)
         self._asked = 0
         self.regret: RegretSums | None = None
+        self.ledger: Ledger | None = None
         self.funnel = _funnel(world, self._known, config)
 
     def recommend(self, requests: Visits, k: int) -> Recommended:
@@ -110,6 +113,8 @@ class FunnelPolicy:
         outcome = self.funnel.run(of, k)
         if self.regret is not None:
             self.regret.add(requests, of, outcome, k)
+        if self.ledger is not None:
+            self.ledger.note(of, outcome)
         candidates = outcome.candidates
         propensity = np.full((len(requests), k), np.nan, np.float32)
         explored = np.flatnonzero(~np.isnan(candidates.propensity) & (candidates.position > 0))

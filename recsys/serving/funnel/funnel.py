@@ -222,7 +222,7 @@ class _Run:
     def second(self, order: NDArray[np.floating]) -> None:
         """Predictions of as many candidates as there is time for, and what they are worth."""
         candidates = self._candidates
-        width = self._funnel.value.model.width
+        width = len(self._funnel.value.model.predicted)
         predictions = self._scored(SECOND, self._funnel.second, order, width)
         candidates.scores[SECOND] = predictions
         asked = ~np.isnan(predictions).all(axis=1)
