@@ -19,6 +19,7 @@ from recsys.cli.verbs import (
     CHECKPOINT_VERBS,
     DATA_VERBS,
     EMBEDDING_VERBS,
+    FUNNEL_VERBS,
     INDEX_VERBS,
     RECUR_VERBS,
     VERBS,
@@ -57,6 +58,8 @@ recur_app = typer.Typer(
     help="Train again on a log that grows, and serve what is good.", no_args_is_help=True
 )
 app.add_typer(recur_app, name="recur")
+funnel_app = typer.Typer(help="Look at what a funnel has done.", no_args_is_help=True)
+app.add_typer(funnel_app, name="funnel")
 
 
 def _print_version(wanted: bool) -> None:
@@ -127,6 +130,8 @@ for _verb in EMBEDDING_VERBS:
     _register(embeddings_app, _verb)
 for _verb in CHECKPOINT_VERBS:
     _register(checkpoint_app, _verb)
+for _verb in FUNNEL_VERBS:
+    _register(funnel_app, _verb)
 for _verb in RECUR_VERBS:
     _register(recur_app, _verb)
 for _verb in VERBS:

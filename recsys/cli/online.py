@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+
+from rich.table import Table
 
 from recsys.core.composition import compose
 from recsys.core.console import UNDEFINED, output_console, text_table
@@ -30,8 +32,18 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
     title = f"{found.visits:,} visits of {found.users:,} users, the same draws under both"
     console = output_console()
     console.print(text_table(title, rows))
+    for name, lost in found.regret.items():
+        console.print(_regret_table(name, lost))
     if as_object:
         console.print(json.dumps(_without_nan(asdict(found))))
+
+
+def _regret_table(name: str, lost: Mapping[str, Interval]) -> Table:
+    best = next(iter(lost.values())).value
+    rows = [["", "value per visit", "% of the best list"]]
+    for stage, interval in lost.items():
+        rows.append([stage, shown(interval), _number(100 * interval.value / best, 1)])
+    return text_table(f"What the stages of {name} lose of the best list's value", rows)
 
 
 def shown(interval: Interval, digits: int = 4) -> str:

@@ -169,6 +169,21 @@ EMBEDDING_VERBS = (
         prints_json=True,
     ),
 )
+FUNNEL_VERBS = (
+    Verb(
+        "report",
+        "funnel_report",
+        "Sum up a ledger: what each stage of a funnel left, and what each source is worth.",
+        ("recsys funnel report ledger=runs/ledger",),
+        prints_json=True,
+    ),
+    Verb(
+        "explain",
+        "funnel_explain",
+        "Show the candidates of a request: who found them, their scores, and where they ended.",
+        ("recsys funnel explain ledger=runs/ledger request=42",),
+    ),
+)
 RECUR_VERBS = (
     Verb(
         "run",
@@ -249,6 +264,9 @@ VERBS = (
         (
             "recsys online simulation=logs/explore policy=best against=popular users=1000 days=2",
             "recsys online simulation=logs/explore policy=recent_popular --json",
+            "recsys online simulation=logs/explore policy=explore ledger=runs/ledger",
+            "recsys online simulation=logs/explore policy=explore against=explore "
+            "changes=[sources.fresh=null,exploration=null]",
         ),
         prints_json=True,
     ),

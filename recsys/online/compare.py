@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.core.bounds import Count, Days, Hours, Number, Settings
+from recsys.core.bounds import Count, Days, Hours, Number, OutPath, Settings
+from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
@@ -17,8 +20,11 @@ from recsys.data.simulator.world.log import read_shown
 from recsys.data.simulator.world.play import Policy, Shown, play
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap, Interval
+from recsys.online.funnel import FunnelPolicy
 from recsys.online.metrics import UserSums
 from recsys.online.policies import make_policy
+from recsys.online.regret import RegretSums
+from recsys.serving.funnel.ledger import Described, Ledger, LedgerConfig
 
 Doubles = NDArray[np.float64]
 
@@ -29,24 +35,32 @@ class OnlineConfig(Settings):
 
     Attributes:
         simulation: folder of a simulated log that is a world.
-        policy: what is tried: ``best``, ``random``, ``popular``, ``recent_popular``.
+        policy: what is tried: ``best``, ``random``, ``popular``, ``recent_popular``, a funnel of
+            ``conf/funnel`` by its name, or a file of one.
         against: what it is compared with.
+        changes: settings of the tried funnel that are otherwise than in its file.
         users: the first so many; null for all.
         days: so many from the end of the log on.
         tick_minutes: policies answer the visits of a tick together, and learn between ticks.
         log_hours: the policies are told of what the log has in the last so many hours.
         new_hours: an item counts as new up to this age.
+        regret_every: of one visit of so many it is said what each stage of a funnel loses of the
+            best list's value; null for none.
+        ledger: folder in which the tried funnel's requests are noted; null for none.
         bootstrap: intervals over users.
     """
 
     simulation: str
     policy: str
     against: str
+    changes: list[str] = field(default_factory=list)
     users: Count | None = None
     days: Days = 1.0
     tick_minutes: Annotated[float, Number(above=0, at_most=1440)] = 5.0
     log_hours: Hours = 96.0
     new_hours: Hours = 6.0
+    regret_every: Count | None = None
+    ledger: OutPath | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
 
@@ -77,11 +91,13 @@ class OnlineComparison:
         users: that visited.
         visits: under each of the two.
         metrics: the metrics.
+        regret: of each policy that is a funnel, by stage the value per visit that it loses.
     """
 
     users: int
     visits: int
     metrics: tuple[OnlineMetric, ...]
+    regret: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
 
 def compare_online(config: OnlineConfig) -> OnlineComparison:
@@ -93,7 +109,42 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     """
     simulation = Path(config.simulation)
     world = World.open(simulation)
-    policies = [make_policy(name, world) for name in (config.policy, config.against)]
+    policies = _policies(config, world)
+    visits = _visits(config, world)
+    since = world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
+    before = read_shown(world, simulation, since)
+    tick_ms = round(config.tick_minutes * 60_000)
+    tried, *_ = policies.values()
+    with _noting(config, tried):
+        sums = [
+            played(world, policy, visits, tick_ms, config.new_hours, before)
+            for policy in policies.values()
+        ]
+    lost = {
+        name: _lost(one.regret, config.bootstrap)
+        for name, one in policies.items()
+        if isinstance(one, FunnelPolicy) and one.regret is not None
+    }
+    return replace(compared(sums[0], sums[1], config.bootstrap), regret=lost)
+
+
+def _policies(config: OnlineConfig, world: World) -> dict[str, Policy]:
+    """The one that is tried, and what it is compared with."""
+    tried = " ".join([config.policy, *config.changes])
+    if tried == config.against:
+        raise ConfigError(f"policy and against are both {tried}; name two, or changes=.")
+    policies = {
+        tried: make_policy(config.policy, world, config.changes),
+        config.against: make_policy(config.against, world),
+    }
+    if config.regret_every is not None:
+        for one in policies.values():
+            if isinstance(one, FunnelPolicy):
+                one.regret = RegretSums(world, one.funnel, config.regret_every)
+    return policies
+
+
+def _visits(config: OnlineConfig, world: World) -> Visits:
     last = world.log_end + round(config.days * MILLISECONDS_PER_DAY)
     if last > world.end:
         raise ConfigError(
@@ -103,11 +154,24 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     visits = world.visits(world.log_end, last, config.users)
     if not len(visits):
         raise ConfigError("nobody visits in that time; give more users= or days=.")
-    since = world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
-    before = read_shown(world, simulation, since)
-    tick_ms = round(config.tick_minutes * 60_000)
-    sums = [played(world, policy, visits, tick_ms, config.new_hours, before) for policy in policies]
-    return compared(sums[0], sums[1], config.bootstrap)
+    return visits
+
+
+@contextmanager
+def _noting(config: OnlineConfig, tried: Policy) -> Iterator[None]:
+    """Note what the tried funnel does, where that is asked for."""
+    if config.ledger is None:
+        yield
+        return
+    if not isinstance(tried, FunnelPolicy):
+        raise ConfigError(f"ledger=: {tried.name} is no funnel, and has no candidates to note.")
+    patient = LedgerConfig(patient=True)
+    with Ledger(Path(config.ledger), Described.of(tried.funnel), patient) as tried.ledger:
+        yield
+    if tried.ledger.lost:
+        message_console().print(
+            f"{tried.ledger.lost:,} requests are not in {config.ledger}: {tried.ledger.problem}."
+        )
 
 
 def played(
@@ -122,6 +186,17 @@ def played(
     span = int(visits.time[-1]) // tick_ms - int(visits.time[0]) // tick_ms + 1
     ticks = play(world, policy, visits, tick_ms, None if before is None else [before])
     return UserSums(world, new_hours).take(track(ticks, f"Playing {policy.name}", span))
+
+
+def _lost(regret: RegretSums, bootstrap: Bootstrap) -> dict[str, Interval]:
+    """By stage, per visit, with intervals over users."""
+    some = regret.visits > 0
+    per_user = np.concatenate([regret.sums[some], regret.visits[some, None]], axis=1)
+    whole, draws = per_user.sum(axis=0), bootstrap.sums(per_user)
+    return {
+        name: bootstrap.interval(float(whole[n] / whole[-1]), draws[:, n] / draws[:, -1])
+        for n, name in enumerate(regret.names)
+    }
 
 
 def compared(policy: UserSums, against: UserSums, bootstrap: Bootstrap) -> OnlineComparison:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.core.composition import load
 from recsys.core.errors import ConfigError
+from recsys.core.group_files import is_file_name
+from recsys.core.paths import conf_dir
 from recsys.data.simulator.world.counters import ItemCounters
 from recsys.data.simulator.world.play import NOTHING, Policy, Recommended, Requests, Shown
 from recsys.data.simulator.world.world import World
+from recsys.online.funnel import FunnelPolicy
+from recsys.serving.funnel.config import FunnelConfig
 
 Integers = NDArray[np.int64]
 
@@ -118,15 +124,30 @@ POLICIES: dict[str, Callable[[World], Policy]] = {
 }
 
 
-def make_policy(name: str, world: World) -> Policy:
-    """The policy of a name.
+def make_policy(name: str, world: World, changes: Sequence[str] = ()) -> Policy:
+    """The policy of a name: one that ships, or that of a funnel.
+
+    Args:
+        name: of a policy, of a file of ``conf/funnel``, or a file of a funnel.
+        world: to be played.
+        changes: settings of the funnel, ``key=value``, that are otherwise.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, nothing of it changes, or the funnel asks for what a world
+            does not have.
     """
-    if name not in POLICIES:
-        raise ConfigError(f"policy {name} is unknown; choose from {', '.join(POLICIES)}.")
-    return POLICIES[name](world)
+    if name in POLICIES:
+        if changes:
+            raise ConfigError(f"changes={list(changes)}: {name} is no funnel; leave them out.")
+        return POLICIES[name](world)
+    there = {path.stem: path for path in sorted((conf_dir() / "funnel").glob("*.yaml"))}
+    path = there.get(name, Path(name) if is_file_name(name) else None)
+    if path is None:
+        raise ConfigError(
+            f"policy {name} is unknown; choose from {', '.join([*POLICIES, *there])}, or give the "
+            "file of a funnel, such as my_funnel.yaml."
+        )
+    return FunnelPolicy(world, load(path, FunnelConfig, changes))
 
 
 def first_unseen(

@@ -84,6 +84,8 @@ class Candidates:
         death: [N] int16, number of the stage that left it out, :data:`ALIVE` for none.
         scores: by stage what it said, [N] or [N, K]; NaN where it was not asked.
         position: [N] int32, place in the list from 1; 0 for none.
+        propensity: [N] float32, probability with which it was drawn for its place; NaN where
+            nothing was drawn.
     """
 
     lengths: NDArray[np.int64]
@@ -93,6 +95,7 @@ class Candidates:
     death: NDArray[np.int16]
     scores: dict[str, NDArray[np.floating]]
     position: NDArray[np.int32]
+    propensity: NDArray[np.float32]
 
     @property
     def request(self) -> NDArray[np.int64]:
@@ -167,4 +170,5 @@ def mix(offers: Sequence[Offers], shares: Sequence[Share], requests: int) -> Can
         death=np.full(len(key), ALIVE, np.int16),
         scores={},
         position=np.zeros(len(key), np.int32),
+        propensity=np.full(len(key), np.nan, np.float32),
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import RecsysError
 from recsys.serving.funnel.candidates import Candidates, Offers, Requests, Share, mix
+from recsys.serving.funnel.explore import Exploration, explore
 from recsys.serving.funnel.rerank import RerankConfig, rerank
 from recsys.serving.funnel.stages import Filter, Scorer, Source, column_of
 from recsys.serving.funnel.value import ValueModel
@@ -121,6 +122,7 @@ class Funnel:
         second: predictions of the few hundred that the first stage left.
         value: of these predictions.
         rules: of the list.
+        exploration: of the list; None for none.
         columns: [V] of the items by name, that the rules are about.
         embedding: [V, W] of the items, of length 1, where likeness counts.
         tolerant: whether a stage that fails is done without, as in a service; else it is raised.
@@ -133,6 +135,7 @@ class Funnel:
     second: Scoring
     value: Valuing
     rules: RerankConfig = field(default_factory=RerankConfig)
+    exploration: Exploration | None = None
     columns: Mapping[str, NDArray] = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
     tolerant: bool = False
@@ -219,7 +222,7 @@ class _Run:
     def second(self, order: NDArray[np.floating]) -> None:
         """Predictions of as many candidates as there is time for, and what they are worth."""
         candidates = self._candidates
-        width = self._funnel.value.model.width
+        width = len(self._funnel.value.model.predicted)
         predictions = self._scored(SECOND, self._funnel.second, order, width)
         candidates.scores[SECOND] = predictions
         asked = ~np.isnan(predictions).all(axis=1)
@@ -254,6 +257,8 @@ class _Run:
         of_request, place = np.nonzero(ranked.place >= 0)
         shown = row[of_request, ranked.place[of_request, place]]
         candidates.position[shown] = place + 1
+        if funnel.exploration is not None:
+            explore(candidates, self._requests, funnel.exploration, len(funnel.filters), k)
         candidates.leave_out(candidates.position == 0, self._stages.index(LIST))
         self.outcome.seconds[LIST] = time.perf_counter() - started
 

@@ -34,7 +34,7 @@ from recsys.serving.funnel.funnel import FIRST, SECOND, VALUE, Funnel, Outcome
 _DESCRIPTION = "funnel.json"
 _KIND = "recsys funnel ledger"
 NUMBER = "request"
-_OF_CANDIDATES = ("item", "sources", "fused", "death", "position")
+_OF_CANDIDATES = ("item", "sources", "fused", "death", "position", "propensity")
 _USER_COLUMN = "user_"
 
 
@@ -45,12 +45,14 @@ class LedgerConfig:
     Attributes:
         requests_per_file: at most.
         seconds_per_file: after which a file is ended though it has fewer.
-        waiting: batches of requests that wait to be written; of more, none is noted.
+        waiting: batches of requests that wait to be written.
+        patient: whether a caller waits where so many wait already; else its requests are lost.
     """
 
     requests_per_file: int = 4096
     seconds_per_file: float = 10.0
     waiting: int = 256
+    patient: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,18 @@ class Described:
     Attributes:
         sources: names, by the bit of a candidate's sources.
         stages: names, by the number where a candidate ended.
+        tasks: names, by the column of what the second stage predicted.
     """
 
     sources: tuple[str, ...]
     stages: tuple[str, ...]
+    tasks: tuple[str, ...]
 
     @classmethod
     def of(cls, funnel: Funnel) -> Self:
         """Of a funnel."""
-        return cls(tuple(one.source.name for one in funnel.supplies), funnel.stages)
+        sources = tuple(one.source.name for one in funnel.supplies)
+        return cls(sources, funnel.stages, funnel.value.model.predicted)
 
 
 class Ledger:
@@ -114,7 +119,7 @@ class Ledger:
         self._thread.start()
 
     def note(self, requests: Requests, outcome: Outcome, generation: str = "") -> None:
-        """Note what became of B requests; returns at once.
+        """Note what became of B requests; returns at once, unless the ledger is patient.
 
         Args:
             requests: of whom.
@@ -122,7 +127,7 @@ class Ledger:
             generation: of what served them.
         """
         try:
-            self._waiting.put_nowait(_table(requests, outcome, generation))
+            self._waiting.put(_table(requests, outcome, generation), self._config.patient)
         except queue.Full:
             self.lost += len(requests)
             self.problem = "more requests came than could be written"
@@ -177,7 +182,7 @@ def describe(folder: Path) -> Described:
         DataError: the folder holds no ledger.
     """
     found = read_json(folder / _DESCRIPTION, _KIND, DataError, "name the folder of a ledger")
-    return Described(tuple(found["sources"]), tuple(found["stages"]))
+    return Described(*(tuple(found[name]) for name in ("sources", "stages", "tasks")))
 
 
 def scan(folder: Path) -> pl.LazyFrame:
@@ -215,8 +220,8 @@ def explain(folder: Path, request: int) -> pl.DataFrame:
 
     Returns:
         A row per candidate: ``item`` index, ``position``, ``sources`` and ``ended`` by name (null
-        for those of the list), and what each stage said: ``fused``, ``first``, ``second`` (a list
-        where there are several tasks) and ``value``.
+        for those of the list), and what each stage said: ``fused``, ``first``, ``value`` and a
+        column for each task.
 
     Raises:
         DataError: there is no such request.
@@ -241,7 +246,8 @@ def explain(folder: Path, request: int) -> pl.DataFrame:
             "sources": pl.Series(names, dtype=pl.List(pl.String)),
             "ended": [stages.get(number) for number in of.death.tolist()],
             "fused": of.fused,
-            **of.scores,
+            **{name: of.scores[name] for name in (FIRST, VALUE) if name in of.scores},
+            **dict(zip(described.tasks, of.scores[SECOND].T, strict=False)),
         }
     )
     last_first = pl.Series(-of.death.astype(np.int64))

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import MISSING
 
 from recsys.core.bounds import Number, Settings
 from recsys.core.errors import ConfigError
@@ -33,8 +34,8 @@ class Apart(Settings):
         places: no two of so many places one after the other have the same.
     """
 
-    column: str
-    places: Annotated[int, Number(at_least=2)]
+    column: str = MISSING
+    places: Annotated[int, Number(at_least=2)] = 2
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class AtMost(Settings):
         share: of the list's places, rounded up.
     """
 
-    column: str
-    share: Annotated[float, Number(above=0, at_most=1)]
+    column: str = MISSING
+    share: Annotated[float, Number(above=0, at_most=1)] = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class Downrank(Settings):
         factor: of the value that is left where it is above 0; a value below 0 is divided by it.
     """
 
-    column: str
-    below: float
-    factor: Annotated[float, Number(above=0, at_most=1)]
+    column: str = MISSING
+    below: float = 0.5
+    factor: Annotated[float, Number(above=0, at_most=1)] = 0.5
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ class RerankConfig(Settings):
             the rest is the largest cosine with an item above. 1 leaves likeness out.
     """
 
-    downrank: tuple[Downrank, ...] = ()
-    apart: tuple[Apart, ...] = ()
-    at_most: tuple[AtMost, ...] = ()
+    downrank: list[Downrank] = field(default_factory=list)
+    apart: list[Apart] = field(default_factory=list)
+    at_most: list[AtMost] = field(default_factory=list)
     relevance: Annotated[float, Number(above=0, at_most=1)] = 1.0
 
 

@@ -53,12 +53,12 @@ class ValueModel:
     Attributes:
         text: as it was given.
         tasks: those it reads, in the order of the predictions.
-        width: K, of the predictions.
+        predicted: the K tasks whose predictions it takes.
     """
 
     text: str
     tasks: tuple[str, ...]
-    width: int
+    predicted: tuple[str, ...]
     _term: _Term
 
     def __call__(self, predictions: NDArray[np.floating]) -> Values:
@@ -90,7 +90,7 @@ def parse_value(text: str, binary: Sequence[str], regression: Sequence[str] = ()
         ConfigError: it is no expression of this language, or reads a task that is not there.
     """
     parser = _Parser(text, tuple(binary), tuple(regression))
-    return ValueModel(text, parser.read, len(binary) + len(regression), parser.term)
+    return ValueModel(text, parser.read, (*binary, *regression), parser.term)
 
 
 class _Parser:

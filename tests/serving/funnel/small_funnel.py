@@ -99,6 +99,6 @@ def funnel() -> Funnel:
         first=Scoring(Appeal(1), 30),
         second=Scoring(Appeal(2), 8),
         value=Valuing(parse_value("p(like) - 0.1 * p(hide)", ["like", "hide"])),
-        rules=RerankConfig(apart=(Apart("author", 2),)),
+        rules=RerankConfig(apart=[Apart("author", 2)]),
         columns={"author": AUTHOR},
     )

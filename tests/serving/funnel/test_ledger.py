@@ -55,6 +55,7 @@ def test_a_request_is_explained(tmp_path: Path) -> None:
     made = funnel()
     outcome = made.run(requests([1]), 5)
     shown = explain(tmp_path, 1)
+    assert shown.columns[-2:] == ["like", "hide"]
     assert shown["item"].head(5).to_list() == outcome.lists(5)[0].tolist()
     assert shown["position"].head(6).to_list() == [1, 2, 3, 4, 5, None]
     assert shown["ended"].head(5).is_null().all() and shown["ended"][5] == "list"

@@ -27,6 +27,7 @@ def ended(deaths: list[list[int]], shown: list[list[int]] | None = None) -> Cand
         death=np.array(flat, np.int16),
         scores={},
         position=position,
+        propensity=np.full(number, NAN, np.float32),
     )
 
 

@@ -23,29 +23,29 @@ def test_without_rules_the_most_valuable_come_first() -> None:
 
 
 def test_the_example_of_the_docstring() -> None:
-    config = RerankConfig(apart=(Apart("author", 2),))
+    config = RerankConfig(apart=[Apart("author", 2)])
     assert lists(config, [5.0, 4.0, 3.0], 3, author=[8, 8, 9]) == [0, 2, 1]
 
 
 def test_unknown_authors_are_shared_with_nobody() -> None:
-    config = RerankConfig(apart=(Apart("author", 3),))
+    config = RerankConfig(apart=[Apart("author", 3)])
     assert lists(config, [5.0, 4.0, 3.0], 3, author=[0, 0, 0]) == [0, 1, 2]
 
 
 def test_a_topic_fills_its_share_and_no_more() -> None:
-    config = RerankConfig(at_most=(AtMost("topic", 0.5),))
+    config = RerankConfig(at_most=[AtMost("topic", 0.5)])
     assert lists(config, [9.0, 8.0, 7.0, 2.0, 1.0], 4, topic=[1, 1, 1, 2, 3]) == [0, 1, 3, 4]
 
 
 def test_a_rule_is_let_go_where_nothing_else_is_left() -> None:
-    config = RerankConfig(apart=(Apart("author", 2),))
+    config = RerankConfig(apart=[Apart("author", 2)])
     found = rerank(config, np.array([[5.0, 4.0]]), {"author": np.array([[8, 8]])}, 3)
     assert found.place.tolist() == [[0, 1, -1]]
     assert found.let_go.tolist() == [[False, True, False]]
 
 
 def test_downranked_values_fall_whatever_their_sign() -> None:
-    config = RerankConfig(downrank=(Downrank("integrity", below=0.5, factor=0.5),))
+    config = RerankConfig(downrank=[Downrank("integrity", below=0.5, factor=0.5)])
     of = {"integrity": [0.1, 0.9, 0.1, 0.9]}
     assert lists(config, [1.0, 0.6, -1.0, -1.5], 4, **of) == [1, 0, 3, 2]
 
@@ -60,7 +60,7 @@ def test_maximal_marginal_relevance_by_hand() -> None:
 
 def test_rules_about_what_nobody_knows_are_refused() -> None:
     with pytest.raises(ConfigError, match="no column author; they have topic"):
-        lists(RerankConfig(apart=(Apart("author", 2),)), [1.0], 1, topic=[1])
+        lists(RerankConfig(apart=[Apart("author", 2)]), [1.0], 1, topic=[1])
     with pytest.raises(ConfigError, match="nothing says how alike"):
         lists(RerankConfig(relevance=0.5), [1.0], 1)
 
@@ -74,7 +74,7 @@ def test_any_list_is_as_long_as_can_be_and_obeys_where_it_says_so(
 ) -> None:
     author = data.draw(st.lists(st.integers(0, 3), min_size=len(value), max_size=len(value)))
     topic = data.draw(st.lists(st.integers(0, 2), min_size=len(value), max_size=len(value)))
-    config = RerankConfig(apart=(Apart("author", 3),), at_most=(AtMost("topic", 0.4),))
+    config = RerankConfig(apart=[Apart("author", 3)], at_most=[AtMost("topic", 0.4)])
     columns = {"author": np.array([author], np.int64), "topic": np.array([topic], np.int64)}
     found = rerank(config, np.array([value], np.float64), columns, k)
     chosen = [one for one in found.place[0].tolist() if one >= 0]

@@ -1,0 +1,191 @@
+"""Sources that look at what is known at the moment: trending, fresh, favourite authors and topics.
+
+Legend: B requests, N candidates, A items that can be shown now, V items, G groups of users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.hashing import splitmix64
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
+from recsys.serving.funnel.candidates import Offers, Requests
+from recsys.serving.funnel.stages import History
+
+Integers = NDArray[np.int64]
+
+#: An order is looked through this many times a quota deep for what a user has not seen.
+_DEPTH = 4
+#: Of a favourite that there is not.
+NONE = -1
+
+
+class Knowledge(History, Protocol):
+    """What a service knows when it is asked; a played world has the same."""
+
+    @property
+    def alive(self) -> Integers:
+        """[A] items that can be shown, oldest first."""
+        ...
+
+    @property
+    def born(self) -> Integers:
+        """[V] ms since when each item is there."""
+        ...
+
+    def group(self, user: Integers) -> Integers:
+        """[B] group of users, such as their region, from 0."""
+        ...
+
+    def popularity(self, item: Integers) -> NDArray[np.float64]:
+        """[G, n] how much each group engages with items of late."""
+        ...
+
+    def column(self, name: str) -> Integers:
+        """[V] a column of the items: ``author``, ``topic``."""
+        ...
+
+    def favourites(self, name: str, user: Integers) -> Integers:
+        """[B, f] values of a column that users engage with most, the best first; −1 for none."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Trending:
+    """What the user's group engages with most of late, and he has not seen.
+
+    Attributes:
+        known: what is known.
+        quota: items of a request.
+        name: of the source.
+    """
+
+    known: Knowledge
+    quota: int
+    name: str = "trending"
+
+    def find(self, requests: Requests) -> Offers:
+        """The quota's most popular ones."""
+        popularity = self.known.popularity(self.known.alive)
+        depth = min(_DEPTH * self.quota, popularity.shape[1])
+        top = _highest(popularity, depth)  # [G, depth]
+        group = self.known.group(requests.user)
+        item = self.known.alive[top][group]
+        score = np.take_along_axis(popularity, top, axis=1)[group]
+        return _unseen(self.known, requests, item, score, self.quota)
+
+
+@dataclass(frozen=True, eq=False)
+class Favourites:
+    """What is popular among the items that share a user's favourite authors or topics.
+
+    Attributes:
+        known: what is known.
+        column: ``author`` or ``topic``.
+        each: items of each favourite.
+        quota: items of a request.
+    """
+
+    known: Knowledge
+    column: str
+    each: int
+    quota: int
+
+    @property
+    def name(self) -> str:
+        """By the column."""
+        return f"favourite_{self.column}s"
+
+    def find(self, requests: Requests) -> Offers:
+        """So many of each favourite, those of the first favourite first."""
+        alive = self.known.alive
+        value = self.known.column(self.column)[alive]
+        popularity = self.known.popularity(alive).sum(axis=0)
+        order = np.lexsort((-popularity, value))
+        value = value[order]
+        wanted = self.known.favourites(self.column, requests.user)  # [B, f]
+        first = np.searchsorted(value, wanted)
+        place = first[:, :, None] + np.arange(self.each)  # [B, f, each]
+        there = place < len(value)
+        place = np.where(there, place, 0)
+        if len(value):
+            there &= (value[place] == wanted[:, :, None]) & (wanted[:, :, None] != NONE)
+        flat = place.reshape(len(requests), -1)
+        item = alive[order][flat] if len(value) else flat
+        score = popularity[order][flat] if len(value) else flat.astype(np.float64)
+        there = there.reshape(flat.shape)
+        return _unseen(self.known, requests, item, score, self.quota, there)
+
+
+@dataclass(frozen=True, eq=False)
+class Fresh:
+    """Items of the last hours, each as likely as another: a bounded share of exploration.
+
+    Which ones follows from the request's number alone; every one of P is found with the
+    probability quota / P.
+
+    Attributes:
+        known: what is known.
+        hours: oldest age.
+        quota: items of a request.
+        seed: of the draws.
+        name: of the source.
+    """
+
+    known: Knowledge
+    hours: float
+    quota: int
+    seed: int = 0
+    name: str = "fresh"
+
+    def find(self, requests: Requests) -> Offers:
+        """A run of a shuffled order, which begins anywhere."""
+        alive = self.known.alive
+        latest = int(requests.moment.max(initial=0))
+        born = self.known.born[alive]
+        pool = alive[born >= latest - self.hours * MILLISECONDS_PER_HOUR]
+        if not len(pool):
+            return Offers.none(len(requests))
+        shuffled = pool[np.argsort(drawn(self.seed, pool), kind="stable")]
+        begin = drawn(self.seed, requests.number) % np.uint64(len(pool))
+        turn = begin.astype(np.int64)[:, None] + np.arange(min(self.quota, len(pool)))
+        item = shuffled[turn % len(pool)]
+        return _unseen(self.known, requests, item, np.zeros(item.shape), self.quota)
+
+
+def drawn(seed: int, key: Integers) -> NDArray[np.uint64]:
+    """64 drawn bits for each key."""
+    return splitmix64(key.astype(np.uint64) ^ splitmix64(np.array([seed], np.uint64)))
+
+
+def _highest(value: NDArray[np.float64], number: int) -> Integers:
+    """[G, number] places of the highest values of each row, the highest first."""
+    if not number:
+        return np.empty((len(value), 0), np.int64)
+    chosen = np.argpartition(-value, number - 1, axis=1)[:, :number]
+    # by place first, so that equal values do not come in the order of the partition
+    chosen.sort(axis=1)
+    order = np.argsort(-np.take_along_axis(value, chosen, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, axis=1)
+
+
+def _unseen(
+    history: History,
+    requests: Requests,
+    item: Integers,
+    score: NDArray[np.floating],
+    quota: int,
+    there: NDArray[np.bool_] | None = None,
+) -> Offers:
+    """The first so many of [B, m] items that are there and that each user has not seen."""
+    width = item.shape[1]
+    user, moment = (np.repeat(of, width) for of in (requests.user, requests.moment))
+    keep = ~history.seen(user, moment, item.ravel()).reshape(item.shape)
+    if there is not None:
+        keep &= there
+    keep &= np.cumsum(keep, axis=1) <= quota
+    return Offers(keep.sum(axis=1).astype(np.int64), item[keep], score[keep].astype(np.float32))
