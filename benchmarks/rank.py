@@ -40,7 +40,7 @@ from recsys.data.contract.schema import Split
 from recsys.nn.calibrators import Calibrators, Curve
 from recsys.systems.base import ExportConfig
 from recsys.systems.choice import compose_run
-from recsys.systems.kinds.hour_of_day import with_hour
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.systems.ranker.config import RankerRun
 from recsys.systems.ranker.system import RankerSystem
 from recsys.systems.ranker.tower import RankerTower

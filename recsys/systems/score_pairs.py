@@ -32,7 +32,7 @@ from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
 from recsys.runs.load import LoadedRun
 from recsys.systems.base import System
-from recsys.systems.kinds.hour_of_day import follows
+from recsys.data.batches.hour_of_day import follows
 from recsys.systems.registry import system_named
 from recsys.systems.runs import load_run
 

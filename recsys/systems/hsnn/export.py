@@ -29,10 +29,11 @@ from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 from recsys.data.stores.vocabulary import vocabulary_path
 from recsys.index.hierarchy.descent import Allowed, descend
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.runs.files import CONFIG_FILE
 from recsys.systems.base import ExportConfig
 from recsys.systems.hsnn.config import HsnnRun
-from recsys.systems.hsnn.scoring import ItemTree, Scoring
+from recsys.systems.hsnn.scoring import Scoring
 from recsys.systems.hsnn.tower import HsnnTower
 
 #: Requests of the choose split for which the exported model is compared with the trained one, and

@@ -29,6 +29,7 @@ from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.tasks import Control
 from recsys.index.catalogue import Catalogue
 from recsys.index.hierarchy.descent import LevelScorer
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
 from recsys.runs.system import Assembly
@@ -40,8 +41,8 @@ from recsys.systems.hsnn.config import HsnnRun, HsnnRunConfig
 from recsys.systems.hsnn.measure import measure_descent
 from recsys.systems.hsnn.module import Hsnn
 from recsys.systems.hsnn.report import print_descent, report_page
-from recsys.systems.hsnn.scoring import ItemTree, Scoring
-from recsys.systems.kinds.hour_of_day import with_hour
+from recsys.systems.hsnn.scoring import Scoring
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.systems.kinds.known_items import known_items
 from recsys.systems.kinds.tasks import TaskSystem, TimelineLengths
 

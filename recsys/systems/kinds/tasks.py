@@ -36,7 +36,7 @@ from recsys.serving.pipeline import Embedded, StepUsers
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.search import BestScores
 from recsys.systems.base import System, refuse_undefined
-from recsys.systems.kinds.hour_of_day import with_hour
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.systems.kinds.known_items import known_items
 from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
 

@@ -23,7 +23,7 @@ from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
 from recsys.systems.hsnn.net import Outputs
-from recsys.systems.hsnn.scoring import ItemTree
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.runs import load_config, load_run, train
 from tests.evaluation.baselines.planted import AUTHORS, HOUR, ITEMS, START, impressions, own_log

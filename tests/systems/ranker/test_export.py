@@ -21,7 +21,7 @@ from recsys.embeddings.rows import quantize_rows
 from recsys.embeddings.stores import open_store
 from recsys.systems.base import ExportConfig
 from recsys.systems.choice import compose_run
-from recsys.systems.kinds.hour_of_day import with_hour
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.systems.ranker.config import RankerRun
 from recsys.systems.ranker.system import RankerSystem
 from recsys.systems.runs import load_run, train
