@@ -43,6 +43,7 @@ class HsnnManifest(Manifest):
     Attributes:
         tasks: names and kinds, in the order of the scores.
         ranked_by: the task by which nodes are ranked.
+        beam: nodes of each level that are usually kept.
         features: names of the columns of what is handed in, in their order; categorical ones are
             indices of the data set, of which 0 is the unknown one.
         fit_vocabulary: per id column the number of indices the model was trained with; larger
@@ -60,6 +61,7 @@ class HsnnManifest(Manifest):
 
     tasks: list[dict[str, str]]
     ranked_by: str
+    beam: int
     features: dict[str, list[str]]
     fit_vocabulary: dict[str, int]
     gap_hours: float
@@ -84,6 +86,11 @@ class HsnnArtifact:
     folder: Path
     manifest: HsnnManifest
     tower: torch.jit.ScriptModule
+
+    @property
+    def model(self) -> str:
+        """The identity of the networks: the SHA-256 of their file."""
+        return str(self.manifest.files[HSNN_FILE]["sha256"])
 
     def encode_user(self, **inputs: Tensor) -> list[Tensor]:
         """What the levels need of a request's user; inputs are those of ``USER_INPUTS``."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from recsys.core.console import message_console
-from recsys.index.faiss.item_index import Added
-from recsys.index.maintain import REJECTED_FILE, IndexChange
+from recsys.index.catalogue import Added
+from recsys.index.config import IndexChange
+from recsys.index.faiss.item_index import ItemIndex
+from recsys.index.folder import REJECTED_FILE
 from recsys.index.usable_items import REASON
 
 
@@ -23,9 +25,11 @@ def print_change(changed: IndexChange) -> None:
             )
     else:
         console.print(f"Items removed: {change.removed:,}; not in the index: {change.unknown:,}.")
-    kind = index.manifest.config.kind
+    kind = index.manifest.config.kind if isinstance(index, ItemIndex) else index.manifest.metric
     console.print(f"Items in the {kind} index: {len(index):,}; width: {index.manifest.width}.")
-    if index.rebuild_advised:
+    for remark in changed.remarks:
+        console.print(remark)
+    if isinstance(index, ItemIndex) and index.rebuild_advised:
         console.print(
             f"{index.tombstone_share:.0%} of what its graph holds are removed items, which "
             "searches still pass through: build it again with `recsys index build`."

@@ -16,7 +16,7 @@ from recsys.data.content.item_embeddings import write_item_embeddings
 from recsys.data.content.usable_rows import DUPLICATE, NOT_FINITE
 from recsys.data.contract.moments import parse_moment
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.index.faiss.folder import load_index
+from recsys.index.folder import load_index
 from recsys.index.item_table import describe_items, last_seen, read_item_file
 from recsys.index.maintain import (
     FUTURE,

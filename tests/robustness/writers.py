@@ -21,7 +21,7 @@ from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.embeddings.stores import open_store
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.predictions import PREDICTIONS
-from recsys.index.faiss.folder import load_index
+from recsys.index.folder import load_index
 from tests.robustness.forks import Server
 
 USERS = range(30)

@@ -90,7 +90,8 @@ def _check(
     pairs, largest = 0, 0.0
     for one in range(number):
         place = slice(one, one + 1)
-        user, moment = requests.user[place].astype(np.int64), requests.request_time[place]
+        user = requests.user[place].astype(np.int64)
+        moment = np.array(requests.request_time[place])
         users = scoring.users(user, moment)
         reached = descend(items.tree, 1, items.scorer(users, task), beam, 1, Allowed())
         trained = np.full(len(items.indices), np.nan)
@@ -151,6 +152,7 @@ def _manifest(run: HsnnRun, items: ItemTree, task: int, size: int) -> HsnnManife
         files={},
         tasks=tasks,
         ranked_by=tasks[task]["name"],
+        beam=run.config.descent.beam,
         features=_features(run),
         fit_vocabulary=FitVocabulary.of(run.manifest).sizes,
         gap_hours=run.config.loader.gap_hours,

@@ -203,23 +203,19 @@ class HsnnTower(nn.Module):
     def centres(self, codes: Tensor) -> Tensor:
         """[n, l] int64 codes of nodes of a level → their embeddings [n, W]: the codes' sums."""
         found = torch.zeros([0])
-        number = 0
-        for level in self.tree:
+        for number, level in enumerate(self.tree):
             if number < codes.shape[1]:
                 code = level.codes.index_select(0, codes[:, number])
                 found = code if number == 0 else found + code
-            number += 1
         return found
 
     @torch.jit.export
     def of_nodes(self, level: int, user: Tensor, node: Tensor) -> Tensor:
         """[n, K] of a level for users [n, n_u, D] and embeddings [n, W] of nodes."""
         found = torch.zeros([0])
-        number = 0
-        for network in self.levels:
+        for number, network in enumerate(self.levels):
             if number == level:
                 found = network(user, node)[0]
-            number += 1
         return found
 
     @torch.jit.export
