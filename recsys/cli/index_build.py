@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.artifacts.hsnn_tower import HsnnManifest
-from recsys.cli.index_report import print_change
+from recsys.cli.index_changes import print_change
 from recsys.core.composition import compose
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError

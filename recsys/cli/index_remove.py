@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recsys.cli.index_report import print_change
+from recsys.cli.index_changes import print_change
 from recsys.core.composition import compose
 from recsys.index.config import IndexRemoveConfig
 from recsys.index.maintain import remove_items

@@ -21,10 +21,6 @@ class IndexBuildConfig(Settings):
     Attributes:
         embeddings: item embeddings: .npz, Parquet, or the folder a post tower wrote. Give this,
             ``artifact`` or ``run_dir``.
-        artifact: an exported model whose items are in a tree: the items of its data set are put
-            into their nodes.
-        run_dir: a run of such a model, whose ``artifact`` it is.
-        checkpoint: of the run: ``best``, ``last``, or a path.
         out: the index's folder; an index that is there is replaced in one step.
         dataset: a prepared data set, whose log says when items were first and last seen, and
             whose item texts give titles.
@@ -36,13 +32,14 @@ class IndexBuildConfig(Settings):
         device: where IVF-PQ finds the centroids of its lists and sorts items into them; ``auto``
             takes GPUs where FAISS has them.
         index: kind and sizes.
+        artifact: an exported model whose items are in a tree: the items of its data set are put
+            into their nodes.
+        run_dir: a run of such a model, whose ``artifact`` it is.
+        checkpoint: of the run: ``best``, ``last``, or a path.
         trust: load an artifact that is not in the user's list of trusted ones.
     """
 
     embeddings: str | None = None
-    artifact: str | None = None
-    run_dir: str | None = None
-    checkpoint: str = "best"
     out: OutPath = MISSING
     dataset: str | None = None
     posts: str | None = None
@@ -50,6 +47,9 @@ class IndexBuildConfig(Settings):
     max_age_hours: HoursAboveZero | None = None
     device: Annotated[str, OneOf(DEVICES)] = AUTO
     index: IndexConfig = field(default_factory=IndexConfig)
+    artifact: str | None = None
+    run_dir: str | None = None
+    checkpoint: str = "best"
     trust: bool = False
 
     def __post_init__(self) -> None:

@@ -140,13 +140,20 @@ def served_folder(folder: Path) -> Path:
     Raises:
         ArtifactError: what says which is damaged.
     """
-    path = folder / CURRENT_FILE
-    if not path.exists():
+    if not (folder / CURRENT_FILE).exists():
         return folder
-    mend = "make a snapshot again with `recsys index snapshot`."
-    return generation_folder(
-        folder, read_json(path, CURRENT_KIND, ArtifactError, mend)["generation"]
-    )
+    return generation_folder(folder, read_current(folder))
+
+
+def read_current(folder: Path) -> int:
+    """The number of the generation that a folder of snapshots serves.
+
+    Raises:
+        ArtifactError: what says so is damaged.
+    """
+    mend = "name one with `recsys index rollback generation=…`, or make a snapshot elsewhere."
+    content = read_json(folder / CURRENT_FILE, CURRENT_KIND, ArtifactError, mend)
+    return int(content["generation"])
 
 
 def generation_folder(folder: Path, number: int) -> Path:

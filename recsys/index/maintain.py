@@ -85,7 +85,7 @@ def add_items(config: IndexAddConfig) -> IndexChange:
         DataError: the embeddings have another width, or ids are of another type.
     """
     folder = Path(config.index)
-    with _locked_index(folder) as index:
+    with locked_index(folder) as index:
         if isinstance(index, HierarchyIndex):
             return add_to_tree(config, folder, index)
         assert isinstance(index, ItemIndex)
@@ -115,7 +115,7 @@ def remove_items(config: IndexRemoveConfig) -> IndexChange:
     """
     dataset = None if config.dataset is None else open_checked(config.dataset)
     folder = Path(config.index)
-    with _locked_index(folder) as index:
+    with locked_index(folder) as index:
         if config.posts is not None:
             ids = read_item_file(config.posts, dataset)[POST_ID]
         else:
@@ -128,8 +128,13 @@ def remove_items(config: IndexRemoveConfig) -> IndexChange:
 
 
 @contextmanager
-def _locked_index(folder: Path) -> Iterator[StoredIndex]:
-    """An index that nobody else changes until the block ends."""
+def locked_index(folder: Path) -> Iterator[StoredIndex]:
+    """An index that nobody else changes until the block ends.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+        ConfigError: the folder holds snapshots.
+    """
     if served_folder(folder) != folder:
         raise ConfigError(
             f"{folder} holds snapshots, which do not change; give the index that they are made of, "

@@ -13,7 +13,6 @@ import faiss
 import numpy as np
 import polars as pl
 import pytest
-from recsys.index.manifest import read_index_manifest
 
 from recsys.artifacts.manifest import sha256
 from recsys.core import durable
@@ -21,6 +20,7 @@ from recsys.core.errors import ArtifactError, ConfigError, RecsysError
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
 from recsys.index.folder import load_index, save_index
+from recsys.index.manifest import read_index_manifest
 from tests.rewritten import INDEX_KIND, rewrite
 from tests.room import room
 
