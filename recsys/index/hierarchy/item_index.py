@@ -126,7 +126,7 @@ class HierarchyIndex(StoredIndex):
         placed = PlacedItems(
             table,
             table[_EMBEDDING].to_numpy().reshape(len(table), manifest.width),
-            codes.to_numpy().astype(np.int64).reshape(codes.height, codes.width),
+            codes.to_numpy().astype(np.int64).reshape(len(table), len(manifest.levels)),
         )
         return cls(placed, manifest)
 
