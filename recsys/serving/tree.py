@@ -11,10 +11,11 @@ from torch import from_numpy
 from recsys.artifacts.hsnn_tower import HsnnArtifact
 from recsys.core.errors import ConfigError
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.vocabulary import UNKNOWN_INDEX
 from recsys.index.catalogue import Catalogue
 from recsys.index.hierarchy.descent import LevelScorer
 from recsys.index.hierarchy.exported import exported_scoring, open_known
-from recsys.index.hierarchy.item_index import HierarchyIndex
+from recsys.index.hierarchy.item_index import IDS, HierarchyIndex
 from recsys.index.hierarchy.scoring import ItemTree, Scoring
 from recsys.index.usable_items import POST_ID
 from recsys.serving.pipeline import StepUsers
@@ -83,6 +84,12 @@ def index_recommender(
     if wanted not in names:
         raise ConfigError(f"hsnn predicts no task {wanted}; it is one of {', '.join(names)}.")
     indices = known.vocabulary("item").indices(index.items[POST_ID]).to_numpy().astype(np.int64)
-    items = ItemTree(scoring, indices, from_numpy(index.embedding.copy()), index.codes)
+    # the log knows its own items; of the others the index does
+    is_new = indices == UNKNOWN_INDEX
+    ids = {
+        name: np.where(is_new, index.ids[:, column], known.ids_of_items[name][indices])
+        for column, name in enumerate(IDS)
+    }
+    items = ItemTree(scoring, indices, from_numpy(index.embedding.copy()), index.codes, ids)
     beam = networks.manifest.beam
     return tree_recommender(index, known, scoring, items, names.index(wanted), beam)

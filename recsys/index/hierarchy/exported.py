@@ -12,16 +12,18 @@ import polars as pl
 from recsys.artifacts.hsnn_tower import HsnnArtifact, load_hsnn
 from recsys.core.errors import ArtifactError
 from recsys.data.batches.ranking_reader import RankingReader
+from recsys.data.contract.ids import as_ids
 from recsys.data.contract.manifest import FIT_VOCABULARY
 from recsys.data.contract.schema import FeatureKind, FeatureSide, TaskKind
 from recsys.data.features.config import CandidateFeatureConfig, ContentConfig
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.vocabulary import FIRST_SEEN, RAW
+from recsys.data.stores.vocabulary import FIRST_SEEN, RAW, UNKNOWN_INDEX
 from recsys.index.folder import ARTIFACT
-from recsys.index.hierarchy.item_index import HierarchyIndex, PlacedItems
+from recsys.index.hierarchy.item_index import IDS, HierarchyIndex, PlacedItems
+from recsys.index.hierarchy.new_items import GivenFeatures
 from recsys.index.hierarchy.scoring import Scoring
-from recsys.index.usable_items import POST_ID
+from recsys.index.usable_items import POST_ID, TITLE
 
 
 def open_known(artifact: HsnnArtifact, folder: Path | str | None = None) -> PreparedDataset:
@@ -148,11 +150,30 @@ class TreeItems:
         table = self.dataset.vocabulary("item").table
         return table[RAW] if since is None else table.filter(pl.col(FIRST_SEEN) >= since)[RAW]
 
-    def placed(self, table: pl.DataFrame) -> PlacedItems:
-        """Items of a table (``post_id`` and what is known of them) in their nodes."""
-        indices = self.dataset.vocabulary("item").indices(table[POST_ID]).to_numpy()
-        categorical, dense = self.scoring.reader.items(indices)
-        embedding = self.scoring.embedded(categorical, dense)
-        known = (categorical != 0).any(dim=1) | (dense != 0).any(dim=1)
+    def placed(self, table: pl.DataFrame, given: GivenFeatures | None = None) -> PlacedItems:
+        """Items in their nodes.
+
+        Args:
+            table: ``post_id`` and what is known of them.
+            given: of items that the log does not have; of the others its own features count.
+        """
+        index = self.dataset.vocabulary("item").indices(table[POST_ID]).to_numpy()
+        features = self.dataset.item_features
+        categorical, dense = features.categorical[index], features.dense[index]
+        ids = np.zeros((len(table), len(IDS)), np.int32)
+        if given is not None:
+            order = pl.DataFrame({POST_ID: as_ids(given.ids, table.schema[POST_ID])})
+            known = order.with_row_index("row")
+            row = table.select(POST_ID).join(known, on=POST_ID, how="left", maintain_order="left")
+            is_new = row["row"].is_not_null().to_numpy() & (index == UNKNOWN_INDEX)
+            place = row["row"].fill_null(0).to_numpy()[is_new]
+            categorical[is_new], dense[is_new] = given.categorical[place], given.dense[place]
+            ids[is_new] = given.categorical[place, 1 : 1 + len(IDS)]
+            titles = pl.DataFrame({POST_ID: order[POST_ID], TITLE: given.titles})
+            named = table.join(titles, on=POST_ID, how="left", maintain_order="left", suffix="_new")
+            table = table.with_columns(named.select(pl.coalesce(TITLE, f"{TITLE}_new")).to_series())
+        columns, numbers = self.scoring.reader.given_items(categorical, dense)
+        embedding = self.scoring.embedded(columns, numbers)
+        unknown = ~((columns != 0).any(dim=1) | (numbers != 0).any(dim=1))
         codes = self.scoring.codes(embedding)
-        return PlacedItems(table, embedding.numpy(), codes.numpy(), int((~known).sum()))
+        return PlacedItems(table, embedding.numpy(), codes.numpy(), ids, int(unknown.sum()))

@@ -2,7 +2,8 @@
 
 ```
 manifest.json       levels, counts, identity of the networks, checksums
-items.<n>.parquet   post_id, title, first_seen, last_seen (ms); code_<level>; embedding
+items.<n>.parquet   post_id, title, first_seen, last_seen (ms); author and topic of an item that the
+                    log does not have, as indices; code_<level>; embedding
 artifact/           the networks, as `recsys export` wrote them
 ```
 
@@ -31,6 +32,8 @@ from recsys.index.usable_items import OPTIONAL_COLUMNS, POST_ID, REASON
 #: By what items are found.
 METRIC = "hierarchy"
 
+#: Of an item, beside itself.
+IDS = ("author", "topic")
 _EMBEDDING = "embedding"
 
 
@@ -59,12 +62,15 @@ class PlacedItems:
         table: ``post_id``, ``title``, ``first_seen``, ``last_seen``.
         embedding: [S, W] float32, of length 1.
         codes: [S, L] int64, what their nodes are called.
+        ids: [S, 2] int32, indices of author and topic of items that the log does not have; 0 of
+            the others, for the log may learn more of them.
         without_features: how many have no feature that the networks know.
     """
 
     table: pl.DataFrame
     embedding: NDArray[np.float32]
     codes: NDArray[np.int64]
+    ids: NDArray[np.int32]
     without_features: int = 0
 
 
@@ -81,6 +87,7 @@ class HierarchyIndex(StoredIndex):
         manifest: what it is.
         embedding: [S, W] of the items.
         codes: [S, L] of their nodes.
+        ids: [S, 2] of authors and topics, see :class:`PlacedItems`.
     """
 
     manifest: HierarchyManifest
@@ -89,6 +96,7 @@ class HierarchyIndex(StoredIndex):
         super().__init__(numbered(placed.table.select(POST_ID, *OPTIONAL_COLUMNS)), manifest)
         self.embedding = placed.embedding
         self.codes = placed.codes
+        self.ids = placed.ids
 
     @classmethod
     def build(
@@ -127,6 +135,7 @@ class HierarchyIndex(StoredIndex):
             table,
             table[_EMBEDDING].to_numpy().reshape(len(table), manifest.width),
             codes.to_numpy().astype(np.int64).reshape(len(table), len(manifest.levels)),
+            table.select(IDS).to_numpy().astype(np.int32).reshape(len(table), len(IDS)),
         )
         return cls(placed, manifest)
 
@@ -134,8 +143,9 @@ class HierarchyIndex(StoredIndex):
         """One table."""
         path = folder / f"items.{number}.parquet"
         columns = [
-            pl.Series(name, self.codes[:, level].astype(np.int32))
-            for level, name in enumerate(_code_columns(self.codes.shape[1]))
+            pl.Series(name, column.astype(np.int32))
+            for names, of in ((IDS, self.ids), (_code_columns(self.codes.shape[1]), self.codes))
+            for name, column in zip(names, of.T, strict=True)
         ]
         embedding = pl.Series(_EMBEDDING, self.embedding, pl.Array(pl.Float32, self.manifest.width))
         write_frame(path, self.items.drop(SLOT).with_columns(*columns, embedding))
@@ -170,6 +180,7 @@ class HierarchyIndex(StoredIndex):
         self.items = numbered(pl.concat([self.items.drop(SLOT), table]))
         self.embedding = np.concatenate([self.embedding, placed.embedding])
         self.codes = np.concatenate([self.codes, placed.codes])
+        self.ids = np.concatenate([self.ids, placed.ids])
         self._update_manifest(seen_until)
         return Added(len(table) - len(there), len(there), pl.DataFrame(schema=[POST_ID, REASON]))
 
@@ -182,6 +193,7 @@ class HierarchyIndex(StoredIndex):
         kept[slots] = False
         self.items = numbered(self.items.drop(SLOT).filter(pl.Series(kept)))
         self.embedding, self.codes = self.embedding[kept], self.codes[kept]
+        self.ids = self.ids[kept]
         self._update_manifest(self.manifest.seen_until)
 
     def _update_manifest(self, seen_until: int) -> None:

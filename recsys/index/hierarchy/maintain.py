@@ -11,11 +11,13 @@ from recsys.artifacts.manifest import ARTIFACT as EXPORTED
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.core.folders import check_replaced, locked_folder, read_whole, replaced_folder
 from recsys.data.contract.moments import log_end, parse_moment
+from recsys.data.stores.vocabulary import UNKNOWN_INDEX
 from recsys.index.catalogue import Added
 from recsys.index.config import IndexAddConfig, IndexBuildConfig, IndexChange
 from recsys.index.folder import ARTIFACT, INDEX_FOLDER, save_index, write_index, write_rejected
 from recsys.index.hierarchy.exported import TreeItems, load_networks
 from recsys.index.hierarchy.item_index import HierarchyIndex, PlacedItems
+from recsys.index.hierarchy.new_items import read_given_features
 from recsys.index.hierarchy.tree import tree_health
 from recsys.index.item_table import describe_items, read_item_file
 from recsys.index.usable_items import POST_ID, left_out, out_of_time
@@ -83,17 +85,19 @@ def add_to_tree(config: IndexAddConfig, folder: Path, index: HierarchyIndex) -> 
     items = TreeItems.of(
         load_networks(folder, index, config.trust), config.dataset or index.manifest.dataset
     )
-    until = index.manifest.seen_until
+    until, given = index.manifest.seen_until, None
     if config.posts is None:
         ids, until = items.in_log(since=until), log_end(items.dataset.manifest)
     else:
         ids = read_item_file(config.posts, items.dataset)[POST_ID]
-    placed = items.placed(describe_items(ids, items.dataset, None, config.posts))
+        given = read_given_features(config.posts, items.dataset)
+    placed = items.placed(describe_items(ids, items.dataset, None, config.posts), given)
     added = index.add(placed, until)
     index.describe(describe_items(index.items[POST_ID], items.dataset, None, None))
     save_index(index, folder)
     write_rejected(folder, added.rejected)
-    return IndexChange(index, added, None, remarks(index, placed))
+    in_log = items.dataset.vocabulary("item").indices(ids) != UNKNOWN_INDEX
+    return IndexChange(index, added, int((~in_log).sum()), remarks(index, placed))
 
 
 def remarks(index: HierarchyIndex, placed: PlacedItems) -> tuple[str, ...]:

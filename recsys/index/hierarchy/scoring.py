@@ -9,7 +9,7 @@ V items of the data set, U users, n pairs, W width of an item embedding, L level
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -176,6 +176,7 @@ class Scoring:
         item: NDArray[np.int64],
         embedding: Tensor,
         context: ContextArrays | None = None,
+        ids: Mapping[str, NDArray[np.int32]] | None = None,
     ) -> Tensor:
         """[n, K] of the items' network.
 
@@ -185,10 +186,11 @@ class Scoring:
             item: [n] indices.
             embedding: [n, W] of the items.
             context: of the pairs; None for that of the users.
+            ids: [n] authors and topics, where not all items are of the data set.
         """
         rows = np.bincount(user, minlength=len(users.user))
         before = users.moment - self._gap
-        counted = self.reader.candidates.compute(users.user, before, rows, item)
+        counted = self.reader.candidates.compute(users.user, before, rows, item, ids)
         categorical, dense = context or (users.context[0][user], users.context[1][user])
         vectors = users.vectors[-1]
 
@@ -251,10 +253,12 @@ class ItemTree:
         indices: [S] of the items, in the data set.
         embeddings: [S, W] of the items; None computes them.
         codes: [S, L] what their nodes are called; None computes them.
+        ids: [S] indices of their authors and topics; None for what the data set says.
 
     Attributes:
         tree: of the items.
         indices: as given.
+        ids: as given.
         embeddings: [S, W] of the items.
         centres: of every level the embeddings [n_l, W] of the nodes.
     """
@@ -265,9 +269,11 @@ class ItemTree:
         indices: NDArray[np.int64],
         embeddings: Tensor | None = None,
         codes: NDArray[np.int64] | None = None,
+        ids: Mapping[str, NDArray[np.int32]] | None = None,
     ) -> None:
         self._scoring = scoring
         self.indices = indices
+        self.ids = ids
         self.embeddings = scoring.items(indices) if embeddings is None else embeddings
         self.tree = Tree.of(scoring.codes(self.embeddings).numpy() if codes is None else codes)
         self.centres = [scoring.centres(codes) for codes in self.tree.codes]
@@ -305,8 +311,10 @@ class Descending:
     ) -> Scores:
         """Score items."""
         embeddings = self._items.embeddings[torch.from_numpy(item)]
-        index = self._items.indices[item]
-        return _beside(self._scoring.pairs(self._users, user, index, embeddings), above)
+        index, ids = self._items.indices[item], self._items.ids
+        of_pairs = None if ids is None else {name: one[item] for name, one in ids.items()}
+        own = self._scoring.pairs(self._users, user, index, embeddings, ids=of_pairs)
+        return _beside(own, above)
 
     def value(self, scores: Scores) -> NDArray[np.float64]:
         """[n] the logit or number of the task."""

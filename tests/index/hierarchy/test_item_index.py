@@ -26,7 +26,8 @@ def placed(ids: list, codes: list, seed: int = 0, **columns: list) -> PlacedItem
     table = pl.DataFrame({"post_id": of_ids, **known}).cast(dict(OPTIONAL_COLUMNS.items()))
     rows = np.random.default_rng(seed).standard_normal((len(ids), 3)).astype(np.float32)
     width = len(codes[0]) if codes else 2
-    return PlacedItems(table, rows, np.array(codes, np.int64).reshape(len(ids), width))
+    ids_of = np.arange(2 * len(ids), dtype=np.int32).reshape(-1, 2)
+    return PlacedItems(table, rows, np.array(codes, np.int64).reshape(len(ids), width), ids_of)
 
 
 def built(items: PlacedItems, model: str = "a" * 64) -> HierarchyIndex:
@@ -48,6 +49,7 @@ def test_items_come_and_go_and_nothing_else_changes() -> None:
     assert index.items["last_seen"].to_list() == [None, None, 5, 6]
     assert index.codes.tolist() == [[0, 1], [1, 0], [3, 3], [2, 0]]
     assert np.array_equal(index.embedding, np.concatenate([FOUR.embedding[[0, 3]], new.embedding]))
+    assert index.ids.tolist() == [[0, 1], [6, 7], [0, 1], [2, 3]]
     assert index.manifest.seen_until == 9 and index.manifest.posts == 4
     assert index.last_seen_before(6).to_list() == ["e"]
     with pytest.raises(DataError, match="whole numbers"):
@@ -76,6 +78,7 @@ def test_what_is_opened_is_what_was_saved(
     assert opened.manifest == index.manifest and opened.items.equals(index.items)
     assert np.array_equal(opened.codes, index.codes)
     assert np.array_equal(opened.embedding, index.embedding)
+    assert np.array_equal(opened.ids, index.ids)
     assert {path.name for path in folder.iterdir()} == {"manifest.json", "items.2.parquet"}
     whole = Tree.of(opened.codes)
     assert sorted(opened.tree.items.tolist()) == sorted(whole.items.tolist())

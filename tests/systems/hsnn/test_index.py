@@ -22,10 +22,10 @@ from recsys.artifacts.hsnn_tower import load_hsnn
 from recsys.cli.main import invoke
 from recsys.index.folder import load_index
 from recsys.index.hierarchy.exported import TreeItems
-from recsys.index.hierarchy.item_index import HierarchyIndex
+from recsys.index.hierarchy.item_index import IDS, HierarchyIndex
 from recsys.serving.opening import open_recommender
 from recsys.serving.recommend import RecommendRules
-from tests.evaluation.baselines.planted import HOUR, ITEMS, START, impressions, own_log
+from tests.evaluation.baselines.planted import AUTHORS, HOUR, ITEMS, START, impressions, own_log
 
 #: Items from here on are first shown after the log that is trained on.
 NEW = 50
@@ -157,6 +157,48 @@ def test_new_items_have_their_node_at_once_and_nothing_else_is_built_anew(
     changes = found["changes"]
     assert (changes["common"], changes["came"], changes["went"]) == (NEW, ITEMS - NEW, 0)
     assert changes["moved"] == [0, 0] and changes["same_networks"]
+
+
+def test_items_that_nobody_has_seen_are_found_by_what_is_said_of_them(
+    world: Path, tree: Path, grown: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posts = tmp_path / "born.csv"
+    like = NEW + 1  # which the log has by now, and the model has not learned
+    posts.write_text(f"item_id,author_id,title,price\n1000,{like % AUTHORS},Born,3\n1001,,,\n")
+    assert invoke(["index", "add", f"index={tree}", f"posts={posts}"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Items added: 2; replaced: 0." in said and "does not have: 2" in said
+    assert "the model knows no feature: 1" in said
+    index, networks = opened(tree), load_hsnn(tree / "artifact")
+    items = TreeItems.of(networks, grown)
+    expected = items.placed(pl.DataFrame({"post_id": [like], "title": [None]}))
+    place = int(index.slots(pl.Series([1000]))[0])
+    assert np.array_equal(index.embedding[place], expected.embedding[0])
+    assert np.array_equal(index.codes[place], expected.codes[0])
+    # what is counted of it is what is counted of one like it that is as new
+    vocabulary, reader = items.dataset.vocabulary, items.scoring.reader
+    users = np.arange(1, 9)
+    moment = np.full(8, START + TRAINED_DAYS * 24 * HOUR)
+    number, unseen = vocabulary("item").indices_of([like])[0], np.zeros(8, np.int64)
+    ids = {name: np.full(8, index.ids[place, column]) for column, name in enumerate(IDS)}
+    one = np.ones(8, np.int64)
+    of_given = reader.candidates.compute(users, moment, one, unseen, ids)
+    of_like = reader.candidates.compute(users, moment, one, one * number)
+    np.testing.assert_array_equal(of_given, of_like)
+    assert not np.array_equal(of_given, reader.candidates.compute(users, moment, one, unseen))
+    only = tmp_path / "only.csv"
+    only.write_text("item_id\n1000\n1001\n")
+    found = recommended(tmp_path / "a.parquet", f"index={tree}", f"only={only}", "k=9", "beam=1")
+    assert len(found) == 8 and found["score"].is_finite().all()
+    of_user = found.filter(user_id="3").sort("item_id")
+    assert of_user["score"][0] != of_user["score"][1] and of_user["title"].to_list() == [
+        "Born",
+        None,
+    ]
+    # the report has no features of what the log does not have, and counts it
+    assert invoke(["index", "report", f"index={tree}", "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (counted["not_in_log"], counted["misplaced"]) == (2, 0)
 
 
 def test_expired_items_go_until_none_is_left(
