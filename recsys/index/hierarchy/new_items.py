@@ -69,7 +69,7 @@ def read_given_features(path: str, dataset: PreparedDataset) -> GivenFeatures:
     stated = [one for one in features if one.name not in {*_IDS, *of_lists}]
     table = _read(path, dataset.manifest, stated, lists)
     absent = [
-        pl.lit(None).alias(name)
+        pl.lit(None, pl.List(pl.String) if name in lists else pl.String()).alias(name)
         for name in (*_IDS, TITLE, *(one.name for one in stated), *lists)
         if name not in table.columns
     ]
