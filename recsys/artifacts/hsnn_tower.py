@@ -72,6 +72,11 @@ class HsnnManifest(Manifest):
     items: int
     agreement: dict[str, float]
 
+    @property
+    def networks(self) -> str:
+        """The identity of the networks: the SHA-256 of their file."""
+        return str(self.files[HSNN_FILE]["sha256"])
+
 
 @dataclass(frozen=True)
 class HsnnArtifact:
@@ -86,11 +91,6 @@ class HsnnArtifact:
     folder: Path
     manifest: HsnnManifest
     tower: torch.jit.ScriptModule
-
-    @property
-    def model(self) -> str:
-        """The identity of the networks: the SHA-256 of their file."""
-        return str(self.manifest.files[HSNN_FILE]["sha256"])
 
     def encode_user(self, **inputs: Tensor) -> list[Tensor]:
         """What the levels need of a request's user; inputs are those of ``USER_INPUTS``."""

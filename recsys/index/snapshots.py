@@ -32,6 +32,7 @@ from recsys.index.folder import (
     read_current,
     read_index,
 )
+from recsys.index.hierarchy.exported import check_stored
 from recsys.index.maintain import locked_index
 from recsys.index.manifest import INDEX_FILE
 
@@ -98,6 +99,7 @@ def make_snapshot(config: SnapshotConfig) -> Snapshot:
     out = Path(config.out)
     check_folder(out, _FOLDER, [config.index])
     with locked_index(Path(config.index)) as index, locked_folder(out):
+        check_stored(Path(config.index), index)
         check_folder(out, _FOLDER, [config.index])
         if not out.exists() or not any(out.iterdir()):
             with replaced_folder(out) as partial:
@@ -148,11 +150,13 @@ def roll_back(config: RollbackConfig) -> Snapshot:
 def _whole(generation: Path) -> StoredIndex:
     """The index of a generation, if no file of it is missing or damaged."""
     try:
-        return read_index(generation)
+        index = read_index(generation)
     except FileNotFoundError as error:
         raise ArtifactError(
             f"{error.filename} is missing, so {generation} cannot be served; name another one."
         ) from error
+    check_stored(generation, index)
+    return index
 
 
 def _link(index: Path, folder: Path) -> None:

@@ -119,13 +119,14 @@ def _with_networks(
     if isinstance(index, ItemIndex):
         return index
     # what only models with a tree need
-    from recsys.artifacts.hsnn_tower import load_hsnn
-    from recsys.index.hierarchy.exported import check_networks, load_networks
+    from recsys.artifacts.hsnn_tower import HsnnManifest
+    from recsys.index.hierarchy.exported import load_networks, refuse_other_generation
     from recsys.index.hierarchy.item_index import HierarchyIndex
 
     assert isinstance(index, HierarchyIndex)
     if artifact is not None:
-        check_networks(index, load_hsnn(artifact, trust))
+        beside = HsnnManifest.open(Path(artifact), trust)
+        refuse_other_generation(index, beside, Path(artifact))
     return index, load_networks(folder, index, trust)
 
 

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from recsys.artifacts.hsnn_tower import HsnnArtifact, load_hsnn
+from recsys.artifacts.hsnn_tower import HsnnArtifact, HsnnManifest, load_hsnn
 from recsys.core.errors import ArtifactError
 from recsys.data.batches.ranking_reader import RankingReader
 from recsys.data.contract.ids import as_ids
@@ -19,6 +19,7 @@ from recsys.data.features.config import CandidateFeatureConfig, ContentConfig
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import FIRST_SEEN, RAW, UNKNOWN_INDEX
+from recsys.index.catalogue import StoredIndex
 from recsys.index.folder import ARTIFACT
 from recsys.index.hierarchy.item_index import IDS, HierarchyIndex, PlacedItems
 from recsys.index.hierarchy.new_items import GivenFeatures
@@ -102,22 +103,37 @@ def load_networks(folder: Path, index: HierarchyIndex, trust: bool = False) -> H
         ArtifactError: they are damaged, not trusted, or others than those the index was built by.
     """
     networks = load_hsnn(folder / ARTIFACT, trust)
-    check_networks(index, networks)
+    refuse_other_generation(index, networks.manifest, networks.folder)
     return networks
 
 
-def check_networks(index: HierarchyIndex, networks: HsnnArtifact) -> None:
-    """Refuse a tree of another generation than the networks.
+def check_stored(folder: Path, index: StoredIndex) -> None:
+    """Refuse an index of a tree whose networks, in its folder, are damaged or others.
 
     Raises:
-        ArtifactError: the index was built by others.
+        ArtifactError: they are.
     """
-    if networks.model != index.manifest.model:
+    if isinstance(index, HierarchyIndex):
+        place = folder / ARTIFACT
+        refuse_other_generation(index, HsnnManifest.open(place, trust=True), place)
+
+
+def refuse_other_generation(index: HierarchyIndex, manifest: HsnnManifest, place: Path) -> None:
+    """Refuse networks that an index was not built by.
+
+    Args:
+        index: of a tree.
+        manifest: of the networks.
+        place: where they lie.
+
+    Raises:
+        ArtifactError: it was built by others.
+    """
+    if manifest.networks != index.manifest.model:
         raise ArtifactError(
-            f"The tree was built by the networks {index.manifest.model[:12]}…, those of "
-            f"{networks.folder} are {networks.model[:12]}…: they are of different generations, and "
-            "its nodes would mean nothing to them; build the index again with `recsys index build "
-            "artifact=…`."
+            f"The tree was built by the networks {index.manifest.model[:12]}…, those of {place} "
+            f"are {manifest.networks[:12]}…: they are of different generations, and its nodes would "
+            "mean nothing to them; build the index again with `recsys index build artifact=…`."
         )
 
 

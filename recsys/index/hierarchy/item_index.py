@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.core.errors import ArtifactError
 from recsys.data.contract.parquet import read_parquet, write_frame
 from recsys.index.catalogue import SLOT, Added, StoredIndex, now, numbered
 from recsys.index.faiss.search import NONE
@@ -128,8 +129,18 @@ class HierarchyIndex(StoredIndex):
 
     @classmethod
     def read(cls, folder: Path, manifest: HierarchyManifest) -> Self:
-        """The index in a folder, of a manifest whose files were checked."""
-        table = read_parquet(folder / next(iter(manifest.files)))
+        """The index in a folder, of a manifest whose files were checked.
+
+        Raises:
+            ArtifactError: its table is none of such an index.
+        """
+        path = folder / next(iter(manifest.files))
+        table = read_parquet(path)
+        if not _is_of(table, manifest):
+            raise ArtifactError(
+                f"{path} holds no items in nodes of {manifest.levels} codes; build the index again "
+                "with `recsys index build`."
+            )
         codes = table.select(_code_columns(len(manifest.levels)))
         placed = PlacedItems(
             table,
@@ -200,6 +211,19 @@ class HierarchyIndex(StoredIndex):
         self.manifest = replace(
             self.manifest, posts=len(self.items), changed=now(), seen_until=seen_until
         )
+
+
+def _is_of(table: pl.DataFrame, manifest: HierarchyManifest) -> bool:
+    """Whether a table has the columns of an index, and codes that its levels have."""
+    names = _code_columns(len(manifest.levels))
+    schema = dict(OPTIONAL_COLUMNS) | dict.fromkeys([*IDS, *names], pl.Int32())
+    schema |= {_EMBEDDING: pl.Array(pl.Float32, manifest.width)}
+    if POST_ID not in table.columns or not schema.items() <= dict(table.schema).items():
+        return False
+    return all(
+        table[name].null_count() == 0 and table[name].is_between(0, codes - 1).all()
+        for name, codes in zip(names, manifest.levels, strict=True)
+    )
 
 
 def _code_columns(levels: int) -> list[str]:

@@ -51,7 +51,9 @@ def build_tree(config: IndexBuildConfig, folder: Path) -> IndexChange:
         )
     until = log_end(items.dataset.manifest) if as_of is None else as_of
     codes = [one["codes"] for one in networks.manifest.levels]
-    index = HierarchyIndex.build(placed, networks.model, codes, str(items.dataset.path), until)
+    index = HierarchyIndex.build(
+        placed, networks.manifest.networks, codes, str(items.dataset.path), until
+    )
     rejected = left_out(table, reasons)
     check_replaced(folder, INDEX_FOLDER, config.inputs)
     with locked_folder(folder), replaced_folder(folder) as partial:

@@ -110,6 +110,12 @@ def test_a_damaged_or_foreign_folder_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"items\.1\.parquet is missing"):
         load_index(tmp_path)
     table.write_bytes(content)
+    rewrite(tmp_path / "manifest.json", INDEX_KIND, {"levels": [4, 3]})  # and there is a code 3
+    with pytest.raises(ArtifactError, match=r"holds no items in nodes of \[4, 3\] codes"):
+        load_index(tmp_path)
+    rewrite(tmp_path / "manifest.json", INDEX_KIND, {"levels": [4, 4], "width": 2})
+    with pytest.raises(ArtifactError, match="holds no items in nodes"):
+        load_index(tmp_path)
     rewrite(tmp_path / "manifest.json", INDEX_KIND, {"files": {"../items.1.parquet": {}}})
     with pytest.raises(ArtifactError, match="names other files than those of an index"):
         load_index(tmp_path)

@@ -379,6 +379,8 @@ def test_what_cannot_be_is_a_sentence(
     # networks of another generation put into the folder
     shutil.rmtree(tree / "artifact")
     shutil.copytree(other / "artifact", tree / "artifact")
-    for command in (["recommend", index, "user=3"], ["index", "add", index]):
+    snapshot = ["index", "snapshot", index, f"out={out}"]
+    for command in (["recommend", index, "user=3"], ["index", "add", index], snapshot):
         assert invoke(command) == 2
         assert "they are of different generations" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
