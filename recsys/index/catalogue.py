@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,7 +107,7 @@ class Removed:
     unknown: int
 
 
-class StoredIndex(Catalogue):
+class StoredIndex(Catalogue, ABC):
     """Items with what finds the best, as a folder holds them.
 
     Attributes:

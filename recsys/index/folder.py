@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,8 +62,8 @@ def save_index(index: StoredIndex, folder: Path) -> None:
     """
     check_folder(folder, INDEX_FOLDER)
     if not (folder / INDEX_FILE).exists():
-        with replaced_folder(folder) as partial:
-            write_index(index, partial)
+        with replaced_folder(folder) as begun:
+            write_index(index, begun)
         return
     if read_index_manifest(folder)["metric"] != index.manifest.metric:
         raise ConfigError(
@@ -122,7 +123,7 @@ def read_served(folder: Path, read: Callable[[Path], Read]) -> Read:
     for _ in range(_OPEN_ATTEMPTS):
         place = served_folder(folder)
         try:
-            return read_whole(place, lambda: read(place))  # noqa: B023  (called at once)
+            return read_whole(place, partial(read, place))
         except FileNotFoundError as error:
             missing = error.filename
         except RecsysError:
@@ -193,7 +194,7 @@ def _numbered_files(index: StoredIndex, folder: Path) -> dict[Path, int]:
 def write_rejected(folder: Path, rejected: pl.DataFrame) -> None:
     """Write what a build or an addition left out, in the place of what an earlier one did."""
     if len(rejected):
-        with replaced_file(folder / REJECTED_FILE) as partial:
-            write_frame(partial, rejected)
+        with replaced_file(folder / REJECTED_FILE) as begun:
+            write_frame(begun, rejected)
     else:
         (folder / REJECTED_FILE).unlink(missing_ok=True)

@@ -132,8 +132,9 @@ def refuse_other_generation(index: HierarchyIndex, manifest: HsnnManifest, place
     if manifest.networks != index.manifest.model:
         raise ArtifactError(
             f"The tree was built by the networks {index.manifest.model[:12]}…, those of {place} "
-            f"are {manifest.networks[:12]}…: they are of different generations, and its nodes would "
-            "mean nothing to them; build the index again with `recsys index build artifact=…`."
+            f"are {manifest.networks[:12]}…: they are of different generations, and its nodes "
+            "would mean nothing to them; build the index again with `recsys index build` and "
+            "artifact=…."
         )
 
 

@@ -344,6 +344,29 @@ def test_killed_at_any_moment_a_generation_is_the_old_or_the_new(
     assert not left
 
 
+def test_a_tree_of_somebody_else_and_another_log_are_refused(
+    world: Path,
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "prepared"
+    later = ["data", "prepare", "source=log", f"path={world / 'later.parquet'}", f"out={other}"]
+    assert invoke(later) == 0
+    for verb in (["recommend", "user=3"], ["index", "add"], ["index", "report"]):
+        assert invoke([*verb, f"index={tree}", f"dataset={other}"]) == 2
+        assert "its indices would mean other items" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("RECSYS_TRUSTED_ARTIFACTS", str(tmp_path / "trusted"))
+    for verb in (["recommend", "user=3"], ["index", "add"], ["index", "report"]):
+        assert invoke([*verb, f"index={tree}"]) == 2
+        assert f"recsys trust artifact={tree / 'artifact'}" in " ".join(
+            capsys.readouterr().err.split()
+        )
+        assert invoke([*verb, f"index={tree}", "trust=true"]) == 0
+    capsys.readouterr()
+
+
 def test_what_cannot_be_is_a_sentence(
     world: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
