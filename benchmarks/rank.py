@@ -35,12 +35,12 @@ from recsys.core.bounds import Count
 from recsys.core.console import output_console
 from recsys.core.progress import track
 from recsys.data.batches.given_rows import GivenRows
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.contract.schema import Split
 from recsys.nn.calibrators import Calibrators, Curve
 from recsys.systems.base import ExportConfig
 from recsys.systems.choice import compose_run
-from recsys.systems.kinds.hour_of_day import with_hour
 from recsys.systems.ranker.config import RankerRun
 from recsys.systems.ranker.system import RankerSystem
 from recsys.systems.ranker.tower import RankerTower

@@ -206,7 +206,8 @@ def _is_number(line: str) -> bool:
 ENTRIES = {
     "import recsys": "import recsys",
     "reading an embedding": "import recsys.embeddings.reader",
-    "recommending": "import recsys.serving.recommend_users, recsys.index.faiss.folder",
+    "recommending": "import recsys.serving.recommend_users, recsys.index.folder",
+    "recommending by a tree": "import recsys.serving.recommend_users, recsys.serving.tree",
     "preparing a log": "import recsys.data.prepare.prepare",
     "recsys --help": "from recsys.cli.main import invoke; invoke(['--help'])",
 }

@@ -43,6 +43,7 @@ class HsnnManifest(Manifest):
     Attributes:
         tasks: names and kinds, in the order of the scores.
         ranked_by: the task by which nodes are ranked.
+        beam: nodes of each level that are usually kept.
         features: names of the columns of what is handed in, in their order; categorical ones are
             indices of the data set, of which 0 is the unknown one.
         fit_vocabulary: per id column the number of indices the model was trained with; larger
@@ -60,6 +61,7 @@ class HsnnManifest(Manifest):
 
     tasks: list[dict[str, str]]
     ranked_by: str
+    beam: int
     features: dict[str, list[str]]
     fit_vocabulary: dict[str, int]
     gap_hours: float
@@ -69,6 +71,11 @@ class HsnnManifest(Manifest):
     first_item: int
     items: int
     agreement: dict[str, float]
+
+    @property
+    def networks(self) -> str:
+        """The identity of the networks: the SHA-256 of their file."""
+        return str(self.files[HSNN_FILE]["sha256"])
 
 
 @dataclass(frozen=True)
@@ -85,13 +92,10 @@ class HsnnArtifact:
     manifest: HsnnManifest
     tower: torch.jit.ScriptModule
 
-    @torch.inference_mode()
     def encode_user(self, **inputs: Tensor) -> list[Tensor]:
         """What the levels need of a request's user; inputs are those of ``USER_INPUTS``."""
-        with torch.jit.optimized_execution(False):
-            return cast(list[Tensor], self.tower.encode_user(**inputs))
+        return cast(list[Tensor], self._run("encode_user", **inputs))
 
-    @torch.inference_mode()
     def descend(
         self, user: list[Tensor], beam: int, k: int, eligible: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -105,26 +109,54 @@ class HsnnArtifact:
         """
         if eligible is None:
             eligible = torch.ones(self.manifest.items, dtype=torch.bool)
-        with torch.jit.optimized_execution(False):
-            return cast(
-                tuple[Tensor, Tensor],
-                self.tower.descend(user, beam, k, eligible),
-            )
+        return cast(tuple[Tensor, Tensor], self._run("descend", user, beam, k, eligible))
 
-    @torch.inference_mode()
     def score(
         self, user: list[Tensor], item: Tensor, above: Tensor, **candidates: Tensor
     ) -> Tensor:
         """[C, K] float64 predictions; candidates are those of ``CANDIDATE_INPUTS``, each [C, …]."""
-        with torch.jit.optimized_execution(False):
-            return cast(Tensor, self.tower.score(user, item, above, **candidates))
+        return cast(Tensor, self._run("score", user, item, above, **candidates))
 
-    @torch.inference_mode()
+    def users(self, batch: RankingBatch) -> list[Tensor]:
+        """Of every level, the items' last, [B, n_u, D] of the requests of a batch."""
+        inputs = [getattr(batch, name) for name in USER_INPUTS]
+        return cast(list[Tensor], self._run("encode_users", *inputs))
+
+    def embed(self, categorical: Tensor, dense: Tensor) -> Tensor:
+        """[n, W] embeddings of items by their features, [n, F_i] int64 and [n, D_i] float32."""
+        return cast(Tensor, self._run("embed", categorical, dense))
+
+    def codes(self, embedding: Tensor) -> Tensor:
+        """[n, L] int64 the codes of the nodes of items [n, W]."""
+        return cast(Tensor, self._run("codes", embedding))
+
+    def centres(self, codes: Tensor) -> Tensor:
+        """[n, W] embeddings of nodes [n, l] of a level."""
+        return cast(Tensor, self._run("centres", codes))
+
+    def of_nodes(self, level: int, user: Tensor, node: Tensor) -> Tensor:
+        """[n, K] of a level for users [n, n_u, D] and embeddings [n, W] of nodes."""
+        return cast(Tensor, self._run("of_nodes", level, user, node))
+
+    def of_items(
+        self, user: Tensor, item: Tensor, counted: Tensor, categorical: Tensor, dense: Tensor
+    ) -> Tensor:
+        """[n, K] of the items' network, see ``Networks`` of recsys/index/hierarchy/scoring.py."""
+        return cast(Tensor, self._run("of_items", user, item, counted, categorical, dense))
+
+    def combined(self, scores: Tensor) -> Tensor:
+        """[n, l, K] of some levels → [n, K] float64, what the last says with those above it."""
+        return cast(Tensor, self._run("combined", scores))
+
     def node_of(self, item_categorical: Tensor, item_dense: Tensor) -> Tensor:
         """[n, L] the codes of the nodes of items by their features, of new ones too."""
+        return self.codes(self.embed(item_categorical, item_dense))
+
+    @torch.inference_mode()
+    def _run(self, name: str, *inputs: Any, **named: Tensor) -> Any:
+        """What a method of the tower says; its graph is run as it was exported."""
         with torch.jit.optimized_execution(False):
-            embedding = self.tower.embed(item_categorical, item_dense)
-            return cast(Tensor, self.tower.codes(embedding))
+            return getattr(self.tower, name)(*inputs, **named)
 
 
 def user_inputs(batch: RankingBatch, request: int) -> dict[str, Tensor]:

@@ -19,7 +19,11 @@ def configure(overrides: Sequence[str]) -> ExportConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Export the run's user tower and say where the artifact is."""
-    config = configure(overrides)
+    export(configure(overrides))
+
+
+def export(config: ExportConfig) -> None:
+    """Export a run and say where the artifact is."""
     config.folder(Path(config.run_dir), config.dataset)  # refused before the run is loaded
     trained = load_run(config.run_dir, config.checkpoint, config.dataset)
     folder = system_named(trained.config.system).export(trained, config)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recsys.cli.index_report import print_change
+from recsys.cli.index_changes import print_change
 from recsys.core.composition import compose
-from recsys.index.maintain import IndexRemoveConfig, remove_items
+from recsys.index.config import IndexRemoveConfig
+from recsys.index.maintain import remove_items
 
 
 def configure(overrides: Sequence[str]) -> IndexRemoveConfig:

@@ -39,6 +39,11 @@ def _said(config: RecommendConfig, report: RecommendReport) -> list[str]:
     ]
     if config.k > report.items:
         lines.append(f"k={config.k:,} items are asked for, and there are {report.items:,} in all.")
+    if config.beam is not None and report.widest is not None and config.beam > report.widest:
+        lines.append(
+            f"beam={config.beam:,} nodes are to be kept, and no level has more than "
+            f"{report.widest:,}: every item is scored."
+        )
     if report.unknown_excluded:
         lines.append(f"Items of exclude= that there are not: {report.unknown_excluded:,}.")
     if report.unknown_only:

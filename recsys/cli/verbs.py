@@ -106,20 +106,48 @@ INDEX_VERBS = (
     Verb(
         "build",
         "index_build",
-        "Make a FAISS index of item embeddings.",
-        ("recsys index build embeddings=runs/post_tower_kuairand out=index/kuairand",),
+        "Make a FAISS index of item embeddings, or put items into the nodes of a tree (hsnn).",
+        (
+            "recsys index build embeddings=runs/post_tower_kuairand out=index/kuairand",
+            "recsys index build run_dir=runs/tree out=index/tree",
+        ),
     ),
     Verb(
         "add",
         "index_add",
         "Add new items to an index without building it anew.",
-        ("recsys index add index=index/kuairand embeddings=new_posts.parquet",),
+        (
+            "recsys index add index=index/kuairand embeddings=new_posts.parquet",
+            "recsys index add index=index/tree",
+        ),
     ),
     Verb(
         "remove",
         "index_remove",
         "Remove items from an index, or all that have expired.",
-        ("recsys index remove index=index/kuairand max_age_hours=72",),
+        ("recsys index remove index=index/kuairand last_seen_before=2022-05-01",),
+    ),
+    Verb(
+        "snapshot",
+        "index_snapshot",
+        "Make an immutable generation of an index as it is, and serve it.",
+        ("recsys index snapshot index=index/tree out=served/tree",),
+    ),
+    Verb(
+        "rollback",
+        "index_rollback",
+        "Serve the snapshot before the current one again, or another one.",
+        ("recsys index rollback index=served/tree",),
+    ),
+    Verb(
+        "report",
+        "index_report",
+        "Print how the items of a tree lie in its nodes, what has changed, and what is astray.",
+        (
+            "recsys index report index=index/tree",
+            "recsys index report index=index/tree against=served/tree --json",
+        ),
+        prints_json=True,
     ),
 )
 CHECKPOINT_VERBS = (
@@ -308,6 +336,7 @@ VERBS = (
             "recsys recommend run_dir=runs/mine user=42",
             "recsys recommend run_dir=runs/mine users=users.csv out=items.csv",
             "recsys recommend artifact=runs/mine/artifact index=index/mine user=42",
+            "recsys recommend index=served/tree user=42",
         ),
     ),
     Verb(

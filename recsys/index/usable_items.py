@@ -12,12 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.core.errors import DataError
 from recsys.data.content.usable_rows import usable_rows
 from recsys.data.contract.ids import checked_ids
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.vocabulary import FIRST_SEEN
 
 POST_ID = "post_id"  # raw, as in the log
 TITLE = "title"
 LAST_SEEN = "last_seen"  # ms
 REASON = "reason"
+
+FUTURE = "first seen at as_of or later"
+TOO_OLD = "last seen longer than max_age_hours before as_of"
 
 #: Columns that describe an item; only the id is needed.
 OPTIONAL_COLUMNS: dict[str, pl.DataType] = {
@@ -86,3 +90,19 @@ def _table(items: pl.DataFrame) -> pl.DataFrame:
         else:
             columns.append(pl.repeat(None, len(items), dtype=dtype, eager=True).alias(name))
     return pl.DataFrame(columns)
+
+
+def out_of_time(table: pl.DataFrame, as_of: int | None, max_age_hours: float | None) -> pl.Series:
+    """Why an item is left out for its times; null for those that are kept."""
+    reason = pl.lit(None, pl.String())
+    if max_age_hours is not None and as_of is not None:
+        oldest = as_of - round(max_age_hours * MILLISECONDS_PER_HOUR)
+        reason = pl.when(last_known() < oldest).then(pl.lit(TOO_OLD)).otherwise(reason)
+    if as_of is not None:
+        reason = pl.when(pl.col(FIRST_SEEN) >= as_of).then(pl.lit(FUTURE)).otherwise(reason)
+    return table.with_columns(reason.alias(REASON))[REASON]
+
+
+def left_out(table: pl.DataFrame, reasons: pl.Series) -> pl.DataFrame:
+    """``post_id`` and ``reason`` of the items of a table that have one."""
+    return table.select(POST_ID).with_columns(reasons).filter(reasons.is_not_null())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,32 +26,40 @@ from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
 from recsys.data.stores.engagements.store import EngagementStore
-from recsys.index.faiss.folder import load_index
+from recsys.index.faiss.item_index import ItemIndex
+from recsys.index.folder import read_index, read_served
 from recsys.serving.histories import Histories
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import HistoryLengths, UserEmbedder
 from recsys.serving.stages.search import BestScores, Products
 
+if TYPE_CHECKING:
+    from recsys.artifacts.hsnn_tower import HsnnArtifact
+    from recsys.index.hierarchy.item_index import HierarchyIndex
+
 
 def open_recommender(
-    artifact: Path | str,
+    artifact: Path | str | None,
     index: Path | str,
     dataset: Path | str | None = None,
     embeddings: Path | str | None = None,
     precision: str = Precision.FLOAT,
     trust: bool = False,
     stores: Sequence[str] = (),
+    task: str | None = None,
 ) -> Recommender:
-    """A recommender of an index's items, by an exported user tower.
+    """A recommender of an index's items, by an exported user tower, or by the networks of a tree.
 
     Args:
-        artifact: the folder that `recsys export` wrote.
-        index: the folder of an index of items.
+        artifact: the folder that `recsys export` wrote; None for an index of a tree, which has its
+            networks inside.
+        index: the folder of an index of items, or of its snapshots.
         dataset: the prepared data set; None takes the one the model was trained on.
         embeddings: of the items in the users' histories; None takes those of the training.
         precision: of the user tower: ``float`` or ``int8``.
         trust: whether to load an artifact that is not in the user's list of trusted ones.
         stores: of published user embeddings, for a tower that reads them.
+        task: of those that the networks of a tree predict, the one to rank by.
 
     Raises:
         ArtifactError: artifact or index cannot be read, the artifact is not trusted, they belong to
@@ -59,11 +68,27 @@ def open_recommender(
         DataError: the embeddings cannot be read or have another width, or the index is of another
             log.
         ConfigError: there is no such precision; or stores are given and not read, or read and not
-            given.
+            given; or a setting is of the other kind of index.
     """
+    opened = read_served(Path(index), partial(_with_networks, artifact=artifact, trust=trust))
+    if isinstance(opened, tuple):
+        if embeddings is not None or stores or precision != Precision.FLOAT:
+            raise ConfigError(
+                f"{index} is a tree, whose networks read items by their features and have one "
+                "precision; leave embeddings=, stores= and precision= out."
+            )
+        # what only models with a tree need
+        from recsys.serving.tree import index_recommender
+
+        return index_recommender(*opened, dataset, task)
+    items = opened
+    if artifact is None or task is not None:
+        raise ConfigError(
+            f"{index} is a FAISS index of item embeddings: give artifact=…, what `recsys export` "
+            "wrote of its model, which has no tasks."
+        )
     tower = read_whole(Path(artifact), lambda: load_sequence_tower(artifact, precision, trust))
     log = _dataset(tower, dataset)
-    items = load_index(index)
     items.check_model(tower.manifest.post_embeddings["model"], f"the artifact {artifact}")
     content, histories = _content(tower, log, embeddings, stores)
     embedder = UserEmbedder(tower.embed, histories, content)
@@ -84,6 +109,25 @@ def open_recommender(
         length = float(np.linalg.norm(content.astype(np.float64), axis=1).max())
         source = partial(Products, items, length=length)
     return Recommender(items, log, embedder, source, histories, content)
+
+
+def _with_networks(
+    folder: Path, artifact: Path | str | None, trust: bool
+) -> ItemIndex | tuple[HierarchyIndex, HsnnArtifact]:
+    """The index in a folder, one of a tree with its networks, which may be given too."""
+    index = read_index(folder)
+    if isinstance(index, ItemIndex):
+        return index
+    # what only models with a tree need
+    from recsys.artifacts.hsnn_tower import HsnnManifest
+    from recsys.index.hierarchy.exported import load_networks, refuse_other_generation
+    from recsys.index.hierarchy.item_index import HierarchyIndex
+
+    assert isinstance(index, HierarchyIndex)
+    if artifact is not None:
+        beside = HsnnManifest.open(Path(artifact), trust)
+        refuse_other_generation(index, beside, Path(artifact))
+    return index, load_networks(folder, index, trust)
 
 
 def _dataset(artifact: SequenceTowerArtifact, folder: Path | str | None) -> PreparedDataset:

@@ -111,10 +111,12 @@ class Recommender:
             it has none.
         descent: finds so many items with such a beam, in the place of ``source``; None where items
             are in no tree.
+        widest: nodes of the widest level of the tree; None without one.
 
     Attributes:
         catalogue: as given.
         dataset: as given.
+        widest: as given.
         facts: of the items.
 
     Raises:
@@ -130,9 +132,11 @@ class Recommender:
         histories: Histories | None = None,
         content: NDArray[np.float32] | None = None,
         descent: Callable[[int, int | None], Source] | None = None,
+        widest: int | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.dataset = dataset
+        self.widest = widest
         self.facts = ItemFacts(dataset, catalogue)
         self._source = source
         self._descent = descent

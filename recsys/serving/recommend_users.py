@@ -49,10 +49,11 @@ class RecommendConfig(Settings):
     """Who gets items of what.
 
     Attributes:
-        run_dir: a run folder; give this, or ``artifact`` and ``index``.
+        run_dir: a run folder; give this, or ``index`` and, of a FAISS index, ``artifact``.
         checkpoint: of the run: ``best``, ``last``, or a path.
         artifact: the folder that `recsys export` wrote.
-        index: the folder of an index of items.
+        index: the folder of an index of items, or of its snapshots; one of a tree needs no
+            ``artifact``.
         user: raw user ids; give this, ``users``, or ``history`` alone for the users in it.
         users: Parquet, CSV, TSV or JSON Lines with ``user_id``.
         out: file to write, in the format of its ending.
@@ -71,7 +72,7 @@ class RecommendConfig(Settings):
         where: conditions on columns of items: ``category=shoes and price<50``.
         history: file with ``user_id``, ``item_id``, ``timestamp`` and perhaps ``action_type``:
             what its users did, instead of what the log says.
-        task: of a run that predicts tasks, the one to rank by; None takes the first.
+        task: of a run or a tree that predicts tasks, the one to rank by; None takes the first.
         reasons: name the items of the history that are nearest to each item.
         strict: refuse users who are not in the log.
         keep_seen: items that a user has seen may be given again: what is bought again and again.
@@ -112,12 +113,12 @@ class RecommendConfig(Settings):
     def __post_init__(self) -> None:
         """Refuse nobody, users given twice, and two models or none."""
         super().__post_init__()
-        if (self.run_dir is None) == (self.artifact is None and self.index is None) or (
-            (self.artifact is None) != (self.index is None)
-        ):
+        both = self.run_dir is not None and (self.artifact or self.index) is not None
+        if both or (self.run_dir is None and self.index is None):
             raise ConfigError(
                 "Give either run_dir=…, a run folder, or artifact=… and index=…, what `recsys "
-                "export` and `recsys index build` made."
+                "export` and `recsys index build` made; an index of a tree (hsnn) has its artifact "
+                "inside, and index=… is enough."
             )
         if self.user is not None and self.users is not None:
             raise ConfigError("Give either user=… (one id or [several]) or users=…, a file.")
@@ -132,8 +133,6 @@ class RecommendConfig(Settings):
             raise ConfigError("embeddings= goes with artifact=; a run has its own.")
         if self.run_dir is not None and self.stores:
             raise ConfigError("stores= goes with artifact=; a run has its own.")
-        if self.task is not None and self.run_dir is None:
-            raise ConfigError("task= goes with run_dir=, a run that predicts tasks.")
         if self.out is not None:
             check_ending(self.out, (*TABLE_ENDINGS, PAGE))
 
@@ -189,6 +188,7 @@ class RecommendReport:
         unknown_events: events of ``history`` with items that the log does not have; None likewise.
         others_events: events of ``history`` of users who are not asked for.
         ignored_events: events of ``history`` with actions that the log leaves out.
+        widest: nodes of the widest level of the items' tree; None without one.
     """
 
     users: int
@@ -200,6 +200,7 @@ class RecommendReport:
     unknown_events: int | None
     others_events: int = 0
     ignored_events: int = 0
+    widest: int | None = None
 
 
 def recommend(config: RecommendConfig) -> tuple[RecommendReport, pl.DataFrame]:
@@ -219,7 +220,7 @@ def opened(config: RecommendConfig) -> Recommender:
     Raises:
         RecsysError: they cannot be used together.
     """
-    assert config.artifact is not None and config.index is not None
+    assert config.index is not None
     return open_recommender(
         config.artifact,
         config.index,
@@ -228,6 +229,7 @@ def opened(config: RecommendConfig) -> Recommender:
         config.precision,
         config.trust,
         config.stores,
+        config.task,
     )
 
 
@@ -333,6 +335,7 @@ def answer(
         unknown_events=None if request.events is None else request.events.unknown,
         others_events=0 if request.events is None else request.events.of_others(request.users),
         ignored_events=0 if request.events is None else request.events.ignored,
+        widest=recommender.widest,
     )
     return report, pl.concat(kept) if kept else pl.DataFrame()
 

@@ -61,7 +61,8 @@ def _write_page(
     facts = recommender.facts
     page = RecommendationPage(
         subtitle=(
-            f"{config.run_dir or config.artifact} · {recommender.dataset.manifest.name} · as of "
+            f"{config.run_dir or config.artifact or config.index} · "
+            f"{recommender.dataset.manifest.name} · as of "
             f"{to_text(moment)}"
         ),
         users=request.users.cast(pl.String).to_list(),

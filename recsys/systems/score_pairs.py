@@ -14,6 +14,7 @@ from omegaconf import MISSING
 from recsys.core.bounds import OutPath, Settings
 from recsys.core.errors import DataError
 from recsys.data.batches.given_rows import GivenRows
+from recsys.data.batches.hour_of_day import follows
 from recsys.data.contract.given_tables import (
     given_ids,
     in_type_of,
@@ -32,7 +33,6 @@ from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
 from recsys.runs.load import LoadedRun
 from recsys.systems.base import System
-from recsys.systems.kinds.hour_of_day import follows
 from recsys.systems.registry import system_named
 from recsys.systems.runs import load_run
 

@@ -9,8 +9,8 @@ import pytest
 from recsys.cli import index_add, index_build, index_remove, recommend
 from recsys.core.errors import ConfigError
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.index.faiss.folder import load_index
 from recsys.index.faiss.kinds import IndexConfig
+from recsys.index.folder import load_index
 from tests.index.conftest import START, artifact, dataset, embeddings
 
 __all__ = ["artifact", "dataset", "embeddings"]

@@ -17,10 +17,10 @@ import pytest
 from recsys.artifacts.manifest import sha256
 from recsys.core import durable
 from recsys.core.errors import ArtifactError, ConfigError, RecsysError
-from recsys.index.faiss.folder import load_index, save_index
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
-from recsys.index.faiss.manifest import IndexManifest
+from recsys.index.folder import load_index, save_index
+from recsys.index.manifest import read_index_manifest
 from tests.rewritten import INDEX_KIND, rewrite
 from tests.room import room
 
@@ -87,7 +87,7 @@ def test_killed_at_any_moment_the_index_is_an_old_or_a_new_one(tmp_path: Path) -
     save_index(built(), tmp_path)
     writer = (
         "import sys, polars as pl\n"
-        "from recsys.index.faiss.folder import load_index, save_index\n"
+        "from recsys.index.folder import load_index, save_index\n"
         "index = load_index(sys.argv[1])\n"
         "from pathlib import Path\n"
         "for item in range(300):\n"
@@ -148,7 +148,7 @@ def test_only_the_folders_own_files_are_read(tmp_path: Path, names: list[str]) -
     save_index(index, tmp_path)
     mark = index.manifest.files["index.1.faiss"]
     rewrite(tmp_path / "manifest.json", INDEX_KIND, {"files": dict.fromkeys(names, mark)})
-    with pytest.raises(ArtifactError, match="names other files than the two of an index"):
+    with pytest.raises(ArtifactError, match="names other files than those of an index"):
         load_index(tmp_path)
 
 
@@ -213,10 +213,10 @@ def test_an_index_of_another_kind_or_width_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["../a.faiss", "/etc/hostname", "b/../a.faiss", ".."])
 def test_a_manifest_names_files_of_its_folder_alone(place: str, tmp_path: Path) -> None:
     save_index(built(), tmp_path)
-    files = dict(IndexManifest.load(tmp_path).files)
+    files = dict(read_index_manifest(tmp_path)["files"])
     files[place] = files.pop("index.1.faiss")
     rewrite(tmp_path / "manifest.json", INDEX_KIND, {"files": files})
-    with pytest.raises(ArtifactError, match="names other files than the two of an index"):
+    with pytest.raises(ArtifactError, match="names other files than those of an index"):
         load_index(tmp_path)
 
 

@@ -16,18 +16,11 @@ from recsys.data.content.item_embeddings import write_item_embeddings
 from recsys.data.content.usable_rows import DUPLICATE, NOT_FINITE
 from recsys.data.contract.moments import parse_moment
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.index.faiss.folder import load_index
+from recsys.index.config import IndexAddConfig, IndexBuildConfig, IndexRemoveConfig
+from recsys.index.folder import load_index
 from recsys.index.item_table import describe_items, last_seen, read_item_file
-from recsys.index.maintain import (
-    FUTURE,
-    TOO_OLD,
-    IndexAddConfig,
-    IndexBuildConfig,
-    IndexRemoveConfig,
-    add_items,
-    build_index,
-    remove_items,
-)
+from recsys.index.maintain import add_items, build_index, remove_items
+from recsys.index.usable_items import FUTURE, TOO_OLD
 from tests.index.conftest import START, WIDTH
 
 

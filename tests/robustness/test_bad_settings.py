@@ -15,7 +15,7 @@ from recsys.core.composition import merge
 from recsys.core.errors import ConfigError
 from recsys.core.overrides import split_list
 from recsys.data.sources import complete_options
-from recsys.index.maintain import IndexBuildConfig
+from recsys.index.config import IndexBuildConfig
 from recsys.systems.choice import compose_run
 from recsys.systems.nxtpost.config import NxtPostRunConfig
 from tests.robustness import bad_settings

@@ -21,7 +21,7 @@ from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.embeddings.stores import open_store
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.evaluation.predictions import PREDICTIONS
-from recsys.index.faiss.folder import load_index
+from recsys.index.folder import load_index
 from tests.robustness.forks import Server
 
 USERS = range(30)
@@ -85,7 +85,9 @@ def write_log(path: Path, hours: int) -> None:
 
 def make_world(server: Server, folder: Path) -> None:
     """Logs, a prepared data set, an index."""
-    server.load("prepare", "append", "delete", "compact", "index_build", "index_add")
+    server.load(
+        "prepare", "append", "delete", "compact", "index_build", "index_add", "index_snapshot"
+    )
     folder.mkdir()
     write_log(folder / "log", 50)
     write_log(folder / "longer", 50)
@@ -97,7 +99,12 @@ def make_world(server: Server, folder: Path) -> None:
     for name, ids in (("few", range(40)), ("more", range(40, 90)), ("others", range(90, 120))):
         vectors = generator.normal(size=(len(ids), 8)).astype(np.float32)
         np.savez(folder / f"{name}.npz", item_id=np.array(ids), embedding=vectors)
-    for command in (_PREPARE + "log", "index build embeddings=few.npz out=idx"):
+    for command in (
+        _PREPARE + "log",
+        "index build embeddings=few.npz out=idx",
+        "index snapshot index=idx out=served",
+        "index build embeddings=more.npz out=later_idx",
+    ):
         server.run(command.split(), folder)
 
 
@@ -151,6 +158,11 @@ def seen_index(folder: Path) -> Any:
     index = load_index(folder / "idx")
     assert index.index.ntotal == len(index)
     return sorted(index.items["post_id"].to_list())
+
+
+def seen_snapshots(folder: Path) -> Any:
+    """The items of the generation that is served."""
+    return sorted(load_index(folder / "served").items["post_id"].to_list())
 
 
 def seen_run(folder: Path) -> Any:
@@ -215,6 +227,12 @@ WRITERS = (
     Writer("delete embedding", ("store",), "data delete user=5 store=store", seen_store, True),
     Writer("index build", (), "index build embeddings=few.npz out=idx", seen_index),
     Writer("index add", ("idx",), ADD + "more.npz", seen_index),
+    Writer(
+        "index snapshot",
+        ("later_idx", "served"),
+        "index snapshot index=later_idx out=served keep=1",
+        seen_snapshots,
+    ),
     Writer(
         *("evaluate", ("run", "dd"), "evaluate run_dir=run dataset=dd boosting.trees=3", seen_run),
         expensive=True,

@@ -13,10 +13,11 @@ import pytest
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.contract.given_tables import read_given
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.index.faiss.folder import load_index
+from recsys.index.config import IndexBuildConfig
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.faiss.kinds import IndexConfig
-from recsys.index.maintain import IndexBuildConfig, build_index
+from recsys.index.folder import load_index
+from recsys.index.maintain import build_index
 from recsys.serving import recommend_users
 from recsys.serving.opening import open_recommender
 from recsys.serving.pipeline import Embedded, StepUsers

@@ -162,8 +162,14 @@ class RowReader(ABC, Generic[Batch]):
         numbers [n, D] float32.
         """
         features = self._dataset.item_features
-        indices = self._hidden(features.categorical[item])
-        return torch.from_numpy(indices.astype(np.int64)), torch.from_numpy(features.dense[item])
+        return self.given_items(features.categorical[item], features.dense[item])
+
+    def given_items(
+        self, categorical: NDArray[np.int32], dense: NDArray[np.float32]
+    ) -> tuple[Tensor, Tensor]:
+        """The same of features [n, F] and [n, D] as a data set has them."""
+        indices = self._hidden(categorical)
+        return torch.from_numpy(indices.astype(np.int64)), torch.from_numpy(dense)
 
     def _hidden(self, indices: NDArray[np.int32]) -> NDArray[np.int32]:
         return self._fit_vocabulary.hide_unseen_features(indices, self._item_ids)

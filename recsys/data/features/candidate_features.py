@@ -7,6 +7,7 @@ requests), D numbers of a row, W windows, A action types beside the impression.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +122,7 @@ class CandidateFeatures:
         moment: NDArray[np.int64],
         rows_per_request: NDArray[np.int64],
         item: NDArray[np.integer],
+        ids: Mapping[str, NDArray[np.integer]] | None = None,
     ) -> NDArray[np.float32]:
         """The numbers of some candidates.
 
@@ -129,19 +131,27 @@ class CandidateFeatures:
             moment: [B] ms; everything strictly before it may be seen.
             rows_per_request: [B] int64, sums to R.
             item: [R] item indices, those of a request side by side.
+            ids: ``author`` and ``topic``, [R] indices of each, where items are among the rows that
+                the data set does not have; None for what it says of its items.
 
         Returns:
             [R, D], all finite.
         """
+        of_item = {} if ids is None else ids
         request = np.repeat(np.arange(len(user)), rows_per_request)
         rate = self._rate_of_all(moment)  # [B, A]
         columns = [*self._age(item, moment[request])]
         for name in self._counters_of:
-            counted = self._counts(name, self._of_item[name][item], moment[request])
+            index = of_item[name] if name in of_item else self._of_item[name][item]
+            counted = self._counts(name, index, moment[request])
             columns += self._numbers(counted, rate[request], counts=False)
         if self._crossed:
             candidates = Candidates(
-                rows_per_request, {name: self._of_item[name][item] for name in self._crossed}
+                rows_per_request,
+                {
+                    name: of_item[name] if name in of_item else self._of_item[name][item]
+                    for name in self._crossed
+                },
             )
             columns += self._cross_columns(user, moment, candidates, request, rate)
         if not len(item):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
 import faiss
@@ -13,58 +13,69 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import ArtifactError, DataError
-from recsys.data.contract.ids import as_ids
-from recsys.index.catalogue import SLOT, Catalogue
+from recsys.data.contract.parquet import read_parquet, write_frame
+from recsys.index.catalogue import SLOT, Added, StoredIndex, now
 from recsys.index.faiss import gpus
-from recsys.index.faiss.kinds import IndexConfig, IndexKind, new_index
-from recsys.index.faiss.manifest import METRIC, IndexManifest
+from recsys.index.faiss.kinds import (
+    METRIC,
+    FaissManifest,
+    IndexConfig,
+    IndexKind,
+    check_kind,
+    new_index,
+)
 from recsys.index.faiss.search import NONE, Found, check_queries, search
-from recsys.index.usable_items import OPTIONAL_COLUMNS, POST_ID, UsableItems, last_known
+from recsys.index.usable_items import POST_ID, UsableItems
 
 #: Share of tombstones from which building an HNSW index anew is advised: its walks pass through
 #: them, and its memory holds them.
 REBUILD_SHARE = 0.3
 
-
-@dataclass(frozen=True, eq=False)
-class Added:
-    """What adding items did.
-
-    Attributes:
-        added: items that were not in the index.
-        replaced: items that were, whose embedding is the new one now.
-        rejected: ``post_id`` and ``reason`` of rows that were left out.
-    """
-
-    added: int
-    replaced: int
-    rejected: pl.DataFrame
+#: A file of somebody else may say that its lists lie in another one, which FAISS would then open to
+#: write into; ``check_kind`` refuses such an index once it is read.
+_FLAGS = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
 
 
-@dataclass(frozen=True)
-class Removed:
-    """What removing items did.
-
-    Attributes:
-        removed: items that were in the index.
-        unknown: ids that were not.
-    """
-
-    removed: int
-    unknown: int
-
-
-class ItemIndex(Catalogue):
+class ItemIndex(StoredIndex):
     """Items by the cosine of their embeddings.
 
     Attributes:
         manifest: what it is.
     """
 
-    def __init__(self, index: faiss.Index, items: pl.DataFrame, manifest: IndexManifest) -> None:
-        super().__init__(items)
+    manifest: FaissManifest
+
+    def __init__(self, index: faiss.Index, items: pl.DataFrame, manifest: FaissManifest) -> None:
+        super().__init__(items, manifest)
         self.index = index
-        self.manifest = manifest
+
+    @classmethod
+    def read(cls, folder: Path, manifest: FaissManifest) -> Self:
+        """The index in a folder, of a manifest whose files were checked.
+
+        Raises:
+            ArtifactError: FAISS cannot read it, or it is not what the manifest says.
+            FileNotFoundError: a writer has removed a file.
+        """
+        vectors, table = sorted(manifest.files)
+        try:
+            index = faiss.read_index(str(folder / vectors), _FLAGS)
+        except RuntimeError as error:
+            if not (folder / vectors).exists():
+                raise FileNotFoundError(2, "removed by a writer", str(folder / vectors)) from error
+            raise ArtifactError(
+                f"{folder / vectors} cannot be read by FAISS {faiss.__version__}; build the index "
+                "again with `recsys index build`."
+            ) from error
+        check_kind(index, manifest.config, manifest.width, folder / vectors)
+        return cls(index, read_parquet(folder / table), manifest)
+
+    def write(self, folder: Path, number: int) -> list[Path]:
+        """FAISS' own file, and the table of the items."""
+        vectors, table = folder / f"index.{number}.faiss", folder / f"posts.{number}.parquet"
+        faiss.write_index(self.index, str(vectors))
+        write_frame(table, self.items)
+        return [vectors, table]
 
     @classmethod
     def build(
@@ -99,8 +110,8 @@ class ItemIndex(Catalogue):
                 f"{_reasons(usable.rejected)}); give other item embeddings."
             )
         resolved = config.resolve(*usable.embedding.shape)
-        now = _now()
-        manifest = IndexManifest(
+        moment = now()
+        manifest = FaissManifest(
             width=usable.embedding.shape[1],
             metric=METRIC,
             model=model,
@@ -108,8 +119,8 @@ class ItemIndex(Catalogue):
             posts=0,
             tombstones=0,
             next_slot=0,
-            created=now,
-            changed=now,
+            created=moment,
+            changed=moment,
             files={},
         )
         none = usable.table.clear().insert_column(0, pl.Series(SLOT, [], pl.Int64()))
@@ -131,25 +142,6 @@ class ItemIndex(Catalogue):
     def rebuild_advised(self) -> bool:
         """Whether tombstones are so many that the index should be built anew."""
         return self.tombstone_share >= REBUILD_SHARE
-
-    def check_model(self, model: str, made_by: str, way_out: str = "") -> None:
-        """Refuse embeddings of another model.
-
-        Args:
-            model: identity of the embeddings that are to be compared with the items' here.
-            made_by: what has that identity, for the sentence.
-            way_out: what else may be done, behind the sentence.
-
-        Raises:
-            ArtifactError: the index was built for another model.
-        """
-        if model != self.manifest.model:
-            raise ArtifactError(
-                f"The index was built from the item embeddings {self.manifest.model[:12]}…, "
-                f"{made_by} belongs to {model[:12]}…: their scores would mean nothing; build the "
-                "index again with `recsys index build`, or take the model it was built for"
-                f"{way_out}."
-            )
 
     def add(self, items: pl.DataFrame, embedding: ArrayLike) -> Added:
         """Take in new items; an item that is there already is replaced.
@@ -179,22 +171,6 @@ class ItemIndex(Catalogue):
         self._drop(there)
         self._append(usable)
         return Added(len(usable.table) - len(there), len(there), usable.rejected)
-
-    def remove(self, ids: pl.Series) -> Removed:
-        """Take items out by their raw ids; none of them is found from now on.
-
-        Raises:
-            DataError: ids are of another type.
-        """
-        distinct = ids.unique()
-        slots = self.slots(distinct)
-        slots = slots[slots != NONE]
-        self._drop(slots)
-        return Removed(len(slots), len(distinct) - len(slots))
-
-    def last_seen_before(self, moment: int) -> pl.Series:
-        """Raw ids of items that were last seen before ``moment`` (ms); none without a time."""
-        return self.items.filter(last_known() < moment)[POST_ID]
 
     def search(
         self,
@@ -227,26 +203,6 @@ class ItemIndex(Catalogue):
             there &= eligible
         return search(self.index, self.manifest.config, there, queries, k, exclude)
 
-    def _with_ids_of_index(self, table: pl.DataFrame) -> pl.DataFrame:
-        ids = as_ids(table[POST_ID], self.items.schema[POST_ID])
-        if ids.null_count():
-            other = table[POST_ID].filter(ids.is_null())[0]
-            raise DataError(
-                f"The new items have the id {other!r}, those of the index are whole numbers "
-                f"({str(ids.dtype).lower()}); give the ids as they are in the log, or build the "
-                "index again with `recsys index build`."
-            )
-        return table.with_columns(ids)
-
-    def _with_former_columns(self, table: pl.DataFrame) -> pl.DataFrame:
-        joined = table.join(
-            self.items, on=POST_ID, how="left", maintain_order="left", suffix="_former"
-        )
-        return joined.select(
-            POST_ID,
-            *(pl.coalesce(name, f"{name}_former").alias(name) for name in OPTIONAL_COLUMNS),
-        )
-
     def _append(self, usable: UsableItems, with_gpus: bool = False) -> None:
         first = self.manifest.next_slot
         slots = np.arange(first, first + len(usable.table))
@@ -274,7 +230,7 @@ class ItemIndex(Catalogue):
             posts=len(self.items),
             tombstones=self.index.ntotal - len(self.items),
             next_slot=next_slot,
-            changed=_now(),
+            changed=now(),
         )
 
     @property
@@ -285,7 +241,3 @@ class ItemIndex(Catalogue):
 def _reasons(rejected: pl.DataFrame) -> str:
     counts: Iterable[tuple[str, int]] = rejected["reason"].value_counts(sort=True).iter_rows()
     return ", ".join(f"{reason}: {count}" for reason, count in counts) or "there are none"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -12,11 +12,12 @@ All of them compare L2-normalised embeddings by inner product, which is the cosi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import gcd, isqrt
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import faiss
 import numpy as np
@@ -25,6 +26,9 @@ from numpy.typing import NDArray
 from recsys.core.bounds import Few, Length, OneOf, Rows, Settings, Width
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.index.faiss import gpus
+from recsys.index.manifest import IndexManifest
+
+METRIC = "cosine"
 
 
 class IndexKind(StrEnum):
@@ -106,6 +110,29 @@ class IndexConfig(Settings):
         lists = min(self.lists or 4 * isqrt(items), max(items // _ITEMS_PER_LIST, 1))
         probes = min(self.probes or max(lists // _LISTS_PER_PROBE, 8), lists)
         return replace(self, kind=kind.value, lists=lists, probes=probes, code_bytes=code_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaissManifest(IndexManifest):
+    """The description of a FAISS index, whose metric is ``cosine``: the inner product of
+    L2-normalised embeddings.
+
+    Attributes:
+        config: kind and sizes, resolved.
+        tombstones: removed items that HNSW still holds.
+        next_slot: number that the next item gets.
+    """
+
+    file_names = (re.compile(r"index\.(\d+)\.faiss"), re.compile(r"posts\.(\d+)\.parquet"))
+
+    config: IndexConfig
+    tombstones: int
+    next_slot: int
+
+    @classmethod
+    def of(cls, path: Path, content: dict[str, Any]) -> Self:
+        """As of every index."""
+        return replace(super().of(path, content), config=IndexConfig(**content["config"]))
 
 
 def new_index(

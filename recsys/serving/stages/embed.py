@@ -5,6 +5,8 @@ Legend: B users, V items of the data set, W width of an embedding.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -72,4 +74,32 @@ class HistoryLengths:
         events = np.zeros(len(users), np.int64)
         for place, batch in self._histories.parts(users):
             events[place] = batch.lengths.numpy()
+        return Embedded(np.ones((len(users), 1), np.float32), events)
+
+
+class CountsEvents(Protocol):
+    """Reads the timelines of users."""
+
+    def num_events(
+        self, user: NDArray[np.integer], request_time: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """[B] events that a model reads of each user [B] at a moment [B] in ms."""
+        ...
+
+
+class TimelineLengths:
+    """How much is known of users; the predictions read their timelines themselves.
+
+    Args:
+        reader: of timelines.
+    """
+
+    name = "timelines"
+
+    def __init__(self, reader: CountsEvents) -> None:
+        self._reader = reader
+
+    def embed(self, users: StepUsers) -> Embedded:
+        """Ones [B, 1], which say nothing, and how many events each user has."""
+        events = self._reader.num_events(users.indices, np.full(len(users), users.moment))
         return Embedded(np.ones((len(users), 1), np.float32), events)

@@ -29,10 +29,11 @@ from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.stores.fit_vocabulary import FitVocabulary
 from recsys.data.stores.vocabulary import vocabulary_path
 from recsys.index.hierarchy.descent import Allowed, descend
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.runs.files import CONFIG_FILE
 from recsys.systems.base import ExportConfig
 from recsys.systems.hsnn.config import HsnnRun
-from recsys.systems.hsnn.scoring import ItemTree, Scoring
+from recsys.systems.hsnn.scoring import Scoring
 from recsys.systems.hsnn.tower import HsnnTower
 
 #: Requests of the choose split for which the exported model is compared with the trained one, and
@@ -89,7 +90,8 @@ def _check(
     pairs, largest = 0, 0.0
     for one in range(number):
         place = slice(one, one + 1)
-        user, moment = requests.user[place].astype(np.int64), requests.request_time[place]
+        user = requests.user[place].astype(np.int64)
+        moment = np.array(requests.request_time[place])
         users = scoring.users(user, moment)
         reached = descend(items.tree, 1, items.scorer(users, task), beam, 1, Allowed())
         trained = np.full(len(items.indices), np.nan)
@@ -150,6 +152,7 @@ def _manifest(run: HsnnRun, items: ItemTree, task: int, size: int) -> HsnnManife
         files={},
         tasks=tasks,
         ranked_by=tasks[task]["name"],
+        beam=run.config.descent.beam,
         features=_features(run),
         fit_vocabulary=FitVocabulary.of(run.manifest).sizes,
         gap_hours=run.config.loader.gap_hours,

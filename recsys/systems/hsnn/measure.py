@@ -23,9 +23,10 @@ from recsys.evaluation.ranking import CandidateSet, Ranks, gather_ranks
 from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.retrieval_evaluation import measured_ranks, protocol_of
 from recsys.index.hierarchy.descent import Allowed, LevelScorer, Reached, Scores, descend
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.index.hierarchy.tree import Tree, tree_health
 from recsys.systems.hsnn.config import DescentConfig
-from recsys.systems.hsnn.scoring import ItemTree, Scoring
+from recsys.systems.hsnn.scoring import Scoring
 
 #: Scores of pairs that are in memory at a time.
 _PAIRS_AT_A_TIME = 2**18

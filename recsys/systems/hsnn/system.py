@@ -14,6 +14,7 @@ from torch import Tensor
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.batches.given_rows import GivenRows
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.data.batches.ranking_reader import RankingReader
 from recsys.data.content.clusters import candidate_features
 from recsys.data.contract.manifest import DatasetManifest
@@ -28,22 +29,20 @@ from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.tasks import Control
 from recsys.index.catalogue import Catalogue
-from recsys.index.hierarchy.descent import LevelScorer
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
 from recsys.runs.system import Assembly
-from recsys.serving.pipeline import StepUsers
 from recsys.serving.recommend import Recommender
-from recsys.serving.stages.descent import BestBelow
+from recsys.serving.tree import tree_recommender
 from recsys.systems.base import ExportConfig, refuse_undefined
 from recsys.systems.hsnn.config import HsnnRun, HsnnRunConfig
 from recsys.systems.hsnn.measure import measure_descent
 from recsys.systems.hsnn.module import Hsnn
 from recsys.systems.hsnn.report import print_descent, report_page
-from recsys.systems.hsnn.scoring import ItemTree, Scoring
-from recsys.systems.kinds.hour_of_day import with_hour
+from recsys.systems.hsnn.scoring import Scoring
 from recsys.systems.kinds.known_items import known_items
-from recsys.systems.kinds.tasks import TaskSystem, TimelineLengths
+from recsys.systems.kinds.tasks import TaskSystem
 
 #: Fit requests by whose rows what is counted is standardised.
 _MEASURED_REQUESTS = 2048
@@ -152,24 +151,14 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
     def recommender(self, run: HsnnRun, moment: int, task: str | None = None) -> Recommender:
         """By descending the tree of the items that the log had by then."""
         known = known_items(run, None, moment)
-        catalogue = Catalogue.of(known.drop(INDEX))
         scoring = self.scoring(run)
-        items = ItemTree(scoring, known[INDEX].cast(pl.Int64).to_numpy())
-        column = _task(run.config, run.manifest, task or run.config.descent.task)
-
-        def scorer(users: StepUsers) -> LevelScorer:
-            moments = np.full(len(users), users.moment)
-            return items.scorer(scoring.users(users.indices, moments), column)
-
-        def score(values: NDArray[np.float64]) -> NDArray[np.float64]:
-            return scoring.prediction(values, column)
-
-        usual = run.config.descent.beam
-        return Recommender(
-            catalogue,
+        return tree_recommender(
+            Catalogue.of(known.drop(INDEX)),
             run.dataset,
-            TimelineLengths(self.data(run.config, run.dataset).reader),
-            descent=lambda k, beam: BestBelow(items.tree, k, beam or usual, scorer, score),
+            scoring,
+            ItemTree(scoring, known[INDEX].cast(pl.Int64).to_numpy()),
+            _task(run.config, run.manifest, task),
+            run.config.descent.beam,
         )
 
     def export(self, run: HsnnRun, config: ExportConfig) -> Path:

@@ -1,8 +1,8 @@
 """HSNN by itself, as it is exported: its networks with the tree of the items inside.
 
 Written for TorchScript, with embedding tables as plain weights: who loads it needs torch alone.
-Legend: T recent events, n items or nodes, S items of the tree, C candidates, F features, E width of
-a feature's vector, W width of an item embedding, L levels of nodes, K tasks.
+Legend: B requests, T recent events, n items, nodes or pairs, S items of the tree, C candidates, F
+features, E width of a feature's vector, W width of an item embedding, L levels of nodes, K tasks.
 """
 
 # no `from __future__ import annotations`: TorchScript reads the types of buffers from the class
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.index.hierarchy.scoring import PAIRS_AT_A_TIME, ItemTree
 from recsys.systems.hsnn.module import Hsnn
-from recsys.systems.hsnn.scoring import ITEMS_AT_A_TIME, PAIRS_AT_A_TIME, ItemTree
 from recsys.systems.ranker.tower import PlainTables, tables_of
 
 
@@ -71,7 +71,7 @@ class HsnnTower(nn.Module):
         width = net.config.dimension
         self.width = width
         self.task = task
-        self.pairs_at_a_time, self.items_at_a_time = PAIRS_AT_A_TIME, ITEMS_AT_A_TIME
+        self.pairs_at_a_time = PAIRS_AT_A_TIME
         self.max_length = net.max_length
         self.num_others = net.num_others
         self.num_item_categorical = net.num_item_categorical
@@ -134,18 +134,40 @@ class HsnnTower(nn.Module):
         """
         kept = min(self.max_length, recent_ids.shape[0])
         blank, first = self.max_length - kept, recent_ids.shape[0] - kept
-        ids = F.pad(recent_ids[first:], [0, 0, blank, 0]).contiguous()
-        action = F.pad(recent_action[first:], [blank, 0]).unsqueeze(0)
-        times = F.pad(recent_time[first:], [blank, 0]).unsqueeze(0)
-        dwell = F.pad(recent_dwell[first:], [blank, 0]).unsqueeze(0)
-        events = self.entities(ids).sum(dim=1).unsqueeze(0)
-        events = events + self.actions(action) + self.dwell(dwell.unsqueeze(2))
-        hours = (request_time.reshape(1, 1) - times).float() / 3600000
-        vectors = self.user_tables(user_categorical.unsqueeze(0))
+        return self.encode_users(
+            request_time.reshape(1),
+            user_categorical.unsqueeze(0),
+            user_dense.unsqueeze(0),
+            F.pad(recent_ids[first:], [0, 0, blank, 0]).unsqueeze(0),
+            F.pad(recent_action[first:], [blank, 0]).unsqueeze(0),
+            F.pad(recent_time[first:], [blank, 0]).unsqueeze(0),
+            F.pad(recent_dwell[first:], [blank, 0]).unsqueeze(0),
+        )
+
+    @torch.jit.export
+    def encode_users(
+        self,
+        request_time: Tensor,
+        user_categorical: Tensor,
+        user_dense: Tensor,
+        recent_ids: Tensor,
+        recent_action: Tensor,
+        recent_time: Tensor,
+        recent_dwell: Tensor,
+    ) -> list[Tensor]:
+        """Of every level, the items' last, [B, n_u, D] of some requests: as ``encode_user`` takes
+        them, [B, …], with T events of each, zeros in front of fewer.
+        """
+        requests, steps = recent_time.shape[0], recent_time.shape[1]
+        events = self.entities(recent_ids.flatten(0, 1)).sum(dim=1)
+        events = events.unflatten(0, [requests, steps])
+        events = events + self.actions(recent_action) + self.dwell(recent_dwell.unsqueeze(2))
+        hours = (request_time.unsqueeze(1) - recent_time).float() / 3600000
+        vectors = self.user_tables(user_categorical)
         numbers = self.user_numbers
         if numbers is not None:
-            vectors = torch.cat([vectors, numbers(user_dense.unsqueeze(0)).unsqueeze(1)], dim=1)
-        recent = self.recent(events, action, hours.clamp(min=0).log1p())
+            vectors = torch.cat([vectors, numbers(user_dense).unsqueeze(1)], dim=1)
+        recent = self.recent(events, recent_action, hours.clamp(min=0).log1p())
         user = torch.cat([vectors, recent], dim=1)
         found: list[Tensor] = []
         for level in self.levels:
@@ -176,6 +198,44 @@ class HsnnTower(nn.Module):
         if len(found) == 0:
             return torch.zeros([embedding.shape[0], 0], dtype=torch.int64)
         return torch.stack(found, dim=1)
+
+    @torch.jit.export
+    def centres(self, codes: Tensor) -> Tensor:
+        """[n, l] int64 codes of nodes of a level → their embeddings [n, W]: the codes' sums."""
+        found = torch.zeros([0])
+        for number, level in enumerate(self.tree):
+            if number < codes.shape[1]:
+                code = level.codes.index_select(0, codes[:, number])
+                found = code if number == 0 else found + code
+        return found
+
+    @torch.jit.export
+    def of_nodes(self, level: int, user: Tensor, node: Tensor) -> Tensor:
+        """[n, K] of a level for users [n, n_u, D] and embeddings [n, W] of nodes."""
+        found = torch.zeros([0])
+        for number, network in enumerate(self.levels):
+            if number == level:
+                found = network(user, node)[0]
+        return found
+
+    @torch.jit.export
+    def of_items(
+        self, user: Tensor, item: Tensor, counted: Tensor, categorical: Tensor, dense: Tensor
+    ) -> Tensor:
+        """[n, K] of the items' network for users [n, n_u, D] and embeddings [n, W] of items, what
+        is counted of the pairs [n, N] and their context [n, F_c] and [n, D_c].
+        """
+        others = self._others(F.pad(categorical, [self.num_item_categorical, 0]))
+        standard = (counted - self.counted_mean) * self.counted_scale
+        pair = [
+            self.counted(standard).unflatten(1, [-1, self.width]),
+            others[:, self.num_others :],
+        ]
+        numbers = self.context_dense
+        if numbers is not None:
+            pair.append(numbers(dense).unsqueeze(1))
+        found: Tensor = self.items(user, item, torch.cat(pair, dim=1))[0]
+        return found
 
     @torch.jit.export
     def descend(
@@ -211,7 +271,7 @@ class HsnnTower(nn.Module):
                 of_user = user[number].expand(self.pairs_at_a_time, -1, -1)
                 parts.append(network(of_user, some)[0][:rows])
             above = torch.cat([above.index_select(0, there), torch.cat(parts).unsqueeze(1)], dim=1)
-            order = self._combined(above)[:, self.task].argsort(descending=True, stable=True)
+            order = self.combined(above)[:, self.task].argsort(descending=True, stable=True)
             ordered = counts.index_select(0, order)
             before = ordered.cumsum(0) - ordered
             kept = (torch.arange(order.shape[0]) < beam) | (before < k)
@@ -258,24 +318,20 @@ class HsnnTower(nn.Module):
             last = min(first + self.pairs_at_a_time, item.shape[0])
             fill = [0, 0, 0, self.pairs_at_a_time - (last - first)]
             of_item = F.pad(self.embeddings.index_select(0, item[first:last]), fill)
-            context = F.pad(context_categorical[first:last], fill)
-            others = self._others(F.pad(context, [self.num_item_categorical, 0]))
-            standard = (F.pad(counted[first:last], fill) - self.counted_mean) * self.counted_scale
-            pair = [
-                self.counted(standard).unflatten(1, [-1, self.width]),
-                others[:, self.num_others :],
-            ]
-            numbers = self.context_dense
-            if numbers is not None:
-                pair.append(numbers(F.pad(context_dense[first:last], fill)).unsqueeze(1))
-            of_user = user[-1].expand(self.pairs_at_a_time, -1, -1)
-            scored = self.items(of_user, of_item, torch.cat(pair, dim=1))[0]
+            scored = self.of_items(
+                user[-1].expand(self.pairs_at_a_time, -1, -1),
+                of_item,
+                F.pad(counted[first:last], fill),
+                F.pad(context_categorical[first:last], fill),
+                F.pad(context_dense[first:last], fill),
+            )
             parts.append(scored[: last - first])
         own = torch.cat(parts).unsqueeze(1)
-        predicted = self._combined(torch.cat([above, own], dim=1))
+        predicted = self.combined(torch.cat([above, own], dim=1))
         return torch.where(self.is_binary, predicted.sigmoid(), predicted)
 
-    def _combined(self, scores: Tensor) -> Tensor:
+    @torch.jit.export
+    def combined(self, scores: Tensor) -> Tensor:
         """[n, l, K] of some levels → [n, K] float64 what the last says with those above it."""
         return (self.offset + self.scale * self.ensemble(scores.unbind(1))).double()
 

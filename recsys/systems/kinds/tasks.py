@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
 from recsys.data.batches.given_rows import GivenRows, packs
-from recsys.data.batches.request_reader import RowReader
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split, Task
 from recsys.data.loaders.requests import RowDataModule
 from recsys.data.stores.dataset import PreparedDataset
@@ -32,11 +32,11 @@ from recsys.reports.task_baselines import print_baselines
 from recsys.reports.task_tables import print_evaluation
 from recsys.runs.load import LoadedRun
 from recsys.runs.system import Config, MeasuredRows
-from recsys.serving.pipeline import Embedded, StepUsers
+from recsys.serving.pipeline import StepUsers
 from recsys.serving.recommend import Recommender
+from recsys.serving.stages.embed import TimelineLengths
 from recsys.serving.stages.search import BestScores
 from recsys.systems.base import System, refuse_undefined
-from recsys.systems.kinds.hour_of_day import with_hour
 from recsys.systems.kinds.known_items import known_items
 from recsys.systems.sizing import Extent, Given, Sized, power_of_two, schedule
 
@@ -194,20 +194,6 @@ class TaskSystem(System[Config], Generic[Config]):
         """One row per task, and a line per baseline."""
         print_evaluation(metrics, config)
         print_baselines(metrics, config)
-
-
-class TimelineLengths:
-    """How much is known of users; the predictions read their timelines themselves."""
-
-    name = "timelines"
-
-    def __init__(self, reader: RowReader[Any]) -> None:
-        self._reader = reader
-
-    def embed(self, users: StepUsers) -> Embedded:
-        """Ones [B, 1], which say nothing, and how many events each user has."""
-        events = self._reader.num_events(users.indices, np.full(len(users), users.moment))
-        return Embedded(np.ones((len(users), 1), np.float32), events)
 
 
 def _frame(

@@ -13,7 +13,7 @@ from recsys.artifacts.open import open_artifact
 from recsys.cli.main import invoke
 from recsys.core.errors import ArtifactError
 from recsys.index.hierarchy.descent import Allowed, descend
-from recsys.systems.hsnn.scoring import ItemTree
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.runs import load_run
 from tests.systems.own_log import DAY, START, RunOf

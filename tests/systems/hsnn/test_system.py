@@ -18,12 +18,12 @@ from recsys.data.loaders.unlabelled import UnlabelledDataModule
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.evaluation.config import EvaluateConfig
 from recsys.index.hierarchy.descent import Allowed, descend
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.nn.hierarchy.nodes import METHODS
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
 from recsys.systems.hsnn.net import Outputs
-from recsys.systems.hsnn.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.runs import load_config, load_run, train
 from tests.evaluation.baselines.planted import AUTHORS, HOUR, ITEMS, START, impressions, own_log

@@ -15,13 +15,13 @@ from recsys.artifacts.open import open_artifact
 from recsys.artifacts.ranker_tower import RankerArtifact, candidate_inputs, user_inputs
 from recsys.core.errors import ArtifactError
 from recsys.data.batches.given_rows import GivenRows
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.data.batches.requests import RankingBatch
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.embeddings.rows import quantize_rows
 from recsys.embeddings.stores import open_store
 from recsys.systems.base import ExportConfig
 from recsys.systems.choice import compose_run
-from recsys.systems.kinds.hour_of_day import with_hour
 from recsys.systems.ranker.config import RankerRun
 from recsys.systems.ranker.system import RankerSystem
 from recsys.systems.runs import load_run, train
