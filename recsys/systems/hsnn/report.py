@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.flops import FLOPS_PER_QUERY, PAIRS_SCORED
 from recsys.evaluation.metrics_file import Metrics, is_defined
 from recsys.reports.page import Page, Section
 from recsys.reports.task_material import read_material
@@ -17,6 +18,11 @@ from recsys.systems.hsnn.measure import EXACT
 
 #: Columns of the table of beams, and of the table of levels.
 _BEAM = re.compile(r"beam_(\d+)")
+_COST = (
+    (PAIRS_SCORED, "{:,.0f}", 1.0),
+    ("share_scored", "{:.1f}", 100.0),
+    (FLOPS_PER_QUERY, "{:,.2f}", 1e-6),
+)
 _HEALTH = {
     "possible": ("possible nodes", "{:,.0f}"),
     "used": ("with items", "{:,.0f}"),
@@ -42,11 +48,14 @@ def descent_rows(metrics: Metrics, prefix: str) -> list[list[str]]:
     recalls = dict.fromkeys(
         one[1] for one in within if len(one) == 2 and one[1].startswith("recall@")
     )
-    rows = [["", "pairs scored, %", *recalls, *measured]]
+    rows = [["", "pairs scored", "%", "MFLOPs a query", *recalls, *measured]]
     for place in places:
         beam = _BEAM.fullmatch(place)
         called = {EXACT: "every item"}.get(place, f"beam {beam[1]}" if beam else place)
-        row = [called, _shown(metrics, f"{prefix}/{place}/share_scored", "{:.1f}", 100)]
+        row = [called]
+        row += [
+            _shown(metrics, f"{prefix}/{place}/{name}", form, scale) for name, form, scale in _COST
+        ]
         row += [_shown(metrics, f"{prefix}/{place}/{name}", "{:.4f}") for name in recalls]
         row += [_shown(metrics, f"{prefix}/{place}/{name}/all", "{:.4f}") for name in measured]
         rows.append(row)

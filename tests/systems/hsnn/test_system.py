@@ -22,6 +22,7 @@ from recsys.nn.hierarchy.nodes import METHODS
 from recsys.runs.metrics_log import read_metrics
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
+from recsys.systems.hsnn.cost import cost_of
 from recsys.systems.hsnn.net import Outputs
 from recsys.systems.hsnn.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
@@ -37,7 +38,7 @@ SMALL = (
     "loader.features.windows_hours=[24]",
     "trainer.progress_bar=false",
     "evaluation.max_queries=60",
-    "descent.beams=[1,3,24]",
+    "descent.beams=[1,3,8,24]",
     "descent.recall_at=[5]",
 )
 NOW = START + 29 * 24 * HOUR
@@ -75,8 +76,16 @@ def test_a_wider_beam_finds_more_of_what_scoring_every_item_finds(run_dir: Path)
     assert max(recall[:2]) < recall[2] == 1
     assert scored[0] < scored[1] < scored[2] == found["report/exact/share_scored"]["value"]
     assert scored[2] > 1  # nodes and items over items
+    recommended = "hits@10/all", "recall@5", "pairs_scored", "flops_per_query"
+    for name in recommended:  # descent.beam=8
+        by_beam = [found[f"report/{place}{name}"] for place in ("", "beam_8/")]
+        assert by_beam[0]["value"] == by_beam[1]["value"]
     of_all, of_widest = (found[f"report/{one}/hits@10/all"] for one in ("exact", "beam_24"))
     assert of_all["value"] == of_widest["value"] > found["report/popularity/hits@10/all"]["value"]
+    pairs = [found[f"report/beam_{beam}/pairs_scored"]["value"] for beam in (1, 3, 24)]
+    assert pairs == pytest.approx([share * ITEMS for share in scored])
+    cost = [found[f"report/beam_{beam}/flops_per_query"]["value"] for beam in (1, 3, 24)]
+    assert cost[0] < cost[1] < cost[2] == found["report/exact/flops_per_query"]["value"]
     assert 0 < found["report/level_1/used"]["value"] <= 6
     assert found["report/level_2/used"]["value"] <= found["report/level_2/possible"]["value"] == 24
 
@@ -111,7 +120,25 @@ def test_what_is_measured_of_a_beam_is_what_a_descent_does(run_dir: Path) -> Non
     value[every.user, every.item] = every.value
     assert np.isfinite(value).all()
     np.testing.assert_array_equal(value[some.user, some.item], some.value)
-    assert (some.scored < every.scored).all()
+    assert (some.scored[:, 1:] < every.scored[:, 1:]).all()
+
+
+def test_two_towers_cost_their_products(log: Path, tmp_path: Path) -> None:
+    size = ("model.net.levels=[{codes:6,size:XS}]", "model.net.size=XS", "trainer.max_steps=1")
+    train(compose_run(settings(log, tmp_path / "run", *size)))
+    run = load_run(tmp_path / "run")
+    scoring = HsnnSystem().scoring(run)
+    cost = cost_of(scoring, ItemTree(scoring, np.arange(1, ITEMS + 1)))
+    tasks, width = len(run.manifest.tasks), 40
+    # an embedding scaled, each side's one vector summed, products and their sum, a scale per task
+    pair = width + 4 * width + tasks
+    # a product and a sum per level and task; a scale and an offset per task
+    node, item = (2 * levels * tasks + 2 * tasks for levels in (1, 2))
+    # inputs are filled up to a multiple of 16; what the two say is added
+    linear = 2 * 48 * width + 2 * 16 * width + width
+    assert cost.pairs.tolist() == [linear + pair + node, pair + item]
+    of_query = cost.user + 3 * cost.pairs[0] + 5 * cost.pairs[1]
+    assert cost.of(np.array([3.0, 5.0])) == pytest.approx(of_query)
 
 
 def test_filters_hold_on_the_way_down(run_dir: Path) -> None:
