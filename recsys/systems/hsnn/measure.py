@@ -24,9 +24,10 @@ from recsys.evaluation.ranking import CandidateSet, Ranks, gather_ranks
 from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.retrieval_evaluation import measured_ranks, protocol_of
 from recsys.index.hierarchy.descent import Allowed, LevelScorer, Reached, Scores, descend
-from recsys.index.hierarchy.tree import Tree, tree_health
+from recsys.index.hierarchy.tree import Tree, tree_health, tree_occupancy
 from recsys.systems.hsnn.config import DescentConfig
 from recsys.systems.hsnn.cost import cost_of
+from recsys.systems.hsnn.nodes_file import write_occupancy
 from recsys.systems.hsnn.scoring import ItemTree, Scoring
 
 #: Scores of pairs that are in memory at a time.
@@ -161,7 +162,9 @@ def measure_descent(
         add(place, FLOPS_PER_QUERY, cost.of(scored))
         for k, parts in one.recall.items():
             add(place, f"recall@{k}", float(np.concatenate(parts).mean()))
-    for number, health in enumerate(tree_health(items.tree, scoring.net.nodes.sizes), 1):
+    codes = scoring.net.nodes.sizes
+    write_occupancy(run.folder, tree_occupancy(items.tree, codes))
+    for number, health in enumerate(tree_health(items.tree, codes), 1):
         for name, value in vars(health).items():
             add(f"level_{number}", name, float(value))
     return metrics

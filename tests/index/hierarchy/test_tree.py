@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.index.hierarchy.descent import Allowed, Scores, descend
-from recsys.index.hierarchy.tree import LevelHealth, Tree
+from recsys.index.hierarchy.tree import LevelHealth, Occupancy, Tree, tree_occupancy
 
 
 def test_items_lie_below_their_nodes() -> None:
@@ -43,6 +43,24 @@ def test_health_says_how_even_nodes_are() -> None:
     uneven = LevelHealth.of(np.array([0, 0, 0, 1]), 2)
     assert uneven.entropy == pytest.approx(-(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25)))
     assert uneven.largest_over_mean == 1.5
+    # ten of a thousand nodes, used alike: no largest one, and a collapse
+    few = LevelHealth.of(np.arange(5_000) % 10, 1_000)
+    assert few.largest_share == 0.1 and few.has_collapsed
+    assert not LevelHealth.of(np.arange(5_000) % 100, 1_000).has_collapsed
+    assert few.collapse(2, "do something").startswith(
+        "Level 2 has collapsed: 10% of the items are in the largest of its 10 nodes, of 1,000 that "
+        "there could be; do something, or"
+    )
+
+
+def test_occupancy_is_of_nodes_from_the_fullest_on() -> None:
+    tree = Tree.of(np.array([[1, 0], [0, 2], [1, 0], [1, 1]]))
+    first, second = tree_occupancy(tree, [2, 3])
+    assert first == Occupancy(2, 4, [1, 2], [3, 1])
+    assert second == Occupancy(4, 4, [1, 2, 3], [2, 1, 1])
+    large = Occupancy.of(np.repeat(np.arange(3_000), 2), 5_000)
+    assert len(large.rank) <= 400 and large.rank[0] == 1 and large.rank[-1] == 3_000
+    assert set(large.size) == {2}
 
 
 class Tables:

@@ -17,13 +17,16 @@ from recsys.core.errors import ConfigError
 from recsys.data.loaders.unlabelled import UnlabelledDataModule
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import read_metrics_file, replace_metrics
 from recsys.index.hierarchy.descent import Allowed, descend
-from recsys.nn.hierarchy.nodes import METHODS
+from recsys.nn.hierarchy.nodes import METHODS, RANDOM
 from recsys.runs.metrics_log import read_metrics
+from recsys.systems.base import ExportConfig
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
 from recsys.systems.hsnn.cost import cost_of
-from recsys.systems.hsnn.net import Outputs
+from recsys.systems.hsnn.net import HsnnNet, Outputs
+from recsys.systems.hsnn.nodes_file import read_occupancy
 from recsys.systems.hsnn.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.runs import load_config, load_run, train
@@ -186,6 +189,49 @@ def test_nodes_are_learned_in_every_way(log: Path, tmp_path: Path, method: str) 
     run = load_run(tmp_path / "run")
     codes = run.model.net.nodes.codes
     assert all(np.isfinite(one.detach().numpy()).all() for one in codes)
+    if method == RANDOM:
+        with pytest.raises(ConfigError, match="are not exported"):
+            HsnnSystem().export(run, ExportConfig(str(tmp_path / "run")))
+
+
+def test_the_page_shows_how_full_nodes_are_and_names_a_collapse(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    often = ("trainer.max_steps=8", "trainer.validate_every_n_steps=2")
+    train(compose_run(settings(log, folder, *often)))
+    evaluate(EvaluateConfig(run_dir=str(folder), baselines=[]))
+    first, second = read_occupancy(folder)
+    assert (first.possible, second.possible) == (6, 24) and sum(second.size) == ITEMS == first.items
+    assert invoke(["report", f"run_dir={folder}"]) == 0
+    page = (folder / "report.html").read_text()
+    assert "items over an even share" in page and "Nodes in training" in page
+    assert "has collapsed" not in page
+    # as of a run whose items are all in one node
+    metrics = read_metrics_file(folder)
+    metrics["report/level_1/largest_share"]["value"] = 0.9
+    replace_metrics(folder, "", metrics)
+    assert invoke(["report", f"run_dir={folder}"]) == 0
+    page = (folder / "report.html").read_text()
+    assert "Level 1 has collapsed: 90% of the items" in page
+    assert "raise model.net.index.balance" in page
+    (folder / "nodes.json").write_text("{")
+    capsys.readouterr()
+    assert invoke(["report", f"run_dir={folder}"]) == 2
+    assert "delete it and run `recsys evaluate` again" in capsys.readouterr().err
+
+
+def test_a_collapse_is_named_in_training(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_place(self: HsnnNet, categorical: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.ones(len(categorical), 40), dim=1)
+
+    monkeypatch.setattr(HsnnNet, "embed", one_place)
+    train(compose_run(settings(log, tmp_path / "run", "trainer.max_steps=1")))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Level 1 has collapsed: 100% of the items are in the largest of its 1 nodes" in said
+    assert "raise model.net.index.balance" in said
 
 
 def test_without_levels_every_item_is_scored(log: Path, tmp_path: Path) -> None:
