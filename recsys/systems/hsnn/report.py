@@ -53,12 +53,13 @@ def print_descent(metrics: Metrics, config: EvaluateConfig) -> None:
 def descent_rows(metrics: Metrics, prefix: str) -> list[list[str]]:
     """A row for every item scored, one per beam, and one per untrained scorer."""
     within = [name.removeprefix(f"{prefix}/").split("/") for name in metrics]
-    measured = dict.fromkeys(one[1] for one in within if one[0] == EXACT and one[-1] == "all")
-    places = dict.fromkeys(one[0] for one in within if len(one) == 3 and one[1] in measured)
+    of_ranks = [one for one in within if len(one) == 3 and one[-1] == "all"]
+    measured = dict.fromkeys(metric for place, metric, _ in of_ranks if place == EXACT)
+    places = dict.fromkeys(place for place, metric, _ in of_ranks if metric in measured)
     recalls = dict.fromkeys(
         one[1] for one in within if len(one) == 2 and one[1].startswith("recall@")
     )
-    rows = [["", "pairs scored", "%", "MFLOPs a query", *recalls, *measured]]
+    rows = [["", "pairs scored", "% of items", "MFLOPs a query", *recalls, *measured]]
     for place in places:
         beam = _BEAM.fullmatch(place)
         called = {EXACT: "every item"}.get(place, f"beam {beam[1]}" if beam else place)

@@ -27,6 +27,7 @@ from recsys.systems.evaluate import evaluate
 from recsys.systems.hsnn.cost import cost_of
 from recsys.systems.hsnn.net import HsnnNet, Outputs
 from recsys.systems.hsnn.nodes_file import read_occupancy
+from recsys.systems.hsnn.report import descent_rows
 from recsys.systems.hsnn.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.runs import load_config, load_run, train
@@ -83,6 +84,8 @@ def test_a_wider_beam_finds_more_of_what_scoring_every_item_finds(run_dir: Path)
     for name in recommended:  # descent.beam=8
         by_beam = [found[f"report/{place}{name}"] for place in ("", "beam_8/")]
         assert by_beam[0]["value"] == by_beam[1]["value"]
+    headings, *rows = descent_rows(found, "report")
+    assert headings[-2:] == ["ndcg@10", "mrr"] and len(rows) == 1 + 4 + 2  # beams, popularity
     of_all, of_widest = (found[f"report/{one}/hits@10/all"] for one in ("exact", "beam_24"))
     assert of_all["value"] == of_widest["value"] > found["report/popularity/hits@10/all"]["value"]
     pairs = [found[f"report/beam_{beam}/pairs_scored"]["value"] for beam in (1, 3, 24)]
