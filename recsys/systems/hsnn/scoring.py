@@ -25,8 +25,8 @@ from recsys.index.hierarchy.tree import Tree
 from recsys.systems.hsnn.config import HsnnRun
 from recsys.systems.kinds.hour_of_day import with_hour
 
-#: Pairs, items and users that are computed together.
-PAIRS_AT_A_TIME, ITEMS_AT_A_TIME, USERS_AT_A_TIME = 512, 512, 32
+#: Pairs, items and users that are computed together: a descent asks of a level some hundred pairs.
+PAIRS_AT_A_TIME, ITEMS_AT_A_TIME, USERS_AT_A_TIME = 128, 512, 32
 
 #: Indices [n, F_c] and numbers [n, D_c] of the context.
 ContextArrays = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -133,38 +133,26 @@ class Scoring:
             embedding: [n, W] of the items.
             context: of the pairs; None for that of the users.
         """
-        vectors, network = users.vectors[-1], self.net.items
-
-        def scored(of_user: Tensor, of_item: Tensor, *of_pair: Tensor) -> Tensor:
-            pair = of_item.new_zeros([len(of_item), 0, 0])
-            if of_pair:
-                numbers, features, dense = of_pair
-                pair = self.net.pairs(numbers, self.net.context(features), dense)
-            score: Tensor = network(vectors[of_user], of_item, pair)[0]
-            return score
-
-        columns: list[Tensor] = []
-        if network.interactions is not None:  # two towers alone look at nothing of a pair
-            columns = self._of_pairs(users, user, item, context)
-        return _in_blocks(scored, torch.from_numpy(user), embedding, *columns)
-
-    def _of_pairs(
-        self,
-        users: Moments,
-        user: NDArray[np.int64],
-        item: NDArray[np.int64],
-        context: ContextArrays | None,
-    ) -> list[Tensor]:
-        """What is counted of pairs, indices and numbers of their context, [n, …] each."""
         rows = np.bincount(user, minlength=len(users.user))
         before = users.moment - self._gap
         counted = self._reader.candidates.compute(users.user, before, rows, item)
         categorical, dense = context or (users.context[0][user], users.context[1][user])
-        return [
+        vectors = users.vectors[-1]
+
+        def scored(of_user: Tensor, of_item: Tensor, *of_pair: Tensor) -> Tensor:
+            numbers, features, dense = of_pair
+            pair = self.net.pairs(numbers, self.net.context(features), dense)
+            score: Tensor = self.net.items(vectors[of_user], of_item, pair)[0]
+            return score
+
+        return _in_blocks(
+            scored,
+            torch.from_numpy(user),
+            embedding,
             torch.from_numpy(counted),
             torch.from_numpy(categorical.astype(np.int64)),
             torch.from_numpy(dense),
-        ]
+        )
 
     @torch.inference_mode()
     def values(self, scores: Tensor) -> NDArray[np.float64]:
