@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks._demo import prepare_demo
+from benchmarks._products import Products, one_thread, timed
 from recsys.artifacts.ranker_tower import (
     RankerArtifact,
     candidate_inputs,
@@ -51,8 +49,6 @@ DESCRIPTION = "latency of an exported ranker, beside its matrix products alone"
 #: Times its products that a request of 500 candidates is to take at most.
 AIM = 2.0
 
-_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
-
 
 @dataclass(frozen=True)
 class Config:
@@ -75,7 +71,7 @@ class Config:
 
 def run(config: Config) -> dict[str, object]:
     """Measure, print a table, and return the figures."""
-    with tempfile.TemporaryDirectory() as folder, _one_thread(), torch.no_grad():
+    with tempfile.TemporaryDirectory() as folder, one_thread(), torch.no_grad():
         run_dir = config.run_dir or _exported(config, Path(folder))
         trained: RankerRun = load_run(run_dir)
         artifact = load_ranker(Path(run_dir) / "artifact", trust=True)
@@ -86,14 +82,6 @@ def run(config: Config) -> dict[str, object]:
         ]
     _print(config, sizes)
     return {"config": asdict(config), "load": os.getloadavg()[0], "sizes": sizes}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _exported(config: Config, folder: Path) -> str:
@@ -126,34 +114,6 @@ def _request(trained: RankerRun, number: int) -> RankingBatch:
     return reader.given(user, moment, np.array([number]), item, context)
 
 
-class _Products(TorchDispatchMode):
-    """Keeps the matrix products that are computed, with their operands."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, Sequence[Any], dict[str, Any]]] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Compute, and keep a product."""
-        if func.name() in _PRODUCTS:
-            self.calls.append((func, args, kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-    def again(self) -> None:
-        """Compute the products, and nothing else."""
-        for function, args, kwargs in self.calls:
-            function(*args, **kwargs)
-
-    @property
-    def operations(self) -> int:
-        """Multiplications and additions."""
-        return 2 * sum(
-            int(np.prod(args[-2].shape)) * args[-1].shape[-1] for _, args, _ in self.calls
-        )
-
-
 def _measured(
     artifact: RankerArtifact, tower: RankerTower, batch: RankingBatch, rounds: int
 ) -> dict[str, Any]:
@@ -162,9 +122,9 @@ def _measured(
     candidates = candidate_inputs(batch, slice(None))
     state = artifact.encode_user(**user)
     tower.rows_at_a_time = len(batch.row_id)
-    with _Products() as of_user:
+    with Products() as of_user:
         own_state = tower.encode_user(**user)
-    with _Products() as of_candidates:
+    with Products() as of_candidates:
         tower.score(own_state, **candidates)
     sides: dict[str, Callable[[], object]] = {
         "user": lambda: artifact.encode_user(**user),
@@ -175,7 +135,7 @@ def _measured(
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, task in sides.items():
-            seconds[name].append(_timed(task))
+            seconds[name].append(timed(task))
     cpu = {name: np.array([one for one, _ in found]) for name, found in seconds.items()}
     ratios = cpu["score"] / cpu["score_products"]
     return {
@@ -190,12 +150,6 @@ def _measured(
         "operations_of_candidates": of_candidates.operations,
         "operations_of_user": of_user.operations,
     }
-
-
-def _timed(task: Callable[[], object]) -> tuple[float, float]:
-    wall, cpu = time.perf_counter(), time.thread_time()
-    task()
-    return time.thread_time() - cpu, time.perf_counter() - wall
 
 
 def _print(config: Config, sizes: list[dict[str, Any]]) -> None:

@@ -69,7 +69,7 @@ def curves(panels: Mapping[str, Mapping[str, pl.DataFrame]]) -> str:
         figure = Figure(figsize=(4.8 * max(len(panels), 1.5), 3.0))
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, (label, runs) in zip(axes, panels.items(), strict=True):
-            for (name, log), colour in zip(runs.items(), (WITH, WITHOUT), strict=False):
+            for (name, log), colour in zip(runs.items(), COLOURS, strict=False):
                 step, value = log["step"], log["value"]
                 if len(log) > SMOOTHED:
                     panel.plot(step, value, color=colour, alpha=0.18, linewidth=0.8)
@@ -243,6 +243,29 @@ def occupancy(shares: Mapping[str, float]) -> str:
         )
         axes.set_xticks([])
         axes.grid(axis="x", visible=False)
+        return _svg(figure)
+
+
+def node_sizes(
+    levels: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> str:
+    """How unevenly items are spread over nodes, a line per level.
+
+    Args:
+        levels: per name the nodes so far, fullest first, as a share of all that there could be, and
+            the items of each over those of an even spread.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes()
+        axes.axhline(1, color=GREY, linewidth=1, linestyle="--", label="even")
+        for (name, (share, size)), colour in zip(levels.items(), COLOURS, strict=False):
+            axes.plot(100 * share, size, drawstyle="steps-pre", color=colour, label=name)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")  # as text, not as the formula 10^1
+        axes.set(
+            xlabel="nodes, fullest first (%)", ylabel="items over an even share", xlim=(0, 101)
+        )
+        axes.legend()
         return _svg(figure)
 
 

@@ -20,6 +20,8 @@ _PANELS = {"": "all rows", "seen_items": "items seen in training", "unseen_items
 _SPACING = 0.8
 _MARGIN = 0.08
 _SMALL = 7
+#: More points than these are not named one by one.
+_MOST_POINTS = 12
 #: From this ratio of the largest to the smallest point on, the axis is logarithmic.
 _WIDE = 10
 
@@ -81,7 +83,7 @@ def metric_figure(table: MetricTable) -> Figure:
 def _curves(table: MetricTable) -> Figure:
     """A curve per line; untrained scorers are horizontal."""
     points = sorted({float(row.at or 0) for line in table.lines.values() for row in line})
-    width = 0.6 + max(3.0, 0.5 * len(points)) * len(table.shown)
+    width = 0.6 + max(3.0, 0.5 * min(len(points), _MOST_POINTS)) * len(table.shown)
     figure, panels = _panel_row(len(table.shown), width, 3.2)
     for axes, metric in zip(panels, table.shown, strict=True):
         for number, (name, line) in enumerate(table.lines.items()):
@@ -120,8 +122,9 @@ def _set_points(axes: Axes, table: MetricTable, metric: str, points: Sequence[fl
         for place, point in enumerate(points):
             counts = sorted({row.queries[metric] for row in rows if row.at == point})
             labels[place] += "".join(f"\nn = {count:,}" for count in counts)
-    axes.set_xticks(points, labels, fontsize=_SMALL if common is None else None)
-    axes.set_xticks([], minor=True)
+    if len(points) <= _MOST_POINTS:
+        axes.set_xticks(points, labels, fontsize=_SMALL if common is None else None)
+        axes.set_xticks([], minor=True)
     axes.set_title(_title(metric, common), fontsize=9.5)
 
 

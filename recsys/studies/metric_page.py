@@ -11,7 +11,11 @@ from recsys.studies.metric_table import MetricRow, MetricTable, change, metric_t
 from recsys.studies.outcome import Outcome
 from recsys.studies.over_seeds import diverged_sentences
 from recsys.studies.plan import StudyConfig, StudyRun
+from recsys.studies.spread import Spread
 from recsys.studies.tables import Rows
+
+#: What is so large is a count.
+_COUNTS = 100
 
 
 def metric_outcome(
@@ -23,7 +27,8 @@ def metric_outcome(
     picture = f"![metrics by {metrics.axis or 'variant'}]({config.file('png').name})"
     sections = [caption, tables.markdown(rows), *sentences, picture]
     if changes:
-        sections += ["## Change against the first point of each line, %", tables.markdown(changes)]
+        against = metrics.reference or "the first point of each line"
+        sections += [f"## Change against {against}, %", tables.markdown(changes)]
     protocols = "\n".join(f"- `{name}`: {text}." for name, text in metrics.protocols.items())
     sections += ["## Protocol", "Of the first run:", protocols]
     sections.append(f"Git revision: {', '.join(metrics.revisions)}.")
@@ -35,7 +40,7 @@ def table_rows(metrics: MetricTable) -> Rows:
     return tables.table(
         [
             *_first_columns(metrics, name, row),
-            *((one, tables.measured_cell(row.metrics.get(one), ".4f")) for one in metrics.shown),
+            *((one, _measured(row.metrics.get(one))) for one in metrics.shown),
             ("n", _n(row, metrics.shown)),
             ("seeds", tables.seeds_cell(row.seeds, row.diverged)),
             ("training, s", tables.number_cell(row.training_seconds, ",.0f")),
@@ -45,8 +50,14 @@ def table_rows(metrics: MetricTable) -> Rows:
 
 
 def change_rows(metrics: MetricTable) -> Rows:
-    """The percent change of each point against the first of its line; [] where there are none."""
+    """The percent change of each point against the first of its line, or of each row against the
+    reference; [] where there are none.
+    """
     first_of = {name: line[0] for name, line in metrics.lines.items()}
+    rows = {name: row for name, row in metrics.rows.items() if isinstance(row.at, float)}
+    if (reference := metrics.rows.get(metrics.reference or "")) is not None:
+        rows = {name: row for name, row in metrics.rows.items() if row.seeds}
+        first_of = dict.fromkeys((row.line for row in rows.values()), reference)
     return tables.table(
         [
             *_first_columns(metrics, name, row),
@@ -55,8 +66,8 @@ def change_rows(metrics: MetricTable) -> Rows:
                 for one in metrics.shown
             ),
         ]
-        for name, row in metrics.rows.items()
-        if isinstance(row.at, float) and row is not first_of[row.line]
+        for name, row in rows.items()
+        if row is not first_of[row.line]
     )
 
 
@@ -66,6 +77,12 @@ def _caption(metrics: MetricTable) -> str:
         "there are several, otherwise with half the 95 % bootstrap interval over users in "
         "brackets. n: queries measured, one number per candidate set where they differ."
     )
+
+
+def _measured(spread: Spread | None) -> str:
+    """A share with its digits, a count without."""
+    is_count = spread is not None and abs(spread.mean) >= _COUNTS
+    return tables.measured_cell(spread, ",.0f" if is_count else ".4f")
 
 
 def _first_columns(metrics: MetricTable, name: str, row: MetricRow) -> list[tuple[str, str]]:

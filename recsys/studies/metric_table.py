@@ -23,7 +23,8 @@ class MetricRow:
 
     Attributes:
         line: what the row, or the curve it is a point of, is called; "" for the row's own name.
-        at: where it lies on the axis; None without one.
+        at: where it lies on the axis, by the mean over seeds where a metric says so; None without
+            one.
         seeds: of the runs; none for an untrained scorer.
         diverged: seeds whose training diverged; then no metric is defined.
         training_seconds: wall time of `recsys train`, mean over seeds; NaN for a scorer.
@@ -48,6 +49,7 @@ class MetricTable:
         title: of the study, with the view's outcome.
         split: the rows that were measured.
         axis: what the points of the rows are; None without them.
+        reference: the row that the changes of the others are against.
         shown: names of the metrics in the table.
         rows: by variant (and point within it), then by untrained scorer.
         protocols: sentence of each shown metric, of the first run.
@@ -57,6 +59,7 @@ class MetricTable:
     title: str
     split: str
     axis: str | None
+    reference: str | None
     shown: list[str]
     rows: dict[str, MetricRow]
     protocols: dict[str, str]
@@ -98,6 +101,7 @@ def metric_table(
         title=config.title,
         split=config.split,
         axis=config.axis,
+        reference=config.reference,
         shown=config.metrics,
         rows=rows,
         protocols=_protocols(config, first),
@@ -127,13 +131,16 @@ def _rows(
     rows = {}
     for point in _points(config, first):
         at, place = one.at if point is None else point, _place(config, point)
+        values = _below(place, found)
+        if config.along is not None:
+            at = _along(config.along, variant, values)
         rows[variant if point is None else f"{variant}, {point}"] = MetricRow(
             line=one.line or ("" if point is None else variant),
             at=None if at is None else _number(at),
             seeds=[run.seed for run in runs],
             diverged=[run.seed for run in diverged],
             training_seconds=training_seconds(runs),
-            metrics=_below(place, found),
+            metrics=values,
             queries=_queries(place, first),
         )
     return rows
@@ -159,6 +166,16 @@ def _place(config: StudyConfig, point: str | None) -> str:
     if config.within is None or point is None:
         return f"{config.prefix}/"
     return f"{config.prefix}/{config.within.replace(POINT, point)}/"
+
+
+def _along(along: str, variant: str, values: Mapping[str, Spread]) -> float:
+    """Where some metrics lie on the axis, to four digits."""
+    if along not in values:
+        raise ArtifactError(
+            f"the runs of {variant} have no {along}, along which they are to be shown: name a "
+            f"metric of theirs, or leave along={along} out."
+        )
+    return float(f"{values[along].mean:.4g}")
 
 
 def _number(point: float | str) -> float | str:

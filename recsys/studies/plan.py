@@ -65,6 +65,9 @@ class StudyConfig(Settings):
         axis: what the variants, or the points within each run, differ in.
         within: where ``metrics.json`` has the metrics of a point within a run, without the split:
             ``stale/{point}_days``. Points are whatever the runs have there.
+        along: the metric that says where a variant, or a point within a run, lies on the axis.
+        reference: the variant that the changes of the others are against; None for the first point
+            of each line.
         seeds: of every variant that names none of its own.
         split: rows that are measured: ``report``, or ``choose`` while a model is being developed.
         out: folder of the study; None for ``runs/studies/<name>``.
@@ -84,6 +87,8 @@ class StudyConfig(Settings):
     scorers: list[str] = field(default_factory=list)
     axis: str | None = None
     within: str | None = None
+    along: str | None = None
+    reference: str | None = None
     seeds: list[Seed] = field(default_factory=lambda: [0])
     split: Annotated[str, OneOf(tuple(PREFIXES))] = "report"
     out: OutPath | None = None
@@ -123,6 +128,13 @@ class StudyConfig(Settings):
             )
 
     def _check_axis(self) -> None:
+        if self.reference is not None:
+            self._check_name(self.reference, f"reference={self.reference}")
+        if self.along is not None and (self.axis is None or self.baseline is not None):
+            raise ConfigError(
+                f"along={self.along} says where something lies on an axis: it needs an axis=… that "
+                "says what that is, and a study without a baseline."
+            )
         placed = [name for name in self.chosen if self.variants[name].at is not None]
         if self.within is not None:
             if POINT not in self.within or self.axis is None or self.baseline is not None:
@@ -135,7 +147,12 @@ class StudyConfig(Settings):
                     f"within={self.within} shows points within each run; scorers, and variants "
                     "with at=…, have none: give scorers=[], or leave within out."
                 )
-        elif self.axis is not None and placed != self.chosen:
+        elif self.along is not None and placed:
+            raise ConfigError(
+                f"along={self.along} says where variants lie on the axis; leave out at=… of "
+                f"{placed[0]}."
+            )
+        elif self.axis is not None and self.along is None and placed != self.chosen:
             others = ", ".join(name for name in self.chosen if name not in placed)
             raise ConfigError(
                 f"axis={self.axis}: variants.….at is needed of {others}; or leave them out with "

@@ -147,6 +147,60 @@ def test_points_within_a_run_by_hand(stale: Study) -> None:
     assert table.protocols == {BATCH: "64 queries", ALL: "80 queries"}
 
 
+def test_points_along_a_metric_by_hand(tmp_path: Path, config_of_runs: RunConfig) -> None:
+    """Beams of two variants: each lies where its own share of the pairs is, over seeds."""
+    shares = {("even", 0): (0.02, 0.101), ("even", 1): (0.04, 0.102), ("uneven", 0): (0.3, 0.9)}
+    runs = []
+    for (variant, seed), of_beams in shares.items():
+        metrics = {}
+        for beam, share in zip((1, 8), of_beams, strict=True):
+            metrics[f"report/beam_{beam}/share"] = {"value": share, "protocol": "p"}
+            metrics[f"report/beam_{beam}/{ALL}"] = _entry(0.1 * beam + seed)
+            metrics[f"report/beam_{beam}/pairs"] = {"value": 1e4 * share, "protocol": "p"}
+        runs.append(_run(tmp_path, variant, seed, metrics, config_of_runs))
+    settings: dict[str, Any] = {
+        "axis": "share of the pairs",
+        "within": "beam_{point}",
+        "along": "share",
+        "metrics": [ALL, "pairs"],
+        "variants": {"even": Variant(), "uneven": Variant()},
+    }
+    table = metric_table(_config(tmp_path, **settings), runs)
+    assert [row[:4] for row in table_rows(table)] == [
+        ["variant", "share of the pairs", ALL, "pairs"],
+        ["even", "0.03", "0.6000 ± 0.7071", "300 ± 141"],
+        ["even", "0.1015", "1.3000 ± 0.7071", "1,015 ± 7"],
+        ["uneven", "0.3", "0.1000 [0.1000]", "3,000"],
+        ["uneven", "0.9", "0.8000 [0.1000]", "9,000"],
+    ]
+    of_hits, _ = metric_figure(table).axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in of_hits.lines}  # type: ignore[union-attr]
+    assert drawn["even"] == [[0.03, pytest.approx(0.6)], [0.1015, pytest.approx(1.3)]]
+    with pytest.raises(ArtifactError, match="the runs of even have no cost, along which they"):
+        metric_table(_config(tmp_path, **(settings | {"along": "cost"})), runs)
+
+
+def test_many_points_are_not_named_one_by_one(tmp_path: Path, config_of_runs: RunConfig) -> None:
+    variants = {f"v{at}": Variant(at=at + 0.5, line="one") for at in range(13)}
+    runs = [
+        _run(tmp_path, name, 0, {f"report/{ALL}": _entry(0.5)}, config_of_runs) for name in variants
+    ]
+    table = metric_table(_config(tmp_path, variants=variants, axis="length"), runs)
+    [axes] = metric_figure(table).axes
+    assert len(axes.get_xticks()) < 13
+
+
+def test_changes_against_a_reference_by_hand(study: Study) -> None:
+    config, runs = study
+    table = metric_table(replace(config, reference="plain"), runs)
+    # seed 0, which both have: 0.6 instead of 0.3
+    assert change_rows(table) == [["variant", ALL], ["with a mask", "+100.0"]]
+    page = metric_outcome(replace(config, reference="plain"), runs, [])
+    assert "## Change against plain, %" in page.sections
+    with pytest.raises(ConfigError, match="reference=nothing: nothing is none of the variants"):
+        replace(config, reference="nothing")
+
+
 def test_points_that_are_no_numbers_keep_their_order(
     tmp_path: Path, config_of_runs: RunConfig
 ) -> None:
@@ -241,3 +295,11 @@ def test_a_run_is_measured_once_its_predictions_are_there(study: Study) -> None:
 def test_a_study_needs_a_baseline_or_metrics() -> None:
     with pytest.raises(ConfigError, match="needs a baseline"):
         StudyConfig(name="toy", variants={"plain": Variant()})
+
+
+def test_a_place_along_a_metric_needs_an_axis_and_no_other_place() -> None:
+    with pytest.raises(ConfigError, match="it needs an axis=… that says"):
+        StudyConfig(name="toy", metrics=[ALL], along="share", variants={"plain": Variant()})
+    variants = {"plain": Variant(at=3)}
+    with pytest.raises(ConfigError, match="leave out at=… of plain"):
+        StudyConfig(name="toy", metrics=[ALL], axis="a", along="share", variants=variants)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from recsys.cli.study import configure
 from recsys.core.errors import ConfigError
+from recsys.nn.hierarchy.nodes import LTI, METHODS
 from recsys.studies.plan import StudyConfig, StudyRun, Variant, plan
+from recsys.systems.hsnn.config import HsnnRunConfig
 from recsys.systems.nxtpost.module import NxtPostConfig
 from recsys.systems.nxtpost.system import NxtPostRunConfig
 
@@ -155,3 +158,33 @@ def test_negatives_of_table_3() -> None:
     runs = plan(configure(given))
     negatives = {run.variant: run.config.model.negatives for run in runs}  # type: ignore[attr-defined]
     assert negatives == {"negatives_500": 500, "negatives_1000": 1000, "relative_time": None}
+
+
+def test_trees_of_the_main_table_score_as_many_pairs(tmp_path: Path) -> None:
+    items = 20_000
+    given = ["study=hsnn_sizes", f"out={tmp_path}", "seeds=[0]"]
+    rows = {run.variant: run.config for run in plan(configure(given))}
+    assert list(rows)[:4] == ["two_tower", "small", "medium", "large"]
+    for name, config in rows.items():
+        assert isinstance(config, HsnnRunConfig)
+        codes = [level.codes for level in config.model.net.levels]
+        if not codes:
+            assert config.model.net.size == {"two_tower": "XS"}.get(name, name[0].upper())
+            continue
+        beam, below = config.descent.beam, [*codes[1:], items / math.prod(codes)]
+        scored = codes[0] + sum(beam * one for one in below)
+        assert 650 < scored < 800
+
+
+def test_rows_of_the_comparison_of_indices_differ_in_the_index_alone(tmp_path: Path) -> None:
+    given = ["study=hsnn_indices_kuairand", f"out={tmp_path}", "seeds=[0]"]
+    runs = plan(configure(given))
+    assert {run.config.name for run in runs} == {"hsnn_kuairand"}
+    methods = set()
+    for run in runs:
+        assert isinstance(run.config, HsnnRunConfig)
+        index = run.config.model.net.index
+        methods.add((index.method, index.joint))
+        changed = {one for one in run.overrides if one.startswith("model.")}
+        assert len({one for one in changed if not one.startswith("model.net.index.")}) == 1
+    assert methods == {(one, True) for one in METHODS} | {(LTI, False)}

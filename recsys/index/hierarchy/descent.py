@@ -59,7 +59,7 @@ class Reached:
         user: [n] int64, ascending.
         item: [n] int64.
         value: [n] float64.
-        scored: [U] int64, nodes and items that were scored for each user.
+        scored: [U, L + 1] int64, nodes of each level and items that were scored for each user.
     """
 
     user: NDArray[np.int64]
@@ -86,7 +86,7 @@ def descend(
         allowed: which items.
     """
     within = _Within(tree, users, allowed)
-    scored = np.zeros(users, np.int64)
+    scored = np.zeros((users, tree.levels + 1), np.int64)
     user, node = np.arange(users), np.zeros(users, np.int64)
     above: Scores | None = None
     for level in range(tree.levels):
@@ -101,7 +101,7 @@ def descend(
         kept = counts > 0
         user, node, counts = user[kept], node[kept], counts[kept]
         above = scorer.nodes(level, user, node, None if above is None else above[kept])
-        scored += np.bincount(user, minlength=users)
+        scored[:, level] = np.bincount(user, minlength=users)
         if beam is not None:
             best = _best(user, scorer.value(above), counts, beam, k)
             user, node, above = user[best], node[best], above[best]
@@ -115,7 +115,7 @@ def descend(
     above = None if above is None else above[parent[kept]]
     user, item = user[kept], item[kept]
     value = scorer.value(scorer.items(user, item, above))
-    scored += np.bincount(user, minlength=users)
+    scored[:, -1] = np.bincount(user, minlength=users)
     order = np.lexsort((item, -value, user))
     return Reached(user[order], item[order], value[order], scored)
 

@@ -28,8 +28,8 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.hierarchy.descent import Scores
 from recsys.index.hierarchy.tree import Tree
 
-#: Pairs or items, and users, that are computed together.
-PAIRS_AT_A_TIME, USERS_AT_A_TIME = 512, 32
+#: Pairs or items, and users, that are computed together: a descent asks for some hundred pairs.
+PAIRS_AT_A_TIME, USERS_AT_A_TIME = 128, 32
 
 #: Indices [n, F_c] and numbers [n, D_c] of the context.
 ContextArrays = tuple[NDArray[np.int32], NDArray[np.float32]]

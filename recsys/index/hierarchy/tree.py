@@ -12,8 +12,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-#: Of so many possible nodes one that has a larger share of the items than this is a collapse.
-_ENOUGH_NODES, _MOST = 4, 0.5
+#: Of so many possible nodes it is a collapse where one has a larger share of the items than this,
+#: or where the entropy is less, which the square root of their number has too.
+_ENOUGH_NODES, _MOST, _LEAST_ENTROPY = 4, 0.5, 0.5
+#: Nodes of a level whose items are noted, at most.
+_NOTED_NODES = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +94,17 @@ class LevelHealth:
 
     @property
     def has_collapsed(self) -> bool:
-        """Whether one node of four that there could be, or of more, has most of the items."""
-        return self.possible >= _ENOUGH_NODES and self.largest_share > _MOST
+        """Whether one node has most of the items, or few have nearly all, of at least four."""
+        uneven = self.largest_share > _MOST or self.entropy < _LEAST_ENTROPY
+        return self.possible >= _ENOUGH_NODES and uneven
+
+    def collapse(self, level: int, mend: str) -> str:
+        """A sentence that names a collapse of a level, and what one does against it."""
+        return (
+            f"Level {level} has collapsed: {self.largest_share:.0%} of the items are in the "
+            f"largest of its {self.used:,} nodes, of {self.possible:,} that there could be; "
+            f"{mend}, or take another model.net.index.method."
+        )
 
     @classmethod
     def of(cls, nodes: NDArray[np.int64], possible: int) -> Self:
@@ -111,9 +123,44 @@ class LevelHealth:
         )
 
 
+@dataclass(frozen=True)
+class Occupancy:
+    """How many items are in the nodes of a level, the fullest first.
+
+    Attributes:
+        possible: nodes that there could be, no more than there are items.
+        items: of the tree.
+        rank: of some nodes, 1 for the fullest; all where there are few.
+        size: items of these.
+    """
+
+    possible: int
+    items: int
+    rank: list[int]
+    size: list[int]
+
+    @classmethod
+    def of(cls, nodes: NDArray[np.int64], possible: int) -> Self:
+        """Of the nodes [S] of some items."""
+        counts = -np.sort(-np.bincount(nodes))
+        counts = counts[counts > 0]
+        rank = np.unique(np.geomspace(1, len(counts), _NOTED_NODES).round().astype(np.int64))
+        if len(counts) <= _NOTED_NODES:
+            rank = np.arange(1, len(counts) + 1)
+        return cls(min(possible, len(nodes)), len(nodes), rank.tolist(), counts[rank - 1].tolist())
+
+
 def tree_health(tree: Tree, codes: Sequence[int]) -> list[LevelHealth]:
     """How even the nodes of each level are; ``codes`` divide every node of the level above."""
+    return [LevelHealth.of(*one) for one in _levels(tree, codes)]
+
+
+def tree_occupancy(tree: Tree, codes: Sequence[int]) -> list[Occupancy]:
+    """How many items are in the nodes of each level."""
+    return [Occupancy.of(*one) for one in _levels(tree, codes)]
+
+
+def _levels(tree: Tree, codes: Sequence[int]) -> list[tuple[NDArray[np.int64], int]]:
+    """Of each level the nodes of the items, and how many there could be."""
     possible = np.cumprod(np.array(codes, dtype=np.float64))
-    return [
-        LevelHealth.of(nodes, int(most)) for nodes, most in zip(tree.nodes, possible, strict=True)
-    ]
+    return [(nodes, int(most)) for nodes, most in zip(tree.nodes, possible, strict=True)]

@@ -47,3 +47,21 @@ def nearest_in_parts(items: Tensor, codes: Tensor) -> Tensor:
     """[n] the nearest of some codes [K, W] to each item [n, W], some items at a time."""
     parts = [nearest_codes(some, [codes])[:, 0] for some in items.split(_ITEMS_AT_A_TIME)]
     return torch.cat(parts)
+
+
+def far_items(items: Tensor, codes: Tensor, nearest: Tensor) -> Tensor:
+    """Positions of items [n, W]: the farthest of the largest node, of the second, and so on, then
+    the second farthest of each that has one to spare.
+    """
+    counts = torch.bincount(nearest, minlength=len(codes))
+    distance = (items - codes[nearest]).square().sum(dim=1)
+    by_distance = distance.argsort(descending=True, stable=True)
+    order = by_distance[nearest[by_distance].argsort(stable=True)]  # by node, farthest first
+    starts = counts.cumsum(0) - counts
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - starts[nearest[order]]
+    spare = rank < counts[nearest] - 1
+    places = spare.nonzero()[:, 0]
+    of_largest = counts[nearest[places]].argsort(descending=True, stable=True)
+    places = places[of_largest]
+    return places[rank[places].argsort(stable=True)]

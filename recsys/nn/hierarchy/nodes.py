@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recsys.core.bounds import Few, NotNegative, Number, OneOf, Positive, Settings, Share
-from recsys.nn.hierarchy.kmeans import nearest_in_parts, residual_kmeans
+from recsys.core.errors import ConfigError
+from recsys.nn.hierarchy.kmeans import far_items, nearest_in_parts, residual_kmeans
 from recsys.nn.hierarchy.soft_assignment import (
     FlopsBalance,
     distances,
@@ -26,10 +28,13 @@ from recsys.nn.hierarchy.soft_assignment import (
     temperature,
 )
 
-LTI, EM, KMEANS, STREAMING = METHODS = ("lti", "em", "kmeans", "streaming")
+LTI, EM, KMEANS, STREAMING, RANDOM = METHODS = ("lti", "em", "kmeans", "streaming", "random")
 
 #: Of ``streaming``: the least a code's crowd counts, and what a count is divided by.
 _LEAST_CROWD, _LEAST_COUNT = 1e-2, 1e-6
+
+#: Of ``random``: how often an embedding's way of length 1 goes around all nodes.
+_ROUNDS_OF_NODES = 2.0**16
 
 #: The mean over the ranks of a tensor, without gradient.
 MeanOverRanks = Callable[[Tensor], Tensor]
@@ -43,7 +48,9 @@ class IndexConfig(Settings):
         method: ``lti``: soft assignment, with the model; ``em``: k-means before each validation,
             and the levels are trained on its centroids; ``kmeans``: k-means, and the levels are
             trained on the items themselves; ``streaming``: exponential moving averages of the
-            items of a code.
+            items of a code; ``random``: no learning at all, the floor of a comparison.
+        joint: of ``lti``: the losses of the levels move codes and items too; without, codes are
+            learned by reconstruction and balance alone, and items by their own losses.
         alpha: α_max of ``lti``, of embeddings of length 1.
         power: p of its temperature schedule.
         reconstruction: weight of the squared distance between an item and what the levels say of
@@ -57,6 +64,7 @@ class IndexConfig(Settings):
     """
 
     method: Annotated[str, OneOf(METHODS)] = LTI
+    joint: bool = True
     alpha: Positive = 40.0
     power: Positive = 1.0
     reconstruction: NotNegative = 1.0
@@ -65,6 +73,15 @@ class IndexConfig(Settings):
     decay: Annotated[float, Number(above=0, below=1)] = 0.99
     crowding: Share = 0.25
     seed: Annotated[int, Number(at_least=0, at_most=2**31 - 1)] = 0
+
+    def __post_init__(self) -> None:
+        """Refuse codes that nothing moves."""
+        super().__post_init__()
+        if self.method == LTI and not self.joint and not self.reconstruction:
+            raise ConfigError(
+                "model.net.index.joint=false with reconstruction=0: nothing would move the codes "
+                "to the items; give reconstruction=1."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +108,11 @@ class NodeLearner(nn.Module):
 
     #: Whether :meth:`refit` is to be called before validations.
     refitted = False
+    #: What one does where nodes collapse.
+    against_collapse = (
+        "k-means finds no more groups, for the items' embeddings lie together: see with `recsys "
+        "data describe` what the log says of items"
+    )
 
     def __init__(self, config: IndexConfig, sizes: Sequence[int], width: int) -> None:
         super().__init__()
@@ -130,7 +152,7 @@ class NodeLearner(nn.Module):
         for code in self.codes:
             codes = code.detach().cpu()
             nearest = nearest_in_parts(residual, codes)
-            restarted = _far_items(residual, codes, nearest)
+            restarted = far_items(residual, codes, nearest)
             unused = torch.bincount(nearest, minlength=len(codes)) == 0
             places = unused.nonzero()[: len(restarted), 0]
             codes[places] = residual[restarted[: len(places)]]
@@ -148,6 +170,8 @@ class NodeLearner(nn.Module):
 class LearnedToIndex(NodeLearner):
     """Codes are weights of the model; assignment is soft and hardens (LTI)."""
 
+    against_collapse = "raise model.net.index.balance"
+
     def __init__(self, config: IndexConfig, sizes: Sequence[int], width: int) -> None:
         super().__init__(config, sizes, width)
         self.balances = nn.ModuleList(FlopsBalance(size, config.balanced_batches) for size in sizes)
@@ -156,6 +180,7 @@ class LearnedToIndex(NodeLearner):
         """Soft nodes, the reconstruction loss of all levels and the balance of each."""
         config = self.config
         alpha = temperature(config.alpha, done, config.power)
+        items = items if config.joint else items.detach()
         found = soft_nodes(items, list(self.codes), alpha)
         rows = _rows(items, mean_over_ranks)
         losses = {
@@ -171,7 +196,8 @@ class LearnedToIndex(NodeLearner):
             mean = own + (mean_over_ranks(own) - own).detach()
             uneven = share.shape[1] * balance(mean) - 1
             losses["balance"] = losses["balance"] + config.balance * uneven
-        return Learned(found.nodes, losses)
+        nodes = found.nodes if config.joint else [one.detach() for one in found.nodes]
+        return Learned(nodes, losses)
 
 
 class CentroidNodes(NodeLearner):
@@ -201,11 +227,46 @@ class ClusteredAfterwards(NodeLearner):
         return Learned([items.detach()] * len(self.sizes))
 
 
+class RandomNodes(CentroidNodes):
+    """Items that have nothing in common are in a node, all nodes being about as large.
+
+    Which one hangs on the last digits of an item's embedding. A code is the mean of its items.
+    """
+
+    mixing: Tensor
+    against_collapse = "many items have the very same embedding"
+
+    def __init__(self, config: IndexConfig, sizes: Sequence[int], width: int) -> None:
+        super().__init__(config, sizes, width)
+        drawn = np.random.default_rng(config.seed).standard_normal((len(sizes), width))
+        self.register_buffer("mixing", torch.from_numpy(drawn * _ROUNDS_OF_NODES))
+
+    def assign(self, items: Tensor) -> Tensor:
+        """[n, W] → [n, L] int64."""
+        found = torch.empty([len(items), len(self.sizes)], dtype=torch.int64, device=items.device)
+        for level, size in enumerate(self.sizes):
+            turns = (items.double() * self.mixing[level]).sum(dim=1).remainder(1.0)
+            found[:, level] = (turns * size).long().clamp(max=size - 1)
+        return found
+
+    @torch.no_grad()
+    def refit(self, items: Tensor) -> None:
+        """Codes of items [n, W], each the mean of what the levels before leave of its own."""
+        residual = items.to(self.mixing.device)
+        chosen = self.assign(residual)
+        for code, own in zip(self.codes, chosen.unbind(dim=1), strict=True):
+            total = torch.zeros_like(code).index_add_(0, own, residual)
+            code.copy_(total / own.bincount(minlength=len(code)).clamp(min=1).unsqueeze(1))
+            residual = residual - code.index_select(0, own)
+
+
 class StreamingCodes(NodeLearner):
     """A code is the moving average of the items that are assigned to it.
 
     (Bin et al., streaming vector quantisation, 2025: crowded codes are farther away.)
     """
+
+    against_collapse = "raise model.net.index.crowding"
 
     def __init__(self, config: IndexConfig, sizes: Sequence[int], width: int) -> None:
         super().__init__(config, sizes, width)
@@ -264,35 +325,19 @@ class StreamingCodes(NodeLearner):
         self.get_buffer(f"total_{level}")[codes] = self.codes[level][codes]
 
 
-_LEARNERS: dict[str, type[NodeLearner]] = {
+#: By method.
+LEARNERS: dict[str, type[NodeLearner]] = {
     LTI: LearnedToIndex,
     EM: CentroidNodes,
     KMEANS: ClusteredAfterwards,
     STREAMING: StreamingCodes,
+    RANDOM: RandomNodes,
 }
 
 
 def build_nodes(config: IndexConfig, sizes: Sequence[int], width: int) -> NodeLearner:
     """The learner of ``config.method``."""
-    return _LEARNERS[config.method](config, sizes, width)
-
-
-def _far_items(items: Tensor, codes: Tensor, nearest: Tensor) -> Tensor:
-    """Positions of items [n, W]: the farthest of the largest node, of the second, and so on, then
-    the second farthest of each that has one to spare.
-    """
-    counts = torch.bincount(nearest, minlength=len(codes))
-    distance = (items - codes[nearest]).square().sum(dim=1)
-    by_distance = distance.argsort(descending=True, stable=True)
-    order = by_distance[nearest[by_distance].argsort(stable=True)]  # by node, farthest first
-    starts = counts.cumsum(0) - counts
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - starts[nearest[order]]
-    spare = rank < counts[nearest] - 1
-    places = spare.nonzero()[:, 0]
-    of_largest = counts[nearest[places]].argsort(descending=True, stable=True)
-    places = places[of_largest]
-    return places[rank[places].argsort(stable=True)]
+    return LEARNERS[config.method](config, sizes, width)
 
 
 def _distance(items: Tensor, others: Tensor) -> Tensor:

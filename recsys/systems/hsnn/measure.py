@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recsys.core.progress import track
 from recsys.data.contract.schema import Split
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.flops import FLOPS_PER_QUERY, PAIRS_SCORED
 from recsys.evaluation.identity import RunIdentity
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.ranking import CandidateSet, Ranks, gather_ranks
@@ -24,8 +25,10 @@ from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.retrieval_evaluation import measured_ranks, protocol_of
 from recsys.index.hierarchy.descent import Allowed, LevelScorer, Reached, Scores, descend
 from recsys.index.hierarchy.scoring import ItemTree
-from recsys.index.hierarchy.tree import Tree, tree_health
+from recsys.index.hierarchy.tree import Tree, tree_health, tree_occupancy
 from recsys.systems.hsnn.config import DescentConfig
+from recsys.systems.hsnn.cost import cost_of
+from recsys.systems.hsnn.nodes_file import write_occupancy
 from recsys.systems.hsnn.scoring import Scoring
 
 #: Scores of pairs that are in memory at a time.
@@ -33,8 +36,8 @@ _PAIRS_AT_A_TIME = 2**18
 #: What an item counts that a descent did not come to.
 _NOT_REACHED = float(np.finfo(np.float32).min)
 
-#: The place of what is found when every item is scored, and of what a beam finds.
-EXACT = "exact"
+#: The places of what is recommended, of what is found when every item is scored, and of a beam.
+RECOMMENDED, EXACT = "", "exact"
 
 
 def beam_place(beam: int) -> str:
@@ -94,7 +97,7 @@ class _Found:
 
     Attributes:
         ranks: parts of each candidate set.
-        scored: parts of how much was scored for a query.
+        scored: parts of how many nodes of each level and items were scored for a query, [U, L + 1].
         recall: parts of the share of the best that were found, by how many are looked for.
     """
 
@@ -124,17 +127,18 @@ def measure_descent(
         task: position of the task by which items are ranked.
 
     Returns:
-        ``report/exact/hits@10/all`` and ``report/beam_8/hits@10/all``; of each beam
-        ``report/beam_8/recall@10``, the share of the ten best of all items that it finds, and
-        ``report/beam_8/share_scored``, nodes and items that are scored over all items; of untrained
-        scorers ``report/popularity/hits@10/all``; of each level ``report/level_1/entropy`` and so
-        on, see ``LevelHealth``.
+        ``report/hits@10/all`` of the descent that recommends, ``report/exact/hits@10/all`` of every
+        item scored and ``report/beam_8/hits@10/all`` of other beams; at each of these places
+        ``recall@10``, the share of the ten best of all items that is found, ``pairs_scored``, nodes
+        and items that are scored for a query, ``share_scored``, the same over all items, and
+        ``flops_per_query``; of untrained scorers ``report/popularity/hits@10/all``; of each level
+        ``report/level_1/entropy`` and so on, see ``LevelHealth``.
     """
     split, prefix = Split(config.split), config.prefix
     candidates = protocol.candidates()
     found = _all_found(protocol, candidates, scoring, items, descent, task)
     ranks: dict[str, dict[str, Ranks]] = {
-        f"{prefix}/{place}": {
+        _at(prefix, place): {
             name: gather_ranks(protocol.queries, one.ranks[name], candidate_set.description)
             for name, candidate_set in candidates.items()
         }
@@ -146,18 +150,24 @@ def measure_descent(
             place = f"{prefix}/{name}"
             ranks[place] = protocol.rank(scorer, candidates, place)
     metrics = measured_ranks(run, config, protocol, ranks, differences=True)
-    how = protocol_of(run, split, next(iter(ranks[f"{prefix}/{EXACT}"].values())))
+    how = protocol_of(run, split, next(iter(ranks[prefix].values())))
 
-    def add(name: str, value: float) -> None:
-        metrics[f"{prefix}/{name}"] = how.measure(value).as_dict()
+    def add(place: str, name: str, value: float) -> None:
+        metrics[f"{_at(prefix, place)}/{name}"] = how.measure(value).as_dict()
 
+    cost = cost_of(scoring, items)
     for place, one in found.items():
-        add(f"{place}/share_scored", float(np.concatenate(one.scored).mean() / len(items.indices)))
+        scored = np.concatenate(one.scored).mean(axis=0)
+        add(place, PAIRS_SCORED, float(scored.sum()))
+        add(place, "share_scored", float(scored.sum() / len(items.indices)))
+        add(place, FLOPS_PER_QUERY, cost.of(scored))
         for k, parts in one.recall.items():
-            add(f"{place}/recall@{k}", float(np.concatenate(parts).mean()))
-    for number, health in enumerate(tree_health(items.tree, scoring.net.nodes.sizes), 1):
+            add(place, f"recall@{k}", float(np.concatenate(parts).mean()))
+    codes = scoring.net.nodes.sizes
+    write_occupancy(run.folder, tree_occupancy(items.tree, codes))
+    for number, health in enumerate(tree_health(items.tree, codes), 1):
         for name, value in vars(health).items():
-            add(f"level_{number}/{name}", float(value))
+            add(f"level_{number}", name, float(value))
     return metrics
 
 
@@ -171,7 +181,9 @@ def _all_found(
 ) -> dict[str, _Found]:
     queries, tree = protocol.queries, items.tree
     step = max(_PAIRS_AT_A_TIME // max(len(items.indices), 1), 1)
-    found = {place: _Found() for place in (EXACT, *map(beam_place, descent.beams))}
+    beams = {RECOMMENDED: descent.beam, EXACT: None}
+    beams |= {beam_place(beam): beam for beam in descent.beams}
+    found = {place: _Found() for place in beams}
     # of all items every one is among the best
     recall_at = [k for k in descent.recall_at if k < len(items.indices)]
     largest = max(recall_at, default=0)
@@ -188,11 +200,14 @@ def _all_found(
         for place, one in found.items():
             reached = exact
             if place != EXACT:
-                beam = descent.beams[list(found).index(place) - 1]
-                reached = descend(tree, number, known, beam, 1, Allowed())
+                reached = descend(tree, number, known, beams[place], 1, Allowed())
                 _note_recall(one, reached, best, recall_at)
             _note_ranks(one, reached, items, rows, protocol.num_items, candidates)
     return found
+
+
+def _at(prefix: str, place: str) -> str:
+    return f"{prefix}/{place}" if place else prefix
 
 
 def _note_ranks(

@@ -159,12 +159,10 @@ class Hsnn(RankingModule):
         for number, health in enumerate(tree_health(tree, self.net.nodes.sizes), 1):
             self.log(f"val/level_{number}/nodes", float(health.used))
             self.log(f"val/level_{number}/largest_share", health.largest_share)
+            self.log(f"val/level_{number}/entropy", health.entropy)
             if health.has_collapsed and self.trainer.is_global_zero:
-                message_console().print(
-                    f"Level {number} has collapsed: {health.largest_share:.0%} of the items are in "
-                    f"one of its {health.used:,} nodes; raise model.net.index.balance, or take "
-                    "another model.net.index.method."
-                )
+                mend = self.net.nodes.against_collapse
+                message_console().print(health.collapse(number, mend))
 
     def validation_step(self, batch: RowsBatch, _: int) -> None:
         """Add a batch to the metrics of all levels."""

@@ -271,7 +271,11 @@ class HsnnNet(nn.Module):
         return self.offset + self.scale * self.ensemble(scores)
 
     def pairs(self, counted: Tensor, context: Tensor, context_dense: Tensor) -> Tensor:
-        """[R, V, E] of what is counted [R, C] and the context, [R, F_c, E] and [R, D_c]."""
+        """[R, V, E] of what is counted [R, C] and the context, [R, F_c, E] and [R, D_c]; of two
+        towers alone, which look at nothing of a pair, no vectors.
+        """
+        if self.items.interactions is None:
+            return counted.new_zeros([len(counted), 0, self.config.dimension])
         standard = (counted - self.counted_mean) * self.counted_scale
         found = [self.counted(standard).unflatten(1, [-1, self.config.dimension]), context]
         if self.context_dense is not None:

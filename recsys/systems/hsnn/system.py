@@ -30,6 +30,7 @@ from recsys.evaluation.retrieval import RetrievalProtocol
 from recsys.evaluation.tasks import Control
 from recsys.index.catalogue import Catalogue
 from recsys.index.hierarchy.scoring import ItemTree
+from recsys.nn.hierarchy.nodes import RANDOM
 from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
 from recsys.runs.system import Assembly
@@ -162,7 +163,16 @@ class HsnnSystem(TaskSystem[HsnnRunConfig]):
         )
 
     def export(self, run: HsnnRun, config: ExportConfig) -> Path:
-        """Networks and tree in TorchScript, which cannot be parted."""
+        """Networks and tree in TorchScript, which cannot be parted.
+
+        Raises:
+            ConfigError: its nodes are drawn.
+        """
+        if run.config.model.net.index.method == RANDOM:
+            raise ConfigError(
+                f"the nodes of {run.folder} are drawn (model.net.index.method=random): they are "
+                "what others are compared with, and are not exported. Train with another method."
+            )
         # what compiles takes seconds to import
         from recsys.systems.hsnn.export import export_run
 

@@ -23,6 +23,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import INDEX
 from recsys.embeddings.point_in_time import PointInTimeEmbeddings
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.flops import FLOPS_PER_QUERY, PAIRS_SCORED, count_flops
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
 from recsys.evaluation.ranking import DotProductScorer, Scorer
@@ -49,6 +50,9 @@ from recsys.systems.two_tower.tasks import (
     refuse_empty_tasks,
     tasks_of_pairs,
 )
+
+#: Queries whose cost is counted.
+_COUNTED_QUERIES = 64
 
 
 class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
@@ -161,11 +165,19 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def evaluate(
         self, run: TwoTowerRun, config: EvaluateConfig, control: Control | None
     ) -> Metrics:
-        """Hits@K, NDCG@K and MRR of the model and of popularity, also by task."""
+        """Hits@K, NDCG@K and MRR of the model and of popularity, also by task; cost of a query."""
         protocol = self.protocol(run.config, run.dataset, Split(config.split))
-        users = self.embedder(run).embed(protocol.queries)
-        scorer = _scorer(run.model, users, self.item_embeddings(run))
-        return evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
+        embed, items = self.embedder(run).embed, self.item_embeddings(run)
+        scorer = _scorer(run.model, embed(protocol.queries), items)
+        metrics = evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
+        some = protocol.queries.only(np.arange(min(len(protocol.queries), _COUNTED_QUERIES)))
+        every = slice(0, len(some))
+        flops = count_flops(lambda: _scorer(run.model, embed(some), items).score(every))
+        how = f"the user tower and every item, counted for {len(some)} queries"
+        return metrics | {
+            f"{config.prefix}/{FLOPS_PER_QUERY}": {"value": flops / len(some), "protocol": how},
+            f"{config.prefix}/{PAIRS_SCORED}": {"value": float(len(items)), "protocol": how},
+        }
 
     def score_of_one(self, run: TwoTowerRun) -> ScoreOfOne:
         """The cosine, or the mixture of logits."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.index.hierarchy.descent import Allowed, Scores, descend
-from recsys.index.hierarchy.tree import LevelHealth, Tree
+from recsys.index.hierarchy.tree import LevelHealth, Occupancy, Tree, tree_occupancy
 
 
 def test_items_lie_below_their_nodes() -> None:
@@ -43,6 +43,24 @@ def test_health_says_how_even_nodes_are() -> None:
     uneven = LevelHealth.of(np.array([0, 0, 0, 1]), 2)
     assert uneven.entropy == pytest.approx(-(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25)))
     assert uneven.largest_over_mean == 1.5
+    # ten of a thousand nodes, used alike: no largest one, and a collapse
+    few = LevelHealth.of(np.arange(5_000) % 10, 1_000)
+    assert few.largest_share == 0.1 and few.has_collapsed
+    assert not LevelHealth.of(np.arange(5_000) % 100, 1_000).has_collapsed
+    assert few.collapse(2, "do something").startswith(
+        "Level 2 has collapsed: 10% of the items are in the largest of its 10 nodes, of 1,000 that "
+        "there could be; do something, or"
+    )
+
+
+def test_occupancy_is_of_nodes_from_the_fullest_on() -> None:
+    tree = Tree.of(np.array([[1, 0], [0, 2], [1, 0], [1, 1]]))
+    first, second = tree_occupancy(tree, [2, 3])
+    assert first == Occupancy(2, 4, [1, 2], [3, 1])
+    assert second == Occupancy(4, 4, [1, 2, 3], [2, 1, 1])
+    large = Occupancy.of(np.repeat(np.arange(3_000), 2), 5_000)
+    assert len(large.rank) <= 400 and large.rank[0] == 1 and large.rank[-1] == 3_000
+    assert set(large.size) == {2}
 
 
 class Tables:
@@ -92,8 +110,7 @@ def test_a_beam_of_all_nodes_is_every_item(levels: int) -> None:
     for user in range(4):
         expected = np.argsort(-tables.of_items[user])
         np.testing.assert_array_equal(found.item[found.user == user], expected)
-    nodes = sum(len(one) for one in tree.codes)
-    assert found.scored.tolist() == [nodes + 50] * 4
+    assert found.scored.tolist() == [[*map(len, tree.codes), 50]] * 4
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
@@ -102,7 +119,8 @@ def test_a_narrow_beam_finds_what_the_nodes_promise(levels: int) -> None:
     found = descend(tree, 4, tables, 1, 1, Allowed())
     for user in range(4):
         assert found.item[found.user == user][0] == tables.of_items[user].argmax()
-    assert found.scored.max() < 50 + sum(len(one) for one in tree.codes)
+    assert found.scored.sum(axis=1).max() < 50 + sum(len(one) for one in tree.codes)
+    assert (found.scored[:, 0] == len(tree.codes[0])).all()
 
 
 @given(st.integers(0, 3), st.integers(1, 5), st.integers(1, 60), st.integers(0, 2**16))
@@ -121,7 +139,7 @@ def test_as_many_are_found_as_may_be_given(levels: int, beam: int, k: int, seed:
         assert len(items) >= min(k, may.sum())
         values = found.value[found.user == user]
         assert (np.diff(values) <= 0).all()
-    assert found.scored[3] == 0
+    assert (found.scored[3] == 0).all()
 
 
 def test_no_item_and_nobody() -> None:

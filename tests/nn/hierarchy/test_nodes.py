@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.nn.hierarchy.nodes import METHODS, IndexConfig, build_nodes
-from recsys.nn.hierarchy.soft_assignment import embeddings_of
+from recsys.core.errors import ConfigError
+from recsys.nn.hierarchy.nodes import METHODS, RANDOM, IndexConfig, build_nodes
+from recsys.nn.hierarchy.soft_assignment import embeddings_of, soft_nodes
 
 
 def same(values: torch.Tensor) -> torch.Tensor:
@@ -23,7 +24,7 @@ def grouped(seed: int = 0, groups: int = 6, each: int = 40) -> tuple[torch.Tenso
     return torch.nn.functional.normalize(items, dim=1), group
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [one for one in METHODS if one != RANDOM])
 def test_items_of_a_group_come_to_one_node(method: str) -> None:
     torch.manual_seed(0)
     items, group = grouped()
@@ -44,6 +45,48 @@ def test_items_of_a_group_come_to_one_node(method: str) -> None:
     whole = [one for one in range(6) if len(np.unique(code[group == one])) == 1]
     assert len(whole) >= 5  # k-means may have put two groups together and torn one apart
     assert len(np.unique(code)) == 6
+
+
+def test_random_nodes_are_even_and_cut_through_groups() -> None:
+    items, group = grouped(each=500)
+    nodes = build_nodes(IndexConfig(method=RANDOM), [6, 4], 16)
+    nodes.refit(items)
+    chosen = nodes.assign(items)
+    table = np.zeros((6, 6, 4))
+    np.add.at(table, (group, chosen[:, 0].numpy(), chosen[:, 1].numpy()), 1)
+    # 20.8 of each group are expected in each of the 24 nodes: chi² of 143 degrees of freedom
+    expected = 500 / 24
+    assert 80 < ((table - expected) ** 2 / expected).sum() < 230
+    alone = torch.cat([nodes.assign(one.unsqueeze(0)) for one in items[:50]])
+    assert torch.equal(alone, chosen[:50])
+    first = chosen[:, 0] == 2
+    torch.testing.assert_close(nodes.codes[0][2].detach(), items[first].mean(dim=0))
+    second = chosen[:, 1] == 3
+    left = (items - nodes.codes[0][chosen[:, 0]].detach())[second].mean(dim=0)
+    torch.testing.assert_close(nodes.codes[1][3].detach(), left)
+    assert not [one for one in nodes.parameters() if one.requires_grad]
+    assert build_nodes(IndexConfig(method=RANDOM), [], 16).assign(items).shape == (3000, 0)
+
+
+def test_codes_that_are_learned_apart_move_no_item() -> None:
+    items = grouped()[0][::10].clone().requires_grad_()
+    for joint in (True, False):
+        nodes = build_nodes(IndexConfig(joint=joint), [6, 4], 16)
+        learned = nodes.learn(items, 0.5, same)
+        expected = soft_nodes(items, list(nodes.codes), 20.0).nodes
+        assert all(map(torch.equal, learned.nodes, expected))
+        assert [one.requires_grad for one in learned.nodes] == [joint] * 2
+        moved = torch.autograd.grad(
+            learned.losses["balance"],
+            [items, nodes.codes[0]],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        assert (moved[0] is not None) == joint and moved[1].abs().max() > 0
+        [by_distance] = torch.autograd.grad(learned.losses["reconstruction"], [nodes.codes[0]])
+        assert by_distance.abs().max() > 0
+    with pytest.raises(ConfigError, match="joint=false with reconstruction=0"):
+        IndexConfig(joint=False, reconstruction=0)
 
 
 def test_a_node_is_the_sum_of_its_codes() -> None:

@@ -17,13 +17,18 @@ from recsys.core.errors import ConfigError
 from recsys.data.loaders.unlabelled import UnlabelledDataModule
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.metrics_file import read_metrics_file, replace_metrics
 from recsys.index.hierarchy.descent import Allowed, descend
 from recsys.index.hierarchy.scoring import ItemTree
-from recsys.nn.hierarchy.nodes import METHODS
+from recsys.nn.hierarchy.nodes import METHODS, RANDOM
 from recsys.runs.metrics_log import read_metrics
+from recsys.systems.base import ExportConfig
 from recsys.systems.choice import compose_run
 from recsys.systems.evaluate import evaluate
-from recsys.systems.hsnn.net import Outputs
+from recsys.systems.hsnn.cost import cost_of
+from recsys.systems.hsnn.net import HsnnNet, Outputs
+from recsys.systems.hsnn.nodes_file import read_occupancy
+from recsys.systems.hsnn.report import descent_rows
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.runs import load_config, load_run, train
 from tests.evaluation.baselines.planted import AUTHORS, HOUR, ITEMS, START, impressions, own_log
@@ -37,7 +42,7 @@ SMALL = (
     "loader.features.windows_hours=[24]",
     "trainer.progress_bar=false",
     "evaluation.max_queries=60",
-    "descent.beams=[1,3,24]",
+    "descent.beams=[1,3,8,24]",
     "descent.recall_at=[5]",
 )
 NOW = START + 29 * 24 * HOUR
@@ -75,8 +80,18 @@ def test_a_wider_beam_finds_more_of_what_scoring_every_item_finds(run_dir: Path)
     assert max(recall[:2]) < recall[2] == 1
     assert scored[0] < scored[1] < scored[2] == found["report/exact/share_scored"]["value"]
     assert scored[2] > 1  # nodes and items over items
+    recommended = "hits@10/all", "recall@5", "pairs_scored", "flops_per_query"
+    for name in recommended:  # descent.beam=8
+        by_beam = [found[f"report/{place}{name}"] for place in ("", "beam_8/")]
+        assert by_beam[0]["value"] == by_beam[1]["value"]
+    headings, *rows = descent_rows(found, "report")
+    assert headings[-2:] == ["ndcg@10", "mrr"] and len(rows) == 1 + 4 + 2  # beams, popularity
     of_all, of_widest = (found[f"report/{one}/hits@10/all"] for one in ("exact", "beam_24"))
     assert of_all["value"] == of_widest["value"] > found["report/popularity/hits@10/all"]["value"]
+    pairs = [found[f"report/beam_{beam}/pairs_scored"]["value"] for beam in (1, 3, 24)]
+    assert pairs == pytest.approx([share * ITEMS for share in scored])
+    cost = [found[f"report/beam_{beam}/flops_per_query"]["value"] for beam in (1, 3, 24)]
+    assert cost[0] < cost[1] < cost[2] == found["report/exact/flops_per_query"]["value"]
     assert 0 < found["report/level_1/used"]["value"] <= 6
     assert found["report/level_2/used"]["value"] <= found["report/level_2/possible"]["value"] == 24
 
@@ -111,7 +126,25 @@ def test_what_is_measured_of_a_beam_is_what_a_descent_does(run_dir: Path) -> Non
     value[every.user, every.item] = every.value
     assert np.isfinite(value).all()
     np.testing.assert_array_equal(value[some.user, some.item], some.value)
-    assert (some.scored < every.scored).all()
+    assert (some.scored[:, 1:] < every.scored[:, 1:]).all()
+
+
+def test_two_towers_cost_their_products(log: Path, tmp_path: Path) -> None:
+    size = ("model.net.levels=[{codes:6,size:XS}]", "model.net.size=XS", "trainer.max_steps=1")
+    train(compose_run(settings(log, tmp_path / "run", *size)))
+    run = load_run(tmp_path / "run")
+    scoring = HsnnSystem().scoring(run)
+    cost = cost_of(scoring, ItemTree(scoring, np.arange(1, ITEMS + 1)))
+    tasks, width = len(run.manifest.tasks), 40
+    # an embedding scaled, each side's one vector summed, products and their sum, a scale per task
+    pair = width + 4 * width + tasks
+    # a product and a sum per level and task; a scale and an offset per task
+    node, item = (2 * levels * tasks + 2 * tasks for levels in (1, 2))
+    # inputs are filled up to a multiple of 16; what the two say is added
+    linear = 2 * 48 * width + 2 * 16 * width + width
+    assert cost.pairs.tolist() == [linear + pair + node, pair + item]
+    of_query = cost.user + 3 * cost.pairs[0] + 5 * cost.pairs[1]
+    assert cost.of(np.array([3.0, 5.0])) == pytest.approx(of_query)
 
 
 def test_filters_hold_on_the_way_down(run_dir: Path) -> None:
@@ -159,6 +192,49 @@ def test_nodes_are_learned_in_every_way(log: Path, tmp_path: Path, method: str) 
     run = load_run(tmp_path / "run")
     codes = run.model.net.nodes.codes
     assert all(np.isfinite(one.detach().numpy()).all() for one in codes)
+    if method == RANDOM:
+        with pytest.raises(ConfigError, match="are not exported"):
+            HsnnSystem().export(run, ExportConfig(str(tmp_path / "run")))
+
+
+def test_the_page_shows_how_full_nodes_are_and_names_a_collapse(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    often = ("trainer.max_steps=8", "trainer.validate_every_n_steps=2")
+    train(compose_run(settings(log, folder, *often)))
+    evaluate(EvaluateConfig(run_dir=str(folder), baselines=[]))
+    first, second = read_occupancy(folder)
+    assert (first.possible, second.possible) == (6, 24) and sum(second.size) == ITEMS == first.items
+    assert invoke(["report", f"run_dir={folder}"]) == 0
+    page = (folder / "report.html").read_text()
+    assert "items over an even share" in page and "Nodes in training" in page
+    assert "has collapsed" not in page
+    # as of a run whose items are all in one node
+    metrics = read_metrics_file(folder)
+    metrics["report/level_1/largest_share"]["value"] = 0.9
+    replace_metrics(folder, "", metrics)
+    assert invoke(["report", f"run_dir={folder}"]) == 0
+    page = (folder / "report.html").read_text()
+    assert "Level 1 has collapsed: 90% of the items" in page
+    assert "raise model.net.index.balance" in page
+    (folder / "nodes.json").write_text("{")
+    capsys.readouterr()
+    assert invoke(["report", f"run_dir={folder}"]) == 2
+    assert "delete it and run `recsys evaluate` again" in capsys.readouterr().err
+
+
+def test_a_collapse_is_named_in_training(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_place(self: HsnnNet, categorical: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.ones(len(categorical), 40), dim=1)
+
+    monkeypatch.setattr(HsnnNet, "embed", one_place)
+    train(compose_run(settings(log, tmp_path / "run", "trainer.max_steps=1")))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Level 1 has collapsed: 100% of the items are in the largest of its 1 nodes" in said
+    assert "raise model.net.index.balance" in said
 
 
 def test_without_levels_every_item_is_scored(log: Path, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""How many floating-point operations a computation takes, counted while it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+#: In ``metrics.json``: what a query takes, and how many nodes and items are scored for it.
+FLOPS_PER_QUERY, PAIRS_SCORED = "flops_per_query", "pairs_scored"
+
+
+def count_flops(compute: Callable[[], object]) -> int:
+    """Floating-point operations of what ``compute`` does.
+
+    Counted are matrix products, attention's among them, and products and sums number by number, of
+    which a dot product of two towers consists; not activations, norms and lookups. A product of
+    [n, i] and [i, o] counts 2 n i o.
+    """
+    # the counter knows no attention of the CPU that is one operation
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False, custom_mapping=_BY_NUMBER) as counter,
+    ):
+        compute()
+    return int(counter.get_total_flops())
+
+
+def _of_output(*_: Any, out_val: Tensor, **__: Any) -> int:
+    return _numbers(out_val)
+
+
+def _of_input(values: Tensor, *_: Any, **__: Any) -> int:
+    return _numbers(values)
+
+
+def _numbers(values: Tensor) -> int:
+    """How many; none of whole numbers, by which rows of tables are found."""
+    return values.numel() if values.is_floating_point() else 0
+
+
+# the counter then hands tensors over, instead of their shapes
+for _formula in (_of_output, _of_input):
+    vars(_formula)["_get_raw"] = True
+
+_aten = torch.ops.aten
+_BY_NUMBER = {
+    _aten.mul: _of_output,
+    _aten.add: _of_output,
+    _aten.sub: _of_output,
+    _aten.div: _of_output,
+    _aten.pow: _of_output,
+    _aten.sum: _of_input,
+}
