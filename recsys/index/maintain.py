@@ -10,23 +10,14 @@ import polars as pl
 
 from recsys.artifacts.sequence_tower import embeddings_model
 from recsys.core.errors import ConfigError, DataError
-from recsys.core.folders import (
-    check_folder,
-    has_lock,
-    locked_folder,
-)
+from recsys.core.folders import check_folder, has_lock, locked_folder
 from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
 from recsys.data.contract.moments import parse_moment
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
 from recsys.index.catalogue import Added, StoredIndex
-from recsys.index.config import (
-    IndexAddConfig,
-    IndexBuildConfig,
-    IndexChange,
-    IndexRemoveConfig,
-)
+from recsys.index.config import IndexAddConfig, IndexBuildConfig, IndexChange, IndexRemoveConfig
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.folder import (
     INDEX_FOLDER,

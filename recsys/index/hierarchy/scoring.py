@@ -28,8 +28,8 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.index.hierarchy.descent import Scores
 from recsys.index.hierarchy.tree import Tree
 
-#: Pairs or items, and users, that are computed together: a descent asks for some hundred pairs.
-PAIRS_AT_A_TIME, USERS_AT_A_TIME = 128, 32
+#: Pairs, items and users that are computed together: a descent asks of a level some hundred pairs.
+PAIRS_AT_A_TIME, ITEMS_AT_A_TIME, USERS_AT_A_TIME = 128, 512, 32
 
 #: Indices [n, F_c] and numbers [n, D_c] of the context.
 ContextArrays = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -124,11 +124,11 @@ class Scoring:
 
     def embedded(self, categorical: Tensor, dense: Tensor) -> Tensor:
         """[n, W] embeddings of items by their features, [n, F_i] int64 and [n, D_i] float32."""
-        return _in_blocks(self.networks.embed, categorical, dense)
+        return _in_blocks(self.networks.embed, ITEMS_AT_A_TIME, categorical, dense)
 
     def codes(self, items: Tensor) -> Tensor:
         """[n, L] of embeddings [n, W] the codes of their nodes."""
-        return _in_blocks(self.networks.codes, items)
+        return _in_blocks(self.networks.codes, ITEMS_AT_A_TIME, items)
 
     def centres(self, codes: NDArray[np.int64]) -> Tensor:
         """[n, W] embeddings of nodes [n, l] of a level."""
@@ -167,7 +167,7 @@ class Scoring:
         def scored(of_user: Tensor, of_node: Tensor) -> Tensor:
             return self.networks.of_nodes(level, vectors[of_user], of_node)
 
-        return _in_blocks(scored, torch.from_numpy(user), node)
+        return _in_blocks(scored, PAIRS_AT_A_TIME, torch.from_numpy(user), node)
 
     def pairs(
         self,
@@ -199,6 +199,7 @@ class Scoring:
 
         return _in_blocks(
             scored,
+            PAIRS_AT_A_TIME,
             torch.from_numpy(user),
             embedding,
             torch.from_numpy(counted),
@@ -330,11 +331,11 @@ def _blocks(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
-def _in_blocks(scored: Callable[..., Tensor], *columns: Tensor) -> Tensor:
-    """[n, K] of columns [n, …]."""
-    parts = zip(*(one.split(PAIRS_AT_A_TIME) for one in columns), strict=True)
-    # without pairs there is one block, of what fills up
-    return torch.cat([_filled_up(scored, PAIRS_AT_A_TIME, *part) for part in parts])
+def _in_blocks(scored: Callable[..., Tensor], rows: int, *columns: Tensor) -> Tensor:
+    """[n, K] of columns [n, …], as many rows at a time."""
+    parts = zip(*(one.split(rows) for one in columns), strict=True)
+    # without rows there is one block, of what fills up
+    return torch.cat([_filled_up(scored, rows, *part) for part in parts])
 
 
 def _filled_up(function: Callable[..., Tensor], rows: int, *columns: Tensor) -> Tensor:
