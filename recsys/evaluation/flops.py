@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import prod
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -30,13 +30,21 @@ def count_flops(compute: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def _of_output(*_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    return prod(out_shape)
+def _of_output(*_: Any, out_val: Tensor, **__: Any) -> int:
+    return _numbers(out_val)
 
 
-def _of_input(shape: Sequence[int], *_: Any, **__: Any) -> int:
-    return prod(shape)
+def _of_input(given: Tensor, *_: Any, **__: Any) -> int:
+    return _numbers(given)
 
+
+def _numbers(tensor: Tensor) -> int:
+    return tensor.numel() if tensor.is_floating_point() else 0
+
+
+# the counter is to hand over tensors, not their shapes: whole numbers are no floating-point ones
+for _by_number in (_of_output, _of_input):
+    vars(_by_number)["_get_raw"] = True
 
 _aten = torch.ops.aten
 _BY_NUMBER = {
