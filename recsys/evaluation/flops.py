@@ -34,18 +34,17 @@ def _of_output(*_: Any, out_val: Tensor, **__: Any) -> int:
     return _numbers(out_val)
 
 
-def _of_input(values: Tensor, *_: Any, **__: Any) -> int:
-    return _numbers(values)
+def _of_input(given: Tensor, *_: Any, **__: Any) -> int:
+    return _numbers(given)
 
 
-def _numbers(values: Tensor) -> int:
-    """How many; none of whole numbers, by which rows of tables are found."""
-    return values.numel() if values.is_floating_point() else 0
+def _numbers(tensor: Tensor) -> int:
+    return tensor.numel() if tensor.is_floating_point() else 0
 
 
-# the counter then hands tensors over, instead of their shapes
-for _formula in (_of_output, _of_input):
-    vars(_formula)["_get_raw"] = True
+# the counter is to hand over tensors, not their shapes: whole numbers are no floating-point ones
+for _by_number in (_of_output, _of_input):
+    vars(_by_number)["_get_raw"] = True
 
 _aten = torch.ops.aten
 _BY_NUMBER = {

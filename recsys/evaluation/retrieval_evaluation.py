@@ -47,6 +47,8 @@ CHANCE = "chance"
 #: In an entry of ``metrics.json``: how many queries were measured.
 QUERIES = "queries"
 
+#: What stands behind a place in the name of how much more the model has.
+DIFFERENCE = "difference"
 #: In the entry of a difference: its interval where items are drawn instead of users.
 LOW_OVER_ITEMS, HIGH_OVER_ITEMS = "low_over_posts", "high_over_posts"
 
@@ -234,7 +236,9 @@ def measured_ranks(
             )
             for metric, gap in found.differences[place].items():
                 drawn = over_items.differences[place][metric]
-                metrics[f"{place}/difference/{metric}/{name}"] = _entry(gap, minus, len(first)) | {
+                metrics[f"{place}/{DIFFERENCE}/{metric}/{name}"] = _entry(
+                    gap, minus, len(first)
+                ) | {
                     LOW_OVER_ITEMS: drawn.low,
                     HIGH_OVER_ITEMS: drawn.high,
                 }

@@ -83,7 +83,8 @@ def metric_figure(table: MetricTable) -> Figure:
 def _curves(table: MetricTable) -> Figure:
     """A curve per line; untrained scorers are horizontal."""
     points = sorted({float(row.at or 0) for line in table.lines.values() for row in line})
-    width = 0.6 + max(3.0, 0.5 * min(len(points), _MOST_POINTS)) * len(table.shown)
+    named = len(points) if len(points) <= _MOST_POINTS else 0
+    width = 0.6 + max(3.0, 0.5 * named) * len(table.shown)
     figure, panels = _panel_row(len(table.shown), width, 3.2)
     for axes, metric in zip(panels, table.shown, strict=True):
         for number, (name, line) in enumerate(table.lines.items()):
@@ -94,6 +95,7 @@ def _curves(table: MetricTable) -> Figure:
                 axes.axhline(scorer.metrics[metric].mean, color=GREY, linestyle=style, label=name)
         if points[0] > 0 and points[-1] >= _WIDE * points[0]:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")  # as text, not as the formula 10^1
         _set_points(axes, table, metric, points)
     figure.supxlabel(table.axis, fontsize=9.5)
     _legend_below(figure, panels[0])

@@ -11,7 +11,7 @@ from operator import attrgetter
 from recsys.core.errors import ArtifactError
 from recsys.evaluation.metrics_file import Metrics, read_metrics_file
 from recsys.evaluation.paired import Interval
-from recsys.evaluation.retrieval_evaluation import QUERIES
+from recsys.evaluation.retrieval_evaluation import DIFFERENCE, QUERIES
 from recsys.studies.over_seeds import by_variant, revisions, spreads, training_seconds
 from recsys.studies.plan import POINT, StudyConfig, StudyRun
 from recsys.studies.spread import Spread
@@ -155,7 +155,9 @@ def _points(config: StudyConfig, metrics: Metrics) -> Sequence[str | None]:
     before, after = map(re.escape, f"{config.prefix}/{config.within}/".split(POINT))
     shown = "|".join(map(re.escape, config.metrics))
     found = (re.fullmatch(f"{before}(.+){after}({shown})", name) for name in metrics)
-    points = list(dict.fromkeys(match[1] for match in found if match))
+    named = dict.fromkeys(match[1] for match in found if match)
+    # how much more one has than another is no point of its own
+    points = [point for point in named if not point.endswith(f"/{DIFFERENCE}")]
     if all(isinstance(_number(point), float) for point in points):
         points.sort(key=float)
     return points

@@ -34,6 +34,7 @@ def attention() -> Tensor:
         (lambda: torch.bmm(torch.zeros(3, 4, 5), torch.zeros(3, 5, 6)), 2 * 3 * 4 * 5 * 6),
         (two_towers, ROWS * (2 * VECTORS * WIDTH + WIDTH + WIDTH)),
         (lambda: 0.5 * torch.zeros(9).square() - torch.zeros(9), 3 * 9),
+        (lambda: torch.arange(9) * 2 + torch.arange(9).sum(), 0),
         (lambda: torch.zeros(9).softmax(dim=0).sigmoid(), 0),
     ],
 )

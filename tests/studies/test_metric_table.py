@@ -156,6 +156,7 @@ def test_points_along_a_metric_by_hand(tmp_path: Path, config_of_runs: RunConfig
         for beam, share in zip((1, 8), of_beams, strict=True):
             metrics[f"report/beam_{beam}/share"] = {"value": share, "protocol": "p"}
             metrics[f"report/beam_{beam}/{ALL}"] = _entry(0.1 * beam + seed)
+            metrics[f"report/beam_{beam}/difference/{ALL}"] = _entry(0.1)
             metrics[f"report/beam_{beam}/pairs"] = {"value": 1e4 * share, "protocol": "p"}
         runs.append(_run(tmp_path, variant, seed, metrics, config_of_runs))
     settings: dict[str, Any] = {
