@@ -56,8 +56,7 @@ class UserSums:
         count = len(user)
 
         def of_visit(amount: Doubles) -> Doubles:
-            summed: Doubles = np.bincount(shown.request, amount, count)
-            return summed
+            return np.bincount(shown.request, amount, count).astype(np.float64)
 
         outcomes = np.nan_to_num(shown.outcomes).astype(np.float64)
         age = shown.request_time - self._world.start - self._world.items.published[shown.item]

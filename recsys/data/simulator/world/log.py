@@ -99,12 +99,18 @@ def read_shown(world: World, simulation: Path, since: int) -> Shown:
     surface = frame[Column.SURFACE].replace_strict(codes, return_dtype=pl.Int8).to_numpy()
     watched = (frame[Column.DWELL_TIME].to_numpy() * 1_000).astype(np.int64) + 1
     request = np.cumsum((np.diff(user, prepend=-1) != 0) | (np.diff(moment, prepend=-1) != 0)) - 1
-    outcomes = world.outcomes(user, item, moment, surface)
-    propensity = frame[PROPENSITY].to_numpy()
     return Shown(
-        request, user, item, moment, surface, position, shown_at, shown_at + watched, outcomes,
-        propensity,
-    )  # fmt: skip
+        request=request,
+        user=user,
+        item=item,
+        request_time=moment,
+        surface=surface,
+        position=position,
+        shown_at=shown_at,
+        ended_at=shown_at + watched,
+        outcomes=world.outcomes(user, item, moment, surface),
+        propensity=frame[PROPENSITY].to_numpy(),
+    )
 
 
 class _Writer:

@@ -266,9 +266,17 @@ def _view(world: World, visits: Visits, lists: Integers, propensity: Floats) -> 
     looked_at = reaches[request, position]
     shown_at, ended_at = _moments(world, request, user, moment, position, outcomes)
     return Shown(
-        request, user, item, moment, surface, position, shown_at, ended_at, outcomes,
-        propensity[request, position],
-    ).select(looked_at)  # fmt: skip
+        request=request,
+        user=user,
+        item=item,
+        request_time=moment,
+        surface=surface,
+        position=position,
+        shown_at=shown_at,
+        ended_at=ended_at,
+        outcomes=outcomes,
+        propensity=propensity[request, position],
+    ).select(looked_at)
 
 
 def _moments(

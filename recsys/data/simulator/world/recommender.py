@@ -53,6 +53,9 @@ class LoggingRecommender:
     def recommend(self, requests: Requests, k: int) -> Recommended:
         """A drawn list for each request, with propensities."""
         self._items.advance(int(requests.time[0]))
+        if not len(requests.alive):
+            nothing = np.full((len(requests), k), NOTHING)
+            return Recommended(nothing, np.full(nothing.shape, np.nan, np.float32))
         shortlist, weight = self._shortlists(requests)
         weight[requests.seen.has(requests.user[:, None], shortlist)] = 0
         ranked = self._in_drawn_order(shortlist, weight, k)
@@ -98,10 +101,8 @@ class LoggingRecommender:
 
     def _uniform(self, requests: Requests, k: int) -> Integers:
         """Items alive that were not seen, in a random order with repetitions, [B, k · spare]."""
-        count = len(requests.alive)
-        if not count:
-            return np.full((len(requests), k), NOTHING)
-        drawn = requests.alive[self._rng.integers(0, count, (len(requests), k * _SPARE))]
+        shape = len(requests), k * _SPARE
+        drawn = requests.alive[self._rng.integers(0, len(requests.alive), shape)]
         seen = requests.seen.has(requests.user[:, None], drawn)
         return np.where(seen, NOTHING, drawn)
 

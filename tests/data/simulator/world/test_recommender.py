@@ -73,3 +73,5 @@ def test_fewer_items_than_slots_leave_slots_empty(learned):
     found = policy.recommend(short, 5)
     assert ((found.items != NOTHING).sum(axis=1) <= 3).all()
     np.testing.assert_array_equal(np.isnan(found.propensity), found.items == NOTHING)
+    none = Requests(short.user, short.time, short.surface, short.alive[:0], short.seen)
+    assert (policy.recommend(none, 5).items == NOTHING).all()
