@@ -19,11 +19,11 @@ from recsys.artifacts.torchscript import save_tower, script_tower
 from recsys.data.contract.schema import FeatureKind, FeatureSide, Split
 from recsys.data.prepare.open_or_prepare import open_or_prepare
 from recsys.index.hierarchy.descent import Allowed, Scores, descend
+from recsys.index.hierarchy.scoring import ItemTree
 from recsys.index.hierarchy.tree import Tree
 from recsys.nn.hierarchy.kmeans import residual_kmeans
 from recsys.systems.choice import compose_run
 from recsys.systems.hsnn.config import HsnnRunConfig
-from recsys.systems.hsnn.scoring import ItemTree
 from recsys.systems.hsnn.system import HsnnSystem
 from recsys.systems.hsnn.tower import HsnnTower
 
