@@ -25,7 +25,7 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
     """Play both policies and print the table."""
     config = configure(overrides)
     found = compare_online(config)
-    rows = [["", config.policy, config.against, "difference", "%"]]
+    rows = [["", config.tried, config.against, "difference", "%"]]
     for metric in found.metrics:
         both = (_number(metric.policy.value), _number(metric.against.value))
         rows.append([metric.name, *both, shown(metric.difference), shown(metric.percent, 1)])

@@ -63,6 +63,11 @@ class OnlineConfig(Settings):
     ledger: OutPath | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
+    @property
+    def tried(self) -> str:
+        """What the tried policy is called: its name, and what is otherwise."""
+        return " ".join([self.policy, *self.changes])
+
 
 @dataclass(frozen=True)
 class OnlineMetric:
@@ -130,11 +135,10 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
 
 def _policies(config: OnlineConfig, world: World) -> dict[str, Policy]:
     """The one that is tried, and what it is compared with."""
-    tried = " ".join([config.policy, *config.changes])
-    if tried == config.against:
-        raise ConfigError(f"policy and against are both {tried}; name two, or changes=.")
+    if config.tried == config.against:
+        raise ConfigError(f"policy and against are both {config.tried}; name two, or changes=.")
     policies = {
-        tried: make_policy(config.policy, world, config.changes),
+        config.tried: make_policy(config.policy, world, config.changes),
         config.against: make_policy(config.against, world),
     }
     if config.regret_every is not None:

@@ -46,6 +46,34 @@ def test_two_policies_are_compared(log: Path, capsys: pytest.CaptureFixture[str]
     ]
 
 
+def test_a_funnel_is_played_and_its_ledger_read(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = tmp_path / "ledger"
+    asked = ["online", f"simulation={log}", "policy=explore", "bootstrap.resamples=50"]
+    noted = [*asked, "regret_every=4", f"ledger={ledger}", "--json"]
+    assert invoke(noted) == 0
+    out = capsys.readouterr().out
+    assert "What the stages of explore lose" in out
+    played = json.loads(out.splitlines()[-1])
+    lost = [
+        one["value"] for name, one in played["regret"]["explore"].items() if name != "best list"
+    ]
+    assert 0 < sum(lost) < played["regret"]["explore"]["best list"]["value"]
+    assert invoke(["funnel", "report", f"ledger={ledger}", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "trending" in out and "integrity" in out
+    found = json.loads(out.splitlines()[-1])
+    assert found["requests"] == played["visits"]
+    lefts = [stage["left"] for stage in found["stages"]]
+    assert lefts == sorted(lefts, reverse=True) and lefts[0] <= found["candidates"]
+    assert invoke(["funnel", "explain", f"ledger={ledger}", "request=3", "rows=5"]) == 0
+    assert "Request 3: 5 of" in capsys.readouterr().out
+    changed = [*asked, "against=explore", "changes=[exploration=null]"]
+    assert invoke(changed) == 0
+    assert "explore exploration=null" in capsys.readouterr().out
+
+
 def test_the_log_is_prepared_with_its_tasks_actions_and_features(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "prepared"
     assert invoke(["data", "prepare", "data=simulated", f"path={log}", f"out={out}"]) == 0
@@ -67,6 +95,10 @@ def test_the_log_is_prepared_with_its_tasks_actions_and_features(log: Path, tmp_
         (("policy=best", "tick_minutes=60"), "a tick of 60 minutes is too long"),
         (("policy=best", "days=4"), "days=4 is more than the world has after its log"),
         (("policy=best", "users=0"), "users is 0"),
+        (("policy=best", "against=best"), "policy and against are both best"),
+        (("policy=best", "changes=[seed=1]"), "best is no funnel"),
+        (("policy=explore", "changes=[sed=1]"), "seed"),
+        (("policy=best", "ledger=ledger"), "best is no funnel, and has no candidates to note"),
         ((), "policy"),
     ],
 )
@@ -75,3 +107,11 @@ def test_what_cannot_be_meant_is_one_sentence(
 ) -> None:
     assert invoke(["online", f"simulation={log}", *given]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_ledger_that_is_none_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["funnel", "report", f"ledger={tmp_path}"]) == 2
+    assert "name the folder of a ledger" in capsys.readouterr().err
+    assert invoke(["funnel", "explain", f"ledger={tmp_path}", "request=1"]) == 2
