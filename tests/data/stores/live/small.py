@@ -58,11 +58,10 @@ def frame_of(events: Sequence[tuple], stored: bool = False) -> pl.DataFrame:
 def reported(events: Sequence[tuple]) -> dict[str, np.ndarray]:
     """The same events as a service reports them, with no more than it knows."""
     frame = frame_of(events)
-    columns = {name: frame[name].to_numpy() for name in ("user", "item", "timestamp", "surface")}
-    columns["author"] = np.array([row[5] for row in events], np.int64)
-    columns["action_type"] = frame["action_type"].to_numpy()
-    columns["dwell_time"] = frame["dwell_time"].fill_null(float("nan")).to_numpy()
-    return columns
+    known = ("user", "item", "timestamp", "surface", "action_type")
+    columns = {name: np.array(frame[name]) for name in known}
+    columns["dwell_time"] = np.array(frame["dwell_time"].fill_null(float("nan")))
+    return columns | {"author": np.array([row[5] for row in events], np.int64)}
 
 
 def make(path: Path, events: Sequence[tuple], fingerprint: str = "first") -> PreparedDataset:
