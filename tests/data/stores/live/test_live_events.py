@@ -199,17 +199,18 @@ def test_writers_in_two_processes_lose_nothing(dataset, tmp_path):
 
 def test_a_forked_process_must_open_its_own(dataset, tmp_path):
     live = LiveEvents.open(tmp_path / "live", dataset)
+    events = reported([event(3, 4, 1)])  # polars does not work in a forked process
     process = os.fork()
     if not process:
         said = ""
         try:
-            live.append(reported([event(3, 4, 1)]))
+            live.append(events)
         except DataError as error:
             said = str(error)
         finally:
             os._exit("open it in each worker process" not in said)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
-    assert live.append(reported([event(3, 4, 1)])).taken == 1
+    assert live.append(events).taken == 1
     live.close()
 
 
