@@ -46,6 +46,8 @@ class SortedBlocks:
             times, moment = block.columns["timestamp"], events["timestamp"][asked]
             first = first_not_before(times, start, end, moment)
             lengths = first_not_before(times, first, end, moment + 1) - first
+            if not lengths.any():
+                continue
             # all pairs of an event and one of its user at its moment
             event = np.repeat(asked, lengths)
             row = np.arange(len(event)) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)

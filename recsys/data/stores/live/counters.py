@@ -24,6 +24,8 @@ _HOUR_BITS, _COLUMN_BITS = 22, 7
 _HOUR, _COLUMN = (1 << _HOUR_BITS) - 1, (1 << _COLUMN_BITS) - 1
 #: Later than every hour.
 _NEVER = 1 << _HOUR_BITS
+#: Events that wait at most, so that whoever asks first after an hour has little to add up.
+_MOST_WAITING = 4096
 
 
 class _Counted:
@@ -90,8 +92,9 @@ class LiveCounters:
         self._lock = Lock()
         self._position = Position()
         self._counted: dict[str, tuple[_Counted, ...]] = dict.fromkeys(ENTITIES, ())
-        self._waiting: list[NDArray] = []  # the first of them in this hour:
-        self._first = _NEVER
+        self._waiting: list[NDArray] = []
+        self._num_waiting = 0
+        self._first = _NEVER  # hour of those that wait
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
         """Open the stores again in the process that unpickles them."""
@@ -109,25 +112,23 @@ class LiveCounters:
         return found
 
     def _until(self, hour: int) -> dict[str, tuple[_Counted, ...]]:
-        """What is counted, events before an hour among it.
-
-        Events of the current hour wait until it is over: nobody can ask for them.
-        """
+        """What is counted, events before an hour among it; some of the current one may wait."""
         with self._lock:
             position, records = self._live.since(self._position)
             if position.epoch != self._position.epoch:
                 self._counted = dict.fromkeys(ENTITIES, ())
-                self._waiting, self._first = [], _NEVER
+                self._waiting, self._num_waiting, self._first = [], 0, _NEVER
             self._position = position
             if len(records):
                 self._waiting.append(records)
+                self._num_waiting += len(records)
                 first = int(records["timestamp"].min()) // MILLISECONDS_PER_HOUR
                 self._first = min(self._first, first)
-            if self._first < hour:
+            if self._first < hour or self._num_waiting > _MOST_WAITING:
                 records = np.concatenate(self._waiting)
                 for entity, counted in self._counted.items():
                     self._counted[entity] = self._with(counted, self._keys(entity, records))
-                self._waiting, self._first = [], _NEVER
+                self._waiting, self._num_waiting, self._first = [], 0, _NEVER
             return dict(self._counted)
 
     def _with(self, counted: tuple[_Counted, ...], keys: NDArray[np.int64]) -> tuple[_Counted, ...]:
@@ -135,11 +136,10 @@ class LiveCounters:
         if not len(keys):
             return counted
         kept = list(counted)
-        keys, numbers = np.unique(keys, return_counts=True)
+        keys, numbers = _added_up(keys, np.ones(len(keys), np.int64))
         while kept and len(kept[-1].keys) < 2 * len(keys):
             last = kept.pop()
-            keys, place = np.unique(np.append(last.keys, keys), return_inverse=True)
-            numbers = np.bincount(place, np.append(last.numbers, numbers)).astype(np.int64)
+            keys, numbers = _added_up(np.append(last.keys, keys), np.append(last.numbers, numbers))
         return (*kept, _Counted(keys, numbers, len(self.actions)))
 
     def _keys(self, entity: str, records: NDArray) -> NDArray[np.int64]:
@@ -153,3 +153,13 @@ class LiveCounters:
         keys = (index.astype(np.int64) << _HOUR_BITS | hour) << _COLUMN_BITS | column
         found: NDArray[np.int64] = keys[counts]
         return found
+
+
+def _added_up(
+    keys: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The keys [N], at least one, each once and ascending, and the sum of its numbers."""
+    order = np.argsort(keys, kind="stable")  # quick where two sorted parts come together
+    keys = keys[order]
+    first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    return keys[first], np.add.reduceat(numbers[order], first)

@@ -88,7 +88,7 @@ class EventRows:
         """
         known = records["timestamp"] > self.last
         known &= records["action_type"] < len(self._manifest.action_types)
-        given = records[known]
+        given = records if known.all() else records[known]  # most often all of them
         fitted = np.empty(len(given), LIVE_RECORD)
         for name in EVENT_RECORD.names or ():
             fitted[name] = given[name]
