@@ -105,6 +105,7 @@ class LmdbFolder:
         create = not readonly
         if create:
             self._refuse_other_databases()
+            self._environment.reader_check()  # places of killed readers, of which there are so many
         self.databases = {
             name: self._environment.open_db(name, create=create) for name in self.kind.databases
         }

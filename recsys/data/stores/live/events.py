@@ -69,8 +69,7 @@ class LiveEvents:
         """The events in a folder of their own, which is made where it is absent.
 
         Once in a process, and after it was forked off. A folder stays with a data set that grows:
-        events that a new generation has are left out, and those that the data set did not know the
-        user or item of are theirs as soon as it does.
+        events that a new generation has are left out.
 
         Raises:
             DataError: the folder holds something else, is damaged, is of another data set, or has
@@ -90,8 +89,8 @@ class LiveEvents:
                 (ms) and ``action_type`` (its code in the data set) are needed; an author or topic
                 that is 0 or absent is the item's, other codes are 0 and numbers NaN where unknown.
                 A user, item or code that the data set does not have is the unknown 0 to all
-                readers: such an event is in the counters of what is known of it, and that of an
-                unknown user in no history.
+                readers, whatever has its index later: such an event is in the counters of what is
+                known of it, its author say, and that of an unknown user in no history.
 
         Raises:
             DataError: a column is missing or unknown, or does not hold n numbers.
@@ -112,8 +111,9 @@ class LiveEvents:
 
         They hold what is known at this moment, and never change.
         """
-        self._refresh()
-        return self._blocks[kind].blocks
+        with self._lock:
+            self._refresh()
+            return self._blocks[kind].blocks
 
     def since(self, position: Position) -> tuple[Position, NDArray]:
         """Events that came after a position, or all where that is of another epoch.

@@ -21,8 +21,6 @@ from recsys.data.stores.timelines.writer import EVENT_RECORD
 
 _REQUIRED = ("user", "item", "timestamp", "action_type")
 _NUMBERS = tuple(name for name in EVENT_RECORD.names or () if EVENT_RECORD[name].kind == "f")
-#: Columns of int8 codes; -1 and what does not fit them is the unknown code 0 once it is fitted.
-_NAMED = ("media_type", "surface")
 
 #: What stands beside the columns of a timeline: user and item as they were given, by which events
 #: of users or items that the data set does not know are told apart.
@@ -41,9 +39,16 @@ class EventRows:
         self._dataset = dataset
         self._manifest = dataset.manifest
         self.last = self._manifest.counts["last_timestamp"]
+        self._sizes = self._manifest.vocabulary_sizes
+        self._codes = {
+            "media_type": len(self._manifest.media_types),
+            "surface": len(self._manifest.surfaces),
+        }
 
     def checked(self, columns: Mapping[str, ArrayLike]) -> tuple[NDArray, Counter[str]]:
         """Rows that can be used, [m] of ``EVENT_RECORD``, and how many cannot, by reason.
+
+        An index i that the data set does not have is noted as -1 - i.
 
         Raises:
             DataError: a column is missing or unknown, or is not n numbers of its kind.
@@ -66,11 +71,13 @@ class EventRows:
             elif name == "timestamp":
                 bad[NOT_LATER] = column <= self.last
                 bad["timestamp is out of range"] = column >= LAST_TIMESTAMP
-            elif name in _NAMED:
+            elif name in self._codes:
                 column = np.where((column < 0) | (column > np.iinfo(np.int8).max), 0, column)
             else:
                 most = np.iinfo(np.int32).max
                 bad[f"{name} is no index"] = (column < 0) | (column > most)
+                # of no item yet, and not of the one that will have this index one day
+                column = np.where(column < self._sizes[name], column, ~column)
             records[name] = column
         good = np.ones(len(records), bool)
         reasons: Counter[str] = Counter()
@@ -94,17 +101,12 @@ class EventRows:
             fitted[name] = given[name]
         for name, of in zip(GIVEN, ("user", "item"), strict=True):
             fitted[name] = given[of]
-        for name, size in self._sizes.items():
-            fitted[name][given[name] >= size] = 0
+        for name, size in (self._sizes | self._codes).items():
+            fitted[name][(given[name] < 0) | (given[name] >= size)] = 0
         for name, of_item in self._ids_of_items.items():
             absent = np.flatnonzero(fitted[name] == 0)
             fitted[name][absent] = of_item[fitted["item"][absent]]
         return fitted
-
-    @cached_property
-    def _sizes(self) -> dict[str, int]:
-        names = {"media_type": self._manifest.media_types, "surface": self._manifest.surfaces}
-        return self._manifest.vocabulary_sizes | {name: len(codes) for name, codes in names.items()}
 
     @cached_property
     def _ids_of_items(self) -> dict[str, NDArray[np.int32]]:

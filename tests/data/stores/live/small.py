@@ -100,16 +100,21 @@ def make(path: Path, events: Sequence[tuple], fingerprint: str = "first") -> Pre
     return PreparedDataset.open(path)
 
 
-def grown(dataset: PreparedDataset, events: Sequence[tuple]) -> PreparedDataset:
-    """The data set after events were appended to it, as a new generation."""
+def grown(dataset: PreparedDataset, events: Sequence[tuple], new_items: int = 0) -> PreparedDataset:
+    """The data set after events and items were appended to it, as a new generation."""
     with TimelineWriter(dataset.path / "timelines") as writer:
         writer.append([frame_of(events)])
     manifest = dataset.manifest
+    for kind in ("categorical", "dense"):
+        file = dataset.path / "features" / f"item_{kind}.npy"
+        rows = np.load(file)
+        np.save(file, np.concatenate([rows, rows[1 : 1 + new_items]]))
     last = max([manifest.counts["last_timestamp"], *frame_of(events)["timestamp"]])
     replace(
         manifest,
         counts={**manifest.counts, "last_timestamp": int(last)},
         fingerprint=f"{manifest.fingerprint} grown",
+        vocabulary_sizes={**manifest.vocabulary_sizes, "item": ITEMS + new_items},
         preparation={"grown_from": list(manifest.lineage)},
     ).save(dataset.path)
     return PreparedDataset.open(dataset.path)

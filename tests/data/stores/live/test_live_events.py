@@ -113,6 +113,21 @@ def test_what_the_data_set_does_not_know_is_unknown_to_readers(dataset):
     assert everything == 5
 
 
+def test_an_hour_is_counted_once_it_is_over_however_much_happens_in_it(dataset):
+    view = LiveDataset(dataset.path, dataset.manifest)
+    count = 10_000
+    for part in np.split(np.arange(count), 5):
+        hour = np.full(len(part), END + HOUR) + part
+        view.live.append({
+            "user": np.full(len(part), 3), "item": np.full(len(part), 4), "timestamp": hour,
+            "action_type": np.zeros(len(part), int),
+        })  # fmt: skip
+        during = view.counters.counts("item", [4], [END + 2 * HOUR - 1], [None, 1])
+        assert during.sum() == 0
+    after = view.counters.counts("item", [4, 5], [END + 2 * HOUR] * 2, [None, 1])
+    assert after[:, 0].tolist() == [[count, 0, 0]] * 2
+
+
 def test_an_action_that_the_log_does_not_have_has_no_column(dataset):
     view = LiveDataset(dataset.path, dataset.manifest)
     assert view.live.append(reported([event(3, 4, 1, "click"), event(3, 4, 2)])).taken == 2
@@ -250,6 +265,25 @@ def test_a_folder_stays_with_a_data_set_that_grows(dataset, tmp_path):
     live.close()
     with pytest.raises(DataError, match=r"has no events before .* open its newest generation"):
         LiveEvents.open(folder, dataset)
+
+
+def test_an_index_that_was_nobodys_does_not_become_somebodys(dataset, tmp_path):
+    folder = tmp_path / "live"
+    live = LiveEvents.open(folder, dataset)
+    live.append(reported([event(3, ITEMS + 1, 9)]))
+    live.close()
+    newer = grown(dataset, [event(3, 4, 1)], new_items=3)
+    view = LiveDataset.open(newer.path, live=folder)
+    view.live.append(reported([event(3, ITEMS + 1, 10)]))  # now it has this index
+    assert items_of(view, 3) == [4, 0, ITEMS + 1]
+    shown = view.counters.counts("item", [ITEMS + 1], [LATE], [None])
+    assert shown.tolist() == [[[0, 1, 0]]]
+    view.live.close()
+    # who has not opened the new generation yet
+    older = LiveEvents.open(folder, dataset)
+    [block] = older.blocks(EXPLICIT)
+    assert block.columns["item"].tolist() == [0, 0]
+    older.close()
 
 
 def test_another_reader_follows_what_was_forgotten_and_deleted(dataset, tmp_path):
