@@ -80,9 +80,9 @@ class LiveEvents:
     def append(self, events: Mapping[str, ArrayLike]) -> Reported:
         """Take in some events, in any order.
 
-        An event that is there already, the same in all it says, is not taken again; so a caller
-        that does not know whether a call was heard makes it again. What would not be taken in by
-        `recsys data append` is not taken in here.
+        An event that is there already, the same in all that its timeline holds, is not taken again:
+        a caller that does not know whether a call was heard makes it again. What `recsys data
+        append` would set aside is set aside here.
 
         Args:
             events: columns of a timeline and ``user``, [n] each. ``user``, ``item``, ``timestamp``
@@ -191,11 +191,12 @@ class LiveEvents:
 
     def _is_new(self, checked: NDArray) -> NDArray[np.bool_]:
         """[n] which of some events are neither known nor equal to one before them."""
-        as_bytes = np.ascontiguousarray(checked).view(np.dtype((np.void, checked.dtype.itemsize)))
+        fitted = self._rows.fitted(checked)
+        as_bytes = fitted.view(np.dtype((np.void, fitted.dtype.itemsize)))
         new = np.zeros(len(checked), bool)
         new[np.unique(as_bytes, return_index=True)[1]] = True
         implicit = checked["action_type"] == ACTION_TYPES.index(IMPRESSION)
-        for kind, events in _by_kind(self._rows.fitted(checked)).items():
+        for kind, events in _by_kind(fitted).items():
             of_kind = implicit if kind is TimelineKind.IMPLICIT else ~implicit
             new[of_kind] &= ~self._blocks[kind].holds(events)
         return new

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.core.errors import DataError
 from recsys.data.contract.actions import UNKNOWN_ACTION
 from recsys.data.contract.rejected import NOT_LATER
+from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION
 from recsys.data.contract.time_columns import LAST_TIMESTAMP
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.timelines.writer import EVENT_RECORD
@@ -33,11 +34,19 @@ class EventRows:
 
     Args:
         dataset: after whose last event they come.
+
+    Raises:
+        DataError: its times are made up.
     """
 
     def __init__(self, dataset: PreparedDataset) -> None:
         self._dataset = dataset
         self._manifest = dataset.manifest
+        if not self._manifest.has_times:
+            raise DataError(
+                f"{self._manifest.name} has an order of events and no times, behind which nothing "
+                "later lies; prepare a log with times."
+            )
         self.last = self._manifest.counts["last_timestamp"]
         self._sizes = self._manifest.vocabulary_sizes
         self._codes = {
@@ -79,6 +88,10 @@ class EventRows:
                 # of no item yet, and not of the one that will have this index one day
                 column = np.where(column < self._sizes[name], column, ~column)
             records[name] = column
+        # what the explicit timeline does not hold makes no two events of one
+        explicit = records["action_type"] != ACTION_TYPES.index(IMPRESSION)
+        for name in _NUMBERS:
+            records[name][explicit] = np.nan
         good = np.ones(len(records), bool)
         reasons: Counter[str] = Counter()
         for reason, failed in bad.items():

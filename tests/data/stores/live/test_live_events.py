@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -85,6 +86,12 @@ def test_columns_that_are_none_are_a_sentence(dataset, change, sentence):
     events = {**reported([event(3, 4, 2)]), **change}
     with pytest.raises(DataError, match=sentence):
         LiveEvents(dataset).append({n: c for n, c in events.items() if c is not None})
+
+
+def test_a_log_without_times_has_nothing_later(dataset):
+    replace(dataset.manifest, times="order").save(dataset.path)
+    with pytest.raises(DataError, match="tiny has an order of events and no times"):
+        LiveDataset.open(dataset.path)
 
 
 def test_what_the_data_set_does_not_know_is_unknown_to_readers(dataset):
