@@ -17,15 +17,16 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.timelines import EVENT_SCHEMA, TimelineWriter
 
 USERS, ITEMS, AUTHORS, TOPICS = 8, 12, 4, 3
-#: When the data set ends; its log begins twelve hours before.
+#: When the data set ends; few quarters of an hour before and after, so that moments meet.
 END = 1_700_006_400_000
+LATEST = 12
 ACTIONS = ("impression", "liked", "hide")
 
 #: User, item, quarters of an hour, action, what is known of the dwell time, a given author.
 _EVENT = st.tuples(
-    st.integers(1, USERS - 1),
+    st.integers(1, 4),
     st.integers(0, ITEMS - 1),
-    st.integers(1, 40),
+    st.integers(1, LATEST),
     st.sampled_from(ACTIONS),
     st.sampled_from([None, 0.0, 2.5]),
     st.sampled_from([0, 0, 3]),
@@ -33,7 +34,7 @@ _EVENT = st.tuples(
 EVENTS = st.lists(_EVENT, max_size=30)
 #: Calls of ``append``, one after another.
 CALLS = st.lists(st.lists(_EVENT, max_size=12), max_size=6)
-QUARTERS = st.integers(-50, 60)
+QUARTERS = st.integers(-LATEST - 1, LATEST + 4)
 
 
 def frame_of(events: Sequence[tuple], stored: bool = False) -> pl.DataFrame:
@@ -46,7 +47,7 @@ def frame_of(events: Sequence[tuple], stored: bool = False) -> pl.DataFrame:
         "item": items,
         "author": np.where(given == 0, items % AUTHORS, given),
         "topic": items % TOPICS,
-        "timestamp": [END + (row[2] - 41 * stored) * HOUR // 4 for row in rows],
+        "timestamp": [END + (row[2] - (LATEST + 1) * stored) * HOUR // 4 for row in rows],
         "surface": items % 3,
         "action_type": [ACTION_TYPES.index(row[3]) for row in rows],
         "dwell_time": pl.Series([row[4] for row in rows], dtype=pl.Float32),

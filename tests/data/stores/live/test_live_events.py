@@ -37,7 +37,7 @@ def items_of(dataset: LiveDataset, user: int, kind: TimelineKind = EXPLICIT) -> 
 
 @pytest.fixture
 def dataset(tmp_path):
-    return make(tmp_path / "data", [*EVERY_ACTION, event(2, 5, 30)])
+    return make(tmp_path / "data", [*EVERY_ACTION, event(2, 5, 3)])
 
 
 def test_what_cannot_be_used_is_set_aside_by_reason(dataset):
