@@ -14,6 +14,8 @@ from recsys.data.contract.parquet import parquet_writer
 
 REASON = "rejection_reason"
 DETAIL = "rejection_detail"
+#: Reason of events that a data set may have already; such rows are counted, not written aside.
+NOT_LATER = "not after the last event of the data set"
 #: Reasons of rows that are there once already.
 DUPLICATED_EVENT = "event: duplicated row"
 DUPLICATED_REQUEST = "request row: duplicated row"

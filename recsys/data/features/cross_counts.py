@@ -80,7 +80,7 @@ def cross_counts(
     owner_of = np.repeat(np.arange(len(cutoff), dtype=np.int32), history[LENGTHS])  # [E]
     counts, hours = {}, {}
     for name, ids in candidates.ids.items():
-        slot, row, event = _matches(history[name], owner_of, request, ids, sizes[name])
+        slot, row, event = matches(history[name], owner_of, request, ids, sizes[name])
         owner = request[row]
         age = cutoff[owner] - history["timestamp"][event]  # ms, above 0
         cell = row * num_actions + action[event]
@@ -140,7 +140,7 @@ class _Windows:
         return found.cumsum(axis=0, dtype=np.int32)[self._last_bucket]
 
 
-def _matches(
+def matches(
     of_events: NDArray[np.integer],
     owner: NDArray[np.int32],
     request: NDArray[np.int64],

@@ -21,6 +21,7 @@ from recsys.data.contract.log import split_rows
 from recsys.data.contract.rejected import (
     DUPLICATED_EVENT,
     DUPLICATED_REQUEST,
+    NOT_LATER,
     REASON,
     RejectedRows,
 )
@@ -30,8 +31,6 @@ from recsys.data.prepare.spill import PartitionSpill
 from recsys.data.stores.vocabulary import RAW, FirstSeen
 
 UNKNOWN_NAME = "unknown"
-#: Rows with this reason are counted, not written aside.
-NOT_LATER = "not after the last event of the data set"
 
 _MAX_NAMES = 127  # codes are int8; one of them is unknown
 _EVENTS = "events"

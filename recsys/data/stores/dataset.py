@@ -97,7 +97,7 @@ class PreparedDataset:
         if not names:
             return self
         kept = tuple(task for name, task in tasks.items() if name in names)
-        return type(self)(self.path, replace(self.manifest, tasks=kept), self.newest)
+        return self._described_by(replace(self.manifest, tasks=kept))
 
     def as_known(
         self, trained_on: DatasetManifest, periods: Mapping[str, tuple[int, int]] | None = None
@@ -122,6 +122,10 @@ class PreparedDataset:
             split_bounds=dict(trained_on.split_bounds if periods is None else periods),
             tasks=trained_on.tasks,
         )
+        return self._described_by(manifest)
+
+    def _described_by(self, manifest: DatasetManifest) -> Self:
+        """The data set as another manifest describes it."""
         return type(self)(self.path, manifest, self.newest)
 
     def __repr__(self) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import lmdb
 
-from recsys.core.disk import named_if_full
-from recsys.core.errors import ArtifactError, RecsysError
+from recsys.core.errors import ArtifactError
+from recsys.core.lmdb_folder import LmdbFolder, LmdbKind
 from recsys.embeddings.stores.base import (
     WITHDRAWN_BYTES,
     EmbeddingStore,
@@ -24,18 +20,17 @@ from recsys.embeddings.stores.base import (
     encode_publication,
 )
 
-#: Address space to reserve; the file itself only grows with what is written.
-MAP_SIZE = 1 << 40
-#: Bytes that must be free for a new one: with less, writing to its mapped lock ends the process.
-_LEAST_ROOM = 1 << 20
 #: Journal entries handled in one transaction, so that no transaction grows with the store.
 ENTRIES_PER_TRANSACTION = 4096
 
-#: The files of an LMDB.
-DATA_FILE, LOCK_FILE = "data.mdb", "lock.mdb"
-
 CURRENT, OPEN_VERSION, NEXT_VERSION = b"current", b"open_version", b"next_version"
-_STATE = b"state"
+_KIND = LmdbKind(
+    "embedding store",
+    (b"state", b"records", b"journal", b"deleted"),
+    "make one with `recsys publish`",
+    "publish into a new store",
+    ArtifactError,
+)
 LARGEST_VERSION = (1 << 64) - 1
 
 
@@ -65,144 +60,41 @@ class LmdbStore(EmbeddingStore):
 
     def __init__(self, path: str | Path, readonly: bool = False) -> None:
         super().__init__()
-        self._path = Path(path)
-        if readonly and not (self._path / DATA_FILE).is_file():
-            raise ArtifactError(
-                f"{self._path} is no embedding store (no {DATA_FILE} in it); "
-                "make one with `recsys publish`."
-            )
-        self._refuse_other_files()
-        file = self._path / DATA_FILE
-        if file.is_file() and not file.stat().st_size:  # LMDB would begin a new store
-            raise self._damaged(f"{DATA_FILE} is empty")
-        self._made = not file.exists()
-        try:
-            with self._sentences(), named_if_full(self._path):
-                self._path.mkdir(parents=True, exist_ok=True)
-                if self._made and shutil.disk_usage(self._path).free < _LEAST_ROOM:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                self._open_environment(readonly)
-        except RecsysError:
-            if self._made:
-                self._remove()
-            raise
-
-    def _refuse_other_files(self) -> None:
-        if self._path.exists() and not self._path.is_dir():
-            raise ArtifactError(f"{self._path} is a file; give the folder of an embedding store.")
-        others = [path.name for path in self._path.glob("*") if path.name != LOCK_FILE]
-        if others and DATA_FILE not in others:
-            raise ArtifactError(
-                f"{self._path} holds {others[0]} and is no embedding store; give an empty or new "
-                "folder."
-            )
-
-    def _open_environment(self, readonly: bool) -> None:
-        # No read-ahead: readers fetch single users from a file larger than memory.
-        self._environment = lmdb.open(
-            str(self._path),
-            map_size=MAP_SIZE,
-            max_dbs=4,
-            max_readers=1024,
-            readonly=readonly,
-            readahead=False,
-        )
-        self._refuse_cut_off()
-        create = not readonly
-        if create:
-            self._refuse_other_databases()
-        self._state = self._environment.open_db(_STATE, create=create)
-        self._records = self._environment.open_db(b"records", create=create)
-        self._journal = self._environment.open_db(b"journal", create=create)
-        self._deleted = self._environment.open_db(b"deleted", create=create)
-
-    def _remove(self) -> None:
-        """Remove a store that has never held a publication."""
-        for name in (DATA_FILE, LOCK_FILE):
-            (self._path / name).unlink(missing_ok=True)
-        with suppress(OSError):  # the folder may have been there
-            self._path.rmdir()
-
-    def _refuse_other_databases(self) -> None:
-        with self._environment.begin() as transaction:
-            names = [bytes(name) for name in transaction.cursor().iternext(values=False)]
-        if names and _STATE not in names:
-            raise ArtifactError(
-                f"{self._path} is an LMDB of another program (it has {names[0]!r}); give an empty "
-                "or new folder."
-            )
-
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        """What LMDB says of a file it cannot use, as a sentence."""
-        try:
-            yield
-        except lmdb.Error as error:
-            raise ArtifactError(
-                f"The embedding store {self._path} cannot be used: LMDB says {error}; where its "
-                f"{DATA_FILE} is damaged, publish into a new store."
-            ) from error
-
-    @contextmanager
-    def _transaction(
-        self, write: bool = False, buffers: bool = False
-    ) -> Iterator[lmdb.Transaction]:
-        """A transaction that is committed when the block ends well.
-
-        Raises:
-            ArtifactError: the file cannot be used.
-            RecsysError: the file system is full.
-        """
-        with ExitStack() as stack:
-            stack.enter_context(self._sentences())
-            if write:
-                stack.enter_context(named_if_full(self._path))
-            yield stack.enter_context(self._environment.begin(write=write, buffers=buffers))
-
-    def _refuse_cut_off(self) -> None:
-        """Compare the file's size with what it says of itself: a page that is not there kills."""
-        expected = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
-        size = (self._path / DATA_FILE).stat().st_size  # now: a publisher lets it grow first
-        if size < expected:
-            self._environment.close()
-            raise self._damaged(f"{DATA_FILE} has {size} bytes and had at least {expected}")
-
-    def _damaged(self, finding: str) -> ArtifactError:
-        return ArtifactError(
-            f"The embedding store {self._path} is damaged ({finding}); publish into a new store."
-        )
+        self._folder = LmdbFolder(Path(path), _KIND, readonly)
+        databases = self._folder.databases
+        self._state, self._records, self._journal, self._deleted = databases.values()
 
     def abandon(self) -> None:
         """Take back the open publication, with the store where it was made for that."""
-        if self._made and self.current() is None and self._is_publisher():
+        if self._folder.made and self.current() is None and self._is_publisher():
             self.close()
-            self._remove()
+            self._folder.remove()
         else:
             super().abandon()
 
     def _is_publisher(self) -> bool:
-        with self._transaction() as transaction:
+        with self._folder.transaction() as transaction:
             open_version = transaction.get(OPEN_VERSION, db=self._state)
         return self._open is None or open_version == b"%d" % self._open.version
 
     def current(self) -> Publication | None:
         """The publication readers see, or None in a new store."""
-        with self._transaction() as transaction:
+        with self._folder.transaction() as transaction:
             return self._publication_in(transaction)
 
     def size_bytes(self) -> int:
         """Bytes of the data file; pages freed by ``prune`` stay in it and are used again."""
-        return (self._path / DATA_FILE).stat().st_size
+        return self._folder.size_bytes()
 
     def close(self) -> None:
         """Close the environment."""
-        self._environment.close()
+        self._folder.close()
 
     def prune(self) -> int:
         """Drop superseded records, guided by the journal of committed versions."""
         dropped = 0
         while True:
-            with self._transaction(write=True) as transaction:
+            with self._folder.transaction(write=True) as transaction:
                 publication = self._publication_in(transaction)
                 entries = self._journal_entries(
                     transaction, 0, publication.version if publication else 0
@@ -245,7 +137,7 @@ class LmdbStore(EmbeddingStore):
 
     def check(self) -> int:
         """Read every record and compare its checksum; returns how many there are."""
-        with self._transaction(buffers=True) as transaction:
+        with self._folder.transaction(buffers=True) as transaction:
             self._publication_in(transaction)
             self._walk(transaction, self._journal)
             return self._walk(transaction, self._records, _decoded)
@@ -262,16 +154,16 @@ class LmdbStore(EmbeddingStore):
             for entry in cursor.iternext(keys=True, values=False):
                 key = bytes(entry)
                 if key <= former:
-                    raise self._damaged("its keys are out of order")
+                    raise self._folder.damaged("its keys are out of order")
                 check(cursor)
                 entries, former = entries + 1, key
         if entries != transaction.stat(database)["entries"]:
-            raise self._damaged("records are lost")
+            raise self._folder.damaged("records are lost")
         return entries
 
     def _read(self, keys: Sequence[bytes]) -> list[StoredEmbedding | None]:
         # One transaction is one snapshot, whatever a publisher does meanwhile.
-        with self._transaction(buffers=True) as transaction:
+        with self._folder.transaction(buffers=True) as transaction:
             publication = self._publication_in(transaction)
             if publication is None:
                 return [None] * len(keys)
@@ -289,18 +181,18 @@ class LmdbStore(EmbeddingStore):
         if after and cursor.key()[:-8] == key:
             return _decoded(cursor)
         if after and bytes(cursor.key()) < wanted:
-            raise self._damaged("its keys are out of order")
+            raise self._folder.damaged("its keys are out of order")
         if after:
             _decoded(cursor)
         if cursor.prev() if after else cursor.last():
             if bytes(cursor.key()) > wanted:
-                raise self._damaged("its keys are out of order")
+                raise self._folder.damaged("its keys are out of order")
             _decoded(cursor)
         return None
 
     def _keys(self) -> Iterator[bytes]:
         with (
-            self._transaction() as transaction,
+            self._folder.transaction() as transaction,
             transaction.cursor(db=self._records) as cursor,
         ):
             found = cursor.first()
@@ -310,12 +202,12 @@ class LmdbStore(EmbeddingStore):
                 found = cursor.set_range(key + _version_bytes(LARGEST_VERSION) + b"\0")
 
     def _take_version(self) -> int:
-        with self._transaction(write=True) as transaction:
+        with self._folder.transaction(write=True) as transaction:
             publication = self._publication_in(transaction)
             next_version = transaction.get(NEXT_VERSION, b"1", db=self._state)
             version = int(next_version) if next_version.isdigit() else 0
             if version <= (publication.version if publication else 0):
-                raise self._damaged("the number of its next version is no later one")
+                raise self._folder.damaged("the number of its next version is no later one")
             transaction.put(NEXT_VERSION, b"%d" % (version + 1), db=self._state)
             transaction.put(OPEN_VERSION, b"%d" % version, db=self._state)
             transaction.drop(self._deleted, delete=False)
@@ -330,7 +222,7 @@ class LmdbStore(EmbeddingStore):
 
     def _take_back_some(self, first: int, last: int) -> bool:
         """Remove some records of these publications, none committed; whether there were any."""
-        with self._transaction(write=True) as transaction:
+        with self._folder.transaction(write=True) as transaction:
             entries = self._journal_entries(transaction, first, last)
             for version, key in entries:
                 transaction.delete(key + _newest_first(version), db=self._records)
@@ -339,7 +231,7 @@ class LmdbStore(EmbeddingStore):
 
     def _write(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         version = self._publication().version
-        with self._transaction(write=True) as transaction:
+        with self._folder.transaction(write=True) as transaction:
             self._require_publisher(transaction)
             for key, record in records:
                 if transaction.get(key, db=self._deleted) is None:
@@ -347,14 +239,14 @@ class LmdbStore(EmbeddingStore):
                     transaction.put(_version_bytes(version) + key, b"", db=self._journal)
 
     def _flip(self, publication: Publication) -> None:
-        with self._transaction(write=True) as transaction:
+        with self._folder.transaction(write=True) as transaction:
             self._require_publisher(transaction)
             transaction.put(CURRENT, encode_publication(publication), db=self._state)
             transaction.delete(OPEN_VERSION, db=self._state)
             transaction.drop(self._deleted, delete=False)
 
     def _delete(self, key: bytes) -> None:
-        with self._transaction(write=True) as transaction:
+        with self._folder.transaction(write=True) as transaction:
             with transaction.cursor(db=self._records) as cursor:
                 found = cursor.set_range(key)
                 while found and cursor.key()[:-8] == key:
@@ -370,7 +262,7 @@ class LmdbStore(EmbeddingStore):
             raise self._superseded()
 
     def _publication_in(self, transaction: lmdb.Transaction) -> Publication | None:
-        return decode_publication(transaction.get(CURRENT, db=self._state), str(self._path))
+        return decode_publication(transaction.get(CURRENT, db=self._state), str(self._folder.path))
 
 
 def _decoded(cursor: lmdb.Cursor) -> StoredEmbedding | None:

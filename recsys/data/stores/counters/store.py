@@ -30,10 +30,48 @@ from recsys.data.stores.timelines.store import first_not_before
 
 
 @dataclass(frozen=True, eq=False)
-class _Counters:
-    offsets: NDArray[np.int64]
+class RunningSums:
+    """Hours in which something happened, those of an index side by side.
+
+    Attributes:
+        hours: [H] ascending for each index.
+        counts: [H, A] what happened to the index until the end of the hour.
+    """
+
     hours: NDArray[np.int32]
     counts: NDArray[np.integer]
+
+    def within(
+        self,
+        start: NDArray[np.int64],
+        end: NDArray[np.int64],
+        hour: NDArray[np.int64],
+        windows: Sequence[int | None],
+    ) -> NDArray[np.int64]:
+        """[W, R, A] what happened in the hours before ``hour`` [R].
+
+        Args:
+            start: [R] where the hours of what is asked about begin.
+            end: [R] and end.
+            hour: [R] the first that is not counted.
+            windows: W lengths in hours, None for all time before.
+        """
+        last = first_not_before(self.hours, start, end, hour)
+        up_to_now = self._until(start, last)
+        found = np.empty((len(windows), *up_to_now.shape), np.int64)
+        for number, hours in enumerate(windows):
+            found[number] = up_to_now
+            if hours is not None:
+                first = first_not_before(self.hours, start, last, hour - hours)
+                found[number] -= self._until(start, first)
+        return found
+
+    def _until(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[R, A] the sums over the hours from ``start`` up to ``stop``."""
+        sums = np.zeros((len(start), self.counts.shape[1]), np.int64)
+        some = stop > start
+        sums[some] = self.counts[stop[some] - 1]
+        return sums
 
 
 class CounterStore:
@@ -54,10 +92,9 @@ class CounterStore:
         description = COUNTERS.read(path)
         arrays = map_arrays(path, description)
         self.actions: tuple[str, ...] = tuple(description.facts[ACTIONS])
-        self._counters = {
-            entity: _Counters(
-                *(arrays[array_name(entity, array)] for array in (OFFSETS, HOURS, COUNTS))
-            )
+        self._offsets = {entity: arrays[array_name(entity, OFFSETS)] for entity in ENTITIES}
+        self._sums = {
+            entity: RunningSums(*(arrays[array_name(entity, array)] for array in (HOURS, COUNTS)))
             for entity in ENTITIES
         }
 
@@ -92,28 +129,10 @@ class CounterStore:
         Example: a video shown at 10:05, 10:50 and 12:10 has, asked at 12:30, been shown twice in
         all time and in the last three hours, and not at all in the last hour, which is 11 to 12.
         """
-        counters = self._counters[entity]
+        offsets = self._offsets[entity]
         index = np.asarray(index, np.int64)
         hour = np.asarray(before, np.int64) // MILLISECONDS_PER_HOUR
-        start, end = counters.offsets[index], counters.offsets[index + 1]
-        last = first_not_before(counters.hours, start, end, hour)
-        up_to_now = self._running(counters, start, last)
-        found = np.empty((len(windows), *up_to_now.shape), np.int64)
-        for number, hours in enumerate(windows):
-            found[number] = up_to_now
-            if hours is not None:
-                first = first_not_before(counters.hours, start, last, hour - hours)
-                found[number] -= self._running(counters, start, first)
-        return found
-
-    def _running(
-        self, counters: _Counters, start: NDArray[np.int64], stop: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """[R, A] the sums over the hours from ``start`` up to ``stop``."""
-        sums = np.zeros((len(start), len(self.actions)), np.int64)
-        some = stop > start
-        sums[some] = counters.counts[stop[some] - 1]
-        return sums
+        return self._sums[entity].within(offsets[index], offsets[index + 1], hour, windows)
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         """Open the store again in the process that unpickles it."""

@@ -161,18 +161,14 @@ def write_block(path: Path, timelines: dict[TimelineKind, Events]) -> BlockEntry
     with path.open("wb") as file:
         for kind in TimelineKind:
             timeline = timelines.pop(kind)
-            order = _order(timeline["user"], timeline["timestamp"])
-            sorted_users = timeline.pop("user")[order]
-            unique, first = np.unique(sorted_users, return_index=True)
-            offsets = np.append(first, len(sorted_users))
+            order, unique, offsets = _by_user(timeline.pop("user"), timeline["timestamp"])
             users[kind], events[kind] = len(unique), len(order)
             arrays = _arrays_of(kind, users[kind], events[kind])
             for name, (dtype, _) in arrays.items():
-                if name == "users":
-                    array = unique
-                elif name == "offsets":
+                array: NDArray = unique
+                if name == "offsets":
                     array = offsets
-                else:
+                elif name != "users":
                     array = timeline.pop(name).take(order)
                 content = np.ascontiguousarray(array, dtype=dtype).tobytes()
                 content += bytes(-len(content) % _ALIGNMENT)
@@ -180,6 +176,33 @@ def write_block(path: Path, timelines: dict[TimelineKind, Events]) -> BlockEntry
                 position += file.write(content)
         sync_file(file)
     return BlockEntry(path.name, users, events, FileMark(position, checksum))
+
+
+def sorted_block(timeline: Events) -> Block:
+    """Events in log order, any columns beside the user, as a block in memory."""
+    order, unique, offsets = _by_user(timeline["user"], timeline["timestamp"])
+    columns = {name: column.take(order) for name, column in timeline.items() if name != "user"}
+    return Block(unique, offsets, columns)
+
+
+def events_of(block: Block, without: NDArray[np.int32] | None = None) -> Events:
+    """A block's events with their user spelt out, without those of some users."""
+    users = np.repeat(block.users, np.diff(block.offsets))
+    events = {"user": users, **block.columns}
+    if without is None:
+        return events
+    kept = np.isin(users, without, invert=True)
+    return {name: column[kept] for name, column in events.items()}
+
+
+def _by_user(
+    users: NDArray[np.int32], timestamps: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
+    """Positions of events sorted by user and time, the users, and where each one's events begin."""
+    order = _order(users, timestamps)
+    sorted_users = users[order]
+    unique, first = np.unique(sorted_users, return_index=True)
+    return order, unique, np.append(first, len(sorted_users))
 
 
 def _order(users: NDArray[np.int32], timestamps: NDArray[np.int64]) -> NDArray[np.int64]:

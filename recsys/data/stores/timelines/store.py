@@ -35,7 +35,7 @@ _OPEN_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
-class _Ranges:
+class Ranges:
     """Rows of one block that hold the histories of some requests.
 
     Attributes:
@@ -210,7 +210,7 @@ class TimelineStore:
 
     def _ranges(
         self, users: NDArray[np.int32], before: NDArray[np.int64], kind: TimelineKind
-    ) -> Iterator[_Ranges]:
+    ) -> Iterator[Ranges]:
         """Rows strictly before the cutoffs, per partition and segment, where there are any."""
         partition = partition_of(users, self._manifest.num_partitions)
         order = np.argsort(partition, kind="stable")
@@ -219,15 +219,32 @@ class TimelineStore:
         for number in np.flatnonzero(counts).tolist():
             requests = order[ends[number] - counts[number] : ends[number]]
             for block in self._blocks[kind][number]:
-                position = np.searchsorted(block.users, users[requests])
-                known = position < len(block.users)
-                known[known] = block.users[position[known]] == users[requests][known]
-                position, owners = position[known], requests[known]
-                start, end = block.offsets[position], block.offsets[position + 1]
-                stop = first_not_before(block.columns["timestamp"], start, end, before[owners])
-                found = stop > start
-                if found.any():
-                    yield _Ranges(block, owners[found], start[found], stop[found])
+                yield from ranges_in(block, users, before, requests)
+
+
+def ranges_in(
+    block: Block,
+    users: NDArray[np.int32],
+    before: NDArray[np.int64],
+    requests: NDArray[np.int64],
+) -> Iterator[Ranges]:
+    """Rows of one block strictly before the cutoffs of some requests, where there are any."""
+    position, owners = users_in(block, users, requests)
+    start, end = block.offsets[position], block.offsets[position + 1]
+    stop = first_not_before(block.columns["timestamp"], start, end, before[owners])
+    found = stop > start
+    if found.any():
+        yield Ranges(block, owners[found], start[found], stop[found])
+
+
+def users_in(
+    block: Block, users: NDArray[np.int32], requests: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where in a block users of some requests are, and of which requests: of those there."""
+    position = np.searchsorted(block.users, users[requests])
+    known = position < len(block.users)
+    known[known] = block.users[position[known]] == users[requests][known]
+    return position[known], requests[known]
 
 
 def first_not_before(

@@ -21,11 +21,11 @@ from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TIMELINE_COLUM
 from recsys.data.stores.timelines.layout import (
     BLOCK_SUFFIX,
     CURRENT,
-    Block,
     BlockEntry,
     Events,
     Segment,
     StoreManifest,
+    events_of,
     map_checked_block,
     partition_of,
     write_block,
@@ -40,7 +40,8 @@ EVENT_SCHEMA: dict[str, pl.DataType] = {
 }
 DEFAULT_PARTITIONS = 16
 
-_RECORD = np.dtype(list(_COLUMNS.items()))
+#: One event of either timeline, as it lies beside others before it is sorted.
+EVENT_RECORD = np.dtype(list(_COLUMNS.items()))
 _NULLABLE = [name for name, dtype in _COLUMNS.items() if dtype.kind == "f"]
 _IMPRESSION_CODE = ACTION_TYPES.index(IMPRESSION)
 _SLICE_ROWS = 1_000_000
@@ -122,8 +123,8 @@ class TimelineWriter:
             blocks = []
             partitions = range(self._manifest.num_partitions)
             for partition in track(partitions, "Sorting timelines"):
-                records = np.fromfile(spill / str(partition), dtype=_RECORD)
-                blocks.append(self._write(partition, _split_kinds(records)))
+                records = np.fromfile(spill / str(partition), dtype=EVENT_RECORD)
+                blocks.append(self._write(partition, split_kinds(records)))
                 (spill / str(partition)).unlink()
         finally:
             shutil.rmtree(spill)
@@ -150,7 +151,7 @@ class TimelineWriter:
                     continue
                 mapped = map_checked_block(self.path, entry)
                 if any(np.isin(doomed, block.users).any() for block in mapped.values()):
-                    kept = {kind: _events_of(block, doomed) for kind, block in mapped.items()}
+                    kept = {kind: events_of(block, doomed) for kind, block in mapped.items()}
                     blocks[partition] = self._write(int(partition), kept, segment_number)
             if any(blocks):
                 segments.append(Segment(tuple(blocks)))
@@ -174,7 +175,7 @@ class TimelineWriter:
         ]
         merged: dict[TimelineKind, Events] = {}
         for kind in TimelineKind:
-            parts = [_events_of(blocks_by_kind[kind]) for blocks_by_kind in mapped]
+            parts = [events_of(blocks_by_kind[kind]) for blocks_by_kind in mapped]
             names = {"user": np.dtype(np.int32), **TIMELINE_COLUMNS[kind]}
             merged[kind] = {
                 name: np.concatenate([np.empty(0, dtype), *(part.pop(name) for part in parts)])
@@ -230,7 +231,7 @@ class TimelineWriter:
 
 
 def _records_of(frame: pl.DataFrame) -> NDArray:
-    """Rows as records of ``_RECORD``, with NaN for null numbers."""
+    """Rows as records of ``EVENT_RECORD``, with NaN for null numbers."""
     missing = [name for name in EVENT_SCHEMA if name not in frame.columns]
     if missing:
         raise DataError(f"events for the timelines lack the column(s) {', '.join(missing)}.")
@@ -238,7 +239,7 @@ def _records_of(frame: pl.DataFrame) -> NDArray:
         typed = frame.select(pl.col(name).cast(dtype) for name, dtype in EVENT_SCHEMA.items())
     except pl.exceptions.InvalidOperationError as error:
         raise DataError(f"events for the timelines do not fit their types: {error}") from error
-    records = np.empty(typed.height, dtype=_RECORD)
+    records = np.empty(typed.height, dtype=EVENT_RECORD)
     for name in EVENT_SCHEMA:
         column = typed[name]
         if name in _NULLABLE:
@@ -254,23 +255,17 @@ def _records_of(frame: pl.DataFrame) -> NDArray:
     return records
 
 
-def _split_kinds(records: NDArray) -> dict[TimelineKind, Events]:
+def split_kinds(records: NDArray, beside: tuple[str, ...] = ()) -> dict[TimelineKind, Events]:
+    """Events of ``EVENT_RECORD``, and what stands beside it, by the timeline they belong to."""
     implicit = records["action_type"] == _IMPRESSION_CODE
     rows = {
         TimelineKind.EXPLICIT: np.flatnonzero(~implicit),
         TimelineKind.IMPLICIT: np.flatnonzero(implicit),
     }
     return {
-        kind: {name: records[name].take(rows[kind]) for name in ("user", *TIMELINE_COLUMNS[kind])}
+        kind: {
+            name: records[name].take(rows[kind])
+            for name in ("user", *TIMELINE_COLUMNS[kind], *beside)
+        }
         for kind in TimelineKind
     }
-
-
-def _events_of(block: Block, without: NDArray[np.int32] | None = None) -> Events:
-    """A block's events with their user spelt out, without those of some users."""
-    users = np.repeat(block.users, np.diff(block.offsets))
-    events = {"user": users, **block.columns}
-    if without is None:
-        return events
-    kept = np.isin(users, without, invert=True)
-    return {name: column[kept] for name, column in events.items()}

@@ -1,0 +1,88 @@
+"""A prepared data set and what has come since its last event, as one."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.stores.counters.store import CounterStore
+from recsys.data.stores.dataset import TIMELINES, PreparedDataset
+from recsys.data.stores.live.counters import LiveCounters
+from recsys.data.stores.live.events import LiveEvents
+from recsys.data.stores.live.timelines import LiveTimelines
+
+
+class LiveDataset(PreparedDataset):
+    """A data set whose timelines and counters hold live events; all else is as it was prepared.
+
+    What reads the timelines and counters of a data set (batches of requests and of a ranker,
+    features of candidates) takes it in its place, and knows an event with the next read after it
+    was appended. Request rows, and the engagements that sequence models are trained on, stay those
+    that were prepared. An item or user of after the preparation is unknown until days are appended.
+
+    Attributes:
+        live: what has come.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: DatasetManifest,
+        newest: DatasetManifest | None = None,
+        live: LiveEvents | None = None,
+    ) -> None:
+        super().__init__(path, manifest, newest)
+        self.live = live or LiveEvents(PreparedDataset(path, self.newest))
+
+    @classmethod
+    def open(cls, path: Path | str, live: Path | str | None = None) -> Self:
+        """Open a data set and its live events.
+
+        Args:
+            path: the prepared data set.
+            live: folder of the events, which other processes may have open too; None for events
+                that are in the memory of this process.
+
+        Raises:
+            DataError: one of both cannot be used, or they do not belong together.
+        """
+        dataset = PreparedDataset.open(path)
+        events = LiveEvents(dataset) if live is None else LiveEvents.open(live, dataset)
+        return cls(dataset.path, dataset.manifest, live=events)
+
+    @cached_property
+    def timelines(self) -> LiveTimelines:
+        """The users' timelines."""
+        return LiveTimelines.of(self.path / TIMELINES, self.live)
+
+    @cached_property
+    def counters(self) -> LiveCounters:
+        """The counters of all events, those of the data set built where they are absent."""
+        return LiveCounters(CounterStore.open(self), self.live, self.manifest.actions)
+
+    def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
+        """Open both again in the process that unpickles them."""
+        known = None if self.manifest is self.newest else self.manifest
+        return _reopened, (type(self), self.path, known, self.live)
+
+    def _described_by(self, manifest: DatasetManifest) -> Self:
+        return type(self)(self.path, manifest, self.newest, self.live)
+
+
+def _reopened(
+    kind: type[LiveDataset], path: Path, known: DatasetManifest | None, live: LiveEvents
+) -> LiveDataset:
+    newest = PreparedDataset.open(path).manifest
+    dataset = kind(path, newest, live=live)
+    return dataset if known is None else dataset.as_known(known)
+
+
+def counters_of(dataset: PreparedDataset) -> CounterStore | LiveCounters:
+    """The counters of a data set, of its live events too where it has such.
+
+    Raises:
+        DataError: as :meth:`CounterStore.open`.
+    """
+    return dataset.counters if isinstance(dataset, LiveDataset) else CounterStore.open(dataset)

@@ -1,0 +1,288 @@
+"""Where live events are written down in the order they came: in memory, or in an LMDB.
+
+A journal is read and written within ``reading`` and ``writing``, of which the second is alone with
+it. It has an *epoch*, another one whenever what was written before has been rewritten, and numbers
+its batches; so a reader knows what it has read already.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.errors import DataError
+from recsys.core.json_files import decode_json, encode_json
+from recsys.core.lmdb_folder import LmdbFolder, LmdbKind
+from recsys.data.contract.manifest import DatasetManifest
+from recsys.data.contract.moments import to_text
+from recsys.data.stores.timelines.writer import EVENT_RECORD
+
+_STATE, _EVENTS = b"live_state", b"live_events"
+_KIND = LmdbKind(
+    "store of live events",
+    (_STATE, _EVENTS),
+    "the service that takes events makes one",
+    "start again in a new folder, after `recsys data append` with the log of that time",
+    DataError,
+)
+_IDENTITY, _POSITION = b"identity", b"position"
+_IDENTITY_KIND = "identity of live events"
+_COLUMNS = [list(one) for one in EVENT_RECORD.descr]
+_NUMBERS = struct.Struct(">QQ")
+_NUMBER = struct.Struct(">Q")
+_CHECKSUM = struct.Struct(">I")
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a journal was read, or goes.
+
+    Attributes:
+        epoch: what was read of another epoch counts for nothing.
+        number: of the last batch.
+    """
+
+    epoch: int = 0
+    number: int = 0
+
+
+class Pages(Protocol):
+    """An open journal."""
+
+    @property
+    def position(self) -> Position:
+        """Its last batch."""
+
+    def after(self, number: int) -> NDArray:
+        """[n] of ``EVENT_RECORD``, all events after a batch."""
+
+    def put(self, records: NDArray) -> None:
+        """Write a batch."""
+
+    def rewrite(self, keep: Callable[[NDArray], NDArray[np.bool_]], forgotten: int) -> int:
+        """Leave out the events that ``keep`` does not mark, for good; returns how many.
+
+        Args:
+            keep: from events [n] to [n].
+            forgotten: moment in ms before which events may be missing now.
+        """
+
+
+class MemoryJournal:
+    """A journal of this process alone."""
+
+    path = None
+
+    def __init__(self) -> None:
+        self._batches: list[NDArray] = []
+        self._epoch = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[Pages]:
+        """The journal itself; threads are kept apart by who has it."""
+        yield self
+
+    writing = reading
+
+    @property
+    def position(self) -> Position:
+        """Its last batch."""
+        return Position(self._epoch, len(self._batches))
+
+    def after(self, number: int) -> NDArray:
+        """[n] all events after a batch."""
+        return _joined(self._batches[number:])
+
+    def put(self, records: NDArray) -> None:
+        """Write a batch."""
+        self._batches.append(records)
+
+    def rewrite(self, keep: Callable[[NDArray], NDArray[np.bool_]], forgotten: int) -> int:
+        """Leave events out; ``forgotten`` is for those who come later, whom there are none of."""
+        former = _joined(self._batches)
+        kept = former[keep(former)]
+        if removed := len(former) - len(kept):
+            self._batches, self._epoch = [kept], self._epoch + 1
+        return removed
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class LmdbJournal:
+    """A journal that several processes share; a batch is on the disk when ``writing`` has ended.
+
+    Args:
+        path: a folder of its own; made where it is absent.
+        manifest: of the data set whose events they are.
+
+    Raises:
+        DataError: the folder holds something else, is damaged, or is of another data set.
+    """
+
+    def __init__(self, path: Path, manifest: DatasetManifest) -> None:
+        self.path = path
+        self._folder = LmdbFolder(path, _KIND)
+        self._process = os.getpid()
+        try:
+            with self._pages(write=True) as pages:
+                pages.identify(manifest)
+        except DataError:
+            self._folder.close()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Pages]:
+        """The journal as it is at this moment; it waits for nobody."""
+        with self._pages(write=False) as pages:
+            yield pages
+
+    @contextmanager
+    def writing(self) -> Iterator[Pages]:
+        """The journal, which nobody else writes to until the block ends.
+
+        Raises:
+            RecsysError: the file system is full, or the file cannot be used.
+        """
+        with self._pages(write=True) as pages:
+            yield pages
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._folder.close()
+
+    @contextmanager
+    def _pages(self, write: bool) -> Iterator[_LmdbPages]:
+        if os.getpid() != self._process:
+            raise DataError(
+                f"The {_KIND.name} {self.path} was opened before this process was forked off; open "
+                "it in each worker process."
+            )
+        with self._folder.transaction(write=write) as transaction:
+            yield _LmdbPages(self._folder, transaction)
+
+
+class _LmdbPages:
+    def __init__(self, folder: LmdbFolder, transaction: lmdb.Transaction) -> None:
+        self._folder = folder
+        self._transaction = transaction
+        self._state, self._events = (folder.databases[name] for name in (_STATE, _EVENTS))
+
+    @property
+    def position(self) -> Position:
+        content = self._transaction.get(_POSITION, db=self._state)
+        if content is None:
+            return Position()
+        if len(content) != _NUMBERS.size:
+            raise self._folder.damaged("its position is none")
+        return Position(*_NUMBERS.unpack(content))
+
+    def after(self, number: int) -> NDArray:
+        batches, last = [], number
+        with self._transaction.cursor(db=self._events) as cursor:
+            found = cursor.set_range(_NUMBER.pack(number + 1))
+            while found:
+                batches.append(self._decoded(cursor.key(), cursor.value()))
+                following = int.from_bytes(cursor.key(), "big")
+                if last and following != last + 1:
+                    raise self._folder.damaged(f"batch {last + 1} is lost")
+                last = following
+                found = cursor.next()
+        if last != self.position.number:
+            raise self._folder.damaged(f"batch {self.position.number} is lost")
+        return _joined(batches)
+
+    def put(self, records: NDArray) -> None:
+        former = self.position
+        key, payload = _NUMBER.pack(former.number + 1), records.tobytes()
+        checksum = _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(key)))
+        self._transaction.put(key, checksum + payload, db=self._events)
+        self._move(Position(former.epoch, former.number + 1))
+
+    def rewrite(self, keep: Callable[[NDArray], NDArray[np.bool_]], forgotten: int) -> int:
+        former = self.after(0)
+        kept = former[keep(former)]
+        if removed := len(former) - len(kept):
+            self._transaction.drop(self._events, delete=False)
+            identity = self._identity()
+            if identity is not None and forgotten > identity["forgotten"]:
+                self._identify(identity["lineage"], forgotten)
+            at = self.position
+            self._move(Position(at.epoch + 1, at.number))
+            self.put(kept)
+        return removed
+
+    def identify(self, manifest: DatasetManifest) -> None:
+        """Compare whose events they are, and note the newest generation of the data set."""
+        ours, identity = list(manifest.lineage), self._identity()
+        if identity is None:
+            self._identify(ours, 0)
+            return
+        noted = identity["lineage"]
+        shared = min(len(noted), len(ours))
+        if noted[:shared] != ours[:shared]:
+            raise DataError(
+                f"{self._folder.path} holds live events of another data set than {manifest.name} "
+                f"(prepared as {noted[0]}, not {ours[0]}); give the folder of this data set's live "
+                "events, or a new one."
+            )
+        last = manifest.counts["last_timestamp"]
+        if identity["forgotten"] > last + 1:
+            raise DataError(
+                f"{self._folder.path} has no events before {to_text(identity['forgotten'])} any "
+                f"more, and {manifest.name} as it is opened here ends at {to_text(last)}; open its "
+                "newest generation."
+            )
+        if len(ours) > len(noted):
+            self._identify(ours, identity["forgotten"])
+
+    def _identity(self) -> dict[str, Any] | None:
+        content = self._transaction.get(_IDENTITY, db=self._state)
+        if content is None:
+            return None
+        try:
+            identity = decode_json(_IDENTITY_KIND, content)
+        except ValueError as problem:
+            raise self._folder.damaged(str(problem)) from None
+        if identity["columns"] != _COLUMNS:
+            raise DataError(
+                f"{self._folder.path} was written by another release, whose events had the columns "
+                f"{', '.join(name for name, _ in identity['columns'])}; {_KIND.mend}."
+            )
+        return identity
+
+    def _identify(self, lineage: Sequence[str], forgotten: int) -> None:
+        content = {
+            "columns": _COLUMNS,
+            "lineage": list(lineage),
+            "forgotten": forgotten,
+        }
+        encoded = encode_json(_IDENTITY_KIND, content)
+        self._transaction.put(_IDENTITY, encoded, db=self._state)
+
+    def _move(self, position: Position) -> None:
+        content = _NUMBERS.pack(position.epoch, position.number)
+        self._transaction.put(_POSITION, content, db=self._state)
+
+    def _decoded(self, key: bytes, content: bytes) -> NDArray:
+        payload = content[_CHECKSUM.size :]
+        checksum = _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(key)))
+        if content[: _CHECKSUM.size] != checksum or len(payload) % EVENT_RECORD.itemsize:
+            raise self._folder.damaged(
+                f"batch {int.from_bytes(key, 'big')} is not what was written"
+            )
+        return np.frombuffer(payload, EVENT_RECORD)
+
+
+def _joined(batches: Sequence[NDArray]) -> NDArray:
+    return np.concatenate([np.empty(0, EVENT_RECORD), *batches])
