@@ -26,8 +26,8 @@ from recsys.data.features.cross_counts import (
     cross_counts,
     history_counts,
 )
+from recsys.data.stores.counters.store import CounterStore
 from recsys.data.stores.dataset import PreparedDataset
-from recsys.data.stores.live.dataset import counters_of
 
 _USER = "user"
 _HOURS_PER_DAY = 24
@@ -75,7 +75,7 @@ class CandidateFeatures:
             )
         self.config = config
         self._dataset = dataset
-        self._counters = counters_of(dataset)
+        self._counters = dataset.with_live(CounterStore.open(dataset))
         self._sizes = manifest.vocabulary_sizes
         self._windows: list[int | None] = [*config.windows_hours, None]
         names = [name for name in self._counters.actions if name != IMPRESSION]

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.checksums import FileMark
 from recsys.core.errors import ConfigError, DataError
@@ -43,6 +43,18 @@ class FeatureArrays:
 
     categorical: NDArray[np.int32]
     dense: NDArray[np.float32]
+
+
+class Counters(Protocol):
+    """How often items, authors and topics were shown and acted on (``CounterStore``)."""
+
+    actions: tuple[str, ...]
+
+    def counts(
+        self, entity: str, index: ArrayLike, before: ArrayLike, windows: Sequence[int | None]
+    ) -> NDArray[np.int64]:
+        """Events in the whole hours before some moments, [W, R, A]."""
+        ...
 
 
 class PreparedDataset:
@@ -123,6 +135,10 @@ class PreparedDataset:
             tasks=trained_on.tasks,
         )
         return self._described_by(manifest)
+
+    def with_live(self, stored: Counters) -> Counters:
+        """The counters of what was prepared, and of what has come since where that is known."""
+        return stored
 
     def _described_by(self, manifest: DatasetManifest) -> Self:
         """The data set as another manifest describes it."""

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.data.contract.actions import ActionTypes
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.counters.build import ENTITIES, EVERYTHING
-from recsys.data.stores.counters.store import CounterStore, RunningSums
+from recsys.data.stores.counters.store import RunningSums
+from recsys.data.stores.dataset import Counters
 from recsys.data.stores.live.events import LiveEvents
 from recsys.data.stores.live.journal import Position
 
@@ -80,7 +81,7 @@ class LiveCounters:
         actions: the action types that are counted, impressions first.
     """
 
-    def __init__(self, stored: CounterStore, live: LiveEvents, actions: ActionTypes) -> None:
+    def __init__(self, stored: Counters, live: LiveEvents, actions: ActionTypes) -> None:
         self.actions = stored.actions
         self._stored = stored
         self._live = live

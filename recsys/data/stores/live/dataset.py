@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.stores.counters.store import CounterStore
-from recsys.data.stores.dataset import TIMELINES, PreparedDataset
+from recsys.data.stores.dataset import TIMELINES, Counters, PreparedDataset
 from recsys.data.stores.live.counters import LiveCounters
 from recsys.data.stores.live.events import LiveEvents
 from recsys.data.stores.live.timelines import LiveTimelines
@@ -57,10 +56,9 @@ class LiveDataset(PreparedDataset):
         """The users' timelines."""
         return LiveTimelines.of(self.path / TIMELINES, self.live)
 
-    @cached_property
-    def counters(self) -> LiveCounters:
-        """The counters of all events, those of the data set built where they are absent."""
-        return LiveCounters(CounterStore.open(self), self.live, self.manifest.actions)
+    def with_live(self, stored: Counters) -> LiveCounters:
+        """The counters of all events."""
+        return LiveCounters(stored, self.live, self.manifest.actions)
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
         """Open both again in the process that unpickles them."""
@@ -77,12 +75,3 @@ def _reopened(
     newest = PreparedDataset.open(path).manifest
     dataset = kind(path, newest, live=live)
     return dataset if known is None else dataset.as_known(known)
-
-
-def counters_of(dataset: PreparedDataset) -> CounterStore | LiveCounters:
-    """The counters of a data set, of its live events too where it has such.
-
-    Raises:
-        DataError: as :meth:`CounterStore.open`.
-    """
-    return dataset.counters if isinstance(dataset, LiveDataset) else CounterStore.open(dataset)

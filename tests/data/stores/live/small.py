@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import ACTION_TYPES, Feature, FeatureKind, FeatureSide
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR as HOUR
-from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.counters.store import CounterStore
+from recsys.data.stores.dataset import Counters, PreparedDataset
 from recsys.data.stores.timelines import EVENT_SCHEMA, TimelineWriter
 
 USERS, ITEMS, AUTHORS, TOPICS = 8, 12, 4, 3
@@ -119,3 +120,8 @@ def grown(dataset: PreparedDataset, events: Sequence[tuple], new_items: int = 0)
         preparation={"grown_from": list(manifest.lineage)},
     ).save(dataset.path)
     return PreparedDataset.open(dataset.path)
+
+
+def counters_of(dataset: PreparedDataset) -> Counters:
+    """The counters of a data set, with its live events where it has such."""
+    return dataset.with_live(CounterStore.open(dataset))

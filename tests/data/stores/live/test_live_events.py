@@ -20,7 +20,16 @@ from recsys.core.lmdb_folder import DATA_FILE
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR as HOUR
 from recsys.data.contract.schema import TimelineKind
 from recsys.data.stores.live import LiveDataset, LiveEvents
-from tests.data.stores.live.small import ACTIONS, END, ITEMS, USERS, grown, make, reported
+from tests.data.stores.live.small import (
+    ACTIONS,
+    END,
+    ITEMS,
+    USERS,
+    counters_of,
+    grown,
+    make,
+    reported,
+)
 
 EVERY_ACTION = [(1, 1, 0, action, None, 0) for action in ACTIONS]
 EXPLICIT, IMPLICIT = TimelineKind.EXPLICIT, TimelineKind.IMPLICIT
@@ -114,9 +123,9 @@ def test_what_the_data_set_does_not_know_is_unknown_to_readers(dataset):
     # users whom nobody knows are counted, and have no history
     assert view.timelines.lengths([0, USERS + 1], [LATE] * 2, IMPLICIT).tolist() == [0, 0]
     assert view.timelines.users().tolist() == [1, 2, 3]
-    shown = view.counters.counts("item", [4, 0], [LATE] * 2, [None])[0, :, 0]
+    shown = counters_of(view).counts("item", [4, 0], [LATE] * 2, [None])[0, :, 0]
     assert shown.tolist() == [2, 0]
-    everything = view.counters.counts("everything", [0], [LATE], [None])[0, 0, 0]
+    everything = counters_of(view).counts("everything", [0], [LATE], [None])[0, 0, 0]
     assert everything == 5
 
 
@@ -129,17 +138,17 @@ def test_an_hour_is_counted_once_it_is_over_however_much_happens_in_it(dataset):
             "user": np.full(len(part), 3), "item": np.full(len(part), 4), "timestamp": hour,
             "action_type": np.zeros(len(part), int),
         })  # fmt: skip
-        during = view.counters.counts("item", [4], [END + 2 * HOUR - 1], [None, 1])
+        during = counters_of(view).counts("item", [4], [END + 2 * HOUR - 1], [None, 1])
         assert during.sum() == 0
-    after = view.counters.counts("item", [4, 5], [END + 2 * HOUR] * 2, [None, 1])
+    after = counters_of(view).counts("item", [4, 5], [END + 2 * HOUR] * 2, [None, 1])
     assert after[:, 0].tolist() == [[count, 0, 0]] * 2
 
 
 def test_an_action_that_the_log_does_not_have_has_no_column(dataset):
     view = LiveDataset(dataset.path, dataset.manifest)
     assert view.live.append(reported([event(3, 4, 1, "click"), event(3, 4, 2)])).taken == 2
-    assert view.counters.actions == ("impression", "liked", "hide")
-    assert view.counters.counts("item", [4], [LATE], [None]).tolist() == [[[0, 1, 0]]]
+    assert counters_of(view).actions == ("impression", "liked", "hide")
+    assert counters_of(view).counts("item", [4], [LATE], [None]).tolist() == [[[0, 1, 0]]]
     assert items_of(view, 3) == [4, 4]
 
 
@@ -283,7 +292,7 @@ def test_an_index_that_was_nobodys_does_not_become_somebodys(dataset, tmp_path):
     view = LiveDataset.open(newer.path, live=folder)
     view.live.append(reported([event(3, ITEMS + 1, 10)]))  # now it has this index
     assert items_of(view, 3) == [4, 0, ITEMS + 1]
-    shown = view.counters.counts("item", [ITEMS + 1], [LATE], [None])
+    shown = counters_of(view).counts("item", [ITEMS + 1], [LATE], [None])
     assert shown.tolist() == [[[0, 1, 0]]]
     view.live.close()
     # who has not opened the new generation yet
@@ -297,17 +306,17 @@ def test_another_reader_follows_what_was_forgotten_and_deleted(dataset, tmp_path
     view = LiveDataset(dataset.path, dataset.manifest)
     rows = [event(3, 4, 1), event(3, 4, 2, "impression"), event(2, 6, 3)]
     view.live.append(reported(rows))
-    before = view.counters.counts("item", [4, 6], [LATE] * 2, [None])
+    before = counters_of(view).counts("item", [4, 6], [LATE] * 2, [None])
     assert before[0].tolist() == [[1, 1, 0], [0, 1, 0]]
     assert view.live.delete_users([3, 7]) == 2
     assert view.live.delete_users([3, 7]) == 0
     assert items_of(view, 3) == []
     assert items_of(view, 2) == [5, 6]
-    after = view.counters.counts("item", [4, 6], [LATE] * 2, [None])
+    after = counters_of(view).counts("item", [4, 6], [LATE] * 2, [None])
     assert after[0].tolist() == [[0, 0, 0], [0, 1, 0]]
     view.live.append(reported(rows[:1]))
     assert items_of(view, 3) == [4]
-    assert view.counters.counts("item", [4], [LATE], [None])[0].tolist() == [[0, 1, 0]]
+    assert counters_of(view).counts("item", [4], [LATE], [None])[0].tolist() == [[0, 1, 0]]
 
 
 def test_a_deleted_user_is_gone_from_the_folder(dataset, tmp_path):

@@ -25,6 +25,7 @@ from tests.data.stores.live.small import (
     QUARTERS,
     TOPICS,
     USERS,
+    counters_of,
     grown,
     make,
     reported,
@@ -104,7 +105,7 @@ def test_timelines_are_those_of_a_store_with_the_same_events(
 def test_counters_are_those_built_of_all_events(tmp_path_factory, stored, calls, moments):
     dataset = make(tmp_path_factory.mktemp("data"), [*stored, *EVERY_ACTION])
     view = LiveDataset(dataset.path, dataset.manifest)
-    counters, found = view.counters, {}
+    counters, found = counters_of(view), {}
     sizes = {"item": ITEMS, "author": AUTHORS, "topic": TOPICS, "everything": 1}
     windows = [None, 1, 3]
     asked = {
@@ -137,7 +138,7 @@ def test_nothing_of_the_moment_or_later_is_seen(tmp_path_factory, stored, calls,
         seen = SeenHistory(live).seen(np.repeat(users, ITEMS), np.full(USERS * ITEMS, before),
                                       np.tile(items, USERS))  # fmt: skip
         read = [live.timelines.histories(users, np.full(USERS, before), k) for k in TimelineKind]
-        counts = live.counters.counts("item", items, np.full(ITEMS, before), [None, 1])
+        counts = counters_of(live).counts("item", items, np.full(ITEMS, before), [None, 1])
         return [seen, counts, *(column for one in read for column in one.values())]
 
     former = everything()
@@ -187,7 +188,7 @@ def test_an_author_that_is_the_items_says_no_more_than_none(tmp_path):
 
 def test_threads_lose_nothing(tmp_path):
     view = LiveDataset.open(make(tmp_path / "data", EVERY_ACTION).path, live=tmp_path / "live")
-    counters = view.counters
+    counters = counters_of(view)
     moment = np.full(ITEMS, END + 200 * HOUR)
 
     def work(user: int) -> list[int]:
