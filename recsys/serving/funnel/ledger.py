@@ -12,8 +12,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,7 +34,8 @@ from recsys.serving.funnel.funnel import FIRST, SECOND, VALUE, Funnel, Outcome
 _DESCRIPTION = "funnel.json"
 _KIND = "recsys funnel ledger"
 NUMBER = "request"
-_OF_CANDIDATES = ("item", "sources", "fused", "death", "position", "propensity")
+#: What is noted of candidates beside their scores.
+OF_CANDIDATES = ("item", "sources", "fused", "death", "position", "propensity")
 _USER_COLUMN = "user_"
 
 
@@ -267,7 +268,7 @@ def _table(requests: Requests, outcome: Outcome, generation: str) -> pa.Table:
     }
     for name, column in requests.columns.items():
         columns[f"{_USER_COLUMN}{name}"] = pa.array(column)
-    for name in _OF_CANDIDATES:
+    for name in OF_CANDIDATES:
         columns[name] = pa.ListArray.from_arrays(offsets, pa.array(getattr(of, name)))
     for name, scores in of.scores.items():
         width = int(np.prod(scores.shape[1:]))
@@ -303,51 +304,10 @@ def _read(rows: pl.DataFrame) -> tuple[Requests, Outcome]:
     candidates = Candidates(
         lengths=lengths,
         scores=scores,
-        **{name: of(name) for name in _OF_CANDIDATES},
+        **{name: of(name) for name in OF_CANDIDATES},
     )
     return requests, Outcome(candidates, _first(rows["seconds"]), _first(rows["missed"]))
 
 
 def _first(column: pl.Series) -> dict:
     return {one["name"]: one["value"] for one in column[0]}
-
-
-def replay(folder: Path, funnel: Funnel, k: int) -> Sequence[int]:
-    """Requests of a ledger for which a funnel gives other bits than are noted.
-
-    Args:
-        folder: of the ledger.
-        funnel: the same one, over the same generations; its deadlines are left out, and requests
-            that missed something when they were noted too.
-        k: places of a list.
-
-    Raises:
-        DataError: the ledger is of another funnel.
-    """
-    if describe(folder) != Described.of(funnel):
-        raise DataError(f"{folder} is the ledger of a funnel with other sources or stages.")
-    second = replace(funnel.second, deadline_ms=None)
-    first = None if funnel.first is None else replace(funnel.first, deadline_ms=None)
-    supplies = [replace(one, deadline_ms=None) for one in funnel.supplies]
-    calm = replace(funnel, supplies=supplies, first=first, second=second, tolerant=False)
-    other: list[int] = []
-    for requests, outcome in noted(folder):
-        if not outcome.missed:
-            again = calm.run(requests, k).candidates
-            other += requests.number[_differing(again, outcome.candidates)].tolist()
-    return other
-
-
-def _differing(one: Candidates, other: Candidates) -> NDArray[np.bool_]:
-    """[B] which requests do not have the same candidates, scores, ends and places, to the bit."""
-    if not np.array_equal(one.lengths, other.lengths):
-        return np.ones(len(one.lengths), np.bool_)
-    differs = np.zeros(len(one.item), np.bool_)
-    pairs = [(getattr(one, name), getattr(other, name)) for name in _OF_CANDIDATES]
-    pairs += [(one.scores[name], other.scores[name]) for name in other.scores]
-    for now, then in pairs:
-        unlike = ~((now == then) | ((now != now) & (then != then)))
-        differs |= unlike.reshape(len(unlike), -1).any(axis=1)
-    found = np.zeros(len(one.lengths), np.bool_)
-    found[one.request[differs]] = True
-    return found
