@@ -12,7 +12,7 @@ import pytest
 from recsys.core.errors import ConfigError, DataError
 from recsys.serving.funnel.funnel import Scoring
 from recsys.serving.funnel.ledger import Described, Ledger, LedgerConfig, explain, noted
-from recsys.serving.funnel.replay import replay as replayed
+from recsys.serving.funnel.replay import replay
 from tests.serving.funnel.small_funnel import Broken, funnel, requests
 
 LIKE = LedgerConfig(requests_per_file=3, seconds_per_file=60.0)
@@ -38,17 +38,17 @@ def test_what_is_noted_is_read_back_and_replayed_to_the_bit(tmp_path: Path) -> N
         assert again.lists(5).tolist() == outcome.lists(5).tolist()
         for stage, scores in again.candidates.scores.items():
             assert outcome.candidates.scores[stage].tobytes() == scores.tobytes()
-    assert replayed(tmp_path / "ledger", funnel(), 5) == []
+    assert replay(tmp_path / "ledger", funnel(), 5) == []
 
 
 def test_a_replay_names_the_requests_that_come_out_otherwise(tmp_path: Path) -> None:
     written(tmp_path, [3, 1, 4])
     changed = funnel()
     value = replace(changed.value, groups={1: changed.value.model}, column="region")
-    assert replayed(tmp_path, replace(changed, value=value), 5) == []
-    assert replayed(tmp_path, changed, 4) == [0, 1, 2]
+    assert replay(tmp_path, replace(changed, value=value), 5) == []
+    assert replay(tmp_path, changed, 4) == [0, 1, 2]
     with pytest.raises(DataError, match="other sources or stages"):
-        replayed(tmp_path, replace(changed, filters=[]), 5)
+        replay(tmp_path, replace(changed, filters=[]), 5)
 
 
 def test_a_request_is_explained(tmp_path: Path) -> None:
@@ -70,14 +70,14 @@ def test_a_request_is_explained(tmp_path: Path) -> None:
         explain(tmp_path, 9)
 
 
-def test_what_a_stage_missed_is_noted_and_not_replayed(tmp_path: Path) -> None:
+def test_what_a_stage_missed_is_noted_and_not_replay(tmp_path: Path) -> None:
     made = replace(funnel(), second=Scoring(Broken(ValueError("gone")), 8), tolerant=True)
     with Ledger(tmp_path, Described.of(made)) as ledger:
         for one in (made, funnel()):
             ledger.note(requests([2]), one.run(requests([2]), 5))
     found = [outcome.missed for _, outcome in noted(tmp_path)]
     assert found == [{}, {"second": "ValueError: gone"}]
-    assert replayed(tmp_path, funnel(), 5) == []
+    assert replay(tmp_path, funnel(), 5) == []
 
 
 def test_requests_without_candidates_are_noted(tmp_path: Path) -> None:
