@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -170,11 +170,12 @@ def _noting(config: OnlineConfig, tried: Policy) -> Iterator[None]:
     if not isinstance(tried, FunnelPolicy):
         raise ConfigError(f"ledger=: {tried.name} is no funnel, and has no candidates to note.")
     patient = LedgerConfig(patient=True)
-    with Ledger(Path(config.ledger), Described.of(tried.funnel), patient) as tried.ledger:
+    ledger = Ledger(Path(config.ledger), Described.of(tried.funnel), patient)
+    with closing(ledger) as tried.ledger:
         yield
-    if tried.ledger.lost:
+    if ledger.lost:
         message_console().print(
-            f"{tried.ledger.lost:,} requests are not in {config.ledger}: {tried.ledger.problem}."
+            f"{ledger.lost:,} requests are not in {config.ledger}: {ledger.problem}."
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
-from recsys.data.contract.schema import TaskKind
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY, TaskKind
 from recsys.data.simulator.world.counters import ItemCounters, engaged
 from recsys.data.simulator.world.play import Requests, Shown
 from recsys.data.simulator.world.world import World
@@ -64,12 +64,12 @@ class PlayedKnowledge:
         self._requests = requests
         now = int(requests.time[0])
         self._popular.advance(now)
-        days = (now - self._faded) // 86_400_000
+        days = (now - self._faded) // MILLISECONDS_PER_DAY
         if days > 0:
             kept = np.float32(0.5 ** (24 * days / _TASTE_HOURS))
             for table in (*self._taste.values(), self._topic_shown):
                 table *= kept
-            self._faded += days * 86_400_000
+            self._faded += days * MILLISECONDS_PER_DAY
 
     def observe(self, shown: Shown) -> None:
         """Count what users have looked at, and what they did."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ class Candidates:
     position: NDArray[np.int32]
     propensity: NDArray[np.float32]
 
-    @property
+    @cached_property
     def request(self) -> NDArray[np.int64]:
         """[N] the request of each candidate."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
@@ -124,10 +125,16 @@ class Candidates:
         request = self.request[alive]
         order = np.lexsort((-score[alive], request))  # stable, so equal ones keep their order
         of_request = np.bincount(request, minlength=len(self.lengths))
-        first = np.repeat(np.cumsum(of_request) - of_request, of_request)
         beyond = np.zeros(len(self.item), np.bool_)
-        beyond[alive[order[np.arange(len(alive)) - first >= number]]] = True
+        beyond[alive[order[place_of(of_request) >= number]]] = True
         self.leave_out(beyond, stage)
+
+
+def place_of(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+    """[N] from 0, the place of each among those of its request, ``lengths`` [B] of each."""
+    first = np.cumsum(lengths) - lengths
+    places: NDArray[np.int64] = np.arange(int(lengths.sum())) - np.repeat(first, lengths)
+    return places
 
 
 def mix(offers: Sequence[Offers], shares: Sequence[Share], requests: int) -> Candidates:
@@ -145,8 +152,7 @@ def mix(offers: Sequence[Offers], shares: Sequence[Share], requests: int) -> Can
     """
     request, item, weight, bit = [], [], [], []
     for number, (found, share) in enumerate(zip(offers, shares, strict=True)):
-        first = np.repeat(np.cumsum(found.lengths) - found.lengths, found.lengths)
-        rank = np.arange(len(found.item)) - first
+        rank = place_of(found.lengths)
         taken = rank < share.quota
         request.append(np.repeat(np.arange(requests), found.lengths)[taken])
         item.append(found.item[taken])

@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import RecsysError
-from recsys.serving.funnel.candidates import Candidates, Offers, Requests, Share, mix
+from recsys.serving.funnel.candidates import (
+    Candidates,
+    Offers,
+    Requests,
+    Share,
+    mix,
+    place_of,
+)
 from recsys.serving.funnel.explore import Exploration, explore
 from recsys.serving.funnel.rerank import RerankConfig, rerank
 from recsys.serving.funnel.stages import Filter, Scorer, Source, column_of
@@ -243,7 +250,7 @@ class _Run:
         alive = np.flatnonzero(candidates.alive)
         request = candidates.request[alive]
         lengths = np.bincount(request, minlength=len(self._requests))
-        column = np.arange(len(alive)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        column = place_of(lengths)
         shape = (len(self._requests), int(lengths.max(initial=0)))
         row = np.full(shape, -1, np.int64)
         row[request, column] = alive
@@ -278,7 +285,7 @@ class _Run:
         request = candidates.request[rows]
         best = rows[np.lexsort((-order[rows], request))]
         lengths = np.bincount(request, minlength=len(self._requests))
-        rank = np.arange(len(best)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        rank = place_of(lengths)
         best, rank = best[rank < scoring.candidates], rank[rank < scoring.candidates]
         scores = np.full((len(candidates.item), *width), np.nan, np.float32)
         started = time.perf_counter()

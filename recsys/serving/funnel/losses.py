@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.serving.funnel.candidates import Candidates
+from recsys.serving.funnel.candidates import Candidates, place_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,6 @@ def _best(
     rows = np.flatnonzero(among)
     order = rows[np.lexsort((-worth[rows], request[rows]))]
     counts = np.bincount(request[rows], minlength=int(request.max(initial=-1)) + 1)
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = np.zeros(len(worth), np.bool_)
-    chosen[order[rank < number]] = True
+    chosen[order[place_of(counts) < number]] = True
     return chosen

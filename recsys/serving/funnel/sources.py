@@ -103,6 +103,8 @@ class Favourites:
     def find(self, requests: Requests) -> Offers:
         """So many of each favourite, those of the first favourite first."""
         alive = self.known.alive
+        if not len(alive):
+            return Offers.none(len(requests))
         value = self.known.column(self.column)[alive]
         popularity = self.known.popularity(alive).sum(axis=0)
         order = np.lexsort((-popularity, value))
@@ -112,12 +114,9 @@ class Favourites:
         place = first[:, :, None] + np.arange(self.each)  # [B, f, each]
         there = place < len(value)
         place = np.where(there, place, 0)
-        if len(value):
-            there &= (value[place] == wanted[:, :, None]) & (wanted[:, :, None] != NONE)
+        there &= (value[place] == wanted[:, :, None]) & (wanted[:, :, None] != NONE)
         flat = place.reshape(len(requests), -1)
-        item = alive[order][flat] if len(value) else flat
-        score = popularity[order][flat] if len(value) else flat.astype(np.float64)
-        there = there.reshape(flat.shape)
+        item, score, there = alive[order][flat], popularity[order][flat], there.reshape(flat.shape)
         return _unseen(self.known, requests, item, score, self.quota, there)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ LIKE = LedgerConfig(requests_per_file=3, seconds_per_file=60.0)
 
 def written(folder: Path, users: list[int]) -> None:
     made = funnel()
-    with Ledger(folder, Described.of(made), LIKE) as ledger:
+    with closing(Ledger(folder, Described.of(made), LIKE)) as ledger:
         for number, user in enumerate(users):
             of_one = replace(requests([user]), number=np.array([number]))
             ledger.note(of_one, made.run(of_one, 5), "generation 7")
@@ -72,7 +73,7 @@ def test_a_request_is_explained(tmp_path: Path) -> None:
 
 def test_what_a_stage_missed_is_noted_and_not_replay(tmp_path: Path) -> None:
     made = replace(funnel(), second=Scoring(Broken(ValueError("gone")), 8), tolerant=True)
-    with Ledger(tmp_path, Described.of(made)) as ledger:
+    with closing(Ledger(tmp_path, Described.of(made))) as ledger:
         for one in (made, funnel()):
             ledger.note(requests([2]), one.run(requests([2]), 5))
     found = [outcome.missed for _, outcome in noted(tmp_path)]
@@ -82,7 +83,7 @@ def test_what_a_stage_missed_is_noted_and_not_replay(tmp_path: Path) -> None:
 
 def test_requests_without_candidates_are_noted(tmp_path: Path) -> None:
     made = replace(funnel(), supplies=[])
-    with Ledger(tmp_path, Described.of(made)) as ledger:
+    with closing(Ledger(tmp_path, Described.of(made))) as ledger:
         ledger.note(requests([2, 3]), made.run(requests([2, 3]), 5))
     ((of, outcome),) = noted(tmp_path)
     assert len(of) == 2 and outcome.candidates.lengths.tolist() == [0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def test_stages_and_sources_are_counted(tmp_path: Path) -> None:
     made = replace(funnel(), tolerant=True)
     made = replace(made, supplies=[*made.supplies, Supply(Broken(ValueError("gone")), Share(5))])
     of = requests([3, 1, 4, 1])
-    with Ledger(tmp_path, Described.of(made)) as ledger:
+    with closing(Ledger(tmp_path, Described.of(made))) as ledger:
         outcome = made.run(of, 3)
         ledger.note(of, outcome)
     found, candidates = report(tmp_path), outcome.candidates
@@ -42,7 +43,7 @@ def test_stages_and_sources_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_ledger_without_requests_is_refused(tmp_path: Path) -> None:
-    with Ledger(tmp_path, Described.of(funnel())):
+    with closing(Ledger(tmp_path, Described.of(funnel()))):
         pass
     with pytest.raises(DataError, match="no request yet"):
         report(tmp_path)
