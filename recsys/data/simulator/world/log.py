@@ -37,7 +37,7 @@ from recsys.data.simulator.files import (
 )
 from recsys.data.simulator.world.config import SEE_LESS, WATCH_TIME
 from recsys.data.simulator.world.draws import Stream, uniforms, words
-from recsys.data.simulator.world.play import Shown, Tick, play
+from recsys.data.simulator.world.play import Shown, Tick, play, watched_ms
 from recsys.data.simulator.world.recommender import LoggingRecommender
 from recsys.data.simulator.world.world import World
 
@@ -97,7 +97,6 @@ def read_shown(world: World, simulation: Path, since: int) -> Shown:
     )
     codes = {name: code for code, name in enumerate(world.config.surfaces)}
     surface = frame[Column.SURFACE].replace_strict(codes, return_dtype=pl.Int8).to_numpy()
-    watched = (frame[Column.DWELL_TIME].to_numpy() * 1_000).astype(np.int64) + 1
     request = np.cumsum((np.diff(user, prepend=-1) != 0) | (np.diff(moment, prepend=-1) != 0)) - 1
     return Shown(
         request=request,
@@ -107,7 +106,7 @@ def read_shown(world: World, simulation: Path, since: int) -> Shown:
         surface=surface,
         position=position,
         shown_at=shown_at,
-        ended_at=shown_at + watched,
+        ended_at=shown_at + watched_ms(frame[Column.DWELL_TIME].to_numpy()),
         outcomes=world.outcomes(user, item, moment, surface),
         propensity=frame[PROPENSITY].to_numpy(),
     )

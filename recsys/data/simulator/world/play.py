@@ -279,6 +279,11 @@ def _view(world: World, visits: Visits, lists: Integers, propensity: Floats) -> 
     ).select(looked_at)
 
 
+def watched_ms(seconds: Floats) -> Integers:
+    """How long items were on the screen, in ms: those watched for no time at all for one."""
+    return (seconds * MILLISECONDS_PER_SECOND).astype(np.int64) + 1
+
+
 def _moments(
     world: World,
     request: Integers,
@@ -291,7 +296,7 @@ def _moments(
     watch = [task.name for task in world.tasks].index(WATCH_TIME)
     draw = uniforms(words(world.config.seed, Stream.THINK, user, moment, position))
     think = -np.log(draw) * world.config.sessions.think_seconds
-    watched = (outcomes[:, watch] * MILLISECONDS_PER_SECOND).astype(np.int64) + 1
+    watched = watched_ms(outcomes[:, watch])
     spent = watched + (think * MILLISECONDS_PER_SECOND).astype(np.int64) + 1
     before = np.cumsum(spent) - spent
     first = np.flatnonzero(np.diff(request, prepend=-1))
