@@ -13,6 +13,7 @@ from recsys.data.contract.schema import MILLISECONDS_PER_DAY, TaskKind
 from recsys.data.simulator.world.counters import ItemCounters, engaged
 from recsys.data.simulator.world.play import Requests, Shown
 from recsys.data.simulator.world.world import World
+from recsys.serving.funnel.knowledge import NONE
 
 Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -21,6 +22,8 @@ Doubles = NDArray[np.float64]
 _POPULAR_HOURS, _TASTE_HOURS = 6.0, 168.0
 #: Impressions that a prior weighs: the rate of all items, and users like all others.
 _PRIOR, _TASTE_PRIOR = 20.0, 20.0
+#: The column of users and items that says who may get what.
+REGION = "region"
 #: Favourites that are told of a user.
 _FAVOURITES = 8
 
@@ -30,19 +33,27 @@ class PlayedKnowledge:
 
     Args:
         world: whose published facts are read: authors, topics, regions, integrity, publication.
+        group: what users are told apart by: their ``region``; None for one group of all.
 
     Attributes:
         born: [V] ms.
+
+    Raises:
+        ConfigError: users have no such column.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, group: str | None = REGION) -> None:
+        if group not in (None, REGION):
+            raise ConfigError(
+                f"funnel.group={group}: users of a world have no such column; they have a {REGION}."
+            )
+        self._world, self._grouped = world, group is not None
         self._popular = ItemCounters(world, _POPULAR_HOURS)
         catalogue = world.catalogue
         self._columns = {
-            "author": catalogue.item_author.astype(np.int64),
-            "topic": catalogue.item_topic.astype(np.int64),
-            "region": world.items.region.astype(np.int64),
+            "author": 1 + catalogue.item_author.astype(np.int64),
+            "topic": 1 + catalogue.item_topic.astype(np.int64),
+            REGION: 1 + world.items.region.astype(np.int64),
         }
         self.born: Integers = world.items.published + world.start
         self._binary = np.array([task.kind is TaskKind.BINARY for task in world.tasks])
@@ -53,7 +64,7 @@ class PlayedKnowledge:
         self._taste = {
             name: np.zeros((users, int(column.max()) + 1), np.float32)
             for name, column in self._columns.items()
-            if name != "region"
+            if name != REGION
         }
         self._topic_shown = np.zeros((users, int(self._columns["topic"].max()) + 1), np.float32)
         self._faded = world.start
@@ -99,15 +110,18 @@ class PlayedKnowledge:
         return self._now.seen.has(user, item)
 
     def group(self, user: Integers) -> Integers:
-        """[B] region."""
-        return self._world.users.region[user].astype(np.int64)
+        """[B] region, from 1; 0 where users are not told apart."""
+        if not self._grouped:
+            return np.zeros(len(user), np.int64)
+        return 1 + self._world.users.region[user].astype(np.int64)
 
     def popularity(self, item: Integers) -> Doubles:
-        """[G, n] engagements of late."""
-        return self._popular.engaged[:, item]
+        """[1 + regions, n] engagements of late, those of all users first."""
+        engaged = self._popular.engaged[:, item]
+        return np.concatenate([engaged.sum(axis=0, keepdims=True), engaged])
 
     def column(self, name: str) -> Integers:
-        """[V] ``author``, ``topic`` or ``region``.
+        """[V] ``author``, ``topic`` or ``region``, from 1.
 
         Raises:
             ConfigError: there is no such column.
@@ -118,13 +132,18 @@ class PlayedKnowledge:
             )
         return self._columns[name]
 
-    @property
-    def integrity(self) -> NDArray[np.float32]:
-        """[V] as it is known of the items."""
+    def number(self, name: str) -> NDArray[np.float32]:
+        """[V] ``integrity``, as it is known of the items.
+
+        Raises:
+            ConfigError: there is no such number.
+        """
+        if name != "integrity":
+            raise ConfigError(f"Items of a world have no number {name}; they have integrity.")
         return self._world.items.integrity
 
     def favourites(self, name: str, user: Integers) -> Integers:
-        """[B, f] authors or topics that users engage with most; −1 for none."""
+        """[B, f] authors or topics that users engage with most; 0 for none."""
         taste = self._taste[name][user]
         number = min(_FAVOURITES, taste.shape[1])
         chosen = np.argpartition(-taste, number - 1, axis=1)[:, :number]
@@ -132,7 +151,7 @@ class PlayedKnowledge:
         own = np.take_along_axis(taste, chosen, axis=1)
         order = np.argsort(-own, axis=1, kind="stable")
         found = np.take_along_axis(chosen, order, axis=1)
-        return np.where(np.take_along_axis(own, order, axis=1) > 0, found, -1)
+        return np.where(np.take_along_axis(own, order, axis=1) > 0, found, NONE)
 
     def expected(self, user: Integers, item: Integers) -> Doubles:
         """[n, K] what is to be expected of pairs: the item's rates, times the user's taste.

@@ -9,6 +9,9 @@ from recsys.core.bounds import Count, HoursAboveZero, Number, OneOf, Seed, Setti
 from recsys.core.errors import ConfigError
 from recsys.serving.funnel.rerank import RerankConfig
 
+#: Scorers that need no model: by what is counted of items and users; drawn.
+RATES, RANDOM = "rates", "random"
+
 _Share = Annotated[float, Number(at_least=0, at_most=1)]
 _Milliseconds = Annotated[float, Number(above=0)] | None
 _Weight = Annotated[float, Number(at_least=0)]
@@ -93,7 +96,7 @@ class StageConfig(Settings):
         deadline_ms: after which no more are; null for no deadline.
     """
 
-    scorer: Annotated[str, OneOf(("rates", "random"))] = "rates"
+    scorer: Annotated[str, OneOf((RATES, RANDOM))] = RATES
     candidates: Count = 200
     deadline_ms: _Milliseconds = None
 
@@ -137,6 +140,8 @@ class FunnelConfig(Settings):
         value: what predictions are worth.
         rerank: rules of the list.
         exploration: places kept for exploration; null for none.
+        group: column of users, and of items where they are for some of them, by which popularity,
+            regions and the value model tell users apart; null for one group of all.
         seed: of what is drawn.
     """
 
@@ -148,6 +153,7 @@ class FunnelConfig(Settings):
     value: ValueConfig = field(default_factory=ValueConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     exploration: ExplorationConfig | None = None
+    group: str | None = "region"
     seed: Seed = 0
 
     def __post_init__(self) -> None:

@@ -6,7 +6,6 @@ Legend: B requests, N candidates, A items that can be shown now, V items, G grou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,44 +13,13 @@ from numpy.typing import NDArray
 from recsys.core.hashing import splitmix64
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.serving.funnel.candidates import Offers, Requests
+from recsys.serving.funnel.knowledge import NONE, Knowledge
 from recsys.serving.funnel.stages import History
 
 Integers = NDArray[np.int64]
 
 #: An order is looked through this many times a quota deep for what a user has not seen.
 _DEPTH = 4
-#: Of a favourite that there is not.
-NONE = -1
-
-
-class Knowledge(History, Protocol):
-    """What a service knows when it is asked; a played world has the same."""
-
-    @property
-    def alive(self) -> Integers:
-        """[A] items that can be shown, oldest first."""
-        ...
-
-    @property
-    def born(self) -> Integers:
-        """[V] ms since when each item is there."""
-        ...
-
-    def group(self, user: Integers) -> Integers:
-        """[B] group of users, such as their region, from 0."""
-        ...
-
-    def popularity(self, item: Integers) -> NDArray[np.float64]:
-        """[G, n] how much each group engages with items of late."""
-        ...
-
-    def column(self, name: str) -> Integers:
-        """[V] a column of the items: ``author``, ``topic``."""
-        ...
-
-    def favourites(self, name: str, user: Integers) -> Integers:
-        """[B, f] values of a column that users engage with most, the best first; −1 for none."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,170 @@
+"""Puts a declared funnel together from what is known of users and items.
+
+Legend: B requests, n pairs, V items, K tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.core.errors import ConfigError
+from recsys.data.contract.schema import Task, TaskKind
+from recsys.serving.funnel.candidates import Requests, Share
+from recsys.serving.funnel.config import (
+    RANDOM,
+    RATES,
+    FunnelConfig,
+    SourceConfig,
+    StageConfig,
+)
+from recsys.serving.funnel.explore import Exploration
+from recsys.serving.funnel.funnel import Funnel, Scoring, Supply, Valuing
+from recsys.serving.funnel.knowledge import Knowledge
+from recsys.serving.funnel.sources import Favourites, Fresh, Trending, drawn
+from recsys.serving.funnel.stages import AtLeast, Filter, SameAs, Scorer, Seen, Source, TooOld
+from recsys.serving.funnel.value import parse_value
+
+
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """Scores by what is counted.
+
+    Attributes:
+        known: what was shown and done.
+        tasks: order of the tasks in what comes out; None for one number, by the user's taste and
+            how often the item is engaged with.
+        name: of the scorer.
+    """
+
+    known: Knowledge
+    tasks: NDArray[np.int64] | None = None
+    name: str = RATES
+
+    def score(
+        self, requests: Requests, lengths: NDArray[np.int64], item: NDArray[np.int64]
+    ) -> NDArray[np.floating]:
+        """[n] or [n, K]."""
+        user = np.repeat(requests.user, lengths)
+        if self.tasks is None:
+            return self.known.affinity(user, item)
+        return self.known.expected(user, item)[:, self.tasks]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Scores that say nothing: drawn for each request and item.
+
+    Attributes:
+        seed: of the draws.
+        tasks: how many numbers of a pair; None for one.
+        name: of the scorer.
+    """
+
+    seed: int
+    tasks: int | None = None
+    name: str = RANDOM
+
+    def score(
+        self, requests: Requests, lengths: NDArray[np.int64], item: NDArray[np.int64]
+    ) -> NDArray[np.floating]:
+        """[n] or [n, K] in [0, 1), the same of every task."""
+        key = np.repeat(requests.number, lengths) * 2**32 + item
+        score = (drawn(self.seed, key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return score if self.tasks is None else np.repeat(score[:, None], self.tasks, axis=1)
+
+
+def build_funnel(
+    config: FunnelConfig, known: Knowledge, tasks: Sequence[Task], tolerant: bool = False
+) -> Funnel:
+    """The funnel of a configuration.
+
+    Args:
+        config: as declared.
+        known: what its stages look at.
+        tasks: K, in the order of ``known.expected``.
+        tolerant: whether a stage that fails is done without, as in a service; else it is raised.
+
+    Raises:
+        ConfigError: it asks for what is not known of users or items, or values what is no task.
+    """
+    binary = [task.name for task in tasks if task.kind is TaskKind.BINARY]
+    other = [task.name for task in tasks if task.kind is not TaskKind.BINARY]
+    names = [task.name for task in tasks]
+    order = np.array([names.index(name) for name in (*binary, *other)])
+    value = config.value
+    expressions = {g: parse_value(text, binary, other) for g, text in value.of_group.items()}
+    supplies = _supplies(config, known)
+    exploration = None
+    if config.exploration is not None:
+        sources = [one.source.name for one in supplies]
+        number = sources.index(config.exploration.source)
+        exploration = Exploration(number, config.exploration.places, config.seed)
+    return Funnel(
+        supplies=supplies,
+        limit=config.limit,
+        filters=_filters(config, known),
+        first=None if config.first is None else _scoring(config, config.first, known, None),
+        second=_scoring(config, config.second, known, order),
+        value=Valuing(parse_value(value.expression, binary, other), config.group, expressions),
+        rules=config.rerank,
+        exploration=exploration,
+        columns=_columns(config, known),
+        tolerant=tolerant,
+    )
+
+
+def _supplies(config: FunnelConfig, known: Knowledge) -> list[Supply]:
+    of, found = config.sources, []
+
+    def add(source: Source, declared: SourceConfig) -> None:
+        share = Share(declared.quota, declared.weight)
+        found.append(Supply(source, share, declared.deadline_ms))
+
+    if of.trending is not None:
+        add(Trending(known, of.trending.quota), of.trending)
+    for declared, column in ((of.favourite_authors, "author"), (of.favourite_topics, "topic")):
+        if declared is not None:
+            add(Favourites(known, column, declared.each, declared.quota), declared)
+    if of.fresh is not None:
+        add(Fresh(known, of.fresh.hours, of.fresh.quota, config.seed), of.fresh)
+    return found
+
+
+def _filters(config: FunnelConfig, known: Knowledge) -> list[Filter]:
+    of = config.filters
+    found: list[Filter] = [Seen(known)]
+    if of.min_integrity is not None:
+        found.append(AtLeast(known.number("integrity"), of.min_integrity, "integrity"))
+    if of.own_region:
+        if config.group is None:
+            raise ConfigError(
+                "funnel.filters.own_region compares items with the user's group; name the column "
+                "that both have, such as group: region."
+            )
+        found.append(SameAs(known.column(config.group), config.group))
+    if of.max_age_hours is not None:
+        found.append(TooOld(known.born, of.max_age_hours))
+    return found
+
+
+def _scoring(
+    config: FunnelConfig, stage: StageConfig, known: Knowledge, tasks: NDArray[np.int64] | None
+) -> Scoring:
+    scorer: Scorer
+    if stage.scorer == RANDOM:
+        scorer = Drawn(config.seed, None if tasks is None else len(tasks))
+    else:
+        scorer = Rates(known, tasks)
+    return Scoring(scorer, stage.candidates, stage.deadline_ms)
+
+
+def _columns(config: FunnelConfig, known: Knowledge) -> Mapping[str, NDArray]:
+    """What the rules of the list are about, by name."""
+    rules = config.rerank
+    shared = [*(one.column for one in rules.apart), *(one.column for one in rules.at_most)]
+    columns: dict[str, NDArray] = {name: known.column(name) for name in shared}
+    return columns | {one.column: known.number(one.column) for one in rules.downrank}
