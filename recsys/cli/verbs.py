@@ -299,6 +299,15 @@ VERBS = (
         prints_json=True,
     ),
     Verb(
+        "serve",
+        "serve",
+        "Serve a funnel over HTTP, from a prepared data set and what is reported since.",
+        (
+            "recsys serve funnel=explore dataset=prepared/explore state=served/explore",
+            "recsys serve state=served/explore port=8081 workers=4",
+        ),
+    ),
+    Verb(
         "export",
         "export",
         "Write the user tower of a run as a TorchScript artifact: DV365 with quantised tables, "

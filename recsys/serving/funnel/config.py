@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from recsys.core.bounds import Count, HoursAboveZero, Number, OneOf, Seed, Settings
 from recsys.core.errors import ConfigError
@@ -175,3 +176,14 @@ class FunnelConfig(Settings):
                 f"funnel.exploration.source={self.exploration.source}: the funnel has no such "
                 f"source; it has {', '.join(there)}."
             )
+
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a file of the user's own says, for ``funnel=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        from recsys.core.composition import load_part  # Hydra, which few need
+
+        return load_part(path, cls)

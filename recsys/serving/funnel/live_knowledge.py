@@ -86,6 +86,7 @@ class LiveKnowledge:
     Attributes:
         tasks: K that are counted: those of the data set that are actions, or time watched.
         born: [V] ms since when each item is there; far ahead for those that are not.
+        newest: moment of the newest event that is known, ms.
 
     Raises:
         ConfigError: users have no such column.
@@ -114,6 +115,7 @@ class LiveKnowledge:
         last = manifest.counts["last_timestamp"]
         binary = np.array([task.kind is TaskKind.BINARY for task in self.tasks])
         self._counts = ItemCounts(int(self._group.max(initial=0)), len(self.born), binary, last)
+        self.newest = last
         self._position = Position()
         self._now: _Now | None = None
         self._count_stored(last + 1)
@@ -123,12 +125,27 @@ class LiveKnowledge:
         """Names of the groups, by number."""
         return self._columns.groups
 
+    def refresh(self) -> None:
+        """Count what any process has appended."""
+        position, records = self._dataset.live.since(self._position)
+        if position.epoch != self._position.epoch and self._position.number:
+            # what was counted may have been deleted
+            last = self._dataset.manifest.counts["last_timestamp"]
+            self._counts = self._counts.empty(last)
+            self._count_stored(last + 1)
+        self._position = position
+        if len(records):
+            self.newest = max(self.newest, int(records["timestamp"].max()))
+            self._counts.advance(self.newest)
+            names = ("timestamp", *_COUNTED)
+            self._count(records["user"].astype(np.int64), {name: records[name] for name in names})
+
     def ask(self, number: Integers, user: Integers, moment: Integers) -> Requests:
         """B requests of users at moments (ms), and what is known from now on is that of theirs."""
         named = self._columns.grouped_by
         columns = {} if named is None else {named: self.group(user)}
         requests = Requests(number, user, moment, columns)
-        self._count_live()
+        self.refresh()
         latest = int(moment.max(initial=0))
         oldest = 0.0
         if self._config.alive_hours is not None:
@@ -237,20 +254,6 @@ class LiveKnowledge:
                 else:
                     columns["dwell_time"] = np.full(int(late.sum()), np.nan, np.float32)
                 self._count(user[late], columns)
-
-    def _count_live(self) -> None:
-        """Count what any process has appended."""
-        position, records = self._dataset.live.since(self._position)
-        if position.epoch != self._position.epoch and self._position.number:
-            # what was counted may have been deleted
-            last = self._dataset.manifest.counts["last_timestamp"]
-            self._counts = self._counts.empty(last)
-            self._count_stored(last + 1)
-        self._position = position
-        if len(records):
-            self._counts.advance(int(records["timestamp"].max()))
-            names = ("timestamp", *_COUNTED)
-            self._count(records["user"].astype(np.int64), {name: records[name] for name in names})
 
     def _count(self, user: Integers, columns: dict[str, NDArray]) -> None:
         """Count events [n]: ``timestamp``, ``item``, ``action_type`` and ``dwell_time``."""
