@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Never, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Never, cast
 
 import torch
 from torch import Tensor
@@ -25,11 +25,13 @@ from torch import Tensor
 from recsys.artifacts.manifest import Manifest, model_of, sha256
 from recsys.artifacts.torchscript import load_tower
 from recsys.core.errors import ArtifactError, ConfigError, DataError
-from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.content.item_embeddings import embeddings_file
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
+
+if TYPE_CHECKING:
+    from recsys.data.batches.item_features import ItemFeatures
 
 #: A batch and the embeddings of its items [E, W] → user embeddings [B, W].
 Embed = Callable[[SequenceBatch, Tensor], Tensor]

@@ -14,6 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
+from recsys.data.batches.context import Context
+from recsys.data.batches.given_rows import GivenRows
+from recsys.data.batches.hour_of_day import with_hour
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
@@ -95,18 +98,24 @@ def context_of(
     lengths: NDArray[np.int64],
     manifest: DatasetManifest,
     always: Mapping[str, object],
-) -> pl.DataFrame:
+) -> Context:
     """What is known of the context of pairs [n]: columns of the requests, and what always holds.
 
     Args:
         requests: B.
         lengths: [B] pairs of each.
-        manifest: whose context features are looked for among the columns of the requests.
+        manifest: whose context features are looked for among the columns of the requests; an hour
+            of the day that is not there follows from the moment where the log has it so.
         always: values by feature, for all pairs.
+
+    Raises:
+        ConfigError: ``always`` names no context feature.
     """
     rows = int(lengths.sum())
     features = [one.name for one in manifest.features if one.side is FeatureSide.CONTEXT]
     said = {name: column for name, column in requests.columns.items() if name in features}
     columns = {name: pl.Series(np.repeat(column, lengths)) for name, column in said.items()}
     columns |= {name: pl.Series([of]).new_from_index(0, rows) for name, of in always.items()}
-    return pl.DataFrame(columns)
+    moment = np.repeat(requests.moment, lengths)
+    nobody = np.zeros(rows, np.int64)
+    return with_hour(GivenRows(nobody, nobody, moment, pl.DataFrame(columns)), manifest).context

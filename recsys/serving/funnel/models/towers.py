@@ -127,10 +127,9 @@ class TowerModel:
 
     def similar(self, name: str, config: SimilarConfig, known: Knowledge) -> Source:
         """The items nearest to one of a user's newest engagements."""
-        sequences = self.sequences
-        if config.actions:
-            sequences = replace(sequences, actions=list(config.actions))
-            sequences.action_codes(self.dataset.manifest.actions)
+        actions = list(config.actions) or self.sequences.actions
+        sequences = replace(self.sequences, actions=actions, repeats=True)
+        sequences.action_codes(self.dataset.manifest.actions)  # all are of the data set
         newest = _Newest(self, sequences, config.events, config.hours)
         return _Nearest(self, name, known, config.quota, newest.embeddings)
 
