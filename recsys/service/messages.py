@@ -19,6 +19,7 @@ class Recommend(msgspec.Struct, forbid_unknown_fields=True):
         user: raw id.
         k: items of the list.
         moment: ms; what is known ends strictly before it. Now, where it is not given.
+        context: of the request by feature, such as its surface, where models read it.
         changes: settings of the funnel that are otherwise for this request, by their keys.
         explain: whether the answer says what became of every candidate.
     """
@@ -26,6 +27,7 @@ class Recommend(msgspec.Struct, forbid_unknown_fields=True):
     user: RawId
     k: Annotated[int, msgspec.Meta(ge=1)] = 20
     moment: _Moment | None = None
+    context: dict[str, str | int | float] = {}
     changes: dict[str, Any] = {}
     explain: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import GenerationConfig, ServeConfig
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.served import Served
+from recsys.serving.funnel.config import ModelConfig
 from recsys.serving.funnel.ledger import Ledger
 from recsys.serving.funnel.live_knowledge import KnowledgeConfig
 
@@ -74,7 +76,16 @@ def _wanted(config: GenerationConfig, current: Generation | None) -> Generation:
         raise ConfigError(
             f"{config.state} has served nothing yet; give funnel=… and dataset=… as well."
         )
-    return Generation(funnel, dataset)
+    return Generation(replace(funnel, models=_placed(funnel.models)), dataset)
+
+
+def _placed(models: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
+    """Models by where they lie, wherever the service is started."""
+    found = {}
+    for name, model in models.items():
+        stores = [one if "://" in one else str(Path(one).resolve()) for one in model.stores]
+        found[name] = replace(model, path=str(Path(model.path).resolve()), stores=stores)
+    return found
 
 
 def _checked(generation: Generation) -> Served:

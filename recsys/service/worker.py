@@ -118,7 +118,7 @@ class Worker:
         serving, number = self._serving, self._number()
         served = serving.served
         user, k, moment = asked.user, asked.k, asked.moment
-        work = partial(served.answer, number, user, k, moment, asked.changes)
+        work = partial(served.answer, number, user, k, moment, asked.changes, asked.context)
         generation = served.generation.number
         try:
             answer = await self._in_funnel(work)
