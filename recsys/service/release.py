@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from recsys.core.bounds import Count, Settings
 from recsys.core.errors import ConfigError
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import GenerationConfig, ServeConfig
 from recsys.service.generations import Generation, ServiceState
@@ -45,9 +46,9 @@ def swap(config: GenerationConfig) -> int:
     current = None if state.is_new else state.current()
     wanted = _wanted(config, current)
     if current is not None and replace(current, number=0) == wanted:
-        _checked(wanted)
+        _checked(state, wanted)
         return current.number
-    served = _checked(wanted)
+    served = _checked(state, wanted)
     added = state.add(wanted)
     Ledger(state.ledger(added.number), served.described).close()
     state.serve(added.number)
@@ -62,7 +63,7 @@ def roll_back(config: RollbackConfig) -> int:
     """
     state = ServiceState(Path(config.state))
     number = state.before(config.generation)
-    _checked(state.read(number))
+    _checked(state, state.read(number))
     state.serve(number)
     return number
 
@@ -76,7 +77,8 @@ def _wanted(config: GenerationConfig, current: Generation | None) -> Generation:
         raise ConfigError(
             f"{config.state} has served nothing yet; give funnel=… and dataset=… as well."
         )
-    return Generation(replace(funnel, models=_placed(funnel.models)), dataset)
+    fingerprint = DatasetManifest.load(dataset).fingerprint
+    return Generation(replace(funnel, models=_placed(funnel.models)), dataset, fingerprint)
 
 
 def _placed(models: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
@@ -88,7 +90,11 @@ def _placed(models: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
     return found
 
 
-def _checked(generation: Generation) -> Served:
+def _checked(state: ServiceState, generation: Generation) -> Served:
     """A generation put together, if nothing of it is missing; of its log nothing is counted."""
     config = ServeConfig(state="unused", known=KnowledgeConfig(log_hours=0.0))
-    return Served(generation, config, LiveDataset.open(generation.dataset))
+    events = state.events if state.events.exists() else None
+    dataset = LiveDataset.open(generation.dataset, events)
+    served = Served(generation, config, dataset)
+    dataset.live.close()
+    return served

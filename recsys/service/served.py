@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.errors import ConfigError
 from recsys.core.schemas import instantiate, structured
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import LOG, ServeConfig
 from recsys.service.generations import Generation
@@ -110,10 +111,16 @@ class Served:
             DataError: the data set or its events cannot be read.
         """
         if beside is None:
-            dataset = LiveDataset.open(generation.dataset, events)
-            return cls(generation, config, dataset)
+            return cls(generation, config, LiveDataset.open(generation.dataset, events))
+        dataset, known = beside.dataset, beside.known
+        stored = PreparedDataset.open(generation.dataset)
+        one = (dataset.path, dataset.manifest.fingerprint)
+        if one != (stored.path, stored.manifest.fingerprint):
+            # an LMDB is opened once in a process
+            live = dataset.live.seen_by(stored)
+            return cls(generation, config, LiveDataset(stored.path, stored.manifest, live=live))
         same = beside.generation.funnel.group == generation.funnel.group
-        return cls(generation, config, beside.dataset, beside.known if same else None)
+        return cls(generation, config, dataset, known if same else None)
 
     def now(self) -> int:
         """The moment of a request that does not say its own, ms; by what was counted last."""
