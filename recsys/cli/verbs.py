@@ -325,6 +325,12 @@ VERBS = (
         ),
     ),
     Verb(
+        "precompute",
+        "precompute",
+        "Make lists off-peak, which a service gives where its funnel has no time.",
+        ("recsys precompute state=served/explore users=100000",),
+    ),
+    Verb(
         "export",
         "export",
         "Write the user tower of a run as a TorchScript artifact: DV365 with quantised tables, "
