@@ -1,4 +1,4 @@
-"""The next parameters by Bayesian optimisation with constraints (Gardner et al. 2014), by Optuna."""
+"""The next parameters by Bayesian optimisation with constraints (Gardner et al. 2014)."""
 
 from __future__ import annotations
 

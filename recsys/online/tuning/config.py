@@ -160,8 +160,8 @@ class TuneConfig(Settings):
     way: Annotated[str, OneOf((ONLINE, OFFLINE))] = ONLINE
     trials: Count = 30
     drawn: Count = 8
-    requests: Count = 200
-    evaluations: Annotated[int, Number(at_least=64, at_most=10**6)] = 1_000
+    requests: Count = 100
+    evaluations: Annotated[int, Number(at_least=64, at_most=10**6)] = 500
     users: Count | None = None
     confirm_users: Count | None = None
     days: Days = 1.0

@@ -8,26 +8,18 @@ Legend: n trials, F offline metrics, M online metrics, P parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import differential_evolution
+from scipy.stats.qmc import Sobol
+from sklearn.linear_model import RidgeCV
 
-from recsys.core.errors import InstallationError
-from recsys.core.installation import extra_command
 from recsys.online.tuning.config import TuningConfig
-from recsys.online.tuning.replayed import Replay
 from recsys.online.tuning.space import Space, Values
 from recsys.online.tuning.trials import Numbers, Trial
-
-try:
-    from scipy.optimize import differential_evolution
-    from scipy.stats.qmc import Sobol
-    from sklearn.linear_model import RidgeCV
-except ModuleNotFoundError as error:
-    raise InstallationError(
-        f"a tuning needs the package {error.name}; {extra_command('tune')} brings it."
-    ) from error
+from recsys.serving.funnel.config import FunnelConfig
 
 Doubles = NDArray[np.float64]
 
@@ -84,7 +76,7 @@ def drawn(space: Space, number: int, seed: int) -> Sequence[Values]:
 
 def search(
     space: Space,
-    replay: Replay,
+    offline: Callable[[FunnelConfig], Numbers],
     expected: OfflineMap,
     tuning: TuningConfig,
     evaluations: int,
@@ -97,7 +89,7 @@ def search(
 
     Args:
         space: the parameters.
-        replay: gives their offline metrics.
+        offline: metrics of a funnel, without playing it.
         expected: the map.
         tuning: goal and constraints.
         evaluations: replays, about.
@@ -107,7 +99,7 @@ def search(
 
     def loss(point: Doubles) -> float:
         values = _values(space, point)
-        changes = expected.predict(replay.metrics(space.funnel_with(values)))
+        changes = expected.predict(offline(space.funnel_with(values)))
         limits = tuning.constraints.items()
         beyond = sum(max(of.violation(changes[name]), 0.0) for name, of in limits)
         return _INFEASIBLE + beyond if beyond > 0 else -changes[tuning.goal]

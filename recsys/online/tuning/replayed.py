@@ -66,9 +66,10 @@ def read_noted(ledger: Path, number: int) -> NotedCandidates:
     there = sum(len(of) for of, _ in parts)
     wanted = np.zeros(there, np.bool_)
     wanted[np.linspace(0, there - 1, min(number, there)).astype(np.int64)] = True
-    ends = np.cumsum([len(of) for of, _ in parts])[:-1]
-    chosen = np.split(wanted, ends)
-    some = [_asked(of, candidates, rows) for (of, candidates), rows in zip(parts, chosen, strict=True)]
+    chosen = np.split(wanted, np.cumsum([len(of) for of, _ in parts], dtype=np.int64))[:-1]
+    some = [
+        _asked(of, candidates, rows) for (of, candidates), rows in zip(parts, chosen, strict=True)
+    ]
     if not sum(len(one.item) for one in some):
         raise DataError(f"{ledger} holds no candidate about which the second stage was asked.")
 
@@ -131,9 +132,9 @@ class Replay:
         """Offline metrics of a funnel's lists, items counted as likely as their place is seen.
 
         Returns:
-            ``<task>``, what is predicted of an item on average; ``age_hours``; ``different_authors``
-            and ``different_topics`` per item; ``kept``, share of the items that the funnel as it is
-            lists too.
+            ``<task>``, what is predicted of an item on average; ``age_hours``;
+            ``different_authors`` and ``different_topics`` per item; ``kept``, share of the items
+            that the funnel as it is lists too.
 
         Raises:
             ConfigError: the funnel asks for what is not there.

@@ -9,21 +9,19 @@ import ast
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
 from recsys.core.errors import ConfigError
-from recsys.core.schemas import instantiate, structured
 from recsys.online.tuning.config import Range
 from recsys.serving.funnel.config import FunnelConfig
 
-_EXPRESSION = "value.expression"
-
 Values = dict[str, float]
+#: Names of settings, and numbers in lists, from the outside in.
+Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class Space:
     def __init__(self, funnel: FunnelConfig, ranges: Mapping[str, Range]) -> None:
         self._funnel = funnel
         self._weights = _weights(funnel.value.expression)
-        there = self._weights | dict(_numbers(OmegaConf.to_container(structured(funnel))))
+        self._places = {_text(place): (place, value) for place, value in _numbers(funnel)}
+        there = self._weights | {name: value for name, (_, value) in self._places.items()}
         self.parameters = tuple(_parameter(name, one, there) for name, one in ranges.items())
         for one in self.parameters:
             for end in (one.low, one.high):
@@ -83,15 +82,15 @@ class Space:
         Raises:
             ConfigError: they are none that it takes.
         """
-        node = structured(self._funnel)
-        for name, value in values.items():
-            if name not in self._weights:
-                OmegaConf.update(node, name, value)
+        funnel = self._funnel
         weights = {name: values[name] for name in self._weights if name in values}
         if weights:
-            text = _with_weights(self._funnel.value.expression, weights)
-            OmegaConf.update(node, _EXPRESSION, text)
-        return instantiate(FunnelConfig, node)
+            text = _with_weights(funnel.value.expression, weights)
+            funnel = _replaced(funnel, ("value", "expression"), text)
+        for name in values.keys() - self._weights.keys():
+            place, _ = self._places[name]
+            funnel = _replaced(funnel, place, values[name])
+        return funnel
 
     def check_replayed(self) -> None:
         """Check that a ledger can be replayed under every parameter.
@@ -128,7 +127,7 @@ def _weights(text: str) -> dict[str, float]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}  # whoever makes the value model says what is wrong
     names = Counter(name for name, _ in products)
-    return {name: float(number.value) for name, number in products if names[name] == 1}
+    return {name: float(ast.literal_eval(number)) for name, number in products if names[name] == 1}
 
 
 def _with_weights(text: str, weights: Mapping[str, float]) -> str:
@@ -155,16 +154,36 @@ def _products(tree: ast.Expression) -> Iterator[tuple[str, ast.Constant]]:
                 yield ast.unparse(term), number
 
 
-def _numbers(content: Any, place: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(of: Any, place: Place = ()) -> Iterator[tuple[Place, float]]:
     """Place and value of every number of nested settings."""
-    if isinstance(content, dict):
-        for name, one in content.items():
-            yield from _numbers(one, f"{place}.{name}" if place else str(name))
-    elif isinstance(content, list):
-        for number, one in enumerate(content):
-            yield from _numbers(one, f"{place}[{number}]")
-    elif isinstance(content, (int, float)) and not isinstance(content, bool):
-        yield place, content
+    if isinstance(of, (int, float)) and not isinstance(of, bool):
+        yield place, of
+    inside = enumerate(of) if isinstance(of, list) else _named(of).items()
+    for name, one in inside:
+        yield from _numbers(one, (*place, name))
+
+
+def _named(of: Any) -> dict[Any, Any]:
+    if isinstance(of, dict):
+        return of
+    return vars(of) if is_dataclass(of) else {}
+
+
+def _text(place: Place) -> str:
+    """As OmegaConf has it: ``rerank.at_most[0].share``."""
+    parts = (f"[{one}]" if isinstance(one, int) else f".{one}" for one in place)
+    return "".join(parts).removeprefix(".")
+
+
+def _replaced(of: Any, place: Place, value: Any) -> Any:
+    """Nested settings with another value at a place; their own checks run."""
+    if not place:
+        return value
+    name, *inner = place
+    if isinstance(of, list):
+        return [_replaced(one, (*inner,), value) if n == name else one for n, one in enumerate(of)]
+    changed = _replaced(_named(of)[name], (*inner,), value)
+    return of | {name: changed} if isinstance(of, dict) else replace(of, **{str(name): changed})
 
 
 def _parameter(name: str, of: Range, there: Mapping[str, float]) -> Parameter:
@@ -182,7 +201,7 @@ def _parameter(name: str, of: Range, there: Mapping[str, float]) -> Parameter:
             f"{of.low:g} to {of.high:g}; widen the range."
         )
     whole = isinstance(now, int)
-    if whole and not (of.low.is_integer() and of.high.is_integer()):
+    if whole and (of.low % 1 or of.high % 1):
         raise ConfigError(
             f"tuning.parameters: {name} is a whole number; low={of.low:g} and high={of.high:g} "
             "must be too."

@@ -119,7 +119,8 @@ class _Tuner:
             values = propose(self.space, [found.now, *known], self._tuning, seed)
         else:
             evaluations = self._config.evaluations
-            values = search(self.space, replay, expected, self._tuning, evaluations, seed + number)
+            offline_of, seed = replay.metrics, seed + number
+            values = search(self.space, offline_of, expected, self._tuning, evaluations, seed)
         funnel = self.space.funnel_with(values)
         offline = {} if replay is None else replay.metrics(funnel)
         predicted = {} if expected is None else expected.predict(offline)
