@@ -304,7 +304,7 @@ VERBS = (
         "Tune numbers of a funnel in a simulated world: a goal up, other metrics within limits.",
         (
             "recsys tune funnel=explore tuning=explore simulation=logs/explore out=runs/tuned",
-            "recsys tune funnel=explore tuning=mine.yaml simulation=logs/explore out=runs/mapped "
+            "recsys tune funnel=explore tuning=explore simulation=logs/explore out=runs/mapped "
             "way=offline trials=6 drawn=4",
         ),
         more="conf/tuning",

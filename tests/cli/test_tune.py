@@ -18,7 +18,7 @@ SIMULATION = (
     "simulator.catalogue.items=2000",
     "simulator.catalogue.authors=120",
 )
-#: Takes value for being watched, which is worth something: whatever the goal, less of that is better.
+#: Takes value for being watched, which is worth something: less of that is better.
 FUNNEL = """
 sources: {trending: {quota: 100}, fresh: {quota: 50, hours: 24}}
 second: {candidates: 60}
@@ -27,7 +27,7 @@ rerank: {apart: [{column: author, places: 3}]}
 """
 TUNING = """
 goal: value_per_session
-constraints: {see_less_per_impression: {at_most: 20}}
+constraints: {authors_per_session: {at_least: -20}}
 parameters: {watch_time: {low: 0, high: 0.4}, "rerank.apart[0].places": {low: 2, high: 4}}
 """
 
@@ -45,7 +45,7 @@ def asked(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
     Path("funnel.yaml").write_text(FUNNEL)
     Path("mine.yaml").write_text(TUNING)
     named = ["funnel=funnel.yaml", "tuning=mine.yaml", f"simulation={log}", "out=tuned"]
-    return ["tune", *named, "bootstrap.resamples=50"]
+    return ["tune", *named, "tick_minutes=20", "log_hours=24", "bootstrap.resamples=50"]
 
 
 def found_in(folder: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_a_harmful_weight_goes_down_and_a_killed_tuning_goes_on(
     assert "Chosen: trial" in out and "other users" in out and "watch_time" in out
     found = json.loads(out.splitlines()[-1])
     best = max(
-        (one for one in found["trials"] if one["changes"]["see_less_per_impression"] <= 20),
+        (one for one in found["trials"] if one["changes"]["authors_per_session"] >= -20),
         key=lambda one: one["changes"]["value_per_session"],
     )
     assert best["parameters"]["watch_time"] < 0.1
@@ -118,7 +118,7 @@ def test_offline_a_map_predicts_what_is_then_played(
 def test_where_nothing_is_feasible_the_least_violating_is_named(
     asked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = TUNING.replace("{at_most: 20}", "{at_most: -99.9}")
+    text = TUNING.replace("{at_least: -20}", "{at_least: 900}")
     Path("mine.yaml").write_text(text)
     assert invoke([*asked, "trials=2", "drawn=1"]) == 0
     out = capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_where_nothing_is_feasible_the_least_violating_is_named(
         ({"low: 0, high: 0.4": "low: 0.4, high: 0"}, (), "low must be below high"),
         ({"high: 0.4": "hihg: 0.4"}, (), "hihg"),
         ({"goal: value_per_session": "goal: value_per_sesion"}, (), "value_per_session?"),
-        ({"see_less_per_impression": "harm"}, (), "harm is no metric of what is played"),
+        ({"authors_per_session": "harm"}, (), "harm is no metric of what is played"),
         ({"goal: value_per_session": "goal: refused_per_session"}, (), "no change in percent"),
         ({'"rerank.apart[0].places": {low: 2': "limit: {low: 2"}, (), "is 1000 in the funnel"),
         (
@@ -146,7 +146,7 @@ def test_where_nothing_is_feasible_the_least_violating_is_named(
         ({}, ("funnel=explor",), "there is no choice 'explor' for `funnel`"),
         ({}, ("tuning=elsewhere.yaml",), "elsewhere.yaml cannot be read"),
         ({}, ("simulation=nowhere",), "nowhere"),
-        ({}, ("out=mine",), "mine is not empty and not the folder of a tuning"),
+        ({}, ("out=mine", "way=offline"), "mine is not empty and not the folder of a tuning"),
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence(
@@ -160,8 +160,7 @@ def test_what_cannot_be_meant_is_one_sentence(
     for old, new in changes.items():
         text = text.replace(old, new)
     Path("mine.yaml").write_text(text)
-    Path("mine").mkdir()
-    Path("mine/precious.txt").write_text("keep me")
+    Path("mine/ledger").mkdir(parents=True)  # somebody's, as a tuning would have one
     keys = {one.partition("=")[0] for one in given}
     kept = [one for one in asked if one.partition("=")[0] not in keys]
     assert invoke([*kept, *given]) == 2

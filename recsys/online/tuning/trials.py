@@ -95,7 +95,7 @@ class Tuning:
 
 
 def read(folder: Path, settings: Mapping[str, Any]) -> Tuning | None:
-    """What the tuning in a folder has found; None where none was begun.
+    """What the tuning in a folder has found; None where nothing was played yet.
 
     Raises:
         ArtifactError: its file is damaged, or it was asked for something else.
@@ -104,6 +104,8 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Tuning | None:
     if not path.is_file():
         return None
     kept = read_json(path, KIND, ArtifactError, "delete its folder.")
+    if kept["now"] is None:
+        return None
     for name, wanted in settings.items():
         if kept["settings"].get(name) != wanted:
             raise ArtifactError(
@@ -112,6 +114,11 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Tuning | None:
             )
     now, *trials = (_trial(one) for one in [kept["now"], *kept["trials"]])
     return Tuning(settings, now, tuple(trials))
+
+
+def begin(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Mark a folder as that of a tuning, before anything is played."""
+    write_json(folder / FILE, KIND, {"settings": settings, "now": None})
 
 
 def write(folder: Path, tuning: Tuning) -> None:

@@ -43,12 +43,15 @@ def tune(config: TuneConfig) -> Tuning:
         DataError: there is no simulation, or a metric that is asked for is not defined.
     """
     folder = Path(config.out)
-    check_begun(folder, [kept.FILE, f"*{LEDGER}*"], "a tuning")
+    check_begun(folder, [kept.FILE], "a tuning")
     tuner = _Tuner(config, folder)
     with locked_folder(folder):
         folder.mkdir(exist_ok=True)
-        found = kept.read(folder, tuner.settings) or Tuning(tuner.settings, tuner.begin())
-        kept.write(folder, found)
+        found = kept.read(folder, tuner.settings)
+        if found is None:
+            kept.begin(folder, tuner.settings)
+            found = Tuning(tuner.settings, tuner.begin())
+            kept.write(folder, found)
         while len(found.trials) < config.trials:
             found = replace(found, trials=(*found.trials, tuner.next(found)))
             kept.write(folder, found)

@@ -15,6 +15,7 @@ from recsys.online.tuning.trials import (
     Confirmation,
     Trial,
     Tuning,
+    begin,
     choose,
     pareto_front,
     read,
@@ -66,6 +67,8 @@ def test_a_tuning_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert found is not None and found.trials[0] == some[0] and len(found.trials) == 2
     assert math.isnan(found.trials[1].changes["harm"])
     assert read(tmp_path / "elsewhere", settings) is None
+    begin(tmp_path, settings)
+    assert read(tmp_path, settings) is None
     with pytest.raises(ArtifactError, match="a tuning with another seed"):
         read(tmp_path, {"seed": 2, "users": None})
     (tmp_path / FILE).write_text("{}")
