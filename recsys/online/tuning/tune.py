@@ -23,7 +23,7 @@ from recsys.online.tuning.bayesian import propose
 from recsys.online.tuning.config import OFFLINE, TuneConfig
 from recsys.online.tuning.mapped import LEAST, OfflineMap, drawn, search
 from recsys.online.tuning.replayed import Replay, read_noted
-from recsys.online.tuning.space import Space
+from recsys.online.tuning.space import Space, Values
 from recsys.online.tuning.trials import Confirmation, Numbers, Trial, Tuning, choose
 
 #: The funnel of the choice, and what was noted of the funnel as it is.
@@ -110,25 +110,35 @@ class _Tuner:
 
     def next(self, found: Tuning) -> Trial:
         """Play the parameters that follow from what was found."""
-        number, seed = len(found.trials), self._config.seed
         known = [one for one in found.trials if one.is_defined(self._tuning)]
-        replay = None if self._ledger is None else self._replay(self._ledger, found.now)
-        expected = None
-        if replay is not None and len(known) >= LEAST:
-            expected = OfflineMap(known, replay.now, self._asked)
-        if number < self._config.drawn or (replay is not None and expected is None):
-            values = drawn(self.space, number + 1, seed)[number]
-        elif replay is None or expected is None:
-            values = propose(self.space, [found.now, *known], self._tuning, seed)
-        else:
-            evaluations = self._config.evaluations
-            offline_of, seed = replay.metrics, seed + number
-            values = search(self.space, offline_of, expected, self._tuning, evaluations, seed)
-        funnel = self.space.funnel_with(values)
-        offline = {} if replay is None else replay.metrics(funnel)
+        if self._ledger is None:
+            return self._played(self._values(found, known), found.now)
+        replay = self._replay(self._ledger, found.now)
+        expected = OfflineMap(known, replay.now, self._asked) if len(known) >= LEAST else None
+        values = self._values(found, known, replay, expected)
+        offline = replay.metrics(self.space.funnel_with(values))
         predicted = {} if expected is None else expected.predict(offline)
-        metrics = _metrics(self._arena.play(funnel, self._arena.tuned))
-        return Trial(values, metrics, _changes(metrics, found.now.metrics), predicted, offline)
+        return replace(self._played(values, found.now), offline=offline, predicted=predicted)
+
+    def _values(
+        self,
+        found: Tuning,
+        known: Sequence[Trial],
+        replay: Replay | None = None,
+        expected: OfflineMap | None = None,
+    ) -> Values:
+        """Of the next trial: drawn at first, then what is expected to be best."""
+        number, seed = len(found.trials), self._config.seed
+        if number < self._config.drawn or (replay is not None and expected is None):
+            return drawn(self.space, number + 1, seed)[number]
+        if replay is None or expected is None:
+            return propose(self.space, [found.now, *known], self._tuning, seed)
+        evaluations, seed = self._config.evaluations, seed + number
+        return search(self.space, replay.metrics, expected, self._tuning, evaluations, seed)
+
+    def _played(self, values: Values, now: Trial) -> Trial:
+        metrics = _metrics(self._arena.play(self.space.funnel_with(values), self._arena.tuned))
+        return Trial(values, metrics, _changes(metrics, now.metrics))
 
     def confirm(self, best: Trial) -> Confirmation:
         """The choice against the funnel as it is, on users on whom it was not made."""

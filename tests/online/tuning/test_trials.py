@@ -59,6 +59,8 @@ def test_no_other_trial_beats_one_of_the_front_in_everything() -> None:
 
 def test_a_tuning_is_read_as_it_was_written(tmp_path: Path) -> None:
     settings = {"seed": 1, "users": None}
+    begin(tmp_path, {"seed": 9})
+    assert read(tmp_path, settings) is None
     confirmed = Confirmation(5, 9, {"value": Interval(1.0, math.nan, 2.0)})
     some = (trial(2, 1, 0), trial(3, math.nan, 0))
     write(tmp_path, Tuning(settings, trial(0, 0, 0), some, confirmed))
@@ -67,8 +69,6 @@ def test_a_tuning_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert found is not None and found.trials[0] == some[0] and len(found.trials) == 2
     assert math.isnan(found.trials[1].changes["harm"])
     assert read(tmp_path / "elsewhere", settings) is None
-    begin(tmp_path, settings)
-    assert read(tmp_path, settings) is None
     with pytest.raises(ArtifactError, match="a tuning with another seed"):
         read(tmp_path, {"seed": 2, "users": None})
     (tmp_path / FILE).write_text("{}")
