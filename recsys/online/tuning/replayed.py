@@ -18,7 +18,13 @@ from recsys.core.errors import DataError
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Task
 from recsys.serving.funnel.build import build_funnel
 from recsys.serving.funnel.candidates import Candidates, Offers, Requests, Share
-from recsys.serving.funnel.config import FunnelConfig
+from recsys.serving.funnel.config import (
+    FiltersConfig,
+    FreshConfig,
+    FunnelConfig,
+    SourcesConfig,
+    StageConfig,
+)
 from recsys.serving.funnel.funnel import SECOND, Scoring, Supply
 from recsys.serving.funnel.knowledge import Knowledge
 from recsys.serving.funnel.ledger import noted
@@ -154,17 +160,22 @@ class Replay:
         return {name: float(value) for name, value in found.items()}
 
     def _run(self, funnel: FunnelConfig) -> Candidates:
-        built = build_funnel(funnel, self._known, self._tasks)
-        self._names = built.value.model.predicted
-        replayed = replace(
-            built,
-            supplies=[Supply(self._noted, Share(_ALL))],
+        # what is left of it runs no model, so none is opened
+        late = replace(
+            funnel,
+            models={},
+            sources=SourcesConfig(fresh=FreshConfig()),
             limit=_ALL,
-            filters=[],
+            filters=FiltersConfig(),
             first=None,
-            second=Scoring(self._noted, _ALL),
+            second=StageConfig(),
             exploration=None,
         )
+        built = build_funnel(late, self._known, self._tasks)
+        self._names = built.value.model.predicted
+        noted_ones = [Supply(self._noted, Share(_ALL))]
+        second = Scoring(self._noted, _ALL)
+        replayed = replace(built, supplies=noted_ones, filters=[], second=second)
         return replayed.run(self._noted.requests, self._k).candidates
 
     def _listed(self, of: Candidates) -> Integers:
