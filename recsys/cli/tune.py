@@ -31,4 +31,4 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
     write_page(found, config, folder)
     console.print(f"Page: {folder / PAGE}; tuned funnel: {folder / FUNNEL}")
     if as_object:
-        console.print(json.dumps(as_json(found)))
+        console.print(json.dumps(as_json(found, config.tuning)))

@@ -67,6 +67,7 @@ def test_a_harmful_weight_goes_down_and_a_killed_tuning_goes_on(
         (one for one in found["trials"] if one["changes"]["authors_per_session"] >= -20),
         key=lambda one: one["changes"]["value_per_session"],
     )
+    assert best is found["trials"][found["chosen"] - 1] and found["chosen"] in found["pareto_front"]
     assert best["parameters"]["watch_time"] < 0.1
     assert best["changes"]["value_per_session"] > 0
     assert found["confirmation"]["changes"]["value_per_session"]["value"] > 0

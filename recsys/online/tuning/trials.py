@@ -121,15 +121,23 @@ def begin(folder: Path, settings: Mapping[str, Any]) -> None:
     write_json(folder / FILE, KIND, {"settings": settings, "now": None})
 
 
-def write(folder: Path, tuning: Tuning) -> None:
+def write(folder: Path, found: Tuning, tuning: TuningConfig) -> None:
     """Replace the file of a tuning."""
-    write_json(folder / FILE, KIND, as_json(tuning))
+    write_json(folder / FILE, KIND, as_json(found, tuning))
 
 
-def as_json(tuning: Tuning) -> dict[str, Any]:
-    """All of it; what is not defined is null."""
-    plain: dict[str, Any] = _plain(asdict(tuning))
-    return plain
+def as_json(found: Tuning, tuning: TuningConfig) -> dict[str, Any]:
+    """All of it, the choice, and the Pareto front by numbers of trials from 1.
+
+    What is not defined is null.
+    """
+    numbers = {id(one): number for number, one in enumerate(found.trials, 1)}
+    best = choose(found.trials, tuning)
+    plain: dict[str, Any] = _plain(asdict(found))
+    return plain | {
+        "chosen": None if best is None else numbers[id(best)],
+        "pareto_front": [numbers[id(one)] for one in pareto_front(found.trials, tuning)],
+    }
 
 
 def choose(trials: Sequence[Trial], tuning: TuningConfig) -> Trial | None:

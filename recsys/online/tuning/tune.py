@@ -51,10 +51,10 @@ def tune(config: TuneConfig) -> Tuning:
         if found is None:
             kept.begin(folder, tuner.settings)
             found = Tuning(tuner.settings, tuner.begin())
-            kept.write(folder, found)
+            kept.write(folder, found, config.tuning)
         while len(found.trials) < config.trials:
             found = replace(found, trials=(*found.trials, tuner.next(found)))
-            kept.write(folder, found)
+            kept.write(folder, found, config.tuning)
             _tell(found, config)
         best = choose(found.trials, config.tuning)
         if best is None:
@@ -63,7 +63,7 @@ def tune(config: TuneConfig) -> Tuning:
                 "users= or days=."
             )
         found = replace(found, confirmation=tuner.confirm(best))
-        kept.write(folder, found)
+        kept.write(folder, found, config.tuning)
         save(tuner.space.funnel_with(best.parameters), folder / FUNNEL)
     return found
 

@@ -63,7 +63,7 @@ def test_a_tuning_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read(tmp_path, settings) is None
     confirmed = Confirmation(5, 9, {"value": Interval(1.0, math.nan, 2.0)})
     some = (trial(2, 1, 0), trial(3, math.nan, 0))
-    write(tmp_path, Tuning(settings, trial(0, 0, 0), some, confirmed))
+    write(tmp_path, Tuning(settings, trial(0, 0, 0), some, confirmed), TUNING)
     assert "NaN" not in (tmp_path / FILE).read_text()
     found = read(tmp_path, settings)
     assert found is not None and found.trials[0] == some[0] and len(found.trials) == 2
