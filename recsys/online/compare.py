@@ -15,9 +15,11 @@ from recsys.core.bounds import Count, Days, Hours, Number, OutPath, Settings
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
+from recsys.data.contract.ledger import PLAYED
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.simulator.world.log import read_shown
 from recsys.data.simulator.world.play import Policy, Shown, play
+from recsys.data.simulator.world.played import PlayedLog
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.online.funnel import FunnelPolicy
@@ -46,7 +48,8 @@ class OnlineConfig(Settings):
         new_hours: an item counts as new up to this age.
         regret_every: of one visit of so many it is said what each stage of a funnel loses of the
             best list's value; null for none.
-        ledger: folder in which the tried funnel's requests are noted; null for none.
+        ledger: folder in which the tried funnel's requests are noted, and what was shown and done
+            then; null for none.
         bootstrap: intervals over users.
     """
 
@@ -120,10 +123,10 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     before = read_shown(world, simulation, since)
     tick_ms = round(config.tick_minutes * 60_000)
     tried, *_ = policies.values()
-    with _noting(config, tried):
+    with _noting(config, world, tried) as log:
         sums = [
-            played(world, policy, visits, tick_ms, config.new_hours, before)
-            for policy in policies.values()
+            played(world, policy, visits, tick_ms, config.new_hours, before, of_policy)
+            for policy, of_policy in zip(policies.values(), (log, None), strict=True)
         ]
     lost = {
         name: _lost(one.regret, config.bootstrap)
@@ -162,17 +165,17 @@ def _visits(config: OnlineConfig, world: World) -> Visits:
 
 
 @contextmanager
-def _noting(config: OnlineConfig, tried: Policy) -> Iterator[None]:
-    """Note what the tried funnel does, where that is asked for."""
+def _noting(config: OnlineConfig, world: World, tried: Policy) -> Iterator[PlayedLog | None]:
+    """Note what the tried funnel does, where that is asked for; what to note the ticks with."""
     if config.ledger is None:
-        yield
+        yield None
         return
     if not isinstance(tried, FunnelPolicy):
         raise ConfigError(f"ledger=: {tried.name} is no funnel, and has no candidates to note.")
     patient = LedgerConfig(patient=True)
     ledger = Ledger(Path(config.ledger), Described.of(tried.funnel), patient)
     with closing(ledger) as tried.ledger:
-        yield
+        yield PlayedLog(world, Path(config.ledger) / PLAYED)
     if ledger.lost:
         message_console().print(
             f"{ledger.lost:,} requests are not in {config.ledger}: {ledger.problem}."
@@ -186,10 +189,15 @@ def played(
     tick_ms: int,
     new_hours: float,
     before: Shown | None = None,
+    log: PlayedLog | None = None,
 ) -> UserSums:
-    """Sums by user of a policy that is played; see ``play`` for the arguments."""
+    """Sums by user of a policy that is played, written to a ``log`` where one is given.
+
+    See ``play`` for the other arguments.
+    """
     span = int(visits.time[-1]) // tick_ms - int(visits.time[0]) // tick_ms + 1
     ticks = play(world, policy, visits, tick_ms, None if before is None else [before])
+    ticks = ticks if log is None else log.noting(ticks)
     return UserSums(world, new_hours).take(track(ticks, f"Playing {policy.name}", span))
 
 

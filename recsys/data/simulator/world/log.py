@@ -20,6 +20,7 @@ from recsys.data.contract.schema import (
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
     NEGATIVE_ACTION_TYPES,
+    PROPENSITY,
     Column,
     TaskKind,
 )
@@ -45,9 +46,6 @@ Integers = NDArray[np.int64]
 
 #: Action types of a world's log.
 WORLD_ACTIONS = ActionTypes((*ACTION_TYPES, SEE_LESS), NEGATIVE_ACTION_TYPES | {SEE_LESS})
-
-#: Column of impressions and request rows: how likely the item was to come to its place.
-PROPENSITY = "propensity"
 
 #: How often the recommender learns of what happened.
 _TICK_MS = 5 * 60_000
@@ -112,20 +110,20 @@ def read_shown(world: World, simulation: Path, since: int) -> Shown:
     )
 
 
-class _Writer:
-    """Turns ticks into tables of a part."""
+class EventTables:
+    """What users were shown and did, as tables of events in the contract of a log.
 
-    def __init__(self, world: World, parts: PartWriter) -> None:
-        self.world, self.parts, self.config = world, parts, world.config
-        self.counts = {"impressions": 0, "explicit_events": 0, "requests": 0, "rows": 0}
-        bounds = self.config.split_bounds
-        self.best = {split: BestMetrics(world.tasks, (ABSOLUTE,)) for split in bounds}
+    Args:
+        world: that was played.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world, self.config = world, world.config
         self.column = {task.name: place for place, task in enumerate(world.tasks)}
         self.binary = [task.name for task in world.tasks if task.kind is TaskKind.BINARY]
 
-    def write(self, tick: Tick) -> None:
-        """Add what happened in a tick."""
-        shown = tick.shown
+    def of(self, shown: Shown) -> tuple[pa.Table, pa.Table]:
+        """Impressions, and the actions that followed on them."""
         impression, action = self._actions(shown)
         impressions = self._events(
             shown,
@@ -141,12 +139,7 @@ class _Writer:
             action=action,
             dwell=pa.nulls(len(impression), pa.float32()),
         )
-        rows, requests = self._rows(shown)
-        self.counts["impressions"] += len(shown)
-        self.counts["explicit_events"] += len(impression)
-        self.counts["requests"] += requests
-        self.counts["rows"] += len(rows)
-        self.parts.add([impressions, actions], rows, len(shown))
+        return impressions, actions
 
     def _actions(self, shown: Shown) -> tuple[Integers, NDArray[np.int8]]:
         """Explicit events: the impression and the code of the action of every positive label."""
@@ -194,6 +187,27 @@ class _Writer:
                 PROPENSITY: shown.propensity[impression],
             }
         )
+
+
+class _Writer:
+    """Turns ticks into tables of a part."""
+
+    def __init__(self, world: World, parts: PartWriter) -> None:
+        self.world, self.parts, self.config = world, parts, world.config
+        self.counts = {"impressions": 0, "explicit_events": 0, "requests": 0, "rows": 0}
+        bounds = self.config.split_bounds
+        self.best = {split: BestMetrics(world.tasks, (ABSOLUTE,)) for split in bounds}
+        self._events = EventTables(world)
+
+    def write(self, tick: Tick) -> None:
+        """Add what happened in a tick."""
+        impressions, actions = self._events.of(tick.shown)
+        rows, requests = self._rows(tick.shown)
+        self.counts["impressions"] += len(impressions)
+        self.counts["explicit_events"] += len(actions)
+        self.counts["requests"] += requests
+        self.counts["rows"] += len(rows)
+        self.parts.add([impressions, actions], rows, len(impressions))
 
     def _rows(self, shown: Shown) -> tuple[pa.Table, int]:
         """Request rows of a seeded share of the visits, and how many visits they are of."""
