@@ -19,7 +19,7 @@ from recsys.data.contract.ledger import PLAYED
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.simulator.world.log import read_shown
 from recsys.data.simulator.world.play import Policy, Shown, play
-from recsys.data.simulator.world.played import PlayedLog
+from recsys.data.simulator.world.play_files import PlayWriter
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.online.funnel import FunnelPolicy
@@ -165,7 +165,7 @@ def _visits(config: OnlineConfig, world: World) -> Visits:
 
 
 @contextmanager
-def _noting(config: OnlineConfig, world: World, tried: Policy) -> Iterator[PlayedLog | None]:
+def _noting(config: OnlineConfig, world: World, tried: Policy) -> Iterator[PlayWriter | None]:
     """Note what the tried funnel does, where that is asked for; what to note the ticks with."""
     if config.ledger is None:
         yield None
@@ -175,7 +175,7 @@ def _noting(config: OnlineConfig, world: World, tried: Policy) -> Iterator[Playe
     patient = LedgerConfig(patient=True)
     ledger = Ledger(Path(config.ledger), Described.of(tried.funnel), patient)
     with closing(ledger) as tried.ledger:
-        yield PlayedLog(world, Path(config.ledger) / PLAYED)
+        yield PlayWriter(world, Path(config.ledger) / PLAYED)
     if ledger.lost:
         message_console().print(
             f"{ledger.lost:,} requests are not in {config.ledger}: {ledger.problem}."
@@ -189,7 +189,7 @@ def played(
     tick_ms: int,
     new_hours: float,
     before: Shown | None = None,
-    log: PlayedLog | None = None,
+    log: PlayWriter | None = None,
 ) -> UserSums:
     """Sums by user of a policy that is played, written to a ``log`` where one is given.
 

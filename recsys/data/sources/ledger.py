@@ -34,7 +34,7 @@ from recsys.data.contract.schema import (
     Column,
 )
 from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS, read_description
-from recsys.data.simulator.world.played import PLAYED_FILE, read_played
+from recsys.data.simulator.world.play_files import PLAY_FILE, read_play
 from recsys.data.sources.base import Source
 from recsys.data.sources.ledger_rows import POSITION, READ, scored_rows, shown_rows
 from recsys.data.sources.log import hour_of_day
@@ -106,7 +106,7 @@ class LedgerSource(Source):
         self._files = ledger_files(path)
         self._scores = read_ledger_description(path)["tasks"]
         self._played = path / PLAYED
-        if read_played(self._played)["config"] != read_description(simulation)["config"]:
+        if read_play(self._played)["config"] != read_description(simulation)["config"]:
             raise DataError(
                 f"{path} is the ledger of another world than that of {simulation}; give "
                 "options.simulation.path, the log that it was played on."
@@ -126,7 +126,7 @@ class LedgerSource(Source):
 
     def files(self) -> list[Path]:
         """The simulated log, the ledger, and what was played."""
-        played = [self._played / name for name in (PLAYED_FILE, ITEMS_FILE)]
+        played = [self._played / name for name in (PLAY_FILE, ITEMS_FILE)]
         return [
             *self._log.files(),
             self.path / DESCRIPTION_FILE,

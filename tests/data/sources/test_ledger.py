@@ -191,7 +191,7 @@ def damaged(folder: Path) -> None:
         (damaged, "scored", "parquet"),
         (lambda folder: only_file(folder).unlink(), "scored", "holds no request yet"),
         (lambda folder: (folder / "ledger/funnel.json").unlink(), "shown", "name the folder of"),
-        (lambda folder: (folder / "ledger/played/played.json").unlink(), "shown", "play it with"),
+        (lambda folder: (folder / "ledger/played/play.json").unlink(), "shown", "play it with"),
     ],
 )
 def test_a_ledger_that_cannot_be_prepared_is_one_sentence(

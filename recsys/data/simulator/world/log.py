@@ -110,83 +110,78 @@ def read_shown(world: World, simulation: Path, since: int) -> Shown:
     )
 
 
-class EventTables:
-    """What users were shown and did, as tables of events in the contract of a log.
+def explicit_events(world: World, shown: Shown) -> tuple[Integers, NDArray[np.int8], Integers]:
+    """What users did with what they were shown: an event for every positive label.
 
-    Args:
-        world: that was played.
+    Actions happen while the item is watched; completion ends the watching.
+
+    Returns:
+        Of each event [E] the place of its impression in ``shown``, the code of its action in
+        ``WORLD_ACTIONS``, and its moment in ms.
     """
+    binary = [place for place, task in enumerate(world.tasks) if task.kind is TaskKind.BINARY]
+    impression, task = np.nonzero(shown.outcomes[:, binary] == 1)
+    names = [world.tasks[place].name for place in binary]
+    action = np.array([WORLD_ACTIONS.names.index(name) for name in names], np.int8)[task]
+    event = (shown.user[impression], shown.item[impression], shown.request_time[impression])
+    fraction = uniforms(words(world.config.seed, Stream.ACTION_TIME, *event, action))
+    fraction[action == WORLD_ACTIONS.names.index(_ENDING)] = 1
+    watched = shown.ended_at[impression] - shown.shown_at[impression]
+    moment = shown.shown_at[impression] + 1 + (fraction * (watched - 1)).astype(np.int64)
+    return impression, action, moment
 
-    def __init__(self, world: World) -> None:
-        self.world, self.config = world, world.config
-        self.column = {task.name: place for place, task in enumerate(world.tasks)}
-        self.binary = [task.name for task in world.tasks if task.kind is TaskKind.BINARY]
 
-    def of(self, shown: Shown) -> tuple[pa.Table, pa.Table]:
-        """Impressions, and the actions that followed on them."""
-        impression, action = self._actions(shown)
-        impressions = self._events(
-            shown,
-            np.arange(len(shown)),
-            time=shown.shown_at,
-            action=np.full(len(shown), WORLD_ACTIONS.names.index(IMPRESSION), np.int8),
-            dwell=pa.array(shown.outcomes[:, self.column[WATCH_TIME]]),
-        )
-        actions = self._events(
-            shown,
-            impression,
-            time=self._action_times(shown, impression, action),
-            action=action,
-            dwell=pa.nulls(len(impression), pa.float32()),
-        )
-        return impressions, actions
+def event_tables(world: World, shown: Shown) -> tuple[pa.Table, pa.Table]:
+    """Impressions, and the actions that followed on them, in the contract of a log."""
+    watch_time = [task.name for task in world.tasks].index(WATCH_TIME)
+    impression, action, acted_at = explicit_events(world, shown)
+    impressions = _events(
+        world,
+        shown,
+        np.arange(len(shown)),
+        time=shown.shown_at,
+        action=np.full(len(shown), WORLD_ACTIONS.names.index(IMPRESSION), np.int8),
+        dwell=pa.array(shown.outcomes[:, watch_time]),
+    )
+    actions = _events(
+        world,
+        shown,
+        impression,
+        time=acted_at,
+        action=action,
+        dwell=pa.nulls(len(impression), pa.float32()),
+    )
+    return impressions, actions
 
-    def _actions(self, shown: Shown) -> tuple[Integers, NDArray[np.int8]]:
-        """Explicit events: the impression and the code of the action of every positive label."""
-        labels = shown.outcomes[:, [self.column[name] for name in self.binary]]
-        impression, task = np.nonzero(labels == 1)
-        codes = np.array([WORLD_ACTIONS.names.index(name) for name in self.binary], np.int8)
-        return impression, codes[task]
 
-    def _action_times(
-        self, shown: Shown, impression: Integers, action: NDArray[np.int8]
-    ) -> Integers:
-        """Actions happen while the item is watched; completion ends the watching."""
-        event = (shown.user[impression], shown.item[impression], shown.request_time[impression])
-        draw = words(self.config.seed, Stream.ACTION_TIME, *event, action)
-        fraction = uniforms(draw)
-        fraction[action == WORLD_ACTIONS.names.index(_ENDING)] = 1
-        watched = shown.ended_at[impression] - shown.shown_at[impression]
-        return shown.shown_at[impression] + 1 + (fraction * (watched - 1)).astype(np.int64)
-
-    def _events(
-        self,
-        shown: Shown,
-        impression: Integers,
-        time: Integers,
-        action: NDArray[np.int8],
-        dwell: pa.Array,
-    ) -> pa.Table:
-        """Events in the contract, and what a world knows of an impression besides."""
-        catalogue, item = self.world.catalogue, shown.item[impression]
-        duration = catalogue.item_duration[item]
-        return pa.table(
-            {
-                Column.USER: shown.user[impression],
-                Column.ITEM: item,
-                Column.TIMESTAMP: time,
-                Column.AUTHOR: catalogue.item_author[item].astype(np.int64),
-                Column.TOPIC: catalogue.item_topic[item].astype(np.int64),
-                Column.MEDIA_TYPE: coded(catalogue.item_media[item], self.config.media_types),
-                Column.SURFACE: coded(shown.surface[impression], self.config.surfaces),
-                Column.ACTION_TYPE: coded(action, WORLD_ACTIONS.names),
-                Column.DWELL_TIME: dwell,
-                Column.VIDEO_DURATION: pa.array(duration, from_pandas=True),
-                Column.REQUEST_TIME: shown.request_time[impression],
-                "position": shown.position[impression],
-                PROPENSITY: shown.propensity[impression],
-            }
-        )
+def _events(
+    world: World,
+    shown: Shown,
+    impression: Integers,
+    time: Integers,
+    action: NDArray[np.int8],
+    dwell: pa.Array,
+) -> pa.Table:
+    """Events in the contract, and what a world knows of an impression besides."""
+    catalogue, item = world.catalogue, shown.item[impression]
+    duration = catalogue.item_duration[item]
+    return pa.table(
+        {
+            Column.USER: shown.user[impression],
+            Column.ITEM: item,
+            Column.TIMESTAMP: time,
+            Column.AUTHOR: catalogue.item_author[item].astype(np.int64),
+            Column.TOPIC: catalogue.item_topic[item].astype(np.int64),
+            Column.MEDIA_TYPE: coded(catalogue.item_media[item], world.config.media_types),
+            Column.SURFACE: coded(shown.surface[impression], world.config.surfaces),
+            Column.ACTION_TYPE: coded(action, WORLD_ACTIONS.names),
+            Column.DWELL_TIME: dwell,
+            Column.VIDEO_DURATION: pa.array(duration, from_pandas=True),
+            Column.REQUEST_TIME: shown.request_time[impression],
+            "position": shown.position[impression],
+            PROPENSITY: shown.propensity[impression],
+        }
+    )
 
 
 class _Writer:
@@ -197,11 +192,10 @@ class _Writer:
         self.counts = {"impressions": 0, "explicit_events": 0, "requests": 0, "rows": 0}
         bounds = self.config.split_bounds
         self.best = {split: BestMetrics(world.tasks, (ABSOLUTE,)) for split in bounds}
-        self._events = EventTables(world)
 
     def write(self, tick: Tick) -> None:
         """Add what happened in a tick."""
-        impressions, actions = self._events.of(tick.shown)
+        impressions, actions = event_tables(self.world, tick.shown)
         rows, requests = self._rows(tick.shown)
         self.counts["impressions"] += len(impressions)
         self.counts["explicit_events"] += len(actions)

@@ -15,15 +15,15 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.core.json_files import read_json, write_json
 from recsys.data.contract.parquet import write_frame
 from recsys.data.simulator.files import IMPRESSIONS_PER_PART, ITEMS_FILE, PartWriter
-from recsys.data.simulator.world.log import EventTables
+from recsys.data.simulator.world.log import event_tables
 from recsys.data.simulator.world.play import Tick
 from recsys.data.simulator.world.world import World
 
-PLAYED_FILE = "played.json"
-_KIND = "description of a played log"
+PLAY_FILE = "play.json"
+_KIND = "description of a play"
 
 
-class PlayedLog:
+class PlayWriter:
     """Writes what happens while a world is played.
 
     Args:
@@ -46,23 +46,23 @@ class PlayedLog:
 
     def noting(self, ticks: Iterable[Tick]) -> Iterator[Tick]:
         """The same ticks, each written before the next one; the log is whole after the last."""
-        tables, until = EventTables(self._world), self._world.log_end
+        until = self._world.log_end
         with PartWriter(self._folder, self._impressions_per_part) as parts:
             for tick in ticks:
-                impressions, actions = tables.of(tick.shown)
+                impressions, actions = event_tables(self._world, tick.shown)
                 parts.add([impressions, actions], None, len(impressions))
                 until = int(tick.visits.time[-1]) + 1
                 yield tick
         write_frame(self._folder / ITEMS_FILE, self._world.items_frame(until))
         config = asdict(self._world.config)
-        write_json(self._folder / PLAYED_FILE, _KIND, {"config": config, "until": until})
+        write_json(self._folder / PLAY_FILE, _KIND, {"config": config, "until": until})
 
 
-def read_played(folder: Path) -> dict[str, Any]:
+def read_play(folder: Path) -> dict[str, Any]:
     """The ``config`` of the world that was played, and ``until`` when, ms.
 
     Raises:
         DataError: it was not played to the end, or is damaged.
     """
     mend = "play it with `recsys online … ledger=<a new folder>`."
-    return read_json(folder / PLAYED_FILE, _KIND, DataError, mend)
+    return read_json(folder / PLAY_FILE, _KIND, DataError, mend)
