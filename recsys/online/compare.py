@@ -19,7 +19,7 @@ from recsys.data.contract.ledger import PLAYED
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.simulator.world.log import read_shown
 from recsys.data.simulator.world.play import Policy, Shown, play
-from recsys.data.simulator.world.play_files import PlayWriter
+from recsys.data.simulator.world.play_files import PlayWriter, end_of_play
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.online.funnel import FunnelPolicy
@@ -42,9 +42,11 @@ class OnlineConfig(Settings):
         against: what it is compared with.
         changes: settings of the tried funnel that are otherwise than in its file.
         users: the first so many; null for all.
-        days: so many from the end of the log on.
+        after: ledger of an earlier play, from whose end on is played; null for the end of the log.
+        days: so many from there on.
         tick_minutes: policies answer the visits of a tick together, and learn between ticks.
-        log_hours: the policies are told of what the log has in the last so many hours.
+        log_hours: the policies are told of what the log, and an earlier play, have in the last so
+            many hours.
         new_hours: an item counts as new up to this age.
         regret_every: of one visit of so many it is said what each stage of a funnel loses of the
             best list's value; null for none.
@@ -58,6 +60,7 @@ class OnlineConfig(Settings):
     against: str
     changes: list[str] = field(default_factory=list)
     users: Count | None = None
+    after: str | None = None
     days: Days = 1.0
     tick_minutes: Annotated[float, Number(above=0, at_most=1440)] = 5.0
     log_hours: Hours = 96.0
@@ -118,9 +121,12 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     simulation = Path(config.simulation)
     world = World.open(simulation)
     policies = _policies(config, world)
-    visits = _visits(config, world)
-    since = world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
-    before = read_shown(world, simulation, since)
+    earlier = None if config.after is None else Path(config.after) / PLAYED
+    start = world.log_end if earlier is None else end_of_play(earlier, simulation)
+    visits = _visits(config, world, start)
+    since = start - round(config.log_hours * MILLISECONDS_PER_HOUR)
+    logs = [simulation] if earlier is None else [simulation, earlier]
+    before = Shown.together([read_shown(world, log, since) for log in logs])
     tick_ms = round(config.tick_minutes * 60_000)
     tried, *_ = policies.values()
     with _noting(config, world, tried) as log:
@@ -151,14 +157,15 @@ def _policies(config: OnlineConfig, world: World) -> dict[str, Policy]:
     return policies
 
 
-def _visits(config: OnlineConfig, world: World) -> Visits:
-    last = world.log_end + round(config.days * MILLISECONDS_PER_DAY)
+def _visits(config: OnlineConfig, world: World, start: int) -> Visits:
+    last = start + round(config.days * MILLISECONDS_PER_DAY)
     if last > world.end:
         raise ConfigError(
-            f"days={config.days:g} is more than the world has after its log "
+            f"days={config.days:g} is more than the world has after "
+            f"{'its log' if config.after is None else config.after} "
             f"(simulator.world.online_days={world.world.online_days}); give fewer."
         )
-    visits = world.visits(world.log_end, last, config.users)
+    visits = world.visits(start, last, config.users)
     if not len(visits):
         raise ConfigError("nobody visits in that time; give more users= or days=.")
     return visits

@@ -33,8 +33,8 @@ from recsys.data.contract.schema import (
     MILLISECONDS_PER_HOUR,
     Column,
 )
-from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS, read_description
-from recsys.data.simulator.world.play_files import PLAY_FILE, read_play
+from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS
+from recsys.data.simulator.world.play_files import PLAY_FILE, end_of_play
 from recsys.data.sources.base import Source
 from recsys.data.sources.ledger_rows import POSITION, READ, scored_rows, shown_rows
 from recsys.data.sources.log import hour_of_day
@@ -106,11 +106,7 @@ class LedgerSource(Source):
         self._files = ledger_files(path)
         self._scores = read_ledger_description(path)["tasks"]
         self._played = path / PLAYED
-        if read_play(self._played)["config"] != read_description(simulation)["config"]:
-            raise DataError(
-                f"{path} is the ledger of another world than that of {simulation}; give "
-                "options.simulation.path, the log that it was played on."
-            )
+        end_of_play(self._played, simulation)  # a play of this world, and whole
         self.actions, self.features = self._log.actions, self._log.features
         self.tasks = self._log.tasks
         if options.rows == SCORED:  # where a candidate stands in the list would say its label

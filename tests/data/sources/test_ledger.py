@@ -185,8 +185,8 @@ def damaged(folder: Path) -> None:
     [
         (without_scores, "scored", "no candidate in .* has a score of the second stage"),
         (without_the_column, "scored", "has no column second"),
-        (of_another_world, "shown", "is the ledger of another world than that of"),
-        (of_no_world, "shown", "is the ledger of another world than that of"),
+        (of_another_world, "shown", "was played in another world than that of"),
+        (of_no_world, "shown", "was played in another world than that of"),
         (of_another_play, "shown", "was shown in .*played: these are not of one play"),
         (damaged, "scored", "parquet"),
         (lambda folder: only_file(folder).unlink(), "scored", "holds no request yet"),

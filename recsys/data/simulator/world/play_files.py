@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.json_files import read_json, write_json
 from recsys.data.contract.parquet import write_frame
-from recsys.data.simulator.files import IMPRESSIONS_PER_PART, ITEMS_FILE, PartWriter
+from recsys.data.simulator.files import (
+    IMPRESSIONS_PER_PART,
+    ITEMS_FILE,
+    PartWriter,
+    read_description,
+)
 from recsys.data.simulator.world.log import event_tables
 from recsys.data.simulator.world.play import Tick
 from recsys.data.simulator.world.world import World
@@ -58,11 +62,21 @@ class PlayWriter:
         write_json(self._folder / PLAY_FILE, _KIND, {"config": config, "until": until})
 
 
-def read_play(folder: Path) -> dict[str, Any]:
-    """The ``config`` of the world that was played, and ``until`` when, ms.
+def end_of_play(folder: Path, simulation: Path) -> int:
+    """The moment from which on nothing was played, ms.
+
+    Args:
+        folder: of the play.
+        simulation: the log of the world that it goes on from.
 
     Raises:
-        DataError: it was not played to the end, or is damaged.
+        DataError: the play was broken off or is damaged, or is one of another world.
     """
     mend = "play it with `recsys online … ledger=<a new folder>`."
-    return read_json(folder / PLAY_FILE, _KIND, DataError, mend)
+    found = read_json(folder / PLAY_FILE, _KIND, DataError, mend)
+    if found["config"] != read_description(simulation)["config"]:
+        raise DataError(
+            f"{folder} was played in another world than that of {simulation}; name the simulated "
+            "log that it was played on."
+        )
+    return int(found["until"])
