@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.cli.main import invoke
 from recsys.core.errors import DataError
 from recsys.data.contract.ledger import PLAYED
 from recsys.data.contract.schema import Split, Task, TaskKind
@@ -107,7 +108,8 @@ def settings(played: Path, out: Path, rows: str) -> PrepareConfig:
 
 
 def test_a_play_is_prepared_with_the_log_before_it(played: Path, tmp_path: Path) -> None:
-    prepare(settings(played, tmp_path / "shown", "shown"))
+    where = (f"path={played / 'ledger'}", f"options.simulation.path={played / 'log'}")
+    assert invoke(["data", "prepare", "data=ledger", *where, f"out={tmp_path / 'shown'}"]) == 0
     dataset = PreparedDataset.open(tmp_path / "shown")
     events = [
         pl.read_parquet(played / name / "*.parquet") for name in ("log/log", "ledger/played/log")
