@@ -52,6 +52,8 @@ class Answer:
         items: raw ids by place.
         scores: what each is worth; NaN for one that was drawn.
         requests: who asked.
+        generation: by which.
+        fallback: why the list is one made before; None where it is not.
         outcome: what became of the candidates; None for a list made before.
         described: names of the funnel's parts.
     """
@@ -59,8 +61,15 @@ class Answer:
     items: list[int | str | None]
     scores: list[float]
     requests: Requests
+    generation: int
+    fallback: str | None = None
     outcome: Outcome | None = None
     described: Described | None = None
+
+    @property
+    def number(self) -> int:
+        """Of the request."""
+        return int(self.requests.number[0])
 
     @property
     def unpredicted(self) -> bool:
@@ -180,7 +189,8 @@ class Served:
         shown = np.flatnonzero(of.position > 0)
         shown = shown[np.argsort(of.position[shown])]
         scores = of.scores[VALUE][shown].tolist()
-        return Answer(self.items.raw(of.item[shown]), scores, requests, outcome, described)
+        items, number = self.items.raw(of.item[shown]), self.generation.number
+        return Answer(items, scores, requests, number, outcome=outcome, described=described)
 
     def lists(self, users: Integers, k: int) -> Integers:
         """[B, k] item indices for users [B] as of now; −1 where a list is shorter."""
@@ -193,7 +203,9 @@ class Served:
             self.stored is not None and len(self.stored.of(int(self.users.indices([user])[0]))) > 0
         )
 
-    def fallback(self, number: int, user: int | str, k: int, moment: int | None) -> Answer:
+    def fallback(
+        self, why: str, number: int, user: int | str, k: int, moment: int | None
+    ) -> Answer:
         """What the user has not seen of the list made before, and then of what is popular."""
         at = self.now() if moment is None else moment
         index = self.users.indices([user])
@@ -206,7 +218,8 @@ class Served:
         seen = self.known.seen(np.repeat(index, len(items)), moments, items)
         found = items[~seen][:k]
         requests = Requests(np.array([number]), index, moments[:1])
-        return Answer(self.items.raw(found), [float("nan")] * len(found), requests)
+        scores = [float("nan")] * len(found)
+        return Answer(self.items.raw(found), scores, requests, self.generation.number, why)
 
     def some_users(self) -> list[int | str | None]:
         """Raw ids of those who came first."""
