@@ -15,7 +15,7 @@ import torch
 import recsys
 from recsys.artifacts.sequence_tower import SequenceTowerArtifact
 from recsys.cli.main import invoke
-from recsys.core.errors import ConfigError
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.batches.sequences.towers import ITEMS, TowerBatch
 from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
 from recsys.data.contract.ledger import SELECTED, VALUE_RANK
@@ -150,6 +150,8 @@ def test_recall_and_chance_by_hand(tmp_path: Path) -> None:
     np.testing.assert_array_equal(selection.recall(logits, 2), [0.5, np.nan, 1])  # a tie: item 3
     np.testing.assert_array_equal(selection.recall(logits, 3), [1, np.nan, 1])
     np.testing.assert_allclose(selection.chance(1), [0.25, np.nan, 1])
+    with pytest.raises(DataError, match="of no request of a split"):
+        Selection(RequestStore.open(tmp_path, (6, 7)), kept=[1])
     values = selection.values(logits)
     assert values["recall@1/selected"] == 0.75
     # of 3 selected and 4 others: 0.9 is above 2, 0.5 above 1 and beside 1, -1 above none
