@@ -52,6 +52,14 @@ SMALL = (
     "trainer.progress_bar=false",
 )
 
+FUNNEL = """
+models: {{first: {{path: {artifact}}}}}
+sources: {{trending: {{quota: 200}}}}
+first: {{scorer: first, candidates: 200}}
+second: {{scorer: rates, candidates: 40}}
+value: {{expression: p(liked) + 0.01 * watch_time}}
+"""
+
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -59,7 +67,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("played")
     simulate(load_config("explore_small", *TINY), folder / "log")
     asked = {"simulation": str(folder / "log"), "policy": "explore", "against": "random"}
-    compare_online(OnlineConfig(**asked, ledger=str(folder / "ledger")))
+    compare_online(OnlineConfig(**asked, days=0.7, ledger=str(folder / "ledger")))
     return folder
 
 
@@ -181,6 +189,12 @@ def test_from_a_ledger_to_an_artifact(
     products = artifact.score(user, torch.tensor(vectors[:20])).numpy()
     np.testing.assert_allclose(products, scored, rtol=1e-4, atol=1e-6)
     assert invoke(["report", f"run_dir={run_dir}"]) == 0
+    funnel = tmp_path / "first.yaml"
+    funnel.write_text(FUNNEL.format(artifact=run_dir / "artifact"))
+    played_on = [f"simulation={played / 'log'}", f"after={played / 'ledger'}", "days=0.2"]
+    changes = "changes=[first.scorer=random]"
+    assert invoke(["online", *played_on, f"policy={funnel}", f"against={funnel}", changes]) == 0
+    assert "value_per_session" in capsys.readouterr().out
 
 
 def test_towers_of_engagements_are_as_they_were(played: Path) -> None:
