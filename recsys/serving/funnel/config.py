@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from omegaconf import MISSING
@@ -240,6 +241,17 @@ class FunnelConfig(Settings):
                 f"funnel.exploration.source={self.exploration.source}: the funnel has no such "
                 f"source; it has {', '.join(there)}."
             )
+
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a file of the user's own says, for ``funnel=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        from recsys.core.composition import load_part  # Hydra, which few need
+
+        return load_part(path, cls)
 
     def _refuse_unknown_models(self) -> None:
         counted = [RATES, RANDOM]

@@ -213,7 +213,11 @@ def explain(folder: Path, request: int) -> pl.DataFrame:
         numbers = scan_ledger(folder).select(pl.col(NUMBER).min().alias("a"), pl.col(NUMBER).max())
         first, last = numbers.collect().row(0)
         raise DataError(f"{folder} holds no request {request}; it has some from {first} to {last}.")
-    _, outcome = _read(row[:1])
+    return explained(described, _read(row[:1])[1])
+
+
+def explained(described: Described, outcome: Outcome) -> pl.DataFrame:
+    """The candidates of one request, as :func:`explain` has them."""
     of = outcome.candidates
     names = [
         [name for bit, name in enumerate(described.sources) if bits >> bit & 1]
