@@ -96,7 +96,8 @@ class Worker:
         """
         served, number = self.served, self._number()
         user, k, moment = asked.user, asked.k, asked.moment
-        work = partial(served.answer, number, user, k, moment, asked.changes)
+        draws = number if asked.draws is None else asked.draws
+        work = partial(served.answer, draws, user, k, moment, asked.changes)
         generation = served.generation.number
         try:
             answer = await self._in_funnel(work)
@@ -107,7 +108,7 @@ class Worker:
             answer = await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
             return number, reason, answer, generation
         assert answer.outcome is not None
-        if not asked.changes:
+        if not asked.changes and asked.draws is None:
             self._stages.add(answer.outcome)
             if served is self.served:
                 self._ledger.note(answer.requests, answer.outcome, str(generation))
