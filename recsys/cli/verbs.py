@@ -212,6 +212,23 @@ FUNNEL_VERBS = (
         ("recsys funnel explain ledger=runs/ledger request=42",),
     ),
 )
+SERVICE_VERBS = (
+    Verb(
+        "swap",
+        "service_swap",
+        "Serve another funnel or data set; a running service takes it up between requests.",
+        (
+            "recsys service swap state=served/explore funnel=mine.yaml",
+            "recsys service swap state=served/explore dataset=prepared/newer",
+        ),
+    ),
+    Verb(
+        "rollback",
+        "service_rollback",
+        "Serve the generation before the current one again, or another one.",
+        ("recsys service rollback state=served/explore",),
+    ),
+)
 RECUR_VERBS = (
     Verb(
         "run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +27,7 @@ from recsys.service.messages import Event, Recommend, schema
 from recsys.service.worker import Worker
 
 _T = TypeVar("_T")
+_LOG = logging.getLogger("uvicorn.error")
 _Endpoint = Callable[[Request], Awaitable[Any]]
 _UNAUTHORISED = "the request has no API key, or another one: send the header X-API-Key"
 _KEY = "x-api-key"
@@ -167,7 +169,7 @@ class Endpoints:
             "dataset": served.dataset.manifest.name,
             "inspector": self._config.inspector,
             "clock": self._config.clock,
-            "now": served.now(),
+            "now": await self._worker.now(),
             "sources": served.described.sources,
             "stages": served.described.stages,
             "tasks": served.described.tasks,
@@ -241,7 +243,7 @@ def _answering(
         try:
             if key is not None:
                 given = request.headers.get(_KEY, "")
-                if not hmac.compare_digest(given.encode(), key.encode()):
+                if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
                     raise RefusedError(401, _UNAUTHORISED)
             status, found = 200, await endpoint(request)
         except RefusedError as refused:
@@ -254,6 +256,9 @@ def _answering(
             status, found = 400, {"error": str(error)}
         except RecsysError as error:
             status, found = 500, {"error": str(error)}
+        except Exception:
+            _LOG.exception("%s failed", name)
+            status, found = 500, {"error": "something unexpected went wrong; the log has it."}
         seconds.observe(time.perf_counter() - started)
         metrics.REQUESTS.labels(name, status).inc()
         if isinstance(found, Response):

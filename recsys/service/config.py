@@ -44,13 +44,25 @@ class LimitsConfig(Settings):
 
 
 @dataclass(frozen=True)
-class ServeConfig(Settings):
+class GenerationConfig(Settings):
+    """What is served.
+
+    Attributes:
+        funnel: None for that of the generation that is served.
+        dataset: the prepared data set; None likewise.
+        state: folder of the events, generations and ledgers of the service.
+    """
+
+    funnel: FunnelConfig | None = None
+    dataset: str | None = None
+    state: str = MISSING
+
+
+@dataclass(frozen=True)
+class ServeConfig(GenerationConfig):
     """The service.
 
     Attributes:
-        funnel: that is served; None for that of the state's generation.
-        dataset: the prepared data set; None likewise.
-        state: folder of the events, generations, lists and ledgers of the service.
         host: that is listened at.
         port: of it; 0 for a free one.
         workers: processes.
@@ -62,9 +74,6 @@ class ServeConfig(Settings):
         ledger_seconds: after which a file of the ledger is ended.
     """
 
-    funnel: FunnelConfig | None = None
-    dataset: str | None = None
-    state: str = MISSING
     host: str = "127.0.0.1"
     port: _Port = 8080
     workers: Jobs = 2

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.data.contract.schema import IMPRESSION, LENGTHS, TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.derived import END_OF_TIME
 from recsys.data.stores.vocabulary import INDEX
 from recsys.service.served import Served
 
@@ -44,8 +45,7 @@ def user_facts(served: Served, user: int | str) -> dict[str, Any]:
 
 
 def _events(served: Served, user: int, kind: TimelineKind) -> pl.DataFrame:
-    later = served.known.newest + 1
-    events = served.dataset.timelines.histories([user], [later], kind, _SHOWN)
+    events = served.dataset.timelines.histories([user], [END_OF_TIME], kind, _SHOWN)
     del events[LENGTHS]
     frame = pl.DataFrame({name: np.array(of) for name, of in events.items()})
     names = served.dataset.manifest.action_types

@@ -114,10 +114,15 @@ class Served:
         return cls(generation, config, beside.dataset, beside.known if same else None)
 
     def now(self) -> int:
-        """The moment of a request that does not say its own, ms."""
+        """The moment of a request that does not say its own, ms; by what was counted last."""
         if self._config.clock == LOG:
             return self.known.newest + 1
         return time.time_ns() // 1_000_000
+
+    def refreshed_now(self) -> int:
+        """The same, by what any process has appended; for the thread that answers."""
+        self.known.refresh()
+        return self.now()
 
     def answer(
         self,
@@ -142,8 +147,7 @@ class Served:
         funnel, described = self.funnel, self.described
         if changes:
             funnel, described = self._with(changes)
-        self.known.refresh()
-        at = self.now() if moment is None else moment
+        at = self.refreshed_now() if moment is None else moment
         requests = self.known.ask(np.array([number]), self.users.indices([user]), np.array([at]))
         outcome = funnel.run(requests, k)
         of = outcome.candidates
@@ -212,14 +216,16 @@ def changed_funnel(funnel: FunnelConfig, changes: Mapping[str, Any]) -> FunnelCo
     Raises:
         ConfigError: there is no such setting, or the funnel cannot be.
     """
-    try:
-        config = structured(funnel)
-        for key, value in changes.items():
-            nested: Any = value
-            for part in reversed(key.split(".")):
-                nested = {part: nested}
+    config = structured(funnel)
+    for key, value in changes.items():
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        try:
             config = OmegaConf.merge(config, nested)  # type: ignore[assignment]
-        return instantiate(FunnelConfig, config)
-    except (OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
-        problem = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"changes: {problem}; name settings as in conf/funnel.") from error
+        except (OmegaConfBaseException, ValueError) as error:
+            problem = str(error).splitlines()[0].rstrip(".")
+            raise ConfigError(
+                f"changes: {key} cannot be that ({problem}); name settings as in conf/funnel."
+            ) from error
+    return instantiate(FunnelConfig, config)

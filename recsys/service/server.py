@@ -9,22 +9,17 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from multiprocessing import connection, parent_process
-from pathlib import Path
 
 from fastapi import FastAPI
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from recsys.core.errors import ConfigError
-from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.app import api_key, make_app
 from recsys.service.config import METRICS_FOLDER, ServeConfig
-from recsys.service.generations import Generation, ServiceState
-from recsys.service.served import Served
-from recsys.serving.funnel.ledger import Ledger
+from recsys.service.release import swap
 
 #: Connections that wait to be accepted.
 _BACKLOG = 2048
@@ -46,7 +41,7 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
         RecsysError: the generation cannot be served; what was served before stays.
     """
     api_key(config)
-    current = _begin(config)
+    current = swap(config)
     with _listening(config) as listening, tempfile.TemporaryDirectory("recsys-metrics") as folder:
         os.environ[METRICS_FOLDER] = folder
         host, port = listening.getsockname()[:2]
@@ -63,53 +58,6 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
         )
         tell(f"http://{f'[{host}]' if ':' in host else host}:{port} serves generation {current}")
         Multiprocess(uvicorn, [listening]).run()
-
-
-def new_generation(config: ServeConfig) -> int:
-    """Make a generation of a funnel or a data set, or both, and serve it; returns its number.
-
-    What is not given is that of the generation that is served. One like that makes no other.
-
-    Raises:
-        ConfigError: something is not given though nothing is served yet, or the funnel cannot be.
-        DataError: the data set cannot be read.
-    """
-    state = ServiceState(Path(config.state))
-    current = None if state.is_new else state.current()
-    if current is None and (config.funnel is None or config.dataset is None):
-        raise ConfigError(
-            f"{config.state} has served nothing yet; give funnel=… and dataset=… as well."
-        )
-    funnel = config.funnel or (current and current.funnel)
-    dataset = Path(config.dataset).resolve() if config.dataset else current and current.dataset
-    assert funnel is not None and dataset is not None
-    wanted = Generation(funnel, dataset)
-    if current is not None and replace(current, number=0) == wanted:
-        return current.number
-    served = checked(wanted, config)
-    added = state.add(wanted)
-    Ledger(state.ledger(added.number), served.described).close()
-    state.serve(added.number)
-    return added.number
-
-
-def checked(generation: Generation, config: ServeConfig) -> Served:
-    """A generation put together, if nothing of it is missing; of its log nothing is counted.
-
-    Raises:
-        RecsysError: it cannot be served.
-    """
-    uncounted = replace(config, known=replace(config.known, log_hours=0.0))
-    return Served(generation, uncounted, LiveDataset.open(generation.dataset))
-
-
-def _begin(config: ServeConfig) -> int:
-    state = ServiceState(Path(config.state))
-    if config.funnel is None and config.dataset is None and not state.is_new:
-        current = state.current()
-        checked(current, config)
-        return current.number
-    return new_generation(config)
 
 
 def _listening(config: ServeConfig) -> socket.socket:

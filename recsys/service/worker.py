@@ -7,6 +7,8 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,21 @@ _AHEAD = 60_000
 FUTURE = "timestamp is in the future"
 
 
+@dataclass(frozen=True, eq=False)
+class _Serving:
+    """What belongs to a generation.
+
+    Attributes:
+        served: the generation.
+        ledger: where its requests are noted.
+        stages: what its stages do is counted there.
+    """
+
+    served: Served
+    ledger: Ledger
+    stages: metrics.StageMetrics
+
+
 class Worker:
     """Answers requests by the current generation of a state.
 
@@ -46,7 +63,6 @@ class Worker:
         config: of the service.
 
     Attributes:
-        served: what is served.
         refused: the generation that the pointer names though it cannot be served, and why.
 
     Raises:
@@ -65,16 +81,21 @@ class Worker:
         self._remembered: OrderedDict[int, Answer] = OrderedDict()
         self._stamp = self._state.stamp()
         self.refused: tuple[int, str] | None = None
-        self.served = Served.open(self._state.current(), config, self._state.events)
-        self.served.refresh()
-        self._take(self.served)
+        served = Served.open(self._state.current(), config, self._state.events)
+        served.refresh()
+        self._serving = self._begun(served)
+
+    @property
+    def served(self) -> Served:
+        """What is served."""
+        return self._serving.served
 
     async def watch(self) -> None:
         """Take up generations as the pointer names them, and make lists for later, for ever."""
         refreshed = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK)
-            metrics.LEDGER_LOST.set(self._ledger.lost)
+            metrics.LEDGER_LOST.set(self._serving.ledger.lost)
             stamp = self._state.stamp()
             if stamp != self._stamp:
                 await self._swap()
@@ -94,7 +115,8 @@ class Worker:
             ConfigError: the changes make no funnel.
             FullError: so many wait that not even that can be given.
         """
-        served, number = self.served, self._number()
+        serving, number = self._serving, self._number()
+        served = serving.served
         user, k, moment = asked.user, asked.k, asked.moment
         draws = number if asked.draws is None else asked.draws
         work = partial(served.answer, draws, user, k, moment, asked.changes)
@@ -109,9 +131,8 @@ class Worker:
             return number, reason, answer, generation
         assert answer.outcome is not None
         if not asked.changes and asked.draws is None:
-            self._stages.add(answer.outcome)
-            if served is self.served:
-                self._ledger.note(answer.requests, answer.outcome, str(generation))
+            serving.stages.add(answer.outcome)
+            serving.ledger.note(answer.requests, answer.outcome, str(generation))
         self._remembered[number] = answer
         if len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
@@ -147,10 +168,9 @@ class Worker:
         if number in self._remembered:
             return self.explain(number, self._remembered[number])
         until = self._made(number) + (self.config.ledger_seconds + 1) * 1_000
-        folder = self._state.ledger(self.served.generation.number)
         while True:
             try:
-                frame = await self._beside.run(partial(explain, folder, number))
+                frame = await self._beside.run(partial(self._noted, number))
                 return {"request": str(number), "candidates": self._rows(frame)}
             except DataError:
                 # another process may not have written it down yet
@@ -172,7 +192,11 @@ class Worker:
     @property
     def ledger_problem(self) -> str | None:
         """Why the last request that could not be noted was not."""
-        return self._ledger.problem
+        return self._serving.ledger.problem
+
+    async def now(self) -> int:
+        """The moment of a request that does not say its own, ms."""
+        return await self._funnel.run(self.served.refreshed_now, bounded=False)
 
     async def beside(self, work: Any) -> Any:
         """What work gives that no list waits for."""
@@ -182,16 +206,15 @@ class Worker:
         """Write what waits to be written."""
         for lane in (self._funnel, self._fallback, self._reports, self._beside):
             lane.close()
-        self._ledger.close()
+        self._serving.ledger.close()
 
-    def _take(self, served: Served) -> None:
-        """Serve a generation from now on."""
+    def _begun(self, served: Served) -> _Serving:
+        """A generation that is served from now on."""
         number = served.generation.number
         config = LedgerConfig(seconds_per_file=self.config.ledger_seconds)
-        self._ledger = Ledger(self._state.ledger(number), served.described, config)
-        self._stages = metrics.StageMetrics(served.described)
-        self.served = served
+        ledger = Ledger(self._state.ledger(number), served.described, config)
         metrics.GENERATION.set(number)
+        return _Serving(served, ledger, metrics.StageMetrics(served.described))
 
     async def _swap(self) -> None:
         """Load what the pointer names beside what is served, and serve it; or go on as before."""
@@ -204,10 +227,10 @@ class Worker:
             opening = partial(Served.open, generation, self.config, self._state.events, self.served)
             served = await self._beside.run(opening, bounded=False)
             await self._funnel.run(served.refresh, bounded=False)
-            former = self._ledger
-            self._take(served)
+            former, self._serving = self._serving, self._begun(served)
             self.refused = None
-            await self._beside.run(former.close, bounded=False)
+            await asyncio.sleep(self.config.limits.wait_ms / 1_000)  # for those who have it still
+            await self._beside.run(former.ledger.close, bounded=False)
         except (RecsysError, OSError) as error:
             self.refused = (generation.number if generation else 0, str(error))
             going_on = self.served.generation.number
@@ -233,6 +256,13 @@ class Worker:
         if not ahead.any():
             return reported
         return Reported(reported.taken, {**reported.set_aside, FUTURE: int(ahead.sum())})
+
+    def _noted(self, number: int) -> pl.DataFrame:
+        """The candidates of a request in the ledger of whichever generation it was of."""
+        for generation in reversed(self._state.numbers()):
+            with suppress(DataError):
+                return explain(self._state.ledger(generation), number)
+        raise DataError(f"no ledger holds a request {number}.")
 
     def _rows(self, frame: pl.DataFrame) -> list[dict[str, Any]]:
         items = frame["item"].to_numpy()

@@ -32,8 +32,8 @@ export class Compare {
   #fill() {
     const [a, b] = this.sides;
     if (!a.answer || !b.answer) return;
-    a.fill(null);
-    b.fill(a.answer);
+    a.fill({ other: b.answer });
+    b.fill({ against: a.answer });
     this.said.textContent = `From A to B: ${told(a.answer, b.answer)}`;
     this.more.replaceChildren(
       gone(a.answer, b.answer, "In A alone"), promises(this.funnel.tasks, a.answer, b.answer, ["A", "B"], true));
@@ -76,7 +76,7 @@ class Side {
     }
   }
 
-  fill(against) {
-    showList(this.items, this.answer, { expression: this.settings.expression(), against, name: `List of ${this.name}` });
+  fill(marks) {
+    showList(this.items, this.answer, { expression: this.settings.expression(), name: `List of ${this.name}`, ...marks });
   }
 }

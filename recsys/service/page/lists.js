@@ -34,10 +34,11 @@ export function difference(before, after) {
 /**
  * The list of an answer.
  *
- * Where there is an answer `against` it, places are marked by how they differ. `expression` says
- * what a value is made of. What the place held before is moved to where it is now.
+ * Where there is an answer `against` it, places are marked by how they differ; items that `other`
+ * has not are marked as well. `expression` says what a value is made of. What the place held before
+ * is moved to where it is now.
  */
-export function showList(place, answer, { expression, against = null, name = "List" }) {
+export function showList(place, answer, { expression, against = null, other = null, name = "List" }) {
   const tops = positions(place);
   if (!answer.items.length) {
     place.replaceChildren(...filled(fallback(answer), note("The list is empty: no candidate is left.")));
@@ -45,8 +46,9 @@ export function showList(place, answer, { expression, against = null, name = "Li
   }
   const rows = new Map((answer.explanation?.candidates ?? []).map((row) => [row.item, row]));
   const before = against && difference(against, answer).place;
-  const items = answer.items.map((item, at) =>
-    entry(item, at, rows.get(item), answer.scores[at], expression, before && move(before.get(item), at)));
+  const alone = new Set(other && difference(answer, other).left);
+  const items = answer.items.map((item, at) => entry(item, at, rows.get(item), answer.scores[at], expression,
+    alone.has(item) ? el("span", { class: "move alone" }, "alone") : before && move(before.get(item), at)));
   place.replaceChildren(...filled(fallback(answer), el("ol", { class: "list", "aria-label": name }, items)));
   glide(place, tops);
 }
