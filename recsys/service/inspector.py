@@ -7,14 +7,22 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-_FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parent / "page"
 _START = "index.html"
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 #: What is shown comes from logs: a browser that was tricked into it would still run no script of
 #: theirs and ask no other host. Files are asked for again after another version was installed.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -28,7 +36,7 @@ def add_inspector(app: FastAPI, shown: bool) -> None:
         app: of the service.
         shown: whether there is a page; else a sentence says how to get one.
     """
-    files = {path.name: path for path in _FOLDER.iterdir() if path.suffix in _TYPES}
+    files = {path.name: path for path in FOLDER.iterdir() if path.suffix in _TYPES}
 
     async def page(request: Request) -> Response:
         if not shown:

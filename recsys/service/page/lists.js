@@ -47,8 +47,12 @@ export function showList(place, answer, { expression, against = null, other = nu
   const rows = new Map((answer.explanation?.candidates ?? []).map((row) => [row.item, row]));
   const before = against && difference(against, answer).place;
   const alone = new Set(other && difference(answer, other).left);
-  const items = answer.items.map((item, at) => entry(item, at, rows.get(item), answer.scores[at], expression,
-    alone.has(item) ? el("span", { class: "move alone" }, "alone") : before && move(before.get(item), at)));
+  const mark = (item, at) => {
+    if (other) return el("span", { class: "move alone" }, alone.has(item) ? "gone" : "");
+    return before && move(before.get(item), at);
+  };
+  const items = answer.items.map((item, at) =>
+    entry(item, at, rows.get(item), answer.scores[at], expression, mark(item, at)));
   place.replaceChildren(...filled(fallback(answer), el("ol", { class: "list", "aria-label": name }, items)));
   glide(place, tops);
 }
