@@ -162,6 +162,15 @@ def model_of(folder: Path) -> str:
     return str(read_manifest(folder).get("model"))
 
 
+def trained_on(folder: Path) -> Path:
+    """The prepared data set that an artifact was trained on, where it lay then.
+
+    Raises:
+        ArtifactError: as ``model_of``.
+    """
+    return Path(read_manifest(folder)["dataset"]["path"])
+
+
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file of an artifact but the manifest."""
     return {str(path.relative_to(folder)): describe_file(path) for path in _files(folder)}

@@ -5,6 +5,7 @@ manifest.json           what it is, what it eats, how near int8 is to float, che
 config.yaml             the run's resolved configuration
 user_tower.pt           TorchScript, float32
 user_tower_int8.pt      TorchScript, 8-bit weights
+item_tower.pt           TorchScript, the embeddings of items from what is known of them
 mixture.pt              TorchScript, the scores of items for a user, of a mixture of logits
 post_embeddings.parquet the items' embeddings, where the model has learned them itself
 ```
@@ -16,18 +17,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Never, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Never, cast
 
 import torch
 from torch import Tensor
 
 from recsys.artifacts.manifest import Manifest, model_of, sha256
 from recsys.artifacts.torchscript import load_tower
-from recsys.core.errors import ConfigError, DataError
+from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.content.item_embeddings import embeddings_file
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureKind, FeatureSide
+
+if TYPE_CHECKING:
+    from recsys.data.batches.item_features import ItemFeatures
 
 #: A batch and the embeddings of its items [E, W] → user embeddings [B, W].
 Embed = Callable[[SequenceBatch, Tensor], Tensor]
@@ -46,6 +50,7 @@ class Precision(StrEnum):
 
 #: What scores items where a score is no product of two embeddings, and how that is called.
 MIXTURE_FILE, MIXTURE = "mixture.pt", "mixture"
+ITEM_TOWER_FILE = "item_tower.pt"
 TOWER_FILES = {Precision.FLOAT: "user_tower.pt", Precision.INT8: "user_tower_int8.pt"}
 
 
@@ -58,6 +63,7 @@ class SequenceTowerManifest(Manifest):
             ``width``, which an index it searches must have too; and ``path``.
         sequences: what counts as an engagement (``SequenceConfig``).
         max_length: newest events it looks at.
+        gap_hours: how long before the request its history ends.
         features: names of the columns of ``user_categorical`` and ``user_dense``.
         agreement: of the int8 tower's embeddings with the float tower's on some histories.
     """
@@ -67,6 +73,7 @@ class SequenceTowerManifest(Manifest):
     post_embeddings: dict[str, Any]
     sequences: dict[str, Any]
     max_length: int
+    gap_hours: float
     features: dict[str, list[str]]
     agreement: dict[str, float]
 
@@ -90,12 +97,16 @@ class TwoTowerManifest(ItemSequenceManifest):
         published: of the published user embeddings it reads: ``shape``, N and W, and
             ``delay_hours`` until one is served; empty for a model that reads none.
         similarity: ``dot``, or ``mixture``: then ``mixture.pt`` scores items.
+        items: how what ``item_tower.pt`` takes is read (``ItemCorpusConfig`` as ``corpus``,
+            ``HashedTextConfig`` as ``hashed_text``); empty where a pretrained encoder reads texts,
+            which is not exported.
     """
 
     system: ClassVar[str] = "two_tower"
 
     published: dict[str, Any]
     similarity: str
+    items: dict[str, Any]
 
 
 #: By the system that a tower is of.
@@ -114,6 +125,7 @@ class SequenceTowerArtifact:
         precision: which of its two forms ``embed`` calls.
         tower: the TorchScript module.
         mixture: scores items [n, W] for a user [W], where a score is no product.
+        items: embeds items, where the model does it by what is known of them.
     """
 
     folder: Path
@@ -121,6 +133,7 @@ class SequenceTowerArtifact:
     precision: Precision
     tower: torch.jit.ScriptModule
     mixture: torch.jit.ScriptModule | None = None
+    items: torch.jit.ScriptModule | None = None
 
     @torch.inference_mode()
     def embed(self, batch: SequenceBatch, post_embedding: Tensor) -> Tensor:
@@ -142,6 +155,22 @@ class SequenceTowerArtifact:
         with torch.jit.optimized_execution(False):
             scores: Tensor = self.mixture(user, items)
         return scores
+
+    @torch.inference_mode()
+    def embed_items(self, items: ItemFeatures) -> Tensor:
+        """Embeddings [P, W] of items, L2-normalised; zeros for one of which nothing is known.
+
+        Raises:
+            ArtifactError: the artifact has no tower of items.
+        """
+        if self.items is None:
+            raise ArtifactError(
+                f"{self.folder} has no {ITEM_TOWER_FILE}: its model reads texts by a pretrained "
+                "encoder, or learned an embedding of each item; items that came after it have none."
+            )
+        with torch.jit.optimized_execution(False):
+            embeddings: Tensor = self.items(**items.columns())
+        return embeddings
 
 
 def load_sequence_tower(
@@ -195,7 +224,10 @@ def open_tower(
     mixture = None
     if isinstance(manifest, TwoTowerManifest) and manifest.similarity == MIXTURE:
         mixture = load_tower(folder / MIXTURE_FILE, manifest)
-    return SequenceTowerArtifact(folder, manifest, precision, tower, mixture)
+    items = None
+    if isinstance(manifest, TwoTowerManifest) and manifest.items:
+        items = load_tower(folder / ITEM_TOWER_FILE, manifest)
+    return SequenceTowerArtifact(folder, manifest, precision, tower, mixture, items)
 
 
 def embed_with(tower: Callable[..., Any], batch: SequenceBatch, post_embedding: Tensor) -> Tensor:

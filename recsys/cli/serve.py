@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 from recsys.core.composition import compose
 from recsys.core.console import message_console
+from recsys.core.errors import InstallationError
+from recsys.core.installation import extra_command
 from recsys.service.config import ServeConfig
-from recsys.service.server import serve
 
 
 def configure(overrides: Sequence[str]) -> ServeConfig:
@@ -16,5 +18,18 @@ def configure(overrides: Sequence[str]) -> ServeConfig:
 
 
 def run(overrides: Sequence[str]) -> None:
-    """Serve until the process is told to end."""
-    serve(configure(overrides), message_console().print)
+    """Serve until the process is told to end.
+
+    Raises:
+        InstallationError: what only a service needs is not installed.
+    """
+    config = configure(overrides)
+    for package in ("fastapi", "msgspec", "prometheus_client", "uvicorn"):
+        if importlib.util.find_spec(package) is None:
+            raise InstallationError(
+                f"recsys serve needs {package}, which is not installed: {extra_command('serve')} "
+                "installs it."
+            )
+    from recsys.service.server import serve
+
+    serve(config, message_console().print)

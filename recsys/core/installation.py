@@ -30,10 +30,11 @@ EXTRAS = {
     "boosting": "LightGBM on counts beside rankers",
     "tensorboard": "the logger of that name",
     "prometheus": "the logger of that name",
+    "serve": "a funnel over HTTP",
     "gpu-index": "FAISS for GPUs in the place of faiss-cpu",
 }
 #: Those that fit every machine.
-EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus")
+EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus", "serve")
 
 #: FAISS without and with GPUs: two distributions of one module, ``faiss``.
 FAISS_CPU = "faiss-cpu"

@@ -8,12 +8,14 @@ from recsys.data.simulator.world.play import NOTHING, Recommended, Shown
 from recsys.data.simulator.world.play import Requests as Visits
 from recsys.data.simulator.world.world import World
 from recsys.online.knowledge import PlayedKnowledge
+from recsys.online.played_log import PlayedLog
 from recsys.online.regret import RegretSums
 from recsys.serving.funnel.build import build_funnel
 from recsys.serving.funnel.candidates import Requests
 from recsys.serving.funnel.config import FunnelConfig
 from recsys.serving.funnel.funnel import SECOND
 from recsys.serving.funnel.ledger import Ledger
+from recsys.serving.funnel.model import Model
 
 
 class FunnelPolicy:
@@ -41,12 +43,20 @@ class FunnelPolicy:
         self.regret: RegretSums | None = None
         self.ledger: Ledger | None = None
         self._group = config.group
-        self.funnel = build_funnel(config, self._known, world.tasks)
+        self._log: PlayedLog | None = None
+        models: dict[str, Model] = {}
+        if config.models:
+            # torch, which funnels of counts do without
+            from recsys.serving.funnel.models.open import open_models
+
+            self._log = PlayedLog.of_models(world, config.models)
+            models = open_models(config.models, self._log.dataset, self._log.numbering)
+        self.funnel = build_funnel(config, self._known, world.tasks, models)
 
     def recommend(self, requests: Visits, k: int) -> Recommended:
         """Lists by the funnel, with the propensities of what was drawn."""
         self._known.at(requests)
-        columns = {}
+        columns = {} if self._log is None else self._log.context(requests)
         if self._group is not None:
             columns[self._group] = self._known.group(requests.user)
         number = np.arange(self._asked, self._asked + len(requests))
@@ -68,5 +78,7 @@ class FunnelPolicy:
         return Recommended(items, propensity, int(asked.sum()))
 
     def observe(self, shown: Shown) -> None:
-        """Count it."""
+        """Count it, and note it where models read it."""
         self._known.observe(shown)
+        if self._log is not None:
+            self._log.observe(shown)

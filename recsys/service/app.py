@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from recsys.core.errors import ConfigError, DataError, RecsysError
 from recsys.core.version import VERSION
@@ -86,6 +87,7 @@ def make_app(config: ServeConfig) -> FastAPI:
             _answering(name, endpoint, None if is_open else key, config),
             methods=[method],
             name=name,
+            response_class=PlainTextResponse if path == "/metrics" else JSONResponse,
             summary=(endpoint.__doc__ or "").strip(),
             responses=_responses(path),
             openapi_extra=_described(path, body),

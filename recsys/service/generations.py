@@ -37,11 +37,13 @@ class Generation:
     Attributes:
         funnel: as declared.
         dataset: folder of the prepared data set.
+        fingerprint: of the data set; another one once days were appended.
         number: from 1; 0 while it has none.
     """
 
     funnel: FunnelConfig
     dataset: Path
+    fingerprint: str
     number: int = 0
 
 
@@ -87,7 +89,7 @@ class ServiceState:
         content = read_json(path, _GENERATION_KIND, ArtifactError, mend)
         merged = OmegaConf.merge(structured(FunnelConfig), OmegaConf.create(content["funnel"]))
         funnel = instantiate(FunnelConfig, merged)  # type: ignore[arg-type]
-        return Generation(funnel, Path(content["dataset"]), number)
+        return Generation(funnel, Path(content["dataset"]), content["fingerprint"], number)
 
     def add(self, generation: Generation) -> Generation:
         """Keep a generation under the next number; it is not served yet.
@@ -104,7 +106,8 @@ class ServiceState:
             self._place(number).mkdir(parents=True)
             content = {
                 "funnel": OmegaConf.to_yaml(structured(generation.funnel)),
-                "dataset": str(generation.dataset.resolve()),
+                "dataset": str(generation.dataset),
+                "fingerprint": generation.fingerprint,
             }
             write_json(self._place(number) / _GENERATION, _GENERATION_KIND, content)
         return self.read(number)

@@ -19,6 +19,7 @@ class Recommend(msgspec.Struct, forbid_unknown_fields=True):
         user: raw id.
         k: items of the list.
         moment: ms; what is known ends strictly before it. Now, where it is not given.
+        context: of the request by feature, such as its surface, where models read it.
         changes: settings of the funnel that are otherwise for this request, by their keys.
         draws: number that what is drawn follows from, so that two lists are compared under the
             same draws; the request's own, where it is not given.
@@ -28,6 +29,7 @@ class Recommend(msgspec.Struct, forbid_unknown_fields=True):
     user: RawId
     k: Annotated[int, msgspec.Meta(ge=1)] = 20
     moment: _Moment | None = None
+    context: dict[str, str | int | float] = {}
     changes: dict[str, Any] = {}
     draws: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] | None = None
     explain: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from omegaconf import MISSING
 
 from recsys.core.bounds import Count, Settings
 from recsys.core.errors import ConfigError
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import GenerationConfig, ServeConfig
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.served import Served
+from recsys.serving.funnel.config import ModelConfig
 from recsys.serving.funnel.ledger import Ledger
 from recsys.serving.funnel.live_knowledge import KnowledgeConfig
 
@@ -43,9 +46,9 @@ def swap(config: GenerationConfig) -> int:
     current = None if state.is_new else state.current()
     wanted = _wanted(config, current)
     if current is not None and replace(current, number=0) == wanted:
-        _checked(wanted)
+        _checked(state, wanted)
         return current.number
-    served = _checked(wanted)
+    served = _checked(state, wanted)
     added = state.add(wanted)
     Ledger(state.ledger(added.number), served.described).close()
     state.serve(added.number)
@@ -60,7 +63,7 @@ def roll_back(config: RollbackConfig) -> int:
     """
     state = ServiceState(Path(config.state))
     number = state.before(config.generation)
-    _checked(state.read(number))
+    _checked(state, state.read(number))
     state.serve(number)
     return number
 
@@ -74,10 +77,24 @@ def _wanted(config: GenerationConfig, current: Generation | None) -> Generation:
         raise ConfigError(
             f"{config.state} has served nothing yet; give funnel=… and dataset=… as well."
         )
-    return Generation(funnel, dataset)
+    fingerprint = DatasetManifest.load(dataset).fingerprint
+    return Generation(replace(funnel, models=_placed(funnel.models)), dataset, fingerprint)
 
 
-def _checked(generation: Generation) -> Served:
+def _placed(models: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
+    """Models by where they lie, wherever the service is started."""
+    found = {}
+    for name, model in models.items():
+        stores = [one if "://" in one else str(Path(one).resolve()) for one in model.stores]
+        found[name] = replace(model, path=str(Path(model.path).resolve()), stores=stores)
+    return found
+
+
+def _checked(state: ServiceState, generation: Generation) -> Served:
     """A generation put together, if nothing of it is missing; of its log nothing is counted."""
     config = ServeConfig(state="unused", known=KnowledgeConfig(log_hours=0.0))
-    return Served(generation, config, LiveDataset.open(generation.dataset))
+    events = state.events if state.events.exists() else None
+    dataset = LiveDataset.open(generation.dataset, events)
+    served = Served(generation, config, dataset)
+    dataset.live.close()
+    return served

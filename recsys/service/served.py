@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.errors import ConfigError
 from recsys.core.schemas import instantiate, structured
+from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import LOG, ServeConfig
 from recsys.service.generations import Generation
@@ -29,6 +30,7 @@ from recsys.serving.funnel.config import FunnelConfig
 from recsys.serving.funnel.funnel import VALUE, Funnel, Outcome
 from recsys.serving.funnel.ledger import Described
 from recsys.serving.funnel.live_knowledge import LiveKnowledge
+from recsys.serving.funnel.model import Model
 
 Integers = NDArray[np.int64]
 
@@ -90,6 +92,7 @@ class Served:
         self.generation, self._config, self.dataset = generation, config, dataset
         group = generation.funnel.group
         self.known = known or LiveKnowledge(dataset, group, config.known)
+        self._models = _opened(generation.funnel, dataset)
         self.funnel = self._build(generation.funnel)
         self.described = Described.of(self.funnel)
         self.items = RawIds(dataset.vocabulary("item"))
@@ -108,10 +111,16 @@ class Served:
             DataError: the data set or its events cannot be read.
         """
         if beside is None:
-            dataset = LiveDataset.open(generation.dataset, events)
-            return cls(generation, config, dataset)
+            return cls(generation, config, LiveDataset.open(generation.dataset, events))
+        dataset, known = beside.dataset, beside.known
+        stored = PreparedDataset.open(generation.dataset)
+        one = (dataset.path, dataset.manifest.fingerprint)
+        if one != (stored.path, stored.manifest.fingerprint):
+            # an LMDB is opened once in a process
+            live = dataset.live.seen_by(stored)
+            return cls(generation, config, LiveDataset(stored.path, stored.manifest, live=live))
         same = beside.generation.funnel.group == generation.funnel.group
-        return cls(generation, config, beside.dataset, beside.known if same else None)
+        return cls(generation, config, dataset, known if same else None)
 
     def now(self) -> int:
         """The moment of a request that does not say its own, ms; by what was counted last."""
@@ -131,6 +140,7 @@ class Served:
         k: int,
         moment: int | None = None,
         changes: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> Answer:
         """A list by the funnel.
 
@@ -140,6 +150,7 @@ class Served:
             k: places.
             moment: ms; now for None.
             changes: of the funnel for this request.
+            context: of it, by feature, which models may read.
 
         Raises:
             ConfigError: the changes make no funnel.
@@ -149,6 +160,9 @@ class Served:
             funnel, described = self._with(changes)
         at = self.refreshed_now() if moment is None else moment
         requests = self.known.ask(np.array([number]), self.users.indices([user]), np.array([at]))
+        if context:
+            columns = {name: np.array([of]) for name, of in context.items()}
+            requests = replace(requests, columns={**columns, **requests.columns})
         outcome = funnel.run(requests, k)
         of = outcome.candidates
         shown = np.flatnonzero(of.position > 0)
@@ -190,20 +204,30 @@ class Served:
         self._popular = [candidates.item[one] for one in kept]
 
     def _build(self, funnel: FunnelConfig) -> Funnel:
-        return build_funnel(funnel, self.known, self.known.tasks, tolerant=True)
+        return build_funnel(funnel, self.known, self.known.tasks, self._models, tolerant=True)
 
     def _with(self, changes: Mapping[str, Any]) -> tuple[Funnel, Described]:
         key = repr(sorted(changes.items()))
         if key not in self._changed:
             changed = changed_funnel(self.generation.funnel, changes)
-            if changed.group != self.generation.funnel.group:
-                raise ConfigError("changes: group is that of the generation; serve another one.")
+            for name in ("group", "models"):
+                if getattr(changed, name) != getattr(self.generation.funnel, name):
+                    raise ConfigError(f"changes: {name} cannot be; swap to another generation.")
             funnel = self._build(changed)
             self._changed[key] = funnel, Described.of(funnel)
             while len(self._changed) > _CHANGED:
                 self._changed.popitem(last=False)
         self._changed.move_to_end(key)
         return self._changed[key]
+
+
+def _opened(funnel: FunnelConfig, dataset: LiveDataset) -> dict[str, Model]:
+    if not funnel.models:
+        return {}
+    # torch, which funnels of counts do without
+    from recsys.serving.funnel.models.open import open_models
+
+    return open_models(funnel.models, dataset)
 
 
 def changed_funnel(funnel: FunnelConfig, changes: Mapping[str, Any]) -> FunnelConfig:

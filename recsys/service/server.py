@@ -17,6 +17,7 @@ from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from recsys.core.errors import ConfigError
+from recsys.core.threads import share_threads
 from recsys.service.app import api_key, make_app
 from recsys.service.config import METRICS_FOLDER, ServeConfig
 from recsys.service.release import swap
@@ -44,6 +45,7 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
     current = swap(config)
     with _listening(config) as listening, tempfile.TemporaryDirectory("recsys-metrics") as folder:
         os.environ[METRICS_FOLDER] = folder
+        share_threads(config.workers)
         host, port = listening.getsockname()[:2]
         uvicorn = Config(
             partial(_worker, config),

@@ -119,7 +119,7 @@ class Worker:
         served = serving.served
         user, k, moment = asked.user, asked.k, asked.moment
         draws = number if asked.draws is None else asked.draws
-        work = partial(served.answer, draws, user, k, moment, asked.changes)
+        work = partial(served.answer, draws, user, k, moment, asked.changes, asked.context)
         generation = served.generation.number
         try:
             answer = await self._in_funnel(work)

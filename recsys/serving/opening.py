@@ -22,10 +22,11 @@ from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import read_whole
 from recsys.data.batches.sequences.reader import SequenceReader
 from recsys.data.content.item_embeddings import ItemEmbeddings, item_rows
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
-from recsys.data.stores.engagements.store import EngagementStore
+from recsys.data.stores.engagements.store import Engagements, EngagementStore
 from recsys.index.faiss.item_index import ItemIndex
 from recsys.index.folder import read_index, read_served
 from recsys.serving.histories import Histories
@@ -148,36 +149,57 @@ def _content(
     stores: Sequence[str],
 ) -> tuple[NDArray[np.float32], Histories]:
     """Embeddings [V, W] of the items that the tower reads, and the histories it reads them in."""
-    manifest = artifact.manifest
     _check_codes(artifact, dataset)
-    vocabulary = dataset.vocabulary("item")
+    content, known = item_content(artifact, dataset, embeddings)
+    sequences = counted_sequences(artifact, dataset)
+    engagements = EngagementStore.open(dataset, sequences, known)
+    reader = history_reader(artifact, dataset, engagements, stores)
+    return content, Histories(reader, gap_ms(artifact), sequences, known)
+
+
+def item_content(
+    artifact: SequenceTowerArtifact,
+    dataset: PreparedDataset,
+    embeddings: Path | str | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Embeddings [V, W] of the items that a tower reads, and which it has; None reads all.
+
+    Args:
+        artifact: the tower.
+        dataset: whose items.
+        embeddings: of them; None takes those of the training.
+
+    Raises:
+        ArtifactError: those of the training have been moved.
+        DataError: the embeddings cannot be read or have another width.
+    """
+    manifest, vocabulary = artifact.manifest, dataset.vocabulary("item")
+    width = manifest.post_embeddings["width"]
     if isinstance(manifest, ItemSequenceManifest):
         path = embeddings or artifact.folder / manifest.post_embeddings["path"]
-        rows = item_rows(Path(path), vocabulary, manifest.post_embeddings["width"])
-        sequences = _sequences(artifact, dataset)
-        engagements = EngagementStore.open(dataset, sequences)
-        reader = _reader(artifact, dataset, engagements, stores)
-        return rows, Histories(reader, 0, sequences)
+        return item_rows(Path(path), vocabulary, width), None
     path = embeddings or manifest.post_embeddings["path"]
     if embeddings is None and not Path(path).exists():
         raise ArtifactError(
             f"{artifact.folder} was trained with the item embeddings {path}, which are not there; "
             "if they were moved, say where they lie now: embeddings=<their file or folder>."
         )
-    items = ItemEmbeddings.load(path, vocabulary, manifest.post_embeddings["width"])
-    sequences = _sequences(artifact, dataset)
-    engagements = EngagementStore.open(dataset, sequences, items.known)
-    reader = _reader(artifact, dataset, engagements, stores)
-    return items.matrix, Histories(reader, 0, sequences, items.known)
+    items = ItemEmbeddings.load(path, vocabulary, width)
+    return items.matrix, items.known
 
 
-def _reader(
+def history_reader(
     artifact: SequenceTowerArtifact,
     dataset: PreparedDataset,
-    engagements: EngagementStore,
+    engagements: Engagements,
     stores: Sequence[str],
 ) -> SequenceReader:
-    """Reads histories, and published user embeddings where the tower does."""
+    """Reads histories, and published user embeddings where the tower does.
+
+    Raises:
+        ArtifactError: the stores hold other embeddings than the tower reads.
+        ConfigError: stores are given and not read, or read and not given.
+    """
     length = artifact.manifest.max_length
     said = getattr(artifact.manifest, "published", None)
     if not said:
@@ -205,7 +227,12 @@ def _reader(
     return TowerReader(dataset, engagements, length, embeddings)
 
 
-def _sequences(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> SequenceConfig:
+def gap_ms(artifact: SequenceTowerArtifact) -> int:
+    """How long before a request the histories of a tower end."""
+    return round(artifact.manifest.gap_hours * MILLISECONDS_PER_HOUR)
+
+
+def counted_sequences(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> SequenceConfig:
     """What counts as an engagement, among the actions that the log had in training."""
     manifest = artifact.manifest
     known = manifest.codes["action_type"]

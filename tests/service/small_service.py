@@ -27,9 +27,9 @@ _SIMULATION = (
 )
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, *settings: str) -> Path:
     """The data set of a new log in a folder."""
-    assert invoke(["data", "simulate", *_SIMULATION, f"out={folder / 'log'}"]) == 0
+    assert invoke(["data", "simulate", *_SIMULATION, *settings, f"out={folder / 'log'}"]) == 0
     prepared = folder / "prepared"
     asked = ["data=simulated", f"path={folder / 'log'}", f"out={prepared}"]
     assert invoke(["data", "prepare", *asked]) == 0

@@ -17,7 +17,9 @@ import pytest
 
 from recsys.cli.main import invoke
 from recsys.data.contract.rejected import DUPLICATED_EVENT
-from tests.service.small_service import Running
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.live import LiveEvents
+from tests.service.small_service import Running, prepare
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,26 @@ def test_a_swap_and_its_taking_back_fail_no_request(own: Running, funnel: Path) 
     assert sorted(path.name for path in (own.state / "ledger").iterdir()) == ["000001", "000002"]
 
 
+def test_another_folder_of_the_data_set_is_swapped_to_with_all_events(
+    own: Running, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(prepared, copied)
+    event = {"user": 3, "item": 3, "timestamp": own.client.get("/funnel").json()["now"]}
+    assert own.report(event)["taken"] == 1
+    assert invoke(["service", "swap", f"state={own.state}", f"dataset={copied}"]) == 0
+    own.until(lambda: own.recommend(1)["generation"] == 3)
+    for _ in range(6):  # either worker
+        newest = own.client.get("/users/3", headers={"Connection": "close"}).json()["history"][0]
+        assert newest["timestamp"] == event["timestamp"]
+    assert own.report(event)["taken"] == 0
+    assert own.report({**event, "item": 4})["taken"] == 1
+    assert own.recommend(3)["fallback"] is None
+    assert invoke(["service", "rollback", f"state={own.state}", "generation=1"]) == 0
+    own.until(lambda: own.recommend(1)["generation"] == 1)
+    assert own.report({**event, "item": 4})["taken"] == 0
+
+
 def test_a_generation_that_is_damaged_is_refused_and_the_old_one_goes_on(own: Running) -> None:
     damaged = own.state / "generations" / "000002" / "generation.json"
     whole = damaged.read_text()
@@ -168,6 +190,14 @@ def test_a_generation_is_made_only_of_what_can_be_served(
     broken.write_text("sources: {trending: {}}\nvalue: {expression: p(likd)}\n")
     assert invoke([*asked, f"funnel={broken}"]) == 2
     assert "did you mean liked" in capsys.readouterr().err
+    models = "models: {m: {path: nowhere}}\nfirst: {scorer: m}\n"
+    broken.write_text(models + "sources: {trending: {}}\nvalue: {expression: p(liked)}\n")
+    assert invoke([*asked, f"funnel={broken}"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    other = prepare(tmp_path, "simulator.seed=9")
+    LiveEvents.open(state / "events", PreparedDataset.open(prepared)).close()
+    assert invoke([*asked, f"dataset={other}"]) == 2
+    assert "live events of another data set" in capsys.readouterr().err
     assert [path.name for path in (state / "generations").iterdir()] == ["000001"]
     assert invoke(["service", "rollback", f"state={state}"]) == 2
     assert "no generation before the one that is served; it has 1" in capsys.readouterr().err

@@ -44,7 +44,8 @@ def content_clusters(dataset: PreparedDataset, config: ContentConfig) -> NDArray
     """[V] the cluster of each item, from 1; 0 where it has no embedding. None without a path.
 
     The clusters are of the items of the fit period, by their embeddings alone. An item of later is
-    in the one that is nearest, so that the clusters of the others stay when days are appended.
+    in the one that is nearest, so that the clusters of the others stay when days are appended; one
+    of after the preparation (``GrownDataset``) is in none.
     They are kept in ``content_clusters/`` of the data set. Of processes that want the same, one
     finds them and the others wait.
 
@@ -57,8 +58,8 @@ def content_clusters(dataset: PreparedDataset, config: ContentConfig) -> NDArray
     file = embeddings_file(find_path(config.data_dir, config.path))
     first_later = FitVocabulary.of(dataset.manifest).sizes["item"]
 
-    def build(_: PreparedDataset, folder: Path) -> dict[str, Any]:
-        items = ItemEmbeddings.load(file, dataset.vocabulary("item"))
+    def build(stored: PreparedDataset, folder: Path) -> dict[str, Any]:
+        items = ItemEmbeddings.load(file, stored.vocabulary("item"))
         known = np.flatnonzero(items.known)
         rows = items.matrix[known]
         number_of_fit = int(np.searchsorted(known, first_later))
@@ -76,7 +77,9 @@ def content_clusters(dataset: PreparedDataset, config: ContentConfig) -> NDArray
     mark = FileMark.of(file) if file.is_file() else FileMark(0, 0)
     asked = [mark.bytes, mark.crc32, config.clusters, config.seed, first_later]
     folder = CONTENT_CLUSTERS.ensure(dataset, asked, build)
-    return map_arrays(folder, CONTENT_CLUSTERS.read(folder))[_OF_ITEM]
+    of_stored = map_arrays(folder, CONTENT_CLUSTERS.read(folder))[_OF_ITEM]
+    # what came after the data set was not read when it was stored
+    return np.pad(of_stored, (0, dataset.manifest.vocabulary_sizes["item"] - len(of_stored)))
 
 
 def nearest_centroids(

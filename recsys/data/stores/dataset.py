@@ -136,6 +136,11 @@ class PreparedDataset:
         )
         return self._described_by(manifest)
 
+    def with_fit_vocabulary(self, sizes: Mapping[str, int]) -> Self:
+        """The data set as a model takes it that was trained with so many indices of each id."""
+        fit = {FIT_VOCABULARY + name: size for name, size in sizes.items()}
+        return self._described_by(replace(self.manifest, counts={**self.manifest.counts, **fit}))
+
     def with_live(self, stored: Counters) -> Counters:
         """The counters of what was prepared, and of what has come since where that is known."""
         return stored

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +13,6 @@ from recsys.artifacts.hsnn_tower import HsnnArtifact, HsnnManifest, load_hsnn
 from recsys.core.errors import ArtifactError
 from recsys.data.batches.ranking_reader import RankingReader
 from recsys.data.contract.ids import as_ids
-from recsys.data.contract.manifest import FIT_VOCABULARY
 from recsys.data.contract.schema import FeatureKind, FeatureSide, TaskKind
 from recsys.data.features.config import CandidateFeatureConfig, ContentConfig
 from recsys.data.stores.check import open_checked
@@ -52,9 +51,7 @@ def open_known(artifact: HsnnArtifact, folder: Path | str | None = None) -> Prep
             f"{trained_on['fingerprint']}, but {dataset.path} now has {manifest.fingerprint}: its "
             "indices would mean other items; give the data set of the training, or train again."
         )
-    fit = artifact.manifest.fit_vocabulary
-    counts = {**manifest.counts, **{FIT_VOCABULARY + name: size for name, size in fit.items()}}
-    return type(dataset)(dataset.path, replace(manifest, counts=counts), dataset.newest)
+    return dataset.with_fit_vocabulary(artifact.manifest.fit_vocabulary)
 
 
 def exported_scoring(artifact: HsnnArtifact, dataset: PreparedDataset) -> Scoring:

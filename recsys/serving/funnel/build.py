@@ -24,6 +24,7 @@ from recsys.serving.funnel.config import (
 from recsys.serving.funnel.explore import Exploration
 from recsys.serving.funnel.funnel import Funnel, Scoring, Supply, Valuing
 from recsys.serving.funnel.knowledge import Knowledge
+from recsys.serving.funnel.model import Model
 from recsys.serving.funnel.sources import Favourites, Fresh, Trending, drawn
 from recsys.serving.funnel.stages import AtLeast, Filter, SameAs, Scorer, Seen, Source, TooOld
 from recsys.serving.funnel.value import parse_value
@@ -78,7 +79,11 @@ class Drawn:
 
 
 def build_funnel(
-    config: FunnelConfig, known: Knowledge, tasks: Sequence[Task], tolerant: bool = False
+    config: FunnelConfig,
+    known: Knowledge,
+    tasks: Sequence[Task],
+    models: Mapping[str, Model] | None = None,
+    tolerant: bool = False,
 ) -> Funnel:
     """The funnel of a configuration.
 
@@ -86,18 +91,21 @@ def build_funnel(
         config: as declared.
         known: what its stages look at.
         tasks: K, in the order of ``known.expected``.
+        models: those that it names, opened.
         tolerant: whether a stage that fails is done without, as in a service; else it is raised.
 
     Raises:
-        ConfigError: it asks for what is not known of users or items, or values what is no task.
+        ConfigError: it asks for what is not known of users or items, or values what is no task; or
+            a model is not one for its place.
     """
+    opened = models or {}
     binary = [task.name for task in tasks if task.kind is TaskKind.BINARY]
     other = [task.name for task in tasks if task.kind is not TaskKind.BINARY]
     names = [task.name for task in tasks]
-    order = np.array([names.index(name) for name in (*binary, *other)])
+    predicted = {name: names.index(name) for name in (*binary, *other)}  # as values are computed
     value = config.value
     expressions = {g: parse_value(text, binary, other) for g, text in value.of_group.items()}
-    supplies = _supplies(config, known)
+    supplies = _supplies(config, known, opened)
     exploration = None
     if config.exploration is not None:
         sources = [one.source.name for one in supplies]
@@ -107,8 +115,8 @@ def build_funnel(
         supplies=supplies,
         limit=config.limit,
         filters=_filters(config, known),
-        first=None if config.first is None else _scoring(config, config.first, known, None),
-        second=_scoring(config, config.second, known, order),
+        first=None if config.first is None else _scoring(config, config.first, known, opened),
+        second=_scoring(config, config.second, known, opened, predicted),
         value=Valuing(parse_value(value.expression, binary, other), config.group, expressions),
         rules=config.rerank,
         exploration=exploration,
@@ -117,7 +125,7 @@ def build_funnel(
     )
 
 
-def _supplies(config: FunnelConfig, known: Knowledge) -> list[Supply]:
+def _supplies(config: FunnelConfig, known: Knowledge, models: Mapping[str, Model]) -> list[Supply]:
     of, found = config.sources, []
 
     def add(source: Source, declared: SourceConfig) -> None:
@@ -131,6 +139,10 @@ def _supplies(config: FunnelConfig, known: Knowledge) -> list[Supply]:
             add(Favourites(known, column, declared.each, declared.quota), declared)
     if of.fresh is not None:
         add(Fresh(known, of.fresh.hours, of.fresh.quota, config.seed), of.fresh)
+    for name, retrieved in of.retrieved.items():
+        add(models[retrieved.model].source(name, retrieved, known), retrieved)
+    for name, similar in of.similar.items():
+        add(models[similar.model].similar(name, similar, known), similar)
     return found
 
 
@@ -152,13 +164,20 @@ def _filters(config: FunnelConfig, known: Knowledge) -> list[Filter]:
 
 
 def _scoring(
-    config: FunnelConfig, stage: StageConfig, known: Knowledge, tasks: NDArray[np.int64] | None
+    config: FunnelConfig,
+    stage: StageConfig,
+    known: Knowledge,
+    models: Mapping[str, Model],
+    tasks: Mapping[str, int] | None = None,
 ) -> Scoring:
+    """A stage; ``tasks`` are those it predicts, with their places in what is counted."""
     scorer: Scorer
-    if stage.scorer == RANDOM:
+    if stage.scorer in models:
+        scorer = models[stage.scorer].scorer(None if tasks is None else list(tasks))
+    elif stage.scorer == RANDOM:
         scorer = Drawn(config.seed, None if tasks is None else len(tasks))
     else:
-        scorer = Rates(known, tasks)
+        scorer = Rates(known, None if tasks is None else np.array(list(tasks.values())))
     return Scoring(scorer, stage.candidates, stage.deadline_ms)
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from recsys.core.bounds import Count, HoursAboveZero, Number, OneOf, Seed, Settings
+from omegaconf import MISSING
+
+from recsys.core.bounds import Count, HoursAboveZero, Number, Seed, Settings
 from recsys.core.errors import ConfigError
 from recsys.serving.funnel.rerank import RerankConfig
 
@@ -56,6 +58,38 @@ class FreshConfig(SourceConfig):
 
 
 @dataclass(frozen=True)
+class RetrievedConfig(SourceConfig):
+    """Items that a model finds for a user.
+
+    Attributes:
+        model: its name in ``models``; needed.
+        beam: nodes of each level that are kept, of a tree; null as it was exported.
+        task: to rank by, of a tree; null as it was exported.
+    """
+
+    model: str = MISSING
+    beam: Count | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True)
+class SimilarConfig(SourceConfig):
+    """Items like those that a user engaged with, by the embeddings of a model.
+
+    Attributes:
+        model: its name in ``models``, of those that embed items; needed.
+        events: newest engagements of a user whose items are looked at.
+        actions: action types that count; empty for all that the model takes for engagements.
+        hours: oldest engagements; null for any age.
+    """
+
+    model: str = MISSING
+    events: Count = 10
+    actions: list[str] = field(default_factory=list)
+    hours: HoursAboveZero | None = None
+
+
+@dataclass(frozen=True)
 class SourcesConfig(Settings):
     """The sources; one that is null is left out.
 
@@ -64,12 +98,23 @@ class SourcesConfig(Settings):
         favourite_authors: items of the authors whom a user engages with most.
         favourite_topics: of the topics.
         fresh: new items, each as likely as another.
+        retrieved: what models find for a user, by names of your choice.
+        similar: items like those of a user's history, by names of your choice.
     """
 
     trending: SourceConfig | None = None
     favourite_authors: FavouritesConfig | None = None
     favourite_topics: FavouritesConfig | None = None
     fresh: FreshConfig | None = None
+    retrieved: dict[str, RetrievedConfig] = field(default_factory=dict)
+    similar: dict[str, SimilarConfig] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the sources that there are, in their order."""
+        single = ("trending", "favourite_authors", "favourite_topics", "fresh")
+        there = [name for name in single if getattr(self, name) is not None]
+        return [*there, *self.retrieved, *self.similar]
 
 
 @dataclass(frozen=True)
@@ -88,16 +133,31 @@ class FiltersConfig(Settings):
 
 
 @dataclass(frozen=True)
+class ModelConfig(Settings):
+    """A trained model.
+
+    Attributes:
+        path: the artifact that `recsys export` wrote; needed.
+        stores: of published user embeddings, for a model that reads them.
+        context: values of context features that hold for every candidate, such as position: 0.
+    """
+
+    path: str = MISSING
+    stores: list[str] = field(default_factory=list)
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StageConfig(Settings):
     """A stage that scores.
 
     Attributes:
-        scorer: ``rates``, by what is counted of items and users; or ``random``.
+        scorer: ``rates``, by what is counted of items and users; ``random``; or a model's name.
         candidates: of a request that are scored, at most.
         deadline_ms: after which no more are; null for no deadline.
     """
 
-    scorer: Annotated[str, OneOf((RATES, RANDOM))] = RATES
+    scorer: str = RATES
     candidates: Count = 200
     deadline_ms: _Milliseconds = None
 
@@ -133,6 +193,7 @@ class FunnelConfig(Settings):
     """A funnel.
 
     Attributes:
+        models: trained models by names of your choice, which sources and stages refer to.
         sources: where candidates come from.
         limit: candidates of a request after mixing, at most.
         filters: what is left out.
@@ -146,6 +207,7 @@ class FunnelConfig(Settings):
         seed: of what is drawn.
     """
 
+    models: dict[str, ModelConfig] = field(default_factory=dict)
     sources: SourcesConfig = field(default_factory=SourcesConfig)
     limit: Count = 1_000
     filters: FiltersConfig = field(default_factory=FiltersConfig)
@@ -165,12 +227,15 @@ class FunnelConfig(Settings):
                 "funnel.value.expression is not given: say what the predictions are worth, such as "
                 "1.0 * p(liked) + 0.01 * watch_time."
             )
-        there = [name for name, one in vars(self.sources).items() if one is not None]
+        there = self.sources.names
         if not there:
             raise ConfigError(
                 f"funnel.sources: a funnel needs one source at least; name some of "
                 f"{', '.join(vars(self.sources))}, such as trending: {{quota: 100}}."
             )
+        if twice := sorted({name for name in there if there.count(name) > 1}):
+            raise ConfigError(f"funnel.sources: two are called {', '.join(twice)}.")
+        self._refuse_unknown_models()
         if self.exploration is not None and self.exploration.source not in there:
             raise ConfigError(
                 f"funnel.exploration.source={self.exploration.source}: the funnel has no such "
@@ -187,3 +252,26 @@ class FunnelConfig(Settings):
         from recsys.core.composition import load_part  # Hydra, which few need
 
         return load_part(path, cls)
+
+    def _refuse_unknown_models(self) -> None:
+        counted = [RATES, RANDOM]
+        asked = {
+            **{
+                f"sources.retrieved.{name}.model": one.model
+                for name, one in self.sources.retrieved.items()
+            },
+            **{
+                f"sources.similar.{name}.model": one.model
+                for name, one in self.sources.similar.items()
+            },
+        }
+        scorers = {"second.scorer": self.second.scorer}
+        if self.first is not None:
+            scorers["first.scorer"] = self.first.scorer
+        for where, name in {**asked, **scorers}.items():
+            known = [*self.models, *(counted if where in scorers else [])]
+            if name not in known:
+                raise ConfigError(
+                    f"funnel.{where}={name} is unknown; it is one of {', '.join(known) or 'none'}: "
+                    "declare models: {" + f"{name}: {{path: <artifact>}}" + "}."
+                )

@@ -19,7 +19,7 @@ from recsys.serving.funnel.stages import History
 Integers = NDArray[np.int64]
 
 #: An order is looked through this many times a quota deep for what a user has not seen.
-_DEPTH = 4
+DEPTH = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,12 @@ class Trending:
     def find(self, requests: Requests) -> Offers:
         """The quota's most popular ones."""
         popularity = self.known.popularity(self.known.alive)
-        depth = min(_DEPTH * self.quota, popularity.shape[1])
-        top = _highest(popularity, depth)  # [G, depth]
+        depth = min(DEPTH * self.quota, popularity.shape[1])
+        top = highest(popularity, depth)  # [G, depth]
         group = self.known.group(requests.user)
         item = self.known.alive[top][group]
         score = np.take_along_axis(popularity, top, axis=1)[group]
-        return _unseen(self.known, requests, item, score, self.quota)
+        return unseen(self.known, requests, item, score, self.quota)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Favourites:
         there &= (value[place] == wanted[:, :, None]) & (wanted[:, :, None] != NONE)
         flat = place.reshape(len(requests), -1)
         item, score, there = alive[order][flat], popularity[order][flat], there.reshape(flat.shape)
-        return _unseen(self.known, requests, item, score, self.quota, there)
+        return unseen(self.known, requests, item, score, self.quota, there)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Fresh:
         begin = drawn(self.seed, requests.number) % np.uint64(len(pool))
         turn = begin.astype(np.int64)[:, None] + np.arange(min(self.quota, len(pool)))
         item = shuffled[turn % len(pool)]
-        return _unseen(self.known, requests, item, np.zeros(item.shape), self.quota)
+        return unseen(self.known, requests, item, np.zeros(item.shape), self.quota)
 
 
 def drawn(seed: int, key: Integers) -> NDArray[np.uint64]:
@@ -129,7 +129,7 @@ def drawn(seed: int, key: Integers) -> NDArray[np.uint64]:
     return splitmix64(key.astype(np.uint64) ^ splitmix64(np.array([seed], np.uint64)))
 
 
-def _highest(value: NDArray[np.float64], number: int) -> Integers:
+def highest(value: NDArray[np.floating], number: int) -> Integers:
     """[G, number] places of the highest values of each row, the highest first."""
     if not number:
         return np.empty((len(value), 0), np.int64)
@@ -140,7 +140,7 @@ def _highest(value: NDArray[np.float64], number: int) -> Integers:
     return np.take_along_axis(chosen, order, axis=1)
 
 
-def _unseen(
+def unseen(
     history: History,
     requests: Requests,
     item: Integers,

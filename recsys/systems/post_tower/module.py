@@ -84,7 +84,7 @@ class ItemSimilarity(lightning.LightningModule):
 
     def forward(self, items: Tensor) -> Tensor:
         """Embeddings of item indices [P]: [P, W], L2-normalised, zeros where nothing is known."""
-        embeddings: Tensor = self.tower(self.corpus.select(items.cpu()).to(self.device))
+        embeddings: Tensor = self.tower(**self.corpus.select(items.cpu()).to(self.device).columns())
         return embeddings
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class ItemSimilarity(lightning.LightningModule):
         all ranks.
         """
         batch = batch.with_items(self.corpus)
-        embeddings = self.tower(ItemFeatures(**batch.features))
+        embeddings = self.tower(**batch.features)
         earlier, later = unite_pools(batch.pools["earlier"], batch.pools["later"])
         items = batch.pools["both"]
         forward = self._one_way(items, embeddings, batch.earlier, batch.later, later)

@@ -61,10 +61,9 @@ class Metadata(nn.Module):
         id_dropout: see :class:`PostTowerConfig`.
     """
 
-    columns: Tensor
-
     def __init__(self, features: Sequence[Feature], width: int, id_dropout: float) -> None:
         super().__init__()
+        self.columns: Tensor
         columns = metadata_columns(features)
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
         used = [features[column] for column in columns]
@@ -87,7 +86,7 @@ class Metadata(nn.Module):
     def _in_table(self, indices: Tensor, place: int) -> Tensor:
         """[P] with what a table does not have as unknown, and some ids of a training step."""
         unknown = indices >= self.rows[place]
-        if self.training and self.is_id[place]:
+        if not torch.jit.is_scripting() and self.training and self.is_id[place]:
             unknown |= torch.rand(indices.shape, device=indices.device) < self.id_dropout
         return indices.masked_fill(unknown, 0)
 
@@ -130,7 +129,7 @@ class PostId(nn.Module):
         """[P, F] → [P, D], and [P] bool: whether an item is known, which a new one, 0, is not."""
         items = categorical[:, self.column]
         known = items > 0
-        if self.training:
+        if not torch.jit.is_scripting() and self.training:
             known &= torch.rand(items.shape, device=items.device) >= self.dropout
         return self.embedding(items), known
 
@@ -199,8 +198,19 @@ class PostTower(nn.Module):
             given_width=items.given.shape[1],
         )
 
-    def forward(self, items: ItemFeatures) -> Tensor:
-        """Encode P items.
+    def forward(
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        images: Tensor,
+        image_lengths: Tensor,
+        categorical: Tensor,
+        dense: Tensor,
+        has_dense: Tensor,
+        given: Tensor,
+        has_given: Tensor,
+    ) -> Tensor:
+        """Encode P items by the columns of ``ItemFeatures``; this is what is exported.
 
         Returns:
             [P, W], L2-normalised; zeros for an item of which nothing is known.
@@ -208,26 +218,28 @@ class PostTower(nn.Module):
         encoded: list[Tensor] = []
         present: list[Tensor] = []
         if self.text is not None:
-            encoded.append(self.text(items.text, items.text_lengths))
-            present.append(items.text_lengths > 0)
+            encoded.append(self.text(text, text_lengths))
+            present.append(text_lengths > 0)
         if self.images is not None:
-            encoded.append(self.images(items.images, items.image_lengths))
-            present.append(items.image_lengths > 0)
+            encoded.append(self.images(images, image_lengths))
+            present.append(image_lengths > 0)
         if self.metadata is not None:
-            values, known = self.metadata(items.categorical)
+            values, known = self.metadata(categorical)
             encoded.append(values)
             present.append(known)
         if self.post_id is not None:
-            values, known = self.post_id(items.categorical)
+            values, known = self.post_id(categorical)
             encoded.append(values)
             present.append(known)
         if self.dense is not None:
-            encoded.append(self.dense(items.dense))
-            present.append(items.has_dense)
+            encoded.append(self.dense(dense))
+            present.append(has_dense)
         if self.given is not None:
-            encoded.append(self.given(items.given))
-            present.append(items.has_given)
-        normed = [norm(channel) for norm, channel in zip(self.norms, encoded, strict=True)]
+            encoded.append(self.given(given))
+            present.append(has_given)
+        normed: list[Tensor] = []
+        for place, norm in enumerate(self.norms):
+            normed.append(norm(encoded[place]))
         is_present = torch.stack(present, dim=1)  # [P, N]
         fused = self.fusion(torch.stack(normed, dim=1), is_present)  # [P, D]
         embedding = F.normalize(self.projection(self.dropout(fused)), dim=1)

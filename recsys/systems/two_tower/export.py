@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.artifacts.sequence_export import Measure, SequenceExport, export_sequence_tower
-from recsys.artifacts.sequence_tower import MIXTURE_FILE, Embed
+from recsys.artifacts.sequence_tower import ITEM_TOWER_FILE, MIXTURE_FILE, Embed
 from recsys.data.batches.sequences.towers import TowerReader
 from recsys.data.content.item_embeddings import ITEM_EMBEDDINGS_FILE, write_item_embeddings
 from recsys.data.contract.schema import Split
@@ -71,12 +71,21 @@ def export_run(
             "shape": list(adopted.default.shape),
             "delay_hours": run.config.loader.user_embeddings.delay_hours,
         }
+    beside: dict[str, nn.Module] = {}
+    if model.mixture is not None:
+        beside[MIXTURE_FILE] = OneUserScores(model.mixture)
+    items_as: dict[str, Any] = {}
+    if model.config.items.pretrained_text is None:
+        beside[ITEM_TOWER_FILE] = model.items
+        hashed = asdict(model.config.items.hashed_text)
+        items_as = {"corpus": asdict(run.config.corpus), "hashed_text": hashed}
     export = SequenceExport(
         post_embeddings=ITEM_EMBEDDINGS_FILE,
         training=run.training,
         dataset_path=run.dataset.path,
         sequences=asdict(run.config.sequences),
         max_length=run.config.loader.max_length,
+        gap_hours=run.config.loader.gap_hours,
         config_file=run.folder / CONFIG_FILE,
         examples=(examples, items[examples.item]),
         model=run.config.system,
@@ -84,8 +93,12 @@ def export_run(
             path, table[RAW].filter(with_row), items[index[with_row]].numpy()
         ),
         measure=_measure(run, protocol, reader, items, scorer) if config.measure else None,
-        beside={} if model.mixture is None else {MIXTURE_FILE: OneUserScores(model.mixture)},
-        own={"published": published, "similarity": model.config.similarity},
+        beside=beside,
+        own={
+            "published": published,
+            "similarity": model.config.similarity,
+            "items": items_as,
+        },
     )
     manifest = export_sequence_tower(tower, run.manifest, folder, export)
     if config.measure:

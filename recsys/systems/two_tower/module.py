@@ -149,7 +149,7 @@ class TwoTower(RetrievalModule):
 
     def _items(self, batch: TowerBatch) -> Tensor:
         """[P, W] embeddings of all items of a batch."""
-        embeddings: Tensor = self.items(ItemFeatures(**batch.features))
+        embeddings: Tensor = self.items(**batch.features)
         return embeddings
 
     def _users(self, batch: TowerBatch, items: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ class TwoTower(RetrievalModule):
         """Embeddings of every item index [V, W]; zeros for one of which nothing is known."""
         every = torch.arange(len(self.corpus.text_lengths))
         parts = [
-            self.items(self.corpus.select(chunk).to(self.device))
+            self.items(**self.corpus.select(chunk).to(self.device).columns())
             for chunk in every.split(_ITEMS_PER_CHUNK)
         ]
         embeddings = torch.cat(parts).float()

@@ -102,22 +102,24 @@ def reference(tower: PostTower, item: ItemFeatures) -> Tensor:
 def test_embeddings_agree_with_the_loop_over_items(post_id: bool) -> None:
     tower, batch = build(replace(CONFIG, post_id=post_id)), items()
     batch.categorical[3:, 0] = 0  # new items
-    embedding = tower(batch)
+    embedding = tower(**batch.columns())
     assert embedding.shape == (5, 6)
     alone = [batch.select(torch.tensor([item])) for item in range(5)]
     torch.testing.assert_close(embedding, torch.stack([reference(tower, item) for item in alone]))
-    torch.testing.assert_close(embedding, torch.cat([tower(item) for item in alone]))
+    torch.testing.assert_close(embedding, torch.cat([tower(**item.columns()) for item in alone]))
     assert torch.equal(embedding[3], torch.zeros(6))
 
 
 def test_the_items_own_id_is_not_looked_at_and_a_new_author_is_unknown() -> None:
     tower, batch = build(), items()
-    expected = tower(batch)
+    expected = tower(**batch.columns())
     renamed = batch.categorical.clone()
     renamed[:, 0] = 50
-    assert torch.equal(tower(replace(batch, categorical=renamed)), expected)
+    assert torch.equal(tower(**replace(batch, categorical=renamed).columns()), expected)
     renamed[0, 1], batch.categorical[0, 1] = 77, 0
-    torch.testing.assert_close(tower(replace(batch, categorical=renamed))[0], tower(batch)[0])
+    torch.testing.assert_close(
+        tower(**replace(batch, categorical=renamed).columns())[0], tower(**batch.columns())[0]
+    )
 
 
 def test_an_item_is_at_times_taken_for_a_new_one_in_training() -> None:
@@ -125,8 +127,8 @@ def test_an_item_is_at_times_taken_for_a_new_one_in_training() -> None:
     nothing_else = {"has_text": False, "image_width": 0, "num_dense": 0, "given_width": 0}
     tower = build(config, **nothing_else, categorical=FEATURES[:1])
     known = items().select(torch.zeros(400, dtype=torch.int64))
-    assert bool(tower(known).norm(dim=1).bool().all())
-    trained = tower.train()(known).norm(dim=1).bool()
+    assert bool(tower(**known.columns()).norm(dim=1).bool().all())
+    trained = tower.train()(**known.columns()).norm(dim=1).bool()
     assert 130 < int(trained.sum()) < 270
 
 
@@ -137,9 +139,9 @@ def test_an_embedding_per_item_without_ids_of_items_is_refused() -> None:
 
 def test_what_a_missing_channel_holds_is_not_looked_at() -> None:
     tower, batch = build(), items()
-    expected = tower(batch)
+    expected = tower(**batch.columns())
     batch.dense[2:] = float("nan")
-    torch.testing.assert_close(tower(batch), expected)
+    torch.testing.assert_close(tower(**batch.columns()), expected)
 
 
 def test_images_are_a_set() -> None:
@@ -167,7 +169,7 @@ def test_a_channel_that_items_do_not_have_is_not_built(only: dict[str, Any]) -> 
     nothing |= {"categorical": FEATURES[:1], "given_width": 0}
     tower = build(**(nothing | only))
     assert len(tower.norms) == 1
-    assert torch.isfinite(tower(items())).all()
+    assert torch.isfinite(tower(**items().columns())).all()
 
 
 def test_items_without_anything_to_encode_are_refused() -> None:
@@ -177,7 +179,7 @@ def test_items_without_anything_to_encode_are_refused() -> None:
 
 def test_gradients_are_finite_and_reach_every_weight() -> None:
     tower = build().train()
-    embedding = tower(items())
+    embedding = tower(**items().columns())
     (embedding * torch.randn_like(embedding)).sum().backward()
     for name, parameter in tower.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name

@@ -112,6 +112,27 @@ def read_shown(world: World, simulation: Path, since: int) -> Shown:
     )
 
 
+def explicit_events(world: World, shown: Shown) -> tuple[Integers, NDArray[np.int8], Integers]:
+    """What users did with what they were shown: an event for every positive label.
+
+    Actions happen while the item is watched; completion ends the watching.
+
+    Returns:
+        Of each event [E] the place of its impression in ``shown``, the code of its action in
+        ``WORLD_ACTIONS``, and its moment in ms.
+    """
+    binary = [place for place, task in enumerate(world.tasks) if task.kind is TaskKind.BINARY]
+    impression, task = np.nonzero(shown.outcomes[:, binary] == 1)
+    names = [world.tasks[place].name for place in binary]
+    action = np.array([WORLD_ACTIONS.names.index(name) for name in names], np.int8)[task]
+    event = (shown.user[impression], shown.item[impression], shown.request_time[impression])
+    fraction = uniforms(words(world.config.seed, Stream.ACTION_TIME, *event, action))
+    fraction[action == WORLD_ACTIONS.names.index(_ENDING)] = 1
+    watched = shown.ended_at[impression] - shown.shown_at[impression]
+    moment = shown.shown_at[impression] + 1 + (fraction * (watched - 1)).astype(np.int64)
+    return impression, action, moment
+
+
 class _Writer:
     """Turns ticks into tables of a part."""
 
@@ -121,12 +142,11 @@ class _Writer:
         bounds = self.config.split_bounds
         self.best = {split: BestMetrics(world.tasks, (ABSOLUTE,)) for split in bounds}
         self.column = {task.name: place for place, task in enumerate(world.tasks)}
-        self.binary = [task.name for task in world.tasks if task.kind is TaskKind.BINARY]
 
     def write(self, tick: Tick) -> None:
         """Add what happened in a tick."""
         shown = tick.shown
-        impression, action = self._actions(shown)
+        impression, action, acted_at = explicit_events(self.world, shown)
         impressions = self._events(
             shown,
             np.arange(len(shown)),
@@ -137,7 +157,7 @@ class _Writer:
         actions = self._events(
             shown,
             impression,
-            time=self._action_times(shown, impression, action),
+            time=acted_at,
             action=action,
             dwell=pa.nulls(len(impression), pa.float32()),
         )
@@ -147,24 +167,6 @@ class _Writer:
         self.counts["requests"] += requests
         self.counts["rows"] += len(rows)
         self.parts.add([impressions, actions], rows, len(shown))
-
-    def _actions(self, shown: Shown) -> tuple[Integers, NDArray[np.int8]]:
-        """Explicit events: the impression and the code of the action of every positive label."""
-        labels = shown.outcomes[:, [self.column[name] for name in self.binary]]
-        impression, task = np.nonzero(labels == 1)
-        codes = np.array([WORLD_ACTIONS.names.index(name) for name in self.binary], np.int8)
-        return impression, codes[task]
-
-    def _action_times(
-        self, shown: Shown, impression: Integers, action: NDArray[np.int8]
-    ) -> Integers:
-        """Actions happen while the item is watched; completion ends the watching."""
-        event = (shown.user[impression], shown.item[impression], shown.request_time[impression])
-        draw = words(self.config.seed, Stream.ACTION_TIME, *event, action)
-        fraction = uniforms(draw)
-        fraction[action == WORLD_ACTIONS.names.index(_ENDING)] = 1
-        watched = shown.ended_at[impression] - shown.shown_at[impression]
-        return shown.shown_at[impression] + 1 + (fraction * (watched - 1)).astype(np.int64)
 
     def _events(
         self,

@@ -27,6 +27,7 @@ from recsys.data.stores.counters.build import (
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.derived import map_arrays
 from recsys.data.stores.timelines.store import first_not_before
+from recsys.data.stores.vocabulary import UNKNOWN_INDEX
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +119,8 @@ class CounterStore:
 
         Args:
             entity: ``item``, ``author`` or ``topic``, or ``everything`` with the index 0.
-            index: [R] indices; the unknown index 0 of an id, and one that nothing happened to, have
-                counts of 0.
+            index: [R] indices; the unknown index 0 of an id, one that nothing happened to, and one
+                that came after the data set have counts of 0.
             before: [R] ms.
             windows: W lengths in hours, None for all time before.
 
@@ -131,6 +132,7 @@ class CounterStore:
         """
         offsets = self._offsets[entity]
         index = np.asarray(index, np.int64)
+        index = np.where(index < len(offsets) - 1, index, UNKNOWN_INDEX)
         hour = np.asarray(before, np.int64) // MILLISECONDS_PER_HOUR
         return self._sums[entity].within(offsets[index], offsets[index + 1], hour, windows)
 

@@ -65,8 +65,9 @@ def _build(
     try:
         chunks = list(user_chunks(dataset, TimelineKind.EXPLICIT))
         for users in track(chunks, "Collecting engagements"):
-            owner, columns, unknown = _engagements(dataset, users, config, known)
-            counts += np.bincount(owner, minlength=num_users)
+            before = np.full(len(users), END_OF_TIME)
+            owner, columns, unknown = engagements_before(dataset, users, before, config, known)
+            counts += np.bincount(users[owner], minlength=num_users)
             skipped += unknown
             for name, file in columns_written.items():
                 file.write(columns[name].tobytes())
@@ -84,16 +85,28 @@ def _build(
     return {SKIPPED: skipped, REPEATS: config.repeats}
 
 
-def _engagements(
+def engagements_before(
     dataset: PreparedDataset,
-    users: NDArray[np.int32],
+    users: NDArray[np.integer],
+    before: NDArray[np.int64],
     config: SequenceConfig,
     known: NDArray[np.bool_],
-) -> tuple[NDArray[np.int32], dict[str, NDArray], int]:
-    """The engagements of some users: their user [E], their columns, and how many were skipped."""
-    before = np.full(len(users), END_OF_TIME)
+) -> tuple[NDArray[np.int64], dict[str, NDArray], int]:
+    """The engagements of some users strictly before some moments.
+
+    Args:
+        dataset: the prepared data set; of a live one what has come since is there too.
+        users: [B] user indices.
+        before: [B] ms.
+        config: what counts as an engagement.
+        known: [V] whether an item can be used.
+
+    Returns:
+        The position of each engagement's user in ``users`` [E], the columns of an
+        ``EngagementStore`` [E], and how many engagements were left out since their item is unknown.
+    """
     events = dataset.timelines.histories(users, before, TimelineKind.EXPLICIT, ALL_EVENTS)
-    owner = np.repeat(users, events[LENGTHS])
+    owner = np.repeat(np.arange(len(users)), events[LENGTHS])
     codes = config.action_codes(dataset.manifest.actions)
     counted = np.isin(events["action_type"], codes)
     kept = counted & known[events["item"]]
@@ -104,9 +117,9 @@ def _engagements(
     return owner[rows], {name: events[name][rows] for name in COLUMNS}, skipped
 
 
-def _is_first(owner: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _is_first(owner: NDArray[np.int64], item: NDArray[np.int32]) -> NDArray[np.bool_]:
     """[E] whether an event is the first of its user with its item."""
-    pair = owner.astype(np.int64) << 32 | item
+    pair = owner << 32 | item
     first = np.zeros(len(pair), bool)
     first[np.unique(pair, return_index=True)[1]] = True
     return first

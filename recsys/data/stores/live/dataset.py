@@ -6,20 +6,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import polars as pl
+
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.stores.dataset import TIMELINES, Counters, PreparedDataset
 from recsys.data.stores.live.counters import LiveCounters
 from recsys.data.stores.live.events import LiveEvents
+from recsys.data.stores.live.items import GrownDataset
 from recsys.data.stores.live.timelines import LiveTimelines
 
 
-class LiveDataset(PreparedDataset):
+class LiveDataset(GrownDataset):
     """A data set whose timelines and counters hold live events; all else is as it was prepared.
 
     What reads the timelines and counters of a data set (batches of requests and of a ranker,
     features of candidates) takes it in its place, and knows an event with the next read after it
     was appended. Request rows, and the engagements that sequence models are trained on, stay those
-    that were prepared. An item or user of after the preparation is unknown until days are appended.
+    that were prepared. A user of after the preparation is unknown until days are appended, and so
+    is an item that is not among those it was opened with.
 
     Attributes:
         live: what has come.
@@ -31,25 +35,34 @@ class LiveDataset(PreparedDataset):
         manifest: DatasetManifest,
         newest: DatasetManifest | None = None,
         live: LiveEvents | None = None,
+        items: pl.DataFrame | None = None,
     ) -> None:
-        super().__init__(path, manifest, newest)
-        self.live = live or LiveEvents(PreparedDataset(path, self.newest))
+        super().__init__(path, manifest, newest, items)
+        self.live = live or LiveEvents(GrownDataset(path, self.newest, items=items))
 
     @classmethod
-    def open(cls, path: Path | str, live: Path | str | None = None) -> Self:
+    def open(
+        cls, path: Path | str, live: Path | str | None = None, items: pl.DataFrame | None = None
+    ) -> Self:
         """Open a data set and its live events.
 
         Args:
             path: the prepared data set.
             live: folder of the events, which other processes may have open too; None for events
                 that are in the memory of this process.
+            items: that came after the data set, as of ``GrownDataset``; with a folder of events
+                none, since what has their indices in it would be another item once days are
+                appended.
 
         Raises:
             DataError: one of both cannot be used, or they do not belong together.
         """
         dataset = PreparedDataset.open(path)
-        events = LiveEvents(dataset) if live is None else LiveEvents.open(live, dataset)
-        return cls(dataset.path, dataset.manifest, live=events)
+        if live is None:
+            return cls(dataset.path, dataset.manifest, items=items)
+        if items is not None:
+            raise ValueError("items of after the preparation are for events in memory")
+        return cls(dataset.path, dataset.manifest, live=LiveEvents.open(live, dataset))
 
     @cached_property
     def timelines(self) -> LiveTimelines:
@@ -66,7 +79,7 @@ class LiveDataset(PreparedDataset):
         return _reopened, (type(self), self.path, known, self.live)
 
     def _described_by(self, manifest: DatasetManifest) -> Self:
-        return type(self)(self.path, manifest, self.newest, self.live)
+        return type(self)(self.path, manifest, self.newest, self.live, self._given)
 
 
 def _reopened(

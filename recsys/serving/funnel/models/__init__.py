@@ -1,0 +1,1 @@
+"""Trained models as sources and scorers of a funnel."""
