@@ -61,16 +61,14 @@ function entry(item, at, row, score, expression, mark) {
   const parts = row ? contributions(expression, row) : [];
   const drawn = typeof row?.propensity === "number";
   return el("li", { "data-item": String(item) },
-    el("span", { class: "place" }, String(at + 1)),
-    mark,
-    el("div", { class: "what" },
-      el("div", { class: "line" }, el("strong", {}, String(item)),
-        ...(row?.sources ?? []).map((source) => el("span", { class: "chip" }, words(source))),
-        drawn ? el("span", { class: "chip drawn", title: `probability ${number(row.propensity)}` }, "drawn") : null),
-      el("div", { class: "soft facts", title: stated(row?.facts) }, stated(row?.facts)),
-      parts.length ? el("div", { class: "soft parts" },
-        parts.slice(0, 3).map(({ name, adds }) => el("span", {}, `${words(name)} ${signed(adds)}`))) : null),
-    el("span", { class: "value", title: VALUE }, number(score)));
+    el("span", { class: "rank" }, el("span", { class: "place" }, String(at + 1)), mark),
+    el("div", { class: "line" }, el("strong", {}, String(item)),
+      ...(row?.sources ?? []).map((source) => el("span", { class: "chip" }, words(source))),
+      drawn ? el("span", { class: "chip drawn", title: `probability ${number(row.propensity)}` }, "drawn") : null),
+    el("span", { class: "value", title: VALUE }, number(score)),
+    el("div", { class: "soft facts", title: stated(row?.facts) }, stated(row?.facts)),
+    parts.length ? el("div", { class: "soft parts" },
+      parts.slice(0, 3).map(({ name, adds }) => el("span", {}, `${words(name)} ${signed(adds)}`))) : null);
 }
 
 /** How far an item has moved up or down, or that it came. */

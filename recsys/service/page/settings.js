@@ -68,22 +68,20 @@ export class Settings {
   }
 
   #sources() {
-    const rows = Object.entries(this.funnel.settings.sources)
-      .filter(([, source]) => source !== null)
-      .map(([name, source]) => {
-        const weight = slider(words(name), source.weight, bounds(source.weight), (chosen) =>
-          this.#set(`sources.${name}.weight`, chosen, source.weight));
-        const on = el("input", {
-          type: "checkbox", checked: true, "aria-label": `${words(name)} is asked`,
-          input: () => {
-            for (const input of weight.querySelectorAll("input")) if (input !== on) input.disabled = !on.checked;
-            this.#set(`sources.${name}`, on.checked ? undefined : null);
-          },
-        });
-        weight.prepend(on);
-        weight.classList.add("with-switch");
-        return weight;
+    const rows = declared(this.funnel.settings.sources).map(([name, key, source]) => {
+      const weight = slider(words(name), source.weight, bounds(source.weight), (chosen) =>
+        this.#set(`${key}.weight`, chosen, source.weight));
+      const on = el("input", {
+        type: "checkbox", checked: true, "aria-label": `${words(name)} is asked`,
+        input: () => {
+          for (const input of weight.querySelectorAll("input")) if (input !== on) input.disabled = !on.checked;
+          this.#set(key, on.checked ? undefined : null);
+        },
       });
+      weight.prepend(on);
+      weight.classList.add("with-switch");
+      return weight;
+    });
     return part("Weight of a source", el("div", { class: "rows" }, rows));
   }
 
@@ -125,6 +123,14 @@ export class Settings {
     else this.otherwise[key] = value;
     this.changed();
   }
+}
+
+/** Sources with the keys of their settings; those of models are declared by name, by their kind. */
+function declared(sources) {
+  return Object.entries(sources).filter(([, source]) => source !== null).flatMap(([name, source]) =>
+    "quota" in source ? [[name, `sources.${name}`, source]]
+      : Object.entries(source).filter(([, one]) => one !== null)
+        .map(([one, its]) => [one, `sources.${name}.${one}`, its]));
 }
 
 /** The value model of a user's group, and how another one is said. */
