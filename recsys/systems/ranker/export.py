@@ -40,7 +40,7 @@ from recsys.systems.ranker.tower import RankerTower
 _COMPARED = 64
 #: Largest difference of a prediction before calibration and of one after it, relative to numbers
 #: above 1.
-_ROUNDING = 1e-6
+_ROUNDING = 1e-5
 
 
 def export_run(
