@@ -10,7 +10,12 @@ from recsys.service.config import GenerationConfig
 from recsys.service.release import swap
 
 
+def configure(overrides: Sequence[str]) -> GenerationConfig:
+    """Compose conf/service_swap.yaml."""
+    return compose("service_swap", GenerationConfig, overrides)
+
+
 def run(overrides: Sequence[str]) -> None:
     """Make a generation, and point to it."""
-    config = compose("service_swap", GenerationConfig, overrides)
+    config = configure(overrides)
     output_console().print(f"{config.state} serves generation {swap(config)}")

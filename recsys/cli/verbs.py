@@ -325,6 +325,24 @@ VERBS = (
         ),
     ),
     Verb(
+        "precompute",
+        "precompute",
+        "Make lists off-peak, which a service gives where its funnel has no time.",
+        ("recsys precompute state=served/explore users=100000",),
+    ),
+    Verb(
+        "tune",
+        "tune",
+        "Tune numbers of a funnel in a simulated world: a goal up, other metrics within limits.",
+        (
+            "recsys tune funnel=explore tuning=explore simulation=logs/explore out=runs/tuned",
+            "recsys tune funnel=explore tuning=explore simulation=logs/explore out=runs/mapped "
+            "way=offline trials=6 drawn=4",
+        ),
+        more="conf/tuning",
+        prints_json=True,
+    ),
+    Verb(
         "export",
         "export",
         "Write the user tower of a run as a TorchScript artifact: DV365 with quantised tables, "

@@ -6,6 +6,7 @@ current.json                       {"generation": 12}; replaced in one step
 generations/000012/generation.json the funnel, with all its settings, and the data set it is for
 events/                            what was reported, of all generations (``LiveEvents``)
 ledger/000012/                     what the generation did
+lists/000012/                      lists that it made before, by user
 ```
 """
 
@@ -57,11 +58,14 @@ class ServiceState:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.events = folder / "events"
-        self.lists = folder / "lists"
 
     def ledger(self, number: int) -> Path:
         """Where a generation notes its requests."""
         return self.folder / "ledger" / f"{number:06d}"
+
+    def lists(self, number: int) -> Path:
+        """Where the lists are that were made before by a generation."""
+        return self.folder / "lists" / f"{number:06d}"
 
     @property
     def is_new(self) -> bool:

@@ -23,11 +23,12 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import LOG, ServeConfig
 from recsys.service.generations import Generation
+from recsys.service.lists import StoredLists
 from recsys.service.raw_ids import RawIds
 from recsys.serving.funnel.build import build_funnel
 from recsys.serving.funnel.candidates import Offers, Requests, Share, mix
 from recsys.serving.funnel.config import FunnelConfig
-from recsys.serving.funnel.funnel import VALUE, Funnel, Outcome
+from recsys.serving.funnel.funnel import SECOND, VALUE, Funnel, Outcome
 from recsys.serving.funnel.ledger import Described
 from recsys.serving.funnel.live_knowledge import LiveKnowledge
 from recsys.serving.funnel.model import Model
@@ -59,6 +60,13 @@ class Answer:
     outcome: Outcome | None = None
     described: Described | None = None
 
+    @property
+    def unpredicted(self) -> bool:
+        """Whether the second stage failed, or had no time for a single candidate."""
+        if self.outcome is None or SECOND not in self.outcome.missed:
+            return False
+        return bool(np.isnan(self.outcome.candidates.scores[SECOND]).all())
+
 
 class Served:
     """A generation over the live events.
@@ -77,6 +85,7 @@ class Served:
         known: what is known.
         described: names of the funnel's parts.
         items: raw ids; users likewise.
+        stored: lists made before, where there are any.
 
     Raises:
         ConfigError: the funnel asks for what the data set does not have.
@@ -98,6 +107,7 @@ class Served:
         self.items = RawIds(dataset.vocabulary("item"))
         self.users = RawIds(dataset.vocabulary("user"))
         self._changed: OrderedDict[str, tuple[Funnel, Described]] = OrderedDict()
+        self.stored: StoredLists | None = None
         self._popular: list[Integers] = []
 
     @classmethod
@@ -170,14 +180,30 @@ class Served:
         scores = of.scores[VALUE][shown].tolist()
         return Answer(self.items.raw(of.item[shown]), scores, requests, outcome, described)
 
+    def lists(self, users: Integers, k: int) -> Integers:
+        """[B, k] item indices for users [B] as of now; −1 where a list is shorter."""
+        requests = self.known.ask(users, users, np.full(len(users), self.refreshed_now()))
+        return self.funnel.run(requests, k).lists(k)
+
+    def has_list(self, user: int | str) -> bool:
+        """Whether a list was made before for a user."""
+        return (
+            self.stored is not None and len(self.stored.of(int(self.users.indices([user])[0]))) > 0
+        )
+
     def fallback(self, number: int, user: int | str, k: int, moment: int | None) -> Answer:
-        """What is popular in the user's group and the user has not seen."""
-        at = np.array([self.now() if moment is None else moment])
+        """What the user has not seen of the list made before, and then of what is popular."""
+        at = self.now() if moment is None else moment
         index = self.users.indices([user])
         items = self._popular[int(self.known.group(index)[0])]
-        seen = self.known.seen(np.repeat(index, len(items)), np.repeat(at, len(items)), items)
+        if self.stored is not None:
+            own = self.stored.of(int(index[0]))
+            own = own[self.known.is_alive(own, at)]
+            items = np.concatenate([own, items[~np.isin(items, own)]])
+        moments = np.full(len(items), at)
+        seen = self.known.seen(np.repeat(index, len(items)), moments, items)
         found = items[~seen][:k]
-        requests = Requests(np.array([number]), index, at)
+        requests = Requests(np.array([number]), index, moments[:1])
         return Answer(self.items.raw(found), [float("nan")] * len(found), requests)
 
     def some_users(self) -> list[int | str | None]:

@@ -24,11 +24,13 @@ from recsys.service.config import MACHINE, ServeConfig
 from recsys.service.facts import item_facts
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.lane import FullError, Lane, LateError
+from recsys.service.lists import StoredLists
 from recsys.service.messages import Event, Recommend
 from recsys.service.served import Answer, Served
+from recsys.serving.funnel.funnel import SECOND
 from recsys.serving.funnel.ledger import Ledger, LedgerConfig, explain, explained
 
-#: Why a list was made before.
+#: Why a list is given that was made before; or since the second stage has predicted nothing.
 BUSY, LATE = "busy", "late"
 #: Seconds between looks at the pointer, and between lists made for later.
 _LOOK, _REFRESH = 0.25, 5.0
@@ -96,13 +98,17 @@ class Worker:
         while True:
             await asyncio.sleep(_LOOK)
             metrics.LEDGER_LOST.set(self._serving.ledger.lost)
-            stamp = self._state.stamp()
-            if stamp != self._stamp:
-                await self._swap()
-                self._stamp = stamp
-            elif time.monotonic() - refreshed > _REFRESH:
-                await self._funnel.run(self.served.refresh, bounded=False)
-                refreshed = time.monotonic()
+            try:
+                stamp = self._state.stamp()
+                if stamp != self._stamp:
+                    await self._swap()
+                    self._stamp = stamp
+                elif time.monotonic() - refreshed > _REFRESH:
+                    refreshed = time.monotonic()
+                    await self._funnel.run(self.served.refresh, bounded=False)
+                    self._open_lists(self.served)
+            except (RecsysError, OSError) as error:
+                message_console().print(f"recsys: {error}")
 
     async def recommend(self, asked: Recommend) -> tuple[int, str | None, Answer, int]:
         """A list for a user.
@@ -121,10 +127,16 @@ class Worker:
         draws = number if asked.draws is None else asked.draws
         work = partial(served.answer, draws, user, k, moment, asked.changes, asked.context)
         generation = served.generation.number
+        reason = None
         try:
             answer = await self._in_funnel(work)
-        except (FullError, LateError) as error:
-            reason = BUSY if isinstance(error, FullError) else LATE
+            if answer.unpredicted and served.has_list(user):
+                reason = SECOND
+        except FullError:
+            reason = BUSY
+        except LateError:
+            reason = LATE
+        if reason is not None:
             metrics.FALLBACKS.labels(reason).inc()
             instead = partial(served.fallback, number, user, k, moment)
             answer = await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
@@ -212,9 +224,17 @@ class Worker:
         """A generation that is served from now on."""
         number = served.generation.number
         config = LedgerConfig(seconds_per_file=self.config.ledger_seconds)
+        self._open_lists(served)
         ledger = Ledger(self._state.ledger(number), served.described, config)
         metrics.GENERATION.set(number)
         return _Serving(served, ledger, metrics.StageMetrics(served.described))
+
+    def _open_lists(self, served: Served) -> None:
+        """Give lists that were made before, once they are there."""
+        path = self._state.lists(served.generation.number)
+        if served.stored is None and path.exists():
+            with suppress(DataError):  # it is just being made
+                served.stored = StoredLists(path)
 
     async def _swap(self) -> None:
         """Load what the pointer names beside what is served, and serve it; or go on as before."""
@@ -231,6 +251,8 @@ class Worker:
             self.refused = None
             await asyncio.sleep(self.config.limits.wait_ms / 1_000)  # for those who have it still
             await self._beside.run(former.ledger.close, bounded=False)
+            if former.served.stored is not None:
+                former.served.stored.close()
         except (RecsysError, OSError) as error:
             self.refused = (generation.number if generation else 0, str(error))
             going_on = self.served.generation.number

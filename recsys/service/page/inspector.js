@@ -56,8 +56,9 @@ async function show() {
 /** Turns to the view that is chosen; one that shows the last question already stays as it is. */
 async function turn() {
   for (const name in views) at(name).hidden = name !== view();
+  at("views").hidden = false;
   remember();
-  if (!question || shown.has(view())) return;
+  if (shown.has(view())) return;
   shown.add(view());
   await views[view()].show(question.request, question.person, question.funnel);
 }
@@ -76,6 +77,7 @@ async function start() {
 }
 
 function failed(error, again) {
+  for (const name of ["views", ...Object.keys(views)]) at(name).hidden = true; // of another question
   at("key").hidden = error.status !== 401;
   if (error.status === 401) at("secret").focus();
   trouble(at("trouble"), error, again);

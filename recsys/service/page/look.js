@@ -62,7 +62,7 @@ export class Look {
   #fill(answer, against) {
     this.answer.classList.remove("old");
     this.said.textContent = against ? `Against the list that is served: ${told(against, answer)}`
-      : "As it is served. Move a weight to see what changes.";
+      : "As it is served: by value, under the rules of the list. Move a weight to see what changes.";
     showList(this.items, answer, { expression: this.settings.expression(), against });
     this.more.replaceChildren(...(against
       ? [gone(against, answer, "No longer there"), promises(this.funnel.tasks, against, answer, ["Served", "Now"])] : []));

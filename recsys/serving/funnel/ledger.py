@@ -25,14 +25,19 @@ from numpy.typing import NDArray
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError, RecsysError
 from recsys.core.folders import check_begun
-from recsys.core.json_files import read_json, write_json
-from recsys.data.contract.parquet import read_parquet, scan_parquet, write_parquet
+from recsys.data.contract.ledger import (
+    DESCRIPTION_FILE,
+    MOMENT,
+    NUMBER,
+    USER,
+    read_ledger_description,
+    scan_ledger,
+    write_ledger_description,
+)
+from recsys.data.contract.parquet import read_parquet, write_parquet
 from recsys.serving.funnel.candidates import Candidates, Requests
 from recsys.serving.funnel.funnel import FIRST, SECOND, VALUE, Funnel, Outcome
 
-_DESCRIPTION = "funnel.json"
-_KIND = "recsys funnel ledger"
-NUMBER = "request"
 #: What is noted of candidates beside their scores.
 OF_CANDIDATES = ("item", "sources", "fused", "death", "position", "propensity")
 _USER_COLUMN = "user_"
@@ -104,7 +109,7 @@ class Ledger:
         self._files = 0
         self._begun = time.time_ns()
         if folder.exists() and any(folder.iterdir()):
-            check_begun(folder, [_DESCRIPTION], "ledger of a funnel")
+            check_begun(folder, [DESCRIPTION_FILE], "ledger of a funnel")
             there = describe(folder)
             if there != described:
                 raise DataError(
@@ -114,7 +119,7 @@ class Ledger:
                 )
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / _DESCRIPTION, _KIND, vars(described))
+            write_ledger_description(folder, vars(described))
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
 
@@ -170,21 +175,8 @@ def describe(folder: Path) -> Described:
     Raises:
         DataError: the folder holds no ledger.
     """
-    found = read_json(folder / _DESCRIPTION, _KIND, DataError, "name the folder of a ledger")
+    found = read_ledger_description(folder)
     return Described(*(tuple(found[name]) for name in ("sources", "stages", "tasks")))
-
-
-def scan(folder: Path) -> pl.LazyFrame:
-    """The requests of a ledger, a row each.
-
-    Raises:
-        DataError: there are none.
-    """
-    describe(folder)
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder} holds no request yet.")
-    return scan_parquet(files)
 
 
 def noted(folder: Path) -> Iterator[tuple[Requests, Outcome]]:
@@ -216,9 +208,9 @@ def explain(folder: Path, request: int) -> pl.DataFrame:
         DataError: there is no such request.
     """
     described = describe(folder)
-    row = scan(folder).filter(pl.col(NUMBER) == request).collect()
+    row = scan_ledger(folder).filter(pl.col(NUMBER) == request).collect()
     if row.is_empty():
-        numbers = scan(folder).select(pl.col(NUMBER).min().alias("a"), pl.col(NUMBER).max())
+        numbers = scan_ledger(folder).select(pl.col(NUMBER).min().alias("a"), pl.col(NUMBER).max())
         first, last = numbers.collect().row(0)
         raise DataError(f"{folder} holds no request {request}; it has some from {first} to {last}.")
     return explained(described, _read(row[:1])[1])
@@ -253,8 +245,8 @@ def _table(requests: Requests, outcome: Outcome, generation: str) -> pa.Table:
     offsets = np.concatenate([[0], np.cumsum(of.lengths)]).astype(np.int32)
     columns: dict[str, pa.Array] = {
         NUMBER: pa.array(requests.number),
-        "user": pa.array(requests.user),
-        "moment": pa.array(requests.moment),
+        USER: pa.array(requests.user),
+        MOMENT: pa.array(requests.moment),
         "generation": pa.array([generation] * number),
         "missed": _pairs(outcome.missed, pa.string(), number),
         "seconds": _pairs(outcome.seconds, pa.float64(), number),
@@ -286,8 +278,8 @@ def _read(rows: pl.DataFrame) -> tuple[Requests, Outcome]:
     names = [name for name in rows.columns if name.startswith(_USER_COLUMN)]
     requests = Requests(
         rows[NUMBER].to_numpy(),
-        rows["user"].to_numpy(),
-        rows["moment"].to_numpy(),
+        rows[USER].to_numpy(),
+        rows[MOMENT].to_numpy(),
         {name.removeprefix(_USER_COLUMN): rows[name].to_numpy() for name in names},
     )
     lengths = rows["item"].list.len().to_numpy().astype(np.int64)

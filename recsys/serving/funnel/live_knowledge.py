@@ -147,15 +147,23 @@ class LiveKnowledge:
         requests = Requests(number, user, moment, columns)
         self.refresh()
         latest = int(moment.max(initial=0))
-        oldest = 0.0
-        if self._config.alive_hours is not None:
-            oldest = latest - self._config.alive_hours * MILLISECONDS_PER_HOUR
-        first, last = np.searchsorted(self._born_by_age, (oldest, latest))
+        ends = (self._oldest(latest), latest)
+        first, last = np.searchsorted(self._born_by_age, ends)
         users, place = np.unique(user, return_index=True)
         engaged, shown = self._tastes(users, moment[place])
         alive = self._by_age[first:last]
         self._now = _Now(users, alive, self._counts.kept(latest), engaged, shown)
         return requests
+
+    def is_alive(self, item: Integers, moment: int) -> NDArray[np.bool_]:
+        """[n] whether items can be shown at a moment, ms."""
+        born = self.born[item]
+        return (born < moment) & (born >= self._oldest(moment))
+
+    def _oldest(self, moment: int) -> float:
+        """When items that can be shown were first seen at the earliest, ms."""
+        hours = self._config.alive_hours
+        return 0.0 if hours is None else moment - hours * MILLISECONDS_PER_HOUR
 
     @property
     def _at(self) -> _Now:

@@ -21,7 +21,7 @@ from recsys.serving.funnel.candidates import Requests
 from recsys.serving.funnel.config import FunnelConfig, ModelConfig, RetrievedConfig, SimilarConfig
 from recsys.serving.funnel.knowledge import Integers, Knowledge
 from recsys.serving.funnel.model import Model
-from recsys.serving.funnel.models.open import open_models
+from recsys.serving.funnel.models.open import open_model
 from tests.systems.own_log import DAY, LATE, START, RunOf, run_of  # noqa: F401
 
 #: A day after the log.
@@ -65,7 +65,7 @@ def exported(run_of: RunOf, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 def opened(artifact: Path, run_dir: Path) -> tuple[Model, LiveDataset]:
     live = LiveDataset.open(recsys.open_run(run_dir).dataset.path, items=NEW)
-    return open_models({"it": ModelConfig(path=str(artifact))}, live)["it"], live
+    return open_model("it", ModelConfig(path=str(artifact)), live), live
 
 
 def requests(dataset: LiveDataset, moment: int = NOW) -> Requests:
@@ -193,9 +193,9 @@ def test_what_a_model_cannot_be_is_refused(
     with pytest.raises(ConfigError, match="no action of the data set"):
         tower.similar("mine", SimilarConfig(model="it", actions=["clicked"]), nothing)
     with pytest.raises(ConfigError, match="reads none"):
-        open_models({"it": ModelConfig(path=str(exported("ranker")), stores=["a"])}, live)
+        open_model("it", ModelConfig(path=str(exported("ranker")), stores=["a"]), live)
     with pytest.raises(ArtifactError):
-        open_models({"it": ModelConfig(path=str(tmp_path))}, live)
+        open_model("it", ModelConfig(path=str(tmp_path)), live)
 
 
 @pytest.mark.parametrize(
