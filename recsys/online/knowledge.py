@@ -5,6 +5,9 @@ Legend: B requests, n pairs, A items alive, V items, G regions, K tasks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +20,7 @@ from recsys.serving.funnel.counts import TASTE_HOURS, ItemCounts, favourites, ta
 
 Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+_T = TypeVar("_T")
 
 #: The column of users and items that says who may get what.
 REGION = "region"
@@ -62,10 +66,12 @@ class PlayedKnowledge:
         self._regions: Integers = 1 + world.users.region.astype(np.int64)
         self._faded = world.start
         self._requests: Requests | None = None
+        self._standing: dict[str, Any] = {}
 
     def at(self, requests: Requests) -> None:
         """Go on to the moment of some requests."""
         self._requests = requests
+        self._standing.clear()
         now = int(requests.time[0])
         self._counts.advance(now)
         days = (now - self._faded) // MILLISECONDS_PER_DAY
@@ -106,9 +112,13 @@ class PlayedKnowledge:
             return np.zeros(len(user), np.int64)
         return self._regions[user]
 
-    def popularity(self, item: Integers) -> Doubles:
-        """[1 + regions, n] engagements of late, those of all users first."""
-        return self._counts.popularity(item)
+    def standing(self, name: str, make: Callable[[Integers, Doubles], _T]) -> _T:
+        """What follows from popularity, made once for the requests of a moment."""
+        if name not in self._standing:
+            alive = self.alive
+            self._standing[name] = make(alive, self._counts.popularity(alive))
+        found: _T = self._standing[name]
+        return found
 
     def column(self, name: str) -> Integers:
         """[V] ``author``, ``topic`` or ``region``, from 1.

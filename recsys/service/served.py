@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from recsys.serving.funnel.funnel import SECOND, VALUE, Funnel, Outcome
 from recsys.serving.funnel.ledger import Described
 from recsys.serving.funnel.live_knowledge import LiveKnowledge
 from recsys.serving.funnel.model import Model
+from recsys.serving.funnel.sources import most_popular
 
 Integers = NDArray[np.int64]
 
@@ -216,14 +218,11 @@ class Served:
         number, nobody = np.arange(groups), np.zeros(groups, np.int64)
         requests = self.known.ask(number, nobody, np.full(groups, self.now()))
         requests = replace(requests, columns=dict.fromkeys(requests.columns, number))
-        alive = self.known.alive
-        popularity = self.known.popularity(alive)
-        best = np.argsort(-popularity, axis=1, kind="stable")[:, :_POPULAR]
-        length = best.shape[1]
-        offers = Offers(
-            np.full(groups, length), alive[best].ravel(), np.zeros(best.size, np.float32)
-        )
-        candidates = mix([offers], [Share(length)], groups)
+        popular = partial(most_popular, _POPULAR)
+        items, score = self.known.standing(f"popular {_POPULAR}", popular)
+        lengths = np.full(groups, items.shape[1])
+        offers = Offers(lengths, items.ravel(), score.ravel().astype(np.float32))
+        candidates = mix([offers], [Share(_POPULAR)], groups)
         for one in self.funnel.filters:
             candidates.leave_out(~one.keep(requests, candidates), 1)
         kept = [candidates.alive & (candidates.request == group) for group in range(groups)]
@@ -251,9 +250,9 @@ def _opened(funnel: FunnelConfig, dataset: LiveDataset) -> dict[str, Model]:
     if not funnel.models:
         return {}
     # torch, which funnels of counts do without
-    from recsys.serving.funnel.models.open import open_models
+    from recsys.serving.funnel.models.open import open_model
 
-    return open_models(funnel.models, dataset)
+    return {name: open_model(name, model, dataset) for name, model in funnel.models.items()}
 
 
 def changed_funnel(funnel: FunnelConfig, changes: Mapping[str, Any]) -> FunnelConfig:

@@ -105,6 +105,8 @@ class Worker:
                     self._stamp = stamp
                 elif time.monotonic() - refreshed > _REFRESH:
                     refreshed = time.monotonic()
+                    now = await self.now()
+                    await self._beside.run(partial(self.served.known.renew, now), bounded=False)
                     await self._funnel.run(self.served.refresh, bounded=False)
                     self._open_lists(self.served)
             except (RecsysError, OSError) as error:

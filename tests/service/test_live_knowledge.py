@@ -28,6 +28,16 @@ def opened(prepared: Path, **config: float) -> tuple[LiveDataset, LiveKnowledge,
     return dataset, known, dataset.manifest.counts["last_timestamp"] + 1
 
 
+def popular(known: LiveKnowledge) -> np.ndarray:
+    """[1 + G, V] popularity as of the newest event; 0 of what cannot be shown."""
+    known.refresh()
+    known.renew(known.newest + 1)
+    known.ask(one(0), one(1), one(known.newest + 1))
+    found = np.zeros((len(known.groups), len(known.born)))
+    found[:, known.alive] = known.standing("tried", lambda alive, popularity: popularity)
+    return found
+
+
 def append(dataset: LiveDataset, moment: int, user: int, item: int, *actions: str) -> None:
     codes = [dataset.manifest.action_types.index(action) for action in actions]
     number = len(codes)
@@ -53,8 +63,7 @@ def test_what_is_popular_is_what_the_log_says(prepared: Path) -> None:
     table = pl.read_parquet(prepared.parent / "log" / "users.parquet")
     region = dict(zip(table["user_id"], table["user_region"], strict=True))
     of_user = np.array([region[one] for one in log["user_id"]])
-    known.ask(one(0), one(1), one(now))
-    found = known.popularity(np.arange(len(known.born)))
+    found = popular(known)
     for group, name in enumerate(known.groups):
         some = weight if group == 0 else weight * (of_user == name)
         expected = np.bincount(item, some, len(known.born))
@@ -74,14 +83,14 @@ def test_an_event_counts_with_the_next_request(prepared: Path) -> None:
         )
     ]
     item = int(unseen[-1])
-    before = known.popularity(one(item))[0, 0], known.affinity(one(1), one(item))[0]
+    before = popular(known)[0, item], known.affinity(one(1), one(item))[0]
     expected = known.expected(one(1), one(item))[0]
     append(dataset, now, 1, item, "impression", "liked", "save", "follow")
     known.ask(one(1), one(1), one(now + HOUR))
     assert known.seen(one(1), one(now + HOUR), one(item))[0]
     assert not known.seen(one(1), one(now), one(item))[0]  # strictly before the moment
     assert not known.seen(one(2), one(now + HOUR), one(item))[0]
-    assert known.popularity(one(item))[0, 0] == pytest.approx(before[0] + 3)
+    assert popular(known)[0, item] == pytest.approx(before[0] + 3)
     assert known.affinity(one(1), one(item))[0] > before[1]
     names = [task.name for task in known.tasks]
     rises = known.expected(one(1), one(item))[0] > expected
@@ -103,12 +112,10 @@ def test_how_events_are_reported_changes_nothing(prepared: Path) -> None:
             append(dataset, now + moment, user, item, *actions)
             if not together:
                 known.ask(one(0), one(1), one(now + moment))
+        items, of_late = np.arange(1, len(known.born)), popular(known)
         known.ask(one(0), one(2), one(now + 20 * HOUR))
-        items = np.arange(1, len(known.born))
         user = np.full(len(items), 2)
-        found.append(
-            (known.popularity(items), known.affinity(user, items), known.expected(user, items))
-        )
+        found.append((of_late, known.affinity(user, items), known.expected(user, items)))
     for one_way, other in zip(*found, strict=True):
         assert one_way == pytest.approx(other, rel=1e-12)
 
@@ -125,16 +132,36 @@ def test_a_request_far_ahead_takes_nothing_from_later_ones(prepared: Path) -> No
     assert (known.affinity(user, items) == before).all()
 
 
+def test_what_is_popular_stands_for_some_seconds_and_is_made_once(prepared: Path) -> None:
+    dataset, known, now = opened(prepared)
+    made = []
+
+    def make(alive: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+        made.append(len(alive))
+        return popularity.sum(axis=1)
+
+    known.ask(one(0), one(1), one(now))
+    before = known.standing("tried", make)
+    append(dataset, now, 1, 7, "liked")
+    known.ask(one(1), one(1), one(now + 14_000))
+    assert (known.standing("tried", make) == before).all() and len(made) == 1
+    known.renew(now + 14_000)  # which other threads may do, for the requests after the next one
+    assert len(made) == 2 and (known.standing("tried", make) == before).all()
+    known.ask(one(2), one(1), one(now + 14_001))
+    assert (known.standing("tried", make) != before).any() and len(made) == 2
+    for moment in (now + 14_000 + 15_000, now - 1):  # too late, and too early
+        known.ask(one(3), one(1), one(moment))
+        known.standing("tried", make)
+    assert len(made) == 4
+
+
 def test_deleted_users_are_counted_no_longer(prepared: Path) -> None:
     dataset, known, now = opened(prepared)
-    known.ask(one(0), one(1), one(now))
-    before = known.popularity(one(7))
+    before = popular(known)
     append(dataset, now, 3, 7, "liked")
-    known.ask(one(1), one(1), one(now + 1))
-    assert (known.popularity(one(7))[0] > before[0]).all()
+    assert popular(known)[0, 7] == before[0, 7] + 1
     dataset.live.delete_users([3])
-    known.ask(one(2), one(1), one(now + 1))
-    assert (known.popularity(one(7)) == before).all()
+    assert (popular(known) == before).all()
 
 
 def test_items_are_alive_from_when_they_were_seen_and_for_so_long(prepared: Path) -> None:

@@ -6,7 +6,9 @@ of a column.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +35,14 @@ from recsys.serving.funnel.knowledge import NONE
 
 Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+_T = TypeVar("_T")
 
 #: Watching is no engagement, however long.
 _WATCHING = frozenset({"long_view", "video_complete"})
 #: Of a user's events of a kind the newest ones say what the user likes.
 _TASTE_EVENTS = 2_000
+#: What is alive and popular at a moment is taken for what is so for as long.
+_STANDS_MS = 15_000
 _COUNTED = ("item", "action_type", "dwell_time")
 
 
@@ -55,19 +60,36 @@ class KnowledgeConfig(Settings):
 
 
 @dataclass(frozen=True, eq=False)
+class _Standing:
+    """What was alive and popular at a moment, and what followed from it.
+
+    Attributes:
+        moment: ms.
+        alive: [A] items.
+        popularity: [1 + G, A] of them.
+        made: by name, and how it is made.
+    """
+
+    moment: int
+    alive: Integers
+    popularity: Doubles
+    made: dict[str, tuple[Callable[[Integers, Doubles], Any], Any]]
+
+
+@dataclass(frozen=True, eq=False)
 class _Now:
     """What holds for the requests that are answered.
 
     Attributes:
         user: [B] ascending, each once.
-        alive: [A] items.
+        standing: what is alive and popular.
         kept: share of what was popular that is left.
         engaged: by column [B, C] how often with each of its values.
         shown: [B, C] how often each topic was shown.
     """
 
     user: Integers
-    alive: Integers
+    standing: _Standing
     kept: float
     engaged: dict[str, Doubles]
     shown: Doubles
@@ -118,6 +140,8 @@ class LiveKnowledge:
         self.newest = last
         self._position = Position()
         self._now: _Now | None = None
+        nothing = np.empty((len(self.groups), 0))
+        self._standing = _Standing(-_STANDS_MS, self._by_age[:0], nothing, {})
         self._count_stored(last + 1)
 
     @property
@@ -147,13 +171,32 @@ class LiveKnowledge:
         requests = Requests(number, user, moment, columns)
         self.refresh()
         latest = int(moment.max(initial=0))
-        ends = (self._oldest(latest), latest)
-        first, last = np.searchsorted(self._born_by_age, ends)
+        if not 0 <= latest - self._standing.moment < _STANDS_MS:
+            self.renew(latest)
         users, place = np.unique(user, return_index=True)
         engaged, shown = self._tastes(users, moment[place])
-        alive = self._by_age[first:last]
-        self._now = _Now(users, alive, self._counts.kept(latest), engaged, shown)
+        self._now = _Now(users, self._standing, self._counts.kept(latest), engaged, shown)
         return requests
+
+    def renew(self, moment: int) -> None:
+        """Say anew what is alive and popular at a moment, ms, and what follows; in any thread."""
+        ends = (self._oldest(moment), moment)
+        first, last = np.searchsorted(self._born_by_age, ends)
+        alive = self._by_age[first:last]
+        popularity = self._counts.popularity(alive)
+        made = {
+            name: (make, make(alive, popularity))
+            for name, (make, _) in list(self._standing.made.items())
+        }
+        self._standing = _Standing(moment, alive, popularity, made)
+
+    def standing(self, name: str, make: Callable[[Integers, Doubles], _T]) -> _T:
+        """What follows from what is alive and popular; that stands for some seconds."""
+        of = self._at.standing
+        if name not in of.made:
+            of.made[name] = make, make(of.alive, of.popularity)
+        found: _T = of.made[name][1]
+        return found
 
     def is_alive(self, item: Integers, moment: int) -> NDArray[np.bool_]:
         """[n] whether items can be shown at a moment, ms."""
@@ -173,7 +216,7 @@ class LiveKnowledge:
     @property
     def alive(self) -> Integers:
         """[A] items that were first seen before now, and not too long ago."""
-        return self._at.alive
+        return self._at.standing.alive
 
     def seen(self, user: Integers, moment: Integers, item: Integers) -> NDArray[np.bool_]:
         """[n] whether a user was shown an item, or dealt with it, before a moment."""
@@ -182,10 +225,6 @@ class LiveKnowledge:
     def group(self, user: Integers) -> Integers:
         """[B] index of the users' category, from 1; 0 where it is unknown."""
         return self._group[user]
-
-    def popularity(self, item: Integers) -> Doubles:
-        """[1 + G, n] engagements of late, up to a factor that is the same of all."""
-        return self._counts.popularity(item)
 
     def column(self, name: str) -> Integers:
         """[V] ``author``, ``topic``, or a categorical feature of the items.
