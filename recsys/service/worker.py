@@ -126,7 +126,8 @@ class Worker:
         serving, number = self._serving, self._number()
         served = serving.served
         user, k, moment = asked.user, asked.k, asked.moment
-        work = partial(served.answer, number, user, k, moment, asked.changes, asked.context)
+        draws = number if asked.draws is None else asked.draws
+        work = partial(served.answer, draws, user, k, moment, asked.changes, asked.context)
         generation = served.generation.number
         reason = None
         try:
@@ -143,7 +144,7 @@ class Worker:
             answer = await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
             return number, reason, answer, generation
         assert answer.outcome is not None
-        if not asked.changes:
+        if not asked.changes and asked.draws is None:
             serving.stages.add(answer.outcome)
             serving.ledger.note(answer.requests, answer.outcome, str(generation))
         self._remembered[number] = answer

@@ -201,8 +201,8 @@ def explain(folder: Path, request: int) -> pl.DataFrame:
 
     Returns:
         A row per candidate: ``item`` index, ``position``, ``sources`` and ``ended`` by name (null
-        for those of the list), and what each stage said: ``fused``, ``first``, ``value`` and a
-        column for each task.
+        for those of the list), what each stage said: ``fused``, ``first``, ``value`` and a column
+        for each task, and ``propensity`` of those that were drawn.
 
     Raises:
         DataError: there is no such request.
@@ -231,6 +231,7 @@ def explained(described: Described, outcome: Outcome) -> pl.DataFrame:
             "sources": pl.Series(names, dtype=pl.List(pl.String)),
             "ended": [stages.get(number) for number in of.death.tolist()],
             "fused": of.fused,
+            "propensity": of.propensity,
             **{name: of.scores[name] for name in (FIRST, VALUE) if name in of.scores},
             **dict(zip(described.tasks, of.scores[SECOND].T, strict=False)),
         }
