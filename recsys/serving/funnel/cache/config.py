@@ -20,7 +20,7 @@ class CacheConfig(Settings):
             ``decay``, less and less of them; ``adjusted`` by a model.
         max_age_hours: T1, after which a candidate is scored anew; 0 is no cache.
         items: of a user that are kept, at most; those scored last.
-        unseen: of ``list``: a last list of which a user has not seen so many any more is made anew.
+        unseen: of ``list``: a last list of which fewer items are left unseen is made anew.
         decay: of ``decay``, and of ``adjusted`` without a model: the share of a score that is lost
             by ``max_age_hours``, and in proportion before.
         adjuster: file that `recsys funnel adjuster` wrote; null for none yet.
