@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from recsys.artifacts.manifest import MANIFEST_FILE, sha256
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Task, TaskKind
-from recsys.serving.funnel.cache.config import LIST, STALE
+from recsys.serving.funnel.cache.adjuster import load_adjuster
+from recsys.serving.funnel.cache.config import ADJUSTED, LIST, STALE
 from recsys.serving.funnel.cache.feed_state import FeedState
 from recsys.serving.funnel.cache.lists import LastList, WithoutList
 from recsys.serving.funnel.cache.rescore import Decay, Rescore, stale
@@ -144,6 +145,8 @@ def build_funnel(
 def _cache(config: FunnelConfig, known: Knowledge, tasks: list[str], store: Store) -> Cache:
     of = config.cache
     rescore: Rescore = stale if of.policy in (LIST, STALE) else Decay(of.decay, of.max_age_hours)
+    if of.policy == ADJUSTED and of.adjuster is not None:
+        rescore = load_adjuster(Path(of.adjuster), tasks)
     age = round(of.max_age_hours * MILLISECONDS_PER_HOUR)
     feed = FeedState(store, row_type(len(tasks)), _generation(config, tasks), age, of.items)
     return Cache(feed, known, rescore, of.sample_share, config.seed)
