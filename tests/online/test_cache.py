@@ -8,13 +8,19 @@ import pytest
 from recsys.core.composition import load
 from recsys.core.errors import ConfigError
 from recsys.core.paths import conf_dir
+from recsys.data.simulator.world.play import Requests as Asked
 from recsys.data.simulator.world.play import play
+from recsys.data.simulator.world.seen import SeenItems
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap
 from recsys.online.compare import OnlineMetric, compared, played
 from recsys.online.funnel import FunnelPolicy
+from recsys.online.knowledge import PlayedKnowledge
 from recsys.online.metrics import UserSums
 from recsys.online.policies import make_policy
+from recsys.serving.funnel.build import build_funnel
+from recsys.serving.funnel.cache.stores import MemoryStore
+from recsys.serving.funnel.candidates import Requests
 from recsys.serving.funnel.config import FunnelConfig
 
 TICK = 300_000
@@ -83,3 +89,22 @@ def test_a_cache_that_cannot_be_is_refused(world: World) -> None:
         with pytest.raises(ConfigError, match=sentence):
             make_policy("explore", world, [change])
     make_policy("explore", world, ["cache.policy=stale", "cache.max_age_hours=8766"])
+
+
+def test_what_another_scorer_has_scored_is_not_used(world: World) -> None:
+    known, store = PlayedKnowledge(world), MemoryStore()
+    tick = next(iter(play(world, policy(world), visits(world), TICK)))
+    moment = int(tick.visits.time[0])
+    user = np.arange(1, 6)
+    alive = world.alive(moment, moment + TICK)
+    seen = SeenItems(world.items, len(world.users))
+    known.at(Asked(user, np.full(5, moment), np.zeros(5, np.int8), alive, seen))
+    of = Requests(user, user, np.full(5, moment), {"region": known.group(user)})
+    cached = []
+    for scorer in ("rates", "rates", "random", "random", "rates"):
+        file = conf_dir() / "funnel" / "explore.yaml"
+        changes = ["cache.policy=stale", f"second.scorer={scorer}"]
+        config = load(file, FunnelConfig, changes)
+        funnel = build_funnel(config, known, world.tasks, store=store)
+        cached.append(int(funnel.run(of, 24).candidates.cached.sum()))
+    assert cached == [0, 500, 0, 500, 0]

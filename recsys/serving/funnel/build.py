@@ -119,7 +119,8 @@ def build_funnel(
     supplies = _supplies(config, known, opened)
     cache = None
     if config.cache.used:
-        cache = _cache(config, known, list(predicted), store or MemoryStore())
+        kept = MemoryStore() if store is None else store
+        cache = _cache(config, known, list(predicted), kept)
         if config.cache.policy == LIST:
             supplies = _last_list(supplies, config, cache.feed, known)
     exploration = None

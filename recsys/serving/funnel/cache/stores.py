@@ -44,7 +44,7 @@ def row_type(tasks: int) -> np.dtype[np.void]:
     return np.dtype(
         [
             ("item", "<i4"),
-            ("place", "<i2"),
+            ("place", "<i4"),
             ("moment", "<i8"),
             ("scores", "<f4", (tasks,)),
             ("counters", "<f4", (len(COUNTERS),)),

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from recsys.core.errors import ConfigError, DataError
+from recsys.serving.funnel.cache.feed_state import FeedState
 from recsys.serving.funnel.cache.lists import LastList, WithoutList
 from recsys.serving.funnel.cache.rescore import FEATURES, Cached, Decay, stale
+from recsys.serving.funnel.cache.stores import LmdbStore
 from recsys.serving.funnel.candidates import GAP, Offers, Requests, Share
 from recsys.serving.funnel.funnel import SECOND, VALUE, Scoring, Supply
 from recsys.serving.funnel.ledger import Described, Ledger, explain, noted, scan
 from recsys.serving.funnel.replay import replay
 from recsys.serving.funnel.report import report
-from tests.serving.funnel.cache.small_cache import HOUR, Hourly, asked, cached_funnel
+from tests.serving.funnel.cache.small_cache import HOUR, ROW, Hourly, asked, cached_funnel
 from tests.serving.funnel.small_funnel import SEEN, Broken, Everything
 
 
@@ -223,3 +225,14 @@ def test_a_list_that_is_nearly_seen_is_made_anew() -> None:
     made.run(asked([3], 1), 5)
     made.run(asked([3], 2), 5)
     assert users == [3, 3]
+
+
+def test_a_service_that_starts_again_has_what_it_scored_before(tmp_path: Path) -> None:
+    made, scorer, _ = cached_funnel()
+    for times in (8, 0):
+        scorer.asked.clear()
+        with closing(LmdbStore(tmp_path / "feed", ("like", "hide"))) as store:
+            feed = FeedState(store, ROW, "one", 3 * HOUR, 100)
+            assert made.cache is not None
+            replace(made, cache=replace(made.cache, feed=feed)).run(asked([3], 1), 5)
+        assert len(scorer.asked) == times
