@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from recsys.core.bounds import Count, HoursAboveZero, Number, Seed, Settings
 from recsys.core.errors import ConfigError
+from recsys.serving.funnel.cache.config import CacheConfig
 from recsys.serving.funnel.rerank import RerankConfig
 
 #: Scorers that need no model: by what is counted of items and users; drawn.
@@ -200,6 +201,7 @@ class FunnelConfig(Settings):
         filters: what is left out.
         first: cheap scores of the candidates; null where the order of the sources decides.
         second: predictions of the best of them.
+        cache: of these predictions.
         value: what predictions are worth.
         rerank: rules of the list.
         exploration: places kept for exploration; null for none.
@@ -214,6 +216,7 @@ class FunnelConfig(Settings):
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     first: StageConfig | None = None
     second: StageConfig = field(default_factory=StageConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     value: ValueConfig = field(default_factory=ValueConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     exploration: ExplorationConfig | None = None
