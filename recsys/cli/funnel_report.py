@@ -30,6 +30,11 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
     console = output_console()
     console.print(text_table(_title(found), _stages(found)))
     console.print(text_table("Its sources, per request", _sources(found)))
+    if found.gap_hours is not None:
+        console.print(
+            f"{100 * found.cached:.1f} % of the predictions came from the cache, made "
+            f"{found.gap_hours:,.1f} hours before on average."
+        )
     if as_object:
         console.print(json.dumps(asdict(found)))
 

@@ -211,6 +211,13 @@ FUNNEL_VERBS = (
         "Show the candidates of a request: who found them, their scores, and where they ended.",
         ("recsys funnel explain ledger=runs/ledger request=42",),
     ),
+    Verb(
+        "adjuster",
+        "funnel_adjuster",
+        "Train the adjuster of a cache from a ledger: it predicts fresh scores from stale ones.",
+        ("recsys funnel adjuster ledger=runs/ledger out=runs/adjuster.json",),
+        prints_json=True,
+    ),
 )
 SERVICE_VERBS = (
     Verb(

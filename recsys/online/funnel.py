@@ -70,8 +70,10 @@ class FunnelPolicy:
         propensity[candidates.request[explored], place] = candidates.propensity[explored]
         items = outcome.lists(k)
         items[items < 0] = NOTHING
-        asked = ~np.isnan(candidates.scores[SECOND]).all(axis=1)
-        return Recommended(items, propensity, int(asked.sum()))
+        cached, samples = int(candidates.cached.sum()), outcome.samples
+        predicted = int((~np.isnan(candidates.scores[SECOND]).all(axis=1)).sum())
+        scored = predicted - cached + (0 if samples is None else len(samples.at))
+        return Recommended(items, propensity, scored, cached)
 
     def observe(self, shown: Shown) -> None:
         """Count it, and note it where models read it."""

@@ -150,6 +150,10 @@ class PlayedKnowledge:
         """[n, K] what is to be expected of pairs: the item's rates, times the user's taste."""
         return self._counts.expected(item, self.taste(user, item))
 
+    def engagements(self, item: Integers) -> Doubles:
+        """[n] engagements of late, of all users."""
+        return self._counts.engagements(item)
+
     def affinity(self, user: Integers, item: Integers) -> Doubles:
         """[n] how likely an engagement is, by popularity of late and taste."""
         return self._counts.affinity(item, self.taste(user, item))

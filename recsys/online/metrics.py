@@ -15,10 +15,12 @@ Doubles = NDArray[np.float64]
 
 VALUE, DEPTH, AUTHORS = "value_per_session", "session_depth", "authors_per_session"
 NEW_ITEMS, REFUSED = "new_item_share", "refused_per_session"
-LATENCY, PAIRS = "latency_ms", "pairs_scored"
+LATENCY, PAIRS, CACHED = "latency_ms", "pairs_scored", "cached_share"
 
 #: What metrics are per.
 VISITS, _IMPRESSIONS = "visits", "impressions"
+#: Pairs that were scored, or whose scores a cache had.
+_PREDICTED = "predicted"
 
 
 class UserSums:
@@ -38,7 +40,7 @@ class UserSums:
         self._world, self._new_ms = world, new_hours * MILLISECONDS_PER_HOUR
         actions = [task.name for task in world.tasks]
         own = (VISITS, _IMPRESSIONS, VALUE, AUTHORS, NEW_ITEMS, REFUSED, LATENCY, PAIRS)
-        self.names = (*own, *actions)
+        self.names = (*own, CACHED, _PREDICTED, *actions)
         self.sums: Doubles = np.zeros((len(world.users), len(self.names)))
         self.metrics = {
             VALUE: (VALUE, VISITS),
@@ -49,6 +51,7 @@ class UserSums:
             REFUSED: (REFUSED, VISITS),
             LATENCY: (LATENCY, VISITS),
             PAIRS: (PAIRS, VISITS),
+            CACHED: (CACHED, _PREDICTED),
         }
 
     def add(self, tick: Tick) -> None:
@@ -61,7 +64,10 @@ class UserSums:
 
         outcomes = np.nan_to_num(shown.outcomes).astype(np.float64)
         age = shown.request_time - self._world.start - self._world.items.published[shown.item]
-        pairs = np.nan if tick.pairs_scored is None else tick.pairs_scored / count
+        scored, cached = (
+            np.full(count, np.nan if pairs is None else pairs / count)
+            for pairs in (tick.pairs_scored, tick.pairs_cached)
+        )
         columns = [
             np.ones(count),
             np.bincount(shown.request, minlength=count),
@@ -70,7 +76,9 @@ class UserSums:
             of_visit((age < self._new_ms).astype(np.float64)),
             tick.refused,
             np.full(count, tick.seconds * 1_000 / count),
-            np.full(count, pairs),
+            scored,
+            cached,
+            scored + cached,
             *(of_visit(outcomes[:, task]) for task in range(outcomes.shape[1])),
         ]
         self.sums[user] += np.stack(columns, axis=1)  # a user visits once in a tick

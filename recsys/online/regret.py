@@ -53,7 +53,7 @@ class RegretSums:
         for number in np.flatnonzero(requests.number % self._every == 0).tolist():
             candidates = slice(int(ends[number] - of.lengths[number]), int(ends[number]))
             visit = visits.only(np.array([number]))
-            one = _one(requests, number)
+            one = requests.only(slice(number, number + 1))
             allowed = _allowed(self._funnel, one, visits.alive)
             truth = np.full(len(self._world.items.rank), np.nan)
             truth[allowed] = self._world.expected_value(
@@ -70,14 +70,6 @@ class RegretSums:
             user = int(visit.user[0])
             self.sums[user] += [best[best > 0].sum(), *parts[0]]
             self.visits[user] += 1
-
-
-def _one(requests: Requests, number: int) -> Requests:
-    chosen = slice(number, number + 1)
-    columns = {name: column[chosen] for name, column in requests.columns.items()}
-    return Requests(
-        requests.number[chosen], requests.user[chosen], requests.moment[chosen], columns
-    )
 
 
 def _some(of: Candidates, rows: slice) -> Candidates:

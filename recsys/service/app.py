@@ -22,6 +22,7 @@ from recsys.core.version import VERSION
 from recsys.service import metrics
 from recsys.service.config import ServeConfig
 from recsys.service.facts import user_facts
+from recsys.service.inspector import add_inspector
 from recsys.service.lane import FullError, LateError
 from recsys.service.messages import Event, Recommend, schema
 from recsys.service.worker import Worker
@@ -91,6 +92,7 @@ def make_app(config: ServeConfig) -> FastAPI:
             responses=_responses(path),
             openapi_extra=_described(path, body),
         )
+    add_inspector(app, config.inspector)
     return app
 
 
@@ -113,9 +115,12 @@ class Endpoints:
         limits = self._config.limits
         if asked.k > limits.items:
             raise RefusedError(400, f"k is {asked.k:,}, a list has at most {limits.items:,} items")
-        if (asked.changes or asked.explain) and not self._config.inspector:
+        inspected = asked.changes or asked.explain or asked.draws is not None
+        if inspected and not self._config.inspector:
             raise RefusedError(
-                403, "changes and explain are for inspectors: start the service with inspector=true"
+                403,
+                "changes, draws and explain are for inspectors: start the service with "
+                "inspector=true",
             )
         answer = await self._worker.recommend(asked)
         found = {

@@ -21,6 +21,8 @@ class Recommend(msgspec.Struct, forbid_unknown_fields=True):
         moment: ms; what is known ends strictly before it. Now, where it is not given.
         context: of the request by feature, such as its surface, where models read it.
         changes: settings of the funnel that are otherwise for this request, by their keys.
+        draws: number that what is drawn follows from, so that two lists are compared under the
+            same draws; the request's own, where it is not given.
         explain: whether the answer says what became of every candidate.
     """
 
@@ -29,6 +31,7 @@ class Recommend(msgspec.Struct, forbid_unknown_fields=True):
     moment: _Moment | None = None
     context: dict[str, str | int | float] = {}
     changes: dict[str, Any] = {}
+    draws: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] | None = None
     explain: bool = False
 
 

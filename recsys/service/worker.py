@@ -122,12 +122,10 @@ class Worker:
         """
         serving, number = self._serving, self._number()
         served = serving.served
-        user, k, moment = asked.user, asked.k, asked.moment
-        work = partial(served.answer, number, user, k, moment, asked.changes, asked.context)
         why = None
         try:
-            answer = await self._in_funnel(work)
-            if answer.unpredicted and served.has_list(user):
+            answer = await self._in_funnel(partial(served.answer, number, asked))
+            if answer.unpredicted and served.has_list(asked.user):
                 why = SECOND
         except FullError:
             why = BUSY
@@ -135,9 +133,9 @@ class Worker:
             why = LATE
         if why is not None:
             metrics.FALLBACKS.labels(why).inc()
-            instead = partial(served.fallback, why, number, user, k, moment)
+            instead = partial(served.fallback, why, number, asked)
             return await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
-        if not asked.changes:
+        if not asked.changes and asked.draws is None:
             self._note(serving, answer)
         self._remembered[number] = answer
         if len(self._remembered) > _REMEMBERED:

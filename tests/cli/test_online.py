@@ -76,6 +76,29 @@ def test_a_funnel_is_played_and_its_ledger_read(
     assert "explore exploration=null" in capsys.readouterr().out
 
 
+def test_an_adjuster_is_learned_from_a_ledger_and_played(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger, out = tmp_path / "ledger", tmp_path / "adjuster.json"
+    asked = ["online", f"simulation={log}", "policy=explore", "bootstrap.resamples=50", "--json"]
+    cached = "cache.policy=adjusted,cache.max_age_hours=12"
+    assert invoke([*asked, f"changes=[{cached},cache.sample_share=1]", f"ledger={ledger}"]) == 0
+    capsys.readouterr()
+    assert invoke(["funnel", "report", f"ledger={ledger}"]) == 0
+    assert "% of the predictions came from the cache" in capsys.readouterr().out
+    asked_to_learn = ["funnel", "adjuster", f"ledger={ledger}", f"out={out}", "--json"]
+    assert invoke(asked_to_learn) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    whole = found["gaps"][-1]
+    assert whole["adjusted"] < whole["stale"] and len(found["tasks"]) == 10
+    assert invoke([*asked, f"changes=[{cached},cache.adjuster={out}]"]) == 0
+    played = json.loads(capsys.readouterr().out.splitlines()[-1])
+    metrics = {one["name"]: one["policy"]["value"] for one in played["metrics"]}
+    assert metrics["pairs_scored"] < 95 and metrics["cached_share"] > 0.05
+    assert invoke([*asked, f"changes=[{cached},cache.adjuster={log}/items.parquet]"]) == 2
+    assert "is damaged or no adjuster" in capsys.readouterr().err
+
+
 def test_the_log_is_prepared_with_its_tasks_actions_and_features(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "prepared"
     assert invoke(["data", "prepare", "data=simulated", f"path={log}", f"out={out}"]) == 0

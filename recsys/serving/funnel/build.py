@@ -6,13 +6,22 @@ Legend: B requests, n pairs, V items, K tasks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.artifacts.manifest import MANIFEST_FILE, sha256
 from recsys.core.errors import ConfigError
-from recsys.data.contract.schema import Task, TaskKind
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Task, TaskKind
+from recsys.serving.funnel.cache.adjuster import load_adjuster
+from recsys.serving.funnel.cache.config import ADJUSTED, LIST, STALE
+from recsys.serving.funnel.cache.feed_state import FeedState
+from recsys.serving.funnel.cache.lists import LastList, WithoutList
+from recsys.serving.funnel.cache.rescore import Decay, Rescore, stale
+from recsys.serving.funnel.cache.stage import Cache
+from recsys.serving.funnel.cache.stores import MemoryStore, Store, row_type
 from recsys.serving.funnel.candidates import Requests, Share
 from recsys.serving.funnel.config import (
     RANDOM,
@@ -84,6 +93,7 @@ def build_funnel(
     tasks: Sequence[Task],
     models: Mapping[str, Model] | None = None,
     tolerant: bool = False,
+    store: Store | None = None,
 ) -> Funnel:
     """The funnel of a configuration.
 
@@ -93,6 +103,7 @@ def build_funnel(
         tasks: K, in the order of ``known.expected``.
         models: those that it names, opened.
         tolerant: whether a stage that fails is done without, as in a service; else it is raised.
+        store: where its cache is kept; None for memory of its own.
 
     Raises:
         ConfigError: it asks for what is not known of users or items, or values what is no task; or
@@ -106,6 +117,12 @@ def build_funnel(
     value = config.value
     expressions = {g: parse_value(text, binary, other) for g, text in value.of_group.items()}
     supplies = _supplies(config, known, opened)
+    cache = None
+    if config.cache.used:
+        kept = MemoryStore() if store is None else store
+        cache = _cache(config, known, list(predicted), kept)
+        if config.cache.policy == LIST:
+            supplies = _last_list(supplies, config, cache.feed, known)
     exploration = None
     if config.exploration is not None:
         sources = [one.source.name for one in supplies]
@@ -122,7 +139,35 @@ def build_funnel(
         exploration=exploration,
         columns=_columns(config, known),
         tolerant=tolerant,
+        cache=cache,
     )
+
+
+def _cache(config: FunnelConfig, known: Knowledge, tasks: list[str], store: Store) -> Cache:
+    of = config.cache
+    rescore: Rescore = stale if of.policy in (LIST, STALE) else Decay(of.decay, of.max_age_hours)
+    if of.policy == ADJUSTED and of.adjuster is not None:
+        rescore = load_adjuster(Path(of.adjuster), tasks)
+    age = round(of.max_age_hours * MILLISECONDS_PER_HOUR)
+    feed = FeedState(store, row_type(len(tasks)), _generation(config, tasks), age, of.items)
+    return Cache(feed, known, rescore, of.sample_share, config.seed)
+
+
+def _generation(config: FunnelConfig, tasks: list[str]) -> str:
+    """What scores are of: scorers with another one predict other things."""
+    scorer = config.second.scorer
+    model = config.models.get(scorer)
+    file = "" if model is None else sha256(Path(model.path) / MANIFEST_FILE)
+    return f"{scorer} {model} {file} {config.seed} {tasks}"
+
+
+def _last_list(
+    supplies: list[Supply], config: FunnelConfig, feed: FeedState, known: Knowledge
+) -> list[Supply]:
+    """The last list, and other sources for those who have none."""
+    last = LastList(feed, known, config.cache.unseen)
+    others = [replace(one, source=WithoutList(one.source, last)) for one in supplies]
+    return [*others, Supply(last, Share(config.cache.items))]
 
 
 def _supplies(config: FunnelConfig, known: Knowledge, models: Mapping[str, Model]) -> list[Supply]:
@@ -140,9 +185,11 @@ def _supplies(config: FunnelConfig, known: Knowledge, models: Mapping[str, Model
     if of.fresh is not None:
         add(Fresh(known, of.fresh.hours, of.fresh.quota, config.seed), of.fresh)
     for name, retrieved in of.retrieved.items():
-        add(models[retrieved.model].source(name, retrieved, known), retrieved)
+        if retrieved is not None:
+            add(models[retrieved.model].source(name, retrieved, known), retrieved)
     for name, similar in of.similar.items():
-        add(models[similar.model].similar(name, similar, known), similar)
+        if similar is not None:
+            add(models[similar.model].similar(name, similar, known), similar)
     return found
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 _RANK_OFFSET = 60.0
 #: Bits of a candidate's sources.
 MOST_SOURCES = 32
+#: Hours since a candidate's predictions were made, beside the scores of stages; NaN for now.
+GAP = "gap_hours"
 #: Of a candidate that no stage has left out.
 ALIVE = -1
 
@@ -38,6 +40,11 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def only(self, chosen: NDArray | slice) -> Requests:
+        """Some of them."""
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        return Requests(self.number[chosen], self.user[chosen], self.moment[chosen], columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +90,8 @@ class Candidates:
         sources: [N] uint32, a bit for each source that found it.
         fused: [N] what the sources' rankings say together, the higher the better.
         death: [N] int16, number of the stage that left it out, :data:`ALIVE` for none.
-        scores: by stage what it said, [N] or [N, K]; NaN where it was not asked.
+        scores: by stage what it said, [N] or [N, K]; NaN where it was not asked. With a cache,
+            :data:`GAP` is among them.
         position: [N] int32, place in the list from 1; 0 for none.
         propensity: [N] float32, probability with which it was drawn for its place; NaN where
             nothing was drawn.
@@ -107,6 +115,13 @@ class Candidates:
     def alive(self) -> NDArray[np.bool_]:
         """[N] whom no stage has left out."""
         return self.death == ALIVE
+
+    @property
+    def cached(self) -> NDArray[np.bool_]:
+        """[N] whose predictions come from a cache."""
+        if GAP not in self.scores:
+            return np.zeros(len(self.item), np.bool_)
+        return ~np.isnan(self.scores[GAP])
 
     def leave_out(self, which: NDArray[np.bool_], stage: int) -> None:
         """End the way of those of ``which`` [N] that are still in it."""

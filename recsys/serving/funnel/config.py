@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from recsys.core.bounds import Count, HoursAboveZero, Number, Seed, Settings
 from recsys.core.errors import ConfigError
+from recsys.serving.funnel.cache.config import CacheConfig
 from recsys.serving.funnel.rerank import RerankConfig
 
 #: Scorers that need no model: by what is counted of items and users; drawn.
@@ -106,15 +107,16 @@ class SourcesConfig(Settings):
     favourite_authors: FavouritesConfig | None = None
     favourite_topics: FavouritesConfig | None = None
     fresh: FreshConfig | None = None
-    retrieved: dict[str, RetrievedConfig] = field(default_factory=dict)
-    similar: dict[str, SimilarConfig] = field(default_factory=dict)
+    retrieved: dict[str, RetrievedConfig | None] = field(default_factory=dict)
+    similar: dict[str, SimilarConfig | None] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """Of the sources that there are, in their order."""
         single = ("trending", "favourite_authors", "favourite_topics", "fresh")
         there = [name for name in single if getattr(self, name) is not None]
-        return [*there, *self.retrieved, *self.similar]
+        of_models = [*self.retrieved.items(), *self.similar.items()]
+        return [*there, *(name for name, one in of_models if one is not None)]
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ class FunnelConfig(Settings):
         filters: what is left out.
         first: cheap scores of the candidates; null where the order of the sources decides.
         second: predictions of the best of them.
+        cache: of these predictions.
         value: what predictions are worth.
         rerank: rules of the list.
         exploration: places kept for exploration; null for none.
@@ -213,6 +216,7 @@ class FunnelConfig(Settings):
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     first: StageConfig | None = None
     second: StageConfig = field(default_factory=StageConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     value: ValueConfig = field(default_factory=ValueConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     exploration: ExplorationConfig | None = None
@@ -256,14 +260,10 @@ class FunnelConfig(Settings):
     def _refuse_unknown_models(self) -> None:
         counted = [RATES, RANDOM]
         asked = {
-            **{
-                f"sources.retrieved.{name}.model": one.model
-                for name, one in self.sources.retrieved.items()
-            },
-            **{
-                f"sources.similar.{name}.model": one.model
-                for name, one in self.sources.similar.items()
-            },
+            f"sources.{kind}.{name}.model": one.model
+            for kind in ("retrieved", "similar")
+            for name, one in getattr(self.sources, kind).items()
+            if one is not None
         }
         scorers = {"second.scorer": self.second.scorer}
         if self.first is not None:

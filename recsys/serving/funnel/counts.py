@@ -86,6 +86,11 @@ class ItemCounts:
         engaged = self._recently_engaged[:, item]
         return np.concatenate([engaged.sum(axis=0, keepdims=True), engaged[1:]])
 
+    def engagements(self, item: Integers) -> Doubles:
+        """[n] engagements of late, of all users."""
+        engaged: Doubles = self._recently_engaged[:, item].sum(axis=0)
+        return engaged
+
     def mean_rate(self, kept: float = 1.0) -> float:
         """How often an item is engaged with of late when it is shown."""
         shown, engaged = self._all_recently

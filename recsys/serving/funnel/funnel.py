@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from recsys.core.errors import RecsysError
 from recsys.data.contract.ledger import FIRST, SECOND, VALUE
+from recsys.serving.funnel.cache.stage import Cache, Recalled
 from recsys.serving.funnel.candidates import (
+    GAP,
     Candidates,
     Offers,
     Requests,
@@ -37,6 +39,8 @@ _T = TypeVar("_T")
 _TILE = 128
 #: Names of the other stages that every funnel has; sources and filters have their own.
 MIXED, LIST = "mix", "list"
+#: Of those with a cache, between the first and the second, and once the list is made.
+CACHE, REMEMBER = "cache", "remember"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +107,14 @@ class Outcome:
         candidates: every one, with its scores, its end or its place.
         seconds: by stage.
         missed: by stage what went wrong there, of those that were late or failed.
+        samples: cached candidates that were scored freshly too, with what was predicted then, to
+            learn from; None without a cache.
     """
 
     candidates: Candidates
     seconds: dict[str, float]
     missed: dict[str, str]
+    samples: Recalled | None = None
 
     def lists(self, k: int) -> NDArray[np.int64]:
         """[B, k] items by place; −1 where a list is shorter."""
@@ -134,6 +141,7 @@ class Funnel:
         columns: [V] of the items by name, that the rules are about.
         embedding: [V, W] of the items, of length 1, where likeness counts.
         tolerant: whether a stage that fails is done without, as in a service; else it is raised.
+        cache: of what the second stage has predicted; None for none.
     """
 
     supplies: Sequence[Supply]
@@ -147,11 +155,13 @@ class Funnel:
     columns: Mapping[str, NDArray] = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
     tolerant: bool = False
+    cache: Cache | None = None
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Names by number, as candidates say where they ended."""
-        return (MIXED, *(one.name for one in self.filters), FIRST, SECOND, VALUE, LIST)
+        scoring = (FIRST, SECOND) if self.cache is None else (FIRST, CACHE, SECOND)
+        return (MIXED, *(one.name for one in self.filters), *scoring, VALUE, LIST)
 
     def run(self, requests: Requests, k: int) -> Outcome:
         """Lists of k items for B requests."""
@@ -160,6 +170,8 @@ class Funnel:
         run.filters()
         run.second(run.first())
         run.list(k)
+        if self.cache is not None:
+            run.remember(self.cache, k)
         return run.outcome
 
 
@@ -221,7 +233,7 @@ class _Run:
         candidates, scoring = self._candidates, self._funnel.first
         order: NDArray[np.floating] = candidates.fused
         if scoring is not None:
-            candidates.scores[FIRST] = self._scored(FIRST, scoring, order)
+            candidates.scores[FIRST] = self._scored(FIRST, scoring, order, candidates.alive)
             if FIRST not in self.outcome.missed:
                 order = candidates.scores[FIRST]
         candidates.keep_best(order, self._funnel.second.candidates, self._stages.index(FIRST))
@@ -231,7 +243,15 @@ class _Run:
         """Predictions of as many candidates as there is time for, and what they are worth."""
         candidates = self._candidates
         width = len(self._funnel.value.model.predicted)
-        predictions = self._scored(SECOND, self._funnel.second, order, width)
+        cache, asked = self._funnel.cache, candidates.alive
+        if cache is not None:
+            recall = partial(cache.recall, self._requests, candidates)
+            self._recalled = self._timed(CACHE, recall, Recalled.nothing(width))
+            candidates.scores[GAP] = self._recalled.gaps(len(asked))
+            asked[self._recalled.at] = False
+        predictions = self._scored(SECOND, self._funnel.second, order, asked, width)
+        if cache is not None:
+            predictions[self._recalled.at] = self._recalled.predictions
         candidates.scores[SECOND] = predictions
         asked = ~np.isnan(predictions).all(axis=1)
         value = np.full(len(asked), np.nan)
@@ -270,8 +290,28 @@ class _Run:
         candidates.leave_out(candidates.position == 0, self._stages.index(LIST))
         self.outcome.seconds[LIST] = time.perf_counter() - started
 
+    def remember(self, cache: Cache, k: int) -> None:
+        """Keep what was scored, and score some of what was cached, to learn from."""
+        requests, candidates, scores = self._requests, self._candidates, self._candidates.scores
+
+        nothing = Recalled.nothing(scores[SECOND].shape[1])
+
+        def remember() -> Recalled:
+            cache.note(requests, candidates, scores[SECOND], self.outcome.lists(k))
+            some = cache.sampled(requests, candidates, self._recalled.cached)
+            if not len(some.at):
+                return nothing
+            return Recalled(some, self._of(self._funnel.second.scorer, some.at))
+
+        self.outcome.samples = self._timed(REMEMBER, remember, nothing)
+
     def _scored(
-        self, stage: str, scoring: Scoring, order: NDArray[np.floating], *width: int
+        self,
+        stage: str,
+        scoring: Scoring,
+        order: NDArray[np.floating],
+        asked: NDArray[np.bool_],
+        *width: int,
     ) -> NDArray[np.floating]:
         """[N], or [N, K], of the best candidates by ``order``, as many as there is time for.
 
@@ -279,10 +319,11 @@ class _Run:
             stage: its name.
             scoring: its scorer, how many it scores and until when.
             order: [N].
+            asked: [N] whom it is asked about.
             width: K, where there are several numbers of a candidate.
         """
         candidates = self._candidates
-        rows = np.flatnonzero(candidates.alive)
+        rows = np.flatnonzero(asked)
         request = candidates.request[rows]
         best = rows[np.lexsort((-order[rows], request))]
         lengths = np.bincount(request, minlength=len(self._requests))

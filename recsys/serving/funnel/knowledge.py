@@ -67,6 +67,10 @@ class Knowledge(History, Protocol):
         """[B, f] values of a column that users engage with most, the best first; 0 for none."""
         ...
 
+    def engagements(self, item: Integers) -> NDArray[np.float64]:
+        """[n] how much all users engage with items of late."""
+        ...
+
     def affinity(self, user: Integers, item: Integers) -> NDArray[np.float64]:
         """[n] how likely a user engages with an item, by what is counted of both."""
         ...

@@ -35,12 +35,14 @@ from recsys.data.contract.ledger import (
     write_ledger_description,
 )
 from recsys.data.contract.parquet import read_parquet, write_parquet
-from recsys.serving.funnel.candidates import Candidates, Requests
+from recsys.serving.funnel.candidates import GAP, Candidates, Requests
 from recsys.serving.funnel.funnel import FIRST, SECOND, VALUE, Funnel, Outcome
 
 #: What is noted of candidates beside their scores.
 OF_CANDIDATES = ("item", "sources", "fused", "death", "position", "propensity")
 _USER_COLUMN = "user_"
+#: Of cached candidates that were scored freshly too: scores [n, K] then and now, and features.
+SAMPLES = ("sample_stale", "sample_fresh", "sample_features")
 
 
 @dataclass(frozen=True)
@@ -201,8 +203,8 @@ def explain(folder: Path, request: int) -> pl.DataFrame:
 
     Returns:
         A row per candidate: ``item`` index, ``position``, ``sources`` and ``ended`` by name (null
-        for those of the list), and what each stage said: ``fused``, ``first``, ``value`` and a
-        column for each task.
+        for those of the list), what each stage said: ``fused``, ``first``, ``value`` and a column
+        for each task, ``propensity`` of those that were drawn, and with a cache ``gap_hours``.
 
     Raises:
         DataError: there is no such request.
@@ -231,7 +233,8 @@ def explained(described: Described, outcome: Outcome) -> pl.DataFrame:
             "sources": pl.Series(names, dtype=pl.List(pl.String)),
             "ended": [stages.get(number) for number in of.death.tolist()],
             "fused": of.fused,
-            **{name: of.scores[name] for name in (FIRST, VALUE) if name in of.scores},
+            "propensity": of.propensity,
+            **{name: of.scores[name] for name in (FIRST, VALUE, GAP) if name in of.scores},
             **dict(zip(described.tasks, of.scores[SECOND].T, strict=False)),
         }
     )
@@ -258,6 +261,14 @@ def _table(requests: Requests, outcome: Outcome, generation: str) -> pa.Table:
         width = int(np.prod(scores.shape[1:]))
         flat = pa.array(scores.reshape(-1))
         columns[name] = pa.ListArray.from_arrays((offsets * width).astype(np.int32), flat)
+    if (some := outcome.samples) is not None:
+        of_request = np.bincount(of.request[some.at], minlength=number)
+        ends = np.concatenate([[0], np.cumsum(of_request)])
+        matrices = (some.cached.scores, some.predictions, some.cached.features)
+        for name, matrix in zip(SAMPLES, matrices, strict=True):
+            flat = pa.array(matrix.astype(np.float32).reshape(-1))
+            widths = (ends * matrix.shape[1]).astype(np.int32)
+            columns[name] = pa.ListArray.from_arrays(widths, flat)
     return pa.table(columns)
 
 
@@ -282,7 +293,7 @@ def _read(rows: pl.DataFrame) -> tuple[Requests, Outcome]:
         {name.removeprefix(_USER_COLUMN): rows[name].to_numpy() for name in names},
     )
     lengths = rows["item"].list.len().to_numpy().astype(np.int64)
-    scores = {name: of(name) for name in (FIRST, SECOND, VALUE) if name in rows.columns}
+    scores = {name: of(name) for name in (FIRST, SECOND, VALUE, GAP) if name in rows.columns}
     number = int(lengths.sum())
     scores[SECOND] = scores[SECOND].reshape(number, len(scores[SECOND]) // max(number, 1))
     candidates = Candidates(

@@ -253,6 +253,10 @@ class LiveKnowledge:
         """[n, K] what is to be expected of pairs: the item's rates, times the user's taste."""
         return self._counts.expected(item, self._taste(user, item))
 
+    def engagements(self, item: Integers) -> Doubles:
+        """[n] engagements of late, of all users."""
+        return self._counts.engagements(item) * self._at.kept
+
     def affinity(self, user: Integers, item: Integers) -> Doubles:
         """[n] how likely an engagement is, by popularity of late and taste."""
         return self._counts.affinity(item, self._taste(user, item), self._at.kept)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.core.errors import DataError
+from recsys.core.errors import ConfigError, DataError
 from recsys.serving.funnel.candidates import Candidates
 from recsys.serving.funnel.funnel import Funnel
 from recsys.serving.funnel.ledger import OF_CANDIDATES, Described, describe, noted
@@ -28,8 +28,14 @@ def replay(folder: Path, funnel: Funnel, k: int) -> Sequence[int]:
         k: places of a list.
 
     Raises:
+        ConfigError: the funnel has a cache.
         DataError: the ledger is of another funnel.
     """
+    if funnel.cache is not None:
+        raise ConfigError(
+            "A funnel with a cache cannot be replayed: what was cached at the time is gone; note "
+            "a ledger with cache.policy=none."
+        )
     if describe(folder) != Described.of(funnel):
         raise DataError(f"{folder} is the ledger of a funnel with other sources or stages.")
     second = replace(funnel.second, deadline_ms=None)

@@ -13,8 +13,8 @@ import polars as pl
 
 from recsys.core.errors import DataError
 from recsys.data.contract.ledger import scan_ledger
-from recsys.serving.funnel.candidates import ALIVE
-from recsys.serving.funnel.funnel import VALUE
+from recsys.serving.funnel.candidates import ALIVE, GAP
+from recsys.serving.funnel.funnel import SECOND, VALUE
 from recsys.serving.funnel.ledger import describe, noted
 
 
@@ -70,12 +70,16 @@ class FunnelReport:
         candidates: of a request, on average.
         stages: in their order.
         sources: likewise.
+        cached: share of the candidates with predictions whose predictions came from a cache.
+        gap_hours: since these were made, on average; None where there are none.
     """
 
     requests: int
     candidates: float
     stages: tuple[StageReport, ...]
     sources: tuple[SourceReport, ...]
+    cached: float
+    gap_hours: float | None
 
 
 def report(folder: Path) -> FunnelReport:
@@ -85,7 +89,8 @@ def report(folder: Path) -> FunnelReport:
         DataError: the folder holds no ledger, or one without requests.
     """
     described = describe(folder)
-    requests = candidates = 0
+    requests = candidates = predicted = cached = 0
+    gap = 0.0
     ended = np.zeros(len(described.stages))
     of_source = np.zeros((len(described.sources), 5))
     for of, outcome in noted(folder):
@@ -93,6 +98,9 @@ def report(folder: Path) -> FunnelReport:
         requests, candidates = requests + len(of), candidates + len(one.item)
         gone = one.death[one.death != ALIVE]
         ended += np.bincount(gone, minlength=len(described.stages))
+        predicted += int((~np.isnan(one.scores[SECOND]).all(axis=1)).sum())
+        if GAP in one.scores:
+            cached, gap = cached + int(one.cached.sum()), gap + float(np.nansum(one.scores[GAP]))
         value = np.nan_to_num(one.scores[VALUE])
         listed = one.position > 0
         for bit in range(len(described.sources)):
@@ -126,7 +134,9 @@ def report(folder: Path) -> FunnelReport:
         )
         for bit, name in enumerate(described.sources)
     )
-    return FunnelReport(requests, candidates / requests, stages, sources)
+    hours = gap / cached if cached else None
+    share = cached / max(predicted, 1)
+    return FunnelReport(requests, candidates / requests, stages, sources, share, hours)
 
 
 def _shares_missed(folder: Path, requests: int) -> dict[str, float]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.core.console import output_console, text_table
+from recsys.core.errors import DataError
 from recsys.data.contract.ledger import SELECTED
 from recsys.data.stores.requests import RequestStore
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.identity import RunIdentity
 from recsys.evaluation.metrics_file import Metrics
-from recsys.evaluation.paired import Interval
+from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.task_metrics import TaskMetrics
 from recsys.evaluation.with_protocol import drawn_by, with_interval, with_protocol
@@ -39,11 +40,19 @@ class Selection:
     Args:
         requests: with the label ``selected``.
         kept: of how many best candidates the recall is measured.
+
+    Raises:
+        DataError: none was selected.
     """
 
     def __init__(self, requests: RequestStore, kept: Sequence[int]) -> None:
         self.requests, self.kept = requests, tuple(kept)
         self.selected = requests.labels[:, requests.tasks.index(SELECTED.name)]
+        if not self.selected.any():
+            raise DataError(
+                f"of no request of a split in {requests.path} anything was selected; play more "
+                "visits, or move the bounds of the splits."
+            )
         self._lengths = np.diff(requests.offsets)
         self._owner = np.repeat(np.arange(len(requests)), self._lengths)
 
@@ -94,10 +103,8 @@ class Selection:
         metrics = with_protocol(self.values(logits), config.prefix, protocol)
         for n in self.kept:
             name = f"{config.prefix}/{recall_name(n)}"
-            drawn = drawn_by(config.bootstrap)
-            metrics[name] = with_interval(
-                metrics[name], self._interval(self.recall(logits, n), config), drawn
-            )
+            interval = self._interval(self.recall(logits, n), config.bootstrap)
+            metrics[name] = with_interval(metrics[name], interval, drawn_by(config.bootstrap))
             by_chance = {f"{CHANCE}/{recall_name(n)}": float(np.nanmean(self.chance(n)))}
             metrics |= with_protocol(by_chance, config.prefix, protocol)
         return metrics
@@ -111,13 +118,13 @@ class Selection:
         with np.errstate(invalid="ignore"):
             return both[0] / both[1]
 
-    def _interval(self, recall: NDArray[np.float64], config: EvaluateConfig) -> Interval:
+    def _interval(self, recall: NDArray[np.float64], bootstrap: Bootstrap) -> Interval:
         """Over users, of the mean over requests [Q]."""
         some = np.isfinite(recall)
         _, user = np.unique(self.requests.user[some], return_inverse=True)
         sums = np.stack([np.bincount(user, recall[some]), np.bincount(user) * 1.0], axis=1)
-        draws = config.bootstrap.sums(sums)
-        return config.bootstrap.interval(float(recall[some].mean()), draws[:, 0] / draws[:, 1])
+        draws = bootstrap.sums(sums)
+        return bootstrap.interval(float(recall[some].mean()), draws[:, 0] / draws[:, 1])
 
 
 def print_selection(metrics: Metrics, config: EvaluateConfig) -> None:

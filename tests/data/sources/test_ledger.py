@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.cli.main import invoke
 from recsys.core.errors import DataError
@@ -84,6 +86,42 @@ def test_what_was_shown_is_a_row_with_what_was_done() -> None:
         (14, 0.0, None, 2.0, "feed", 1, 0.25),
         (10, 1.0, 0.0, 1.0, "search", 0, None),
     ]
+
+
+@st.composite
+def funnels(draw: st.DrawFn) -> pl.DataFrame:
+    """Requests of one task: candidates scored or not, of equal values too, in the list or not."""
+    rows = []
+    for number in range(draw(st.integers(1, 4))):
+        count = draw(st.integers(0, 6))
+        value = draw(
+            st.lists(st.sampled_from([NAN, -1.0, 0.0, 2.0]), min_size=count, max_size=count)
+        )
+        scored = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+        place = draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
+        drawn = draw(st.lists(st.sampled_from([NAN, 0.5]), min_size=count, max_size=count))
+        value = [one if asked else NAN for one, asked in zip(value, scored, strict=True)]
+        second = [0.5 if asked else NAN for asked in scored]
+        rows.append((number % 2, number, list(range(count)), place, drawn, value, second))
+    return pl.DataFrame(rows, schema=REQUESTS.schema, orient="row")
+
+
+@given(requests=funnels())
+def test_rows_of_scored_candidates_are_those_of_a_loop(requests: pl.DataFrame) -> None:
+    expected = []
+    for user, moment, items, places, drawn, values, second in requests.rows():
+        known = [value for value in values if not np.isnan(value)]
+        for item, place, share, value, score in zip(
+            items, places, drawn, values, second, strict=True
+        ):
+            if np.isnan(score):
+                continue
+            rank = None
+            if not np.isnan(value):
+                rank = sum(one < value for one in known) / (len(known) - 1) if known[1:] else 1
+            selected = float(place > 0 and np.isnan(share))
+            expected.append((user, moment, item, selected, rank and pytest.approx(rank), None))
+    assert scored_rows(requests, EVENTS.clear(), tasks=1).rows() == expected
 
 
 def test_scores_of_another_number_of_tasks_are_one_sentence() -> None:

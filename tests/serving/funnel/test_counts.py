@@ -30,6 +30,7 @@ def test_popularity_is_told_by_group_and_halved_in_six_hours() -> None:
     assert counts.mean_rate() == 1.5 / 11.5
     counts.advance(HOUR)  # time does not go back
     assert counts.popularity(items)[0, 0] == 0.5
+    assert counts.engagements(items).tolist() == counts.popularity(items)[0].tolist()
 
 
 def test_rates_are_drawn_to_those_of_all_items_and_follow_the_taste() -> None:

@@ -216,6 +216,17 @@ def test_a_funnel_names_models_that_it_declares(tmp_path: Path, change: str, sen
         load(file, FunnelConfig, [change])
 
 
+def test_a_source_of_a_model_that_is_null_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "funnel.yaml"
+    file.write_text(
+        "models: {towers: {path: x}}\nvalue: {expression: p(click)}\n"
+        "sources: {trending: {}, retrieved: {found: {model: towers}}, similar: {alike: null}}\n"
+    )
+    assert load(file, FunnelConfig, []).sources.names == ["trending", "found"]
+    without = load(file, FunnelConfig, ["sources.retrieved.found=null", "models={}"])
+    assert without.sources.names == ["trending"]
+
+
 def test_the_exported_tower_of_items_says_what_the_model_says(
     run_of: RunOf,  # noqa: F811
     exported: Callable[[str], Path],

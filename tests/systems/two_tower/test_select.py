@@ -15,7 +15,7 @@ import torch
 import recsys
 from recsys.artifacts.sequence_tower import SequenceTowerArtifact
 from recsys.cli.main import invoke
-from recsys.core.errors import ConfigError
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.batches.sequences.towers import ITEMS, TowerBatch
 from recsys.data.content.item_embeddings import embeddings_file, read_embeddings
 from recsys.data.contract.ledger import SELECTED, VALUE_RANK
@@ -52,6 +52,14 @@ SMALL = (
     "trainer.progress_bar=false",
 )
 
+FUNNEL = """
+models: {{first: {{path: {artifact}}}}}
+sources: {{trending: {{quota: 200}}}}
+first: {{scorer: first, candidates: 200}}
+second: {{scorer: rates, candidates: 40}}
+value: {{expression: p(liked) + 0.01 * watch_time}}
+"""
+
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -59,7 +67,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("played")
     simulate(load_config("explore_small", *TINY), folder / "log")
     asked = {"simulation": str(folder / "log"), "policy": "explore", "against": "random"}
-    compare_online(OnlineConfig(**asked, ledger=str(folder / "ledger")))
+    compare_online(OnlineConfig(**asked, days=0.7, ledger=str(folder / "ledger")))
     return folder
 
 
@@ -150,6 +158,8 @@ def test_recall_and_chance_by_hand(tmp_path: Path) -> None:
     np.testing.assert_array_equal(selection.recall(logits, 2), [0.5, np.nan, 1])  # a tie: item 3
     np.testing.assert_array_equal(selection.recall(logits, 3), [1, np.nan, 1])
     np.testing.assert_allclose(selection.chance(1), [0.25, np.nan, 1])
+    with pytest.raises(DataError, match="of no request of a split"):
+        Selection(RequestStore.open(tmp_path, (6, 7)), kept=[1])
     values = selection.values(logits)
     assert values["recall@1/selected"] == 0.75
     # of 3 selected and 4 others: 0.9 is above 2, 0.5 above 1 and beside 1, -1 above none
@@ -179,6 +189,12 @@ def test_from_a_ledger_to_an_artifact(
     products = artifact.score(user, torch.tensor(vectors[:20])).numpy()
     np.testing.assert_allclose(products, scored, rtol=1e-4, atol=1e-6)
     assert invoke(["report", f"run_dir={run_dir}"]) == 0
+    funnel = tmp_path / "first.yaml"
+    funnel.write_text(FUNNEL.format(artifact=run_dir / "artifact"))
+    played_on = [f"simulation={played / 'log'}", f"after={played / 'ledger'}", "days=0.2"]
+    changes = "changes=[first.scorer=random]"
+    assert invoke(["online", *played_on, f"policy={funnel}", f"against={funnel}", changes]) == 0
+    assert "value_per_session" in capsys.readouterr().out
 
 
 def test_towers_of_engagements_are_as_they_were(played: Path) -> None:

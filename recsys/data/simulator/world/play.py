@@ -68,11 +68,13 @@ class Recommended:
             where the policy draws; None where it does not say.
         pairs_scored: pairs of user and item that were scored for all requests together, where the
             policy says.
+        pairs_cached: that were not, for a cache had their scores; likewise.
     """
 
     items: Integers
     propensity: Floats | None = None
     pairs_scored: int | None = None
+    pairs_cached: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Tick:
         seconds: that the policy took to recommend.
         pairs_scored: as the policy says; None where it does not.
         refused: [B] recommended items that could not be shown.
+        pairs_cached: as the policy says; None where it does not.
     """
 
     visits: Visits
@@ -146,6 +149,7 @@ class Tick:
     seconds: float
     pairs_scored: int | None
     refused: Integers
+    pairs_cached: int | None = None
 
 
 def play(
@@ -227,7 +231,7 @@ def _tick(world: World, policy: Policy, visits: Visits, alive: Integers, seen: S
     if answer.propensity is not None:
         propensity = np.take_along_axis(answer.propensity, order, axis=1)
     shown = _view(world, visits, lists, propensity)
-    return Tick(visits, shown, seconds, answer.pairs_scored, refused)
+    return Tick(visits, shown, seconds, answer.pairs_scored, refused, answer.pairs_cached)
 
 
 def _may_be_shown(

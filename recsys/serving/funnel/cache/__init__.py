@@ -1,0 +1,1 @@
+"""What the second stage has scored for a user before, used again."""
