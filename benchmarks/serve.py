@@ -154,7 +154,7 @@ def _alone(config: Config, settings: list[str]) -> dict[str, float]:
     """The stages, one request after another."""
     service = configure_service(settings)
     state = ServiceState(Path(service.state))
-    served = Served.open(state.current(), service, state.events)
+    served = Served.open(state.current(), service, state)
     served.refresh()
     users = served.some_users()
     chosen = np.random.default_rng(0).choice(len(users), 300)

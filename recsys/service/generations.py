@@ -6,6 +6,7 @@ current.json                       {"generation": 12}; replaced in one step
 generations/000012/generation.json the funnel, with all its settings, and the data set it is for
 events/                            what was reported, of all generations (``LiveEvents``)
 ledger/000012/                     what the generation did
+feed/000012/                       its cache of scores, where the funnel has one
 lists/000012/                      lists that it made before, by user
 ```
 """
@@ -66,6 +67,10 @@ class ServiceState:
     def lists(self, number: int) -> Path:
         """Where the lists are that were made before by a generation."""
         return self.folder / "lists" / f"{number:06d}"
+
+    def feed(self, number: int) -> Path:
+        """Where the cache of a generation's funnel is, if it has one."""
+        return self.folder / "feed" / f"{number:06d}"
 
     @property
     def is_new(self) -> bool:

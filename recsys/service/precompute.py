@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from recsys.core.bounds import Count, ItemsPerUser, OneOf, Settings
+from recsys.data.stores.live import LiveDataset
 from recsys.service.config import LOG, MACHINE, ServeConfig
 from recsys.service.generations import ServiceState
 from recsys.service.lists import StoredLists
@@ -51,7 +52,7 @@ def precompute(config: PrecomputeConfig) -> int:
     state = ServiceState(Path(config.state))
     generation = state.current()
     serving = ServeConfig(state=config.state, clock=config.clock, known=config.known)
-    served = Served.open(generation, serving, state.events)
+    served = Served(generation, serving, LiveDataset.open(generation.dataset, state.events))
     lists = StoredLists(state.lists(generation.number), readonly=False)
     users = np.arange(1, served.users.size)[: config.users]
     for first in range(0, len(users), _AT_A_TIME):

@@ -78,7 +78,13 @@ def _wanted(config: GenerationConfig, current: Generation | None) -> Generation:
             f"{config.state} has served nothing yet; give funnel=… and dataset=… as well."
         )
     fingerprint = DatasetManifest.load(dataset).fingerprint
-    return Generation(replace(funnel, models=_placed(funnel.models)), dataset, fingerprint)
+    adjuster = funnel.cache.adjuster and str(Path(funnel.cache.adjuster).resolve())
+    placed = replace(
+        funnel,
+        models=_placed(funnel.models),
+        cache=replace(funnel.cache, adjuster=adjuster),
+    )
+    return Generation(placed, dataset, fingerprint)
 
 
 def _placed(models: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:

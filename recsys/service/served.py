@@ -20,14 +20,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.errors import ConfigError
 from recsys.core.schemas import instantiate, structured
+from recsys.data.contract.schema import TaskKind
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import LOG, ServeConfig
-from recsys.service.generations import Generation
+from recsys.service.generations import Generation, ServiceState
 from recsys.service.lists import StoredLists
 from recsys.service.messages import Recommend
 from recsys.service.raw_ids import RawIds
 from recsys.serving.funnel.build import build_funnel
+from recsys.serving.funnel.cache.stores import LmdbStore
 from recsys.serving.funnel.candidates import Offers, Requests, Share, mix
 from recsys.serving.funnel.config import FunnelConfig
 from recsys.serving.funnel.funnel import SECOND, VALUE, Funnel, Outcome
@@ -88,6 +90,7 @@ class Served:
         config: of the service.
         dataset: of the generation, with live events.
         known: of the data set, where another generation has it already.
+        feed: folder of the funnel's cache, which all workers share; None for memory.
 
     Attributes:
         generation: what is served.
@@ -106,12 +109,14 @@ class Served:
         config: ServeConfig,
         dataset: LiveDataset,
         known: LiveKnowledge | None = None,
+        feed: Path | None = None,
     ) -> None:
         self.generation, self._config, self.dataset = generation, config, dataset
         group = generation.funnel.group
         self.known = known or LiveKnowledge(dataset, group, config.known)
         self._models = _opened(generation.funnel, dataset)
-        self.funnel = self._build(generation.funnel)
+        self._store = _stored(generation.funnel, self.known, feed)
+        self.funnel = self._build(generation.funnel, self._store)
         self.described = Described.of(self.funnel)
         self.items = RawIds(dataset.vocabulary("item"))
         self.users = RawIds(dataset.vocabulary("user"))
@@ -121,7 +126,11 @@ class Served:
 
     @classmethod
     def open(
-        cls, generation: Generation, config: ServeConfig, events: Path, beside: Served | None = None
+        cls,
+        generation: Generation,
+        config: ServeConfig,
+        state: ServiceState,
+        beside: Served | None = None,
     ) -> Served:
         """A generation; it shares what is known with the one beside, if that is of the same kind.
 
@@ -129,17 +138,20 @@ class Served:
             ConfigError: the funnel asks for what the data set does not have.
             DataError: the data set or its events cannot be read.
         """
+        feed = state.feed(generation.number)
         if beside is None:
-            return cls(generation, config, LiveDataset.open(generation.dataset, events))
+            dataset = LiveDataset.open(generation.dataset, state.events)
+            return cls(generation, config, dataset, feed=feed)
         dataset, known = beside.dataset, beside.known
         stored = PreparedDataset.open(generation.dataset)
         one = (dataset.path, dataset.manifest.fingerprint)
         if one != (stored.path, stored.manifest.fingerprint):
             # an LMDB is opened once in a process
             live = dataset.live.seen_by(stored)
-            return cls(generation, config, LiveDataset(stored.path, stored.manifest, live=live))
+            other = LiveDataset(stored.path, stored.manifest, live=live)
+            return cls(generation, config, other, feed=feed)
         same = beside.generation.funnel.group == generation.funnel.group
-        return cls(generation, config, dataset, known if same else None)
+        return cls(generation, config, dataset, known if same else None, feed)
 
     def now(self) -> int:
         """The moment of a request that does not say its own, ms; by what was counted last."""
@@ -227,8 +239,15 @@ class Served:
         kept = [candidates.alive & (candidates.request == group) for group in range(groups)]
         self._popular = [candidates.item[one] for one in kept]
 
-    def _build(self, funnel: FunnelConfig) -> Funnel:
-        return build_funnel(funnel, self.known, self.known.tasks, self._models, tolerant=True)
+    def close(self) -> None:
+        """Close what only this generation has open."""
+        for one in (self.stored, self._store):
+            if one is not None:
+                one.close()
+
+    def _build(self, funnel: FunnelConfig, store: LmdbStore | None = None) -> Funnel:
+        tasks, models = self.known.tasks, self._models
+        return build_funnel(funnel, self.known, tasks, models, tolerant=True, store=store)
 
     def _with(self, changes: Mapping[str, Any]) -> tuple[Funnel, Described]:
         key = repr(sorted(changes.items()))
@@ -252,6 +271,15 @@ def _opened(funnel: FunnelConfig, dataset: LiveDataset) -> dict[str, Model]:
     from recsys.serving.funnel.models.open import open_model
 
     return {name: open_model(name, model, dataset) for name, model in funnel.models.items()}
+
+
+def _stored(funnel: FunnelConfig, known: LiveKnowledge, feed: Path | None) -> LmdbStore | None:
+    """Where the funnel's cache is kept, if it has one and it is not in memory."""
+    if feed is None or not funnel.cache.used:
+        return None
+    # in the order of a funnel's predictions: probabilities come first
+    tasks = sorted(known.tasks, key=lambda task: task.kind is not TaskKind.BINARY)
+    return LmdbStore(feed, [task.name for task in tasks])
 
 
 def changed_funnel(funnel: FunnelConfig, changes: Mapping[str, Any]) -> FunnelConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections import OrderedDict
@@ -30,6 +31,7 @@ from recsys.service.served import Answer, Served
 from recsys.serving.funnel.funnel import SECOND
 from recsys.serving.funnel.ledger import Ledger, LedgerConfig, explain, explained
 
+_LOG = logging.getLogger("uvicorn.error")
 #: Why a list is given that was made before; or since the second stage has predicted nothing.
 BUSY, LATE = "busy", "late"
 #: Seconds between looks at the pointer, and between lists made for later.
@@ -83,7 +85,7 @@ class Worker:
         self._remembered: OrderedDict[int, Answer] = OrderedDict()
         self._stamp = self._state.stamp()
         self.refused: tuple[int, str] | None = None
-        served = Served.open(self._state.current(), config, self._state.events)
+        served = Served.open(self._state.current(), config, self._state)
         served.refresh()
         self._serving = self._begun(served)
 
@@ -101,16 +103,16 @@ class Worker:
             try:
                 stamp = self._state.stamp()
                 if stamp != self._stamp:
-                    await self._swap()
                     self._stamp = stamp
+                    await self._swap()
                 elif time.monotonic() - refreshed > _REFRESH:
                     refreshed = time.monotonic()
                     now = await self.now()
                     await self._beside.run(partial(self.served.known.renew, now), bounded=False)
                     await self._funnel.run(self.served.refresh, bounded=False)
                     self._open_lists(self.served)
-            except (RecsysError, OSError) as error:
-                message_console().print(f"recsys: {error}")
+            except Exception:  # what is served goes on, whatever is wrong with what comes
+                _LOG.exception("Looking after generation %d failed", self.served.generation.number)
 
     async def recommend(self, asked: Recommend) -> Answer:
         """A list for a user.
@@ -216,6 +218,7 @@ class Worker:
         for lane in (self._funnel, self._fallback, self._reports, self._beside):
             lane.close()
         self._serving.ledger.close()
+        self.served.close()
 
     def _begun(self, served: Served) -> _Serving:
         """A generation that is served from now on."""
@@ -241,15 +244,14 @@ class Worker:
             if generation.number == self.served.generation.number:
                 self.refused = None
                 return
-            opening = partial(Served.open, generation, self.config, self._state.events, self.served)
+            opening = partial(Served.open, generation, self.config, self._state, self.served)
             served = await self._beside.run(opening, bounded=False)
             await self._funnel.run(served.refresh, bounded=False)
             former, self._serving = self._serving, self._begun(served)
             self.refused = None
             await asyncio.sleep(self.config.limits.wait_ms / 1_000)  # for those who have it still
             await self._beside.run(former.ledger.close, bounded=False)
-            if former.served.stored is not None:
-                former.served.stored.close()
+            await self._beside.run(former.served.close, bounded=False)
         except (RecsysError, OSError) as error:
             self.refused = (generation.number if generation else 0, str(error))
             going_on = self.served.generation.number

@@ -46,8 +46,6 @@ def worker(state: Path) -> Iterator[Worker]:
     yield found
     found.close()
     found.served.dataset.live.close()
-    if found.served.stored is not None:
-        found.served.stored.close()
 
 
 class Scores:
@@ -122,6 +120,25 @@ def test_scores_are_those_of_the_value_model(worker: Worker) -> None:
     assert answer.scores == pytest.approx(value, rel=1e-5) and answer.generation == 1
     assert answer.scores == sorted(answer.scores, reverse=True)
     assert not any(math.isnan(one) for one in answer.scores)
+
+
+def test_the_cache_of_a_funnel_outlives_a_worker(prepared: Path, tmp_path: Path) -> None:
+    state, funnel = tmp_path / "state", tmp_path / "cached.yaml"
+    funnel.write_text(
+        "sources: {trending: {quota: 100}}\nvalue: {expression: p(liked)}\ncache: {policy: stale}\n"
+    )
+    served = [f"dataset={prepared}", f"funnel={funnel}"]
+    assert invoke(["service", "swap", f"state={state}", *served]) == 0
+    shares = []
+    for _ in range(2):
+        worker = Worker(ServeConfig(state=str(state), clock="log"))
+        for user in (3, 3, 4):
+            outcome = asyncio.run(worker.recommend(Recommend(user=raw(worker, user), k=6))).outcome
+            assert outcome is not None and not outcome.missed
+            shares.append(outcome.candidates.cached.mean())
+        worker.close()
+        worker.served.dataset.live.close()
+    assert shares[0] == shares[2] == 0 and shares[1] > 0.5 and shares[3] > 0.5
 
 
 def test_a_lane_is_bounded_and_forgets_who_is_late() -> None:
