@@ -27,6 +27,8 @@ _KIND = "adjuster of a funnel's cache"
 _MEND = "give what `recsys funnel adjuster` wrote"
 #: Of probabilities: nearer to 0 and 1 their logits are not told apart.
 _LEAST = 1e-6
+#: Of Newton, after which two numbers are found.
+_STEPS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +47,28 @@ class Line:
 
     @classmethod
     def fit(cls, stale: NDArray[np.floating], fresh: NDArray[np.floating]) -> Line:
-        """Least squares of scores [n]; those that all lie from 0 to 1 are probabilities."""
-        both = np.stack([stale, fresh]).astype(np.float64)
-        probability = bool(((both >= 0) & (both <= 1)).all())
-        then, now = _logits(both) if probability else both
-        centred = then - then.mean()
-        spread = float(centred @ centred)
-        slope = max(float(centred @ now) / spread, 0.0) if spread else 0.0
-        return cls(probability, float(now.mean() - slope * then.mean()), slope)
+        """Of scores [n]; those that all lie from 0 to 1 are probabilities.
+
+        By least squares, or, of probabilities, by the least cross-entropy (Newton's steps): the
+        mean of what it says is that of the fresh scores.
+        """
+        then, now = stale.astype(np.float64), fresh.astype(np.float64)
+        probability = all(bool(((one >= 0) & (one <= 1)).all()) for one in (then, now))
+        if probability:
+            then = _logits(then)
+        both = np.stack([np.ones(len(then)), then])
+        found = np.array([0.0, 1.0])
+        for _ in range(_STEPS if probability else 1):
+            said, weight = found @ both, np.ones(len(then))
+            if probability:
+                said = 1 / (1 + np.exp(-said))
+                weight = said * (1 - said)
+            step = np.linalg.lstsq((weight * both) @ both.T, both @ (now - said), rcond=None)[0]
+            found = found + step
+        if found[1] < 0:
+            mean = now.mean(keepdims=True)
+            found = np.array([float((_logits(mean) if probability else mean)[0]), 0.0])
+        return cls(probability, float(found[0]), float(found[1]))
 
     def of(self, stale: NDArray[np.floating]) -> NDArray[np.float64]:
         """[n] what trees begin with."""
