@@ -1,13 +1,15 @@
-# make setup     make .venv with exact versions (a second run does nothing)
-# make demo      simulate a log, train DV365 on it, export, publish and report
-# make test      the tests, without the slow ones and those that need a GPU
-# make test-all  every test this machine can run
-# make lint      ruff (lint, format), mypy, and hadolint for the Dockerfile
-# make bench     every benchmark; BENCH="slices data" picks some
-# make lock      write the locks in requirements/ anew
+# make setup       make .venv with exact versions (a second run does nothing)
+# make demo        simulate a log, train DV365 on it, export, publish and report
+# make demo-funnel play a funnel in a simulated world, serve it, and look at it in a browser
+# make test        the tests, without the slow ones and those that need a GPU
+# make test-all    every test this machine can run
+# make lint        ruff (lint, format), mypy, and hadolint for the Dockerfile
+# make bench       every benchmark; BENCH="slices data" picks some
+# make lock        write the locks in requirements/ anew
 #
 # PYTHON=…  the Python 3.11 or 3.12 that .venv is made with
 # VENV=…    another environment than .venv; TORCH=2.11 the older set of versions
+# PORT=8080  where make demo-funnel serves
 # PYTEST_ARGS=…  added to pytest's: tests/nn, -k tables, -n 0 for one process
 
 VENV ?= .venv
@@ -24,7 +26,7 @@ RUN := $(BIN)/python -m
 CORES = $(shell $(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)))')
 PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest -n $(CORES) --dist loadfile
 
-.PHONY: setup demo test test-all lint format bench lock clean-venv
+.PHONY: setup demo demo-funnel test test-all lint format bench lock clean-venv
 .DEFAULT_GOAL := setup
 
 setup:
@@ -33,6 +35,9 @@ setup:
 
 demo: setup
 	@PATH="$(abspath $(BIN)):$$PATH" bash scripts/demo.sh
+
+demo-funnel: setup
+	@PATH="$(abspath $(BIN)):$$PATH" bash scripts/demo_funnel.sh
 
 test: setup
 	$(PYTEST) $(PYTEST_ARGS)

@@ -58,8 +58,8 @@ setup.read("setup.cfg")
 print(setup["options.extras_require"][sys.argv[1]].strip())
 PYTHON
 }
-for extra in boosting tensorboard prometheus; do
-    "${pip[@]}" install "$(required_by $extra)" --constraint "$lock"
+for extra in boosting tensorboard prometheus serve tune; do
+    "${pip[@]}" install -r <(required_by $extra) --constraint "$lock"
     {
         echo "# Written by requirements/lock.sh; what the extra needs beside either torch."
         freeze | grep -v -x -F -f "$lock"

@@ -40,6 +40,7 @@ ROOMS = (
     "serving",
     "evaluation",
     "online",
+    "service",
     "optim",
     "distributed",
     "runs",
@@ -52,7 +53,7 @@ ROOMS = (
 )
 
 #: What a service or a worker loads may not stand on what trains.
-SERVED = ("artifacts", "embeddings", "index", "serving")
+SERVED = ("artifacts", "embeddings", "index", "serving", "service")
 #: Rooms that a served room may not import although they lie above it.
 NOT_FOR_SERVING = ("data.loaders", "nn")
 
@@ -63,6 +64,8 @@ ONLY_IN = {
     "hydra": ("core", "cli"),
     "wandb": ("runs", "studies"),
     "matplotlib": ("reports", "studies"),
+    "fastapi": ("service",),
+    "uvicorn": ("service",),
 }
 #: Rooms that do without torch, whatever they import.
 WITHOUT_TORCH = (

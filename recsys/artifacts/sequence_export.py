@@ -68,6 +68,7 @@ class SequenceExport:
         dataset_path: of the prepared data set.
         sequences: what counts as an engagement (``asdict`` of a ``SequenceConfig``).
         max_length: newest events the tower looks at.
+        gap_hours: how long before a request its history ends.
         config_file: the run's resolved configuration.
         examples: histories, with the embeddings [E, W] of their items, on which the exported
             towers are compared with the trained one.
@@ -85,6 +86,7 @@ class SequenceExport:
     dataset_path: Path
     sequences: dict[str, Any]
     max_length: int
+    gap_hours: float
     config_file: Path
     examples: tuple[SequenceBatch, Tensor]
     measure: Measure | None = None
@@ -203,6 +205,7 @@ def _manifest(
         },
         sequences=export.sequences,
         max_length=export.max_length,
+        gap_hours=export.gap_hours,
         features=user_features(dataset),
         agreement={},
         **export.own,

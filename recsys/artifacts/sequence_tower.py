@@ -63,6 +63,7 @@ class SequenceTowerManifest(Manifest):
             ``width``, which an index it searches must have too; and ``path``.
         sequences: what counts as an engagement (``SequenceConfig``).
         max_length: newest events it looks at.
+        gap_hours: how long before the request its history ends.
         features: names of the columns of ``user_categorical`` and ``user_dense``.
         agreement: of the int8 tower's embeddings with the float tower's on some histories.
     """
@@ -72,6 +73,7 @@ class SequenceTowerManifest(Manifest):
     post_embeddings: dict[str, Any]
     sequences: dict[str, Any]
     max_length: int
+    gap_hours: float
     features: dict[str, list[str]]
     agreement: dict[str, float]
 

@@ -22,6 +22,9 @@ def run(overrides: Sequence[str]) -> None:
     console = message_console()
     if config.dataset is not None:
         console.print(f"User {config.user}: {deleted.events:,} events removed from the timelines.")
+    if config.live is not None:
+        removed = f"{deleted.live_events:,} live events removed"
+        console.print(f"User {config.user}: {removed}.")
     if config.store is not None:
         found = "removed from the store" if deleted.embedding else "not in the store"
         console.print(f"User {config.user}: {found}.")

@@ -22,6 +22,7 @@ from recsys.cli.verbs import (
     FUNNEL_VERBS,
     INDEX_VERBS,
     RECUR_VERBS,
+    SERVICE_VERBS,
     VERBS,
     Verb,
 )
@@ -60,6 +61,8 @@ recur_app = typer.Typer(
 app.add_typer(recur_app, name="recur")
 funnel_app = typer.Typer(help="Look at what a funnel has done.", no_args_is_help=True)
 app.add_typer(funnel_app, name="funnel")
+service_app = typer.Typer(help="Change what a service serves.", no_args_is_help=True)
+app.add_typer(service_app, name="service")
 
 
 def _print_version(wanted: bool) -> None:
@@ -132,6 +135,8 @@ for _verb in CHECKPOINT_VERBS:
     _register(checkpoint_app, _verb)
 for _verb in FUNNEL_VERBS:
     _register(funnel_app, _verb)
+for _verb in SERVICE_VERBS:
+    _register(service_app, _verb)
 for _verb in RECUR_VERBS:
     _register(recur_app, _verb)
 for _verb in VERBS:

@@ -73,7 +73,7 @@ def run(overrides: Sequence[str]) -> None:
 def best_line(run_dir: Path) -> str:
     """The monitored metric at the best checkpoint of a finished run, its step, and the last one."""
     config = load_config(run_dir)
-    metric = system_named(config.system).monitor.metric
+    metric = system_named(config.system).monitor_of(config).metric
     value = read_metrics_file(run_dir).get(metric, {}).get("value")
     best, last = (checkpoint_of(run_dir, which).step for which in ("best", "last"))
     ended = ", where trainer.max_steps ended the run" if last == config.trainer.max_steps else ""

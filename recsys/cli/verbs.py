@@ -219,6 +219,23 @@ FUNNEL_VERBS = (
         prints_json=True,
     ),
 )
+SERVICE_VERBS = (
+    Verb(
+        "swap",
+        "service_swap",
+        "Serve another funnel or data set; a running service takes it up between requests.",
+        (
+            "recsys service swap state=served/explore funnel=mine.yaml",
+            "recsys service swap state=served/explore dataset=prepared/newer",
+        ),
+    ),
+    Verb(
+        "rollback",
+        "service_rollback",
+        "Serve the generation before the current one again, or another one.",
+        ("recsys service rollback state=served/explore",),
+    ),
+)
 RECUR_VERBS = (
     Verb(
         "run",
@@ -303,6 +320,33 @@ VERBS = (
             "recsys online simulation=logs/explore policy=explore against=explore "
             "changes=[sources.fresh=null,exploration=null]",
         ),
+        prints_json=True,
+    ),
+    Verb(
+        "serve",
+        "serve",
+        "Serve a funnel over HTTP, from a prepared data set and what is reported since.",
+        (
+            "recsys serve funnel=explore dataset=prepared/explore state=served/explore",
+            "recsys serve state=served/explore port=8081 workers=4",
+        ),
+    ),
+    Verb(
+        "precompute",
+        "precompute",
+        "Make lists off-peak, which a service gives where its funnel has no time.",
+        ("recsys precompute state=served/explore users=100000",),
+    ),
+    Verb(
+        "tune",
+        "tune",
+        "Tune numbers of a funnel in a simulated world: a goal up, other metrics within limits.",
+        (
+            "recsys tune funnel=explore tuning=explore simulation=logs/explore out=runs/tuned",
+            "recsys tune funnel=explore tuning=explore simulation=logs/explore out=runs/mapped "
+            "way=offline trials=6 drawn=4",
+        ),
+        more="conf/tuning",
         prints_json=True,
     ),
     Verb(

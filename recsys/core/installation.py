@@ -30,10 +30,12 @@ EXTRAS = {
     "boosting": "LightGBM on counts beside rankers",
     "tensorboard": "the logger of that name",
     "prometheus": "the logger of that name",
+    "serve": "a funnel over HTTP",
+    "tune": "Optuna, which proposes what is played next when a funnel is tuned",
     "gpu-index": "FAISS for GPUs in the place of faiss-cpu",
 }
 #: Those that fit every machine.
-EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus")
+EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus", "serve", "tune")
 
 #: FAISS without and with GPUs: two distributions of one module, ``faiss``.
 FAISS_CPU = "faiss-cpu"

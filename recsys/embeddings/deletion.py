@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 from omegaconf import MISSING
@@ -13,6 +14,7 @@ from recsys.data.contract.ids import as_ids
 from recsys.data.stores.counters.build import COUNTERS
 from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
 from recsys.data.stores.engagements.build import SEQUENCES
+from recsys.data.stores.live import LiveEvents
 from recsys.data.stores.tail import delete_from_tail
 from recsys.data.stores.timelines import TimelineWriter
 from recsys.data.stores.vocabulary import INDEX, RAW, UNKNOWN_INDEX
@@ -22,17 +24,19 @@ from recsys.embeddings.stores.base import UserId
 
 @dataclass(frozen=True)
 class DeleteConfig(Settings):
-    """Whom to delete, and from where: ``dataset``, ``store``, or both.
+    """Whom to delete, and from where: ``dataset``, ``store``, or both, and ``live``.
 
     Attributes:
         user: the raw id, as in the log.
         dataset: a prepared data set; the user's events leave its timelines.
+        live: folder of the data set's live events, which they leave too.
         store: ``redis://host:port/database``, or the folder of an LMDB; the user's embedding
             leaves it in all versions.
     """
 
     user: str = MISSING
     dataset: str | None = None
+    live: str | None = None
     store: Store | None = None
 
     def __post_init__(self) -> None:
@@ -43,6 +47,11 @@ class DeleteConfig(Settings):
                 "Give dataset=… to delete the user from timelines, store=… to delete the user's "
                 "embedding, or both."
             )
+        if self.live is not None and self.dataset is None:
+            raise ConfigError(
+                f"live={self.live}: give dataset=… too, the prepared data set whose live events "
+                "they are."
+            )
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,12 @@ class DeleteReport:
     """What was deleted.
 
     Attributes:
-        events: number of events removed from the timelines.
+        events: number of events removed from the timelines; live_events likewise.
         embedding: whether readers of the store had an embedding of the user.
     """
 
     events: int
+    live_events: int
     embedding: bool
 
 
@@ -67,23 +77,26 @@ def delete_user(config: DeleteConfig) -> DeleteReport:
 
     Raises:
         DataError: the data set does not know the user, or the user shares a hashed index with
-            others, whose events would go too.
+            others, whose events would go too; or ``live`` holds no live events of the data set.
         ArtifactError: there is no store.
     """
     ids = _spellings(config.user)
     if config.store is not None:
         with open_store(config.store, readonly=True) as store:  # refuses a place without a store
             had_embedding = any(store.get_many(ids))
-    events = 0
+    events = live_events = 0
     if config.dataset is not None:
         with locked_dataset(config.dataset) as dataset:
-            events = _delete_events(dataset, config.user)
+            index = _index_of(dataset, config.user)
+            if config.live is not None:
+                live_events = _delete_live(dataset, config.live, index)
+            events = _delete_events(dataset, index)
     # After the timelines: a publication that begins now finds the user in neither.
     if config.store is not None:
         with open_store(config.store) as store:
             for user in ids:
                 store.delete(user)
-    return DeleteReport(events, config.store is not None and had_embedding)
+    return DeleteReport(events, live_events, config.store is not None and had_embedding)
 
 
 def _spellings(user: str) -> list[UserId]:
@@ -93,7 +106,7 @@ def _spellings(user: str) -> list[UserId]:
     return ids + [number for number in numbers if number is not None][:1]
 
 
-def _delete_events(dataset: PreparedDataset, user: str) -> int:
+def _index_of(dataset: PreparedDataset, user: str) -> int:
     known = dataset.vocabulary("user")
     index = int(known.indices_of([user])[0])
     if index == UNKNOWN_INDEX:
@@ -106,9 +119,24 @@ def _delete_events(dataset: PreparedDataset, user: str) -> int:
             f"User {user} shares the hashed index {index} with other users, so their events "
             "cannot be told apart; prepare the data set with ids=dictionary to delete users."
         )
+    return index
+
+
+def _delete_live(dataset: PreparedDataset, folder: str, index: int) -> int:
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder} is no folder of live events; name that of the service's state.")
+    live = LiveEvents.open(folder, dataset)
+    try:
+        return live.delete_users([index])
+    finally:
+        live.close()
+
+
+def _delete_events(dataset: PreparedDataset, index: int) -> int:
+    known = dataset.vocabulary("user").table
     with TimelineWriter(dataset.path / TIMELINES) as writer:
         events = writer.delete_users([index])
     SEQUENCES.forget(dataset.path)
     COUNTERS.forget(dataset.path)
-    delete_from_tail(dataset, known.table.filter(pl.col(INDEX) == index)[RAW][0])
+    delete_from_tail(dataset, known.filter(pl.col(INDEX) == index)[RAW][0])
     return events

@@ -21,6 +21,7 @@ from recsys.evaluation.comparisons import (
 )
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.identity import CheckpointUsed, RunIdentity
+from recsys.evaluation.list_metrics import list_metrics
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.together import MeasuredTogether
@@ -78,10 +79,12 @@ def evaluate_tasks(
         ``report/<baseline>/ne/<task>``, and of the model against it
         ``report/<baseline>/relative_ne_delta/<task>``, below 0 where the model is better. With a
         calibration ``report/ece/<task>`` before it, and ``report/calibrated/ne/<task>`` and so on
-        after it.
+        after it. Of the model and the baselines ``list_auc/<task>`` and ``list_ndcg@10/<task>``,
+        means over requests.
     """
     metrics = _measure_groups(run, manifest, frame, config)
     _measure_together(metrics, run, manifest, frame, beside, config)
+    metrics |= _measure_lists(run, manifest, frame, beside, config)
     if calibration is not None:
         metrics |= _measure_calibrated(run, manifest, frame, calibration, config)
     if control is not None:
@@ -171,6 +174,33 @@ def _measure_together(
             )
             found[f"{prefix}/{name}/{metric}"] = with_interval(against, interval, drawn)
         metrics |= found
+
+
+def _measure_lists(
+    run: RunIdentity,
+    manifest: DatasetManifest,
+    frame: pl.DataFrame,
+    beside: Beside,
+    config: EvaluateConfig,
+) -> Metrics:
+    """How the items of a request are ordered, by the model and by the baselines."""
+    metrics: Metrics = {}
+    tasks, drawn = manifest.tasks, drawn_by(config.bootstrap)
+    own = run_protocol(run, frame, Split(config.split))
+    scorers = {config.prefix: (scores(frame, tasks, "prediction"), own)}
+    for name, predicted in beside.predictions.items():
+        how = replace(own, checkpoint="none", chosen_by=beside.how[name])
+        scorers[f"{config.prefix}/{name}"] = (predicted, how)
+    for place, (predicted, protocol) in scorers.items():
+        measured = list_metrics(frame, tasks, predicted)
+        found = with_protocol({n: one.mean for n, one in measured.items()}, place, protocol)
+        for name, one in measured.items():
+            metric = f"{place}/{name}"
+            requests = f"{int(one.per_user[:, 1].sum())} requests with both labels"
+            found[metric]["protocol"] += f"; mean over {requests}"
+            found[metric] = with_interval(found[metric], one.interval(config.bootstrap), drawn)
+        metrics |= found
+    return metrics
 
 
 def _compare_groups(

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from recsys.evaluation.identity import CheckpointUsed
+from recsys.evaluation.list_metrics import LIST_TIE_RULES
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.evaluation.protocol import Protocol
@@ -20,7 +21,7 @@ AGAINST = "against"
 AGAINST_CHECKPOINT = "against_checkpoint"
 
 #: How equal scores count, by the name of a metric; others do not rank.
-_TIE_RULES = TIE_RULES | dict.fromkeys(METRIC_NAMES, TIE_RULE)
+_TIE_RULES = TIE_RULES | LIST_TIE_RULES | dict.fromkeys(METRIC_NAMES, TIE_RULE)
 
 
 def with_protocol(values: Mapping[str, float], prefix: str, protocol: Protocol) -> Metrics:

@@ -15,9 +15,11 @@ from recsys.core.bounds import Count, Days, Hours, Number, OutPath, Settings
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
 from recsys.core.progress import track
+from recsys.data.contract.ledger import PLAYED
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.simulator.world.log import read_shown
 from recsys.data.simulator.world.play import Policy, Shown, play
+from recsys.data.simulator.world.play_files import PlayWriter, end_of_play
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.online.funnel import FunnelPolicy
@@ -40,13 +42,16 @@ class OnlineConfig(Settings):
         against: what it is compared with.
         changes: settings of the tried funnel that are otherwise than in its file.
         users: the first so many; null for all.
-        days: so many from the end of the log on.
+        after: ledger of an earlier play, from whose end on is played; null for the end of the log.
+        days: so many from there on.
         tick_minutes: policies answer the visits of a tick together, and learn between ticks.
-        log_hours: the policies are told of what the log has in the last so many hours.
+        log_hours: the policies are told of what the log, and an earlier play, have in the last so
+            many hours.
         new_hours: an item counts as new up to this age.
         regret_every: of one visit of so many it is said what each stage of a funnel loses of the
             best list's value; null for none.
-        ledger: folder in which the tried funnel's requests are noted; null for none.
+        ledger: folder in which the tried funnel's requests are noted, and what was shown and done
+            then; null for none.
         bootstrap: intervals over users.
     """
 
@@ -55,6 +60,7 @@ class OnlineConfig(Settings):
     against: str
     changes: list[str] = field(default_factory=list)
     users: Count | None = None
+    after: str | None = None
     days: Days = 1.0
     tick_minutes: Annotated[float, Number(above=0, at_most=1440)] = 5.0
     log_hours: Hours = 96.0
@@ -115,15 +121,18 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     simulation = Path(config.simulation)
     world = World.open(simulation)
     policies = _policies(config, world)
-    visits = _visits(config, world)
-    since = world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
-    before = read_shown(world, simulation, since)
+    earlier = None if config.after is None else Path(config.after) / PLAYED
+    start = world.log_end if earlier is None else end_of_play(earlier, simulation)
+    visits = _visits(config, world, start)
+    since = start - round(config.log_hours * MILLISECONDS_PER_HOUR)
+    logs = [simulation] if earlier is None else [simulation, earlier]
+    before = Shown.together([read_shown(world, log, since) for log in logs])
     tick_ms = round(config.tick_minutes * 60_000)
     tried, *_ = policies.values()
-    with _noting(config, tried):
+    with _noting(config, world, tried) as log:
         sums = [
-            played(world, policy, visits, tick_ms, config.new_hours, before)
-            for policy in policies.values()
+            played(world, policy, visits, tick_ms, config.new_hours, before, of_policy)
+            for policy, of_policy in zip(policies.values(), (log, None), strict=True)
         ]
     lost = {
         name: _lost(one.regret, config.bootstrap)
@@ -148,31 +157,32 @@ def _policies(config: OnlineConfig, world: World) -> dict[str, Policy]:
     return policies
 
 
-def _visits(config: OnlineConfig, world: World) -> Visits:
-    last = world.log_end + round(config.days * MILLISECONDS_PER_DAY)
+def _visits(config: OnlineConfig, world: World, start: int) -> Visits:
+    last = start + round(config.days * MILLISECONDS_PER_DAY)
     if last > world.end:
         raise ConfigError(
-            f"days={config.days:g} is more than the world has after its log "
+            f"days={config.days:g} is more than the world has after "
+            f"{'its log' if config.after is None else config.after} "
             f"(simulator.world.online_days={world.world.online_days}); give fewer."
         )
-    visits = world.visits(world.log_end, last, config.users)
+    visits = world.visits(start, last, config.users)
     if not len(visits):
         raise ConfigError("nobody visits in that time; give more users= or days=.")
     return visits
 
 
 @contextmanager
-def _noting(config: OnlineConfig, tried: Policy) -> Iterator[None]:
-    """Note what the tried funnel does, where that is asked for."""
+def _noting(config: OnlineConfig, world: World, tried: Policy) -> Iterator[PlayWriter | None]:
+    """Note what the tried funnel does, where that is asked for; what to note the ticks with."""
     if config.ledger is None:
-        yield
+        yield None
         return
     if not isinstance(tried, FunnelPolicy):
         raise ConfigError(f"ledger=: {tried.name} is no funnel, and has no candidates to note.")
     patient = LedgerConfig(patient=True)
     ledger = Ledger(Path(config.ledger), Described.of(tried.funnel), patient)
     with closing(ledger) as tried.ledger:
-        yield
+        yield PlayWriter(world, Path(config.ledger) / PLAYED)
     if ledger.lost:
         message_console().print(
             f"{ledger.lost:,} requests are not in {config.ledger}: {ledger.problem}."
@@ -186,10 +196,15 @@ def played(
     tick_ms: int,
     new_hours: float,
     before: Shown | None = None,
+    log: PlayWriter | None = None,
 ) -> UserSums:
-    """Sums by user of a policy that is played; see ``play`` for the arguments."""
+    """Sums by user of a policy that is played, written to a ``log`` where one is given.
+
+    See ``play`` for the other arguments.
+    """
     span = int(visits.time[-1]) // tick_ms - int(visits.time[0]) // tick_ms + 1
     ticks = play(world, policy, visits, tick_ms, None if before is None else [before])
+    ticks = ticks if log is None else log.noting(ticks)
     return UserSums(world, new_hours).take(track(ticks, f"Playing {policy.name}", span))
 
 

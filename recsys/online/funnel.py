@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from recsys.data.simulator.world.play import NOTHING, Recommended, Shown
 from recsys.data.simulator.world.play import Requests as Visits
 from recsys.data.simulator.world.world import World
 from recsys.online.knowledge import PlayedKnowledge
-from recsys.online.played_log import PlayedLog
+from recsys.online.played_log import PlayedLog, known_context, trained_on_log
 from recsys.online.regret import RegretSums
 from recsys.serving.funnel.build import build_funnel
 from recsys.serving.funnel.candidates import Requests
-from recsys.serving.funnel.config import FunnelConfig
+from recsys.serving.funnel.config import FunnelConfig, ModelConfig
 from recsys.serving.funnel.funnel import SECOND
 from recsys.serving.funnel.ledger import Ledger
 from recsys.serving.funnel.model import Model
@@ -43,20 +45,14 @@ class FunnelPolicy:
         self.regret: RegretSums | None = None
         self.ledger: Ledger | None = None
         self._group = config.group
-        self._log: PlayedLog | None = None
-        models: dict[str, Model] = {}
-        if config.models:
-            # torch, which funnels of counts do without
-            from recsys.serving.funnel.models.open import open_models
-
-            self._log = PlayedLog.of_models(world, config.models)
-            models = open_models(config.models, self._log.dataset, self._log.numbering)
+        self._logs: dict[Path, PlayedLog] = {}
+        models = {name: self._opened(name, model) for name, model in config.models.items()}
         self.funnel = build_funnel(config, self._known, world.tasks, models)
 
     def recommend(self, requests: Visits, k: int) -> Recommended:
         """Lists by the funnel, with the propensities of what was drawn."""
         self._known.at(requests)
-        columns = {} if self._log is None else self._log.context(requests)
+        columns = known_context(self._world, requests) if self._logs else {}
         if self._group is not None:
             columns[self._group] = self._known.group(requests.user)
         number = np.arange(self._asked, self._asked + len(requests))
@@ -82,5 +78,16 @@ class FunnelPolicy:
     def observe(self, shown: Shown) -> None:
         """Count it, and note it where models read it."""
         self._known.observe(shown)
-        if self._log is not None:
-            self._log.observe(shown)
+        for log in self._logs.values():
+            log.observe(shown)
+
+    def _opened(self, name: str, config: ModelConfig) -> Model:
+        """A model on the data set that it was trained on, which models may share."""
+        # torch, which funnels of counts do without
+        from recsys.serving.funnel.models.open import open_model
+
+        folder = trained_on_log(Path(config.path))
+        if folder not in self._logs:
+            self._logs[folder] = PlayedLog(self._world, folder)
+        log = self._logs[folder]
+        return open_model(name, config, log.dataset, log.numbering)

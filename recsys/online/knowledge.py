@@ -5,27 +5,25 @@ Legend: B requests, n pairs, A items alive, V items, G regions, K tasks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, TaskKind
-from recsys.data.simulator.world.counters import ItemCounters, engaged
+from recsys.data.simulator.world.counters import engaged
 from recsys.data.simulator.world.play import Requests, Shown
 from recsys.data.simulator.world.world import World
-from recsys.serving.funnel.knowledge import NONE
+from recsys.serving.funnel.counts import TASTE_HOURS, ItemCounts, favourites, taste
 
 Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+_T = TypeVar("_T")
 
-#: What is popular of late, and what users like, is halved in so many hours.
-_POPULAR_HOURS, _TASTE_HOURS = 6.0, 168.0
-#: Impressions that a prior weighs: the rate of all items, and users like all others.
-_PRIOR, _TASTE_PRIOR = 20.0, 20.0
 #: The column of users and items that says who may get what.
 REGION = "region"
-#: Favourites that are told of a user.
-_FAVOURITES = 8
 
 
 class PlayedKnowledge:
@@ -48,7 +46,6 @@ class PlayedKnowledge:
                 f"funnel.group={group}: users of a world have no such column; they have a {REGION}."
             )
         self._world, self._grouped = world, group is not None
-        self._popular = ItemCounters(world, _POPULAR_HOURS)
         catalogue = world.catalogue
         self._columns = {
             "author": 1 + catalogue.item_author.astype(np.int64),
@@ -56,10 +53,9 @@ class PlayedKnowledge:
             REGION: 1 + world.items.region.astype(np.int64),
         }
         self.born: Integers = world.items.published + world.start
-        self._binary = np.array([task.kind is TaskKind.BINARY for task in world.tasks])
-        items, tasks = len(self.born), len(world.tasks)
-        self._shown, self._done = np.zeros(items), np.zeros((items, tasks))
-        self._all_shown, self._all_done = 10.0, np.full(tasks, 0.1)
+        binary = np.array([task.kind is TaskKind.BINARY for task in world.tasks])
+        regions = len(world.world.regions.shares)
+        self._counts = ItemCounts(regions, len(self.born), binary, world.start)
         users = len(world.users)
         self._taste = {
             name: np.zeros((users, int(column.max()) + 1), np.float32)
@@ -67,30 +63,31 @@ class PlayedKnowledge:
             if name != REGION
         }
         self._topic_shown = np.zeros((users, int(self._columns["topic"].max()) + 1), np.float32)
+        self._regions: Integers = 1 + world.users.region.astype(np.int64)
         self._faded = world.start
         self._requests: Requests | None = None
+        self._standing: dict[str, Any] = {}
 
     def at(self, requests: Requests) -> None:
         """Go on to the moment of some requests."""
         self._requests = requests
+        self._standing.clear()
         now = int(requests.time[0])
-        self._popular.advance(now)
+        self._counts.advance(now)
         days = (now - self._faded) // MILLISECONDS_PER_DAY
         if days > 0:
-            kept = np.float32(0.5 ** (24 * days / _TASTE_HOURS))
+            kept = np.float32(0.5 ** (24 * days / TASTE_HOURS))
             for table in (*self._taste.values(), self._topic_shown):
                 table *= kept
             self._faded += days * MILLISECONDS_PER_DAY
 
     def observe(self, shown: Shown) -> None:
         """Count what users have looked at, and what they did."""
-        self._popular.add(shown)
-        outcomes = np.nan_to_num(shown.outcomes).astype(np.float64)
-        np.add.at(self._shown, shown.item, 1)
-        np.add.at(self._done, shown.item, outcomes)
-        self._all_shown += len(shown)
-        self._all_done += outcomes.sum(axis=0)
+        region = self._regions[shown.user]
+        self._counts.add_shown(region, shown.item)
+        self._counts.add_done(shown.item, np.nan_to_num(shown.outcomes).astype(np.float64))
         positive = engaged(self._world, shown)
+        self._counts.add_engaged(region[positive], shown.item[positive])
         for name, table in self._taste.items():
             np.add.at(table, (shown.user, self._columns[name][shown.item]), positive)
         np.add.at(self._topic_shown, (shown.user, self._columns["topic"][shown.item]), 1)
@@ -113,12 +110,15 @@ class PlayedKnowledge:
         """[B] region, from 1; 0 where users are not told apart."""
         if not self._grouped:
             return np.zeros(len(user), np.int64)
-        return 1 + self._world.users.region[user].astype(np.int64)
+        return self._regions[user]
 
-    def popularity(self, item: Integers) -> Doubles:
-        """[1 + regions, n] engagements of late, those of all users first."""
-        engaged = self._popular.engaged[:, item]
-        return np.concatenate([engaged.sum(axis=0, keepdims=True), engaged])
+    def standing(self, name: str, make: Callable[[Integers, Doubles], _T]) -> _T:
+        """What follows from popularity, made once for the requests of a moment."""
+        if name not in self._standing:
+            alive = self.alive
+            self._standing[name] = make(alive, self._counts.popularity(alive))
+        found: _T = self._standing[name]
+        return found
 
     def column(self, name: str) -> Integers:
         """[V] ``author``, ``topic`` or ``region``, from 1.
@@ -144,37 +144,23 @@ class PlayedKnowledge:
 
     def favourites(self, name: str, user: Integers) -> Integers:
         """[B, f] authors or topics that users engage with most; 0 for none."""
-        taste = self._taste[name][user]
-        number = min(_FAVOURITES, taste.shape[1])
-        chosen = np.argpartition(-taste, number - 1, axis=1)[:, :number]
-        chosen.sort(axis=1)
-        own = np.take_along_axis(taste, chosen, axis=1)
-        order = np.argsort(-own, axis=1, kind="stable")
-        found = np.take_along_axis(chosen, order, axis=1)
-        return np.where(np.take_along_axis(own, order, axis=1) > 0, found, NONE)
+        return favourites(self._taste[name][user])
 
     def expected(self, user: Integers, item: Integers) -> Doubles:
-        """[n, K] what is to be expected of pairs: the item's rates, times the user's taste.
+        """[n, K] what is to be expected of pairs: the item's rates, times the user's taste."""
+        return self._counts.expected(item, self.taste(user, item))
 
-        An item's rates are drawn to those of all items by a prior; a user's taste is how much more
-        often than others he engages with the topic, likewise.
-        """
-        of_all = self._all_done / self._all_shown
-        rates = (self._done[item] + _PRIOR * of_all) / (self._shown[item][:, None] + _PRIOR)
-        found = rates * self.taste(user, item)[:, None]
-        return np.where(self._binary, np.minimum(found, 1.0), found)
+    def engagements(self, item: Integers) -> Doubles:
+        """[n] engagements of late, of all users."""
+        return self._counts.engagements(item)
 
     def affinity(self, user: Integers, item: Integers) -> Doubles:
         """[n] how likely an engagement is, by popularity of late and taste."""
-        shown = self._popular.shown[:, item].sum(axis=0)
-        rate = (self._popular.engaged[:, item].sum(axis=0) + 1) / (shown + _PRIOR)
-        return rate * self.taste(user, item)
+        return self._counts.affinity(item, self.taste(user, item))
 
     def taste(self, user: Integers, item: Integers) -> Doubles:
         """[n] how much more often than all users a user engages with the item's topic."""
         topic = self._columns["topic"][item]
-        share = self._popular.engaged.sum() + 1
-        mean = share / (self._popular.shown.sum() + 10)
         did = self._taste["topic"][user, topic].astype(np.float64)
         was_shown = self._topic_shown[user, topic].astype(np.float64)
-        return (did + _TASTE_PRIOR * mean) / ((was_shown + _TASTE_PRIOR) * mean)
+        return taste(did, was_shown, self._counts.mean_rate())

@@ -17,7 +17,8 @@ VALUE, DEPTH, AUTHORS = "value_per_session", "session_depth", "authors_per_sessi
 NEW_ITEMS, REFUSED = "new_item_share", "refused_per_session"
 LATENCY, PAIRS, CACHED = "latency_ms", "pairs_scored", "cached_share"
 
-_VISITS, _IMPRESSIONS = "visits", "impressions"
+#: What metrics are per.
+VISITS, _IMPRESSIONS = "visits", "impressions"
 #: Pairs that were scored, or whose scores a cache had.
 _PREDICTED = "predicted"
 
@@ -38,18 +39,18 @@ class UserSums:
     def __init__(self, world: World, new_hours: float) -> None:
         self._world, self._new_ms = world, new_hours * MILLISECONDS_PER_HOUR
         actions = [task.name for task in world.tasks]
-        own = (_VISITS, _IMPRESSIONS, VALUE, AUTHORS, NEW_ITEMS, REFUSED, LATENCY, PAIRS)
+        own = (VISITS, _IMPRESSIONS, VALUE, AUTHORS, NEW_ITEMS, REFUSED, LATENCY, PAIRS)
         self.names = (*own, CACHED, _PREDICTED, *actions)
         self.sums: Doubles = np.zeros((len(world.users), len(self.names)))
         self.metrics = {
-            VALUE: (VALUE, _VISITS),
-            DEPTH: (_IMPRESSIONS, _VISITS),
+            VALUE: (VALUE, VISITS),
+            DEPTH: (_IMPRESSIONS, VISITS),
             **{_metric(task.name, task.kind): (task.name, _IMPRESSIONS) for task in world.tasks},
-            AUTHORS: (AUTHORS, _VISITS),
+            AUTHORS: (AUTHORS, VISITS),
             NEW_ITEMS: (NEW_ITEMS, _IMPRESSIONS),
-            REFUSED: (REFUSED, _VISITS),
-            LATENCY: (LATENCY, _VISITS),
-            PAIRS: (PAIRS, _VISITS),
+            REFUSED: (REFUSED, VISITS),
+            LATENCY: (LATENCY, VISITS),
+            PAIRS: (PAIRS, VISITS),
             CACHED: (CACHED, _PREDICTED),
         }
 

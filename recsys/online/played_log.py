@@ -5,7 +5,6 @@ Legend: n items shown, E events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from recsys.data.simulator.world.play import Requests, Shown
 from recsys.data.simulator.world.world import World
 from recsys.data.stores.live import LiveDataset
 from recsys.data.stores.vocabulary import FIRST_SEEN
-from recsys.serving.funnel.config import ModelConfig
 from recsys.serving.funnel.model import Numbering
 
 
@@ -57,29 +55,6 @@ class PlayedLog:
         self._surface = np.array([codes.get(name, 0) for name in surfaces])
         self._watch_time = [task.name for task in world.tasks].index(WATCH_TIME)
 
-    @classmethod
-    def of_models(cls, world: World, models: Mapping[str, ModelConfig]) -> PlayedLog:
-        """With the data set that models were trained on.
-
-        Raises:
-            ArtifactError: it is not where it was then.
-        """
-        first = next(iter(models.values()))
-        folder = trained_on(Path(first.path))
-        if not folder.is_dir():
-            raise ArtifactError(
-                f"{first.path} was trained on the prepared data set {folder}, which is not there; "
-                "prepare the log of the world again where it was."
-            )
-        return cls(world, folder)
-
-    def context(self, requests: Requests) -> dict[str, NDArray]:
-        """Columns [B] of context features that are known when a user asks."""
-        return {
-            Column.SURFACE: np.array(self._world.config.surfaces)[requests.surface],
-            "hour_of_day": requests.time // MILLISECONDS_PER_HOUR % HOURS_PER_DAY,
-        }
-
     def observe(self, shown: Shown) -> None:
         """Take in what users have looked at, and what they did."""
         impression, action, moment = explicit_events(self._world, shown)
@@ -98,6 +73,29 @@ class PlayedLog:
                 "dwell_time": dwell,
             }
         )
+
+
+def trained_on_log(artifact: Path) -> Path:
+    """The prepared data set that an artifact was trained on.
+
+    Raises:
+        ArtifactError: it is not where it was then.
+    """
+    folder = trained_on(artifact)
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{artifact} was trained on the prepared data set {folder}, which is not there; "
+            "prepare the log of the world again where it was."
+        )
+    return folder
+
+
+def known_context(world: World, requests: Requests) -> dict[str, NDArray]:
+    """Columns [B] of context features of a world's log that are known when a user asks."""
+    return {
+        Column.SURFACE: np.array(world.config.surfaces)[requests.surface],
+        "hour_of_day": requests.time // MILLISECONDS_PER_HOUR % HOURS_PER_DAY,
+    }
 
 
 def _indices(dataset: LiveDataset, name: str, number: int) -> NDArray[np.int64]:

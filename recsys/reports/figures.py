@@ -299,3 +299,54 @@ def hits_over_k(
         figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4)
         figure.tight_layout()
         return _svg(figure)
+
+
+def trade_off(
+    groups: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    y_label: str,
+    limits: Sequence[float],
+) -> str:
+    """Points by kind, later kinds over earlier ones.
+
+    Args:
+        groups: per name of a kind its points.
+        x_label: of the axis to the right.
+        y_label: of the axis upwards.
+        limits: where vertical lines stand.
+    """
+    markers = (("o", GREY, 5), ("o", WITH, 5), ("s", BEST, 8), ("*", WITHOUT, 13), ("+", GREY, 10))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(height=3.6)
+        for limit in limits:
+            axes.axvline(limit, color=GREY, linewidth=1, linestyle="--")
+        for (name, points), (marker, colour, size) in zip(groups.items(), markers, strict=True):
+            filled = "none" if marker == "s" else colour
+            x, y = [one[0] for one in points], [one[1] for one in points]
+            style = {"markersize": size, "markerfacecolor": filled, "linestyle": "none"}
+            axes.plot(x, y, marker=marker, color=colour, label=name, **style)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return _svg(figure)
+
+
+def against(
+    points: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    x_label: str,
+    y_label: str,
+) -> str:
+    """What should be equal, with the line on which it would be.
+
+    Args:
+        points: per name [n] to the right and [n] upwards.
+        x_label: of the axis to the right.
+        y_label: of the axis upwards.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(width=4.6, height=3.6)
+        for (name, (x, y)), colour in zip(points.items(), COLOURS, strict=False):
+            axes.plot(x, y, "o", color=colour, markersize=5, label=name)
+        axes.axline((0, 0), slope=1, color=GREY, linewidth=1, linestyle="--")
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return _svg(figure)

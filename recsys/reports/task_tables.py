@@ -38,6 +38,11 @@ MEASURED = (
     TableColumn("calibrated: NE", ("calibrated/ne",), "{:.4f}"),
     TableColumn("its error", ("calibrated/ece",), "{:.4f}"),
 )
+LISTED = (
+    TableColumn("AUC", ("list_auc",), "{:.4f}"),
+    TableColumn("nDCG@5", ("list_ndcg@5",), "{:.4f}"),
+    TableColumn("nDCG@10", ("list_ndcg@10",), "{:.4f}"),
+)
 COMPARED = (
     TableColumn("NE (MSE) change, %", ("relative_ne_delta", "relative_mse_delta"), "{:+.2f}"),
     TableColumn("gain captured, %", ("gain_captured",), "{:.1f}", scale=100),
@@ -71,6 +76,7 @@ def print_evaluation(metrics: Metrics, config: EvaluateConfig) -> None:
     console = output_console()
     titles = {
         f"{config.run_dir} on the split {config.split}": MEASURED,
+        "the order of the items of a request, mean over requests": LISTED,
         f"{config.run_dir} against {config.against}": COMPARED,
         "items seen and not seen in the fit period": BY_ITEM,
     }

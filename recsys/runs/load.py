@@ -17,6 +17,7 @@ from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.distributed.checkpoint.load import open_checkpoint
 from recsys.evaluation.identity import CheckpointUsed, RunIdentity
+from recsys.evaluation.monitor import Monitor
 from recsys.nn.tables.first_rows import rows_come_later
 from recsys.runs.checkpoints import CHECKPOINTS, NAMED_CHECKPOINTS
 from recsys.runs.config import RunConfig
@@ -114,7 +115,7 @@ def load_run(
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     model.eval()
-    used = CheckpointUsed(path.name, _rule(system, checkpoint), stored.step)
+    used = CheckpointUsed(path.name, _rule(system.monitor_of(config), checkpoint), stored.step)
     return LoadedRun(folder, config, manifest, dataset, model, used)
 
 
@@ -125,12 +126,13 @@ def checkpoint_of(system: TrainableSystem[Any], run_dir: Path, checkpoint: str) 
         ArtifactError: the checkpoint is not there or cannot be read.
     """
     path = checkpoint_path(run_dir, checkpoint)
-    return CheckpointUsed(path.name, _rule(system, checkpoint), open_checkpoint(path).step)
+    rule = _rule(system.monitor_of(load_config(run_dir, system.config)), checkpoint)
+    return CheckpointUsed(path.name, rule, open_checkpoint(path).step)
 
 
-def _rule(system: TrainableSystem[Any], checkpoint: str) -> str:
+def _rule(monitor: Monitor, checkpoint: str) -> str:
     """What chose a checkpoint."""
-    rules = {"best": system.monitor.rule, "last": "end of training"}
+    rules = {"best": monitor.rule, "last": "end of training"}
     return rules.get(checkpoint, "given by path")
 
 

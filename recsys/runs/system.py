@@ -54,12 +54,16 @@ class TrainableSystem(ABC, Generic[Config]):
     Attributes:
         name: its key in the registry, and the file of conf/system that a run is composed from.
         config: the schema of a run.
-        monitor: what picks its checkpoints.
+        monitor: what picks its checkpoints, unless ``monitor_of`` a configuration is another.
     """
 
     name: str
     config: type[Config]
     monitor: Monitor
+
+    def monitor_of(self, config: Config) -> Monitor:
+        """What picks the checkpoints of a run."""
+        return self.monitor
 
     def dataset_of(self, config: Config, dataset: PreparedDataset) -> PreparedDataset:
         """What a new run reads of a data set; its manifest is what the run folder keeps.

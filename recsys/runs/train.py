@@ -187,7 +187,7 @@ def _fit(
     checkpoints = Checkpoints(
         run_dir / CHECKPOINTS,
         settings.checkpoint_every_n_steps,
-        system.monitor,
+        system.monitor_of(config),
         settings.keep_best,
         settings.patience,
     )

@@ -22,6 +22,7 @@ from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import read_whole
 from recsys.data.batches.sequences.reader import SequenceReader
 from recsys.data.content.item_embeddings import ItemEmbeddings, item_rows
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.config import SequenceConfig
@@ -153,7 +154,7 @@ def _content(
     sequences = counted_sequences(artifact, dataset)
     engagements = EngagementStore.open(dataset, sequences, known)
     reader = history_reader(artifact, dataset, engagements, stores)
-    return content, Histories(reader, 0, sequences, known)
+    return content, Histories(reader, gap_ms(artifact), sequences, known)
 
 
 def item_content(
@@ -224,6 +225,11 @@ def history_reader(
             f"{own} of width {own_width}; name publications of the model it was trained with."
         )
     return TowerReader(dataset, engagements, length, embeddings)
+
+
+def gap_ms(artifact: SequenceTowerArtifact) -> int:
+    """How long before a request the histories of a tower end."""
+    return round(artifact.manifest.gap_hours * MILLISECONDS_PER_HOUR)
 
 
 def counted_sequences(artifact: SequenceTowerArtifact, dataset: PreparedDataset) -> SequenceConfig:

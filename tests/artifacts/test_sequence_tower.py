@@ -101,6 +101,7 @@ def exported(folder: Path, name: str = "default", **changes: object) -> Sequence
         "dataset_path": Path("prepared/toy"),
         "sequences": {"actions": [], "repeats": False, "has_times": True},
         "max_length": tower(name).max_length,
+        "gap_hours": 0.0,
         "config_file": config_file,
         "examples": examples([0, 3, 20, 41, 7]),
     } | changes
@@ -242,6 +243,7 @@ def test_a_tower_that_quantisation_ruins_is_not_written(tmp_path: Path) -> None:
         tmp_path,
         {},
         ruined.max_length,
+        0.0,
         config_file=config_file,
         examples=examples([3, 9, 14]),
     )

@@ -14,6 +14,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY as DAY
 from recsys.data.contract.schema import TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.live import LiveEvents
 from recsys.embeddings.stores import open_store
 
 START = 19_000 * DAY
@@ -140,6 +141,29 @@ def test_a_user_is_deleted_from_timelines_and_store(
     assert invoke(command) == 0  # a deletion that was interrupted is run again
     printed = " ".join(capsys.readouterr().err.split())
     assert "User u3: 0 events removed" in printed and "User u3: not in the store." in printed
+
+
+def test_a_user_is_deleted_from_live_events(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = PreparedDataset.open("mine")
+    live = LiveEvents.open("live", dataset)
+    user = dataset.vocabulary("user").indices_of(["u3", "u4"])
+    last = dataset.manifest.counts["last_timestamp"]
+    events = {"user": [user[0], user[1], user[0]], "item": [1, 1, 2], "action_type": [0, 0, 0]}
+    live.append({**events, "timestamp": [last + 1, last + 2, last + 3]})
+    live.close()
+    delete = ["data", "delete", "user=u3"]
+    assert invoke([*delete, "dataset=mine", "live=live"]) == 0
+    assert "User u3: 2 live events removed." in capsys.readouterr().err
+    live = LiveEvents.open("live", dataset)
+    assert live.num_events(TimelineKind.IMPLICIT) == 1
+    live.close()
+    assert invoke([*delete, "dataset=mine", "live=lif"]) == 2
+    assert "lif is no folder of live events" in capsys.readouterr().err
+    assert not Path("lif").exists()
+    assert invoke([*delete, "store=store", "live=live"]) == 2
+    assert "live=live: give dataset=… too" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("user", [42, "1e5", "null", "o'hara", "007"])

@@ -69,6 +69,8 @@ def test_a_funnel_is_played_and_its_ledger_read(
     assert lefts == sorted(lefts, reverse=True) and lefts[0] <= found["candidates"]
     assert invoke(["funnel", "explain", f"ledger={ledger}", "request=3", "rows=5"]) == 0
     assert "Request 3: 5 of" in capsys.readouterr().out
+    assert invoke(noted) == 2  # the same visits a second time are no log
+    assert "played holds what was played before" in capsys.readouterr().err
     changed = [*asked, "against=explore", "changes=[exploration=null]"]
     assert invoke(changed) == 0
     assert "explore exploration=null" in capsys.readouterr().out

@@ -107,6 +107,7 @@ def artifact(dataset: PreparedDataset, embeddings: Path) -> Path:
         dataset_path=dataset.path,
         sequences=asdict(sequences),
         max_length=5,
+        gap_hours=0.0,
         config_file=config_file,
         examples=(batch, torch.from_numpy(items.matrix)[batch.item]),
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 
-from recsys.core.errors import ConfigError
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.simulator import simulate
 from recsys.data.simulator.world.play import Shown, Tick
+from recsys.data.simulator.world.world import World
 from recsys.evaluation.paired import Bootstrap
 from recsys.online.compare import OnlineConfig, compare_online, compared, played
 from recsys.online.metrics import UserSums
@@ -102,3 +106,36 @@ def test_what_cannot_be_played_is_one_sentence(tmp_path):
         compare_online(OnlineConfig(**asked, days=1e-6))
     with pytest.raises(ConfigError, match="policy bets is unknown"):
         compare_online(OnlineConfig(**(asked | {"policy": "bets"})))
+
+
+def impressions(ledger: Path) -> pl.DataFrame:
+    events = pl.read_parquet(ledger / "played" / "log" / "*.parquet")
+    return events.filter(pl.col("action_type") == "impression")
+
+
+def test_a_play_goes_on_where_another_ended(tmp_path: Path) -> None:
+    folder, first, second = (tmp_path / name for name in ("log", "first", "second"))
+    simulate(load_config("explore_small", *TINY, "users=40"), folder)
+    asked = {"simulation": str(folder), "policy": "explore", "against": "random"}
+    begun = compare_online(OnlineConfig(**asked, days=0.6, ledger=str(first)))
+    after = {**asked, "after": str(first)}
+    ended = compare_online(OnlineConfig(**after, days=0.3, ledger=str(second)))
+    world = World.open(folder)
+    last = int(impressions(first)["request_time"].max())
+    assert last < int(impressions(second)["request_time"].min())
+    both = world.visits(world.log_end, last + 1 + round(0.3 * 86_400_000))
+    assert begun.visits + ended.visits == len(both)
+    # what was seen in the first play is not offered again, nor what was seen in the log
+    pair = ["user_id", "item_id"]
+    assert impressions(first).join(impressions(second), on=pair).is_empty()
+    refused = {metric.name: metric for metric in ended.metrics}["refused_per_session"]
+    assert refused.policy.value == 0
+
+    with pytest.raises(ConfigError, match=f"more than the world has after {first}"):
+        compare_online(OnlineConfig(**after, days=0.9))
+    simulate(load_config("explore_small", *TINY, "users=10"), tmp_path / "other")
+    with pytest.raises(DataError, match="was played in another world than that of"):
+        compare_online(OnlineConfig(**{**after, "simulation": str(tmp_path / "other")}))
+    (first / "played" / "play.json").unlink()
+    with pytest.raises(DataError, match="is missing; play it with"):
+        compare_online(OnlineConfig(**after, days=0.3))

@@ -16,7 +16,6 @@ from recsys.data.simulator.world.world import World
 from recsys.online.funnel import FunnelPolicy
 from recsys.online.played_log import PlayedLog
 from recsys.online.policies import Random, make_policy
-from recsys.serving.funnel.config import ModelConfig
 from recsys.serving.funnel.funnel import FIRST, SECOND
 from tests.data.simulator.conftest import load_config
 
@@ -60,7 +59,7 @@ def test_models_score_and_find_also_what_was_published_later(folder: Path) -> No
     world = World.open(folder / "log")
     policy = make_policy(str(folder / "models.yaml"), world)
     assert isinstance(policy, FunnelPolicy)
-    visits = world.visits(world.log_end, world.end)
+    visits = world.visits(world.log_end, world.log_end + 12 * 3_600_000)
     shown, scored = [], []
     run = policy.funnel.run
 
@@ -117,8 +116,6 @@ def test_models_whose_data_set_is_gone_are_a_sentence(folder: Path) -> None:
     (folder / "prepared").rename(moved)
     try:
         with pytest.raises(ArtifactError, match="which is not there"):
-            PlayedLog.of_models(
-                world, {"it": ModelConfig(path=str(folder / "towers" / "artifact"))}
-            )
+            make_policy(str(folder / "models.yaml"), world)
     finally:
         moved.rename(folder / "prepared")

@@ -129,6 +129,7 @@ def verbs() -> dict[str, Verb]:
         "embeddings skew": ("embeddings_skew", "run_dir=r", "stores=[a,b]"),
         "cost": ("cost",),
         "online": ("online", "simulation=s", "policy=best"),
+        "tune": ("tune", "funnel=explore", "tuning=explore", "simulation=s", "out=o"),
         "publish": ("publish", "run_dir=r"),
         "recommend": ("recommend", "artifact=a", "index=i", "user=1"),
         "score": ("score", "run_dir=r", "pairs=p"),

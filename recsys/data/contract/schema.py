@@ -90,6 +90,10 @@ ID_COLUMNS: tuple[str, ...] = (Column.USER, Column.ITEM, Column.AUTHOR, Column.T
 #: Of a request row: when its item was shown (ms), where that may be later than the request.
 SHOWN_AT = "shown_at"
 
+#: Of an impression or a request row: how likely the item was to come to its place in the list,
+#: where it was drawn for it.
+PROPENSITY = "propensity"
+
 #: Beside the columns of a jagged timeline: [B] int64, the events of each request.
 LENGTHS = "lengths"
 

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from recsys.core.bounds import CountOrZero
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.batches.ranking_reader import UserVectors
+from recsys.data.batches.sequences.candidates import CandidateDataset
 from recsys.data.batches.sequences.config import SequenceLoaderConfig
 from recsys.data.batches.sequences.shown import ShownItems
 from recsys.data.batches.sequences.towers import TowerDataset, TowerReader
-from recsys.data.contract.schema import Split
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Split
 from recsys.data.loaders.ranking import UserEmbeddingsConfig
+from recsys.data.loaders.sampling import BatchBounds, RequestBatchSampler
 from recsys.data.loaders.sequences import SequenceDataModule
+from recsys.data.loaders.split import BatchLoader, SplitDataModule, use_one_thread
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.engagements.store import EngagementStore
 
@@ -86,4 +89,58 @@ class TowerDataModule(SequenceDataModule):
             self._corpus,
             self._shown if split == Split.FIT else None,
             self._each,
+        )
+
+
+class CandidateDataModule(SplitDataModule):
+    """Yields ``TowerBatch``: requests, and the candidates that a second stage scored.
+
+    Args:
+        config: requests of a batch, length of histories, and when they end.
+        dataset: the prepared data set.
+        reader: reads histories.
+        corpus: features of every item, a row per item index.
+    """
+
+    def __init__(
+        self,
+        config: TowerLoaderConfig,
+        dataset: PreparedDataset,
+        reader: TowerReader,
+        corpus: ItemFeatures,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.dataset = dataset
+        self.reader = reader
+        self._corpus = corpus
+
+    def candidates(self, split: str) -> CandidateDataset:
+        """The requests of a split."""
+        gap = round(self.config.gap_hours * MILLISECONDS_PER_HOUR)
+        return CandidateDataset(self.reader, self.dataset.requests(split), gap, self._corpus)
+
+    def loader(self, split: str, *, shuffle: bool) -> BatchLoader:
+        """Batches of one split, this rank's share of them.
+
+        Raises:
+            ConfigError: the trainer would shard the batches once more.
+        """
+        config, candidates = self.config, self.candidates(split)
+        rank, num_ranks = self._place()
+        return BatchLoader(
+            candidates,
+            batch_size=None,  # the sampler gives whole batches
+            sampler=RequestBatchSampler(
+                np.zeros(len(candidates), np.int64),
+                BatchBounds(config.batch_size, np.iinfo(np.int64).max),
+                shuffle=shuffle,
+                window=1,
+                seed=config.seed,
+                rank=rank,
+                num_ranks=num_ranks,
+            ),
+            num_workers=config.num_workers,
+            pin_memory=self._pins(config.pin_memory),
+            worker_init_fn=use_one_thread,
         )

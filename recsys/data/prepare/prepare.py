@@ -45,8 +45,8 @@ class PrepareConfig(Settings):
     """How a data set is prepared; conf/data/ holds one file per data set, as may the user.
 
     Attributes:
-        source: the adapter: ``log``, ``kuairand``, ``ebnerd``, ``globo``, ``movielens`` or
-            ``simulated``.
+        source: the adapter: ``log``, ``kuairand``, ``ebnerd``, ``globo``, ``movielens``,
+            ``simulated`` or ``ledger``.
         path: the owner's file or folder, below the data folder unless absolute or found as it
             is; None for the place where the source usually lies.
         data_dir: where data sets are looked for, before RECSYS_DATA_DIR and ./data.

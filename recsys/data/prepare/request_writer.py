@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from recsys.core.durable import sync_file, sync_folder
 from recsys.core.errors import DataError
 from recsys.core.json_files import write_json
-from recsys.data.contract.schema import SHOWN_AT, Task
+from recsys.data.contract.schema import PROPENSITY, SHOWN_AT, Task
 from recsys.data.stores.requests import (
     FORMAT_VERSION,
     KIND,
@@ -40,7 +40,7 @@ _CHUNK_ROWS = 1_000_000
 _SAMPLE_ROWS = 100_000
 _NEVER = np.iinfo(np.int64).max
 #: Arrays that not every store has.
-_OPTIONAL = (SHOWN_AT, *TRUTHS)
+_OPTIONAL = (SHOWN_AT, PROPENSITY, *TRUTHS)
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def write_requests(
         frames: ``user``, ``item`` (indices), ``request_time`` (ms), the label columns of
             ``tasks`` and the context columns; labels may be null. Where the source knows the
             truth, ``best_absolute_<task>`` and ``best_within_reach_<task>`` too; where an item may
-            have been shown later than it was requested, ``shown_at`` (ms). Rows in any order; rows
-            of a request stay in the order they come in.
+            have been shown later than it was requested, ``shown_at`` (ms); where some were drawn
+            for their places, ``propensity``. Rows in any order; rows of a request stay in the
+            order they come in.
         tasks: the tasks in the order of the label columns.
         context_categorical: names of the categorical context features (indices), in order.
         context_dense: names of the dense context features, in order.
@@ -260,7 +261,7 @@ class _Columns:
         first = next(rest, None)
         if first is None:
             return (), ()
-        given = [SHOWN_AT] if SHOWN_AT in first.columns else []
+        given = [name for name in (SHOWN_AT, PROPENSITY) if name in first.columns]
         given += [
             name for name in TRUTHS if any(f"{name}_{t}" in first.columns for t in self.tasks)
         ]
@@ -275,6 +276,7 @@ class _Columns:
             "context_categorical": (index, self.context_categorical),
             "context_dense": (number, self.context_dense),
             **({SHOWN_AT: (np.dtype(np.int64), None)} if SHOWN_AT in present else {}),
+            **({PROPENSITY: (number, None)} if PROPENSITY in present else {}),
             **{
                 truth: (number, tuple(f"{truth}_{task}" for task in self.tasks))
                 for truth in TRUTHS

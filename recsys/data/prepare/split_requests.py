@@ -13,6 +13,7 @@ from recsys.core.errors import DataError
 from recsys.core.progress import track
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.schema import (
+    PROPENSITY,
     SHOWN_AT,
     Column,
     Feature,
@@ -165,7 +166,7 @@ class RequestRows:
     def _mapped(self, rows: pl.DataFrame) -> pl.DataFrame:
         kept = [task.column for task in self.tasks]
         kept += [f"{truth}_{task.name}" for truth in TRUTHS for task in self.tasks]
-        kept.append(SHOWN_AT)
+        kept += [SHOWN_AT, PROPENSITY]
         return pl.DataFrame(
             [
                 self.vocabularies[Column.USER].indices(rows[Column.USER]).alias("user"),

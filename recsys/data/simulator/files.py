@@ -77,7 +77,7 @@ class PartWriter:
     """Collects tables of the log and of request rows, and starts a new part when one is full.
 
     Args:
-        out: the folder; ``log/`` and ``requests/`` are made in it.
+        out: the folder; ``log/`` and, of request rows, ``requests/`` are made in it.
         impressions_per_part: when a part is full.
     """
 
@@ -85,8 +85,6 @@ class PartWriter:
         self._out, self._impressions_per_part = out, impressions_per_part
         self._part, self._in_part = 0, 0
         self._waiting: dict[str, list[pa.Table]] = {LOG_FOLDER: [], REQUESTS_FOLDER: []}
-        for name in self._waiting:
-            (out / name).mkdir()
 
     def __enter__(self) -> Self:
         return self
@@ -99,10 +97,10 @@ class PartWriter:
     ) -> None:
         self._close_part()
 
-    def add(self, events: list[pa.Table], rows: pa.Table, impressions: int) -> None:
-        """Add tables of events, with so many impressions, and one of request rows."""
+    def add(self, events: list[pa.Table], rows: pa.Table | None, impressions: int) -> None:
+        """Add tables of events, with so many impressions, and one of request rows, if any."""
         self._waiting[LOG_FOLDER] += events
-        self._waiting[REQUESTS_FOLDER].append(rows)
+        self._waiting[REQUESTS_FOLDER] += [] if rows is None else [rows]
         self._in_part += impressions
         if self._in_part >= self._impressions_per_part:
             self._close_part()
@@ -110,6 +108,7 @@ class PartWriter:
     def _close_part(self) -> None:
         for name, tables in self._waiting.items():
             if tables:
+                (self._out / name).mkdir(exist_ok=True)
                 path = self._out / name / f"part-{self._part:05d}.parquet"
                 table = pa.concat_tables(tables)
                 few = [name for name in DICTIONARY_COLUMNS if name in table.column_names]

@@ -22,8 +22,8 @@ __all__ = ["SOURCES", "Source", "SourceEntry", "complete_options", "open_source"
 
 Options = TypeVar("Options")
 
-#: Options that say what of a table is read, and in ``path`` where it lies.
-TABLES = ("items", "users")
+#: Options that say what of a table, or of a simulated log, is read, and in ``path`` where it lies.
+TABLES = ("items", "users", "simulation")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ SOURCES: dict[str, SourceEntry] = {
         "recsys.data.sources.movielens", "MovieLensSource", "MovieLensOptions", "ml-1m"
     ),
     "simulated": SourceEntry("recsys.data.sources.simulated", "SimulatedSource", "OtherDays"),
+    "ledger": SourceEntry("recsys.data.sources.ledger", "LedgerSource", "LedgerOptions"),
 }
 
 

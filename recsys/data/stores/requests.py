@@ -48,6 +48,8 @@ class RequestStore:
         best_absolute: [R, K] float32 true probability of each label, where the source knows it.
         best_within_reach: [R, K] float32, the same given only what happened before the gap.
         shown_at: [R] int64, ms, where an item may have been shown later than it was requested.
+        propensity: [R] float32, how likely an item was to come to its place in the list, where the
+            source says so; NaN where nothing was drawn.
         period: ``[first, last)`` request time in ms; None for all that the store has.
     """
 
@@ -63,6 +65,7 @@ class RequestStore:
     best_absolute: NDArray[np.float32] | None = None
     best_within_reach: NDArray[np.float32] | None = None
     shown_at: NDArray[np.int64] | None = None
+    propensity: NDArray[np.float32] | None = None
     period: tuple[int, int] | None = None
 
     @classmethod

@@ -185,9 +185,11 @@ def _supplies(config: FunnelConfig, known: Knowledge, models: Mapping[str, Model
     if of.fresh is not None:
         add(Fresh(known, of.fresh.hours, of.fresh.quota, config.seed), of.fresh)
     for name, retrieved in of.retrieved.items():
-        add(models[retrieved.model].source(name, retrieved, known), retrieved)
+        if retrieved is not None:
+            add(models[retrieved.model].source(name, retrieved, known), retrieved)
     for name, similar in of.similar.items():
-        add(models[similar.model].similar(name, similar, known), similar)
+        if similar is not None:
+            add(models[similar.model].similar(name, similar, known), similar)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from omegaconf import MISSING
@@ -106,15 +107,16 @@ class SourcesConfig(Settings):
     favourite_authors: FavouritesConfig | None = None
     favourite_topics: FavouritesConfig | None = None
     fresh: FreshConfig | None = None
-    retrieved: dict[str, RetrievedConfig] = field(default_factory=dict)
-    similar: dict[str, SimilarConfig] = field(default_factory=dict)
+    retrieved: dict[str, RetrievedConfig | None] = field(default_factory=dict)
+    similar: dict[str, SimilarConfig | None] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """Of the sources that there are, in their order."""
         single = ("trending", "favourite_authors", "favourite_topics", "fresh")
         there = [name for name in single if getattr(self, name) is not None]
-        return [*there, *self.retrieved, *self.similar]
+        of_models = [*self.retrieved.items(), *self.similar.items()]
+        return [*there, *(name for name, one in of_models if one is not None)]
 
 
 @dataclass(frozen=True)
@@ -244,17 +246,24 @@ class FunnelConfig(Settings):
                 f"source; it has {', '.join(there)}."
             )
 
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """What a file of the user's own says, for ``funnel=mine.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read or does not fit.
+        """
+        from recsys.core.composition import load_part  # Hydra, which few need
+
+        return load_part(path, cls)
+
     def _refuse_unknown_models(self) -> None:
         counted = [RATES, RANDOM]
         asked = {
-            **{
-                f"sources.retrieved.{name}.model": one.model
-                for name, one in self.sources.retrieved.items()
-            },
-            **{
-                f"sources.similar.{name}.model": one.model
-                for name, one in self.sources.similar.items()
-            },
+            f"sources.{kind}.{name}.model": one.model
+            for kind in ("retrieved", "similar")
+            for name, one in getattr(self.sources, kind).items()
+            if one is not None
         }
         scorers = {"second.scorer": self.second.scorer}
         if self.first is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import RecsysError
+from recsys.data.contract.ledger import FIRST, SECOND, VALUE
 from recsys.serving.funnel.cache.stage import Cache, Recalled
 from recsys.serving.funnel.candidates import (
     GAP,
@@ -36,8 +37,8 @@ _T = TypeVar("_T")
 
 #: Candidates that a scorer under a deadline is given at a time.
 _TILE = 128
-#: Names of the stages that every funnel has; sources and filters have their own.
-MIXED, FIRST, SECOND, VALUE, LIST = "mix", "first", "second", "value", "list"
+#: Names of the other stages that every funnel has; sources and filters have their own.
+MIXED, LIST = "mix", "list"
 #: Of those with a cache, between the first and the second, and once the list is made.
 CACHE, REMEMBER = "cache", "remember"
 

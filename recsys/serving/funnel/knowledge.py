@@ -5,7 +5,8 @@ Legend: B requests, n pairs, A items that can be shown now, V items, G groups of
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from recsys.serving.funnel.stages import History
 
 Integers = NDArray[np.int64]
+_T = TypeVar("_T")
 
 #: In columns, groups and favourites: what is not known, and shared with nobody.
 NONE = 0
@@ -35,8 +37,14 @@ class Knowledge(History, Protocol):
         """[B] group of users, such as their region, from 1; 0 where it is unknown."""
         ...
 
-    def popularity(self, item: Integers) -> NDArray[np.float64]:
-        """[G, n] how much each group engages with items of late; group 0 is everybody."""
+    def standing(self, name: str, make: Callable[[Integers, NDArray[np.float64]], _T]) -> _T:
+        """What follows from what is alive and popular, which is made once as long as that stands.
+
+        Args:
+            name: of what is made; the same one is made in the same way.
+            make: from the items alive [A], and how much each group of users engages with them of
+                late [G, A]; group 0 is everybody.
+        """
         ...
 
     def column(self, name: str) -> Integers:
@@ -57,6 +65,10 @@ class Knowledge(History, Protocol):
 
     def favourites(self, name: str, user: Integers) -> Integers:
         """[B, f] values of a column that users engage with most, the best first; 0 for none."""
+        ...
+
+    def engagements(self, item: Integers) -> NDArray[np.float64]:
+        """[n] how much all users engage with items of late."""
         ...
 
     def affinity(self, user: Integers, item: Integers) -> NDArray[np.float64]:

@@ -25,14 +25,19 @@ from numpy.typing import NDArray
 from recsys.core.durable import replaced_file
 from recsys.core.errors import DataError, RecsysError
 from recsys.core.folders import check_begun
-from recsys.core.json_files import read_json, write_json
-from recsys.data.contract.parquet import read_parquet, scan_parquet, write_parquet
+from recsys.data.contract.ledger import (
+    DESCRIPTION_FILE,
+    MOMENT,
+    NUMBER,
+    USER,
+    read_ledger_description,
+    scan_ledger,
+    write_ledger_description,
+)
+from recsys.data.contract.parquet import read_parquet, write_parquet
 from recsys.serving.funnel.candidates import GAP, Candidates, Requests
 from recsys.serving.funnel.funnel import FIRST, SECOND, VALUE, Funnel, Outcome
 
-_DESCRIPTION = "funnel.json"
-_KIND = "recsys funnel ledger"
-NUMBER = "request"
 #: What is noted of candidates beside their scores.
 OF_CANDIDATES = ("item", "sources", "fused", "death", "position", "propensity")
 _USER_COLUMN = "user_"
@@ -106,7 +111,7 @@ class Ledger:
         self._files = 0
         self._begun = time.time_ns()
         if folder.exists() and any(folder.iterdir()):
-            check_begun(folder, [_DESCRIPTION], "ledger of a funnel")
+            check_begun(folder, [DESCRIPTION_FILE], "ledger of a funnel")
             there = describe(folder)
             if there != described:
                 raise DataError(
@@ -116,7 +121,7 @@ class Ledger:
                 )
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / _DESCRIPTION, _KIND, vars(described))
+            write_ledger_description(folder, vars(described))
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
 
@@ -172,21 +177,8 @@ def describe(folder: Path) -> Described:
     Raises:
         DataError: the folder holds no ledger.
     """
-    found = read_json(folder / _DESCRIPTION, _KIND, DataError, "name the folder of a ledger")
+    found = read_ledger_description(folder)
     return Described(*(tuple(found[name]) for name in ("sources", "stages", "tasks")))
-
-
-def scan(folder: Path) -> pl.LazyFrame:
-    """The requests of a ledger, a row each.
-
-    Raises:
-        DataError: there are none.
-    """
-    describe(folder)
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder} holds no request yet.")
-    return scan_parquet(files)
 
 
 def noted(folder: Path) -> Iterator[tuple[Requests, Outcome]]:
@@ -211,19 +203,23 @@ def explain(folder: Path, request: int) -> pl.DataFrame:
 
     Returns:
         A row per candidate: ``item`` index, ``position``, ``sources`` and ``ended`` by name (null
-        for those of the list), and what each stage said: ``fused``, ``first``, ``value`` and a
-        column for each task; with a cache also ``gap_hours``.
+        for those of the list), what each stage said: ``fused``, ``first``, ``value`` and a column
+        for each task, ``propensity`` of those that were drawn, and with a cache ``gap_hours``.
 
     Raises:
         DataError: there is no such request.
     """
     described = describe(folder)
-    row = scan(folder).filter(pl.col(NUMBER) == request).collect()
+    row = scan_ledger(folder).filter(pl.col(NUMBER) == request).collect()
     if row.is_empty():
-        numbers = scan(folder).select(pl.col(NUMBER).min().alias("a"), pl.col(NUMBER).max())
+        numbers = scan_ledger(folder).select(pl.col(NUMBER).min().alias("a"), pl.col(NUMBER).max())
         first, last = numbers.collect().row(0)
         raise DataError(f"{folder} holds no request {request}; it has some from {first} to {last}.")
-    _, outcome = _read(row[:1])
+    return explained(described, _read(row[:1])[1])
+
+
+def explained(described: Described, outcome: Outcome) -> pl.DataFrame:
+    """The candidates of one request, as :func:`explain` has them."""
     of = outcome.candidates
     names = [
         [name for bit, name in enumerate(described.sources) if bits >> bit & 1]
@@ -237,6 +233,7 @@ def explain(folder: Path, request: int) -> pl.DataFrame:
             "sources": pl.Series(names, dtype=pl.List(pl.String)),
             "ended": [stages.get(number) for number in of.death.tolist()],
             "fused": of.fused,
+            "propensity": of.propensity,
             **{name: of.scores[name] for name in (FIRST, VALUE, GAP) if name in of.scores},
             **dict(zip(described.tasks, of.scores[SECOND].T, strict=False)),
         }
@@ -250,8 +247,8 @@ def _table(requests: Requests, outcome: Outcome, generation: str) -> pa.Table:
     offsets = np.concatenate([[0], np.cumsum(of.lengths)]).astype(np.int32)
     columns: dict[str, pa.Array] = {
         NUMBER: pa.array(requests.number),
-        "user": pa.array(requests.user),
-        "moment": pa.array(requests.moment),
+        USER: pa.array(requests.user),
+        MOMENT: pa.array(requests.moment),
         "generation": pa.array([generation] * number),
         "missed": _pairs(outcome.missed, pa.string(), number),
         "seconds": _pairs(outcome.seconds, pa.float64(), number),
@@ -291,8 +288,8 @@ def _read(rows: pl.DataFrame) -> tuple[Requests, Outcome]:
     names = [name for name in rows.columns if name.startswith(_USER_COLUMN)]
     requests = Requests(
         rows[NUMBER].to_numpy(),
-        rows["user"].to_numpy(),
-        rows["moment"].to_numpy(),
+        rows[USER].to_numpy(),
+        rows[MOMENT].to_numpy(),
         {name.removeprefix(_USER_COLUMN): rows[name].to_numpy() for name in names},
     )
     lengths = rows["item"].list.len().to_numpy().astype(np.int64)

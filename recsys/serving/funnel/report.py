@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from recsys.core.errors import DataError
+from recsys.data.contract.ledger import scan_ledger
 from recsys.serving.funnel.candidates import ALIVE, GAP
 from recsys.serving.funnel.funnel import SECOND, VALUE
-from recsys.serving.funnel.ledger import describe, noted, scan
+from recsys.serving.funnel.ledger import describe, noted
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,11 @@ def report(folder: Path) -> FunnelReport:
 
 
 def _shares_missed(folder: Path, requests: int) -> dict[str, float]:
-    names = scan(folder).select(pl.col("missed").explode().struct.field("name"))
+    names = scan_ledger(folder).select(pl.col("missed").explode().struct.field("name"))
     counts = names.drop_nulls().group_by("name").len().collect()
     return {name: number / requests for name, number in counts.iter_rows()}
 
 
 def _median_seconds(folder: Path) -> dict[str, float]:
-    pairs = scan(folder).select(pl.col("seconds").explode()).unnest("seconds").drop_nulls()
+    pairs = scan_ledger(folder).select(pl.col("seconds").explode()).unnest("seconds").drop_nulls()
     return dict(pairs.group_by("name").agg(pl.col("value").median()).collect().iter_rows())

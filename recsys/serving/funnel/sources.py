@@ -6,6 +6,7 @@ Legend: B requests, N candidates, A items that can be shown now, V items, G grou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from recsys.serving.funnel.knowledge import NONE, Knowledge
 from recsys.serving.funnel.stages import History
 
 Integers = NDArray[np.int64]
+Doubles = NDArray[np.float64]
 
 #: An order is looked through this many times a quota deep for what a user has not seen.
 DEPTH = 4
@@ -38,13 +40,10 @@ class Trending:
 
     def find(self, requests: Requests) -> Offers:
         """The quota's most popular ones."""
-        popularity = self.known.popularity(self.known.alive)
-        depth = min(DEPTH * self.quota, popularity.shape[1])
-        top = highest(popularity, depth)  # [G, depth]
+        depth = DEPTH * self.quota
+        item, score = self.known.standing(f"popular {depth}", partial(most_popular, depth))
         group = self.known.group(requests.user)
-        item = self.known.alive[top][group]
-        score = np.take_along_axis(popularity, top, axis=1)[group]
-        return unseen(self.known, requests, item, score, self.quota)
+        return unseen(self.known, requests, item[group], score[group], self.quota)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +69,9 @@ class Favourites:
 
     def find(self, requests: Requests) -> Offers:
         """So many of each favourite, those of the first favourite first."""
-        alive = self.known.alive
+        alive, value, popularity = self.known.standing(f"popular by {self.column}", self._ordered)
         if not len(alive):
             return Offers.none(len(requests))
-        value = self.known.column(self.column)[alive]
-        popularity = self.known.popularity(alive).sum(axis=0)
-        order = np.lexsort((-popularity, value))
-        value = value[order]
         wanted = self.known.favourites(self.column, requests.user)  # [B, f]
         first = np.searchsorted(value, wanted)
         place = first[:, :, None] + np.arange(self.each)  # [B, f, each]
@@ -84,8 +79,14 @@ class Favourites:
         place = np.where(there, place, 0)
         there &= (value[place] == wanted[:, :, None]) & (wanted[:, :, None] != NONE)
         flat = place.reshape(len(requests), -1)
-        item, score, there = alive[order][flat], popularity[order][flat], there.reshape(flat.shape)
+        item, score, there = alive[flat], popularity[flat], there.reshape(flat.shape)
         return unseen(self.known, requests, item, score, self.quota, there)
+
+    def _ordered(self, alive: Integers, popularity: Doubles) -> tuple[Integers, Integers, Doubles]:
+        """[A] items by value, the most popular ones of each first; their values and popularity."""
+        value, of_all = self.known.column(self.column)[alive], popularity.sum(axis=0)
+        order = np.lexsort((-of_all, value))
+        return alive[order], value[order], of_all[order]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +123,12 @@ class Fresh:
         turn = begin.astype(np.int64)[:, None] + np.arange(min(self.quota, len(pool)))
         item = shuffled[turn % len(pool)]
         return unseen(self.known, requests, item, np.zeros(item.shape), self.quota)
+
+
+def most_popular(depth: int, alive: Integers, popularity: Doubles) -> tuple[Integers, Doubles]:
+    """[G, depth] items of the highest popularity [G, A] in each group, and that popularity."""
+    top = highest(popularity, min(depth, len(alive)))
+    return alive[top], np.take_along_axis(popularity, top, axis=1)
 
 
 def drawn(seed: int, key: Integers) -> NDArray[np.uint64]:

@@ -138,9 +138,8 @@ class RetrievalSystem(System[Config]):
                 "systems are compared by `recsys study`."
             )
         config = load_config(folder, self.config)
-        return report_page(
-            read_material(folder, config, self.described(config), self.monitor, dataset)
-        )
+        monitor = self.monitor_of(config)
+        return report_page(read_material(folder, config, self.described(config), monitor, dataset))
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per scorer."""

@@ -49,6 +49,7 @@ def export_run(run: NxtPostRun, config: ExportConfig, protocol: RetrievalProtoco
         dataset_path=run.dataset.path,
         sequences=asdict(run.config.sequences),
         max_length=run.model.tower.max_length,
+        gap_hours=run.config.loader.gap_hours,
         config_file=run.folder / CONFIG_FILE,
         examples=(examples, run.model.items[examples.item]),
         measure=_measure(run, protocol, data) if config.measure else None,

@@ -64,6 +64,7 @@ def export_run(
         dataset_path=run.dataset.path,
         sequences=asdict(run.config.sequences),
         max_length=max_length,
+        gap_hours=run.config.loader.gap_hours,
         config_file=run.folder / CONFIG_FILE,
         examples=(examples, of_index[examples.item]),
         model=run.config.system,

@@ -85,6 +85,7 @@ def export_run(
         dataset_path=run.dataset.path,
         sequences=asdict(run.config.sequences),
         max_length=run.config.loader.max_length,
+        gap_hours=run.config.loader.gap_hours,
         config_file=run.folder / CONFIG_FILE,
         examples=(examples, items[examples.item]),
         model=run.config.system,

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from omegaconf import MISSING
-from torch import Tensor
+from torch import Tensor, nn
 
-from recsys.core.bounds import Finite, OneOf, Positive, Settings
+from recsys.core.bounds import Finite, OneOf, Positive, Settings, Share
 from recsys.core.errors import ConfigError
 from recsys.data.batches.item_features import ItemFeatures
 from recsys.data.batches.sequences.batch import SequenceBatch
@@ -42,6 +43,8 @@ from recsys.systems.two_tower.net import UserTower
 _ITEMS_PER_CHUNK = 8192
 
 DOT, MIXTURE = SIMILARITIES = ("dot", "mixture")
+#: What the towers are trained to tell: what users engage with, or what later stages select.
+ENGAGE, SELECT = OBJECTIVES = ("engage", "select")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,10 @@ class TwoTowerConfig(Settings):
         similarity: ``dot``: the cosine; ``mixture``: mixture of logits.
         mixture: its sizes.
         scale: of the cosines in the softmax of ``dot``; ``mixture`` has its temperature.
+        objective: ``engage``: a softmax over the items of a batch for the engagements of users;
+            ``select``: cross-entropy of whether later stages of a funnel selected a candidate.
+        rank_weight: of ``select``, the share of the loss that is against how a candidate's value
+            ranks among those of its request, not against whether it was selected.
         log_q: how often the logarithm of an item's share of what pools are drawn from is taken
             from its logit; 1 is the logQ correction.
         tasks: an engagement is one of all tasks whose action the user took on the item. Empty for
@@ -80,23 +87,30 @@ class TwoTowerConfig(Settings):
     similarity: Annotated[str, OneOf(SIMILARITIES)] = DOT
     mixture: MixtureOfLogitsConfig = field(default_factory=MixtureOfLogitsConfig)
     scale: Positive = 20.0
+    objective: Annotated[str, OneOf(OBJECTIVES)] = ENGAGE
+    rank_weight: Share = 0.0
     log_q: Finite = 1.0
     tasks: list[TaskConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuse a task that is named twice."""
+        """Refuse a task that is named twice, and tasks where there are none."""
         super().__post_init__()
         names = [task.action for task in self.tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(f"model.tasks names {', '.join(twice)} more than once.")
+        if names and self.objective == SELECT:
+            raise ConfigError(
+                "model.tasks are actions of users, which model.objective=select does not learn "
+                "from; leave them out."
+            )
 
 
 class TwoTower(RetrievalModule):
     """User tower and item tower, trained by a softmax over the items of a batch for every task.
 
     The pool of all tasks holds the labels of the batch and its hard negatives; a user's own items
-    are no negatives.
+    are no negatives. With ``objective=select`` they are trained by what became of candidates.
 
     Args:
         config: towers and loss.
@@ -108,6 +122,7 @@ class TwoTower(RetrievalModule):
     Attributes:
         log_share: [V] float32, logarithm of each item's share of what pools are drawn from; set
             where the loss is corrected by it.
+        bias: of the logit that a candidate is selected; None with another objective.
     """
 
     log_share: Tensor | None
@@ -135,6 +150,7 @@ class TwoTower(RetrievalModule):
         weights = [task.weight for task in config.tasks] or [1.0]
         self.register_buffer("task_weights", torch.tensor(weights), persistent=False)
         self.register_buffer("log_share", None, persistent=False)
+        self.bias = nn.Parameter(torch.zeros(())) if config.objective == SELECT else None
 
     def forward(self, batch: TowerBatch) -> Tensor:
         """[B, W]: the user embeddings, L2-normalised."""
@@ -142,7 +158,7 @@ class TwoTower(RetrievalModule):
         return self._users(batch, self._items(batch))
 
     def losses(self, batch: TowerBatch) -> Tensor:
-        """Sum over the tasks of weight times mean loss of the task's labels."""
+        """Sum over the tasks of weight times mean loss of the task's labels; or as ``select``."""
         batch = batch.with_items(self.corpus)
         items = self._items(batch)
         return self._loss(self._users(batch, items), batch, items)
@@ -169,7 +185,18 @@ class TwoTower(RetrievalModule):
         )
         return users
 
+    def logits(self, users: Tensor, items: Tensor) -> Tensor:
+        """[n] float32, that candidates [n, W] are selected at requests of users [n, W]."""
+        if self.mixture is not None:
+            similarity = self.mixture(users, items)
+        else:
+            similarity = self.config.scale * (users * items).sum(dim=1)
+        assert self.bias is not None
+        return similarity.float() + self.bias
+
     def _loss(self, users: Tensor, batch: TowerBatch, items: Tensor) -> Tensor:
+        if self.config.objective == SELECT:
+            return self._select_loss(users, batch, items)
         of_label = user_of_step(batch.label_lengths, len(batch.label_item))  # [L]
         of_event = user_of_step(batch.lengths, len(batch.item))
         owned = Owned.from_pairs(
@@ -231,6 +258,21 @@ class TwoTower(RetrievalModule):
         positive = of_labels.gather(1, target).squeeze(1)
         cost = of_labels.masked_fill(own, -torch.inf).logsumexp(dim=1) - positive
         return (weights * cost).sum()
+
+    def _select_loss(self, users: Tensor, batch: TowerBatch, items: Tensor) -> Tensor:
+        """Mean cross-entropy of the candidates of all ranks.
+
+        It is linear in the target, so a weighted target is the sum of both losses.
+        """
+        assert batch.selected is not None and batch.value_rank is not None
+        of_label = user_of_step(batch.label_lengths, len(batch.label_item))
+        candidates = items.index_select(0, torch.searchsorted(batch.pools[ITEMS], batch.label_item))
+        logits = self.logits(users.index_select(0, of_label), candidates)
+        rank = torch.where(batch.value_rank.isnan(), batch.selected, batch.value_rank)
+        target = torch.lerp(batch.selected, rank, self.config.rank_weight)
+        cost = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        number = torch.tensor(float(len(target)), device=target.device)
+        return cost / mean_over_ranks(number)
 
     def training_step(self, batch: TowerBatch, _: int) -> Tensor:
         """Loss of a batch."""

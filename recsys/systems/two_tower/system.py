@@ -18,7 +18,7 @@ from recsys.data.batches.sequences.towers import TowerReader
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
 from recsys.data.loaders.nothing_to_learn import refuse_lone_sequences
-from recsys.data.loaders.towers import TowerDataModule
+from recsys.data.loaders.towers import CandidateDataModule, TowerDataModule
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import INDEX
 from recsys.embeddings.point_in_time import PointInTimeEmbeddings
@@ -31,7 +31,7 @@ from recsys.evaluation.retrieval import ALL, ChooseValidation
 from recsys.evaluation.retrieval_evaluation import evaluate_retrieval
 from recsys.evaluation.tasks import Control
 from recsys.index.catalogue import Catalogue
-from recsys.runs.system import Assembly
+from recsys.runs.system import Assembly, MeasuredRows
 from recsys.serving.pipeline import StepUsers
 from recsys.serving.recommend import Recommender
 from recsys.serving.stages.embed import HistoryLengths
@@ -40,9 +40,10 @@ from recsys.systems.base import ExportConfig
 from recsys.systems.kinds.embedding import EmbeddingSystem
 from recsys.systems.kinds.known_items import known_items
 from recsys.systems.kinds.retrieval import ScoreOfOne
-from recsys.systems.sizing import NEGATIVES_IN_BATCH, Given, Sized, sequences
+from recsys.systems.sizing import NEGATIVES_IN_BATCH, Extent, Given, Sized, schedule, sequences
 from recsys.systems.two_tower.config import TwoTowerRun, TwoTowerRunConfig
-from recsys.systems.two_tower.module import TwoTower
+from recsys.systems.two_tower.module import SELECT, TwoTower
+from recsys.systems.two_tower.selection import SCORED, Selection, print_selection, recall_name
 from recsys.systems.two_tower.similarity import MixtureScorer, OneUserScores, mixed_scores
 from recsys.systems.two_tower.tasks import (
     TaskProtocol,
@@ -53,6 +54,10 @@ from recsys.systems.two_tower.tasks import (
 
 #: Queries whose cost is counted.
 _COUNTED_QUERIES = 64
+#: Requests whose users are embedded at a time.
+_REQUESTS_PER_BATCH = 1024
+#: Requests with a hundred candidates or more each.
+_REQUESTS = Extent(8, 64, steps_an_epoch=40, total_steps=1_500, most_epochs=30)
 
 
 class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
@@ -61,6 +66,12 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     name = "two_tower"
     config = TwoTowerRunConfig
     monitor = Monitor(f"val/hits@10/{ALL}", highest=True)
+
+    def monitor_of(self, config: TwoTowerRunConfig) -> Monitor:
+        """Hits, or of a first stage the recall of what later stages select."""
+        if config.model.objective != SELECT:
+            return self.monitor
+        return Monitor(f"val/{recall_name(config.kept[0])}", highest=True)
 
     def protocol(
         self, config: TwoTowerRunConfig, dataset: PreparedDataset, split: Split
@@ -72,7 +83,11 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def assemble(
         self, config: TwoTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> Assembly:
-        """Model and data; the choose split is ranked among all items."""
+        """Model and data; the choose split is ranked among all items, or its requests' candidates
+        by whether they are selected.
+        """
+        if config.model.objective == SELECT:
+            return self._assemble_select(config, dataset, manifest)
         protocol = self.protocol(config, dataset, Split.CHOOSE)
         store, loader = protocol.engagements, config.loader
         refuse_lone_sequences(store, dataset)
@@ -107,6 +122,28 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
         )
         return Assembly(model, data)
 
+    def _assemble_select(
+        self, config: TwoTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
+    ) -> Assembly:
+        """Model and data, of what a funnel's later stages selected; it starts at their share."""
+        model = self.restore(config, dataset, manifest)
+        assert model.bias is not None
+        fit = Selection(dataset.requests(Split.FIT), config.kept)
+        model.bias.data += torch.tensor(fit.selected).mean().logit(eps=1e-3)
+        choose = Selection(dataset.requests(Split.CHOOSE), config.kept)
+        model.validate = lambda users: choose.values(choose.logits(model, users, model.embed_all()))
+        reader = self._reader_of(config, dataset)
+        return Assembly(model, CandidateDataModule(config.loader, dataset, reader, model.corpus))
+
+    def measured(
+        self, config: TwoTowerRunConfig, dataset: PreparedDataset, split: Split
+    ) -> MeasuredRows:
+        """One query per engagement of the split, or every scored candidate of its requests."""
+        if config.model.objective != SELECT:
+            return super().measured(config, dataset, split)
+        requests = dataset.requests(split)
+        return MeasuredRows(requests.num_rows, len(np.unique(requests.user)), SCORED)
+
     def restore(
         self, config: TwoTowerRunConfig, dataset: PreparedDataset, manifest: DatasetManifest
     ) -> TwoTower:
@@ -119,11 +156,14 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
 
     def reader(self, run: TwoTowerRun) -> TowerReader:
         """Reads histories and published embeddings as the run was trained on them."""
+        return self._reader_of(run.config, run.dataset)
+
+    def _reader_of(self, config: TwoTowerRunConfig, dataset: PreparedDataset) -> TowerReader:
         return TowerReader(
-            run.dataset,
-            self.engagements(run.config, run.dataset),
-            run.config.loader.max_length,
-            _user_embeddings(run.config, run.dataset),
+            dataset,
+            self.engagements(config, dataset),
+            config.loader.max_length,
+            _user_embeddings(config, dataset),
         )
 
     def item_embeddings(self, run: TwoTowerRun) -> Tensor:
@@ -138,7 +178,11 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def sized(
         self, config: TwoTowerRunConfig, dataset: PreparedDataset, given: Given
     ) -> list[Sized]:
-        """Batches of users, whose next items are each other's negatives."""
+        """Batches of users, whose next items are each other's negatives; or of requests."""
+        if config.model.objective == SELECT:
+            requests = len(dataset.requests(Split.FIT))
+            key = "loader.batch_size"
+            return schedule(_REQUESTS, requests, "requests", key, 100, config.num_processes, given)
         store = self.engagements(config, dataset)
         return sequences(
             NEGATIVES_IN_BATCH, config.loader, dataset, store, config.num_processes, given
@@ -147,7 +191,6 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def described(self, config: TwoTowerRunConfig) -> dict[str, str]:
         """The towers and the loss."""
         model, users = config.model, config.model.users
-        tasks = [f"{task.weight:g} {task.action}" for task in model.tasks]
         return {
             "model": "Two-tower",
             "similarity": model.similarity,
@@ -157,15 +200,16 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
             "published embeddings": (
                 model.adoption.kind if config.loader.user_embeddings.stores else "none"
             ),
-            "tasks": ", ".join(tasks) or "every engagement",
-            "hard negatives": f"{config.loader.hard_negatives} a query",
-            "batch": f"{config.loader.batch_size} users",
+            **_learned_from(config),
         }
 
     def evaluate(
         self, run: TwoTowerRun, config: EvaluateConfig, control: Control | None
     ) -> Metrics:
-        """Hits@K, NDCG@K and MRR of the model and of popularity, also by task; cost of a query."""
+        """Hits@K, NDCG@K and MRR of the model and of popularity, also by task; cost of a query.
+
+        With ``objective=select`` also how well it finds what later stages select.
+        """
         protocol = self.protocol(run.config, run.dataset, Split(config.split))
         embed, items = self.embedder(run).embed, self.item_embeddings(run)
         scorer = _scorer(run.model, embed(protocol.queries), items)
@@ -174,10 +218,29 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
         every = slice(0, len(some))
         flops = count_flops(lambda: _scorer(run.model, embed(some), items).score(every))
         how = f"the user tower and every item, counted for {len(some)} queries"
+        if run.config.model.objective == SELECT:
+            metrics |= self._selection(run, config, items)
         return metrics | {
             f"{config.prefix}/{FLOPS_PER_QUERY}": {"value": flops / len(some), "protocol": how},
             f"{config.prefix}/{PAIRS_SCORED}": {"value": float(len(items)), "protocol": how},
         }
+
+    def _selection(self, run: TwoTowerRun, config: EvaluateConfig, items: Tensor) -> Metrics:
+        """Of a split's requests what the model finds of the selected candidates."""
+        selection = Selection(run.dataset.requests(config.split), run.config.kept)
+        requests = selection.requests
+        parts = []
+        for first in range(0, len(requests), _REQUESTS_PER_BATCH):
+            some = slice(first, first + _REQUESTS_PER_BATCH)
+            user = requests.user[some].astype(np.int64)
+            parts.append(self.user_embeddings(run, user, requests.request_time[some]))
+        logits = selection.logits(run.model, torch.from_numpy(np.concatenate(parts)), items)
+        return selection.measured(logits, run.identity, config)
+
+    def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
+        """One row per scorer; of a first stage also what it finds of the selected."""
+        super().show(metrics, config)
+        print_selection(metrics, config)
 
     def score_of_one(self, run: TwoTowerRun) -> ScoreOfOne:
         """The cosine, or the mixture of logits."""
@@ -251,3 +314,19 @@ def _user_embeddings(
     if not asked.stores:
         return None
     return PointInTimeEmbeddings(dataset, asked.stores, asked.delay_hours)
+
+
+def _learned_from(config: TwoTowerRunConfig) -> dict[str, str]:
+    """What a run's loss is of."""
+    if config.model.objective == SELECT:
+        return {
+            "trained on": "candidates that later stages of a funnel selected or not",
+            "weight of the value's rank": f"{config.model.rank_weight:g}",
+            "batch": f"{config.loader.batch_size} requests",
+        }
+    tasks = [f"{task.weight:g} {task.action}" for task in config.model.tasks]
+    return {
+        "tasks": ", ".join(tasks) or "every engagement",
+        "hard negatives": f"{config.loader.hard_negatives} a query",
+        "batch": f"{config.loader.batch_size} users",
+    }

@@ -139,6 +139,18 @@ def test_rows_added_are_as_if_written_at_once(
     assert extended.labels["liked"] == (gone["label_liked"].sum() or 0)
 
 
+def test_propensities_are_kept_where_rows_have_them(tmp_path: Path):
+    write(tmp_path, [request_rows([1, 2], [5, 5])])
+    assert RequestStore.open(tmp_path).propensity is None
+    drawn = pl.Series([None, 0.25, float("nan")], dtype=pl.Float64)
+    extend_requests(tmp_path, [request_rows([3, 3, 4], [7, 7, 9]).with_columns(propensity=drawn)])
+    nan = np.nan
+    np.testing.assert_array_equal(
+        RequestStore.open(tmp_path).propensity, [nan, nan, nan, 0.25, nan]
+    )
+    np.testing.assert_array_equal(RequestStore.open(tmp_path, (7, 9)).propensity, [nan, 0.25])
+
+
 def test_a_period_is_a_stretch_of_the_store(tmp_path: Path):
     write(tmp_path, [request_rows([1, 2, 1, 3, 3, 1], [5, 5, 6, 7, 7, 9])])
     for period, items, lengths in (

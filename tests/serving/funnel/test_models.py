@@ -21,7 +21,7 @@ from recsys.serving.funnel.candidates import Requests
 from recsys.serving.funnel.config import FunnelConfig, ModelConfig, RetrievedConfig, SimilarConfig
 from recsys.serving.funnel.knowledge import Integers, Knowledge
 from recsys.serving.funnel.model import Model
-from recsys.serving.funnel.models.open import open_models
+from recsys.serving.funnel.models.open import open_model
 from tests.systems.own_log import DAY, LATE, START, RunOf, run_of  # noqa: F401
 
 #: A day after the log.
@@ -65,7 +65,7 @@ def exported(run_of: RunOf, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 def opened(artifact: Path, run_dir: Path) -> tuple[Model, LiveDataset]:
     live = LiveDataset.open(recsys.open_run(run_dir).dataset.path, items=NEW)
-    return open_models({"it": ModelConfig(path=str(artifact))}, live)["it"], live
+    return open_model("it", ModelConfig(path=str(artifact)), live), live
 
 
 def requests(dataset: LiveDataset, moment: int = NOW) -> Requests:
@@ -193,9 +193,9 @@ def test_what_a_model_cannot_be_is_refused(
     with pytest.raises(ConfigError, match="no action of the data set"):
         tower.similar("mine", SimilarConfig(model="it", actions=["clicked"]), nothing)
     with pytest.raises(ConfigError, match="reads none"):
-        open_models({"it": ModelConfig(path=str(exported("ranker")), stores=["a"])}, live)
+        open_model("it", ModelConfig(path=str(exported("ranker")), stores=["a"]), live)
     with pytest.raises(ArtifactError):
-        open_models({"it": ModelConfig(path=str(tmp_path))}, live)
+        open_model("it", ModelConfig(path=str(tmp_path)), live)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +214,17 @@ def test_a_funnel_names_models_that_it_declares(tmp_path: Path, change: str, sen
     assert load(file, FunnelConfig, ["second.scorer=ranker"]).second.scorer == "ranker"
     with pytest.raises(ConfigError, match=sentence):
         load(file, FunnelConfig, [change])
+
+
+def test_a_source_of_a_model_that_is_null_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "funnel.yaml"
+    file.write_text(
+        "models: {towers: {path: x}}\nvalue: {expression: p(click)}\n"
+        "sources: {trending: {}, retrieved: {found: {model: towers}}, similar: {alike: null}}\n"
+    )
+    assert load(file, FunnelConfig, []).sources.names == ["trending", "found"]
+    without = load(file, FunnelConfig, ["sources.retrieved.found=null", "models={}"])
+    assert without.sources.names == ["trending"]
 
 
 def test_the_exported_tower_of_items_says_what_the_model_says(

@@ -50,12 +50,15 @@ def exported(run_dir: Path, folder: Path) -> list[str]:
     return [f"artifact={artifact}", f"index={index}", f"as_of={AS_OF}", "k=5"]
 
 
-@pytest.mark.parametrize(("similarity", "encoder"), [("dot", "hstu"), ("mixture", "transformer")])
+@pytest.mark.parametrize(
+    ("similarity", "encoder", "gap"), [("dot", "hstu", 48), ("mixture", "transformer", 0)]
+)
 def test_a_model_that_reads_published_embeddings_is_served_with_a_store(
     log: Path,  # noqa: F811
     tmp_path: Path,
     similarity: str,
     encoder: str,
+    gap: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stores = [publish(tmp_path / str(day), START + day * 24 * HOUR) for day in (3, 6)]
@@ -65,6 +68,7 @@ def test_a_model_that_reads_published_embeddings_is_served_with_a_store(
         f"loader.user_embeddings.stores=[{named}]",
         f"model.similarity={similarity}",
         f"model.users.encoder={encoder}",
+        f"loader.gap_hours={gap}",
     )
     train(compose_run(settings(log, run_dir, *SHORT, *more)))
     given = exported(run_dir, tmp_path)

@@ -39,6 +39,10 @@ class TowerBatch(SequenceBatch):
         user_embedding: [B, N, W] float32, zeros where there is none; None for a model that reads
             none.
         has_embedding: [B] bool.
+        selected: [L] float32, where labels are candidates of requests: 1 of those that the later
+            stages put into the list, 0 of the others; None where labels are engagements.
+        value_rank: [L] float32, of candidates the share of the request's others that are worth
+            less; NaN where it has no value.
         features: of the items of ``pools["items"]``, by the columns of ``ItemFeatures``.
     """
 
@@ -46,6 +50,8 @@ class TowerBatch(SequenceBatch):
     negative_item: Tensor | None = None
     user_embedding: Tensor | None = None
     has_embedding: Tensor | None = None
+    selected: Tensor | None = None
+    value_rank: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
 
     def with_items(self, corpus: ItemFeatures) -> TowerBatch:

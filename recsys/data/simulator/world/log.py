@@ -20,6 +20,7 @@ from recsys.data.contract.schema import (
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
     NEGATIVE_ACTION_TYPES,
+    PROPENSITY,
     Column,
     TaskKind,
 )
@@ -45,9 +46,6 @@ Integers = NDArray[np.int64]
 
 #: Action types of a world's log.
 WORLD_ACTIONS = ActionTypes((*ACTION_TYPES, SEE_LESS), NEGATIVE_ACTION_TYPES | {SEE_LESS})
-
-#: Column of impressions and request rows: how likely the item was to come to its place.
-PROPENSITY = "propensity"
 
 #: How often the recommender learns of what happened.
 _TICK_MS = 5 * 60_000
@@ -133,6 +131,59 @@ def explicit_events(world: World, shown: Shown) -> tuple[Integers, NDArray[np.in
     return impression, action, moment
 
 
+def event_tables(world: World, shown: Shown) -> tuple[pa.Table, pa.Table]:
+    """Impressions, and the actions that followed on them, in the contract of a log."""
+    watch_time = [task.name for task in world.tasks].index(WATCH_TIME)
+    impression, action, acted_at = explicit_events(world, shown)
+    impressions = _events(
+        world,
+        shown,
+        np.arange(len(shown)),
+        time=shown.shown_at,
+        action=np.full(len(shown), WORLD_ACTIONS.names.index(IMPRESSION), np.int8),
+        dwell=pa.array(shown.outcomes[:, watch_time]),
+    )
+    actions = _events(
+        world,
+        shown,
+        impression,
+        time=acted_at,
+        action=action,
+        dwell=pa.nulls(len(impression), pa.float32()),
+    )
+    return impressions, actions
+
+
+def _events(
+    world: World,
+    shown: Shown,
+    impression: Integers,
+    time: Integers,
+    action: NDArray[np.int8],
+    dwell: pa.Array,
+) -> pa.Table:
+    """Events in the contract, and what a world knows of an impression besides."""
+    catalogue, item = world.catalogue, shown.item[impression]
+    duration = catalogue.item_duration[item]
+    return pa.table(
+        {
+            Column.USER: shown.user[impression],
+            Column.ITEM: item,
+            Column.TIMESTAMP: time,
+            Column.AUTHOR: catalogue.item_author[item].astype(np.int64),
+            Column.TOPIC: catalogue.item_topic[item].astype(np.int64),
+            Column.MEDIA_TYPE: coded(catalogue.item_media[item], world.config.media_types),
+            Column.SURFACE: coded(shown.surface[impression], world.config.surfaces),
+            Column.ACTION_TYPE: coded(action, WORLD_ACTIONS.names),
+            Column.DWELL_TIME: dwell,
+            Column.VIDEO_DURATION: pa.array(duration, from_pandas=True),
+            Column.REQUEST_TIME: shown.request_time[impression],
+            "position": shown.position[impression],
+            PROPENSITY: shown.propensity[impression],
+        }
+    )
+
+
 class _Writer:
     """Turns ticks into tables of a part."""
 
@@ -141,61 +192,16 @@ class _Writer:
         self.counts = {"impressions": 0, "explicit_events": 0, "requests": 0, "rows": 0}
         bounds = self.config.split_bounds
         self.best = {split: BestMetrics(world.tasks, (ABSOLUTE,)) for split in bounds}
-        self.column = {task.name: place for place, task in enumerate(world.tasks)}
 
     def write(self, tick: Tick) -> None:
         """Add what happened in a tick."""
-        shown = tick.shown
-        impression, action, acted_at = explicit_events(self.world, shown)
-        impressions = self._events(
-            shown,
-            np.arange(len(shown)),
-            time=shown.shown_at,
-            action=np.full(len(shown), WORLD_ACTIONS.names.index(IMPRESSION), np.int8),
-            dwell=pa.array(shown.outcomes[:, self.column[WATCH_TIME]]),
-        )
-        actions = self._events(
-            shown,
-            impression,
-            time=acted_at,
-            action=action,
-            dwell=pa.nulls(len(impression), pa.float32()),
-        )
-        rows, requests = self._rows(shown)
-        self.counts["impressions"] += len(shown)
-        self.counts["explicit_events"] += len(impression)
+        impressions, actions = event_tables(self.world, tick.shown)
+        rows, requests = self._rows(tick.shown)
+        self.counts["impressions"] += len(impressions)
+        self.counts["explicit_events"] += len(actions)
         self.counts["requests"] += requests
         self.counts["rows"] += len(rows)
-        self.parts.add([impressions, actions], rows, len(shown))
-
-    def _events(
-        self,
-        shown: Shown,
-        impression: Integers,
-        time: Integers,
-        action: NDArray[np.int8],
-        dwell: pa.Array,
-    ) -> pa.Table:
-        """Events in the contract, and what a world knows of an impression besides."""
-        catalogue, item = self.world.catalogue, shown.item[impression]
-        duration = catalogue.item_duration[item]
-        return pa.table(
-            {
-                Column.USER: shown.user[impression],
-                Column.ITEM: item,
-                Column.TIMESTAMP: time,
-                Column.AUTHOR: catalogue.item_author[item].astype(np.int64),
-                Column.TOPIC: catalogue.item_topic[item].astype(np.int64),
-                Column.MEDIA_TYPE: coded(catalogue.item_media[item], self.config.media_types),
-                Column.SURFACE: coded(shown.surface[impression], self.config.surfaces),
-                Column.ACTION_TYPE: coded(action, WORLD_ACTIONS.names),
-                Column.DWELL_TIME: dwell,
-                Column.VIDEO_DURATION: pa.array(duration, from_pandas=True),
-                Column.REQUEST_TIME: shown.request_time[impression],
-                "position": shown.position[impression],
-                PROPENSITY: shown.propensity[impression],
-            }
-        )
+        self.parts.add([impressions, actions], rows, len(impressions))
 
     def _rows(self, shown: Shown) -> tuple[pa.Table, int]:
         """Request rows of a seeded share of the visits, and how many visits they are of."""

@@ -77,6 +77,15 @@ class LiveEvents:
         """
         return cls(dataset, LmdbJournal(Path(path), dataset.manifest))
 
+    def seen_by(self, dataset: PreparedDataset) -> Self:
+        """The same events, as another generation of the data set takes them; both go on.
+
+        Raises:
+            DataError: it is another data set, or events that it does not have were forgotten.
+        """
+        self._journal.identify(dataset.manifest)
+        return type(self)(dataset, self._journal)
+
     def append(self, events: Mapping[str, ArrayLike]) -> Reported:
         """Take in some events, in any order.
 

@@ -115,6 +115,9 @@ class MemoryJournal:
             self._batches, self._epoch = [kept], self._epoch + 1
         return removed
 
+    def identify(self, manifest: DatasetManifest) -> None:
+        """Whose events they are, this process knows."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -135,11 +138,19 @@ class LmdbJournal:
         self._folder = LmdbFolder(path, _KIND)
         self._process = os.getpid()
         try:
-            with self._pages(write=True) as pages:
-                pages.identify(manifest)
+            self.identify(manifest)
         except DataError:
             self._folder.close()
             raise
+
+    def identify(self, manifest: DatasetManifest) -> None:
+        """Note a generation of the data set, if it is newer than those that are noted.
+
+        Raises:
+            DataError: it is another data set.
+        """
+        with self._pages(write=True) as pages:
+            pages.identify(manifest)
 
     @contextmanager
     def reading(self) -> Iterator[Pages]:

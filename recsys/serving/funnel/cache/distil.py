@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from recsys.core.bounds import Count, Few, Number, OutPath, Seed, Settings
 from recsys.core.errors import ArtifactError, DataError
 from recsys.core.folders import check_file
+from recsys.data.contract.ledger import scan_ledger
 from recsys.serving.funnel.cache.adjuster import Adjuster, Line, inputs, lightgbm, read_adjuster
 from recsys.serving.funnel.cache.rescore import FEATURES, Cached
-from recsys.serving.funnel.ledger import SAMPLES, describe, scan
+from recsys.serving.funnel.ledger import SAMPLES, describe
 
 #: Requests by time: the first are learned from, then it is seen when to stop, then how good it is.
 _LEARNED, _STOPPED = 0.7, 0.8
@@ -128,7 +129,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _read(ledger: Path, tasks: int) -> _Samples:
-    rows = scan(ledger)
+    rows = scan_ledger(ledger)
     there = set(SAMPLES) <= set(rows.collect_schema().names())
     found = rows.sort("moment").select(SAMPLES).collect() if there else None
     samples = 0 if found is None else int(found[SAMPLES[0]].list.len().sum()) // tasks

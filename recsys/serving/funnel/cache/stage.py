@@ -124,7 +124,7 @@ class Cache:
     ) -> NDArray[np.floating]:
         """[n, C] of ``COUNTERS``, now."""
         item, user = candidates.item[at], requests.user[candidates.request[at]]
-        engagements, affinity = self.known.popularity(item)[0], self.known.affinity(user, item)
+        engagements, affinity = self.known.engagements(item), self.known.affinity(user, item)
         return np.stack([engagements, affinity], axis=1)
 
     def _features(

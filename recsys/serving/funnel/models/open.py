@@ -1,4 +1,4 @@
-"""Opening the models that a funnel names."""
+"""Opening a model that a funnel names."""
 
 from __future__ import annotations
 
@@ -18,25 +18,22 @@ from recsys.serving.funnel.models.towers import TowerModel
 from recsys.serving.funnel.models.trees import TreeModel
 
 
-def open_models(
-    configs: Mapping[str, ModelConfig], dataset: LiveDataset, numbering: Numbering | None = None
-) -> dict[str, Model]:
-    """The models by their names.
+def open_model(
+    name: str, config: ModelConfig, dataset: LiveDataset, numbering: Numbering | None = None
+) -> Model:
+    """A model of a funnel.
 
     Args:
-        configs: artifacts that `recsys export` wrote.
-        dataset: that they were trained on, and what has come since.
+        name: of the model there.
+        config: the artifact that `recsys export` wrote.
+        dataset: that it was trained on, and what has come since.
         numbering: of the funnel's users and items; None for that of the data set.
 
     Raises:
-        ArtifactError: one cannot be read, is not trusted, or was trained on another data set.
-        ConfigError: one is no model for a funnel.
+        ArtifactError: it cannot be read, is not trusted, or was trained on another data set.
+        ConfigError: it is no model for a funnel.
     """
     numbers = numbering or Numbering.of(dataset)
-    return {name: _open(name, config, dataset, numbers) for name, config in configs.items()}
-
-
-def _open(name: str, config: ModelConfig, dataset: LiveDataset, numbers: Numbering) -> Model:
     folder = Path(config.path)
     system = model_of(folder)
     if config.stores and system not in MANIFESTS and system != RankerManifest.system:

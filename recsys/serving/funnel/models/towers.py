@@ -28,7 +28,7 @@ from recsys.serving.funnel.knowledge import Knowledge
 from recsys.serving.funnel.model import Numbering
 from recsys.serving.funnel.sources import DEPTH, highest, unseen
 from recsys.serving.funnel.stages import Scorer, Source
-from recsys.serving.opening import counted_sequences, history_reader, item_content
+from recsys.serving.opening import counted_sequences, gap_ms, history_reader, item_content
 
 #: Items that are embedded at a time, and users whose products are computed at a time: a matrix of
 #: one height, filled up, so that a user's products do not depend on who else is in it.
@@ -69,7 +69,7 @@ class TowerModel:
             )
         self.name, self.numbers, self.dataset = name, numbers, dataset
         self._artifact = artifact
-        self.sequences = counted_sequences(artifact, dataset)
+        self.sequences, self._gap = counted_sequences(artifact, dataset), gap_ms(artifact)
         self._reader = history_reader(artifact, dataset, _NOBODY, config.stores)
         self._asked: tuple[Requests, NDArray[np.float32]] | None = None
 
@@ -101,10 +101,10 @@ class TowerModel:
     def histories(
         self, requests: Requests, sequences: SequenceConfig
     ) -> tuple[NDArray[np.int64], Engagements]:
-        """[B] user indices, and what they engaged with strictly before their moments."""
+        """[B] user indices, and what they engaged with before their moments, less the gap."""
         user = self.numbers.user[requests.user]
         owner, columns, _ = engagements_before(
-            self.dataset, user, requests.moment, sequences, self.content[1]
+            self.dataset, user, requests.moment - self._gap, sequences, self.content[1]
         )
         ends = np.cumsum(np.bincount(owner, minlength=len(user)))
         return user, Engagements({OFFSETS: np.append(0, ends), **columns})

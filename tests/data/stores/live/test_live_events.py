@@ -302,6 +302,20 @@ def test_an_index_that_was_nobodys_does_not_become_somebodys(dataset, tmp_path):
     older.close()
 
 
+def test_two_generations_of_a_data_set_share_a_folder_in_one_process(dataset, tmp_path):
+    older = LiveEvents.open(tmp_path / "live", dataset)
+    older.append(reported([event(3, 4, 1), event(3, 5, 9)]))
+    stranger = make(tmp_path / "other", [event(2, 5, 3)], "other")
+    newer = older.seen_by(grown(dataset, [event(3, 4, 1)]))
+    assert (older.num_events(EXPLICIT), newer.num_events(EXPLICIT)) == (2, 1)
+    newer.append(reported([event(2, 6, 20)]))
+    assert (older.num_events(EXPLICIT), newer.num_events(EXPLICIT)) == (3, 2)
+    assert older.append(reported([event(2, 6, 20)])).taken == 0
+    with pytest.raises(DataError, match="live events of another data set"):
+        newer.seen_by(stranger)
+    older.close()
+
+
 def test_another_reader_follows_what_was_forgotten_and_deleted(dataset, tmp_path):
     view = LiveDataset(dataset.path, dataset.manifest)
     rows = [event(3, 4, 1), event(3, 4, 2, "impression"), event(2, 6, 3)]

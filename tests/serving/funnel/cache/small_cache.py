@@ -27,8 +27,8 @@ class Counting:
     born: NDArray[np.int64] = field(default_factory=lambda: BORN)
     alive: NDArray[np.int64] = field(default_factory=lambda: np.arange(ITEMS))
 
-    def popularity(self, item: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.stack([item + self.hour, item])
+    def engagements(self, item: NDArray[np.int64]) -> NDArray[np.float64]:
+        return item + self.hour
 
     def affinity(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.float64]:
         return (1 + user) / (1 + item + self.hour)

@@ -1,0 +1,188 @@
+"""Reads the ledger of a funnel that was played on a simulated world, with what happened then.
+
+Events are those of the world's log and of the play after it; request rows are made of the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+from omegaconf import MISSING
+
+from recsys.core.bounds import Count, Number, OneOf, Settings
+from recsys.core.errors import DataError
+from recsys.data.contract.files import read_chunks
+from recsys.data.contract.ledger import (
+    DESCRIPTION_FILE,
+    MOMENT,
+    PLAYED,
+    SELECTED,
+    VALUE_RANK,
+    ledger_files,
+    read_ledger_description,
+)
+from recsys.data.contract.parquet import read_parquet, scan_parquet
+from recsys.data.contract.schema import (
+    LOG_SCHEMA,
+    MILLISECONDS_PER_HOUR,
+    Column,
+)
+from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS
+from recsys.data.simulator.world.play_files import PLAY_FILE, end_of_play
+from recsys.data.sources.base import Source
+from recsys.data.sources.ledger_rows import POSITION, READ, scored_rows, shown_rows
+from recsys.data.sources.log import hour_of_day
+from recsys.data.sources.periods import periods
+from recsys.data.sources.simulated import CHUNK_ROWS, SimulatedSource
+
+#: What the rows are: items that users were shown, or candidates that the second stage scored.
+SHOWN, SCORED = ROWS = ("shown", "scored")
+
+_PLAY_AGAIN = "play it again with `recsys online … ledger=<a new folder>`."
+
+
+@dataclass(frozen=True)
+class SimulationOptions(Settings):
+    """The simulated log that a ledger was played on.
+
+    Attributes:
+        path: its folder.
+    """
+
+    path: str = MISSING
+
+
+@dataclass(frozen=True)
+class LedgerOptions(Settings):
+    """Which rows are made of a ledger, and how they are split.
+
+    Attributes:
+        simulation: what it was played on.
+        rows: ``shown``: an item that a user was shown is a row, labelled by what the user did;
+            ``scored``: a candidate that the second stage scored is one, labelled by whether it came
+            into the list.
+        fit_until: end of the fit period; it and the others are as of the generic log, but for the
+            time that was played.
+        choose_until: end of the choose period.
+        choose_days: whole UTC days of the choose period.
+        report_days: whole UTC days of the report period.
+        choose_fraction: share of the time that is the choose period if no bound is given.
+        report_fraction: share of the time, at its end, that is the report period.
+    """
+
+    simulation: SimulationOptions = field(default_factory=SimulationOptions)
+    rows: Annotated[str, OneOf(ROWS)] = SHOWN
+    fit_until: str | None = None
+    choose_until: str | None = None
+    choose_days: Count | None = None
+    report_days: Count | None = None
+    choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
+    report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
+
+
+class LedgerSource(Source):
+    """A ledger of ``recsys online``, with the log that it goes on from.
+
+    Args:
+        path: the folder of the ledger.
+        options: the simulated log, and which rows are made.
+
+    Raises:
+        DataError: there is no ledger, it is empty or of another world, or the play was broken off.
+    """
+
+    name = "ledger"
+
+    def __init__(self, path: Path, options: LedgerOptions) -> None:
+        self.path, self.options = path, options
+        simulation = Path(options.simulation.path)
+        self._log = SimulatedSource(simulation)
+        self._files = ledger_files(path)
+        self._scores = read_ledger_description(path)["tasks"]
+        self._played = path / PLAYED
+        end_of_play(self._played, simulation)  # a play of this world, and whole
+        self.actions, self.features = self._log.actions, self._log.features
+        self.tasks = self._log.tasks
+        if options.rows == SCORED:  # where a candidate stands in the list would say its label
+            self.features = tuple(one for one in self.features if one.name != POSITION)
+            self.tasks = (SELECTED, VALUE_RANK)
+
+    @cached_property
+    def split_bounds(self) -> dict[str, tuple[int, int]]:  # type: ignore[override]
+        """The configured bounds, or fractions of the time from the first request to the last."""
+        moments = pl.concat(rows[MOMENT] for rows in self._requests([MOMENT]))
+        first, last = int(moments.min()), int(moments.max())  # type: ignore[arg-type]
+        return periods(self.options, first, last)
+
+    def files(self) -> list[Path]:
+        """The simulated log, the ledger, and what was played."""
+        played = [self._played / name for name in (PLAY_FILE, ITEMS_FILE)]
+        return [
+            *self._log.files(),
+            self.path / DESCRIPTION_FILE,
+            *self._files,
+            *played,
+            *self._parts,
+        ]
+
+    def events(self) -> Iterator[pl.DataFrame]:
+        """Those of the log, then those of the play."""
+        played = chain.from_iterable(read_chunks(p, chunk_rows=CHUNK_ROWS) for p in self._parts)
+        yield from chain(self._log.events(), (chunk.select(*LOG_SCHEMA) for chunk in played))
+
+    def users(self) -> pl.DataFrame:
+        """As the log has them."""
+        return self._log.users()
+
+    def items(self) -> pl.DataFrame:
+        """The items that were published by the end of the play."""
+        return read_parquet(self._played / ITEMS_FILE)
+
+    def requests(self) -> Iterator[pl.DataFrame]:
+        """Rows with labels and context features, a file of the ledger after the other.
+
+        Raises:
+            DataError: there is no row, or a file is damaged.
+        """
+        published = self.items().select(Column.ITEM, "published_at")
+        number = 0
+        for requests in self._requests(READ):
+            rows = self._rows(requests)
+            number += rows.height
+            age = pl.col(Column.REQUEST_TIME) - pl.col("published_at")
+            joined = rows.join(published, on=Column.ITEM, how="left", maintain_order="left")
+            yield joined.with_columns(
+                hour_of_day(pl.col(Column.REQUEST_TIME)),
+                (age / MILLISECONDS_PER_HOUR).log1p().cast(pl.Float32).alias("log_item_age"),
+            ).drop("published_at")
+        if not number:
+            raise DataError(
+                f"no candidate in {self.path} has a score of the second stage; play a funnel whose "
+                "second stage scores, or take options.rows=shown."
+                if self.options.rows == SCORED
+                else f"nothing of the lists in {self.path} was shown in {self._played}: these are "
+                f"not of one play; {_PLAY_AGAIN}"
+            )
+
+    def _rows(self, requests: pl.DataFrame) -> pl.DataFrame:
+        moments = requests[MOMENT].min(), requests[MOMENT].max()
+        of_requests = pl.col(Column.REQUEST_TIME).is_between(*moments)
+        events = scan_parquet(self._parts).filter(of_requests).collect()
+        if self.options.rows == SHOWN:
+            return shown_rows(requests, events, self.tasks)
+        return scored_rows(requests, events, len(self._scores))
+
+    def _requests(self, columns: Iterable[str]) -> Iterator[pl.DataFrame]:
+        for file in self._files:
+            yield from read_chunks(file, columns)
+
+    @property
+    def _parts(self) -> list[Path]:
+        """The files of what was played."""
+        return sorted((self._played / LOG_FOLDER).glob(PARTS))

@@ -1,0 +1,1 @@
+"""Numbers of a funnel's configuration, tuned."""

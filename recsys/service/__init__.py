@@ -1,0 +1,1 @@
+"""A funnel answering over HTTP."""

@@ -1,0 +1,152 @@
+"""What a service serves: immutable generations, of which one pointer says which is current.
+
+```
+service.json                       says that the folder is one of a service
+current.json                       {"generation": 12}; replaced in one step
+generations/000012/generation.json the funnel, with all its settings, and the data set it is for
+events/                            what was reported, of all generations (``LiveEvents``)
+ledger/000012/                     what the generation did
+lists/000012/                      lists that it made before, by user
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from recsys.core.errors import ArtifactError, ConfigError
+from recsys.core.folders import FolderKind, check_folder, locked_folder
+from recsys.core.json_files import read_json, write_json
+from recsys.core.schemas import instantiate, structured
+from recsys.serving.funnel.config import FunnelConfig
+
+_CURRENT, _GENERATION = "current.json", "generation.json"
+_CURRENT_KIND = "which generation a service serves"
+_GENERATION_KIND = "generation of a service"
+_MARKER, _MARKER_KIND = "service.json", "state of a service"
+_FOLDER = FolderKind("the state of a service", _MARKER, ("generations_in",), ("*",))
+_GENERATIONS = "generations"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What is served.
+
+    Attributes:
+        funnel: as declared.
+        dataset: folder of the prepared data set.
+        fingerprint: of the data set; another one once days were appended.
+        number: from 1; 0 while it has none.
+    """
+
+    funnel: FunnelConfig
+    dataset: Path
+    fingerprint: str
+    number: int = 0
+
+
+class ServiceState:
+    """The folder of a service.
+
+    Args:
+        folder: is made with the first generation.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.events = folder / "events"
+
+    def ledger(self, number: int) -> Path:
+        """Where a generation notes its requests."""
+        return self.folder / "ledger" / f"{number:06d}"
+
+    def lists(self, number: int) -> Path:
+        """Where the lists are that were made before by a generation."""
+        return self.folder / "lists" / f"{number:06d}"
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever served of it."""
+        return not (self.folder / _CURRENT).exists()
+
+    def current(self) -> Generation:
+        """The generation that is served.
+
+        Raises:
+            ArtifactError: there is none, or a part of it is missing or damaged.
+        """
+        mend = "name one with `recsys serve funnel=… dataset=… state=…`."
+        content = read_json(self.folder / _CURRENT, _CURRENT_KIND, ArtifactError, mend)
+        return self.read(content["generation"])
+
+    def read(self, number: int) -> Generation:
+        """A generation.
+
+        Raises:
+            ArtifactError: it is missing or damaged.
+        """
+        mend = "serve another one with `recsys service rollback`."
+        path = self._place(number) / _GENERATION
+        content = read_json(path, _GENERATION_KIND, ArtifactError, mend)
+        merged = OmegaConf.merge(structured(FunnelConfig), OmegaConf.create(content["funnel"]))
+        funnel = instantiate(FunnelConfig, merged)  # type: ignore[arg-type]
+        return Generation(funnel, Path(content["dataset"]), content["fingerprint"], number)
+
+    def add(self, generation: Generation) -> Generation:
+        """Keep a generation under the next number; it is not served yet.
+
+        Raises:
+            ConfigError: the folder holds something else.
+        """
+        check_folder(self.folder, _FOLDER, [generation.dataset])
+        with locked_folder(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / _MARKER).exists():
+                write_json(self.folder / _MARKER, _MARKER_KIND, {"generations_in": _GENERATIONS})
+            number = 1 + max(self.numbers(), default=0)
+            self._place(number).mkdir(parents=True)
+            content = {
+                "funnel": OmegaConf.to_yaml(structured(generation.funnel)),
+                "dataset": str(generation.dataset),
+                "fingerprint": generation.fingerprint,
+            }
+            write_json(self._place(number) / _GENERATION, _GENERATION_KIND, content)
+        return self.read(number)
+
+    def serve(self, number: int) -> None:
+        """Point to a generation, in one step; a running service takes it up."""
+        write_json(self.folder / _CURRENT, _CURRENT_KIND, {"generation": number})
+
+    def before(self, number: int | None) -> int:
+        """The generation that is to be served again: of a number, or the one before the current.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        known = self.numbers()
+        wanted = number
+        if wanted is None:
+            current = self.current().number
+            wanted = max((one for one in known if one < current), default=0)
+        if wanted not in known:
+            raise ConfigError(
+                f"{self.folder} has no generation {number or 'before the one that is served'}; it "
+                f"has {', '.join(map(str, known)) or 'none'}."
+            )
+        return wanted
+
+    def numbers(self) -> list[int]:
+        """The generations that there are, the oldest first."""
+        found = (self.folder / _GENERATIONS).glob(f"*/{_GENERATION}")
+        return sorted(int(path.parent.name) for path in found)
+
+    def stamp(self) -> tuple[int, int]:
+        """Another one whenever the pointer was replaced."""
+        stat = (self.folder / _CURRENT).stat()
+        return stat.st_ino, stat.st_mtime_ns
+
+    def _place(self, number: int) -> Path:
+        return self.folder / _GENERATIONS / f"{number:06d}"

@@ -1,0 +1,62 @@
+"""Lists made off-peak, for when the funnel cannot be afforded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from omegaconf import MISSING
+
+from recsys.core.bounds import Count, ItemsPerUser, OneOf, Settings
+from recsys.service.config import LOG, MACHINE, ServeConfig
+from recsys.service.generations import ServiceState
+from recsys.service.lists import StoredLists
+from recsys.service.served import Served
+from recsys.serving.funnel.live_knowledge import KnowledgeConfig
+
+#: Users whose lists are made together.
+_AT_A_TIME = 64
+
+
+@dataclass(frozen=True)
+class PrecomputeConfig(Settings):
+    """Whose lists are made.
+
+    Attributes:
+        state: folder of the service; the lists are those of the generation that is served.
+        k: items of a list, of which a user gets those that are unseen by then.
+        users: the first so many; None for all.
+        clock: as of `recsys serve`.
+        known: likewise.
+    """
+
+    state: str = MISSING
+    k: ItemsPerUser = 100
+    users: Count | None = None
+    clock: Annotated[str, OneOf((MACHINE, LOG))] = MACHINE
+    known: KnowledgeConfig = field(default_factory=KnowledgeConfig)
+
+
+def precompute(config: PrecomputeConfig) -> int:
+    """Make the lists of a state's generation; running workers give them within seconds.
+
+    Returns:
+        How many were made.
+
+    Raises:
+        RecsysError: the generation cannot be served, or the file system is full.
+    """
+    state = ServiceState(Path(config.state))
+    generation = state.current()
+    serving = ServeConfig(state=config.state, clock=config.clock, known=config.known)
+    served = Served.open(generation, serving, state.events)
+    lists = StoredLists(state.lists(generation.number), readonly=False)
+    users = np.arange(1, served.users.size)[: config.users]
+    for first in range(0, len(users), _AT_A_TIME):
+        some = users[first : first + _AT_A_TIME]
+        lists.put(some, served.lists(some, config.k))
+    lists.close()
+    served.dataset.live.close()
+    return len(users)

@@ -1,0 +1,280 @@
+"""A generation that a process serves: its funnel over what is known, and lists made before.
+
+Legend: B requests, k places of a list, G groups of users.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys.core.errors import ConfigError
+from recsys.core.schemas import instantiate, structured
+from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.live.dataset import LiveDataset
+from recsys.service.config import LOG, ServeConfig
+from recsys.service.generations import Generation
+from recsys.service.lists import StoredLists
+from recsys.service.raw_ids import RawIds
+from recsys.serving.funnel.build import build_funnel
+from recsys.serving.funnel.candidates import Offers, Requests, Share, mix
+from recsys.serving.funnel.config import FunnelConfig
+from recsys.serving.funnel.funnel import SECOND, VALUE, Funnel, Outcome
+from recsys.serving.funnel.ledger import Described
+from recsys.serving.funnel.live_knowledge import LiveKnowledge
+from recsys.serving.funnel.model import Model
+from recsys.serving.funnel.sources import most_popular
+
+Integers = NDArray[np.int64]
+
+#: Funnels with changes that are kept, the last ones used.
+_CHANGED = 32
+#: Items of the lists for everybody, of which a user gets those that are unseen.
+_POPULAR = 500
+_SOME_USERS = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a funnel did for one request.
+
+    Attributes:
+        items: raw ids by place.
+        scores: what each is worth; NaN for one that was drawn.
+        requests: who asked.
+        outcome: what became of the candidates; None for a list made before.
+        described: names of the funnel's parts.
+    """
+
+    items: list[int | str | None]
+    scores: list[float]
+    requests: Requests
+    outcome: Outcome | None = None
+    described: Described | None = None
+
+    @property
+    def unpredicted(self) -> bool:
+        """Whether the second stage failed, or had no time for a single candidate."""
+        if self.outcome is None or SECOND not in self.outcome.missed:
+            return False
+        return bool(np.isnan(self.outcome.candidates.scores[SECOND]).all())
+
+
+class Served:
+    """A generation over the live events.
+
+    ``answer`` and ``refresh`` are for one thread, in which ``refresh`` comes first; the rest is
+    for any.
+
+    Args:
+        generation: what is served.
+        config: of the service.
+        dataset: of the generation, with live events.
+        known: of the data set, where another generation has it already.
+
+    Attributes:
+        generation: what is served.
+        known: what is known.
+        described: names of the funnel's parts.
+        items: raw ids; users likewise.
+        stored: lists made before, where there are any.
+
+    Raises:
+        ConfigError: the funnel asks for what the data set does not have.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        config: ServeConfig,
+        dataset: LiveDataset,
+        known: LiveKnowledge | None = None,
+    ) -> None:
+        self.generation, self._config, self.dataset = generation, config, dataset
+        group = generation.funnel.group
+        self.known = known or LiveKnowledge(dataset, group, config.known)
+        self._models = _opened(generation.funnel, dataset)
+        self.funnel = self._build(generation.funnel)
+        self.described = Described.of(self.funnel)
+        self.items = RawIds(dataset.vocabulary("item"))
+        self.users = RawIds(dataset.vocabulary("user"))
+        self._changed: OrderedDict[str, tuple[Funnel, Described]] = OrderedDict()
+        self.stored: StoredLists | None = None
+        self._popular: list[Integers] = []
+
+    @classmethod
+    def open(
+        cls, generation: Generation, config: ServeConfig, events: Path, beside: Served | None = None
+    ) -> Served:
+        """A generation; it shares what is known with the one beside, if that is of the same kind.
+
+        Raises:
+            ConfigError: the funnel asks for what the data set does not have.
+            DataError: the data set or its events cannot be read.
+        """
+        if beside is None:
+            return cls(generation, config, LiveDataset.open(generation.dataset, events))
+        dataset, known = beside.dataset, beside.known
+        stored = PreparedDataset.open(generation.dataset)
+        one = (dataset.path, dataset.manifest.fingerprint)
+        if one != (stored.path, stored.manifest.fingerprint):
+            # an LMDB is opened once in a process
+            live = dataset.live.seen_by(stored)
+            return cls(generation, config, LiveDataset(stored.path, stored.manifest, live=live))
+        same = beside.generation.funnel.group == generation.funnel.group
+        return cls(generation, config, dataset, known if same else None)
+
+    def now(self) -> int:
+        """The moment of a request that does not say its own, ms; by what was counted last."""
+        if self._config.clock == LOG:
+            return self.known.newest + 1
+        return time.time_ns() // 1_000_000
+
+    def refreshed_now(self) -> int:
+        """The same, by what any process has appended; for the thread that answers."""
+        self.known.refresh()
+        return self.now()
+
+    def answer(
+        self,
+        number: int,
+        user: int | str,
+        k: int,
+        moment: int | None = None,
+        changes: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """A list by the funnel.
+
+        Args:
+            number: of the request.
+            user: raw id.
+            k: places.
+            moment: ms; now for None.
+            changes: of the funnel for this request.
+            context: of it, by feature, which models may read.
+
+        Raises:
+            ConfigError: the changes make no funnel.
+        """
+        funnel, described = self.funnel, self.described
+        if changes:
+            funnel, described = self._with(changes)
+        at = self.refreshed_now() if moment is None else moment
+        requests = self.known.ask(np.array([number]), self.users.indices([user]), np.array([at]))
+        if context:
+            columns = {name: np.array([of]) for name, of in context.items()}
+            requests = replace(requests, columns={**columns, **requests.columns})
+        outcome = funnel.run(requests, k)
+        of = outcome.candidates
+        shown = np.flatnonzero(of.position > 0)
+        shown = shown[np.argsort(of.position[shown])]
+        scores = of.scores[VALUE][shown].tolist()
+        return Answer(self.items.raw(of.item[shown]), scores, requests, outcome, described)
+
+    def lists(self, users: Integers, k: int) -> Integers:
+        """[B, k] item indices for users [B] as of now; −1 where a list is shorter."""
+        requests = self.known.ask(users, users, np.full(len(users), self.refreshed_now()))
+        return self.funnel.run(requests, k).lists(k)
+
+    def has_list(self, user: int | str) -> bool:
+        """Whether a list was made before for a user."""
+        return (
+            self.stored is not None and len(self.stored.of(int(self.users.indices([user])[0]))) > 0
+        )
+
+    def fallback(self, number: int, user: int | str, k: int, moment: int | None) -> Answer:
+        """What the user has not seen of the list made before, and then of what is popular."""
+        at = self.now() if moment is None else moment
+        index = self.users.indices([user])
+        items = self._popular[int(self.known.group(index)[0])]
+        if self.stored is not None:
+            own = self.stored.of(int(index[0]))
+            own = own[self.known.is_alive(own, at)]
+            items = np.concatenate([own, items[~np.isin(items, own)]])
+        moments = np.full(len(items), at)
+        seen = self.known.seen(np.repeat(index, len(items)), moments, items)
+        found = items[~seen][:k]
+        requests = Requests(np.array([number]), index, moments[:1])
+        return Answer(self.items.raw(found), [float("nan")] * len(found), requests)
+
+    def some_users(self) -> list[int | str | None]:
+        """Raw ids of those who came first."""
+        return self.users.raw(np.arange(1, min(_SOME_USERS, self.users.size)))
+
+    def refresh(self) -> None:
+        """Make the lists of each group anew: what is popular and passes the filters."""
+        groups = len(self.known.groups)
+        number, nobody = np.arange(groups), np.zeros(groups, np.int64)
+        requests = self.known.ask(number, nobody, np.full(groups, self.now()))
+        requests = replace(requests, columns=dict.fromkeys(requests.columns, number))
+        popular = partial(most_popular, _POPULAR)
+        items, score = self.known.standing(f"popular {_POPULAR}", popular)
+        lengths = np.full(groups, items.shape[1])
+        offers = Offers(lengths, items.ravel(), score.ravel().astype(np.float32))
+        candidates = mix([offers], [Share(_POPULAR)], groups)
+        for one in self.funnel.filters:
+            candidates.leave_out(~one.keep(requests, candidates), 1)
+        kept = [candidates.alive & (candidates.request == group) for group in range(groups)]
+        self._popular = [candidates.item[one] for one in kept]
+
+    def _build(self, funnel: FunnelConfig) -> Funnel:
+        return build_funnel(funnel, self.known, self.known.tasks, self._models, tolerant=True)
+
+    def _with(self, changes: Mapping[str, Any]) -> tuple[Funnel, Described]:
+        key = repr(sorted(changes.items()))
+        if key not in self._changed:
+            changed = changed_funnel(self.generation.funnel, changes)
+            for name in ("group", "models"):
+                if getattr(changed, name) != getattr(self.generation.funnel, name):
+                    raise ConfigError(f"changes: {name} cannot be; swap to another generation.")
+            funnel = self._build(changed)
+            self._changed[key] = funnel, Described.of(funnel)
+            while len(self._changed) > _CHANGED:
+                self._changed.popitem(last=False)
+        self._changed.move_to_end(key)
+        return self._changed[key]
+
+
+def _opened(funnel: FunnelConfig, dataset: LiveDataset) -> dict[str, Model]:
+    if not funnel.models:
+        return {}
+    # torch, which funnels of counts do without
+    from recsys.serving.funnel.models.open import open_model
+
+    return {name: open_model(name, model, dataset) for name, model in funnel.models.items()}
+
+
+def changed_funnel(funnel: FunnelConfig, changes: Mapping[str, Any]) -> FunnelConfig:
+    """A funnel of which some settings are otherwise.
+
+    Args:
+        funnel: as declared.
+        changes: by key, such as ``value.expression``.
+
+    Raises:
+        ConfigError: there is no such setting, or the funnel cannot be.
+    """
+    config = structured(funnel)
+    for key, value in changes.items():
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        try:
+            config = OmegaConf.merge(config, nested)  # type: ignore[assignment]
+        except (OmegaConfBaseException, ValueError) as error:
+            problem = str(error).splitlines()[0].rstrip(".")
+            raise ConfigError(
+                f"changes: {key} cannot be that ({problem}); name settings as in conf/funnel."
+            ) from error
+    return instantiate(FunnelConfig, config)

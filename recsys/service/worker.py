@@ -1,0 +1,317 @@
+"""A process of the service: the generation it serves, the threads it has, what it remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.core.console import message_console
+from recsys.core.errors import DataError, RecsysError
+from recsys.data.stores.live.events import Reported
+from recsys.service import metrics
+from recsys.service.config import MACHINE, ServeConfig
+from recsys.service.facts import item_facts
+from recsys.service.generations import Generation, ServiceState
+from recsys.service.lane import FullError, Lane, LateError
+from recsys.service.lists import StoredLists
+from recsys.service.messages import Event, Recommend
+from recsys.service.served import Answer, Served
+from recsys.serving.funnel.funnel import SECOND
+from recsys.serving.funnel.ledger import Ledger, LedgerConfig, explain, explained
+
+#: Why a list is given that was made before; or since the second stage has predicted nothing.
+BUSY, LATE = "busy", "late"
+#: Seconds between looks at the pointer, and between lists made for later.
+_LOOK, _REFRESH = 0.25, 5.0
+#: Requests of this process that are remembered whole.
+_REMEMBERED = 256
+#: Of a request's number: ms since 2020, a part of the process, a count.
+_EPOCH, _PROCESS_BITS, _COUNT_BITS = 1_577_836_800_000, 10, 11
+#: What the clocks of those who report may be ahead, ms.
+_AHEAD = 60_000
+FUTURE = "timestamp is in the future"
+
+
+@dataclass(frozen=True, eq=False)
+class _Serving:
+    """What belongs to a generation.
+
+    Attributes:
+        served: the generation.
+        ledger: where its requests are noted.
+        stages: what its stages do is counted there.
+    """
+
+    served: Served
+    ledger: Ledger
+    stages: metrics.StageMetrics
+
+
+class Worker:
+    """Answers requests by the current generation of a state.
+
+    Args:
+        config: of the service.
+
+    Attributes:
+        refused: the generation that the pointer names though it cannot be served, and why.
+
+    Raises:
+        RecsysError: the current generation cannot be served.
+    """
+
+    def __init__(self, config: ServeConfig) -> None:
+        self.config = config
+        self._state = ServiceState(Path(config.state))
+        limits = config.limits
+        self._funnel = Lane("funnel", limits.waiting)
+        self._fallback = Lane("fallback", limits.fallbacks)
+        self._reports = Lane("reports", limits.fallbacks)
+        self._beside = Lane("beside", limits.fallbacks)
+        self._asked = 0
+        self._remembered: OrderedDict[int, Answer] = OrderedDict()
+        self._stamp = self._state.stamp()
+        self.refused: tuple[int, str] | None = None
+        served = Served.open(self._state.current(), config, self._state.events)
+        served.refresh()
+        self._serving = self._begun(served)
+
+    @property
+    def served(self) -> Served:
+        """What is served."""
+        return self._serving.served
+
+    async def watch(self) -> None:
+        """Take up generations as the pointer names them, and make lists for later, for ever."""
+        refreshed = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK)
+            metrics.LEDGER_LOST.set(self._serving.ledger.lost)
+            try:
+                stamp = self._state.stamp()
+                if stamp != self._stamp:
+                    await self._swap()
+                    self._stamp = stamp
+                elif time.monotonic() - refreshed > _REFRESH:
+                    refreshed = time.monotonic()
+                    now = await self.now()
+                    await self._beside.run(partial(self.served.known.renew, now), bounded=False)
+                    await self._funnel.run(self.served.refresh, bounded=False)
+                    self._open_lists(self.served)
+            except (RecsysError, OSError) as error:
+                message_console().print(f"recsys: {error}")
+
+    async def recommend(self, asked: Recommend) -> tuple[int, str | None, Answer, int]:
+        """A list for a user.
+
+        Returns:
+            Number of the request, why the list was made before (None where it was not), the answer,
+            and the generation.
+
+        Raises:
+            ConfigError: the changes make no funnel.
+            FullError: so many wait that not even that can be given.
+        """
+        serving, number = self._serving, self._number()
+        served = serving.served
+        user, k, moment = asked.user, asked.k, asked.moment
+        draws = number if asked.draws is None else asked.draws
+        work = partial(served.answer, draws, user, k, moment, asked.changes, asked.context)
+        generation = served.generation.number
+        reason = None
+        try:
+            answer = await self._in_funnel(work)
+            if answer.unpredicted and served.has_list(user):
+                reason = SECOND
+        except FullError:
+            reason = BUSY
+        except LateError:
+            reason = LATE
+        if reason is not None:
+            metrics.FALLBACKS.labels(reason).inc()
+            instead = partial(served.fallback, number, user, k, moment)
+            answer = await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
+            return number, reason, answer, generation
+        assert answer.outcome is not None
+        if not asked.changes and asked.draws is None:
+            serving.stages.add(answer.outcome)
+            serving.ledger.note(answer.requests, answer.outcome, str(generation))
+        self._remembered[number] = answer
+        if len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
+        return number, None, answer, generation
+
+    async def _in_funnel(self, work: Any) -> Answer:
+        metrics.QUEUE.set(self._funnel.length)
+        try:
+            found: Answer = await self._funnel.run(work, self.config.limits.wait_ms / 1_000)
+            return found
+        finally:
+            metrics.QUEUE.set(self._funnel.length)
+
+    async def report(self, events: Sequence[Event]) -> Reported:
+        """Take in events; they are on the disk, and known to every process, when it returns.
+
+        Raises:
+            FullError: so many wait already.
+            RecsysError: they could not be written.
+        """
+        reported = await self._reports.run(partial(self._append, events))
+        metrics.EVENTS.labels("taken").inc(reported.taken)
+        for reason, number in reported.set_aside.items():
+            metrics.EVENTS.labels(reason).inc(number)
+        return reported
+
+    async def explained(self, number: int) -> dict[str, Any]:
+        """What became of the candidates of a request, of any process.
+
+        Raises:
+            DataError: it is not known.
+        """
+        if number in self._remembered:
+            return self.explain(number, self._remembered[number])
+        until = self._made(number) + (self.config.ledger_seconds + 1) * 1_000
+        while True:
+            try:
+                frame = await self._beside.run(partial(self._noted, number))
+                return {"request": str(number), "candidates": self._rows(frame)}
+            except DataError:
+                # another process may not have written it down yet
+                if not time.time() * 1_000 < until < time.time() * 1_000 + 3_600_000:
+                    raise
+            await asyncio.sleep(_LOOK)
+
+    def explain(self, number: int, answer: Answer) -> dict[str, Any]:
+        """What became of the candidates of a request."""
+        assert answer.described is not None and answer.outcome is not None
+        return {
+            "request": str(number),
+            "moment": int(answer.requests.moment[0]),
+            "seconds": answer.outcome.seconds,
+            "missed": answer.outcome.missed,
+            "candidates": self._rows(explained(answer.described, answer.outcome)),
+        }
+
+    @property
+    def ledger_problem(self) -> str | None:
+        """Why the last request that could not be noted was not."""
+        return self._serving.ledger.problem
+
+    async def now(self) -> int:
+        """The moment of a request that does not say its own, ms."""
+        return await self._funnel.run(self.served.refreshed_now, bounded=False)
+
+    async def beside(self, work: Any) -> Any:
+        """What work gives that no list waits for."""
+        return await self._beside.run(work)
+
+    def close(self) -> None:
+        """Write what waits to be written."""
+        for lane in (self._funnel, self._fallback, self._reports, self._beside):
+            lane.close()
+        self._serving.ledger.close()
+
+    def _begun(self, served: Served) -> _Serving:
+        """A generation that is served from now on."""
+        number = served.generation.number
+        config = LedgerConfig(seconds_per_file=self.config.ledger_seconds)
+        self._open_lists(served)
+        ledger = Ledger(self._state.ledger(number), served.described, config)
+        metrics.GENERATION.set(number)
+        return _Serving(served, ledger, metrics.StageMetrics(served.described))
+
+    def _open_lists(self, served: Served) -> None:
+        """Give lists that were made before, once they are there."""
+        path = self._state.lists(served.generation.number)
+        if served.stored is None and path.exists():
+            with suppress(DataError):  # it is just being made
+                served.stored = StoredLists(path)
+
+    async def _swap(self) -> None:
+        """Load what the pointer names beside what is served, and serve it; or go on as before."""
+        generation: Generation | None = None
+        try:
+            generation = self._state.current()
+            if generation.number == self.served.generation.number:
+                self.refused = None
+                return
+            opening = partial(Served.open, generation, self.config, self._state.events, self.served)
+            served = await self._beside.run(opening, bounded=False)
+            await self._funnel.run(served.refresh, bounded=False)
+            former, self._serving = self._serving, self._begun(served)
+            self.refused = None
+            await asyncio.sleep(self.config.limits.wait_ms / 1_000)  # for those who have it still
+            await self._beside.run(former.ledger.close, bounded=False)
+            if former.served.stored is not None:
+                former.served.stored.close()
+        except (RecsysError, OSError) as error:
+            self.refused = (generation.number if generation else 0, str(error))
+            going_on = self.served.generation.number
+            message_console().print(f"recsys: generation {going_on} goes on: {error}")
+
+    def _append(self, events: Sequence[Event]) -> Reported:
+        dataset, now = self.served.dataset, time.time_ns() // 1_000_000
+        manifest = dataset.manifest
+        columns = {
+            "user": self.served.users.reported([one.user for one in events]),
+            "item": self.served.items.reported([one.item for one in events]),
+            "timestamp": np.array([one.timestamp or now for one in events], np.int64),
+            "action_type": _codes(manifest.action_types, [one.action for one in events]),
+            "surface": _codes(manifest.surfaces, [one.surface for one in events], 0),
+            "media_type": _codes(manifest.media_types, [one.media_type for one in events], 0),
+            "dwell_time": np.array([one.dwell_time for one in events], np.float64),
+            "video_duration": np.array([one.video_duration for one in events], np.float64),
+        }
+        ahead = np.zeros(len(events), bool)
+        if self.config.clock == MACHINE:
+            ahead = columns["timestamp"] > now + _AHEAD
+        reported = dataset.live.append({name: of[~ahead] for name, of in columns.items()})
+        if not ahead.any():
+            return reported
+        return Reported(reported.taken, {**reported.set_aside, FUTURE: int(ahead.sum())})
+
+    def _noted(self, number: int) -> pl.DataFrame:
+        """The candidates of a request in the ledger of whichever generation it was of."""
+        for generation in reversed(self._state.numbers()):
+            with suppress(DataError):
+                return explain(self._state.ledger(generation), number)
+        raise DataError(f"no ledger holds a request {number}.")
+
+    def _rows(self, frame: pl.DataFrame) -> list[dict[str, Any]]:
+        items = frame["item"].to_numpy()
+        facts = item_facts(self.served.dataset, items)
+        raw = self.served.items.raw(items)
+        return [
+            {**row, "item": of, "facts": known}
+            for row, of, known in zip(frame.to_dicts(), raw, facts, strict=True)
+        ]
+
+    def _number(self) -> int:
+        """Another one for each request of all processes, by time."""
+        self._asked += 1
+        now = time.time_ns() // 1_000_000 - _EPOCH
+        process = os.getpid() & (1 << _PROCESS_BITS) - 1
+        count = self._asked & (1 << _COUNT_BITS) - 1
+        return (now << _PROCESS_BITS | process) << _COUNT_BITS | count
+
+    @staticmethod
+    def _made(number: int) -> int:
+        """When a request was made, ms."""
+        return (number >> _PROCESS_BITS + _COUNT_BITS) + _EPOCH
+
+
+def _codes(names: Sequence[str], given: Sequence[str | None], unknown: int = -1) -> Any:
+    """[n] places of some names; ``unknown`` of others."""
+    code: Mapping[str | None, int] = {name: place for place, name in enumerate(names)}
+    return np.array([code.get(one, unknown) for one in given], np.int64)

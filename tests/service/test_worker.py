@@ -1,0 +1,150 @@
+"""A worker in this process: lists made before, stages that fail or are slow, NaN, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.cli.main import invoke
+from recsys.service.config import LimitsConfig, ServeConfig
+from recsys.service.lane import FullError, Lane, LateError
+from recsys.service.messages import Event, Recommend
+from recsys.service.worker import Worker
+
+LISTED = 5
+
+
+@pytest.fixture(scope="module")
+def state(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a service that has served the funnel, with lists of the first users."""
+    folder = tmp_path_factory.mktemp("worker") / "state"
+    funnel = folder.with_name("counted.yaml")
+    funnel.write_text(
+        "sources: {trending: {quota: 100}}\n"
+        "first: {scorer: rates, candidates: 100}\n"
+        "value: {expression: 1 * p(liked) + 0.01 * watch_time}\n"
+    )
+    assert (
+        invoke(["service", "swap", f"state={folder}", f"dataset={prepared}", f"funnel={funnel}"])
+        == 0
+    )
+    assert invoke(["precompute", f"state={folder}", "clock=log", f"users={LISTED}", "k=30"]) == 0
+    return folder
+
+
+@pytest.fixture
+def worker(state: Path) -> Iterator[Worker]:
+    limits = LimitsConfig(wait_ms=400.0)
+    found = Worker(ServeConfig(state=str(state), clock="log", limits=limits))
+    yield found
+    found.close()
+    found.served.dataset.live.close()
+    if found.served.stored is not None:
+        found.served.stored.close()
+
+
+class Scores:
+    """A stage that fails, takes its time, or says NaN."""
+
+    name = "bad"
+
+    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
+        self._seconds, self._fails = seconds, fails
+
+    def score(self, requests: object, lengths: np.ndarray, item: np.ndarray) -> np.ndarray:
+        time.sleep(self._seconds)
+        if self._fails:
+            raise RuntimeError("no more")
+        return np.full((len(item), 10), np.nan)
+
+
+def with_second(worker: Worker, scorer: Scores) -> None:
+    funnel = worker.served.funnel
+    second = replace(funnel.second, scorer=scorer, deadline_ms=None)
+    worker.served.funnel = replace(funnel, second=second)
+
+
+def ask(worker: Worker, user: int | str, k: int = 6) -> tuple[str | None, list]:
+    _, reason, answer, _ = asyncio.run(worker.recommend(Recommend(user=user, k=k)))
+    return reason, answer.items
+
+
+def raw(worker: Worker, index: int) -> int | str | None:
+    return worker.served.users.raw(np.array([index]))[0]
+
+
+def test_a_list_made_before_is_given_where_the_second_stage_fails(worker: Worker) -> None:
+    listed, other = raw(worker, LISTED), raw(worker, LISTED + 1)
+    usual = {user: ask(worker, user) for user in (listed, other)}
+    assert usual[listed][0] is None
+    with_second(worker, Scores(fails=True))
+    reason, items = ask(worker, listed)
+    assert (reason, items) == ("second", usual[listed][1])
+    event = Event(user=listed, item=items[0], timestamp=worker.served.now())
+    assert asyncio.run(worker.report([event])).taken == 1
+    assert ask(worker, listed)[1][:5] == items[1:]  # unseen by now
+    reason, items = ask(worker, other)  # the order of the first stage is all there is
+    assert reason is None and len(items) == 6
+
+
+def test_a_stage_that_takes_too_long_holds_nobody_up(worker: Worker) -> None:
+    user = raw(worker, 2)
+    with_second(worker, Scores(seconds=0.8))
+    for _ in range(2):
+        began = time.monotonic()
+        reason, items = ask(worker, user, k=40)
+        assert reason == "late" and len(items) == 40 == len(set(items))
+        assert time.monotonic() - began < 10
+    reason, popular = ask(worker, "nobody", k=40)
+    assert reason == "late" and len(popular) == 40
+    assert set(items[:20]) != set(popular[:20])
+
+
+def test_nan_is_no_score(worker: Worker) -> None:
+    with_second(worker, Scores())
+    number, reason, answer, _ = asyncio.run(worker.recommend(Recommend(user=raw(worker, 7), k=6)))
+    assert reason is None and answer.items == []
+    ends = {row["ended"] for row in worker.explain(number, answer)["candidates"]}
+    assert ends == {"second"}
+
+
+def test_scores_are_those_of_the_value_model(worker: Worker) -> None:
+    number, _, answer, generation = asyncio.run(
+        worker.recommend(Recommend(user=raw(worker, 8), k=9))
+    )
+    rows = worker.explain(number, answer)["candidates"][:9]
+    value = [row["liked"] + 0.01 * row["watch_time"] for row in rows]
+    assert answer.scores == pytest.approx(value, rel=1e-5) and generation == 1
+    assert answer.scores == sorted(answer.scores, reverse=True)
+    assert not any(math.isnan(one) for one in answer.scores)
+
+
+def test_a_lane_is_bounded_and_forgets_who_is_late() -> None:
+    async def tried() -> None:
+        lane = Lane("tried", 2)
+        slow = [asyncio.ensure_future(lane.run(lambda: time.sleep(0.2))) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await lane.run(lambda: 1)
+        assert await lane.run(lambda: 2, bounded=False) == 2
+        await asyncio.gather(*slow)
+        done = []
+        with pytest.raises(LateError):
+            await lane.run(lambda: time.sleep(0.2) or done.append(1), seconds=0.01)
+        with pytest.raises(LateError):  # it had not begun, and never does
+            await lane.run(lambda: done.append(2), seconds=0.01)
+        assert await lane.run(lambda: 3) == 3
+        await asyncio.sleep(0)
+        assert done == [1] and lane.length == 0
+        with pytest.raises(ZeroDivisionError):
+            await lane.run(lambda: 1 / 0)
+        lane.close()
+
+    asyncio.run(tried())
