@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from recsys.core.errors import ArtifactError, ConfigError, InstallationError
 from recsys.core.installation import extra_command
@@ -27,8 +29,8 @@ _KIND = "adjuster of a funnel's cache"
 _MEND = "give what `recsys funnel adjuster` wrote"
 #: Of probabilities: nearer to 0 and 1 their logits are not told apart.
 _LEAST = 1e-6
-#: Of Newton, after which two numbers are found.
-_STEPS = 20
+#: Of an intercept and a slope.
+_BOUNDS = [(None, None), (0, None)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,26 +51,19 @@ class Line:
     def fit(cls, stale: NDArray[np.floating], fresh: NDArray[np.floating]) -> Line:
         """Of scores [n]; those that all lie from 0 to 1 are probabilities.
 
-        By least squares, or, of probabilities, by the least cross-entropy (Newton's steps): the
-        mean of what it says is that of the fresh scores.
+        By least squares, or, of probabilities, by the least cross-entropy: the mean of what it says
+        is that of the fresh scores.
         """
-        then, now = stale.astype(np.float64), fresh.astype(np.float64)
-        probability = all(bool(((one >= 0) & (one <= 1)).all()) for one in (then, now))
+        both = np.stack([stale, fresh]).astype(np.float64)
+        probability = bool(((both >= 0) & (both <= 1)).all())
+        then, now = both
         if probability:
-            then = _logits(then)
-        both = np.stack([np.ones(len(then)), then])
-        found = np.array([0.0, 1.0])
-        for _ in range(_STEPS if probability else 1):
-            said, weight = found @ both, np.ones(len(then))
-            if probability:
-                said = 1 / (1 + np.exp(-said))
-                weight = said * (1 - said)
-            step = np.linalg.lstsq((weight * both) @ both.T, both @ (now - said), rcond=None)[0]
-            found = found + step
-        if found[1] < 0:
-            mean = now.mean(keepdims=True)
-            found = np.array([float((_logits(mean) if probability else mean)[0]), 0.0])
-        return cls(probability, float(found[0]), float(found[1]))
+            intercept, slope = _logistic(_logits(then), now)
+            return cls(True, intercept, slope)
+        centred = then - then.mean()
+        spread = float(centred @ centred)
+        slope = max(float(centred @ now) / spread, 0.0) if spread else 0.0
+        return cls(False, float(now.mean() - slope * then.mean()), slope)
 
     def of(self, stale: NDArray[np.floating]) -> NDArray[np.float64]:
         """[n] what trees begin with."""
@@ -81,7 +76,7 @@ class Line:
 
     def score(self, raw: NDArray[np.floating]) -> NDArray[np.floating]:
         """[n] the score of what trees end with."""
-        return 1 / (1 + np.exp(-raw)) if self.probability else raw
+        return expit(raw) if self.probability else raw
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,3 +175,16 @@ def _logits(probability: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = np.clip(probability, _LEAST, 1 - _LEAST)
     found: NDArray[np.float64] = np.log(inside) - np.log1p(-inside)
     return found
+
+
+def _logistic(logit: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float]:
+    """Intercept, and slope of at least 0, of the least cross-entropy; logits and labels are [n]."""
+
+    def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        raw = line[0] + line[1] * logit
+        error = expit(raw) - label
+        value = float((np.logaddexp(0, raw) - label * raw).mean())
+        return value, np.array([error.mean(), (error * logit).mean()])
+
+    found = minimize(loss, np.array([0.0, 1.0]), jac=True, bounds=_BOUNDS, tol=1e-12)
+    return float(found.x[0]), float(found.x[1])
