@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from recsys.core.errors import ConfigError, DataError
+from recsys.data.contract.ledger import scan_ledger
 from recsys.serving.funnel.cache.feed_state import FeedState
 from recsys.serving.funnel.cache.lists import LastList, WithoutList
 from recsys.serving.funnel.cache.rescore import FEATURES, Cached, Decay, stale
 from recsys.serving.funnel.cache.stores import LmdbStore
 from recsys.serving.funnel.candidates import GAP, Offers, Requests, Share
 from recsys.serving.funnel.funnel import SECOND, VALUE, Scoring, Supply
-from recsys.serving.funnel.ledger import Described, Ledger, explain, noted, scan
+from recsys.serving.funnel.ledger import Described, Ledger, explain, noted
 from recsys.serving.funnel.replay import replay
 from recsys.serving.funnel.report import report
 from tests.serving.funnel.cache.small_cache import HOUR, ROW, Hourly, asked, cached_funnel
@@ -169,7 +170,7 @@ def test_some_requests_are_scored_freshly_to_learn_from_and_it_changes_no_list(
     assert samples.cached.scores[:, 0] == pytest.approx((user * 7 + item * 13 + 5) % 31 / 31)
     with closing(Ledger(tmp_path / "ledger", Described.of(made))) as ledger:
         ledger.note(asked(users, 2), outcome)
-    rows = scan(tmp_path / "ledger").collect()
+    rows = scan_ledger(tmp_path / "ledger").collect()
     assert rows["sample_fresh"].list.len().sum() == 2 * len(of)
     assert rows["sample_features"].list.len().sum() == len(FEATURES) * len(of)
     found = report(tmp_path / "ledger")
