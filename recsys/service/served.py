@@ -49,16 +49,22 @@ class Answer:
     """What a funnel did for one request.
 
     Attributes:
+        number: of the request.
         items: raw ids by place.
         scores: what each is worth; NaN for one that was drawn.
         requests: who asked.
+        generation: by which.
+        fallback: why the list is one made before; None where it is not.
         outcome: what became of the candidates; None for a list made before.
         described: names of the funnel's parts.
     """
 
+    number: int
     items: list[int | str | None]
     scores: list[float]
     requests: Requests
+    generation: int
+    fallback: str | None = None
     outcome: Outcome | None = None
     described: Described | None = None
 
@@ -153,6 +159,7 @@ class Served:
         moment: int | None = None,
         changes: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
+        draws: int | None = None,
     ) -> Answer:
         """A list by the funnel.
 
@@ -163,6 +170,7 @@ class Served:
             moment: ms; now for None.
             changes: of the funnel for this request.
             context: of it, by feature, which models may read.
+            draws: number that what is drawn follows from; that of the request for None.
 
         Raises:
             ConfigError: the changes make no funnel.
@@ -171,7 +179,8 @@ class Served:
         if changes:
             funnel, described = self._with(changes)
         at = self.refreshed_now() if moment is None else moment
-        requests = self.known.ask(np.array([number]), self.users.indices([user]), np.array([at]))
+        drawn = np.array([number if draws is None else draws])
+        requests = self.known.ask(drawn, self.users.indices([user]), np.array([at]))
         if context:
             columns = {name: np.array([of]) for name, of in context.items()}
             requests = replace(requests, columns={**columns, **requests.columns})
@@ -180,7 +189,8 @@ class Served:
         shown = np.flatnonzero(of.position > 0)
         shown = shown[np.argsort(of.position[shown])]
         scores = of.scores[VALUE][shown].tolist()
-        return Answer(self.items.raw(of.item[shown]), scores, requests, outcome, described)
+        items, by = self.items.raw(of.item[shown]), self.generation.number
+        return Answer(number, items, scores, requests, by, outcome=outcome, described=described)
 
     def lists(self, users: Integers, k: int) -> Integers:
         """[B, k] item indices for users [B] as of now; −1 where a list is shorter."""
@@ -193,7 +203,9 @@ class Served:
             self.stored is not None and len(self.stored.of(int(self.users.indices([user])[0]))) > 0
         )
 
-    def fallback(self, number: int, user: int | str, k: int, moment: int | None) -> Answer:
+    def fallback(
+        self, why: str, number: int, user: int | str, k: int, moment: int | None
+    ) -> Answer:
         """What the user has not seen of the list made before, and then of what is popular."""
         at = self.now() if moment is None else moment
         index = self.users.indices([user])
@@ -206,7 +218,9 @@ class Served:
         seen = self.known.seen(np.repeat(index, len(items)), moments, items)
         found = items[~seen][:k]
         requests = Requests(np.array([number]), index, moments[:1])
-        return Answer(self.items.raw(found), [float("nan")] * len(found), requests)
+        scores = [float("nan")] * len(found)
+        by = self.generation.number
+        return Answer(number, self.items.raw(found), scores, requests, by, why)
 
     def some_users(self) -> list[int | str | None]:
         """Raw ids of those who came first."""
