@@ -122,14 +122,10 @@ class Worker:
         """
         serving, number = self._serving, self._number()
         served = serving.served
-        user, k, moment = asked.user, asked.k, asked.moment
-        work = partial(
-            served.answer, number, user, k, moment, asked.changes, asked.context, asked.draws
-        )
         why = None
         try:
-            answer = await self._in_funnel(work)
-            if answer.unpredicted and served.has_list(user):
+            answer = await self._in_funnel(partial(served.answer, number, asked))
+            if answer.unpredicted and served.has_list(asked.user):
                 why = SECOND
         except FullError:
             why = BUSY
@@ -137,7 +133,7 @@ class Worker:
             why = LATE
         if why is not None:
             metrics.FALLBACKS.labels(why).inc()
-            instead = partial(served.fallback, why, number, user, k, moment)
+            instead = partial(served.fallback, why, number, asked)
             return await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
         if not asked.changes and asked.draws is None:
             self._note(serving, answer)
