@@ -31,6 +31,7 @@ from recsys.core.console import output_console, text_table
 from recsys.data.prepare.prepare import prepare
 from recsys.data.simulator.simulate import simulate
 from recsys.service.generations import ServiceState
+from recsys.service.messages import Recommend
 from recsys.service.served import Served
 
 DESCRIPTION = "lists per second over HTTP and their latency, beside the stages alone"
@@ -160,7 +161,7 @@ def _alone(config: Config, settings: list[str]) -> dict[str, float]:
     latencies = []
     for number, one in enumerate(chosen):
         began = time.perf_counter()
-        served.answer(number, users[one] or 0, config.k)
+        served.answer(number, Recommend(users[one] or 0, config.k))
         latencies.append(time.perf_counter() - began)
     served.dataset.live.close()
     return _percentiles(latencies) | {"per_second": len(latencies) / sum(latencies)}

@@ -122,16 +122,16 @@ class Endpoints:
                 "changes, draws and explain are for inspectors: start the service with "
                 "inspector=true",
             )
-        number, fallback, answer, generation = await self._worker.recommend(asked)
+        answer = await self._worker.recommend(asked)
         found = {
-            "request": str(number),
+            "request": str(answer.number),
             "items": answer.items,
             "scores": answer.scores,
-            "generation": generation,
-            "fallback": fallback,
+            "generation": answer.generation,
+            "fallback": answer.fallback,
         }
-        if asked.explain and answer.outcome is not None:
-            found["explanation"] = self._worker.explain(number, answer)
+        if asked.explain and answer.fallback is None:
+            found["explanation"] = self._worker.explain(answer)
         return found
 
     async def events(self, request: Request) -> Any:

@@ -40,9 +40,7 @@ FALLBACKS = Counter("recsys_fallbacks", "Lists made before that were given, by r
 BUSY = Counter("recsys_refused", "Requests that were told to come again.")
 EVENTS = Counter("recsys_events", "Reported events: taken, or set aside by reason.", ["outcome"])
 QUEUE = Gauge("recsys_queue", "Requests that wait for a funnel.", multiprocess_mode="livesum")
-GENERATION = Gauge(
-    "recsys_generation", "The oldest generation that a worker serves.", multiprocess_mode="livemin"
-)
+GENERATION = Gauge("recsys_generation", "That a worker serves.", multiprocess_mode="liveall")
 LEDGER_LOST = Gauge(
     "recsys_ledger_lost", "Requests that could not be noted.", multiprocess_mode="livesum"
 )

@@ -25,6 +25,7 @@ from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import LOG, ServeConfig
 from recsys.service.generations import Generation
 from recsys.service.lists import StoredLists
+from recsys.service.messages import Recommend
 from recsys.service.raw_ids import RawIds
 from recsys.serving.funnel.build import build_funnel
 from recsys.serving.funnel.candidates import Offers, Requests, Share, mix
@@ -49,16 +50,22 @@ class Answer:
     """What a funnel did for one request.
 
     Attributes:
+        number: of the request.
         items: raw ids by place.
         scores: what each is worth; NaN for one that was drawn.
         requests: who asked.
+        generation: by which.
+        fallback: why the list is one made before; None where it is not.
         outcome: what became of the candidates; None for a list made before.
         described: names of the funnel's parts.
     """
 
+    number: int
     items: list[int | str | None]
     scores: list[float]
     requests: Requests
+    generation: int
+    fallback: str | None = None
     outcome: Outcome | None = None
     described: Described | None = None
 
@@ -145,42 +152,33 @@ class Served:
         self.known.refresh()
         return self.now()
 
-    def answer(
-        self,
-        number: int,
-        user: int | str,
-        k: int,
-        moment: int | None = None,
-        changes: Mapping[str, Any] | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    def answer(self, number: int, asked: Recommend) -> Answer:
         """A list by the funnel.
 
         Args:
             number: of the request.
-            user: raw id.
-            k: places.
-            moment: ms; now for None.
-            changes: of the funnel for this request.
-            context: of it, by feature, which models may read.
+            asked: who asks, and what for.
 
         Raises:
             ConfigError: the changes make no funnel.
         """
         funnel, described = self.funnel, self.described
-        if changes:
-            funnel, described = self._with(changes)
-        at = self.refreshed_now() if moment is None else moment
-        requests = self.known.ask(np.array([number]), self.users.indices([user]), np.array([at]))
-        if context:
-            columns = {name: np.array([of]) for name, of in context.items()}
+        if asked.changes:
+            funnel, described = self._with(asked.changes)
+        moment = self.refreshed_now() if asked.moment is None else asked.moment
+        draws = number if asked.draws is None else asked.draws
+        user = self.users.indices([asked.user])
+        requests = self.known.ask(np.array([draws]), user, np.array([moment]))
+        if asked.context:
+            columns = {name: np.array([of]) for name, of in asked.context.items()}
             requests = replace(requests, columns={**columns, **requests.columns})
-        outcome = funnel.run(requests, k)
+        outcome = funnel.run(requests, asked.k)
         of = outcome.candidates
         shown = np.flatnonzero(of.position > 0)
         shown = shown[np.argsort(of.position[shown])]
         scores = of.scores[VALUE][shown].tolist()
-        return Answer(self.items.raw(of.item[shown]), scores, requests, outcome, described)
+        items, generation = self.items.raw(of.item[shown]), self.generation.number
+        return Answer(number, items, scores, requests, generation, None, outcome, described)
 
     def lists(self, users: Integers, k: int) -> Integers:
         """[B, k] item indices for users [B] as of now; −1 where a list is shorter."""
@@ -193,10 +191,10 @@ class Served:
             self.stored is not None and len(self.stored.of(int(self.users.indices([user])[0]))) > 0
         )
 
-    def fallback(self, number: int, user: int | str, k: int, moment: int | None) -> Answer:
+    def fallback(self, why: str, number: int, asked: Recommend) -> Answer:
         """What the user has not seen of the list made before, and then of what is popular."""
-        at = self.now() if moment is None else moment
-        index = self.users.indices([user])
+        at = self.now() if asked.moment is None else asked.moment
+        index = self.users.indices([asked.user])
         items = self._popular[int(self.known.group(index)[0])]
         if self.stored is not None:
             own = self.stored.of(int(index[0]))
@@ -204,9 +202,10 @@ class Served:
             items = np.concatenate([own, items[~np.isin(items, own)]])
         moments = np.full(len(items), at)
         seen = self.known.seen(np.repeat(index, len(items)), moments, items)
-        found = items[~seen][:k]
+        found = items[~seen][: asked.k]
         requests = Requests(np.array([number]), index, moments[:1])
-        return Answer(self.items.raw(found), [float("nan")] * len(found), requests)
+        scores, generation = [float("nan")] * len(found), self.generation.number
+        return Answer(number, self.items.raw(found), scores, requests, generation, why)
 
     def some_users(self) -> list[int | str | None]:
         """Raw ids of those who came first."""

@@ -112,45 +112,40 @@ class Worker:
             except (RecsysError, OSError) as error:
                 message_console().print(f"recsys: {error}")
 
-    async def recommend(self, asked: Recommend) -> tuple[int, str | None, Answer, int]:
+    async def recommend(self, asked: Recommend) -> Answer:
         """A list for a user.
-
-        Returns:
-            Number of the request, why the list was made before (None where it was not), the answer,
-            and the generation.
 
         Raises:
             ConfigError: the changes make no funnel.
-            FullError: so many wait that not even that can be given.
+            FullError: so many wait that not even a list made before can be given.
+            LateError: nor in time.
         """
         serving, number = self._serving, self._number()
         served = serving.served
-        user, k, moment = asked.user, asked.k, asked.moment
-        draws = number if asked.draws is None else asked.draws
-        work = partial(served.answer, draws, user, k, moment, asked.changes, asked.context)
-        generation = served.generation.number
-        reason = None
+        why = None
         try:
-            answer = await self._in_funnel(work)
-            if answer.unpredicted and served.has_list(user):
-                reason = SECOND
+            answer = await self._in_funnel(partial(served.answer, number, asked))
+            if answer.unpredicted and served.has_list(asked.user):
+                why = SECOND
         except FullError:
-            reason = BUSY
+            why = BUSY
         except LateError:
-            reason = LATE
-        if reason is not None:
-            metrics.FALLBACKS.labels(reason).inc()
-            instead = partial(served.fallback, number, user, k, moment)
-            answer = await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
-            return number, reason, answer, generation
-        assert answer.outcome is not None
+            why = LATE
+        if why is not None:
+            metrics.FALLBACKS.labels(why).inc()
+            instead = partial(served.fallback, why, number, asked)
+            return await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
         if not asked.changes and asked.draws is None:
-            serving.stages.add(answer.outcome)
-            serving.ledger.note(answer.requests, answer.outcome, str(generation))
+            self._note(serving, answer)
         self._remembered[number] = answer
         if len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
-        return number, None, answer, generation
+        return answer
+
+    def _note(self, serving: _Serving, answer: Answer) -> None:
+        assert answer.outcome is not None
+        serving.stages.add(answer.outcome)
+        serving.ledger.note(answer.requests, answer.outcome, str(answer.generation))
 
     async def _in_funnel(self, work: Any) -> Answer:
         metrics.QUEUE.set(self._funnel.length)
@@ -180,7 +175,7 @@ class Worker:
             DataError: it is not known.
         """
         if number in self._remembered:
-            return self.explain(number, self._remembered[number])
+            return self.explain(self._remembered[number])
         until = self._made(number) + (self.config.ledger_seconds + 1) * 1_000
         while True:
             try:
@@ -192,11 +187,11 @@ class Worker:
                     raise
             await asyncio.sleep(_LOOK)
 
-    def explain(self, number: int, answer: Answer) -> dict[str, Any]:
-        """What became of the candidates of a request."""
+    def explain(self, answer: Answer) -> dict[str, Any]:
+        """What became of the candidates of a request that the funnel has answered."""
         assert answer.described is not None and answer.outcome is not None
         return {
-            "request": str(number),
+            "request": str(answer.number),
             "moment": int(answer.requests.moment[0]),
             "seconds": answer.outcome.seconds,
             "missed": answer.outcome.missed,

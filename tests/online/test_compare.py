@@ -79,7 +79,7 @@ def test_a_policy_against_itself_differs_in_nothing_but_its_clock(world):
     visits = world.visits(world.start, world.end).at(slice(0, 300))
     sums = [played(world, make_policy("popular", world), visits, TICK, 6.0) for _ in range(2)]
     for metric in compared(*sums, Bootstrap(resamples=50)).metrics:
-        if metric.name != "latency_ms":
+        if metric.name not in ("latency_ms", "cached_share"):  # no pair is predicted at all
             assert metric.difference.value == metric.difference.low == metric.difference.high == 0
 
 

@@ -93,6 +93,17 @@ class Running:
                     found.append(one.pid)
         return found
 
+    def until_all_serve(self, generation: int) -> None:
+        """Wait until every worker has taken up a generation."""
+
+        def all_serve() -> bool:
+            lines = self.client.get("/metrics").text.splitlines()
+            found = [float(one.split()[1]) for one in lines if one.startswith("recsys_generation{")]
+            return found == [generation] * len(self.workers())
+
+        self.until(all_serve)
+        assert self.recommend(1)["generation"] == generation
+
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds."""
         deadline = time.monotonic() + 30

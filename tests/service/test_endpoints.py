@@ -116,6 +116,13 @@ def test_a_request_may_change_the_funnel_for_itself(service: Running) -> None:
     assert asked(**calm) == usual != found["items"]
 
 
+def test_the_same_draws_give_the_same_list_as_another_request(service: Running) -> None:
+    user, moment = some_user(service, 5), now(service)
+    asked = [service.recommend(user, k=20, moment=moment, draws=draws) for draws in (3, 3, 4)]
+    assert asked[0]["items"] == asked[1]["items"] != asked[2]["items"]
+    assert len({one["request"] for one in asked} | {"3", "4"}) == 5
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -181,10 +188,11 @@ def test_what_is_served_and_counted_can_be_read(service: Running) -> None:
     assert found["stages"] == ["mix", "seen", "integrity", "first", "second", "value", "list"]
     assert found["settings"]["value"]["expression"] == found["value"]
     assert set(found["tasks"]) >= {"liked", "watch_time", "see_less"}
-    service.recommend(1, k=3)
+    service.until_all_serve(1)
     text = service.client.get("/metrics").text
     lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
     answered = float(lines['recsys_requests_total{endpoint="recommend",status="200"}'])
     assert float(lines['recsys_candidates_out_total{stage="list"}']) > 0
     assert float(lines['recsys_stage_seconds_count{stage="trending"}']) <= answered
-    assert float(lines["recsys_generation"]) == 1 and float(lines["recsys_ledger_lost"]) == 0
+    assert [float(lines[one]) for one in lines if one.startswith("recsys_generation{")] == [1, 1]
+    assert float(lines["recsys_ledger_lost"]) == 0

@@ -128,6 +128,7 @@ def test_a_swap_and_its_taking_back_fail_no_request(own: Running, funnel: Path) 
             before = generations[1]
             assert invoke(["service", "rollback", f"state={own.state}"]) == 0
             own.until(lambda: generations[1] > before + 20)
+            own.until_all_serve(1)
         finally:
             over.set()
         for one in asking:
@@ -144,7 +145,7 @@ def test_another_folder_of_the_data_set_is_swapped_to_with_all_events(
     event = {"user": 3, "item": 3, "timestamp": own.client.get("/funnel").json()["now"]}
     assert own.report(event)["taken"] == 1
     assert invoke(["service", "swap", f"state={own.state}", f"dataset={copied}"]) == 0
-    own.until(lambda: own.recommend(1)["generation"] == 3)
+    own.until_all_serve(3)
     for _ in range(6):  # either worker
         newest = own.client.get("/users/3", headers={"Connection": "close"}).json()["history"][0]
         assert newest["timestamp"] == event["timestamp"]
@@ -152,7 +153,7 @@ def test_another_folder_of_the_data_set_is_swapped_to_with_all_events(
     assert own.report({**event, "item": 4})["taken"] == 1
     assert own.recommend(3)["fallback"] is None
     assert invoke(["service", "rollback", f"state={own.state}", "generation=1"]) == 0
-    own.until(lambda: own.recommend(1)["generation"] == 1)
+    own.until_all_serve(1)
     assert own.report({**event, "item": 4})["taken"] == 0
 
 
@@ -160,12 +161,12 @@ def test_a_generation_that_is_damaged_is_refused_and_the_old_one_goes_on(own: Ru
     damaged = own.state / "generations" / "000002" / "generation.json"
     whole = damaged.read_text()
     damaged.write_text(whole.replace("trending", "trendy"))
-    own.until(lambda: own.recommend(1)["generation"] == 1)
+    own.until_all_serve(1)
     assert invoke(["service", "rollback", f"state={own.state}", "generation=2"]) == 2
     assert own.client.get("/health").json()["refused"] is None  # nobody was pointed to it
     damaged.write_text(whole)
     assert invoke(["service", "rollback", f"state={own.state}", "generation=2"]) == 0
-    own.until(lambda: own.recommend(1)["generation"] == 2)
+    own.until_all_serve(2)
     pointer = own.state / "current.json"
     pointer.write_text(pointer.read_text().replace("2", "7"))
 
@@ -175,7 +176,8 @@ def test_a_generation_that_is_damaged_is_refused_and_the_old_one_goes_on(own: Ru
     own.until(lambda: "current.json is damaged" in str(refused()))
     assert own.recommend(1)["generation"] == 2
     assert invoke(["service", "rollback", f"state={own.state}", "generation=1"]) == 0
-    own.until(lambda: own.recommend(1)["generation"] == 1 and refused() is None)
+    own.until_all_serve(1)
+    own.until(lambda: refused() is None)
 
 
 def test_a_generation_is_made_only_of_what_can_be_served(

@@ -72,8 +72,8 @@ def with_second(worker: Worker, scorer: Scores) -> None:
 
 
 def ask(worker: Worker, user: int | str, k: int = 6) -> tuple[str | None, list]:
-    _, reason, answer, _ = asyncio.run(worker.recommend(Recommend(user=user, k=k)))
-    return reason, answer.items
+    answer = asyncio.run(worker.recommend(Recommend(user=user, k=k)))
+    return answer.fallback, answer.items
 
 
 def raw(worker: Worker, index: int) -> int | str | None:
@@ -109,19 +109,17 @@ def test_a_stage_that_takes_too_long_holds_nobody_up(worker: Worker) -> None:
 
 def test_nan_is_no_score(worker: Worker) -> None:
     with_second(worker, Scores())
-    number, reason, answer, _ = asyncio.run(worker.recommend(Recommend(user=raw(worker, 7), k=6)))
-    assert reason is None and answer.items == []
-    ends = {row["ended"] for row in worker.explain(number, answer)["candidates"]}
+    answer = asyncio.run(worker.recommend(Recommend(user=raw(worker, 7), k=6)))
+    assert answer.fallback is None and answer.items == []
+    ends = {row["ended"] for row in worker.explain(answer)["candidates"]}
     assert ends == {"second"}
 
 
 def test_scores_are_those_of_the_value_model(worker: Worker) -> None:
-    number, _, answer, generation = asyncio.run(
-        worker.recommend(Recommend(user=raw(worker, 8), k=9))
-    )
-    rows = worker.explain(number, answer)["candidates"][:9]
+    answer = asyncio.run(worker.recommend(Recommend(user=raw(worker, 8), k=9)))
+    rows = worker.explain(answer)["candidates"][:9]
     value = [row["liked"] + 0.01 * row["watch_time"] for row in rows]
-    assert answer.scores == pytest.approx(value, rel=1e-5) and generation == 1
+    assert answer.scores == pytest.approx(value, rel=1e-5) and answer.generation == 1
     assert answer.scores == sorted(answer.scores, reverse=True)
     assert not any(math.isnan(one) for one in answer.scores)
 
