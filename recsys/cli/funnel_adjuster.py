@@ -27,8 +27,8 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
 
 def _title(found: Distilled) -> str:
     return (
-        f"Mean error of {found.gaps[-1].samples:,} of {found.samples:,} samples, of the last "
-        "requests, in % of the mean fresh score"
+        f"Root mean square error of {found.gaps[-1].samples:,} of {found.samples:,} samples, those "
+        "of the last requests, in % of the mean fresh score"
     )
 
 

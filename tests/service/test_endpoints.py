@@ -116,6 +116,13 @@ def test_a_request_may_change_the_funnel_for_itself(service: Running) -> None:
     assert asked(**calm) == usual != found["items"]
 
 
+def test_the_same_draws_give_the_same_list_as_another_request(service: Running) -> None:
+    user, moment = some_user(service, 5), now(service)
+    asked = [service.recommend(user, k=20, moment=moment, draws=draws) for draws in (3, 3, 4)]
+    assert asked[0]["items"] == asked[1]["items"] != asked[2]["items"]
+    assert len({one["request"] for one in asked} | {"3", "4"}) == 5
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

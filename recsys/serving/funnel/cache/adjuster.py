@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from recsys.core.errors import ArtifactError, ConfigError, InstallationError
 from recsys.core.installation import extra_command
@@ -27,6 +29,8 @@ _KIND = "adjuster of a funnel's cache"
 _MEND = "give what `recsys funnel adjuster` wrote"
 #: Of probabilities: nearer to 0 and 1 their logits are not told apart.
 _LEAST = 1e-6
+#: Of an intercept and a slope.
+_BOUNDS = [(None, None), (0, None)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +49,21 @@ class Line:
 
     @classmethod
     def fit(cls, stale: NDArray[np.floating], fresh: NDArray[np.floating]) -> Line:
-        """Least squares of scores [n]; those that all lie from 0 to 1 are probabilities."""
+        """Of scores [n]; those that all lie from 0 to 1 are probabilities.
+
+        By least squares, or, of probabilities, by the least cross-entropy: the mean of what it says
+        is that of the fresh scores.
+        """
         both = np.stack([stale, fresh]).astype(np.float64)
         probability = bool(((both >= 0) & (both <= 1)).all())
-        then, now = _logits(both) if probability else both
+        then, now = both
+        if probability:
+            intercept, slope = _logistic(_logits(then), now)
+            return cls(True, intercept, slope)
         centred = then - then.mean()
         spread = float(centred @ centred)
         slope = max(float(centred @ now) / spread, 0.0) if spread else 0.0
-        return cls(probability, float(now.mean() - slope * then.mean()), slope)
+        return cls(False, float(now.mean() - slope * then.mean()), slope)
 
     def of(self, stale: NDArray[np.floating]) -> NDArray[np.float64]:
         """[n] what trees begin with."""
@@ -65,7 +76,7 @@ class Line:
 
     def score(self, raw: NDArray[np.floating]) -> NDArray[np.floating]:
         """[n] the score of what trees end with."""
-        return 1 / (1 + np.exp(-raw)) if self.probability else raw
+        return expit(raw) if self.probability else raw
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,3 +175,16 @@ def _logits(probability: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = np.clip(probability, _LEAST, 1 - _LEAST)
     found: NDArray[np.float64] = np.log(inside) - np.log1p(-inside)
     return found
+
+
+def _logistic(logit: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float]:
+    """Intercept, and slope of at least 0, of the least cross-entropy; logits and labels are [n]."""
+
+    def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        raw = line[0] + line[1] * logit
+        error = expit(raw) - label
+        value = float((np.logaddexp(0, raw) - label * raw).mean())
+        return value, np.array([error.mean(), (error * logit).mean()])
+
+    found = minimize(loss, np.array([0.0, 1.0]), jac=True, bounds=_BOUNDS, tol=1e-12)
+    return float(found.x[0]), float(found.x[1])

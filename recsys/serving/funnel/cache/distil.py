@@ -58,7 +58,7 @@ class GapError:
     Attributes:
         hours: most hours; None for any number.
         samples: n.
-        stale: mean of |stale − fresh| over mean of |fresh|, averaged over tasks.
+        stale: root mean square of stale − fresh over mean of |fresh|, averaged over tasks.
         adjusted: likewise of what the adjuster says.
     """
 
@@ -202,6 +202,7 @@ def _errors(adjuster: Adjuster, held_out: _Samples) -> tuple[GapError, ...]:
 
 
 def _relative(said: NDArray[np.floating], fresh: NDArray[np.floating]) -> float:
-    """Mean of the errors over the mean of the scores, averaged over tasks with any."""
-    error, size = np.abs(said - fresh).mean(axis=0), np.abs(fresh).mean(axis=0)
+    """Root mean square of the errors over the mean of the scores, averaged over tasks with any."""
+    error = np.sqrt(np.square(said - fresh).mean(axis=0))
+    size = np.abs(fresh).mean(axis=0)
     return float((error[size > 0] / size[size > 0]).mean())
