@@ -29,15 +29,15 @@ class DeleteConfig(Settings):
     Attributes:
         user: the raw id, as in the log.
         dataset: a prepared data set; the user's events leave its timelines.
-        live: folder of the data set's live events, which they leave too.
         store: ``redis://host:port/database``, or the folder of an LMDB; the user's embedding
             leaves it in all versions.
+        live: folder of the data set's live events, which the user's leave too.
     """
 
     user: str = MISSING
     dataset: str | None = None
-    live: str | None = None
     store: Store | None = None
+    live: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would delete nothing."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
 
 from recsys.core.errors import ConfigError, DataError, RecsysError
 from recsys.core.version import VERSION
@@ -74,7 +75,7 @@ def make_app(config: ServeConfig) -> FastAPI:
         ("POST", "/events", endpoints.events, list[Event]),
         ("GET", "/explain/{request}", endpoints.explain, None),
         ("GET", "/users", endpoints.users, None),
-        ("GET", "/users/{user}", endpoints.user, None),
+        ("GET", "/users/{user:path}", endpoints.user, None),
         ("GET", "/funnel", endpoints.funnel, None),
         ("GET", "/metrics", endpoints.metrics, None),
         ("GET", "/health", endpoints.health, None),
@@ -93,6 +94,7 @@ def make_app(config: ServeConfig) -> FastAPI:
             openapi_extra=_described(path, body),
         )
     add_inspector(app, config.inspector)
+    app.add_exception_handler(HTTPException, _no_such_address)
     return app
 
 
@@ -233,6 +235,12 @@ def api_key(config: ServeConfig) -> str | None:
     return key
 
 
+async def _no_such_address(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    problem = f"{request.method} {request.url.path} is no address of the service."
+    return JSONResponse({"error": problem}, error.status_code)
+
+
 def _answering(
     name: str, endpoint: _Endpoint, key: str | None, config: ServeConfig
 ) -> Callable[[Request], Awaitable[Response]]:
@@ -284,7 +292,7 @@ def _responses(path: str) -> dict[int | str, dict[str, Any]]:
 def _described(path: str, body: Any) -> dict[str, Any]:
     found: dict[str, Any] = {} if body is None else schema(body)
     if "{" in path:
-        name = path.partition("{")[2].removesuffix("}")
+        name = path.partition("{")[2].removesuffix("}").removesuffix(":path")
         place = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         found["parameters"] = [place]
     return found

@@ -25,7 +25,7 @@ from recsys.core.schemas import instantiate, structured
 from recsys.serving.funnel.config import FunnelConfig
 
 _CURRENT, _GENERATION = "current.json", "generation.json"
-_CURRENT_KIND = "which generation a service serves"
+_CURRENT_KIND = "pointer to the generation of a service"
 _GENERATION_KIND = "generation of a service"
 _MARKER, _MARKER_KIND = "service.json", "state of a service"
 _FOLDER = FolderKind("the state of a service", _MARKER, ("generations_in",), ("*",))

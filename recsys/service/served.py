@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.errors import ConfigError
 from recsys.core.schemas import instantiate, structured
-from recsys.data.contract.schema import TaskKind
+from recsys.data.contract.schema import FeatureSide, TaskKind
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import LOG, ServeConfig
@@ -172,7 +172,7 @@ class Served:
             asked: who asks, and what for.
 
         Raises:
-            ConfigError: the changes make no funnel.
+            ConfigError: the changes make no funnel, or the context is none of the data set's.
         """
         funnel, described = self.funnel, self.described
         if asked.changes:
@@ -182,6 +182,7 @@ class Served:
         user = self.users.indices([asked.user])
         requests = self.known.ask(np.array([draws]), user, np.array([moment]))
         if asked.context:
+            self._check_context(asked.context)
             columns = {name: np.array([of]) for name, of in asked.context.items()}
             requests = replace(requests, columns={**columns, **requests.columns})
         outcome = funnel.run(requests, asked.k)
@@ -191,6 +192,15 @@ class Served:
         scores = of.scores[VALUE][shown].tolist()
         items, generation = self.items.raw(of.item[shown]), self.generation.number
         return Answer(number, items, scores, requests, generation, None, outcome, described)
+
+    def _check_context(self, context: Mapping[str, Any]) -> None:
+        features = self.dataset.manifest.features
+        known = [one.name for one in features if one.side is FeatureSide.CONTEXT]
+        if unknown := [name for name in context if name not in known]:
+            raise ConfigError(
+                f"context: {unknown[0]} is no context feature of the data set; it has "
+                f"{', '.join(known) or 'none'}."
+            )
 
     def lists(self, users: Integers, k: int) -> Integers:
         """[B, k] item indices for users [B] as of now; −1 where a list is shorter."""

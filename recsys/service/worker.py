@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import polars as pl
 
 from recsys.core.console import message_console
 from recsys.core.errors import DataError, RecsysError
+from recsys.data.contract.schema import MILLISECONDS_PER_DAY
 from recsys.data.stores.live.events import Reported
 from recsys.service import metrics
-from recsys.service.config import MACHINE, ServeConfig
+from recsys.service.config import LOG, MACHINE, ServeConfig
 from recsys.service.facts import item_facts
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.lane import FullError, Lane, LateError
@@ -40,8 +41,9 @@ _LOOK, _REFRESH = 0.25, 5.0
 _REMEMBERED = 256
 #: Of a request's number: ms since 2020, a part of the process, a count.
 _EPOCH, _PROCESS_BITS, _COUNT_BITS = 1_577_836_800_000, 10, 11
-#: What the clocks of those who report may be ahead, ms.
-_AHEAD = 60_000
+#: What the clocks of those who report may be ahead, ms; of a log of the past the newest event says
+#: what time it is, and one that is far ahead would leave nothing of what was popular.
+_AHEAD = {MACHINE: 60_000, LOG: MILLISECONDS_PER_DAY}
 FUTURE = "timestamp is in the future"
 
 
@@ -147,7 +149,11 @@ class Worker:
     def _note(self, serving: _Serving, answer: Answer) -> None:
         assert answer.outcome is not None
         serving.stages.add(answer.outcome)
-        serving.ledger.note(answer.requests, answer.outcome, str(answer.generation))
+        # what is given of the context differs from request to request, and files have one form
+        group = serving.served.generation.funnel.group
+        kept = {name: of for name, of in answer.requests.columns.items() if name == group}
+        requests = replace(answer.requests, columns=kept)
+        serving.ledger.note(requests, answer.outcome, str(answer.generation))
 
     async def _in_funnel(self, work: Any) -> Answer:
         metrics.QUEUE.set(self._funnel.length)
@@ -258,7 +264,7 @@ class Worker:
             message_console().print(f"recsys: generation {going_on} goes on: {error}")
 
     def _append(self, events: Sequence[Event]) -> Reported:
-        dataset, now = self.served.dataset, time.time_ns() // 1_000_000
+        dataset, now = self.served.dataset, self.served.now()
         manifest = dataset.manifest
         columns = {
             "user": self.served.users.reported([one.user for one in events]),
@@ -270,9 +276,7 @@ class Worker:
             "dwell_time": np.array([one.dwell_time for one in events], np.float64),
             "video_duration": np.array([one.video_duration for one in events], np.float64),
         }
-        ahead = np.zeros(len(events), bool)
-        if self.config.clock == MACHINE:
-            ahead = columns["timestamp"] > now + _AHEAD
+        ahead = columns["timestamp"] > now + _AHEAD[self.config.clock]
         reported = dataset.live.append({name: of[~ahead] for name, of in columns.items()})
         if not ahead.any():
             return reported

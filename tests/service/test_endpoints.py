@@ -69,6 +69,37 @@ def test_events_that_cannot_be_taken_are_counted_by_reason(service: Running) -> 
     assert "action_type is unknown" in reported["set_aside"]
 
 
+def test_the_clock_of_a_log_goes_by_its_newest_event_and_makes_no_leap(service: Running) -> None:
+    user, moment = some_user(service, 6), now(service)
+    far = {"user": user, "item": 2, "timestamp": moment + 25 * HOUR}
+    assert service.report(far) == {"taken": 0, "set_aside": {"timestamp is in the future": 1}}
+    assert service.report({"user": user, "item": 2, "action": "liked"})["taken"] == 1
+    assert moment <= now(service) <= moment + 1_000
+
+
+def test_context_is_that_of_the_data_set_and_leaves_the_ledger_as_it_is(service: Running) -> None:
+    user = some_user(service, 7)
+    for context in ({}, {"surface": "explore"}, {"hour_of_day": 5}, {"surface": 3}):
+        asked = service.recommend(user, k=3, context=context)
+        found = service.client.get(f"/explain/{asked['request']}").json()["candidates"]
+        assert [row["item"] for row in found if row["ended"] is None] == asked["items"]
+    lost = "recsys_ledger_lost"
+    metrics = service.client.get("/metrics").text.splitlines()
+    assert all(line.endswith(" 0.0") for line in metrics if line.startswith(lost))
+    body = {"user": user, "context": {"colour": "red"}}
+    refused = service.client.post("/recommend", json=body)
+    assert refused.status_code == 400
+    assert "colour is no context feature of the data set; it has surface" in refused.json()["error"]
+
+
+def test_any_id_can_be_looked_up_and_no_address_is_a_sentence(service: Running) -> None:
+    for user in ("a/b/c", "a%2Fb", "ünïcode", "x" * 300):
+        assert service.client.get(f"/users/{user}").json()["known"] is False
+    missing = service.client.get("/nothing")
+    assert missing.status_code == 404
+    assert missing.json() == {"error": "GET /nothing is no address of the service."}
+
+
 def test_a_request_is_explained_by_whichever_worker_is_asked(service: Running) -> None:
     asked = [service.recommend(some_user(service, place), k=4) for place in range(4)]
     for one in asked:

@@ -91,7 +91,12 @@ def _named(side: FeatureSide, name: str, names: Sequence[str], what: str) -> str
     for one in (name, f"{side}_{name}"):
         if one in names:
             return one
+    there, mend = list(names), ""
+    if side is FeatureSide.USER:
+        mend = "; group: null takes all users as one"
+    elif what == "column":
+        there = ["author", "topic", *names]
     raise ConfigError(
         f"funnel: the {side}s of the data set have no {what} {name}; they have "
-        f"{', '.join(names) or 'none'}."
+        f"{', '.join(there) or 'none'}{mend}."
     )

@@ -158,16 +158,16 @@ class Ledger:
                 if table is not None:
                     tables.append(table)
             if tables:
-                self._end_file(pa.concat_tables(tables))
+                self._end_file(tables)
 
-    def _end_file(self, table: pa.Table) -> None:
+    def _end_file(self, tables: list[pa.Table]) -> None:
         name = f"{self._begun}-{os.getpid()}-{self._files:06d}.parquet"
         try:
             with replaced_file(self._folder / name) as partial:
-                write_parquet(partial, table, compression="zstd")
+                write_parquet(partial, pa.concat_tables(tables), compression="zstd")
             self._files += 1
         except (OSError, RecsysError, pa.ArrowException) as error:
-            self.lost += len(table)
+            self.lost += sum(map(len, tables))
             self.problem = str(error)
 
 

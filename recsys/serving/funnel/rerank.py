@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from recsys.core.bounds import Number, Settings
+from recsys.core.bounds import Finite, Number, Settings
 from recsys.core.errors import ConfigError
 
 _NONE = -1
@@ -62,7 +62,7 @@ class Downrank(Settings):
     """
 
     column: str = MISSING
-    below: float = 0.5
+    below: Finite = 0.5
     factor: Annotated[float, Number(above=0, at_most=1)] = 0.5
 
 
