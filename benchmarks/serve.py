@@ -37,6 +37,9 @@ from recsys.service.served import Served
 DESCRIPTION = "lists per second over HTTP and their latency, beside the stages alone"
 
 _PERCENTILES = (50, 75, 99)
+#: Seconds between requests of the stages alone, as of a service that is asked now and then: what a
+#: processor had at hand for the last one is gone by then.
+_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Config:
         rates: requests per second, one after another.
         seconds: of each rate.
         k: items of a list.
+        alone: requests of the stages alone.
     """
 
     dataset: str | None = None
@@ -58,6 +62,7 @@ class Config:
     rates: tuple[int, ...] = (25, 50, 100, 200)
     seconds: float = 5.0
     k: int = 20
+    alone: int = 200
 
 
 def run(config: Config) -> dict[str, object]:
@@ -73,14 +78,15 @@ def run(config: Config) -> dict[str, object]:
         with _service(settings, Path(folder) / "told") as address:
             asyncio.run(_asked(address, config, 50, 1.0))  # warm
             asked = [asyncio.run(_asked(address, config, rate)) for rate in config.rates]
-        alone = _alone(config, settings)
+        alone, paced = (_alone(config, settings, pause) for pause in (0.0, _PAUSE))
     rows = [["", "answered /s", "fallbacks", "503", *(f"p{p} ms" for p in _PERCENTILES)]]
     rows.append(["stages alone", f"{alone['per_second']:,.0f}", "", "", *_milliseconds(alone)])
+    rows.append([f"stages alone, {1_000 * _PAUSE:.0f} ms apart", "", "", "", *_milliseconds(paced)])
     for rate, found in zip(config.rates, asked, strict=True):
         counts = [f"{found[name]:,.0f}" for name in ("per_second", "fallbacks", "refused")]
         rows.append([f"{rate}/s asked", *counts, *_milliseconds(found)])
     output_console().print(text_table(f"{config.funnel}, {config.workers} workers", rows))
-    return {"config": asdict(config), "alone": alone, "asked": asked}
+    return {"config": asdict(config), "alone": alone, "paced": paced, "asked": asked}
 
 
 def _small_world(folder: Path) -> str:
@@ -150,19 +156,20 @@ async def _asked(
     return found | {"fallbacks": outcomes["fallbacks"], "refused": outcomes["503"]}
 
 
-def _alone(config: Config, settings: list[str]) -> dict[str, float]:
-    """The stages, one request after another."""
+def _alone(config: Config, settings: list[str], pause: float) -> dict[str, float]:
+    """The stages, one request after another, so many seconds after its end."""
     service = configure_service(settings)
     state = ServiceState(Path(service.state))
     served = Served.open(state.current(), service, state)
     served.refresh()
     users = served.some_users()
-    chosen = np.random.default_rng(0).choice(len(users), 300)
+    chosen = np.random.default_rng(0).choice(len(users), config.alone)
     latencies = []
     for number, one in enumerate(chosen):
         began = time.perf_counter()
         served.answer(number, Recommend(users[one] or 0, config.k))
         latencies.append(time.perf_counter() - began)
+        time.sleep(pause)
     served.dataset.live.close()
     return _percentiles(latencies) | {"per_second": len(latencies) / sum(latencies)}
 
