@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from recsys.core.bounds import Count, Number, OneOf, Seed, Settings
 from recsys.core.errors import ConfigError
@@ -61,6 +62,11 @@ class CandidateFeatureConfig(Settings):
     actions: list[str] = field(default_factory=list)
     prior: Annotated[float, Number(above=0)] = 10.0
     max_events: Annotated[int, Number(at_least=0)] = 2_000
+
+    @classmethod
+    def stored(cls, content: Mapping[str, Any]) -> Self:
+        """What a manifest has noted by ``asdict``."""
+        return cls(**{**content, "content": ContentConfig(**content["content"])})
 
     def __post_init__(self) -> None:
         """Refuse windows that are none.

@@ -14,7 +14,7 @@ from recsys.core.errors import ArtifactError
 from recsys.data.batches.ranking_reader import RankingReader
 from recsys.data.contract.ids import as_ids
 from recsys.data.contract.schema import FeatureKind, FeatureSide, TaskKind
-from recsys.data.features.config import CandidateFeatureConfig, ContentConfig
+from recsys.data.features.config import CandidateFeatureConfig
 from recsys.data.stores.check import open_checked
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import FIRST_SEEN, RAW, UNKNOWN_INDEX
@@ -64,13 +64,12 @@ def exported_scoring(artifact: HsnnArtifact, dataset: PreparedDataset) -> Scorin
     Raises:
         ArtifactError: the data set has other features than that of the training.
     """
-    manifest, counting = artifact.manifest, dict(artifact.manifest.counting)
-    counting["content"] = ContentConfig(**counting["content"])
+    manifest = artifact.manifest
     reader = RankingReader(
         dataset,
         gap_hours=manifest.gap_hours,
         recent_events=manifest.max_length,
-        features=CandidateFeatureConfig(**counting),
+        features=CandidateFeatureConfig.stored(manifest.counting),
     )
     found = {
         f"{side}_{kind}": [one.name for one in dataset.manifest.select(side, kind)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsys.artifacts.ranker_tower import RankerArtifact
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.data.batches.ranking_reader import RankingReader
-from recsys.data.features.config import CandidateFeatureConfig, ContentConfig
+from recsys.data.features.config import CandidateFeatureConfig
 from recsys.data.stores.live import LiveDataset
 from recsys.embeddings.point_in_time import PointInTimeEmbeddings
 from recsys.serving.funnel.candidates import Requests
@@ -53,13 +53,11 @@ class RankerModel:
         self.name, self.artifact, self.numbers = name, artifact, numbers
         self.dataset = dataset.with_fit_vocabulary(manifest.fit_vocabulary)
         self.context = config.context
-        counting = dict(manifest.counting)
-        counting["content"] = ContentConfig(**counting["content"])
         self.reader = RankingReader(
             self.dataset,
             gap_hours=manifest.gap_hours,
             recent_events=manifest.max_length,
-            features=CandidateFeatureConfig(**counting),
+            features=CandidateFeatureConfig.stored(manifest.counting),
             user_embeddings=_published(name, artifact, self.dataset, config.stores),
         )
         if list(self.reader.candidates.names) != manifest.features["counted"]:

@@ -17,7 +17,7 @@ from recsys.data.stores.live import LiveDataset
 from recsys.index.hierarchy.descent import Allowed, descend
 from recsys.index.hierarchy.exported import exported_scoring
 from recsys.index.hierarchy.scoring import ItemTree
-from recsys.serving.funnel.candidates import Offers, Requests
+from recsys.serving.funnel.candidates import Offers, Requests, place_of
 from recsys.serving.funnel.config import ModelConfig, RetrievedConfig, SimilarConfig
 from recsys.serving.funnel.knowledge import Knowledge
 from recsys.serving.funnel.model import Numbering, context_of, not_similar, places_of
@@ -111,7 +111,7 @@ class _Descent:
                 depth,
                 Allowed(alive, None),
             )
-            rank = np.arange(len(reached.user)) - np.searchsorted(reached.user, reached.user)
+            rank = place_of(np.bincount(reached.user))
             best = rank < depth
             row, column = some[reached.user[best]], rank[best]
             item[row, column] = reached.item[best]
