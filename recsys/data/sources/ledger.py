@@ -15,7 +15,7 @@ from typing import Annotated
 import polars as pl
 from omegaconf import MISSING
 
-from recsys.core.bounds import Count, Number, OneOf, Settings
+from recsys.core.bounds import OneOf, Settings
 from recsys.core.errors import DataError
 from recsys.data.contract.files import read_chunks
 from recsys.data.contract.ledger import (
@@ -38,7 +38,7 @@ from recsys.data.simulator.world.play_files import PLAY_FILE, end_of_play
 from recsys.data.sources.base import Source
 from recsys.data.sources.ledger_rows import POSITION, READ, scored_rows, shown_rows
 from recsys.data.sources.log import hour_of_day
-from recsys.data.sources.periods import periods
+from recsys.data.sources.periods import PeriodOptions, periods
 from recsys.data.sources.simulated import CHUNK_ROWS, SimulatedSource
 
 #: What the rows are: items that users were shown, or candidates that the second stage scored.
@@ -59,31 +59,18 @@ class SimulationOptions(Settings):
 
 
 @dataclass(frozen=True)
-class LedgerOptions(Settings):
-    """Which rows are made of a ledger, and how they are split.
+class LedgerOptions(PeriodOptions):
+    """Which rows are made of a ledger; the time that was played is what is split.
 
     Attributes:
         simulation: what it was played on.
         rows: ``shown``: an item that a user was shown is a row, labelled by what the user did;
             ``scored``: a candidate that the second stage scored is one, labelled by whether it came
             into the list.
-        fit_until: end of the fit period; it and the others are as of the generic log, but for the
-            time that was played.
-        choose_until: end of the choose period.
-        choose_days: whole UTC days of the choose period.
-        report_days: whole UTC days of the report period.
-        choose_fraction: share of the time that is the choose period if no bound is given.
-        report_fraction: share of the time, at its end, that is the report period.
     """
 
     simulation: SimulationOptions = field(default_factory=SimulationOptions)
     rows: Annotated[str, OneOf(ROWS)] = SHOWN
-    fit_until: str | None = None
-    choose_until: str | None = None
-    choose_days: Count | None = None
-    report_days: Count | None = None
-    choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
-    report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
 
 
 class LedgerSource(Source):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import polars as pl
 
-from recsys.core.bounds import Count, Hours, Number, OneOf, Settings
+from recsys.core.bounds import Count, Hours, Number, OneOf
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.actions import ActionNames, ActionTypes
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
@@ -34,7 +34,7 @@ from recsys.data.sources.base import Source
 from recsys.data.sources.log_order import ordered_log
 from recsys.data.sources.log_tables import LogTables
 from recsys.data.sources.order import FIT_DAYS, last_events_apart, order_bounds, users_apart
-from recsys.data.sources.periods import periods
+from recsys.data.sources.periods import PeriodOptions, periods
 from recsys.data.sources.tables import ItemTableOptions, UserTableOptions
 
 WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
@@ -51,7 +51,7 @@ _OF_TIMES = ("fit_until", "choose_until", "choose_days", "report_days", "tasks",
 
 
 @dataclass(frozen=True)
-class LogOptions(Settings):
+class LogOptions(PeriodOptions):
     """How a log is read.
 
     Attributes:
@@ -71,13 +71,6 @@ class LogOptions(Settings):
         task_hours: the same for single tasks, where it differs.
         split: ``time``; ``last``, by which the last events of each user are reported; or ``users``,
             by which users are held out. The latter two see the order of a user's events alone.
-        fit_until: end of the fit period, for example ``2024-05-01`` (UTC); None for a fraction.
-        choose_until: end of the choose period, likewise.
-        choose_days: whole UTC days before those of ``report_days`` that are the choose period; None
-            for a fraction.
-        report_days: whole UTC days at the end of the log that are the report period, likewise.
-        choose_fraction: share of the log's time that is the choose period if no bound is given.
-        report_fraction: share of the log's time, at its end, that is the report period.
         last_events: with ``split=last``, how many events of each user are reported, and how many
             before them chosen on; explicit ones that are not negative count.
         choose_users: with ``split=users``, share of the users that is chosen on.
@@ -97,12 +90,6 @@ class LogOptions(Settings):
     attribution_hours: Hours = 24.0
     task_hours: dict[str, Hours] = field(default_factory=dict)
     split: Annotated[str, OneOf(SPLITS)] = BY_TIME
-    fit_until: str | None = None
-    choose_until: str | None = None
-    choose_days: Count | None = None
-    report_days: Count | None = None
-    choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
-    report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
     last_events: Annotated[int, Number(at_least=1, at_most=10_000)] = 1
     choose_users: Annotated[float, Number(above=0, below=1)] = 0.1
     report_users: Annotated[float, Number(above=0, below=1)] = 0.1

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Annotated
 
+from recsys.core.bounds import Count, Number, Settings
 from recsys.core.errors import ConfigError
 from recsys.data.contract.moments import to_milliseconds, to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, Split
 
 
-class PeriodOptions(Protocol):
-    """What says how a log is split; see ``LogOptions``."""
+@dataclass(frozen=True)
+class PeriodOptions(Settings):
+    """How a log is split by time.
 
-    @property
-    def fit_until(self) -> str | None:
-        """End of the fit period."""
+    Attributes:
+        fit_until: end of the fit period, for example ``2024-05-01`` (UTC); None for a fraction.
+        choose_until: end of the choose period, likewise.
+        choose_days: whole UTC days before those of ``report_days`` that are the choose period; None
+            for a fraction.
+        report_days: whole UTC days at the end of the log that are the report period, likewise.
+        choose_fraction: share of the log's time that is the choose period if no bound is given.
+        report_fraction: share of the log's time, at its end, that is the report period.
+    """
 
-    @property
-    def choose_until(self) -> str | None:
-        """End of the choose period."""
-
-    @property
-    def choose_days(self) -> int | None:
-        """Whole UTC days of the choose period."""
-
-    @property
-    def report_days(self) -> int | None:
-        """Whole UTC days of the report period."""
-
-    @property
-    def choose_fraction(self) -> float:
-        """Share of the time that is the choose period."""
-
-    @property
-    def report_fraction(self) -> float:
-        """Share of the time that is the report period."""
+    fit_until: str | None = None
+    choose_until: str | None = None
+    choose_days: Count | None = None
+    report_days: Count | None = None
+    choose_fraction: Annotated[float, Number(above=0, below=1)] = 0.1
+    report_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
 
 
 def periods(options: PeriodOptions, first: int, last: int) -> dict[str, tuple[int, int]]:
