@@ -94,11 +94,16 @@ def set_threads() -> None:
         os.environ.update(_SPINS)
 
 
-def share_threads(processes: int) -> None:
-    """Have each of so many processes that are about to be started use its share of the threads."""
+def share_threads(processes: int) -> int:
+    """Have each of so many processes that are about to be started use its share of the threads.
+
+    Returns:
+        How many these are.
+    """
     threads = find_threads(processes)
     if not threads.is_given:
         os.environ[THREADS] = os.environ[_CHOSEN] = str(threads.count)
+    return threads.count
 
 
 def given_environment() -> dict[str, str]:

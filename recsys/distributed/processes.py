@@ -15,6 +15,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -33,6 +34,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError, RecsysError
+from recsys.core.process_context import process_context
 from recsys.core.quiet import quieten
 from recsys.core.threads import share_threads
 from recsys.distributed.gpus import gpu_of, own_place, refuse_shared_gpus
@@ -94,7 +96,7 @@ def on_processes(
         KeyboardInterrupt, SystemExit: this process was sent SIGINT or another signal to end, or one
             that it has started was sent SIGTERM.
     """
-    share_threads(count)
+    threads = share_threads(count)
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -103,16 +105,17 @@ def on_processes(
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
-        start_method="spawn",
+        start_method=process_context("lightning.pytorch", "torchrec").get_start_method(),
         max_restarts=0,
         monitor_interval=0.2,
     )
     # it logs the traceback of a process that fails; the error below says what there is to say
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
+        start = _Start(dict(os.environ), threads, Path(folder), logs)
         try:
             with _handing_on(STOP_SIGNAL):
-                results = elastic_launch(settings, _call)(folder, logs, function, *args)
+                results = elastic_launch(settings, _call)(start, function, *args)
         except SignalException as stop:  # torchelastic's form of Ctrl-C and of SIGTERM
             if stop.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -163,13 +166,32 @@ def rank_log() -> Path | None:
     return _log
 
 
-def _call(folder: str, logs: Path | None, function: Callable[..., Result], *args: Any) -> Result:
+@dataclass(frozen=True)
+class _Start:
+    """What a new process has of the one that starts it, whose environment of now it may not have.
+
+    Attributes:
+        environment: of that one.
+        threads: that torch is to use.
+        notes: the folder in which the process says why it fails.
+        logs: as of ``on_processes``.
+    """
+
+    environment: dict[str, str]
+    threads: int
+    notes: Path
+    logs: Path | None
+
+
+def _call(start: _Start, function: Callable[..., Result], *args: Any) -> Result:
     """Call ``function`` in a new process; if it fails, leave a note of when and why."""
     global _notes
-    _notes = Path(folder)
+    _notes = start.notes
+    os.environ.update(start.environment)
+    torch.set_num_threads(start.threads)
     quieten()
-    if logs is not None:
-        _keep_log(logs)
+    if start.logs is not None:
+        _keep_log(start.logs)
     try:
         return function(*args)
     except Exception as error:

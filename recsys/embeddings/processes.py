@@ -8,7 +8,6 @@ nothing.
 
 from __future__ import annotations
 
-import multiprocessing
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from recsys.artifacts.timeline_tower import load_timeline_tower
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import read_whole
+from recsys.core.process_context import process_context
 from recsys.core.quiet import quieten
 from recsys.data.stores.timelines import TimelineStore
 from recsys.embeddings.changes import Moment
@@ -161,7 +161,7 @@ class _Worker:
 @contextmanager
 def _worker(computation: Computation) -> Iterator[_Worker]:
     """A process that shares nothing with this one: an open LMDB does not cross a fork."""
-    context = multiprocessing.get_context("spawn")
+    context = process_context("torch")
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, computation), daemon=True)
     try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +17,8 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
+from recsys.core.process_context import process_context
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,6 +75,39 @@ def run_script(script: Path, folder: Path, timeout: float) -> str:
     return finished.stdout
 
 
+def run_side_by_side(
+    script: Path, calls: Sequence[tuple[Sequence[object], dict[str, str]]]
+) -> None:
+    """Run a script once for each of some arguments and environments, all at the same time.
+
+    The processes are forks of one that has imported what takes seconds. All must succeed.
+    """
+    context = process_context("lightning.pytorch", "torchrec")
+    with tempfile.TemporaryDirectory() as folder:
+        errors = [Path(folder) / str(number) for number in range(len(calls))]
+        processes = [
+            context.Process(
+                target=_run, args=(script, [str(one) for one in words], environment, error)
+            )
+            for (words, environment), error in zip(calls, errors, strict=True)
+        ]
+        for process in processes:
+            process.start()
+        for process, error in zip(processes, errors, strict=True):
+            process.join(300)
+            assert process.exitcode == 0, error.read_text()[-3000:]
+
+
+def _run(script: Path, words: list[str], environment: dict[str, str], errors: Path) -> None:
+    os.environ.update(environment)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    torch.set_num_threads(1)
+    sys.argv = [str(script), *words]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
+
+
 def run_ranks(script: Path, folder: Path, nodes: int = 1) -> list[Any]:
     """What ``script <folder>`` saved as ``<rank>.pt`` on each rank, in torchrun's terms.
 
@@ -79,8 +117,6 @@ def run_ranks(script: Path, folder: Path, nodes: int = 1) -> list[Any]:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     common = {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(2 * nodes),
@@ -91,17 +127,5 @@ def run_ranks(script: Path, folder: Path, nodes: int = 1) -> list[Any]:
         {"RANK": str(rank), "GROUP_RANK": str(rank // 2), "LOCAL_RANK": str(rank % 2)}
         for rank in range(2 * nodes)
     ]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(folder)],
-            env=os.environ | common | place,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for place in places
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    for process, error in zip(processes, errors, strict=True):
-        assert process.returncode == 0, error[-3000:]
+    run_side_by_side(script, [([folder], common | place) for place in places])
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2 * nodes)]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +10,18 @@ import torch
 
 from recsys.distributed.gather import pool_softmax_loss_over_ranks, unite_pools
 
-ROOT = Path(__file__).resolve().parents[2]
+from .ranks import module_of, run_side_by_side
+
 PROCESS = Path(__file__).with_name("gather_process.py")
 
-_specification = importlib.util.spec_from_file_location("gather_process", PROCESS)
-assert _specification is not None and _specification.loader is not None
-gather_process = importlib.util.module_from_spec(_specification)
-_specification.loader.exec_module(gather_process)
+gather_process = module_of(PROCESS)
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two ranks saved."""
     folder = tmp_path_factory.mktemp("ranks")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(PROCESS), str(rank), "2", str(folder)],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors[-3000:]
+    run_side_by_side(PROCESS, [([rank, 2, folder], {}) for rank in range(2)])
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from recsys.core.errors import ConfigError, DataError, RecsysError
@@ -44,6 +45,20 @@ def meet_and_fail(how: str) -> str:
 
 def _nothing_there() -> None:
     raise DataError("nothing there")
+
+
+def seen_environment(name: str) -> tuple[str | None, int]:
+    """What a process that is started finds."""
+    return os.environ.get(name), torch.get_num_threads()
+
+
+def test_processes_have_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the first time that processes were started."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert on_processes(1, seen_environment, "SAID_LATER") == (None, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("SAID_LATER", "now")
+    assert on_processes(1, seen_environment, "SAID_LATER") == ("now", 2)
 
 
 @pytest.mark.slow
@@ -99,9 +114,9 @@ def test_the_first_rank_is_known_from_what_a_launcher_sets(monkeypatch: pytest.M
         assert is_first_rank() == (rank == "0")
 
 
-def signal_the_parent(number: int) -> None:
+def signal_to(starter: int, number: int) -> None:
     """What Ctrl-C or SIGTERM does to the process that has started this one."""
-    os.kill(os.getppid(), number)
+    os.kill(starter, number)
     time.sleep(600)  # until the parent ends this process
 
 
@@ -112,14 +127,14 @@ def test_a_signal_ends_all_as_it_ends_one_process(
     number: signal.Signals, raised: type[BaseException]
 ) -> None:
     with pytest.raises(raised):
-        on_processes(1, signal_the_parent, int(number))
+        on_processes(1, signal_to, os.getpid(), int(number))
 
 
-def be_told_to_stop() -> str:
-    """What happens to a process whose parent is told to stop."""
+def be_told_to_stop(starter: int) -> str:
+    """What happens to a process if the one that has started it is told to stop."""
     told: list[int] = []
     signal.signal(STOP_SIGNAL, lambda number, frame: told.append(number))
-    os.kill(os.getppid(), STOP_SIGNAL)
+    os.kill(starter, STOP_SIGNAL)
     deadline = time.monotonic() + 60
     while not told and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -128,7 +143,7 @@ def be_told_to_stop() -> str:
 
 def test_the_signal_to_stop_is_handed_on() -> None:
     before = signal.getsignal(STOP_SIGNAL)
-    assert on_processes(1, be_told_to_stop) == "told"
+    assert on_processes(1, be_told_to_stop, os.getpid()) == "told"
     assert signal.getsignal(STOP_SIGNAL) is before
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recsys.optim import SGDGrafting
+from tests.distributed.ranks import run_side_by_side
 from tests.optim.shampoo import ranks_process
 from tests.optim.shampoo.ranks_process import (
     alternating,
@@ -25,7 +23,6 @@ from tests.optim.shampoo.ranks_process import (
     train,
 )
 
-ROOT = Path(__file__).resolve().parents[3]
 #: Largest difference over largest weight, after six steps: some roundings of the type.
 PRECISION = {"float32": 1e-6, "bfloat16": 2e-3, "float16": 2e-4}
 
@@ -33,19 +30,8 @@ PRECISION = {"float32": 1e-6, "bfloat16": 2e-3, "float16": 2e-4}
 def run_ranks(count: int, folder: Path, checkpoint: Path) -> list[dict[str, Any]]:
     """What every rank saved; they go on with ``checkpoint`` too."""
     folder.mkdir()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, ranks_process.__file__, str(rank), str(count), folder, checkpoint],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    for process, error in zip(processes, errors, strict=True):
-        assert process.returncode == 0, error[-3000:]
+    script = Path(ranks_process.__file__)
+    run_side_by_side(script, [([rank, count, folder, checkpoint], {}) for rank in range(count)])
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
 
