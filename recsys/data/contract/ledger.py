@@ -29,6 +29,11 @@ FIRST, SECOND, VALUE = "first", "second", "value"
 SELECTED, VALUE_RANK = Task("selected"), Task("value_rank", TaskKind.REGRESSION)
 #: Folder of a ledger with what was shown and done after its requests.
 PLAYED = "played"
+#: In it the openings of the app, and columns of one: when it was, when a visit followed and how
+#: long that waited for its list (null for none, or one that was made in advance), and whether a
+#: list was made in advance. What the policy knew then is beside them, a column for each feature.
+OPENS_FILE = "opens.parquet"
+OPENED_AT, VISITED_AT, WAIT_MS, LISTED = "opened_at", "visited_at", "wait_ms", "listed"
 
 
 def write_ledger_description(folder: Path, described: Mapping[str, object]) -> None:

@@ -16,7 +16,7 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_begun, locked_folder, replaced_folder
 from recsys.online.compare import compared
 from recsys.online.knowledge import PlayedKnowledge
-from recsys.online.metrics import DEPTH, UserSums
+from recsys.online.metrics import DEPTH, WAITS, UserSums
 from recsys.online.tuning import trials as kept
 from recsys.online.tuning.arena import Arena
 from recsys.online.tuning.bayesian import propose
@@ -176,7 +176,7 @@ def _metrics(sums: UserSums) -> Numbers:
     for name in sums.metrics:
         top, bottom = sums.parts(name)
         found[name] = float(whole[top] / whole[bottom]) if whole[bottom] else math.nan
-    return found
+    return found | {name: sums.quantile(level) for name, level in WAITS.items()}
 
 
 def _changes(metrics: Numbers, now: Numbers) -> Numbers:

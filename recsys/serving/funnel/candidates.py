@@ -18,6 +18,8 @@ _RANK_OFFSET = 60.0
 MOST_SOURCES = 32
 #: Hours since a candidate's predictions were made, beside the scores of stages; NaN for now.
 GAP = "gap_hours"
+#: Columns with a row per candidate.
+_OF_CANDIDATE = ("item", "sources", "fused", "death", "position", "propensity")
 #: Of a candidate that no stage has left out.
 ALIVE = -1
 
@@ -122,6 +124,14 @@ class Candidates:
         if GAP not in self.scores:
             return np.zeros(len(self.item), np.bool_)
         return ~np.isnan(self.scores[GAP])
+
+    def of_request(self, number: int) -> Candidates:
+        """Those of one request."""
+        end = int(self.lengths[: number + 1].sum())
+        rows = slice(end - int(self.lengths[number]), end)
+        scores = {name: of[rows] for name, of in self.scores.items()}
+        rest = {name: getattr(self, name)[rows] for name in _OF_CANDIDATE}
+        return Candidates(self.lengths[number : number + 1], scores=scores, **rest)
 
     def leave_out(self, which: NDArray[np.bool_], stage: int) -> None:
         """End the way of those of ``which`` [N] that are still in it."""
