@@ -73,17 +73,14 @@ class FunnelPolicy:
         self._asked += len(requests)
         kept = self.in_advance.take(requests)
         anew = np.array([one is None for one in kept], np.bool_)
-        outcome = self.funnel.run(of.only(anew), k)
-        if self.regret is not None:
-            self.regret.add(requests.only(np.flatnonzero(anew)), of.only(anew), outcome, k)
-        answer = _answer(outcome, k)
         lists = [one for one in kept if one is not None]
-        if lists:
-            answer = _merged(anew, [answer, *(one.answer for one in lists)])
+        answers = [one.answer for one in lists]
+        if anew.any():
+            answers.insert(0, self._anew(requests.only(np.flatnonzero(anew)), of.only(anew), k))
+        answer = _merged(anew, answers)
         if self.fresh is not None:
             self.fresh.add(of, answer.items, self.funnel, self.plain)
         if self.ledger is not None:
-            self.ledger.note(of.only(anew), outcome)
             for one, moment in zip(lists, requests.time[~anew].tolist(), strict=True):
                 self.ledger.note(*one.shown_at(moment))
         self.in_advance.habits.visited(requests.user, requests.time)
@@ -119,6 +116,15 @@ class FunnelPolicy:
         self.in_advance.observe(shown)
         for log in self._logs.values():
             log.observe(shown)
+
+    def _anew(self, visits: Visits, of: Requests, k: int) -> Recommended:
+        """Lists that are made at the visit."""
+        outcome = self.funnel.run(of, k)
+        if self.regret is not None:
+            self.regret.add(visits, of, outcome, k)
+        if self.ledger is not None:
+            self.ledger.note(of, outcome)
+        return _answer(outcome, k)
 
     def _requests(self, asked: Visits, number: NDArray[np.int64]) -> Requests:
         columns = known_context(self._world, asked) if self._logs else {}
