@@ -24,6 +24,8 @@ _KIND = "recsys funnel ledger"
 NUMBER, USER, MOMENT = "request", "user", "moment"
 #: Columns of candidates that stages which score have, [N], [N · K] and [N].
 FIRST, SECOND, VALUE = "first", "second", "value"
+#: Hours since each candidate's scores were made, [N]; a column of a funnel with a cache.
+GAP_HOURS = "gap_hours"
 #: What rows of scored candidates say of one: whether later stages put it into the list, and what
 #: share of the request's others is worth less by the value model.
 SELECTED, VALUE_RANK = Task("selected"), Task("value_rank", TaskKind.REGRESSION)

@@ -12,12 +12,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data.contract.ledger import GAP_HOURS
+
 #: How quickly what a source says later counts less (reciprocal rank fusion, Cormack et al. 2009).
 _RANK_OFFSET = 60.0
 #: Bits of a candidate's sources.
 MOST_SOURCES = 32
 #: Hours since a candidate's predictions were made, beside the scores of stages; NaN for now.
-GAP = "gap_hours"
+GAP = GAP_HOURS
 #: Columns with a row per candidate.
 _OF_CANDIDATE = ("item", "sources", "fused", "death", "position", "propensity")
 #: Of a candidate that no stage has left out.
