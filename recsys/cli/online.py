@@ -32,6 +32,8 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
     title = f"{found.visits:,} visits of {found.users:,} users, the same draws under both"
     console = output_console()
     console.print(text_table(title, rows))
+    for name, ndcg in found.fresh.items():
+        console.print(f"NDCG of {name} against lists without a cache: {shown(ndcg)}")
     for name, lost in found.regret.items():
         console.print(_regret_table(name, lost))
     if as_object:

@@ -9,6 +9,7 @@ from pathlib import Path
 from recsys.core.composition import compose
 from recsys.core.console import output_console, text_table
 from recsys.online.tuning.config import TuneConfig
+from recsys.online.tuning.points import POINTS
 from recsys.online.tuning.trials import as_json
 from recsys.online.tuning.tune import FUNNEL, tune
 from recsys.reports.tuning import PAGE, sentences, tables, write_page
@@ -30,5 +31,7 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
         console.print(sentence)
     write_page(found, config, folder)
     console.print(f"Page: {folder / PAGE}; tuned funnel: {folder / FUNNEL}")
+    if (folder / POINTS).is_file():
+        console.print(f"Operating points: {folder / POINTS}")
     if as_object:
         console.print(json.dumps(as_json(found, config.tuning)))

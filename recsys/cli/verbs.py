@@ -218,6 +218,13 @@ FUNNEL_VERBS = (
         ("recsys funnel adjuster ledger=runs/ledger out=runs/adjuster.json",),
         prints_json=True,
     ),
+    Verb(
+        "prefetcher",
+        "funnel_prefetcher",
+        "Train what says when a list is made in advance: whether users visit, how long they wait.",
+        ("recsys funnel prefetcher ledger=runs/ledger out=runs/prefetcher.json",),
+        prints_json=True,
+    ),
 )
 SERVICE_VERBS = (
     Verb(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -73,19 +74,40 @@ class Bootstrap(Settings):
 
         NaN where there is one unit alone: it says nothing of how others would differ.
         """
-        generator = np.random.default_rng(self.seed)
-        units = len(per_unit)
-        if units == 1:
+        if len(per_unit) == 1:
             return np.full((self.resamples, per_unit.shape[1]), np.nan)
-        totals = np.empty((self.resamples, per_unit.shape[1]))
-        at_a_time = max(_DRAWN_BYTES // (8 * max(units, 1)), 1)
+        return np.concatenate([times @ per_unit for times in self._drawn(len(per_unit))])
+
+    def quantiles(
+        self, values: NDArray[np.float64], unit: NDArray[np.int64], units: int, level: float
+    ) -> NDArray[np.float64]:
+        """The quantile of values over drawn units, [resamples]; NaN where there is one alone.
+
+        Args:
+            values: [n].
+            unit: [n] whose each is, from 0.
+            units: so many there are.
+            level: share of the values that do not exceed it.
+        """
+        if units == 1 or not len(values):
+            return np.full(self.resamples, np.nan)
+        order = np.argsort(values, kind="stable")
+        found = []
+        for times in self._drawn(units, len(values)):
+            reached = np.cumsum(times[:, unit[order]], axis=1)
+            found.append(values[order[(reached < level * reached[:, -1:]).sum(axis=1)]])
+        return np.concatenate(found)
+
+    def _drawn(self, units: int, width: int = 0) -> Iterator[NDArray[np.float64]]:
+        """How often each unit was drawn, [draws, units], some draws at a time."""
+        generator = np.random.default_rng(self.seed)
+        at_a_time = max(_DRAWN_BYTES // (8 * max(units, width, 1)), 1)
         for first in range(0, self.resamples, at_a_time):
             draws = min(at_a_time, self.resamples - first)
             times = np.empty((draws, units))
             for draw in range(draws):
                 times[draw] = np.bincount(generator.integers(0, units, units), minlength=units)
-            totals[first : first + draws] = times @ per_unit
-        return totals
+            yield times
 
     def interval(self, value: float, draws: NDArray[np.float64]) -> Interval:
         """Percentile interval of the defined draws around ``value``; NaN where there is none.

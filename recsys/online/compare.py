@@ -20,13 +20,16 @@ from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_H
 from recsys.data.simulator.world.log import read_shown
 from recsys.data.simulator.world.play import Policy, Shown, play
 from recsys.data.simulator.world.play_files import PlayWriter, end_of_play
+from recsys.data.simulator.world.users import Opens
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap, Interval
+from recsys.online.freshness import FreshSums
 from recsys.online.funnel import FunnelPolicy
-from recsys.online.metrics import UserSums
+from recsys.online.metrics import WAITS, UserSums
 from recsys.online.policies import make_policy
 from recsys.online.regret import RegretSums
 from recsys.serving.funnel.ledger import Described, Ledger, LedgerConfig
+from recsys.serving.funnel.prefetch.habits import FEATURES
 
 Doubles = NDArray[np.float64]
 
@@ -48,6 +51,8 @@ class OnlineConfig(Settings):
         log_hours: the policies are told of what the log, and an earlier play, have in the last so
             many hours.
         new_hours: an item counts as new up to this age.
+        fresh_every: of one visit of so many it is said how near the list of a funnel is to the one
+            that it would make without a cache; null for none.
         regret_every: of one visit of so many it is said what each stage of a funnel loses of the
             best list's value; null for none.
         ledger: folder in which the tried funnel's requests are noted, and what was shown and done
@@ -65,6 +70,7 @@ class OnlineConfig(Settings):
     tick_minutes: Annotated[float, Number(above=0, at_most=1440)] = 5.0
     log_hours: Hours = 96.0
     new_hours: Hours = 6.0
+    fresh_every: Count | None = None
     regret_every: Count | None = None
     ledger: OutPath | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
@@ -103,12 +109,14 @@ class OnlineComparison:
         visits: under each of the two.
         metrics: the metrics.
         regret: of each policy that is a funnel, by stage the value per visit that it loses.
+        fresh: of each policy that is a funnel, the NDCG of its lists against those without a cache.
     """
 
     users: int
     visits: int
     metrics: tuple[OnlineMetric, ...]
     regret: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    fresh: dict[str, Interval] = field(default_factory=dict)
 
 
 def compare_online(config: OnlineConfig) -> OnlineComparison:
@@ -127,11 +135,12 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
     since = start - round(config.log_hours * MILLISECONDS_PER_HOUR)
     logs = [simulation] if earlier is None else [simulation, earlier]
     before = Shown.together([read_shown(world, log, since) for log in logs])
+    opens = world.opens(since, int(visits.time[-1]) + 1, config.users)
     tick_ms = round(config.tick_minutes * 60_000)
     tried, *_ = policies.values()
     with _noting(config, world, tried) as log:
         sums = [
-            played(world, policy, visits, tick_ms, config.new_hours, before, of_policy)
+            played(world, policy, visits, tick_ms, config.new_hours, before, of_policy, opens)
             for policy, of_policy in zip(policies.values(), (log, None), strict=True)
         ]
     lost = {
@@ -139,7 +148,12 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
         for name, one in policies.items()
         if isinstance(one, FunnelPolicy) and one.regret is not None
     }
-    return replace(compared(sums[0], sums[1], config.bootstrap), regret=lost)
+    fresh = {
+        name: _fresh(one.fresh, config.bootstrap)
+        for name, one in policies.items()
+        if isinstance(one, FunnelPolicy) and one.fresh is not None
+    }
+    return replace(compared(sums[0], sums[1], config.bootstrap), regret=lost, fresh=fresh)
 
 
 def _policies(config: OnlineConfig, world: World) -> dict[str, Policy]:
@@ -150,10 +164,12 @@ def _policies(config: OnlineConfig, world: World) -> dict[str, Policy]:
         config.tried: make_policy(config.policy, world, config.changes),
         config.against: make_policy(config.against, world),
     }
-    if config.regret_every is not None:
-        for one in policies.values():
-            if isinstance(one, FunnelPolicy):
+    for one in policies.values():
+        if isinstance(one, FunnelPolicy):
+            if config.regret_every is not None:
                 one.regret = RegretSums(world, one.funnel, config.regret_every)
+            if config.fresh_every is not None:
+                one.fresh = FreshSums(len(world.users), config.fresh_every)
     return policies
 
 
@@ -182,7 +198,7 @@ def _noting(config: OnlineConfig, world: World, tried: Policy) -> Iterator[PlayW
     patient = LedgerConfig(patient=True)
     ledger = Ledger(Path(config.ledger), Described.of(tried.funnel), patient)
     with closing(ledger) as tried.ledger:
-        yield PlayWriter(world, Path(config.ledger) / PLAYED)
+        yield PlayWriter(world, Path(config.ledger) / PLAYED, FEATURES)
     if ledger.lost:
         message_console().print(
             f"{ledger.lost:,} requests are not in {config.ledger}: {ledger.problem}."
@@ -197,15 +213,35 @@ def played(
     new_hours: float,
     before: Shown | None = None,
     log: PlayWriter | None = None,
+    opens: Opens | None = None,
 ) -> UserSums:
     """Sums by user of a policy that is played, written to a ``log`` where one is given.
 
-    See ``play`` for the other arguments.
+    ``opens`` of the app are what a funnel that makes lists in advance is told of, and what is
+    written: those of before the first tick as what is known of old. See ``play`` for the other
+    arguments.
     """
+    told = None
+    if (
+        opens is not None
+        and isinstance(policy, FunnelPolicy)
+        and (policy.in_advance.used or log is not None)
+    ):
+        begins = int(visits.time[0] - world.start) // tick_ms * tick_ms
+        policy.in_advance.remember(opens.select(opens.time < begins))
+        told = opens.select(opens.time >= begins)
     span = int(visits.time[-1]) // tick_ms - int(visits.time[0]) // tick_ms + 1
-    ticks = play(world, policy, visits, tick_ms, None if before is None else [before])
+    ticks = play(world, policy, visits, tick_ms, None if before is None else [before], told)
     ticks = ticks if log is None else log.noting(ticks)
     return UserSums(world, new_hours).take(track(ticks, f"Playing {policy.name}", span))
+
+
+def _fresh(fresh: FreshSums, bootstrap: Bootstrap) -> Interval:
+    """Mean NDCG, with its interval over users."""
+    per_user = fresh.sums[fresh.sums[:, 1] > 0]
+    whole, draws = per_user.sum(axis=0), bootstrap.sums(per_user)
+    value = float(whole[0] / whole[1]) if len(per_user) else np.nan
+    return bootstrap.interval(value, draws[:, 0] / draws[:, 1])
 
 
 def _lost(regret: RegretSums, bootstrap: Bootstrap) -> dict[str, Interval]:
@@ -235,7 +271,30 @@ def compared(policy: UserSums, against: UserSums, bootstrap: Bootstrap) -> Onlin
         return OnlineMetric(name, *intervals)
 
     metrics = tuple(metric(name) for name in policy.metrics)
+    metrics += tuple(_waits(policy, against, visited, bootstrap, name) for name in WAITS)
     return OnlineComparison(int(visited.sum()), int(whole[0, 0]), metrics)
+
+
+def _waits(
+    policy: UserSums,
+    against: UserSums,
+    visited: NDArray[np.bool_],
+    bootstrap: Bootstrap,
+    name: str,
+) -> OnlineMetric:
+    """A quantile of how long users wait."""
+    level, place = WAITS[name], np.cumsum(visited) - 1
+    draws = [_drawn_waits(one, place, bootstrap, level) for one in (policy, against)]
+    wholes = [np.array([one.quantile(level)]) for one in (policy, against)]
+    four = zip(_apart(*wholes), _apart(*draws), strict=True)
+    return OnlineMetric(name, *(bootstrap.interval(float(one[0]), drawn) for one, drawn in four))
+
+
+def _drawn_waits(
+    sums: UserSums, place: NDArray[np.int64], bootstrap: Bootstrap, level: float
+) -> Doubles:
+    user, waits = (np.concatenate(one) for one in zip(*sums.waits, strict=True))
+    return bootstrap.quantiles(waits, place[user], int(place[-1]) + 1, level)
 
 
 def _four(sums: Doubles, top: int, bottom: int, width: int) -> tuple[Doubles, ...]:
@@ -243,4 +302,10 @@ def _four(sums: Doubles, top: int, bottom: int, width: int) -> tuple[Doubles, ..
     with np.errstate(divide="ignore", invalid="ignore"):
         tried = sums[:, top] / sums[:, bottom]
         other = sums[:, width + top] / sums[:, width + bottom]
+    return _apart(tried, other)
+
+
+def _apart(tried: Doubles, other: Doubles) -> tuple[Doubles, ...]:
+    """Both, the difference, and that in percent of the other, [draws] each."""
+    with np.errstate(divide="ignore", invalid="ignore"):
         return tried, other, tried - other, 100 * (tried - other) / other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,6 +17,9 @@ Doubles = NDArray[np.float64]
 VALUE, DEPTH, AUTHORS = "value_per_session", "session_depth", "authors_per_session"
 NEW_ITEMS, REFUSED = "new_item_share", "refused_per_session"
 LATENCY, PAIRS, CACHED = "latency_ms", "pairs_scored", "cached_share"
+ADVANCE, WASTED = "in_advance_share", "wasted_share"
+#: Waits of users from end to end, by the share of visits that wait no longer.
+WAITS = {"end_to_end_p50_ms": 0.5, "end_to_end_p75_ms": 0.75, "end_to_end_p99_ms": 0.99}
 
 #: What metrics are per.
 VISITS, _IMPRESSIONS = "visits", "impressions"
@@ -34,13 +38,15 @@ class UserSums:
         names: of the columns.
         sums: [U, columns].
         metrics: name of each metric to the columns of its numerator and denominator.
+        waits: by tick the users of the visits, and how long each has waited, ms.
     """
 
     def __init__(self, world: World, new_hours: float) -> None:
         self._world, self._new_ms = world, new_hours * MILLISECONDS_PER_HOUR
         actions = [task.name for task in world.tasks]
         own = (VISITS, _IMPRESSIONS, VALUE, AUTHORS, NEW_ITEMS, REFUSED, LATENCY, PAIRS)
-        self.names = (*own, CACHED, _PREDICTED, *actions)
+        self.names = (*own, CACHED, _PREDICTED, ADVANCE, WASTED, *actions)
+        self.waits: list[tuple[NDArray[np.int64], Doubles]] = []
         self.sums: Doubles = np.zeros((len(world.users), len(self.names)))
         self.metrics = {
             VALUE: (VALUE, VISITS),
@@ -52,11 +58,20 @@ class UserSums:
             LATENCY: (LATENCY, VISITS),
             PAIRS: (PAIRS, VISITS),
             CACHED: (CACHED, _PREDICTED),
+            ADVANCE: (ADVANCE, VISITS),
+            WASTED: (WASTED, PAIRS),
         }
 
     def add(self, tick: Tick) -> None:
         """Add a tick."""
-        user, shown = tick.visits.user, tick.shown
+        if tick.opened is not None:
+            for name in (PAIRS, WASTED):  # until a list is shown, it was made in vain
+                column = self.names.index(name)
+                self.sums[tick.opened.user, column] += tick.opened.pairs_scored
+        user, shown, answer = tick.visits.user, tick.shown, tick.answer
+        if not len(user):
+            return
+        self.waits.append((user, tick.wait_ms))
         count = len(user)
 
         def of_visit(amount: Doubles) -> Doubles:
@@ -65,9 +80,10 @@ class UserSums:
         outcomes = np.nan_to_num(shown.outcomes).astype(np.float64)
         age = shown.request_time - self._world.start - self._world.items.published[shown.item]
         scored, cached = (
-            np.full(count, np.nan if pairs is None else pairs / count)
-            for pairs in (tick.pairs_scored, tick.pairs_cached)
+            np.full(count, np.nan if pairs is None else pairs)
+            for pairs in (answer.pairs_scored, answer.pairs_cached)
         )
+        advance, spent = answer.in_advance, scored + answer.pairs_sampled
         columns = [
             np.ones(count),
             np.bincount(shown.request, minlength=count),
@@ -76,9 +92,11 @@ class UserSums:
             of_visit((age < self._new_ms).astype(np.float64)),
             tick.refused,
             np.full(count, tick.seconds * 1_000 / count),
-            scored,
+            np.where(advance, 0, spent),
             cached,
             scored + cached,
+            advance,
+            np.where(advance, -spent, 0),
             *(of_visit(outcomes[:, task]) for task in range(outcomes.shape[1])),
         ]
         self.sums[user] += np.stack(columns, axis=1)  # a user visits once in a tick
@@ -88,6 +106,13 @@ class UserSums:
         for tick in ticks:
             self.add(tick)
         return self
+
+    def quantile(self, level: float) -> float:
+        """The shortest wait that such a share of the visits does not exceed; NaN where one is."""
+        if not self.waits:
+            return math.nan
+        waits = np.concatenate([waits for _, waits in self.waits])
+        return float(np.quantile(waits, level, method="inverted_cdf"))
 
     def parts(self, metric: str) -> tuple[int, int]:
         """The columns of a metric's numerator and denominator."""

@@ -54,7 +54,7 @@ class Best:
             value[requests.seen.has(user, alive)] = -np.inf
             if size:
                 items[chosen, :size] = _highest(value, requests.alive, size)
-        return Recommended(items, pairs_scored=len(requests) * len(requests.alive))
+        return Recommended(items, pairs_scored=len(requests.alive))
 
     def observe(self, shown: Shown) -> None:
         """Nothing is learned: the truth is known."""

@@ -5,14 +5,12 @@ Legend: B requests, N candidates, A items alive, S stages.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.simulator.world.play import Requests as Visits
 from recsys.data.simulator.world.world import World
-from recsys.serving.funnel.candidates import Candidates, Offers, Requests, Share, mix
+from recsys.serving.funnel.candidates import Offers, Requests, Share, mix
 from recsys.serving.funnel.funnel import Funnel, Outcome
 from recsys.serving.funnel.losses import regret
 
@@ -61,7 +59,7 @@ class RegretSums:
             )
             best = np.sort(truth[allowed])[::-1][:k]
             parts = regret(
-                _some(of, candidates),
+                of.of_request(number),
                 truth[of.item[candidates]],
                 np.array([best[best > 0].sum()]),
                 len(self._funnel.stages),
@@ -70,20 +68,6 @@ class RegretSums:
             user = int(visit.user[0])
             self.sums[user] += [best[best > 0].sum(), *parts[0]]
             self.visits[user] += 1
-
-
-def _some(of: Candidates, rows: slice) -> Candidates:
-    return replace(
-        of,
-        lengths=np.array([rows.stop - rows.start]),
-        item=of.item[rows],
-        sources=of.sources[rows],
-        fused=of.fused[rows],
-        death=of.death[rows],
-        position=of.position[rows],
-        propensity=of.propensity[rows],
-        scores={},
-    )
 
 
 def _allowed(funnel: Funnel, request: Requests, alive: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import numpy as np
 from recsys.core.console import UNDEFINED
 from recsys.evaluation.paired import Interval
 from recsys.online.tuning.config import Limits, TuneConfig
+from recsys.online.tuning.points import operating_points
 from recsys.online.tuning.trials import Confirmation, Trial, Tuning, choose, pareto_front
 from recsys.reports.figures import against, trade_off
 from recsys.reports.page import Section, write_own_page
@@ -19,6 +20,7 @@ PAGE = "tuning.html"
 MADE_BY = "recsys tune"
 
 Rows = list[list[str]]
+_POINTS = "Operating points, in % of the funnel as it is"
 
 
 def tables(found: Tuning, config: TuneConfig) -> dict[str, Rows]:
@@ -28,6 +30,8 @@ def tables(found: Tuning, config: TuneConfig) -> dict[str, Rows]:
         "Parameters": _parameters(found, config),
         "The choice on other users, in %": _confirmation(found, config),
     }
+    if config.tuning.points:
+        shown[_POINTS] = _points(found, config)
     if any(one.predicted for one in found.trials):
         shown["Predicted from the trials before, and found"] = _predictions(found, config)
     return shown
@@ -55,7 +59,8 @@ def write_page(found: Tuning, config: TuneConfig, folder: Path) -> None:
     """Write the page, which needs nothing beside itself."""
     best, tuning = _best(found, config), config.tuning
     shown = tables(found, config)
-    trials, parameters, confirmed, *predicted = shown
+    trials, parameters, confirmed, *more = shown
+    predicted = [title for title in more if title != _POINTS]
     tiles = [
         {"name": tuning.goal, "value": f"{best.goal(tuning):+.1f} %", "accent": True},
         *(
@@ -72,6 +77,7 @@ def write_page(found: Tuning, config: TuneConfig, folder: Path) -> None:
             for name in tuning.constraints
         ),
         Section(parameters, rows=shown[parameters]),
+        *(Section(title, rows=shown[title]) for title in more if title == _POINTS),
         *(_predicted(shown[title], title, found, config) for title in predicted),
         Section(trials, rows=shown[trials]),
         Section("Parameters of the trials", rows=_all_parameters(found)),
@@ -107,6 +113,20 @@ def _trials(found: Tuning, config: TuneConfig) -> Rows:
         allowed = "yes" if one.is_feasible(tuning) else "no"
         mark = "*" if id(one) in front else ""
         rows.append([f"{number}{mark}", *changes, allowed, "chosen" if one is best else ""])
+    return rows
+
+
+def _points(found: Tuning, config: TuneConfig) -> Rows:
+    tuning, chosen = config.tuning, operating_points(found, config.tuning)
+    rows = [["point", *tuning.metrics, *tuning.parameters]]
+    for name in tuning.points:
+        if name not in chosen:
+            rows.append([f"{name}: no trial is within its limits", *[""] * (len(rows[0]) - 1)])
+            continue
+        one = chosen[name]
+        changes = [_percent(one.changes[metric]) for metric in tuning.metrics]
+        numbers = [f"{one.parameters[parameter]:.4g}" for parameter in tuning.parameters]
+        rows.append([name, *changes, *numbers])
     return rows
 
 

@@ -11,6 +11,7 @@ import pytest
 from recsys.cli.main import INTERRUPTED, invoke
 from recsys.core.composition import load
 from recsys.online.tuning.arena import Arena
+from recsys.serving.funnel.cache.config import CacheConfig, read_points
 from recsys.serving.funnel.config import FunnelConfig
 
 SIMULATION = (
@@ -124,6 +125,39 @@ def test_where_nothing_is_feasible_the_least_violating_is_named(
     assert "No trial meets all constraints" in out and "violates them least" in out
 
 
+CACHE = """
+goal: value_per_session
+constraints: {pairs_scored: {at_most: -5}}
+parameters: {cache.max_age_hours: {low: 0, high: 12}, cache.items: {low: 60, high: 500}}
+points:
+  whole: {pairs_scored: {at_most: 0, at_least: 0}}
+  less: {pairs_scored: {at_most: -5}}
+  none: {pairs_scored: {at_most: -99.9}}
+"""
+
+
+def test_a_grid_is_played_whole_and_its_points_are_named(
+    asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.yaml").write_text(CACHE)
+    cached = ["funnel.cache.policy=stale", "funnel.cache.max_age_hours=0"]
+    assert invoke([*asked, *cached, "way=grid", "levels=2"]) == 0
+    out = capsys.readouterr().out
+    assert "none: no trial is within its limits" in out and "Operating points: tuned/oper" in out
+    found = found_in("tuned")
+    tried = [tuple(one["parameters"].values()) for one in found["trials"]]
+    assert tried == [(0, 60), (0, 500), (12, 60), (12, 500)]
+    less = max(
+        (one for one in found["trials"] if one["changes"]["pairs_scored"] <= -5),
+        key=lambda one: one["changes"]["value_per_session"],
+    )
+    now = CacheConfig(policy="stale", max_age_hours=1.0)
+    points = read_points(Path("tuned/operating_points.yaml"), now)
+    assert list(points) == ["whole", "less"] and points["whole"].max_age_hours == 0
+    assert points["less"].max_age_hours == 12 and points["less"].policy == "stale"
+    assert points["less"].items == less["parameters"]["cache.items"]
+
+
 @pytest.mark.parametrize(
     ("changes", "given", "sentence"),
     [
@@ -140,6 +174,7 @@ def test_where_nothing_is_feasible_the_least_violating_is_named(
             "way=offline: limit is neither",
         ),
         ({}, ("trials=8",), "drawn=8 of trials=8"),
+        ({"parameters:": "points: {low: {harm: {at_most: 0}}}\nparameters:"}, (), "watch_time is"),
         ({}, ("users=100",), "more than the 120 users of the world"),
         ({}, ("days=9",), "days=9 is more than the world has"),
         ({}, ("funnel=explor",), "there is no choice 'explor' for `funnel`"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.simulator import simulate
-from recsys.data.simulator.world.play import Shown, Tick
+from recsys.data.simulator.world.play import Recommended, Shown, Tick
 from recsys.data.simulator.world.world import World
 from recsys.evaluation.paired import Bootstrap
 from recsys.online.compare import OnlineConfig, compare_online, compared, played
-from recsys.online.metrics import UserSums
+from recsys.online.metrics import WAITS, UserSums
 from recsys.online.policies import make_policy
 from tests.data.simulator.conftest import load_config
 from tests.data.simulator.world.conftest import TINY
@@ -41,7 +42,8 @@ def tick_by_hand(world) -> Tick:
         zeros, np.full(3, visits.user[0]), item, published + hours, zeros.astype(np.int8),
         np.arange(3), published, published, outcomes, np.full(3, np.nan, np.float32),
     )  # fmt: skip
-    return Tick(visits, shown, seconds=0.01, pairs_scored=500, refused=np.array([2, 0]))
+    answer = Recommended(np.full((2, 3), -1), pairs_scored=np.array([300, 200]))
+    return Tick(visits, shown, 0.01, answer, np.array([2, 0]), np.array([700.0, 90.0]))
 
 
 def test_metrics_by_hand(world):
@@ -65,11 +67,12 @@ def test_metrics_by_hand(world):
     assert value("refused_per_session") == 1
     assert value("latency_ms") == pytest.approx(5)
     assert value("pairs_scored") == 250
+    assert value("end_to_end_p50_ms") == 90 and value("end_to_end_p75_ms") == 700
 
 
 def test_a_policy_that_does_not_count_pairs_has_none(world):
     tick = tick_by_hand(world)
-    silent = Tick(tick.visits, tick.shown, tick.seconds, None, tick.refused)
+    silent = replace(tick, answer=Recommended(tick.answer.items))
     sums = UserSums(world, 6.0).take([silent])
     [pairs] = [m for m in compared(sums, sums, Bootstrap(5)).metrics if m.name == "pairs_scored"]
     assert np.isnan(pairs.policy.value) and np.isnan(pairs.difference.low)
@@ -79,7 +82,8 @@ def test_a_policy_against_itself_differs_in_nothing_but_its_clock(world):
     visits = world.visits(world.start, world.end).at(slice(0, 300))
     sums = [played(world, make_policy("popular", world), visits, TICK, 6.0) for _ in range(2)]
     for metric in compared(*sums, Bootstrap(resamples=50)).metrics:
-        if metric.name not in ("latency_ms", "cached_share"):  # no pair is predicted at all
+        # no pair is predicted, and this world says nothing of waits
+        if metric.name not in ("latency_ms", "cached_share", "wasted_share", *WAITS):
             assert metric.difference.value == metric.difference.low == metric.difference.high == 0
 
 

@@ -24,11 +24,18 @@ _KIND = "recsys funnel ledger"
 NUMBER, USER, MOMENT = "request", "user", "moment"
 #: Columns of candidates that stages which score have, [N], [N · K] and [N].
 FIRST, SECOND, VALUE = "first", "second", "value"
+#: Hours since each candidate's scores were made, [N]; a column of a funnel with a cache.
+GAP_HOURS = "gap_hours"
 #: What rows of scored candidates say of one: whether later stages put it into the list, and what
 #: share of the request's others is worth less by the value model.
 SELECTED, VALUE_RANK = Task("selected"), Task("value_rank", TaskKind.REGRESSION)
 #: Folder of a ledger with what was shown and done after its requests.
 PLAYED = "played"
+#: In it the openings of the app, and columns of one: when it was, when a visit followed and how
+#: long that waited for its list (null for none, or one that was made in advance), and whether a
+#: list was made in advance. What the policy knew then is beside them, a column for each feature.
+OPENS_FILE = "opens.parquet"
+OPENED_AT, VISITED_AT, WAIT_MS, LISTED = "opened_at", "visited_at", "wait_ms", "listed"
 
 
 def write_ledger_description(folder: Path, described: Mapping[str, object]) -> None:

@@ -15,11 +15,12 @@ from typing import Annotated
 import polars as pl
 from omegaconf import MISSING
 
-from recsys.core.bounds import OneOf, Settings
-from recsys.core.errors import DataError
+from recsys.core.bounds import Hours, OneOf, Settings
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.files import read_chunks
 from recsys.data.contract.ledger import (
     DESCRIPTION_FILE,
+    GAP_HOURS,
     MOMENT,
     PLAYED,
     SELECTED,
@@ -36,11 +37,14 @@ from recsys.data.contract.schema import (
 from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS
 from recsys.data.simulator.world.play_files import PLAY_FILE, end_of_play
 from recsys.data.sources.base import Source
-from recsys.data.sources.ledger_rows import POSITION, READ, scored_rows, shown_rows
+from recsys.data.sources.ledger_rows import POSITION, READ, ROW, gap_hours, scored_rows, shown_rows
 from recsys.data.sources.log import hour_of_day
 from recsys.data.sources.periods import PeriodOptions, periods
 from recsys.data.sources.simulated import CHUNK_ROWS, SimulatedSource
 
+#: As of when rows have their features: the visit, made anew; or when the candidate was scored, as a
+#: service logs them.
+VIEWED, WHEN_SCORED = MOMENTS = ("viewed", "scored")
 #: What the rows are: items that users were shown, or candidates that the second stage scored.
 SHOWN, SCORED = ROWS = ("shown", "scored")
 
@@ -67,10 +71,30 @@ class LedgerOptions(PeriodOptions):
         rows: ``shown``: an item that a user was shown is a row, labelled by what the user did;
             ``scored``: a candidate that the second stage scored is one, labelled by whether it came
             into the list.
+        features: of ``shown``, as of when: ``viewed``, made anew for the visit; or ``scored``, as
+            they were when a cache's scores were made, which may be hours before (Smart Cache §3).
+        max_gap_hours: of ``shown``, rows whose scores were older than this are left out; null for
+            none.
     """
 
     simulation: SimulationOptions = field(default_factory=SimulationOptions)
     rows: Annotated[str, OneOf(ROWS)] = SHOWN
+    features: Annotated[str, OneOf(MOMENTS)] = VIEWED
+    max_gap_hours: Hours | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what rows of scored candidates have no use for."""
+        super().__post_init__()
+        if self.rows == SCORED and self.gaps_matter:
+            raise ConfigError(
+                "options.features and options.max_gap_hours are of rows=shown: with rows=scored "
+                "the label says what became of a candidate at the request, and there is no gap."
+            )
+
+    @property
+    def gaps_matter(self) -> bool:
+        """Whether rows depend on how old their scores were."""
+        return self.features == WHEN_SCORED or self.max_gap_hours is not None
 
 
 class LedgerSource(Source):
@@ -139,7 +163,7 @@ class LedgerSource(Source):
         """
         published = self.items().select(Column.ITEM, "published_at")
         number = 0
-        for requests in self._requests(READ):
+        for requests in self._requests((*READ, GAP_HOURS) if self.options.gaps_matter else READ):
             rows = self._rows(requests)
             number += rows.height
             age = pl.col(Column.REQUEST_TIME) - pl.col("published_at")
@@ -162,8 +186,20 @@ class LedgerSource(Source):
         of_requests = pl.col(Column.REQUEST_TIME).is_between(*moments)
         events = scan_parquet(self._parts).filter(of_requests).collect()
         if self.options.rows == SHOWN:
-            return shown_rows(requests, events, self.tasks)
+            rows = shown_rows(requests, events, self.tasks)
+            return self._with_gaps(requests, rows) if self.options.gaps_matter else rows
         return scored_rows(requests, events, len(self._scores))
+
+    def _with_gaps(self, requests: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+        """Without those whose scores were too old, or as of when they were made."""
+        gaps = rows.join(gap_hours(requests), on=ROW, how="left", maintain_order="left")
+        if (most := self.options.max_gap_hours) is not None:
+            gaps = gaps.filter(pl.col(GAP_HOURS) <= most)
+        if self.options.features == WHEN_SCORED:
+            gap = (pl.col(GAP_HOURS).cast(pl.Float64) * MILLISECONDS_PER_HOUR).round()
+            moment = pl.col(Column.REQUEST_TIME) - gap.cast(pl.Int64)
+            gaps = gaps.with_columns(moment.alias(Column.REQUEST_TIME))
+        return gaps.drop(GAP_HOURS)
 
     def _requests(self, columns: Iterable[str]) -> Iterator[pl.DataFrame]:
         for file in self._files:

@@ -11,14 +11,22 @@ import numpy as np
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.ledger import MOMENT, SECOND, SELECTED, USER, VALUE, VALUE_RANK
+from recsys.data.contract.ledger import (
+    GAP_HOURS,
+    MOMENT,
+    SECOND,
+    SELECTED,
+    USER,
+    VALUE,
+    VALUE_RANK,
+)
 from recsys.data.contract.schema import IMPRESSION, PROPENSITY, Column, Task, TaskKind
 
 #: Place in a list: of a candidate from 1, 0 for none; of an impression from 0.
 POSITION = "position"
 #: What says which request a row is of, and with the item which row it is.
 _REQUEST = (Column.USER, Column.REQUEST_TIME)
-_ROW = (*_REQUEST, Column.ITEM)
+ROW = (*_REQUEST, Column.ITEM)
 #: Columns of a ledger that hold a list of N candidates.
 _OF_CANDIDATES = ("item", POSITION, PROPENSITY, VALUE)
 #: Columns of a ledger that rows are made of.
@@ -59,7 +67,7 @@ def scored_rows(requests: pl.DataFrame, events: pl.DataFrame, tasks: int) -> pl.
     drawn = pl.col(PROPENSITY).is_not_null()
     rank = pl.when(others > 0).then(less / others).when(value.is_not_null()).then(1.0)
     labelled = candidates.filter(asked).select(
-        *_ROW,
+        *ROW,
         ((pl.col(POSITION) > 0) & ~drawn).cast(pl.Float32).alias(SELECTED.column),
         rank.cast(pl.Float32).alias(VALUE_RANK.column),
     )
@@ -78,9 +86,9 @@ def shown_rows(requests: pl.DataFrame, events: pl.DataFrame, tasks: Iterable[Tas
         tasks: actions to predict, and those of the dwell time.
     """
     done = events.filter(pl.col(Column.ACTION_TYPE) != IMPRESSION)
-    done = done.group_by(_ROW).agg(pl.col(Column.ACTION_TYPE).alias("done"))
-    listed = _candidates(requests).filter(pl.col(POSITION) > 0).select(*_ROW, PROPENSITY)
-    shown = _impressions(events).drop(PROPENSITY).join(listed, on=_ROW)
+    done = done.group_by(ROW).agg(pl.col(Column.ACTION_TYPE).alias("done"))
+    listed = _candidates(requests).filter(pl.col(POSITION) > 0).select(*ROW, PROPENSITY)
+    shown = _impressions(events).drop(PROPENSITY).join(listed, on=ROW)
     labels = []
     for task in tasks:
         label = pl.col("done").list.contains(task.name).fill_null(False).cast(pl.Float32)
@@ -90,10 +98,21 @@ def shown_rows(requests: pl.DataFrame, events: pl.DataFrame, tasks: Iterable[Tas
             label = pl.when(pl.col(Column.VIDEO_DURATION).is_not_null()).then(label)
         labels.append(label.alias(task.column))
     return (
-        shown.join(done, on=_ROW, how="left")
+        shown.join(done, on=ROW, how="left")
         .sort(*_REQUEST, POSITION)
-        .select(*_ROW, *labels, Column.SURFACE, POSITION, PROPENSITY)
+        .select(*ROW, *labels, Column.SURFACE, POSITION, PROPENSITY)
     )
+
+
+def gap_hours(requests: pl.DataFrame) -> pl.DataFrame:
+    """[N] rows: how old each candidate's scores were, 0 of those that were scored at the request.
+
+    Args:
+        requests: of a ledger; NaN, or null in its ``gap_hours`` is of what no cache had.
+    """
+    names = {USER: Column.USER, MOMENT: Column.REQUEST_TIME, "item": Column.ITEM}
+    candidates = requests.select(USER, MOMENT, "item", GAP_HOURS).explode("item", GAP_HOURS)
+    return candidates.rename(names).with_columns(pl.col(GAP_HOURS).fill_nan(0).fill_null(0))
 
 
 def _candidates(requests: pl.DataFrame) -> pl.DataFrame:

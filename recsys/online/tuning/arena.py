@@ -13,7 +13,7 @@ from recsys.data.simulator.world.log import read_shown
 from recsys.data.simulator.world.world import Visits, World
 from recsys.online.compare import played
 from recsys.online.funnel import FunnelPolicy
-from recsys.online.metrics import VISITS, UserSums
+from recsys.online.metrics import VISITS, WAITS, UserSums
 from recsys.online.tuning.config import TuneConfig
 from recsys.serving.funnel.config import FunnelConfig
 from recsys.serving.funnel.ledger import Described, Ledger, LedgerConfig
@@ -39,9 +39,13 @@ class Arena:
         simulation = Path(config.simulation)
         self.world = World.open(simulation)
         self._config = config
+        self._users = config.users or len(self.world.users) // 2
+        self._others = config.confirm_users or self._users
         self.tuned, self.others = self._visits()
         since = self.world.log_end - round(config.log_hours * MILLISECONDS_PER_HOUR)
         self._before = read_shown(self.world, simulation, since)
+        last = self.world.log_end + round(config.days * MILLISECONDS_PER_DAY)
+        self._opens = self.world.opens(since, last, self._users + self._others)
 
     def play(self, funnel: FunnelConfig, visits: Visits, ledger: Path | None = None) -> UserSums:
         """Sums by user under a funnel, with ``<task>_per_session`` among the metrics.
@@ -59,14 +63,25 @@ class Arena:
             if ledger is not None:
                 opened = Ledger(ledger, Described.of(policy.funnel), LedgerConfig(patient=True))
                 policy.ledger = stack.enter_context(closing(opened))
-            sums = played(self.world, policy, visits, tick_ms, config.new_hours, self._before)
+            tuned = self._opens.user < self._users
+            mine = tuned == (visits.user[0] < self._users)
+            sums = played(
+                self.world,
+                policy,
+                visits,
+                tick_ms,
+                config.new_hours,
+                self._before,
+                opens=self._opens.select(mine),
+            )
         sums.metrics |= self._per_session()
         return sums
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what a play measures."""
-        return (*UserSums(self.world, self._config.new_hours).metrics, *self._per_session())
+        own = UserSums(self.world, self._config.new_hours).metrics
+        return (*own, *WAITS, *self._per_session())
 
     def _per_session(self) -> dict[str, tuple[str, str]]:
         """Numerators and denominators of the tasks' means over sessions."""
@@ -80,8 +95,7 @@ class Arena:
                 f"days={config.days:g} is more than the world has after its log "
                 f"(simulator.world.online_days={world.world.online_days}); give fewer."
             )
-        users = config.users or len(world.users) // 2
-        others = config.confirm_users or users
+        users, others = self._users, self._others
         if users + others > len(world.users):
             raise ConfigError(
                 f"users={users} and as many as confirm_users={others} others are more than the "

@@ -25,8 +25,12 @@ from recsys.evaluation.paired import Bootstrap
 from recsys.online.metrics import VALUE
 from recsys.serving.funnel.config import FunnelConfig
 
-#: The two ways: every trial proposed by what was found online; by a map from replayed ledgers.
-ONLINE, OFFLINE = "online", "offline"
+#: The ways: every trial proposed by what was found online; by a map from replayed ledgers; all of
+#: a grid.
+ONLINE, OFFLINE, GRID = "online", "offline", "grid"
+
+#: Where the parameters of operating points stand in a funnel.
+CACHE = "cache."
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,14 @@ class TuningConfig(Settings):
         parameters: numbers of the funnel. What multiplies a term of ``value.expression`` is named
             by the term, such as ``p(liked)`` for ``1.0 * p(liked)``; others by their place in the
             file, such as ``sources.fresh.weight`` or ``rerank.at_most[0].share``.
+        points: operating points by name: of the trials within these limits the one with the highest
+            goal; where there are any, all parameters are of the funnel's cache.
     """
 
     goal: str = VALUE
     constraints: dict[str, Limits] = field(default_factory=dict)
     parameters: dict[str, Range] = field(default_factory=dict)
+    points: dict[str, dict[str, Limits]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse parameters without room, and constraints that say nothing."""
@@ -97,12 +104,26 @@ class TuningConfig(Settings):
                     f"tuning.parameters: {name} goes from low={one.low:g} to high={one.high:g}; "
                     "low must be below high."
                 )
-        for name, limits in self.constraints.items():
-            if limits == Limits():
-                raise ConfigError(
-                    f"tuning.constraints: {name} has no limit; give it at_most or at_least, in "
-                    "percent of change."
-                )
+        of_points = {f"points.{name}": limits for name, limits in self.points.items()}
+        for place, by_metric in {"constraints": self.constraints, **of_points}.items():
+            for name, limits in by_metric.items():
+                if limits == Limits():
+                    raise ConfigError(
+                        f"tuning.{place}: {name} has no limit; give it at_most or at_least, in "
+                        "percent of change."
+                    )
+        others = [name for name in self.parameters if not name.startswith(CACHE)]
+        if self.points and others:
+            raise ConfigError(
+                f"tuning.points: an operating point is of the cache alone, and {others[0]} is "
+                "tuned too; leave points out, or that."
+            )
+
+    @property
+    def metrics(self) -> list[str]:
+        """Goal, and what constraints and points are about, each once."""
+        of_points = [name for limits in self.points.values() for name in limits]
+        return list(dict.fromkeys([self.goal, *self.constraints, *of_points]))
 
     @classmethod
     def read_file(cls, path: Path) -> dict[str, Any]:
@@ -137,9 +158,11 @@ class TuneConfig(Settings):
         out: folder of what is found; a tuning that was killed goes on there.
         funnel: that is tuned.
         tuning: what is tuned, and to what end.
-        way: ``online``, every trial is proposed by a Gaussian process over those before it; or
-            ``offline``, by a map from offline metrics of a replayed ledger to online changes.
-        trials: parameters that are played, beside the funnel as it is.
+        way: ``online``, every trial is proposed by a Gaussian process over those before it;
+            ``offline``, by a map from offline metrics of a replayed ledger to online changes; or
+            ``grid``, so many ``levels`` of every parameter with each other.
+        trials: parameters that are played, beside the funnel as it is; of a grid it is all.
+        levels: of a parameter in a grid, its ends among them.
         drawn: so many first ones are spread evenly over the ranges.
         requests: of the ledger that are replayed, at most.
         evaluations: replays to find the next trial on the map.
@@ -157,8 +180,9 @@ class TuneConfig(Settings):
     out: OutPath
     funnel: TunedFunnel
     tuning: TuningConfig
-    way: Annotated[str, OneOf((ONLINE, OFFLINE))] = ONLINE
+    way: Annotated[str, OneOf((ONLINE, OFFLINE, GRID))] = ONLINE
     trials: Count = 30
+    levels: Annotated[int, Number(at_least=2, at_most=100)] = 3
     drawn: Count = 8
     requests: Count = 100
     evaluations: Annotated[int, Number(at_least=64, at_most=10**6)] = 500

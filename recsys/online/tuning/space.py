@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
@@ -20,6 +21,8 @@ from recsys.online.tuning.config import Range
 from recsys.serving.funnel.config import FunnelConfig
 
 Values = dict[str, float]
+#: Trials of a grid.
+_MOST = 10_000
 #: Names of settings, and numbers in lists, from the outside in.
 Place = tuple[str | int, ...]
 
@@ -118,6 +121,24 @@ class Space:
                     values[one.name] = one.low + share * (one.high - one.low)
             found.append(values)
         return found
+
+    def grid(self, levels: int) -> Sequence[Values]:
+        """Every level of every parameter with each other, the last one's changing first.
+
+        Raises:
+            ConfigError: these are too many to be played.
+        """
+        if levels ** len(self.parameters) > _MOST:
+            raise ConfigError(
+                f"way=grid: levels={levels} of {len(self.parameters)} parameters are more than "
+                f"{_MOST:,} trials; tune fewer parameters, or give fewer levels or way=online."
+            )
+        axes = []
+        for one in self.parameters:
+            level = np.linspace(one.low, one.high, levels)
+            axes.append(np.unique(level.round().astype(int) if one.whole else level).tolist())
+        names = [one.name for one in self.parameters]
+        return [dict(zip(names, point, strict=True)) for point in itertools.product(*axes)]
 
 
 def _weights(text: str) -> dict[str, float]:

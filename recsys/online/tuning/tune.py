@@ -16,12 +16,13 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_begun, locked_folder, replaced_folder
 from recsys.online.compare import compared
 from recsys.online.knowledge import PlayedKnowledge
-from recsys.online.metrics import DEPTH, UserSums
+from recsys.online.metrics import DEPTH, WAITS, UserSums
 from recsys.online.tuning import trials as kept
 from recsys.online.tuning.arena import Arena
 from recsys.online.tuning.bayesian import propose
-from recsys.online.tuning.config import OFFLINE, TuneConfig
+from recsys.online.tuning.config import GRID, OFFLINE, TuneConfig
 from recsys.online.tuning.mapped import LEAST, OfflineMap, drawn, search
+from recsys.online.tuning.points import POINTS, operating_points, write_points
 from recsys.online.tuning.replayed import Replay, read_noted
 from recsys.online.tuning.space import Space, Values
 from recsys.online.tuning.trials import Confirmation, Numbers, Trial, Tuning, choose
@@ -52,10 +53,10 @@ def tune(config: TuneConfig) -> Tuning:
             kept.begin(folder, tuner.settings)
             found = Tuning(tuner.settings, tuner.begin())
             kept.write(folder, found, config.tuning)
-        while len(found.trials) < config.trials:
+        while len(found.trials) < tuner.trials:
             found = replace(found, trials=(*found.trials, tuner.next(found)))
             kept.write(folder, found, config.tuning)
-            _tell(found, config)
+            _tell(found, config, tuner.trials)
         best = choose(found.trials, config.tuning)
         if best is None:
             raise DataError(
@@ -65,6 +66,9 @@ def tune(config: TuneConfig) -> Tuning:
         found = replace(found, confirmation=tuner.confirm(best))
         kept.write(folder, found, config.tuning)
         save(tuner.space.funnel_with(best.parameters), folder / FUNNEL)
+        points = operating_points(found, config.tuning)
+        if points:
+            write_points(folder / POINTS, {n: one.parameters for n, one in points.items()})
     return found
 
 
@@ -72,18 +76,20 @@ class _Tuner:
     """Plays the trials of a tuning, and says which comes next."""
 
     def __init__(self, config: TuneConfig, folder: Path) -> None:
-        if config.drawn >= config.trials:
+        if config.way != GRID and config.drawn >= config.trials:
             raise ConfigError(
                 f"drawn={config.drawn} of trials={config.trials} leave none that follows from what "
                 "was found; give fewer drawn= or more trials=."
             )
         self._config, self._tuning = config, config.tuning
-        self._asked = (config.tuning.goal, *config.tuning.constraints)
+        self._asked = tuple(config.tuning.metrics)
         self._ledger = folder / LEDGER if config.way == OFFLINE else None
         self._funnel = config.funnel
         self.space = Space(config.funnel, config.tuning.parameters)
         if self._ledger is not None:
             self.space.check_replayed()
+        self._grid = self.space.grid(config.levels) if config.way == GRID else None
+        self.trials = config.trials if self._grid is None else len(self._grid)
         self._arena = Arena(config)
         for name in self._asked:
             _check_metric(name, self._arena.metrics)
@@ -129,6 +135,8 @@ class _Tuner:
     ) -> Values:
         """Of the next trial: drawn at first, then what is expected to be best."""
         number, seed = len(found.trials), self._config.seed
+        if self._grid is not None:
+            return self._grid[number]
         if number < self._config.drawn or (replay is not None and expected is None):
             return drawn(self.space, number + 1, seed)[number]
         if replay is None or expected is None:
@@ -176,7 +184,7 @@ def _metrics(sums: UserSums) -> Numbers:
     for name in sums.metrics:
         top, bottom = sums.parts(name)
         found[name] = float(whole[top] / whole[bottom]) if whole[bottom] else math.nan
-    return found
+    return found | {name: sums.quantile(level) for name, level in WAITS.items()}
 
 
 def _changes(metrics: Numbers, now: Numbers) -> Numbers:
@@ -187,7 +195,7 @@ def _changes(metrics: Numbers, now: Numbers) -> Numbers:
     }
 
 
-def _tell(found: Tuning, config: TuneConfig) -> None:
-    names = (config.tuning.goal, *config.tuning.constraints)
+def _tell(found: Tuning, config: TuneConfig, trials: int) -> None:
+    names = config.tuning.metrics
     changes = ", ".join(f"{name} {found.trials[-1].changes[name]:+.1f} %" for name in names)
-    message_console().print(f"Trial {len(found.trials)} of {config.trials}: {changes}")
+    message_console().print(f"Trial {len(found.trials)} of {trials}: {changes}")

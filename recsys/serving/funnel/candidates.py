@@ -12,12 +12,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data.contract.ledger import GAP_HOURS
+
 #: How quickly what a source says later counts less (reciprocal rank fusion, Cormack et al. 2009).
 _RANK_OFFSET = 60.0
 #: Bits of a candidate's sources.
 MOST_SOURCES = 32
 #: Hours since a candidate's predictions were made, beside the scores of stages; NaN for now.
-GAP = "gap_hours"
+GAP = GAP_HOURS
+#: Columns with a row per candidate.
+_OF_CANDIDATE = ("item", "sources", "fused", "death", "position", "propensity")
 #: Of a candidate that no stage has left out.
 ALIVE = -1
 
@@ -122,6 +126,14 @@ class Candidates:
         if GAP not in self.scores:
             return np.zeros(len(self.item), np.bool_)
         return ~np.isnan(self.scores[GAP])
+
+    def of_request(self, number: int) -> Candidates:
+        """Those of one request."""
+        end = int(self.lengths[: number + 1].sum())
+        rows = slice(end - int(self.lengths[number]), end)
+        scores = {name: of[rows] for name, of in self.scores.items()}
+        rest = {name: getattr(self, name)[rows] for name in _OF_CANDIDATE}
+        return Candidates(self.lengths[number : number + 1], scores=scores, **rest)
 
     def leave_out(self, which: NDArray[np.bool_], stage: int) -> None:
         """End the way of those of ``which`` [N] that are still in it."""

@@ -116,6 +116,14 @@ class Outcome:
     missed: dict[str, str]
     samples: Recalled | None = None
 
+    def of_request(self, number: int) -> Outcome:
+        """What became of one request; seconds and what was missed are those of all."""
+        one, samples = self.candidates.of_request(number), self.samples
+        if samples is not None:
+            first = int(self.candidates.lengths[:number].sum())
+            samples = samples.between(first, first + len(one.item))
+        return Outcome(one, self.seconds, self.missed, samples)
+
     def lists(self, k: int) -> NDArray[np.int64]:
         """[B, k] items by place; −1 where a list is shorter."""
         of = self.candidates

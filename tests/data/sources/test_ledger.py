@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.cli.main import invoke
-from recsys.core.errors import DataError
+from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.ledger import PLAYED
 from recsys.data.contract.schema import Split, Task, TaskKind
 from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.simulator import simulate
+from recsys.data.sources.ledger import LedgerOptions, LedgerSource, SimulationOptions
 from recsys.data.sources.ledger_rows import scored_rows, shown_rows
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.online.compare import OnlineConfig, compare_online
@@ -177,6 +179,41 @@ def test_scored_candidates_are_prepared_without_their_places(played: Path, tmp_p
     assert set(selected.tolist()) == {22.0}  # a list of 24, 2 of them explored
     again = prepare(settings(played, tmp_path / "scored", "scored"))
     assert again == manifest
+
+
+def rows_of(played: Path, **options: Any) -> pl.DataFrame:
+    simulation = SimulationOptions(str(played / "log"))
+    source = LedgerSource(played / "cached", LedgerOptions(simulation, **options))
+    return pl.concat(source.requests())
+
+
+def test_rows_with_a_gap_are_left_out_or_as_of_when_they_were_scored(
+    played: Path, tmp_path: Path
+) -> None:
+    asked = {"simulation": str(played / "log"), "policy": "explore", "against": "random"}
+    cache = ["cache.policy=stale", "cache.max_age_hours=8"]
+    compare_online(OnlineConfig(**asked, changes=cache, ledger=str(played / "cached")))
+    fresh, viewed = rows_of(played, max_gap_hours=0.0), rows_of(played)
+    some, scored = rows_of(played, max_gap_hours=4.0), rows_of(played, features="scored")
+    assert 0 < len(fresh) < len(some) < len(viewed) == len(scored)
+    assert scored.drop("request_time", "hour_of_day", "log_item_age").equals(
+        viewed.drop("request_time", "hour_of_day", "log_item_age")
+    )
+    gap = (viewed["request_time"] - scored["request_time"]).to_numpy() / 3_600_000
+    assert gap.min() == 0 and 4 < gap.max() <= 8
+    assert (gap == 0).sum() == len(fresh) and (gap <= 4).sum() == len(some)
+    age, then = (np.expm1(one["log_item_age"].to_numpy()) for one in (viewed, scored))
+    assert np.allclose(age - then, gap, atol=1e-3)
+    assert (scored["hour_of_day"] == scored["request_time"] // 3_600_000 % 24).all()
+    of = settings(played, tmp_path / "scored", "shown")
+    options = of.options | {"features": "scored"}
+    manifest = prepare(replace(of, path=str(played / "cached"), options=options))
+    stores = [PreparedDataset.open(tmp_path / "scored").requests(split) for split in Split]
+    assert sum(store.num_rows for store in stores) == len(scored) and manifest.tasks
+    with pytest.raises(DataError, match="has no column gap_hours"):  # of a funnel without a cache
+        prepare(replace(of, options=options, out=str(tmp_path / "none")))
+    with pytest.raises(ConfigError, match="are of rows=shown"):
+        LedgerOptions(rows="scored", max_gap_hours=1.0)
 
 
 def altered(played: Path, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from recsys.core.bounds import (
@@ -105,7 +105,8 @@ class OpenConfig(Settings):
     """Opening the app, and visiting the service having opened it.
 
     Opens are the sessions of ``simulator.sessions``. The logit of a visit is the user's own plus
-    ``habit`` · cos(2π (hour − the user's favourite hour) / 24).
+    ``habit`` · cos(2π (hour − the user's favourite hour) / 24), plus ``notification_logit`` where
+    the app shows a notification of the service.
 
     Attributes:
         visit_logit: mean over users.
@@ -115,6 +116,8 @@ class OpenConfig(Settings):
         delay_seconds: mean time from the open to the visit, exponential, cut at 5 minutes.
         device_shares: share of users per device.
         network_shares: share of users per network.
+        notification_share: share of opens with a notification.
+        notification_logit: what one adds to the logit of a visit.
     """
 
     visit_logit: Finite
@@ -124,6 +127,34 @@ class OpenConfig(Settings):
     delay_seconds: NotNegative
     device_shares: dict[str, Share]
     network_shares: dict[str, Share]
+    notification_share: Share = 0.0
+    notification_logit: Finite = 0.0
+
+
+@dataclass(frozen=True)
+class LatencyConfig(Settings):
+    """How long a user waits for a list, by a virtual clock: the same on every machine.
+
+    Network and device are lognormal about their medians; the server's time is a count. What a list
+    takes from end to end is the sum of the three; one that is on the device takes the device alone.
+
+    Attributes:
+        network_ms: per network the median of the way there and back.
+        device_ms: per device the median of showing a list.
+        user_sd: of the logarithm of a user's network, the same at all visits.
+        visit_sd: of the logarithms of network and device at a visit.
+        server_ms: of a request, whatever is scored.
+        pair_ms: of a pair that the second stage scores.
+        cached_ms: of one whose scores a cache has.
+    """
+
+    network_ms: dict[str, Positive] = field(default_factory=dict)
+    device_ms: dict[str, Positive] = field(default_factory=dict)
+    user_sd: NotNegative = 0.0
+    visit_sd: NotNegative = 0.0
+    server_ms: NotNegative = 0.0
+    pair_ms: NotNegative = 0.0
+    cached_ms: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -180,6 +211,7 @@ class WorldConfig(Settings):
         opens: opening the app and visiting.
         viewing: how a visit goes, and its value.
         recommender: what made the log.
+        latency: how long users wait; null where nobody asks.
     """
 
     online_days: WholeDays
@@ -189,6 +221,7 @@ class WorldConfig(Settings):
     opens: OpenConfig
     viewing: ViewingConfig
     recommender: RecommenderConfig
+    latency: LatencyConfig | None = None
 
     def __post_init__(self) -> None:
         """Refuse tasks that there are not."""
@@ -213,3 +246,13 @@ class WorldConfig(Settings):
                 raise ConfigError(
                     f"simulator.world.{setting} adds up to 0; give one a share above 0."
                 )
+        if self.latency is not None:
+            for setting, shares, medians in (
+                ("device", self.opens.device_shares, self.latency.device_ms),
+                ("network", self.opens.network_shares, self.latency.network_ms),
+            ):
+                if without := sorted(set(shares) - set(medians)):
+                    raise ConfigError(
+                        f"simulator.world.latency.{setting}_ms says nothing of "
+                        f"{', '.join(without)}; give each a median in milliseconds."
+                    )

@@ -28,6 +28,8 @@ class Stream(IntEnum):
     THINK = 4
     ACTION_TIME = 5
     REQUEST_ROW = 6
+    NOTIFICATION = 7
+    WAIT = 8
 
 
 def codes_in_shares(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,13 @@ from recsys.data.simulator.outcomes import sigmoid
 from recsys.data.simulator.world.config import WATCH_TIME
 from recsys.data.simulator.world.draws import Stream, uniforms, words
 from recsys.data.simulator.world.seen import SeenItems
-from recsys.data.simulator.world.users import LONGEST_DELAY_SECONDS
+from recsys.data.simulator.world.users import LONGEST_DELAY_SECONDS, Opens
+from recsys.data.simulator.world.waiting import wait_ms
 from recsys.data.simulator.world.world import Visits, World
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 #: Stands in a list where nothing is recommended.
 NOTHING = -1
@@ -66,15 +68,29 @@ class Recommended:
         items: [B, k] a list per request, the best first; ``NOTHING`` where there is none.
         propensity: [B, k] probability with which the item came to its place given those before it,
             where the policy draws; None where it does not say.
-        pairs_scored: pairs of user and item that were scored for all requests together, where the
-            policy says.
+        pairs_scored: [B] pairs of user and item that were scored for the list of each request, or
+            one number for all alike; None where the policy does not say.
         pairs_cached: that were not, for a cache had their scores; likewise.
+        pairs_sampled: that were scored once the list was made, to learn from; likewise.
+        asked: [B] ms when a list was asked for in advance, ``NOTHING`` for one that was at the
+            visit; None where all were.
     """
 
     items: Integers
     propensity: Floats | None = None
-    pairs_scored: int | None = None
-    pairs_cached: int | None = None
+    pairs_scored: Integers | int | None = None
+    pairs_cached: Integers | int | None = None
+    pairs_sampled: Integers | int = 0
+    asked: Integers | None = None
+
+    def only(self, chosen: NDArray[np.bool_] | Integers) -> Recommended:
+        """Those of some requests, of a policy that says all by request."""
+        return Recommended(**{name: column[chosen] for name, column in vars(self).items()})
+
+    @property
+    def in_advance(self) -> Flags:
+        """[B] whose lists were made before the visit."""
+        return np.zeros(len(self.items), bool) if self.asked is None else self.asked != NOTHING
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,25 @@ class Shown:
         return cls(**{n: np.concatenate([vars(s)[n] for s in several]) for n in vars(several[0])})
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What a policy does when users open the app, [n] each.
+
+    Attributes:
+        user: index.
+        time: of the open, ms in UTC.
+        features: [n, F] what it knows of a visit and of the wait for it.
+        listed: whether it made a list in advance.
+        pairs_scored: for these lists, samples included; 0 where it made none.
+    """
+
+    user: Integers
+    time: Integers
+    features: Floats
+    listed: NDArray[np.bool_]
+    pairs_scored: Integers
+
+
 class Policy(Protocol):
     """Recommends, and learns of what happened under itself."""
 
@@ -131,25 +166,39 @@ class Policy(Protocol):
         ...
 
 
+class OpenPolicy(Policy, Protocol):
+    """One that is told of openings of the app, whether a visit follows or not."""
+
+    def opened(self, opens: Requests, notified: NDArray[np.bool_], k: int) -> Opened:
+        """Make lists of k items in advance, or none; ``notified`` says who sees a notification."""
+        ...
+
+    def waited(self, visits: Visits, wait_ms: NDArray[np.float64], in_advance: Flags) -> None:
+        """Take notice of how long users have waited [B], and whose lists were made in advance."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tick:
     """What happened in a tick under a policy.
 
     Attributes:
-        visits: the B visits.
+        visits: the B visits; there may be none where users opened the app.
         shown: what was looked at.
         seconds: that the policy took to recommend.
-        pairs_scored: as the policy says; None where it does not.
+        answer: of the policy.
         refused: [B] recommended items that could not be shown.
-        pairs_cached: as the policy says; None where it does not.
+        wait_ms: [B] from end to end; NaN where the world or the policy does not say.
+        opened: what the policy did at openings of the app; None where it was told of none.
     """
 
     visits: Visits
     shown: Shown
     seconds: float
-    pairs_scored: int | None
+    answer: Recommended
     refused: Integers
-    pairs_cached: int | None = None
+    wait_ms: NDArray[np.float64]
+    opened: Opened | None = None
 
 
 def play(
@@ -158,6 +207,7 @@ def play(
     visits: Visits,
     tick_ms: int,
     before: list[Shown] | None = None,
+    opens: Opens | None = None,
 ) -> Iterator[Tick]:
     """Play visits under a policy, tick by tick.
 
@@ -167,6 +217,8 @@ def play(
         visits: in the order of time.
         tick_ms: length of a tick; a policy learns of what ended before the tick.
         before: what users saw before the first visit, which the policy is told of.
+        opens: of the app, of the same days, where the policy is an ``OpenPolicy``; those of a tick
+            come before its visits.
 
     Raises:
         ConfigError: a tick is so long that a user could visit twice in it.
@@ -180,20 +232,51 @@ def play(
     if not len(visits):
         return
     seen, waiting = SeenItems(world.items, len(world.users)), list(before or ())
-    number = (visits.time - world.start) // tick_ms
-    first_alive = _go_on(world, seen, int(number[0]), tick_ms)
+    of_visits = _ByTick((visits.time - world.start) // tick_ms)
+    of_opens = _ByTick(np.empty(0, np.int64))
+    if opens is not None:
+        opens = opens.select(np.argsort(opens.time, kind="stable"))
+        of_opens = _ByTick(opens.time // tick_ms)
+    numbers = np.union1d(of_visits.numbers, of_opens.numbers).tolist()
+    first_alive = _go_on(world, seen, numbers[0], tick_ms)
     for shown in waiting:
         still = shown.select(np.isin(shown.item, first_alive))
         seen.add(still.user, still.item)
-    starts = np.flatnonzero(np.diff(number, prepend=-1))
-    for first, last in zip(starts, [*starts[1:], len(visits)], strict=True):
-        begins = world.start + int(number[first]) * tick_ms
-        waiting = _tell(policy, waiting, begins)
-        alive = _go_on(world, seen, int(number[first]), tick_ms)
-        tick = _tick(world, policy, visits.at(slice(first, last)), alive, seen)
+    for number in numbers:
+        waiting = _tell(policy, waiting, world.start + number * tick_ms)
+        alive = _go_on(world, seen, number, tick_ms)
+        opened = None
+        if opens is not None:
+            told = opens.select(np.arange(len(opens))[of_opens.of(number)])
+            opened = _open(world, cast(OpenPolicy, policy), told, alive, seen)
+        tick = _tick(world, policy, visits.at(of_visits.of(number)), alive, seen)
+        if opens is not None:
+            cast(OpenPolicy, policy).waited(tick.visits, tick.wait_ms, tick.answer.in_advance)
         seen.add(tick.shown.user, tick.shown.item)
         waiting.append(tick.shown)
-        yield tick
+        yield replace(tick, opened=opened)
+
+
+class _ByTick:
+    """Where things in the order of time lie that belong to a tick, by its number."""
+
+    def __init__(self, number: Integers) -> None:
+        self._number = number
+        self.numbers = np.unique(number)
+
+    def of(self, number: int) -> slice:
+        """Those of a tick."""
+        first, last = np.searchsorted(self._number, [number, number + 1])
+        return slice(int(first), int(last))
+
+
+def _open(
+    world: World, policy: OpenPolicy, opens: Opens, alive: Integers, seen: SeenItems
+) -> Opened | None:
+    if not len(opens):
+        return None
+    requests = Requests(opens.user, opens.time + world.start, opens.surface, alive, seen)
+    return policy.opened(requests, opens.notified, world.world.viewing.items)
 
 
 def _go_on(world: World, seen: SeenItems, number: int, tick_ms: int) -> Integers:
@@ -218,7 +301,8 @@ def _tick(world: World, policy: Policy, visits: Visits, alive: Integers, seen: S
     k = world.world.viewing.items
     began = time.perf_counter()
     requests = Requests(visits.user, visits.time, visits.surface, alive, seen)
-    answer = policy.recommend(requests, k)
+    nobody = Recommended(np.empty((0, k), np.int64))
+    answer = policy.recommend(requests, k) if len(visits) else nobody
     seconds = time.perf_counter() - began
     items = answer.items
     if items.shape != (len(visits), k):
@@ -231,7 +315,18 @@ def _tick(world: World, policy: Policy, visits: Visits, alive: Integers, seen: S
     if answer.propensity is not None:
         propensity = np.take_along_axis(answer.propensity, order, axis=1)
     shown = _view(world, visits, lists, propensity)
-    return Tick(visits, shown, seconds, answer.pairs_scored, refused, answer.pairs_cached)
+    return Tick(visits, shown, seconds, answer, refused, _wait_ms(world, visits, answer))
+
+
+def _wait_ms(world: World, visits: Visits, answer: Recommended) -> NDArray[np.float64]:
+    scored, cached = (
+        np.full(len(visits), unsaid if pairs is None else pairs)
+        for pairs, unsaid in ((answer.pairs_scored, np.nan), (answer.pairs_cached, 0.0))
+    )
+    asked = visits.time
+    if answer.asked is not None:
+        asked = np.where(answer.in_advance, answer.asked, visits.time)
+    return wait_ms(world, visits.user, visits.time, asked, scored, cached)
 
 
 def _may_be_shown(

@@ -20,7 +20,7 @@ from recsys.data.simulator.outcomes import responses
 from recsys.data.simulator.population import Population, cell_of, gap_cells, make_population
 from recsys.data.simulator.sessions import make_sessions
 from recsys.data.simulator.world.config import OpenConfig, WorldConfig
-from recsys.data.simulator.world.draws import codes_in_shares
+from recsys.data.simulator.world.draws import Stream, codes_in_shares, uniforms, words
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -39,6 +39,7 @@ class Opens:
         surface: code.
         visits: whether the service is visited.
         visit_time: when it is, or would have been.
+        notified: whether the app shows a notification of the service.
     """
 
     user: Integers
@@ -46,6 +47,10 @@ class Opens:
     surface: NDArray[np.int8]
     visits: NDArray[np.bool_]
     visit_time: Integers
+    notified: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.user)
 
     def select(self, keep: NDArray[np.bool_] | Integers) -> Opens:
         """Some of them."""
@@ -145,11 +150,15 @@ def _opens(
     favourite_hour = rng.uniform(0, 24, users)
     hour = sessions.start % MILLISECONDS_PER_DAY / MILLISECONDS_PER_HOUR
     phase = 2 * np.pi * (hour - favourite_hour[sessions.user]) / 24
+    user = sessions.user + first
+    event = words(config.seed, Stream.NOTIFICATION, user, sessions.start)
+    notified = uniforms(event) < opens.notification_share
     logit = own_logit[sessions.user] + opens.habit * np.cos(phase)
+    logit = logit + opens.notification_logit * notified
     visits = rng.random(len(logit)) < expit(logit)
     delay = np.minimum(rng.exponential(opens.delay_seconds, len(logit)), LONGEST_DELAY_SECONDS)
     visit_time = sessions.start + (delay * MILLISECONDS_PER_SECOND).astype(np.int64)
     pause = opens.pause_minutes * 60 * MILLISECONDS_PER_SECOND
     soon = (np.diff(sessions.start, prepend=0) < pause) & (np.diff(sessions.user, prepend=-1) == 0)
-    found = Opens(sessions.user + first, sessions.start, sessions.surface, visits, visit_time)
+    found = Opens(user, sessions.start, sessions.surface, visits, visit_time, notified)
     return found.select(~soon)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -111,14 +111,7 @@ class World:
                 f"{simulation} holds no whole simulated log (no {SIMULATION_FILE} in it); make one "
                 f"with `recsys data simulate simulator=explore out={simulation}`."
             )
-        described = read_description(simulation)["config"]
-        activity, sessions = described["activity"], described["sessions"]
-        quantiles = {float(level): value for level, value in activity["quantiles"].items()}
-        hours = {int(hour): share for hour, share in sessions["hour_shares"].items()}
-        described["activity"] = activity | {"quantiles": quantiles}
-        described["sessions"] = sessions | {"hour_shares": hours}
-        schema = structured(SimulatorConfig)
-        return cls(instantiate(SimulatorConfig, OmegaConf.merge(schema, described)))  # type: ignore[arg-type]
+        return cls(described_config(read_description(simulation)))
 
     @property
     def start(self) -> int:
@@ -268,6 +261,20 @@ class World:
             eta = linear_response(response, own, offset, interest, author, appeal, mood)
             weight = self.world.integrity.harm.get(WATCH_TIME if name == _DWELL else name, 0.0)
             yield name, eta + np.float32(weight) * harm
+
+
+def described_config(description: dict[str, Any]) -> SimulatorConfig:
+    """What was simulated, of a description in JSON, where keys are texts; a setting that was not
+    known when it was written is as if there was none.
+    """
+    described = dict(description["config"])
+    activity, sessions = described["activity"], described["sessions"]
+    quantiles = {float(level): value for level, value in activity["quantiles"].items()}
+    hours = {int(hour): share for hour, share in sessions["hour_shares"].items()}
+    described["activity"] = activity | {"quantiles": quantiles}
+    described["sessions"] = sessions | {"hour_shares": hours}
+    schema = structured(SimulatorConfig)
+    return instantiate(SimulatorConfig, OmegaConf.merge(schema, described))  # type: ignore[arg-type]
 
 
 def _values(offsets: dict[str, float], names: tuple[str, ...]) -> Floats:

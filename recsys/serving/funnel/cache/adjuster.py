@@ -165,7 +165,7 @@ def lightgbm() -> Any:
         import lightgbm
     except ImportError as error:
         raise InstallationError(
-            f"An adjuster needs lightgbm, which is not installed: {extra_command(_EXTRA)} "
+            f"Boosted trees need lightgbm, which is not installed: {extra_command(_EXTRA)} "
             "installs it."
         ) from error
     return lightgbm

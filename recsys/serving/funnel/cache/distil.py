@@ -5,7 +5,7 @@ Legend: n samples, K tasks, F features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.bounds import Count, Few, Number, OutPath, Seed, Settings
-from recsys.core.errors import ArtifactError, DataError
+from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.core.folders import check_file
 from recsys.data.contract.ledger import scan_ledger
 from recsys.serving.funnel.cache.adjuster import Adjuster, Line, inputs, lightgbm, read_adjuster
@@ -40,6 +40,7 @@ class AdjusterConfig(Settings):
         learning_rate: of the trees.
         patience: trees without an improvement after which no more are grown.
         seed: of LightGBM.
+        without: features that trees do not look at, to see what they are worth.
     """
 
     ledger: str
@@ -49,6 +50,16 @@ class AdjusterConfig(Settings):
     learning_rate: Annotated[float, Number(above=0, at_most=1)] = 0.1
     patience: Count = 10
     seed: Seed = 0
+    without: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse names of no feature."""
+        super().__post_init__()
+        if unknown := sorted(set(self.without) - set(FEATURES)):
+            raise ConfigError(
+                f"without: there is no feature {', '.join(unknown)}; an adjuster is told of "
+                f"{', '.join(FEATURES)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -159,6 +170,7 @@ def _trained(
         "learning_rate": config.learning_rate,
         "num_leaves": config.leaves,
         "monotone_constraints": [1] + [0] * len(FEATURES),
+        "feature_contri": [1.0] + [float(name not in config.without) for name in FEATURES],
         "max_bin": 63,
         "seed": config.seed,
         "deterministic": True,

@@ -47,6 +47,12 @@ class Recalled:
         """[n] their places among the candidates."""
         return self.cached.at
 
+    def between(self, first: int, last: int) -> Recalled:
+        """Those at places from ``first`` to before ``last``, counted from there."""
+        some = (self.at >= first) & (self.at < last)
+        of = self.cached.only(some)
+        return Recalled(Cached(of.at - first, of.scores, of.features), self.predictions[some])
+
     def gaps(self, candidates: int) -> NDArray[np.float32]:
         """[N] hours since they were scored; NaN for those that were not."""
         found = np.full(candidates, np.nan, np.float32)

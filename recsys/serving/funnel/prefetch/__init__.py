@@ -1,0 +1,1 @@
+"""Lists that are made before they are asked for."""
