@@ -25,7 +25,7 @@ from recsys.service.config import ServeConfig
 from recsys.service.facts import user_facts
 from recsys.service.inspector import add_inspector
 from recsys.service.lane import FullError, LateError
-from recsys.service.messages import Event, Recommend, schema
+from recsys.service.messages import Event, Item, Recommend, schema
 from recsys.service.worker import Worker
 
 _T = TypeVar("_T")
@@ -73,6 +73,7 @@ def make_app(config: ServeConfig) -> FastAPI:
     for method, path, endpoint, body in (
         ("POST", "/recommend", endpoints.recommend, Recommend),
         ("POST", "/events", endpoints.events, list[Event]),
+        ("POST", "/items", endpoints.items, list[Item]),
         ("GET", "/explain/{request}", endpoints.explain, None),
         ("GET", "/users", endpoints.users, None),
         ("GET", "/users/{user:path}", endpoints.user, None),
@@ -110,6 +111,7 @@ class Endpoints:
         self._app, self._config = app, config
         self._recommend = msgspec.json.Decoder(Recommend)
         self._events = msgspec.json.Decoder(list[Event])
+        self._items = msgspec.json.Decoder(list[Item])
 
     async def recommend(self, request: Request) -> Any:
         """A list of items for a user."""
@@ -138,12 +140,15 @@ class Endpoints:
 
     async def events(self, request: Request) -> Any:
         """Take in what users did; it is known to the next request when this is answered."""
-        events = await self._body(request, self._events)
-        most = self._config.limits.events
-        if len(events) > most:
-            raise RefusedError(400, f"{len(events):,} events, a report has at most {most:,}")
+        events = await self._report(request, self._events)
         reported = await self._worker.report(events)
         return {"taken": reported.taken, "set_aside": reported.set_aside}
+
+    async def items(self, request: Request) -> Any:
+        """Take in items that have come; within seconds they are among the candidates."""
+        items = await self._report(request, self._items)
+        announced = await self._worker.announce(items)
+        return {"taken": announced.taken, "set_aside": announced.set_aside}
 
     async def explain(self, request: Request) -> Any:
         """What became of every candidate of a request."""
@@ -204,6 +209,12 @@ class Endpoints:
     def _worker(self) -> Worker:
         worker: Worker = self._app.state.worker
         return worker
+
+    async def _report(self, request: Request, decoder: msgspec.json.Decoder[list[_T]]) -> list[_T]:
+        found, most = await self._body(request, decoder), self._config.limits.events
+        if len(found) > most:
+            raise RefusedError(400, f"{len(found):,} rows, a report has at most {most:,}")
+        return found
 
     async def _body(self, request: Request, decoder: msgspec.json.Decoder[_T]) -> _T:
         most, parts, size = self._config.limits.body_bytes, [], 0
@@ -282,7 +293,7 @@ def _answering(
 def _responses(path: str) -> dict[int | str, dict[str, Any]]:
     """What may be answered beside 200, for the description."""
     found = {401: "No API key.", 503: "Come again."}
-    if path in ("/recommend", "/events"):
+    if path in ("/recommend", "/events", "/items"):
         found |= {400: "The body cannot be used.", 403: "Not allowed.", 413: "Too large."}
     if path.startswith("/explain"):
         found[404] = "Nothing is known of it."

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.errors import ConfigError
 from recsys.core.schemas import instantiate, structured
-from recsys.data.contract.schema import FeatureSide, TaskKind
+from recsys.data.contract.schema import FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import LOG, ServeConfig
+from recsys.service.feed import NamedStore, open_store
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.lists import StoredLists
 from recsys.service.messages import Recommend
 from recsys.service.raw_ids import RawIds
 from recsys.serving.funnel.build import build_funnel
-from recsys.serving.funnel.cache.stores import LmdbStore
+from recsys.serving.funnel.cache.stores import Store
 from recsys.serving.funnel.candidates import Offers, Requests, Share, mix
 from recsys.serving.funnel.config import FunnelConfig
 from recsys.serving.funnel.funnel import SECOND, VALUE, Funnel, Outcome
@@ -58,7 +58,8 @@ class Answer:
         requests: who asked.
         generation: by which.
         fallback: why the list is one made before; None where it is not.
-        outcome: what became of the candidates; None for a list made before.
+        outcome: what became of the candidates, by items as they are noted; None for a list made
+            before.
         described: names of the funnel's parts.
     """
 
@@ -89,8 +90,9 @@ class Served:
         generation: what is served.
         config: of the service.
         dataset: of the generation, with live events.
-        known: of the data set, where another generation has it already.
-        feed: folder of the funnel's cache, which all workers share; None for memory.
+        known: of the data set, where another one has it already.
+        models: of the funnel, likewise.
+        store: of the funnel's cache, which all workers share; None for memory.
 
     Attributes:
         generation: what is served.
@@ -109,14 +111,16 @@ class Served:
         config: ServeConfig,
         dataset: LiveDataset,
         known: LiveKnowledge | None = None,
-        feed: Path | None = None,
+        models: Mapping[str, Model] | None = None,
+        store: Store | None = None,
     ) -> None:
         self.generation, self._config, self.dataset = generation, config, dataset
         group = generation.funnel.group
         self.known = known or LiveKnowledge(dataset, group, config.known)
-        self._models = _opened(generation.funnel, dataset)
-        self._store = _stored(generation.funnel, self.known, feed)
-        self.funnel = self._build(generation.funnel, self._store)
+        self._models = _opened(generation.funnel, dataset) if models is None else models
+        self._store = store
+        named = None if store is None else NamedStore(store, dataset)
+        self.funnel = self._build(generation.funnel, named)
         self.described = Described.of(self.funnel)
         self.items = RawIds(dataset.vocabulary("item"))
         self.users = RawIds(dataset.vocabulary("user"))
@@ -138,20 +142,46 @@ class Served:
             ConfigError: the funnel asks for what the data set does not have.
             DataError: the data set or its events cannot be read.
         """
-        feed = state.feed(generation.number)
+        known = None
         if beside is None:
             dataset = LiveDataset.open(generation.dataset, state.events)
-            return cls(generation, config, dataset, feed=feed)
-        dataset, known = beside.dataset, beside.known
-        stored = PreparedDataset.open(generation.dataset)
-        one = (dataset.path, dataset.manifest.fingerprint)
-        if one != (stored.path, stored.manifest.fingerprint):
-            # an LMDB is opened once in a process
-            live = dataset.live.seen_by(stored)
-            other = LiveDataset(stored.path, stored.manifest, live=live)
-            return cls(generation, config, other, feed=feed)
-        same = beside.generation.funnel.group == generation.funnel.group
-        return cls(generation, config, dataset, known if same else None, feed)
+        else:
+            dataset = beside.dataset
+            stored = PreparedDataset.open(generation.dataset)
+            one = (dataset.path, dataset.manifest.fingerprint)
+            if one != (stored.path, stored.manifest.fingerprint):
+                # an LMDB is opened once in a process
+                live = dataset.live.seen_by(stored)
+                dataset = LiveDataset(stored.path, stored.manifest, live=live)
+            elif beside.generation.funnel.group == generation.funnel.group:
+                known = beside.known
+        store = open_store(generation.funnel, dataset, state.feed(generation.number))
+        return cls(generation, config, dataset, known, store=store)
+
+    def grown(self) -> Served:
+        """The same with the items that were announced until now.
+
+        It takes over what is open here, and this one is not closed then; but it may go on.
+        """
+        dataset = self.dataset.grown()
+        models = {name: model.grown(dataset) for name, model in self._models.items()}
+        known = self.known.grown(dataset)
+        found = Served(self.generation, self._config, dataset, known, models, self._store)
+        found.stored = self.stored
+        return found
+
+    def reported_items(self, ids: Sequence[int | str]) -> Integers:
+        """[n] as ``RawIds.reported``; those that were announced as they are noted."""
+        found = self.items.reported(ids)
+        strange = np.flatnonzero(found >= self.items.size)
+        names = self.dataset.live.announced.names([ids[place] for place in strange])
+        found[strange] = np.where(names > 0, names, found[strange])
+        return found
+
+    def found_items(self, noted: NDArray[np.integer]) -> Integers:
+        """[n] indices of items as they are noted; 0 for those that are not known here yet."""
+        found = self.dataset.live.later.found(noted.astype(np.int64))
+        return np.where(found < self.items.size, found, 0)
 
     def now(self) -> int:
         """The moment of a request that does not say its own, ms; by what was counted last."""
@@ -191,6 +221,8 @@ class Served:
         shown = shown[np.argsort(of.position[shown])]
         scores = of.scores[VALUE][shown].tolist()
         items, generation = self.items.raw(of.item[shown]), self.generation.number
+        noted = replace(of, item=self.dataset.live.later.noted(of.item))
+        outcome = replace(outcome, candidates=noted)
         return Answer(number, items, scores, requests, generation, None, outcome, described)
 
     def _check_context(self, context: Mapping[str, Any]) -> None:
@@ -203,25 +235,29 @@ class Served:
             )
 
     def lists(self, users: Integers, k: int) -> Integers:
-        """[B, k] item indices for users [B] as of now; −1 where a list is shorter."""
+        """[B, k] items as they are noted for users [B] as of now; −1 where a list is shorter."""
         requests = self.known.ask(users, users, np.full(len(users), self.refreshed_now()))
-        return self.funnel.run(requests, k).lists(k)
+        return self.dataset.live.later.noted(self.funnel.run(requests, k).lists(k))
 
     def has_list(self, user: int | str) -> bool:
         """Whether a list was made before for a user."""
-        return (
-            self.stored is not None and len(self.stored.of(int(self.users.indices([user])[0]))) > 0
-        )
+        return len(self._listed(int(self.users.indices([user])[0]))) > 0
+
+    def _listed(self, user: int) -> Integers:
+        """The list made before for a user, as far as its items are known here."""
+        if self.stored is None:
+            return np.empty(0, np.int64)
+        found = self.found_items(self.stored.of(user))
+        return found[found > 0]
 
     def fallback(self, why: str, number: int, asked: Recommend) -> Answer:
         """What the user has not seen of the list made before, and then of what is popular."""
         at = self.now() if asked.moment is None else asked.moment
         index = self.users.indices([asked.user])
         items = self._popular[int(self.known.group(index)[0])]
-        if self.stored is not None:
-            own = self.stored.of(int(index[0]))
-            own = own[self.known.is_alive(own, at)]
-            items = np.concatenate([own, items[~np.isin(items, own)]])
+        own = self._listed(int(index[0]))
+        own = own[self.known.is_alive(own, at)]
+        items = np.concatenate([own, items[~np.isin(items, own)]])
         moments = np.full(len(items), at)
         seen = self.known.seen(np.repeat(index, len(items)), moments, items)
         found = items[~seen][: asked.k]
@@ -255,7 +291,7 @@ class Served:
             if one is not None:
                 one.close()
 
-    def _build(self, funnel: FunnelConfig, store: LmdbStore | None = None) -> Funnel:
+    def _build(self, funnel: FunnelConfig, store: Store | None = None) -> Funnel:
         tasks, models = self.known.tasks, self._models
         return build_funnel(funnel, self.known, tasks, models, tolerant=True, store=store)
 
@@ -281,15 +317,6 @@ def _opened(funnel: FunnelConfig, dataset: LiveDataset) -> dict[str, Model]:
     from recsys.serving.funnel.models.open import open_model
 
     return {name: open_model(name, model, dataset) for name, model in funnel.models.items()}
-
-
-def _stored(funnel: FunnelConfig, known: LiveKnowledge, feed: Path | None) -> LmdbStore | None:
-    """Where the funnel's cache is kept, if it has one and it is not in memory."""
-    if feed is None or not funnel.cache.used:
-        return None
-    # in the order of a funnel's predictions: probabilities come first
-    tasks = sorted(known.tasks, key=lambda task: task.kind is not TaskKind.BINARY)
-    return LmdbStore(feed, [task.name for task in tasks])
 
 
 def changed_funnel(funnel: FunnelConfig, changes: Mapping[str, Any]) -> FunnelConfig:

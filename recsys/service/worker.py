@@ -7,27 +7,26 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from recsys.core.console import message_console
 from recsys.core.errors import DataError, RecsysError
-from recsys.data.contract.schema import MILLISECONDS_PER_DAY
 from recsys.data.stores.live.events import Reported
 from recsys.service import metrics
-from recsys.service.config import LOG, MACHINE, ServeConfig
+from recsys.service.config import ServeConfig
 from recsys.service.facts import item_facts
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.lane import FullError, Lane, LateError
 from recsys.service.lists import StoredLists
-from recsys.service.messages import Event, Recommend
+from recsys.service.messages import Event, Item, Recommend
+from recsys.service.reports import announce, append
 from recsys.service.served import Answer, Served
 from recsys.serving.funnel.funnel import SECOND
 from recsys.serving.funnel.ledger import Ledger, LedgerConfig, explain, explained
@@ -37,14 +36,12 @@ _LOG = logging.getLogger("uvicorn.error")
 BUSY, LATE = "busy", "late"
 #: Seconds between looks at the pointer, and between lists made for later.
 _LOOK, _REFRESH = 0.25, 5.0
+#: Of its time that a worker gives to taking up items that were announced, at most.
+_GROWING = 0.05
 #: Requests of this process that are remembered whole.
 _REMEMBERED = 256
 #: Of a request's number: ms since 2020, a part of the process, a count.
 _EPOCH, _PROCESS_BITS, _COUNT_BITS = 1_577_836_800_000, 10, 11
-#: What the clocks of those who report may be ahead, ms; of a log of the past the newest event says
-#: what time it is, and one that is far ahead would leave nothing of what was popular.
-_AHEAD = {MACHINE: 60_000, LOG: MILLISECONDS_PER_DAY}
-FUTURE = "timestamp is in the future"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +95,7 @@ class Worker:
 
     async def watch(self) -> None:
         """Take up generations as the pointer names them, and make lists for later, for ever."""
-        refreshed = time.monotonic()
+        refreshed, grows = time.monotonic(), 0.0
         while True:
             await asyncio.sleep(_LOOK)
             metrics.LEDGER_LOST.set(self._serving.ledger.lost)
@@ -107,6 +104,8 @@ class Worker:
                 if stamp != self._stamp:
                     self._stamp = stamp
                     await self._swap()
+                elif time.monotonic() > grows and self.served.dataset.live.is_behind:
+                    grows = time.monotonic() + await self._grow() / _GROWING
                 elif time.monotonic() - refreshed > _REFRESH:
                     refreshed = time.monotonic()
                     now = await self.now()
@@ -170,10 +169,24 @@ class Worker:
             FullError: so many wait already.
             RecsysError: they could not be written.
         """
-        reported = await self._reports.run(partial(self._append, events))
+        reported = await self._reports.run(partial(append, self.served, events, self.config.clock))
         metrics.EVENTS.labels("taken").inc(reported.taken)
         for reason, number in reported.set_aside.items():
             metrics.EVENTS.labels(reason).inc(number)
+        return reported
+
+    async def announce(self, items: Sequence[Item]) -> Reported:
+        """Take in items; they are on the disk when it returns, and candidates within seconds.
+
+        Raises:
+            ConfigError: one states what the data set states of no item.
+            FullError: so many wait already.
+            RecsysError: they could not be written.
+        """
+        reported = await self._reports.run(partial(announce, self.served, items, self.config.clock))
+        metrics.ITEMS.labels("taken").inc(reported.taken)
+        for reason, number in reported.set_aside.items():
+            metrics.ITEMS.labels(reason).inc(number)
         return reported
 
     async def explained(self, number: int) -> dict[str, Any]:
@@ -263,24 +276,13 @@ class Worker:
             going_on = self.served.generation.number
             message_console().print(f"recsys: generation {going_on} goes on: {error}")
 
-    def _append(self, events: Sequence[Event]) -> Reported:
-        dataset, now = self.served.dataset, self.served.now()
-        manifest = dataset.manifest
-        columns = {
-            "user": self.served.users.reported([one.user for one in events]),
-            "item": self.served.items.reported([one.item for one in events]),
-            "timestamp": np.array([one.timestamp or now for one in events], np.int64),
-            "action_type": _codes(manifest.action_types, [one.action for one in events]),
-            "surface": _codes(manifest.surfaces, [one.surface for one in events], 0),
-            "media_type": _codes(manifest.media_types, [one.media_type for one in events], 0),
-            "dwell_time": np.array([one.dwell_time for one in events], np.float64),
-            "video_duration": np.array([one.video_duration for one in events], np.float64),
-        }
-        ahead = columns["timestamp"] > now + _AHEAD[self.config.clock]
-        reported = dataset.live.append({name: of[~ahead] for name, of in columns.items()})
-        if not ahead.any():
-            return reported
-        return Reported(reported.taken, {**reported.set_aside, FUTURE: int(ahead.sum())})
+    async def _grow(self) -> float:
+        """Take up items that were announced, beside what is served; returns the seconds it took."""
+        began = time.monotonic()
+        grown = await self._beside.run(self.served.grown, bounded=False)
+        await self._funnel.run(grown.refresh, bounded=False)
+        self._serving = replace(self._serving, served=grown)
+        return time.monotonic() - began
 
     def _noted(self, number: int) -> pl.DataFrame:
         """The candidates of a request in the ledger of whichever generation it was of."""
@@ -290,7 +292,7 @@ class Worker:
         raise DataError(f"no ledger holds a request {number}.")
 
     def _rows(self, frame: pl.DataFrame) -> list[dict[str, Any]]:
-        items = frame["item"].to_numpy()
+        items = self.served.found_items(frame["item"].to_numpy())
         facts = item_facts(self.served.dataset, items)
         raw = self.served.items.raw(items)
         return [
@@ -310,9 +312,3 @@ class Worker:
     def _made(number: int) -> int:
         """When a request was made, ms."""
         return (number >> _PROCESS_BITS + _COUNT_BITS) + _EPOCH
-
-
-def _codes(names: Sequence[str], given: Sequence[str | None], unknown: int = -1) -> Any:
-    """[n] places of some names; ``unknown`` of others."""
-    code: Mapping[str | None, int] = {name: place for place, name in enumerate(names)}
-    return np.array([code.get(one, unknown) for one in given], np.int64)
