@@ -235,6 +235,12 @@ SERVICE_VERBS = (
         "Serve the generation before the current one again, or another one.",
         ("recsys service rollback state=served/explore",),
     ),
+    Verb(
+        "point",
+        "service_point",
+        "Have a running service go over to an operating point of its cache, or back.",
+        ("recsys service point state=served/explore point=busy",),
+    ),
 )
 RECUR_VERBS = (
     Verb(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from recsys.data.contract.schema import TaskKind
 from recsys.data.stores.live.dataset import LiveDataset
+from recsys.service.generations import Generation, ServiceState
 from recsys.serving.funnel.cache.stores import LmdbStore, Record, Store
-from recsys.serving.funnel.config import FunnelConfig
 from recsys.serving.funnel.live_knowledge import counted_tasks
 
 
@@ -54,10 +54,32 @@ class NamedStore:
         self._store.close()
 
 
-def open_store(funnel: FunnelConfig, dataset: LiveDataset, feed: Path) -> LmdbStore | None:
-    """Where the funnel's cache is kept, if it has one."""
-    if not funnel.cache.used:
+def open_store(
+    generation: Generation, dataset: LiveDataset, state: ServiceState, redis: str | None
+) -> Store | None:
+    """Where the cache of a generation's funnel is kept, if it has one at any operating point.
+
+    Args:
+        generation: that is served.
+        dataset: of it.
+        state: of the service.
+        redis: address of the Redis that keeps it; None for a folder of the state.
+
+    Raises:
+        RecsysError: it cannot be opened; a Redis need not answer yet.
+    """
+    caches = [generation.funnel.cache, *generation.points.values()]
+    hours = max((one.max_age_hours for one in caches if one.used), default=0.0)
+    if not hours:
         return None
     # in the order of a funnel's predictions: probabilities come first
     tasks = sorted(counted_tasks(dataset), key=lambda task: task.kind is not TaskKind.BINARY)
-    return LmdbStore(feed, [task.name for task in tasks])
+    names = [task.name for task in tasks]
+    feed = state.feed(generation.number)
+    if redis is None:
+        return LmdbStore(feed, names)
+    # redis-py, for those who have one
+    from recsys.serving.funnel.cache.redis_store import RedisStore
+
+    name = f"{platform.node()} {feed.resolve()}"
+    return RedisStore(redis, name, names, hours * 3_600)

@@ -73,6 +73,16 @@ class Item(msgspec.Struct, forbid_unknown_fields=True):
     features: dict[str, str | int | float | list[str] | None] = {}
 
 
+class OperatingPoint(msgspec.Struct, forbid_unknown_fields=True):
+    """What the service is to go over to.
+
+    Attributes:
+        point: name of an operating point; None for the funnel as it is declared.
+    """
+
+    point: str | None
+
+
 def schema(kind: Any) -> dict[str, Any]:
     """A body of this kind, as OpenAPI says it."""
     described, parts = msgspec.json.schema_components([kind])

@@ -42,6 +42,7 @@ EVENTS = Counter("recsys_events", "Reported events: taken, or set aside by reaso
 ITEMS = Counter("recsys_items", "Announced items: taken, or set aside by reason.", ["outcome"])
 QUEUE = Gauge("recsys_queue", "Requests that wait for a funnel.", multiprocess_mode="livesum")
 GENERATION = Gauge("recsys_generation", "That a worker serves.", multiprocess_mode="liveall")
+POINT = Gauge("recsys_operating_point", "Workers at it.", ["point"], multiprocess_mode="livesum")
 LEDGER_LOST = Gauge(
     "recsys_ledger_lost", "Requests that could not be noted.", multiprocess_mode="livesum"
 )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from recsys.core.schemas import instantiate, structured
 from recsys.data.contract.schema import FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.dataset import LiveDataset
+from recsys.service.answer import Answer
 from recsys.service.config import LOG, ServeConfig
 from recsys.service.feed import NamedStore, open_store
 from recsys.service.generations import Generation, ServiceState
@@ -32,7 +34,7 @@ from recsys.serving.funnel.build import build_funnel
 from recsys.serving.funnel.cache.stores import Store
 from recsys.serving.funnel.candidates import Offers, Requests, Share, mix
 from recsys.serving.funnel.config import FunnelConfig
-from recsys.serving.funnel.funnel import SECOND, VALUE, Funnel, Outcome
+from recsys.serving.funnel.funnel import VALUE, Funnel
 from recsys.serving.funnel.ledger import Described
 from recsys.serving.funnel.live_knowledge import LiveKnowledge
 from recsys.serving.funnel.model import Model
@@ -45,39 +47,6 @@ _CHANGED = 32
 #: Items of the lists for everybody, of which a user gets those that are unseen.
 _POPULAR = 500
 _SOME_USERS = 1_000
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a funnel did for one request.
-
-    Attributes:
-        number: of the request.
-        items: raw ids by place.
-        scores: what each is worth; NaN for one that was drawn.
-        requests: who asked.
-        generation: by which.
-        fallback: why the list is one made before; None where it is not.
-        outcome: what became of the candidates, by items as they are noted; None for a list made
-            before.
-        described: names of the funnel's parts.
-    """
-
-    number: int
-    items: list[int | str | None]
-    scores: list[float]
-    requests: Requests
-    generation: int
-    fallback: str | None = None
-    outcome: Outcome | None = None
-    described: Described | None = None
-
-    @property
-    def unpredicted(self) -> bool:
-        """Whether the second stage failed, or had no time for a single candidate."""
-        if self.outcome is None or SECOND not in self.outcome.missed:
-            return False
-        return bool(np.isnan(self.outcome.candidates.scores[SECOND]).all())
 
 
 class Served:
@@ -96,6 +65,8 @@ class Served:
 
     Attributes:
         generation: what is served.
+        point: at which operating point; None for the funnel as it is declared.
+        declared: the funnel there.
         known: what is known.
         described: names of the funnel's parts.
         items: raw ids; users likewise.
@@ -119,12 +90,10 @@ class Served:
         self.known = known or LiveKnowledge(dataset, group, config.known)
         self._models = _opened(generation.funnel, dataset) if models is None else models
         self._store = store
-        named = None if store is None else NamedStore(store, dataset)
-        self.funnel = self._build(generation.funnel, named)
-        self.described = Described.of(self.funnel)
+        self._named = None if store is None else NamedStore(store, dataset)
         self.items = RawIds(dataset.vocabulary("item"))
         self.users = RawIds(dataset.vocabulary("user"))
-        self._changed: OrderedDict[str, tuple[Funnel, Described]] = OrderedDict()
+        self._declare(None)
         self.stored: StoredLists | None = None
         self._popular: list[Integers] = []
 
@@ -155,7 +124,7 @@ class Served:
                 dataset = LiveDataset(stored.path, stored.manifest, live=live)
             elif beside.generation.funnel.group == generation.funnel.group:
                 known = beside.known
-        store = open_store(generation.funnel, dataset, state.feed(generation.number))
+        store = open_store(generation, dataset, state, config.feed)
         return cls(generation, config, dataset, known, store=store)
 
     def grown(self) -> Served:
@@ -168,6 +137,12 @@ class Served:
         known = self.known.grown(dataset)
         found = Served(self.generation, self._config, dataset, known, models, self._store)
         found.stored = self.stored
+        return found.at(self.point)
+
+    def at(self, point: str | None) -> Served:
+        """The same at an operating point; what is open is open in both."""
+        found = copy(self)
+        found._declare(point)
         return found
 
     def reported_items(self, ids: Sequence[int | str]) -> Integers:
@@ -291,6 +266,12 @@ class Served:
             if one is not None:
                 one.close()
 
+    def _declare(self, point: str | None) -> None:
+        self.point, self.declared = point, self.generation.declared(point)
+        self.funnel = self._build(self.declared, self._named)
+        self.described = Described.of(self.funnel)
+        self._changed: OrderedDict[str, tuple[Funnel, Described]] = OrderedDict()
+
     def _build(self, funnel: FunnelConfig, store: Store | None = None) -> Funnel:
         tasks, models = self.known.tasks, self._models
         return build_funnel(funnel, self.known, tasks, models, tolerant=True, store=store)
@@ -298,9 +279,9 @@ class Served:
     def _with(self, changes: Mapping[str, Any]) -> tuple[Funnel, Described]:
         key = repr(sorted(changes.items()))
         if key not in self._changed:
-            changed = changed_funnel(self.generation.funnel, changes)
+            changed = changed_funnel(self.declared, changes)
             for name in ("group", "models"):
-                if getattr(changed, name) != getattr(self.generation.funnel, name):
+                if getattr(changed, name) != getattr(self.declared, name):
                     raise ConfigError(f"changes: {name} cannot be; swap to another generation.")
             funnel = self._build(changed)
             self._changed[key] = funnel, Described.of(funnel)

@@ -20,6 +20,7 @@ from recsys.core.console import message_console
 from recsys.core.errors import DataError, RecsysError
 from recsys.data.stores.live.events import Reported
 from recsys.service import metrics
+from recsys.service.answer import Answer
 from recsys.service.config import ServeConfig
 from recsys.service.facts import item_facts
 from recsys.service.generations import Generation, ServiceState
@@ -27,7 +28,7 @@ from recsys.service.lane import FullError, Lane, LateError
 from recsys.service.lists import StoredLists
 from recsys.service.messages import Event, Item, Recommend
 from recsys.service.reports import announce, append
-from recsys.service.served import Answer, Served
+from recsys.service.served import Served
 from recsys.serving.funnel.funnel import SECOND
 from recsys.serving.funnel.ledger import Ledger, LedgerConfig, explain, explained
 
@@ -83,8 +84,11 @@ class Worker:
         self._asked = 0
         self._remembered: OrderedDict[int, Answer] = OrderedDict()
         self._stamp = self._state.stamp()
+        self._wanted_point = self._state.point()
+        self._longest, self._rush = 0, float("-inf")  # queue since the last look; end of the rush
         self.refused: tuple[int, str] | None = None
         served = Served.open(self._state.current(), config, self._state)
+        served = served.at(self._point(served.generation))
         served.refresh()
         self._serving = self._begun(served)
 
@@ -104,6 +108,9 @@ class Worker:
                 if stamp != self._stamp:
                     self._stamp = stamp
                     await self._swap()
+                    self._wanted_point = self._state.point()
+                elif (point := self._point(self.served.generation)) != self.served.point:
+                    await self._go_over(point)
                 elif time.monotonic() > grows and self.served.dataset.live.is_behind:
                     grows = time.monotonic() + await self._grow() / _GROWING
                 elif time.monotonic() - refreshed > _REFRESH:
@@ -156,6 +163,7 @@ class Worker:
 
     async def _in_funnel(self, work: Any) -> Answer:
         metrics.QUEUE.set(self._funnel.length)
+        self._longest = max(self._longest, self._funnel.length)
         try:
             found: Answer = await self._funnel.run(work, self.config.limits.wait_ms / 1_000)
             return found
@@ -244,8 +252,10 @@ class Worker:
         number = served.generation.number
         config = LedgerConfig(seconds_per_file=self.config.ledger_seconds)
         self._open_lists(served)
-        ledger = Ledger(self._state.ledger(number), served.described, config)
+        ledger = Ledger(self._state.ledger(number, served.point), served.described, config)
         metrics.GENERATION.set(number)
+        for point in (None, *served.generation.points):
+            metrics.POINT.labels(point or "").set(point == served.point)
         return _Serving(served, ledger, metrics.StageMetrics(served.described))
 
     def _open_lists(self, served: Served) -> None:
@@ -276,6 +286,29 @@ class Worker:
             going_on = self.served.generation.number
             message_console().print(f"recsys: generation {going_on} goes on: {error}")
 
+    def _point(self, generation: Generation) -> str | None:
+        """At which operating point of a generation to be now."""
+        load, now = self.config.load, time.monotonic()
+        if self._longest > load.above * self.config.limits.waiting:
+            self._rush = now + load.seconds
+        self._longest = self._funnel.length
+        point = load.point if now < self._rush and load.point is not None else self._wanted_point
+        return point if point in generation.points else None
+
+    async def go_over(self, point: str | None) -> None:
+        """Have all workers go over to an operating point.
+
+        Raises:
+            ConfigError: the generation has none of that name.
+        """
+        known = self.served.generation.known_point(point)
+        await self.beside(partial(self._state.go_over, known))
+
+    async def _go_over(self, point: str | None) -> None:
+        there = await self._beside.run(partial(self.served.at, point), bounded=False)
+        former, self._serving = self._serving, self._begun(there)
+        await self._beside.run(former.ledger.close, bounded=False)
+
     async def _grow(self) -> float:
         """Take up items that were announced, beside what is served; returns the seconds it took."""
         began = time.monotonic()
@@ -286,9 +319,9 @@ class Worker:
 
     def _noted(self, number: int) -> pl.DataFrame:
         """The candidates of a request in the ledger of whichever generation it was of."""
-        for generation in reversed(self._state.numbers()):
+        for folder in self._state.ledgers():
             with suppress(DataError):
-                return explain(self._state.ledger(generation), number)
+                return explain(folder, number)
         raise DataError(f"no ledger holds a request {number}.")
 
     def _rows(self, frame: pl.DataFrame) -> list[dict[str, Any]]:
