@@ -268,6 +268,13 @@ RECUR_VERBS = (
         "Serve the generation before the current one again.",
         ("recsys recur rollback folder=recurring/feed",),
     ),
+    Verb(
+        "learn",
+        "recur_learn",
+        "Train the first stage of a service again from its ledger, and serve it.",
+        ("recsys recur learn state=served/explore folder=recurring/first",),
+        keeps_memory=True,
+    ),
 )
 _OF_SYSTEMS = "those of each system in conf/system/<system>.yaml"
 VERBS = (

@@ -84,7 +84,7 @@ class Worker:
         self._asked = 0
         self._remembered: OrderedDict[int, Answer] = OrderedDict()
         self._stamp = self._state.stamp()
-        self._wanted_point = self._state.point()
+        self._wanted_point, self._counted_at = self._state.point(), ""
         self._longest, self._rush = 0, float("-inf")  # queue since the last look; end of the rush
         self.refused: tuple[int, str] | None = None
         served = Served.open(self._state.current(), config, self._state)
@@ -254,8 +254,10 @@ class Worker:
         self._open_lists(served)
         ledger = Ledger(self._state.ledger(number, served.point), served.described, config)
         metrics.GENERATION.set(number)
+        metrics.POINT.labels(self._counted_at).set(0)
         for point in (None, *served.generation.points):
             metrics.POINT.labels(point or "").set(point == served.point)
+        self._counted_at = served.point or ""
         return _Serving(served, ledger, metrics.StageMetrics(served.described))
 
     def _open_lists(self, served: Served) -> None:
@@ -307,6 +309,7 @@ class Worker:
     async def _go_over(self, point: str | None) -> None:
         there = await self._beside.run(partial(self.served.at, point), bounded=False)
         former, self._serving = self._serving, self._begun(there)
+        await asyncio.sleep(self.config.limits.wait_ms / 1_000)  # for those who have it still
         await self._beside.run(former.ledger.close, bounded=False)
 
     async def _grow(self) -> float:

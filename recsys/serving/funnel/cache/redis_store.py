@@ -6,7 +6,7 @@ import hashlib
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import redis
@@ -53,7 +53,7 @@ class RedisStore:
         Raises:
             ArtifactError: Redis does not answer, or has not some moments ago.
         """
-        content = self._asked(lambda client: client.get(f"{self._prefix}{user}"))
+        content: Any = self._asked(lambda client: client.get(f"{self._prefix}{user}"))  # bytes
         if content is None or (len(content) - _HEAD.size) % self._type.itemsize:
             return None
         generation, newest = _HEAD.unpack_from(content)
