@@ -78,9 +78,17 @@ def announce(served: Served, items: Sequence[Item], clock: str) -> Reported:
 
 def _stated(item: Item, now: int) -> dict[str, Any]:
     """An item, and what is stated of it, as it is announced."""
-    own = {Column.ITEM.value: item.item, FIRST_SEEN: item.timestamp or now}
-    ids = {Column.AUTHOR.value: item.author, Column.TOPIC.value: item.topic}
-    return {**item.features, **ids, **own}
+    found: dict[str, Any] = {Column.ITEM.value: item.item, FIRST_SEEN: item.timestamp or now}
+    if item.author is not None:
+        found[Column.AUTHOR.value] = item.author
+    if item.topic is not None:
+        found[Column.TOPIC.value] = item.topic
+    if twice := found.keys() & item.features.keys():
+        raise ConfigError(
+            f"item {item.item}: features say {', '.join(twice)} beside item, timestamp, author and "
+            "topic; leave it out there."
+        )
+    return {**found, **item.features}
 
 
 def _codes(names: Sequence[str], given: Sequence[str | None], unknown: int = -1) -> Any:

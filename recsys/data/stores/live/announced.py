@@ -27,6 +27,10 @@ from recsys.data.stores.vocabulary import FIRST_SEEN, RAW, UNKNOWN_INDEX
 KNOWN, NO_ID = "item is known already", "item is no id of the log, whose ids are whole numbers"
 
 
+#: What features can hold.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 class AnnouncedItems:
     """The items of a journal in the order they were announced; an item keeps its number for good.
 
@@ -140,7 +144,7 @@ def _value(where: str, value: Any, kind: pl.DataType) -> Any:
     if isinstance(kind, pl.List) and is_list and all(isinstance(one, str | int) for one in value):
         return [str(one) for one in value]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind.is_numeric() and is_number and np.isfinite(value):
+    if kind.is_numeric() and is_number and abs(value) <= _LARGEST:
         return float(value)
     if kind == pl.String() and (isinstance(value, str) or is_number):
         return str(value)
