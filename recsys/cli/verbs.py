@@ -242,6 +242,12 @@ SERVICE_VERBS = (
         "Serve the generation before the current one again, or another one.",
         ("recsys service rollback state=served/explore",),
     ),
+    Verb(
+        "point",
+        "service_point",
+        "Have a running service go over to an operating point of its cache, or back.",
+        ("recsys service point state=served/explore point=busy",),
+    ),
 )
 RECUR_VERBS = (
     Verb(
@@ -268,6 +274,13 @@ RECUR_VERBS = (
         "recur_rollback",
         "Serve the generation before the current one again.",
         ("recsys recur rollback folder=recurring/feed",),
+    ),
+    Verb(
+        "learn",
+        "recur_learn",
+        "Train the first stage of a service again from its ledger, and serve it.",
+        ("recsys recur learn state=served/explore folder=recurring/first",),
+        keeps_memory=True,
     ),
 )
 _OF_SYSTEMS = "those of each system in conf/system/<system>.yaml"

@@ -25,7 +25,7 @@ from recsys.service.config import ServeConfig
 from recsys.service.facts import user_facts
 from recsys.service.inspector import add_inspector
 from recsys.service.lane import FullError, LateError
-from recsys.service.messages import Event, Recommend, schema
+from recsys.service.messages import Event, Item, OperatingPoint, Recommend, schema
 from recsys.service.worker import Worker
 
 _T = TypeVar("_T")
@@ -73,6 +73,8 @@ def make_app(config: ServeConfig) -> FastAPI:
     for method, path, endpoint, body in (
         ("POST", "/recommend", endpoints.recommend, Recommend),
         ("POST", "/events", endpoints.events, list[Event]),
+        ("POST", "/items", endpoints.items, list[Item]),
+        ("POST", "/operating-point", endpoints.operating_point, OperatingPoint),
         ("GET", "/explain/{request}", endpoints.explain, None),
         ("GET", "/users", endpoints.users, None),
         ("GET", "/users/{user:path}", endpoints.user, None),
@@ -110,6 +112,8 @@ class Endpoints:
         self._app, self._config = app, config
         self._recommend = msgspec.json.Decoder(Recommend)
         self._events = msgspec.json.Decoder(list[Event])
+        self._items = msgspec.json.Decoder(list[Item])
+        self._point = msgspec.json.Decoder(OperatingPoint)
 
     async def recommend(self, request: Request) -> Any:
         """A list of items for a user."""
@@ -132,18 +136,29 @@ class Endpoints:
             "generation": answer.generation,
             "fallback": answer.fallback,
         }
+        if (why := answer.why_empty) is not None:
+            found["empty"] = why
         if asked.explain and answer.fallback is None:
             found["explanation"] = self._worker.explain(answer)
         return found
 
     async def events(self, request: Request) -> Any:
         """Take in what users did; it is known to the next request when this is answered."""
-        events = await self._body(request, self._events)
-        most = self._config.limits.events
-        if len(events) > most:
-            raise RefusedError(400, f"{len(events):,} events, a report has at most {most:,}")
+        events = await self._report(request, self._events)
         reported = await self._worker.report(events)
         return {"taken": reported.taken, "set_aside": reported.set_aside}
+
+    async def items(self, request: Request) -> Any:
+        """Take in items that have come; within seconds they are among the candidates."""
+        items = await self._report(request, self._items)
+        announced = await self._worker.announce(items)
+        return {"taken": announced.taken, "set_aside": announced.set_aside}
+
+    async def operating_point(self, request: Request) -> Any:
+        """Go over to an operating point, all workers within a second."""
+        asked = await self._body(request, self._point)
+        await self._worker.go_over(asked.point)
+        return {"point": asked.point, "points": list(self._worker.served.generation.points)}
 
     async def explain(self, request: Request) -> Any:
         """What became of every candidate of a request."""
@@ -167,7 +182,7 @@ class Endpoints:
     async def funnel(self, request: Request) -> Any:
         """What is served: sources, stages, tasks and all settings."""
         served = self._worker.served
-        funnel = served.generation.funnel
+        funnel = served.declared
         return {
             "generation": served.generation.number,
             "dataset": served.dataset.manifest.name,
@@ -192,6 +207,7 @@ class Endpoints:
         return {
             "status": "ok",
             "generation": self._worker.served.generation.number,
+            "operating_point": self._worker.served.point,
             "refused": refused and {"generation": refused[0], "why": refused[1]},
             "ledger_problem": self._worker.ledger_problem,
         }
@@ -204,6 +220,12 @@ class Endpoints:
     def _worker(self) -> Worker:
         worker: Worker = self._app.state.worker
         return worker
+
+    async def _report(self, request: Request, decoder: msgspec.json.Decoder[list[_T]]) -> list[_T]:
+        found, most = await self._body(request, decoder), self._config.limits.events
+        if len(found) > most:
+            raise RefusedError(400, f"{len(found):,} rows, a report has at most {most:,}")
+        return found
 
     async def _body(self, request: Request, decoder: msgspec.json.Decoder[_T]) -> _T:
         most, parts, size = self._config.limits.body_bytes, [], 0
@@ -282,7 +304,7 @@ def _answering(
 def _responses(path: str) -> dict[int | str, dict[str, Any]]:
     """What may be answered beside 200, for the description."""
     found = {401: "No API key.", 503: "Come again."}
-    if path in ("/recommend", "/events"):
+    if path in ("/recommend", "/events", "/items", "/operating-point"):
         found |= {400: "The body cannot be used.", 403: "Not allowed.", 413: "Too large."}
     if path.startswith("/explain"):
         found[404] = "Nothing is known of it."

@@ -7,7 +7,16 @@ from typing import Annotated
 
 from omegaconf import MISSING
 
-from recsys.core.bounds import Count, ItemsPerUser, Jobs, Number, OneOf, Settings
+from recsys.core.bounds import (
+    Count,
+    ItemsPerUser,
+    Jobs,
+    Number,
+    OneOf,
+    Settings,
+    Share,
+    StoreAddress,
+)
 from recsys.serving.funnel.config import FunnelConfig
 from recsys.serving.funnel.live_knowledge import KnowledgeConfig
 
@@ -44,16 +53,33 @@ class LimitsConfig(Settings):
 
 
 @dataclass(frozen=True)
+class LoadConfig(Settings):
+    """An operating point for when too many ask; each worker takes it up by its own queue.
+
+    Attributes:
+        point: its name; None for none.
+        above: share of ``limits.waiting`` that waits when it is taken up.
+        seconds: that fewer must have waited before it is left again.
+    """
+
+    point: str | None = None
+    above: Share = 0.5
+    seconds: Annotated[float, Number(at_least=0)] = 10.0
+
+
+@dataclass(frozen=True)
 class GenerationConfig(Settings):
     """What is served.
 
     Attributes:
         funnel: None for that of the generation that is served.
+        points: file of operating points; None likewise.
         dataset: the prepared data set; None likewise.
         state: folder of the events, generations and ledgers of the service.
     """
 
     funnel: FunnelConfig | None = None
+    points: str | None = None
     dataset: str | None = None
     state: str = MISSING
 
@@ -69,8 +95,10 @@ class ServeConfig(GenerationConfig):
         clock: ``machine``, or ``log``, for logs of the past: just after the newest known event.
         inspector: whether a request may change the funnel for itself.
         api_key_env: environment variable with the key that requests must have; None for none.
+        feed: Redis in which the cache of a funnel is kept; None for a folder of the state.
         known: what is counted.
         limits: of requests.
+        load: what is otherwise when too many ask.
         ledger_seconds: after which a file of the ledger is ended.
     """
 
@@ -80,6 +108,8 @@ class ServeConfig(GenerationConfig):
     clock: Annotated[str, OneOf((MACHINE, LOG))] = MACHINE
     inspector: bool = False
     api_key_env: str | None = None
+    feed: Annotated[str, StoreAddress()] | None = None
     known: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    load: LoadConfig = field(default_factory=LoadConfig)
     ledger_seconds: Annotated[float, Number(above=0)] = 10.0

@@ -3,9 +3,10 @@
 ```
 service.json                       says that the folder is one of a service
 current.json                       {"generation": 12}; replaced in one step
+point.json                         {"point": "busy"}, which was asked for last; likewise
 generations/000012/generation.json the funnel, with all its settings, and the data set it is for
 events/                            what was reported, of all generations (``LiveEvents``)
-ledger/000012/                     what the generation did
+ledger/000012/                     what the generation did; at an operating point 000012.busy
 feed/000012/                       its cache of scores, where the funnel has one
 lists/000012/                      lists that it made before, by user
 ```
@@ -13,8 +14,11 @@ lists/000012/                      lists that it made before, by user
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
 
 from omegaconf import OmegaConf
 
@@ -22,11 +26,15 @@ from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import FolderKind, check_folder, locked_folder
 from recsys.core.json_files import read_json, write_json
 from recsys.core.schemas import instantiate, structured
+from recsys.serving.funnel.cache.config import CacheConfig
 from recsys.serving.funnel.config import FunnelConfig
+
+_T = TypeVar("_T")
 
 _CURRENT, _GENERATION = "current.json", "generation.json"
 _CURRENT_KIND = "pointer to the generation of a service"
 _GENERATION_KIND = "generation of a service"
+_POINT, _POINT_KIND = "point.json", "operating point of a service"
 _MARKER, _MARKER_KIND = "service.json", "state of a service"
 _FOLDER = FolderKind("the state of a service", _MARKER, ("generations_in",), ("*",))
 _GENERATIONS = "generations"
@@ -40,13 +48,32 @@ class Generation:
         funnel: as declared.
         dataset: folder of the prepared data set.
         fingerprint: of the data set; another one once days were appended.
+        points: operating points by name: the funnel's cache as it is there.
         number: from 1; 0 while it has none.
     """
 
     funnel: FunnelConfig
     dataset: Path
     fingerprint: str
+    points: Mapping[str, CacheConfig] = field(default_factory=dict)
     number: int = 0
+
+    def declared(self, point: str | None) -> FunnelConfig:
+        """The funnel at an operating point; as it is where that is None."""
+        return self.funnel if point is None else replace(self.funnel, cache=self.points[point])
+
+    def known_point(self, point: str | None) -> str | None:
+        """An operating point, as it may be asked for.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        if point is None or point in self.points:
+            return point
+        raise ConfigError(
+            f"point={point}: the generation that is served has no operating point of that name; it "
+            f"has {', '.join(self.points) or 'none (recsys service swap points=… brings some)'}."
+        )
 
 
 class ServiceState:
@@ -60,9 +87,14 @@ class ServiceState:
         self.folder = folder
         self.events = folder / "events"
 
-    def ledger(self, number: int) -> Path:
-        """Where a generation notes its requests."""
-        return self.folder / "ledger" / f"{number:06d}"
+    def ledger(self, number: int, point: str | None = None) -> Path:
+        """Where a generation notes its requests, at an operating point or at none."""
+        suffix = "" if point is None else f".{quote(point, safe='')}"
+        return self.folder / "ledger" / f"{number:06d}{suffix}"
+
+    def ledgers(self) -> list[Path]:
+        """Of all generations, the newest first."""
+        return sorted((self.folder / "ledger").iterdir(), reverse=True)
 
     def lists(self, number: int) -> Path:
         """Where the lists are that were made before by a generation."""
@@ -96,9 +128,12 @@ class ServiceState:
         mend = "serve another one with `recsys service rollback`."
         path = self._place(number) / _GENERATION
         content = read_json(path, _GENERATION_KIND, ArtifactError, mend)
-        merged = OmegaConf.merge(structured(FunnelConfig), OmegaConf.create(content["funnel"]))
-        funnel = instantiate(FunnelConfig, merged)  # type: ignore[arg-type]
-        return Generation(funnel, Path(content["dataset"]), content["fingerprint"], number)
+        funnel = _instance(FunnelConfig, content["funnel"])
+        points = {
+            name: _instance(CacheConfig, cache) for name, cache in content.get("points", {}).items()
+        }
+        dataset, fingerprint = Path(content["dataset"]), content["fingerprint"]
+        return Generation(funnel, dataset, fingerprint, points, number)
 
     def add(self, generation: Generation) -> Generation:
         """Keep a generation under the next number; it is not served yet.
@@ -117,6 +152,10 @@ class ServiceState:
                 "funnel": OmegaConf.to_yaml(structured(generation.funnel)),
                 "dataset": str(generation.dataset),
                 "fingerprint": generation.fingerprint,
+                "points": {
+                    name: OmegaConf.to_yaml(structured(cache))
+                    for name, cache in generation.points.items()
+                },
             }
             write_json(self._place(number) / _GENERATION, _GENERATION_KIND, content)
         return self.read(number)
@@ -124,6 +163,23 @@ class ServiceState:
     def serve(self, number: int) -> None:
         """Point to a generation, in one step; a running service takes it up."""
         write_json(self.folder / _CURRENT, _CURRENT_KIND, {"generation": number})
+
+    def go_over(self, point: str | None) -> None:
+        """Ask for an operating point, in one step; a running service takes it up."""
+        write_json(self.folder / _POINT, _POINT_KIND, {"point": point})
+
+    def point(self) -> str | None:
+        """The operating point that was asked for last; None for none.
+
+        Raises:
+            ArtifactError: the file is damaged.
+        """
+        if not (self.folder / _POINT).exists():
+            return None
+        mend = "ask for one with `recsys service point`."
+        content = read_json(self.folder / _POINT, _POINT_KIND, ArtifactError, mend)
+        found: str | None = content["point"]
+        return found
 
     def before(self, number: int | None) -> int:
         """The generation that is to be served again: of a number, or the one before the current.
@@ -148,10 +204,17 @@ class ServiceState:
         found = (self.folder / _GENERATIONS).glob(f"*/{_GENERATION}")
         return sorted(int(path.parent.name) for path in found)
 
-    def stamp(self) -> tuple[int, int]:
-        """Another one whenever the pointer was replaced."""
-        stat = (self.folder / _CURRENT).stat()
-        return stat.st_ino, stat.st_mtime_ns
+    def stamp(self) -> tuple[int, ...]:
+        """Another one whenever the pointer, or the operating point, was replaced."""
+        files = [self.folder / name for name in (_CURRENT, _POINT)]
+        stats = [file.stat() for file in files if file.exists()]
+        return tuple(number for one in stats for number in (one.st_ino, one.st_mtime_ns))
 
     def _place(self, number: int) -> Path:
         return self.folder / _GENERATIONS / f"{number:06d}"
+
+
+def _instance(kind: type[_T], content: str) -> _T:
+    """Settings as they were written."""
+    merged = OmegaConf.merge(structured(kind), OmegaConf.create(content))
+    return instantiate(kind, merged)  # type: ignore[arg-type]

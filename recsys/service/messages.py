@@ -56,6 +56,33 @@ class Event(msgspec.Struct, forbid_unknown_fields=True):
     media_type: str | None = None
 
 
+class Item(msgspec.Struct, forbid_unknown_fields=True):
+    """Something that can be shown from now on.
+
+    Attributes:
+        item: raw id.
+        timestamp: ms since when it is there; now, where it is not given.
+        author: raw id; topic likewise.
+        features: what is stated of it, by the names that the data set has: features and texts.
+    """
+
+    item: RawId
+    timestamp: _Moment | None = None
+    author: RawId | None = None
+    topic: RawId | None = None
+    features: dict[str, str | int | float | list[str] | None] = {}
+
+
+class OperatingPoint(msgspec.Struct, forbid_unknown_fields=True):
+    """What the service is to go over to.
+
+    Attributes:
+        point: name of an operating point; None for the funnel as it is declared.
+    """
+
+    point: str | None
+
+
 def schema(kind: Any) -> dict[str, Any]:
     """A body of this kind, as OpenAPI says it."""
     described, parts = msgspec.json.schema_components([kind])

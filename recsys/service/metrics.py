@@ -39,8 +39,10 @@ SECONDS = Histogram(
 FALLBACKS = Counter("recsys_fallbacks", "Lists made before that were given, by reason.", ["reason"])
 BUSY = Counter("recsys_refused", "Requests that were told to come again.")
 EVENTS = Counter("recsys_events", "Reported events: taken, or set aside by reason.", ["outcome"])
+ITEMS = Counter("recsys_items", "Announced items: taken, or set aside by reason.", ["outcome"])
 QUEUE = Gauge("recsys_queue", "Requests that wait for a funnel.", multiprocess_mode="livesum")
 GENERATION = Gauge("recsys_generation", "That a worker serves.", multiprocess_mode="liveall")
+POINT = Gauge("recsys_operating_point", "Workers at it.", ["point"], multiprocess_mode="livesum")
 LEDGER_LOST = Gauge(
     "recsys_ledger_lost", "Requests that could not be noted.", multiprocess_mode="livesum"
 )

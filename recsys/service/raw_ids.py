@@ -12,10 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.data.contract.ids import as_ids
+from recsys.data.stores.live.rows import LATER
 from recsys.data.stores.vocabulary import INDEX, RAW, UNKNOWN_INDEX, Vocabulary, stable_hash
-
-#: Indices are int32.
-_MOST = 2**31 - 1
 
 
 class RawIds:
@@ -49,7 +47,7 @@ class RawIds:
         found, known = self._found(ids)
         if not known.all():
             text = pl.Series([str(one) for one in ids])
-            free = np.uint64(_MOST - self.size)
+            free = np.uint64(LATER - self.size)
             drawn = self.size + (stable_hash(text) % free).astype(np.int64)
             found = np.where(known, found, drawn)
         return found

@@ -15,6 +15,7 @@ from recsys.data.stores.live.dataset import LiveDataset
 from recsys.service.config import GenerationConfig, ServeConfig
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.served import Served
+from recsys.serving.funnel.cache.config import CacheConfig, read_points
 from recsys.serving.funnel.config import ModelConfig
 from recsys.serving.funnel.ledger import Ledger
 from recsys.serving.funnel.live_knowledge import KnowledgeConfig
@@ -31,6 +32,19 @@ class RollbackConfig(Settings):
 
     state: str = MISSING
     generation: Count | None = None
+
+
+@dataclass(frozen=True)
+class PointConfig(Settings):
+    """Which operating point to go over to.
+
+    Attributes:
+        state: folder of the service.
+        point: its name; None for the funnel as it is declared.
+    """
+
+    state: str = MISSING
+    point: str | None = None
 
 
 def swap(config: GenerationConfig) -> int:
@@ -68,6 +82,16 @@ def roll_back(config: RollbackConfig) -> int:
     return number
 
 
+def go_over(config: PointConfig) -> None:
+    """Ask a service for an operating point.
+
+    Raises:
+        RecsysError: its generation has none of that name, or nothing is served.
+    """
+    state = ServiceState(Path(config.state))
+    state.go_over(state.current().known_point(config.point))
+
+
 def _wanted(config: GenerationConfig, current: Generation | None) -> Generation:
     funnel = config.funnel or (None if current is None else current.funnel)
     dataset = None if current is None else current.dataset
@@ -78,13 +102,17 @@ def _wanted(config: GenerationConfig, current: Generation | None) -> Generation:
             f"{config.state} has served nothing yet; give funnel=… and dataset=… as well."
         )
     fingerprint = DatasetManifest.load(dataset).fingerprint
-    adjuster = funnel.cache.adjuster and str(Path(funnel.cache.adjuster).resolve())
-    placed = replace(
-        funnel,
-        models=_placed(funnel.models),
-        cache=replace(funnel.cache, adjuster=adjuster),
-    )
-    return Generation(placed, dataset, fingerprint)
+    points = {} if current is None else current.points
+    if config.points is not None:
+        points = read_points(Path(config.points), funnel.cache)
+    placed = replace(funnel, models=_placed(funnel.models), cache=_found(funnel.cache))
+    points = {name: _found(cache) for name, cache in points.items()}
+    return Generation(placed, dataset, fingerprint, points)
+
+
+def _found(cache: CacheConfig) -> CacheConfig:
+    """A cache whose adjuster is found wherever the service is started."""
+    return replace(cache, adjuster=cache.adjuster and str(Path(cache.adjuster).resolve()))
 
 
 def _placed(models: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
@@ -102,5 +130,7 @@ def _checked(state: ServiceState, generation: Generation) -> Served:
     events = state.events if state.events.exists() else None
     dataset = LiveDataset.open(generation.dataset, events)
     served = Served(generation, config, dataset)
+    for point in generation.points:
+        served.at(point)
     dataset.live.close()
     return served

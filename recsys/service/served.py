@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys.core.errors import ConfigError
 from recsys.core.schemas import instantiate, structured
-from recsys.data.contract.schema import FeatureSide, TaskKind
+from recsys.data.contract.schema import FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.dataset import LiveDataset
+from recsys.service.answer import Answer
 from recsys.service.config import LOG, ServeConfig
+from recsys.service.feed import NamedStore, open_store
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.lists import StoredLists
 from recsys.service.messages import Recommend
 from recsys.service.raw_ids import RawIds
 from recsys.serving.funnel.build import build_funnel
-from recsys.serving.funnel.cache.stores import LmdbStore
+from recsys.serving.funnel.cache.stores import Store
 from recsys.serving.funnel.candidates import Offers, Requests, Share, mix
 from recsys.serving.funnel.config import FunnelConfig
-from recsys.serving.funnel.funnel import SECOND, VALUE, Funnel, Outcome
+from recsys.serving.funnel.funnel import VALUE, Funnel
 from recsys.serving.funnel.ledger import Described
 from recsys.serving.funnel.live_knowledge import LiveKnowledge
 from recsys.serving.funnel.model import Model
@@ -47,38 +49,6 @@ _POPULAR = 500
 _SOME_USERS = 1_000
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a funnel did for one request.
-
-    Attributes:
-        number: of the request.
-        items: raw ids by place.
-        scores: what each is worth; NaN for one that was drawn.
-        requests: who asked.
-        generation: by which.
-        fallback: why the list is one made before; None where it is not.
-        outcome: what became of the candidates; None for a list made before.
-        described: names of the funnel's parts.
-    """
-
-    number: int
-    items: list[int | str | None]
-    scores: list[float]
-    requests: Requests
-    generation: int
-    fallback: str | None = None
-    outcome: Outcome | None = None
-    described: Described | None = None
-
-    @property
-    def unpredicted(self) -> bool:
-        """Whether the second stage failed, or had no time for a single candidate."""
-        if self.outcome is None or SECOND not in self.outcome.missed:
-            return False
-        return bool(np.isnan(self.outcome.candidates.scores[SECOND]).all())
-
-
 class Served:
     """A generation over the live events.
 
@@ -89,11 +59,14 @@ class Served:
         generation: what is served.
         config: of the service.
         dataset: of the generation, with live events.
-        known: of the data set, where another generation has it already.
-        feed: folder of the funnel's cache, which all workers share; None for memory.
+        known: of the data set, where another one has it already.
+        models: of the funnel, likewise.
+        store: of the funnel's cache, which all workers share; None for memory.
 
     Attributes:
         generation: what is served.
+        point: at which operating point; None for the funnel as it is declared.
+        declared: the funnel there.
         known: what is known.
         described: names of the funnel's parts.
         items: raw ids; users likewise.
@@ -109,18 +82,18 @@ class Served:
         config: ServeConfig,
         dataset: LiveDataset,
         known: LiveKnowledge | None = None,
-        feed: Path | None = None,
+        models: Mapping[str, Model] | None = None,
+        store: Store | None = None,
     ) -> None:
         self.generation, self._config, self.dataset = generation, config, dataset
         group = generation.funnel.group
         self.known = known or LiveKnowledge(dataset, group, config.known)
-        self._models = _opened(generation.funnel, dataset)
-        self._store = _stored(generation.funnel, self.known, feed)
-        self.funnel = self._build(generation.funnel, self._store)
-        self.described = Described.of(self.funnel)
+        self._models = _opened(generation.funnel, dataset) if models is None else models
+        self._store = store
+        self._named = None if store is None else NamedStore(store, dataset)
         self.items = RawIds(dataset.vocabulary("item"))
         self.users = RawIds(dataset.vocabulary("user"))
-        self._changed: OrderedDict[str, tuple[Funnel, Described]] = OrderedDict()
+        self._declare(None)
         self.stored: StoredLists | None = None
         self._popular: list[Integers] = []
 
@@ -138,20 +111,52 @@ class Served:
             ConfigError: the funnel asks for what the data set does not have.
             DataError: the data set or its events cannot be read.
         """
-        feed = state.feed(generation.number)
+        known = None
         if beside is None:
             dataset = LiveDataset.open(generation.dataset, state.events)
-            return cls(generation, config, dataset, feed=feed)
-        dataset, known = beside.dataset, beside.known
-        stored = PreparedDataset.open(generation.dataset)
-        one = (dataset.path, dataset.manifest.fingerprint)
-        if one != (stored.path, stored.manifest.fingerprint):
-            # an LMDB is opened once in a process
-            live = dataset.live.seen_by(stored)
-            other = LiveDataset(stored.path, stored.manifest, live=live)
-            return cls(generation, config, other, feed=feed)
-        same = beside.generation.funnel.group == generation.funnel.group
-        return cls(generation, config, dataset, known if same else None, feed)
+        else:
+            dataset = beside.dataset
+            stored = PreparedDataset.open(generation.dataset)
+            one = (dataset.path, dataset.manifest.fingerprint)
+            if one != (stored.path, stored.manifest.fingerprint):
+                # an LMDB is opened once in a process
+                live = dataset.live.seen_by(stored)
+                dataset = LiveDataset(stored.path, stored.manifest, live=live)
+            elif beside.generation.funnel.group == generation.funnel.group:
+                known = beside.known
+        store = open_store(generation, dataset, state, config.feed)
+        return cls(generation, config, dataset, known, store=store)
+
+    def grown(self) -> Served:
+        """The same with the items that were announced until now.
+
+        It takes over what is open here, and this one is not closed then; but it may go on.
+        """
+        dataset = self.dataset.grown()
+        models = {name: model.grown(dataset) for name, model in self._models.items()}
+        known = self.known.grown(dataset)
+        found = Served(self.generation, self._config, dataset, known, models, self._store)
+        found.stored = self.stored
+        return found.at(self.point)
+
+    def at(self, point: str | None) -> Served:
+        """The same at an operating point; what is open is open in both."""
+        found = copy(self)
+        found._declare(point)
+        return found
+
+    def reported_items(self, ids: Sequence[int | str]) -> Integers:
+        """[n] as ``RawIds.reported``; those that were announced as they are noted."""
+        found = self.items.reported(ids)
+        strange = np.flatnonzero(found >= self.items.size)
+        names = self.dataset.live.announced.names([ids[place] for place in strange])
+        found[strange] = np.where(names > 0, names, found[strange])
+        return found
+
+    def found_items(self, noted: NDArray[np.integer]) -> Integers:
+        """[n] indices of items as they are noted; 0 for those that are not known here yet."""
+        found = self.dataset.live.later.found(noted.astype(np.int64))
+        return np.where(found < self.items.size, found, 0)
 
     def now(self) -> int:
         """The moment of a request that does not say its own, ms; by what was counted last."""
@@ -191,6 +196,8 @@ class Served:
         shown = shown[np.argsort(of.position[shown])]
         scores = of.scores[VALUE][shown].tolist()
         items, generation = self.items.raw(of.item[shown]), self.generation.number
+        noted = replace(of, item=self.dataset.live.later.noted(of.item))
+        outcome = replace(outcome, candidates=noted)
         return Answer(number, items, scores, requests, generation, None, outcome, described)
 
     def _check_context(self, context: Mapping[str, Any]) -> None:
@@ -203,25 +210,29 @@ class Served:
             )
 
     def lists(self, users: Integers, k: int) -> Integers:
-        """[B, k] item indices for users [B] as of now; −1 where a list is shorter."""
+        """[B, k] items as they are noted for users [B] as of now; −1 where a list is shorter."""
         requests = self.known.ask(users, users, np.full(len(users), self.refreshed_now()))
-        return self.funnel.run(requests, k).lists(k)
+        return self.dataset.live.later.noted(self.funnel.run(requests, k).lists(k))
 
     def has_list(self, user: int | str) -> bool:
         """Whether a list was made before for a user."""
-        return (
-            self.stored is not None and len(self.stored.of(int(self.users.indices([user])[0]))) > 0
-        )
+        return len(self._listed(int(self.users.indices([user])[0]))) > 0
+
+    def _listed(self, user: int) -> Integers:
+        """The list made before for a user, as far as its items are known here."""
+        if self.stored is None:
+            return np.empty(0, np.int64)
+        found = self.found_items(self.stored.of(user))
+        return found[found > 0]
 
     def fallback(self, why: str, number: int, asked: Recommend) -> Answer:
         """What the user has not seen of the list made before, and then of what is popular."""
         at = self.now() if asked.moment is None else asked.moment
         index = self.users.indices([asked.user])
         items = self._popular[int(self.known.group(index)[0])]
-        if self.stored is not None:
-            own = self.stored.of(int(index[0]))
-            own = own[self.known.is_alive(own, at)]
-            items = np.concatenate([own, items[~np.isin(items, own)]])
+        own = self._listed(int(index[0]))
+        own = own[self.known.is_alive(own, at)]
+        items = np.concatenate([own, items[~np.isin(items, own)]])
         moments = np.full(len(items), at)
         seen = self.known.seen(np.repeat(index, len(items)), moments, items)
         found = items[~seen][: asked.k]
@@ -255,16 +266,22 @@ class Served:
             if one is not None:
                 one.close()
 
-    def _build(self, funnel: FunnelConfig, store: LmdbStore | None = None) -> Funnel:
+    def _declare(self, point: str | None) -> None:
+        self.point, self.declared = point, self.generation.declared(point)
+        self.funnel = self._build(self.declared, self._named)
+        self.described = Described.of(self.funnel)
+        self._changed: OrderedDict[str, tuple[Funnel, Described]] = OrderedDict()
+
+    def _build(self, funnel: FunnelConfig, store: Store | None = None) -> Funnel:
         tasks, models = self.known.tasks, self._models
         return build_funnel(funnel, self.known, tasks, models, tolerant=True, store=store)
 
     def _with(self, changes: Mapping[str, Any]) -> tuple[Funnel, Described]:
         key = repr(sorted(changes.items()))
         if key not in self._changed:
-            changed = changed_funnel(self.generation.funnel, changes)
+            changed = changed_funnel(self.declared, changes)
             for name in ("group", "models"):
-                if getattr(changed, name) != getattr(self.generation.funnel, name):
+                if getattr(changed, name) != getattr(self.declared, name):
                     raise ConfigError(f"changes: {name} cannot be; swap to another generation.")
             funnel = self._build(changed)
             self._changed[key] = funnel, Described.of(funnel)
@@ -281,15 +298,6 @@ def _opened(funnel: FunnelConfig, dataset: LiveDataset) -> dict[str, Model]:
     from recsys.serving.funnel.models.open import open_model
 
     return {name: open_model(name, model, dataset) for name, model in funnel.models.items()}
-
-
-def _stored(funnel: FunnelConfig, known: LiveKnowledge, feed: Path | None) -> LmdbStore | None:
-    """Where the funnel's cache is kept, if it has one and it is not in memory."""
-    if feed is None or not funnel.cache.used:
-        return None
-    # in the order of a funnel's predictions: probabilities come first
-    tasks = sorted(known.tasks, key=lambda task: task.kind is not TaskKind.BINARY)
-    return LmdbStore(feed, [task.name for task in tasks])
 
 
 def changed_funnel(funnel: FunnelConfig, changes: Mapping[str, Any]) -> FunnelConfig:

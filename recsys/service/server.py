@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import connection, parent_process
+from pathlib import Path
 
 from fastapi import FastAPI
 from uvicorn import Config
@@ -20,6 +21,7 @@ from recsys.core.errors import ConfigError
 from recsys.core.threads import share_threads
 from recsys.service.app import api_key, make_app
 from recsys.service.config import METRICS_FOLDER, ServeConfig
+from recsys.service.generations import ServiceState
 from recsys.service.release import swap
 
 #: Connections that wait to be accepted.
@@ -42,7 +44,13 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
         RecsysError: the generation cannot be served; what was served before stays.
     """
     api_key(config)
+    if config.feed is not None:
+        # redis-py, for those who have one
+        from recsys.embeddings.stores.redis_client import connect
+
+        connect(config.feed).close()
     current = swap(config)
+    ServiceState(Path(config.state)).read(current).known_point(config.load.point)
     with _listening(config) as listening, tempfile.TemporaryDirectory("recsys-metrics") as folder:
         os.environ[METRICS_FOLDER] = folder
         share_threads(config.workers)

@@ -7,28 +7,28 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from recsys.core.console import message_console
 from recsys.core.errors import DataError, RecsysError
-from recsys.data.contract.schema import MILLISECONDS_PER_DAY
 from recsys.data.stores.live.events import Reported
 from recsys.service import metrics
-from recsys.service.config import LOG, MACHINE, ServeConfig
+from recsys.service.answer import Answer
+from recsys.service.config import ServeConfig
 from recsys.service.facts import item_facts
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.lane import FullError, Lane, LateError
 from recsys.service.lists import StoredLists
-from recsys.service.messages import Event, Recommend
-from recsys.service.served import Answer, Served
+from recsys.service.messages import Event, Item, Recommend
+from recsys.service.reports import announce, append
+from recsys.service.served import Served
 from recsys.serving.funnel.funnel import SECOND
 from recsys.serving.funnel.ledger import Ledger, LedgerConfig, explain, explained
 
@@ -37,14 +37,12 @@ _LOG = logging.getLogger("uvicorn.error")
 BUSY, LATE = "busy", "late"
 #: Seconds between looks at the pointer, and between lists made for later.
 _LOOK, _REFRESH = 0.25, 5.0
+#: Of its time that a worker gives to taking up items that were announced, at most.
+_GROWING = 0.05
 #: Requests of this process that are remembered whole.
 _REMEMBERED = 256
 #: Of a request's number: ms since 2020, a part of the process, a count.
 _EPOCH, _PROCESS_BITS, _COUNT_BITS = 1_577_836_800_000, 10, 11
-#: What the clocks of those who report may be ahead, ms; of a log of the past the newest event says
-#: what time it is, and one that is far ahead would leave nothing of what was popular.
-_AHEAD = {MACHINE: 60_000, LOG: MILLISECONDS_PER_DAY}
-FUTURE = "timestamp is in the future"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +84,11 @@ class Worker:
         self._asked = 0
         self._remembered: OrderedDict[int, Answer] = OrderedDict()
         self._stamp = self._state.stamp()
+        self._wanted_point, self._counted_at = self._state.point(), ""
+        self._longest, self._rush = 0, float("-inf")  # queue since the last look; end of the rush
         self.refused: tuple[int, str] | None = None
         served = Served.open(self._state.current(), config, self._state)
+        served = served.at(self._point(served.generation))
         served.refresh()
         self._serving = self._begun(served)
 
@@ -98,7 +99,7 @@ class Worker:
 
     async def watch(self) -> None:
         """Take up generations as the pointer names them, and make lists for later, for ever."""
-        refreshed = time.monotonic()
+        refreshed, grows = time.monotonic(), 0.0
         while True:
             await asyncio.sleep(_LOOK)
             metrics.LEDGER_LOST.set(self._serving.ledger.lost)
@@ -107,6 +108,11 @@ class Worker:
                 if stamp != self._stamp:
                     self._stamp = stamp
                     await self._swap()
+                    self._wanted_point = self._state.point()
+                elif (point := self._point(self.served.generation)) != self.served.point:
+                    await self._go_over(point)
+                elif time.monotonic() > grows and self.served.dataset.live.is_behind:
+                    grows = time.monotonic() + await self._grow() / _GROWING
                 elif time.monotonic() - refreshed > _REFRESH:
                     refreshed = time.monotonic()
                     now = await self.now()
@@ -157,6 +163,7 @@ class Worker:
 
     async def _in_funnel(self, work: Any) -> Answer:
         metrics.QUEUE.set(self._funnel.length)
+        self._longest = max(self._longest, self._funnel.length)
         try:
             found: Answer = await self._funnel.run(work, self.config.limits.wait_ms / 1_000)
             return found
@@ -170,10 +177,24 @@ class Worker:
             FullError: so many wait already.
             RecsysError: they could not be written.
         """
-        reported = await self._reports.run(partial(self._append, events))
+        reported = await self._reports.run(partial(append, self.served, events, self.config.clock))
         metrics.EVENTS.labels("taken").inc(reported.taken)
         for reason, number in reported.set_aside.items():
             metrics.EVENTS.labels(reason).inc(number)
+        return reported
+
+    async def announce(self, items: Sequence[Item]) -> Reported:
+        """Take in items; they are on the disk when it returns, and candidates within seconds.
+
+        Raises:
+            ConfigError: one states what the data set states of no item.
+            FullError: so many wait already.
+            RecsysError: they could not be written.
+        """
+        reported = await self._reports.run(partial(announce, self.served, items, self.config.clock))
+        metrics.ITEMS.labels("taken").inc(reported.taken)
+        for reason, number in reported.set_aside.items():
+            metrics.ITEMS.labels(reason).inc(number)
         return reported
 
     async def explained(self, number: int) -> dict[str, Any]:
@@ -231,8 +252,12 @@ class Worker:
         number = served.generation.number
         config = LedgerConfig(seconds_per_file=self.config.ledger_seconds)
         self._open_lists(served)
-        ledger = Ledger(self._state.ledger(number), served.described, config)
+        ledger = Ledger(self._state.ledger(number, served.point), served.described, config)
         metrics.GENERATION.set(number)
+        metrics.POINT.labels(self._counted_at).set(0)
+        for point in (None, *served.generation.points):
+            metrics.POINT.labels(point or "").set(point == served.point)
+        self._counted_at = served.point or ""
         return _Serving(served, ledger, metrics.StageMetrics(served.described))
 
     def _open_lists(self, served: Served) -> None:
@@ -263,34 +288,47 @@ class Worker:
             going_on = self.served.generation.number
             message_console().print(f"recsys: generation {going_on} goes on: {error}")
 
-    def _append(self, events: Sequence[Event]) -> Reported:
-        dataset, now = self.served.dataset, self.served.now()
-        manifest = dataset.manifest
-        columns = {
-            "user": self.served.users.reported([one.user for one in events]),
-            "item": self.served.items.reported([one.item for one in events]),
-            "timestamp": np.array([one.timestamp or now for one in events], np.int64),
-            "action_type": _codes(manifest.action_types, [one.action for one in events]),
-            "surface": _codes(manifest.surfaces, [one.surface for one in events], 0),
-            "media_type": _codes(manifest.media_types, [one.media_type for one in events], 0),
-            "dwell_time": np.array([one.dwell_time for one in events], np.float64),
-            "video_duration": np.array([one.video_duration for one in events], np.float64),
-        }
-        ahead = columns["timestamp"] > now + _AHEAD[self.config.clock]
-        reported = dataset.live.append({name: of[~ahead] for name, of in columns.items()})
-        if not ahead.any():
-            return reported
-        return Reported(reported.taken, {**reported.set_aside, FUTURE: int(ahead.sum())})
+    def _point(self, generation: Generation) -> str | None:
+        """At which operating point of a generation to be now."""
+        load, now = self.config.load, time.monotonic()
+        if self._longest > load.above * self.config.limits.waiting:
+            self._rush = now + load.seconds
+        self._longest = self._funnel.length
+        point = load.point if now < self._rush and load.point is not None else self._wanted_point
+        return point if point in generation.points else None
+
+    async def go_over(self, point: str | None) -> None:
+        """Have all workers go over to an operating point.
+
+        Raises:
+            ConfigError: the generation has none of that name.
+        """
+        known = self.served.generation.known_point(point)
+        await self.beside(partial(self._state.go_over, known))
+
+    async def _go_over(self, point: str | None) -> None:
+        there = await self._beside.run(partial(self.served.at, point), bounded=False)
+        former, self._serving = self._serving, self._begun(there)
+        await asyncio.sleep(self.config.limits.wait_ms / 1_000)  # for those who have it still
+        await self._beside.run(former.ledger.close, bounded=False)
+
+    async def _grow(self) -> float:
+        """Take up items that were announced, beside what is served; returns the seconds it took."""
+        began = time.monotonic()
+        grown = await self._beside.run(self.served.grown, bounded=False)
+        await self._funnel.run(grown.refresh, bounded=False)
+        self._serving = replace(self._serving, served=grown)
+        return time.monotonic() - began
 
     def _noted(self, number: int) -> pl.DataFrame:
         """The candidates of a request in the ledger of whichever generation it was of."""
-        for generation in reversed(self._state.numbers()):
+        for folder in self._state.ledgers():
             with suppress(DataError):
-                return explain(self._state.ledger(generation), number)
+                return explain(folder, number)
         raise DataError(f"no ledger holds a request {number}.")
 
     def _rows(self, frame: pl.DataFrame) -> list[dict[str, Any]]:
-        items = frame["item"].to_numpy()
+        items = self.served.found_items(frame["item"].to_numpy())
         facts = item_facts(self.served.dataset, items)
         raw = self.served.items.raw(items)
         return [
@@ -310,9 +348,3 @@ class Worker:
     def _made(number: int) -> int:
         """When a request was made, ms."""
         return (number >> _PROCESS_BITS + _COUNT_BITS) + _EPOCH
-
-
-def _codes(names: Sequence[str], given: Sequence[str | None], unknown: int = -1) -> Any:
-    """[n] places of some names; ``unknown`` of others."""
-    code: Mapping[str | None, int] = {name: place for place, name in enumerate(names)}
-    return np.array([code.get(one, unknown) for one in given], np.int64)

@@ -106,7 +106,7 @@ class Running:
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             with suppress(httpx.TransportError):
                 if holds():

@@ -227,3 +227,38 @@ def test_what_is_served_and_counted_can_be_read(service: Running) -> None:
     assert float(lines['recsys_stage_seconds_count{stage="trending"}']) <= answered
     assert [float(lines[one]) for one in lines if one.startswith("recsys_generation{")] == [1, 1]
     assert float(lines["recsys_ledger_lost"]) == 0
+
+
+def test_an_item_that_comes_is_a_candidate_of_every_worker_and_is_told_of(service: Running) -> None:
+    moment, user = now(service), some_user(service, 8)
+    [like] = service.recommend(user, k=1, explain=True)["explanation"]["candidates"][:1]
+    facts = dict(like["facts"])
+    author, topic = facts.pop("author_id"), facts.pop("topic_id")
+    facts.pop("published_at", None)
+    known = {"item": like["item"]}
+    born = {"item": 777_777, "author": author, "topic": topic, "features": facts}
+    answer = service.client.post("/items", json=[born, known, {"item": "none"}, born])
+    reasons = {
+        "item is known already": 2,
+        "item is no id of the log, whose ids are whole numbers": 1,
+    }
+    assert answer.json() == {"taken": 1, "set_aside": reasons}
+    # an event of it counts, whether the worker offers it yet or not
+    liked = {"user": user, "item": 777_777, "timestamp": moment + 10, "action": "liked"}
+    assert service.report(liked)["taken"] == 1
+    changes = {"sources": {"fresh": {"quota": 500, "hours": 1}}, "first.candidates": 10_000}
+
+    def offered() -> bool:
+        other = some_user(service, 9)
+        found = service.recommend(
+            other, k=1, moment=moment + 10_000, changes=changes, explain=True
+        )["explanation"]["candidates"]
+        return any(row["item"] == 777_777 and row["facts"] == like["facts"] for row in found)
+
+    for _ in range(6):  # either worker
+        service.until(offered)
+    [newest] = service.client.get(f"/users/{user}").json()["history"][:1]
+    assert (newest["item"], newest["facts"]["author_id"]) == (777_777, author)
+    refused = service.client.post("/items", json=[{"item": 5, "features": {"colour": "red"}}])
+    assert refused.status_code == 400
+    assert "colour is nothing that the data set states of items" in refused.json()["error"]

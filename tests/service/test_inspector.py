@@ -207,7 +207,7 @@ def test_what_goes_wrong_is_a_sentence(browser: Chrome, service: Running, user: 
     assert "no such user" in nobody.find("#history").text
     assert nobody.items() == texts(recommended(service, "nobody")["items"])
     nobody.set("least integrity", 1)
-    nobody.until(lambda: "no candidate is left" in nobody.find("#list").text)
+    nobody.until(lambda: "at integrity" in nobody.find("#list").text)
     nobody.set("least integrity", 5)
     nobody.until(lambda: "min_integrity" in nobody.find("#list .trouble").text)
     many = Page(browser, service, user=user, k=100_000)

@@ -60,6 +60,10 @@ def test_a_service_that_is_killed_has_lost_nothing_that_it_had_acknowledged(
 ) -> None:
     first = Running(prepared, tmp_path / "state")
     now = first.client.get("/funnel").json()["now"]
+    born = [{"item": 888_888}]
+    assert first.client.post("/items", json=born).json()["taken"] == 1
+    of_born = {"user": 4, "item": 888_888, "timestamp": now}
+    assert first.report(of_born)["taken"] == 1
     acknowledged: list[int] = []
 
     def report(begin: int) -> None:
@@ -82,6 +86,9 @@ def test_a_service_that_is_killed_has_lost_nothing_that_it_had_acknowledged(
     second = Running(prepared, tmp_path / "state")
     again = [{"user": 2, "item": 2, "timestamp": now + place} for place in acknowledged]
     assert second.report(*again) == {"taken": 0, "set_aside": {DUPLICATED_EVENT: len(again)}}
+    assert second.client.post("/items", json=born).json()["taken"] == 0
+    assert second.report(of_born)["taken"] == 0
+    assert second.client.get("/users/4").json()["history"][0]["item"] == 888_888
     workers = second.workers()
     second.process.kill()  # alone: workers end with the process that has started them
     second.process.wait()

@@ -115,20 +115,40 @@ def connect(url: str) -> redis.Redis:
         ConfigError: ``url`` is no address of Redis.
         ArtifactError: the server does not answer, or refuses.
     """
-    _check_address(url)
-    try:
-        client = Client.from_url(url)
+    client = client_of(url)
+    with _options_as_sentence(url):
         client.ping()
-    except RecsysError:
-        raise
+    return client
+
+
+def client_of(url: str, **options: Any) -> redis.Redis:
+    """A client of the server at ``url``, which need not answer yet.
+
+    Args:
+        url: its address.
+        options: of redis-py, where the address has no others.
+
+    Raises:
+        ConfigError: ``url`` is no address of Redis.
+    """
+    _check_address(url)
+    with _options_as_sentence(url):
+        return Client.from_url(url, **options)
+
+
+@contextmanager
+def _options_as_sentence(url: str) -> Iterator[None]:
+    try:
+        yield
     # of an option in the query; the causes may repeat parts of the address
     except (ValueError, TypeError, OSError) as error:
+        if isinstance(error, RecsysError):
+            raise
         problem = f" ({error.strerror}: {error.filename})" if isinstance(error, OSError) else ""
         raise ConfigError(
             f"store={mask_address(url)} has an option behind the ? that redis-py does not know, "
             f"or with a value that cannot be used{problem}; correct it or leave it out."
         ) from None
-    return client
 
 
 def _check_address(url: str) -> None:

@@ -22,7 +22,7 @@ function group(person, items) {
 function entry({ item, facts, events }, until) {
   const later = events[0].timestamp >= until;
   return el("li", { class: later ? "later" : null },
-    el("div", { class: "line" }, el("strong", {}, String(item)),
+    el("div", { class: "line" }, el("strong", {}, item === null ? "an item that the data set does not have" : String(item)),
       events.map((event) => el("span", { class: event.action === "impression" ? "chip" : "chip did" }, did(event)))),
     el("div", { class: "soft facts", title: stated(facts) }, stated(facts)),
     el("div", { class: "soft" }, moment(events[0].timestamp), later ? " · after the moment of the request" : ""));

@@ -41,7 +41,7 @@ export function difference(before, after) {
 export function showList(place, answer, { expression, against = null, other = null, name = "List" }) {
   const tops = positions(place);
   if (!answer.items.length) {
-    place.replaceChildren(...filled(fallback(answer), note("The list is empty: no candidate is left.")));
+    place.replaceChildren(...filled(fallback(answer), note(`The list is empty: ${answer.empty}.`)));
     return;
   }
   const rows = new Map((answer.explanation?.candidates ?? []).map((row) => [row.item, row]));

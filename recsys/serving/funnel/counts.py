@@ -5,6 +5,8 @@ Legend: B requests, n pairs or events, V items, G groups of users, K tasks, C va
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,19 @@ class ItemCounts:
         """One of the same items and groups that has counted nothing."""
         groups, items = self._recently_shown.shape
         return type(self)(groups - 1, items, self._binary, since)
+
+    def grown(self, items: int) -> ItemCounts:
+        """A copy with further items, of which nothing is counted."""
+        found = copy(self)
+        for name, counts in vars(self).items():
+            if isinstance(counts, np.ndarray):
+                setattr(found, name, counts.copy())
+        more = items - len(self._shown)
+        found._recently_shown = np.pad(self._recently_shown, ((0, 0), (0, more)))
+        found._recently_engaged = np.pad(self._recently_engaged, ((0, 0), (0, more)))
+        found._shown = np.pad(self._shown, (0, more))
+        found._done = np.pad(self._done, ((0, more), (0, 0)))
+        return found
 
     def kept(self, moment: int) -> float:
         """Share of what was popular that is left at a moment (ms), by whole hours."""

@@ -104,6 +104,8 @@ class LiveKnowledge:
         dataset: with the live events of all processes.
         group: column of the users by which they are told apart; None for one group of all.
         config: what is counted.
+        former: of the same data set with fewer announced items, whose counts of what is stored are
+            taken over; None to count it.
 
     Attributes:
         tasks: K that are counted: those of the data set that are actions, or time watched.
@@ -114,7 +116,13 @@ class LiveKnowledge:
         ConfigError: users have no such column.
     """
 
-    def __init__(self, dataset: LiveDataset, group: str | None, config: KnowledgeConfig) -> None:
+    def __init__(
+        self,
+        dataset: LiveDataset,
+        group: str | None,
+        config: KnowledgeConfig,
+        former: LiveKnowledge | None = None,
+    ) -> None:
         self._dataset, self._config = dataset, config
         manifest = dataset.manifest
         self._sizes = manifest.vocabulary_sizes
@@ -125,7 +133,7 @@ class LiveKnowledge:
         self._by_age = np.argsort(self.born, kind="stable")
         self._born_by_age = self.born[self._by_age]
         self._ids = {name: of.astype(np.int64) for name, of in dataset.ids_of_items.items()}
-        self.tasks = _tasks(dataset)
+        self.tasks = counted_tasks(dataset)
         self._task_of = np.full(len(manifest.action_types), len(self.tasks))
         for number, task in enumerate(self.tasks):
             if task.kind is TaskKind.BINARY:
@@ -142,7 +150,16 @@ class LiveKnowledge:
         self._now: _Now | None = None
         nothing = np.empty((len(self.groups), 0))
         self._standing = _Standing(-_STANDS_MS, self._by_age[:0], nothing, {})
-        self._count_stored(last + 1)
+        if former is None:
+            self._count_stored(last + 1)
+            self._stored = self._counts.grown(len(self.born))
+        else:
+            self._stored = former._stored
+            self._counts = self._stored.grown(len(self.born))
+
+    def grown(self, dataset: LiveDataset) -> LiveKnowledge:
+        """The same of the data set with items that were announced since; this one goes on."""
+        return LiveKnowledge(dataset, self._columns.grouped_by, self._config, self)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -326,7 +343,7 @@ class LiveKnowledge:
         self._counts.add_done(item, outcomes[:, :-1])
 
 
-def _tasks(dataset: LiveDataset) -> tuple[Task, ...]:
+def counted_tasks(dataset: LiveDataset) -> tuple[Task, ...]:
     """What can be counted of the tasks; of a log without tasks its actions, and time watched."""
     manifest = dataset.manifest
     explicit = [name for name in manifest.actions.explicit if manifest.action_counts.get(name, 0)]

@@ -20,6 +20,7 @@ from recsys.data.batches.hour_of_day import with_hour
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureSide
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.live import LiveDataset
 from recsys.serving.funnel.candidates import Requests
 from recsys.serving.funnel.config import RetrievedConfig, SimilarConfig
 from recsys.serving.funnel.knowledge import Knowledge
@@ -47,6 +48,10 @@ class Numbering:
 
 class Model(Protocol):
     """A trained model; most are a source or a scorer, not both."""
+
+    def grown(self, dataset: LiveDataset) -> Model:
+        """The same over its data set with items that were announced since, by its own numbers."""
+        ...
 
     def source(self, name: str, config: RetrievedConfig, known: Knowledge) -> Source:
         """Finds items for users.

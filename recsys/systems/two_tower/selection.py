@@ -103,11 +103,19 @@ class Selection:
         metrics = with_protocol(self.values(logits), config.prefix, protocol)
         for n in self.kept:
             name = f"{config.prefix}/{recall_name(n)}"
-            interval = self._interval(self.recall(logits, n), config.bootstrap)
+            interval = self.interval(self.recall(logits, n), config.bootstrap)
             metrics[name] = with_interval(metrics[name], interval, drawn_by(config.bootstrap))
             by_chance = {f"{CHANCE}/{recall_name(n)}": float(np.nanmean(self.chance(n)))}
             metrics |= with_protocol(by_chance, config.prefix, protocol)
         return metrics
+
+    def interval(self, recall: NDArray[np.float64], bootstrap: Bootstrap) -> Interval:
+        """Over users, of the mean over requests [Q], without those that are NaN."""
+        some = np.isfinite(recall)
+        _, user = np.unique(self.requests.user[some], return_inverse=True)
+        sums = np.stack([np.bincount(user, recall[some]), np.bincount(user) * 1.0], axis=1)
+        draws = bootstrap.sums(sums)
+        return bootstrap.interval(float(recall[some].mean()), draws[:, 0] / draws[:, 1])
 
     def _share(self, counted: NDArray[np.floating]) -> NDArray[np.float64]:
         """[Q] of the selected what is counted [R]."""
@@ -117,14 +125,6 @@ class Selection:
         ]
         with np.errstate(invalid="ignore"):
             return both[0] / both[1]
-
-    def _interval(self, recall: NDArray[np.float64], bootstrap: Bootstrap) -> Interval:
-        """Over users, of the mean over requests [Q]."""
-        some = np.isfinite(recall)
-        _, user = np.unique(self.requests.user[some], return_inverse=True)
-        sums = np.stack([np.bincount(user, recall[some]), np.bincount(user) * 1.0], axis=1)
-        draws = bootstrap.sums(sums)
-        return bootstrap.interval(float(recall[some].mean()), draws[:, 0] / draws[:, 1])
 
 
 def print_selection(metrics: Metrics, config: EvaluateConfig) -> None:

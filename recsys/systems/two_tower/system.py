@@ -228,14 +228,24 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def _selection(self, run: TwoTowerRun, config: EvaluateConfig, items: Tensor) -> Metrics:
         """Of a split's requests what the model finds of the selected candidates."""
         selection = Selection(run.dataset.requests(config.split), run.config.kept)
+        logits = self.selection_logits(run, selection, items)
+        return selection.measured(logits, run.identity, config)
+
+    def selection_logits(
+        self, run: TwoTowerRun, selection: Selection, items: Tensor | None = None
+    ) -> Tensor:
+        """[R] of each candidate of some requests; ``items`` are embedded where they are not given.
+
+        Histories are those of the run's data set, until the moment of each request.
+        """
+        items = self.item_embeddings(run) if items is None else items
         requests = selection.requests
         parts = []
         for first in range(0, len(requests), _REQUESTS_PER_BATCH):
             some = slice(first, first + _REQUESTS_PER_BATCH)
             user = requests.user[some].astype(np.int64)
             parts.append(self.user_embeddings(run, user, requests.request_time[some]))
-        logits = selection.logits(run.model, torch.from_numpy(np.concatenate(parts)), items)
-        return selection.measured(logits, run.identity, config)
+        return selection.logits(run.model, torch.from_numpy(np.concatenate(parts)), items)
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per scorer; of a first stage also what it finds of the selected."""

@@ -131,6 +131,28 @@ def test_a_tower_finds_what_its_run_recommends_and_follows_what_happens(
     assert before[0] == pytest.approx(scores[0], abs=0.05)
 
 
+@pytest.mark.parametrize("system", ["two_tower", "ranker", "hsnn"])
+def test_what_is_announced_is_to_a_grown_model_what_it_is_to_a_new_one(
+    system: str,
+    run_of: RunOf,  # noqa: F811
+    exported: Callable[[str], Path],
+) -> None:
+    expected, _ = opened(exported(system), run_of(system))
+    live = LiveDataset.open(recsys.open_run(run_of(system)).dataset.path)
+    model = open_model("it", ModelConfig(path=str(exported(system))), live)
+    tasks = None if system == "two_tower" else ["click"]
+    items = live.vocabulary("item").indices_of(["i1", "i9"])
+    before = model.scorer(tasks).score(requests(live), np.array([2, 0, 0]), items)
+    live.live.announced.announce(live, NEW.to_dicts())
+    grown = live.grown()
+    assert isinstance(grown, LiveDataset)
+    new = grown.vocabulary("item").indices_of(["i1", "i9", "new"])
+    found = model.grown(grown).scorer(tasks).score(requests(grown), np.array([3, 0, 0]), new)
+    said = expected.scorer(tasks).score(requests(grown), np.array([3, 0, 0]), new)
+    np.testing.assert_array_equal(found, said)
+    np.testing.assert_allclose(found[:2], before, atol=1e-6)
+
+
 def test_items_like_the_newest_engagements(
     run_of: RunOf,  # noqa: F811
     exported: Callable[[str], Path],

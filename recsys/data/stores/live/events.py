@@ -13,13 +13,16 @@ from threading import RLock
 from typing import Any, Self
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import DataError
 from recsys.data.contract.rejected import DUPLICATED_EVENT
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.live.announced import AnnouncedItems
 from recsys.data.stores.live.blocks import SortedBlocks
+from recsys.data.stores.live.items import GrownDataset
 from recsys.data.stores.live.journal import LmdbJournal, MemoryJournal, Pages, Position
 from recsys.data.stores.live.rows import GIVEN, LIVE_RECORD, EventRows
 from recsys.data.stores.timelines.layout import Block, Events
@@ -47,19 +50,29 @@ class LiveEvents:
     Every process holds all events, about 40 bytes each. Several threads may use one.
 
     Args:
-        dataset: the prepared data set.
+        dataset: the prepared data set, with items that came after it as far as they are known here.
         journal: where events are written down.
+        announced: the items of the journal; None for those that it has now.
+
+    Attributes:
+        announced: items of after the data set, those that others have announced meanwhile as well.
+        later: how such items are noted; of those that the data set was opened with.
     """
 
     _position: Position
     _blocks: dict[TimelineKind, SortedBlocks]
 
     def __init__(
-        self, dataset: PreparedDataset, journal: MemoryJournal | LmdbJournal | None = None
+        self,
+        dataset: PreparedDataset,
+        journal: MemoryJournal | LmdbJournal | None = None,
+        announced: AnnouncedItems | None = None,
     ) -> None:
         self._dataset = dataset
-        self._rows = EventRows(dataset)
         self._journal = journal or MemoryJournal()
+        self.announced = announced or AnnouncedItems(self._journal)
+        self._rows = EventRows(dataset)
+        self.later = self._rows.later
         self._lock = RLock()
         self._forget_all(0)
         self._refresh()
@@ -75,16 +88,31 @@ class LiveEvents:
             DataError: the folder holds something else, is damaged, is of another data set, or has
                 forgotten events that this generation of the data set does not have.
         """
-        return cls(dataset, LmdbJournal(Path(path), dataset.manifest))
+        journal = LmdbJournal(Path(path), dataset.manifest)
+        announced = AnnouncedItems(journal)
+        return cls(announced.behind(dataset), journal, announced)
 
     def seen_by(self, dataset: PreparedDataset) -> Self:
         """The same events, as another generation of the data set takes them; both go on.
+
+        It has the items that were announced until now.
 
         Raises:
             DataError: it is another data set, or events that it does not have were forgotten.
         """
         self._journal.identify(dataset.manifest)
-        return type(self)(dataset, self._journal)
+        self.announced.refresh()
+        return type(self)(self.announced.behind(dataset), self._journal, self.announced)
+
+    @property
+    def items(self) -> pl.DataFrame | None:
+        """What came after the data set when this was opened; None for nothing."""
+        return self._dataset.given_items if isinstance(self._dataset, GrownDataset) else None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether items were announced since this was opened; ``seen_by`` has them."""
+        return self.announced.refresh() > (0 if self.items is None else self.items.height)
 
     def append(self, events: Mapping[str, ArrayLike]) -> Reported:
         """Take in some events, in any order.
@@ -97,8 +125,9 @@ class LiveEvents:
             events: columns of a timeline and ``user``, [n] each. ``user``, ``item``, ``timestamp``
                 (ms) and ``action_type`` (its code in the data set) are needed; an author or topic
                 that is 0 or absent is the item's, other codes are 0 and numbers NaN where unknown.
-                A user, item or code that the data set does not have is the unknown 0 to all
-                readers, whatever has its index later: such an event is in the counters of what is
+                An item of after the data set is its index here, or ``LATER`` and its number. A
+                user, item or code that the data set does not have is the unknown 0 to all readers,
+                whatever has its index later: such an event is in the counters of what is
                 known of it, its author say, and that of an unknown user in no history.
 
         Raises:
@@ -171,7 +200,8 @@ class LiveEvents:
                 "live events in memory cannot be handed to another process; keep them in a folder "
                 "(LiveEvents.open), which all of them open."
             )
-        return type(self).open, (self._journal.path, self._dataset)
+        stored = PreparedDataset.open(self._dataset.path)
+        return type(self).open, (self._journal.path, stored)
 
     def _rewrite(self, keep: Callable[[NDArray], NDArray[np.bool_]], forgotten: int) -> int:
         with self._lock, self._journal.writing() as pages:

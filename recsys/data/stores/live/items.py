@@ -27,7 +27,7 @@ _IDS = (Column.ITEM, Column.AUTHOR, Column.TOPIC)
 
 
 class GrownDataset(PreparedDataset):
-    """A data set with further items: behind its own ones in every array, by the moment they came.
+    """A data set with further items: in every array behind its own ones, in the order given.
 
     They are to a model what items are that were first seen after its fit period: ids that it does
     not know, with features that it does, encoded as those of the data set's own items.
@@ -38,6 +38,10 @@ class GrownDataset(PreparedDataset):
         newest: as of ``PreparedDataset``.
         items: ``item_id``, ``first_seen`` (ms) and any of the columns that are stated of its items;
             None for none. Ids that the data set has are left out.
+
+    Attributes:
+        given_items: the items as they are given.
+        given: [n] the index of each, whether it is the data set's own or new.
 
     Raises:
         DataError: items lack a column, or the data set has hashed ids of items.
@@ -51,16 +55,41 @@ class GrownDataset(PreparedDataset):
         items: pl.DataFrame | None = None,
     ) -> None:
         super().__init__(path, manifest, newest)
-        self._given = items
+        self.given_items = items
         self._grown: Vocabulary | None = None
+        self.given = np.empty(0, np.int64)
         if items is not None and items.height:
             self._grow(items)
 
+    @property
+    def own_items(self) -> int:
+        """Indices of items that the data set has itself, the unknown 0 among them."""
+        return self.manifest.vocabulary_sizes[ITEM] if self._grown is None else self._stored.size
+
     def vocabulary(self, name: str) -> Vocabulary:
         """The ids and indices of a column; of items those that came later as well."""
-        if name == ITEM and self._grown is not None:
-            return self._grown
+        if name == ITEM:
+            return self._grown or self._stored
         return super().vocabulary(name)
+
+    @cached_property
+    def stated(self) -> dict[str, pl.DataType]:
+        """Type of what is stated of items, by column; ids of authors and topics are text."""
+        schema = self.item_table().schema
+        ids = dict.fromkeys((Column.AUTHOR.value, Column.TOPIC.value), pl.String())
+        return {name: ids.get(name, kind) for name, kind in schema.items() if name != INDEX}
+
+    def refuse_hashed(self) -> None:
+        """Refuse a data set behind whose items no others come.
+
+        Raises:
+            DataError: its ids of items are hashed.
+        """
+        if self._stored.mode is IdMode.HASHED:
+            raise DataError(
+                f"{self.path} has hashed ids of items, behind which no others come; items are "
+                "known once days are appended."
+            )
 
     @cached_property
     def item_features(self) -> FeatureArrays:
@@ -120,28 +149,20 @@ class GrownDataset(PreparedDataset):
         return super().vocabulary(ITEM)
 
     def _grow(self, items: pl.DataFrame) -> None:
-        for name in (Column.ITEM, FIRST_SEEN):
-            if name not in items.columns:
-                raise DataError(
-                    f"new items lack the column {name}; they have {', '.join(items.columns)}, and "
-                    f"need {Column.ITEM} and {FIRST_SEEN} (ms)."
-                )
-        if self._stored.mode is IdMode.HASHED:
-            raise DataError(
-                f"{self.path} has hashed ids of items, behind which no others come; items are "
-                "known once days are appended."
-            )
-        seen = items.select(pl.col(Column.ITEM).alias(RAW), FIRST_SEEN).unique(RAW)
-        self._grown = self._stored.grow(seen.sort(FIRST_SEEN, RAW))
+        refuse_without_moments(items)
+        self.refuse_hashed()
+        seen = items.select(pl.col(Column.ITEM).alias(RAW), FIRST_SEEN)
+        self._grown = self._stored.grow(seen.unique(RAW, keep="first", maintain_order=True))
+        self.given = self._grown.indices(seen[RAW]).cast(pl.Int64).to_numpy()
         self.manifest = _with_items(self.manifest, self._grown.size)
         self.newest = _with_items(self.newest, self._grown.size)
 
     def _stated(self, names: list[str]) -> pl.DataFrame:
         """``index`` and columns of the new items; null where they do not say."""
-        assert self._grown is not None and self._given is not None
+        assert self._grown is not None and self.given_items is not None
         fresh = self._grown.table.slice(self._stored.table.height)
-        there = [name for name in names if name in self._given.columns]
-        given = self._given.select(
+        there = [name for name in names if name in self.given_items.columns]
+        given = self.given_items.select(
             pl.col(Column.ITEM).cast(fresh.schema[RAW]).alias(RAW), *there
         ).unique(RAW, keep="first", maintain_order=True)
         table = fresh.select(RAW, INDEX).join(given, on=RAW, how="left", maintain_order="left")
@@ -160,11 +181,25 @@ class GrownDataset(PreparedDataset):
         return found
 
     def _described_by(self, manifest: DatasetManifest) -> Self:
-        return type(self)(self.path, manifest, self.newest, self._given)
+        return type(self)(self.path, manifest, self.newest, self.given_items)
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
         """Open the data set again in the process that unpickles it."""
-        return type(self), (self.path, self.manifest, self.newest, self._given)
+        return type(self), (self.path, self.manifest, self.newest, self.given_items)
+
+
+def refuse_without_moments(items: pl.DataFrame) -> None:
+    """Refuse items that do not say which they are and when they came.
+
+    Raises:
+        DataError: a column is not there.
+    """
+    for name in (Column.ITEM, FIRST_SEEN):
+        if name not in items.columns:
+            raise DataError(
+                f"new items lack the column {name}; they have {', '.join(items.columns)}, and "
+                f"need {Column.ITEM} and {FIRST_SEEN} (ms)."
+            )
 
 
 def _with_items(manifest: DatasetManifest, size: int) -> DatasetManifest:

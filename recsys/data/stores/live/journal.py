@@ -1,4 +1,4 @@
-"""Where live events are written down in the order they came: in memory, or in an LMDB.
+"""Where live events and announced items are written down as they came: in memory, or in an LMDB.
 
 A journal is read and written within ``reading`` and ``writing``, of which the second is alone with
 it. It has an *epoch*, another one whenever what was written before has been rewritten, and numbers
@@ -11,7 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,16 +27,17 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.stores.timelines.writer import EVENT_RECORD
 
-_STATE, _EVENTS = b"live_state", b"live_events"
+_STATE, _EVENTS, _ITEMS = b"live_state", b"live_events", b"live_items"
 _KIND = LmdbKind(
     "store of live events",
-    (_STATE, _EVENTS),
+    (_STATE, _EVENTS, _ITEMS),
     "the service that takes events makes one",
     "start again in a new folder, after `recsys data append` with the log of that time",
     DataError,
 )
 _IDENTITY, _POSITION = b"identity", b"position"
 _IDENTITY_KIND = "identity of live events"
+_ITEM_KIND = "announced item"
 _COLUMNS = [list(one) for one in EVENT_RECORD.descr]
 _NUMBERS = struct.Struct(">QQ")
 _NUMBER = struct.Struct(">Q")
@@ -77,6 +78,22 @@ class Pages(Protocol):
             forgotten: moment in ms before which events may be missing now.
         """
 
+    def announced(self, after: int) -> list[dict[str, Any]]:
+        """The items that were announced after the first so many."""
+
+    def announce(self, items: Sequence[dict[str, Any]]) -> None:
+        """Write down items behind those that are there; they are never left out."""
+
+
+class Journal(Protocol):
+    """Opens its pages to one who writes, and to those who read."""
+
+    def reading(self) -> AbstractContextManager[Pages]:
+        """The journal as it is at this moment."""
+
+    def writing(self) -> AbstractContextManager[Pages]:
+        """The journal, which nobody else writes to until the block ends."""
+
 
 class MemoryJournal:
     """A journal of this process alone."""
@@ -85,6 +102,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._batches: list[NDArray] = []
+        self._items: list[dict[str, Any]] = []
         self._epoch = 0
 
     @contextmanager
@@ -114,6 +132,14 @@ class MemoryJournal:
         if removed := len(former) - len(kept):
             self._batches, self._epoch = [kept], self._epoch + 1
         return removed
+
+    def announced(self, after: int) -> list[dict[str, Any]]:
+        """The items after the first so many."""
+        return self._items[after:]
+
+    def announce(self, items: Sequence[dict[str, Any]]) -> None:
+        """Write down items."""
+        self._items += items
 
     def identify(self, manifest: DatasetManifest) -> None:
         """Whose events they are, this process knows."""
@@ -187,7 +213,7 @@ class _LmdbPages:
     def __init__(self, folder: LmdbFolder, transaction: lmdb.Transaction) -> None:
         self._folder = folder
         self._transaction = transaction
-        self._state, self._events = (folder.databases[name] for name in (_STATE, _EVENTS))
+        self._state, self._events, self._items = (folder.databases[one] for one in _KIND.databases)
 
     @property
     def position(self) -> Position:
@@ -232,6 +258,23 @@ class _LmdbPages:
             self._move(Position(at.epoch + 1, at.number))
             self.put(kept)
         return removed
+
+    def announced(self, after: int) -> list[dict[str, Any]]:
+        count = self._transaction.stat(self._items)["entries"]
+        found = []
+        for number in range(after, count):
+            content = self._transaction.get(_NUMBER.pack(number), db=self._items)
+            try:
+                found.append(decode_json(_ITEM_KIND, content or b"")["item"])
+            except ValueError as problem:
+                raise self._folder.damaged(f"announced item {number}: {problem}") from None
+        return found
+
+    def announce(self, items: Sequence[dict[str, Any]]) -> None:
+        first = self._transaction.stat(self._items)["entries"]
+        for number, item in enumerate(items, first):
+            content = encode_json(_ITEM_KIND, {"item": item})
+            self._transaction.put(_NUMBER.pack(number), content, db=self._items)
 
     def identify(self, manifest: DatasetManifest) -> None:
         """Compare whose events they are, and note the newest generation of the data set."""

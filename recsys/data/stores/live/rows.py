@@ -18,6 +18,7 @@ from recsys.data.contract.rejected import NOT_LATER
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION
 from recsys.data.contract.time_columns import LAST_TIMESTAMP
 from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.live.items import GrownDataset
 from recsys.data.stores.timelines.writer import EVENT_RECORD
 
 _REQUIRED = ("user", "item", "timestamp", "action_type")
@@ -26,7 +27,43 @@ _NUMBERS = tuple(name for name in EVENT_RECORD.names or () if EVENT_RECORD[name]
 #: What stands beside the columns of a timeline: user and item as they were given, by which events
 #: of users or items that the data set does not know are told apart.
 GIVEN = ("given_user", "given_item")
+#: An index from here on is that of no data set: ``LATER`` + i is the item that was announced as the
+#: i-th after it, whatever index that has in one generation of the data set or another.
+LATER = 1 << 30
 LIVE_RECORD = np.dtype([*EVENT_RECORD.descr, *((name, np.int32) for name in GIVEN)])
+
+
+class LaterItems:
+    """What items of after a data set are called, whatever index they have in a generation of it.
+
+    Args:
+        dataset: the generation.
+    """
+
+    def __init__(self, dataset: PreparedDataset) -> None:
+        self._index, self._own = np.empty(0, np.int64), dataset.manifest.vocabulary_sizes["item"]
+        if isinstance(dataset, GrownDataset):
+            self._index, self._own = dataset.given, dataset.own_items
+        index, number = np.unique(self._index, return_index=True)
+        self._names = LATER + number[index >= self._own]
+
+    def noted(self, item: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[n] of indices what stays theirs; those of the data set's own items do anyway."""
+        place = item - self._own
+        later = (place >= 0) & (place < len(self._names))
+        return (
+            np.where(later, self._names[np.where(later, place, 0)], item) if later.any() else item
+        )
+
+    def found(self, noted: NDArray[np.integer]) -> NDArray[np.integer]:
+        """[n] indices in this generation; what it does not have yet stays as it is noted."""
+        number = noted - LATER
+        later = (number >= 0) & (number < len(self._index))
+        return (
+            np.where(later, self._index[np.where(later, number, 0)], noted)
+            if later.any()
+            else noted
+        )
 
 
 class EventRows:
@@ -34,6 +71,10 @@ class EventRows:
 
     Args:
         dataset: after whose last event they come.
+
+    Attributes:
+        last: moment of that event, ms.
+        later: how items of after the data set are noted.
 
     Raises:
         DataError: its times are made up.
@@ -49,6 +90,7 @@ class EventRows:
             )
         self.last = self._manifest.counts["last_timestamp"]
         self._sizes = self._manifest.vocabulary_sizes
+        self.later = LaterItems(dataset)
         self._codes = {
             "media_type": len(self._manifest.media_types),
             "surface": len(self._manifest.surfaces),
@@ -57,7 +99,8 @@ class EventRows:
     def checked(self, columns: Mapping[str, ArrayLike]) -> tuple[NDArray, Counter[str]]:
         """Rows that can be used, [m] of ``EVENT_RECORD``, and how many cannot, by reason.
 
-        An index i that the data set does not have is noted as -1 - i.
+        An index i that the data set does not have is noted as -1 - i, and items of after it as
+        ``LATER`` says.
 
         Raises:
             DataError: a column is missing or unknown, or is not n numbers of its kind.
@@ -86,7 +129,10 @@ class EventRows:
                 most = np.iinfo(np.int32).max
                 bad[f"{name} is no index"] = (column < 0) | (column > most)
                 # of no item yet, and not of the one that will have this index one day
-                column = np.where(column < self._sizes[name], column, ~column)
+                known = column < self._sizes[name]
+                if name == "item":
+                    column, known = self.later.noted(column), known | (column >= LATER)
+                column = np.where(known, column, ~column)
             records[name] = column
         # what the explicit timeline does not hold makes no two events of one
         explicit = records["action_type"] != ACTION_TYPES.index(IMPRESSION)
@@ -112,10 +158,11 @@ class EventRows:
         fitted = np.empty(len(given), LIVE_RECORD)
         for name in EVENT_RECORD.names or ():
             fitted[name] = given[name]
+        fitted["item"] = self.later.found(given["item"])
         for name, of in zip(GIVEN, ("user", "item"), strict=True):
-            fitted[name] = given[of]
+            fitted[name] = fitted[of]
         for name, size in (self._sizes | self._codes).items():
-            fitted[name][(given[name] < 0) | (given[name] >= size)] = 0
+            fitted[name][(fitted[name] < 0) | (fitted[name] >= size)] = 0
         for name, of_item in self._ids_of_items.items():
             absent = np.flatnonzero(fitted[name] == 0)
             fitted[name][absent] = of_item[fitted["item"][absent]]

@@ -51,6 +51,7 @@ class RankerModel:
     ) -> None:
         manifest = artifact.manifest
         self.name, self.artifact, self.numbers = name, artifact, numbers
+        self._config = config
         self.dataset = dataset.with_fit_vocabulary(manifest.fit_vocabulary)
         self.context = config.context
         self.reader = RankingReader(
@@ -65,6 +66,10 @@ class RankerModel:
                 f"{dataset.path} counts other numbers of candidates than the data set that "
                 f"{artifact.folder} was trained on; train again on the data set as it is."
             )
+
+    def grown(self, dataset: LiveDataset) -> RankerModel:
+        """The same over its data set with further items."""
+        return RankerModel(self.name, self.artifact, dataset, Numbering.of(dataset), self._config)
 
     def source(self, name: str, config: RetrievedConfig, known: Knowledge) -> Source:
         """A ranker finds nothing."""

@@ -48,6 +48,7 @@ class TowerModel:
         dataset: that they were trained on, and what has come since.
         numbers: of the funnel's users and items.
         config: what is said of it.
+        former: the same over fewer items, whose embeddings are taken over.
 
     Raises:
         ConfigError: its scores are no products, or published user embeddings are given and not
@@ -61,6 +62,7 @@ class TowerModel:
         dataset: LiveDataset,
         numbers: Numbering,
         config: ModelConfig,
+        former: TowerModel | None = None,
     ) -> None:
         if artifact.mixture is not None:
             raise ConfigError(
@@ -68,10 +70,16 @@ class TowerModel:
                 "no products of embeddings; train with model.similarity=dot."
             )
         self.name, self.numbers, self.dataset = name, numbers, dataset
-        self._artifact = artifact
+        self._artifact, self._config = artifact, config
+        self._embedded = np.empty((0, 0), np.float32) if former is None else former.content[0]
         self.sequences, self._gap = counted_sequences(artifact, dataset), gap_ms(artifact)
         self._reader = history_reader(artifact, dataset, _NOBODY, config.stores)
         self._asked: tuple[Requests, NDArray[np.float32]] | None = None
+
+    def grown(self, dataset: LiveDataset) -> TowerModel:
+        """The same over its data set with further items, of which only those are embedded."""
+        numbers = Numbering.of(dataset)
+        return TowerModel(self.name, self._artifact, dataset, numbers, self._config, self)
 
     @cached_property
     def content(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -84,12 +92,12 @@ class TowerModel:
         corpus = read_item_corpus(
             self.dataset, ItemCorpusConfig(**how["corpus"]), HashedTextConfig(**how["hashed_text"])
         )
-        every = torch.arange(self.dataset.manifest.vocabulary_sizes["item"])
+        fresh = torch.arange(len(self._embedded), self.dataset.manifest.vocabulary_sizes["item"])
         parts = [
             self._artifact.embed_items(corpus.select(chunk)).numpy()
-            for chunk in every.split(_ITEMS_AT_A_TIME)
+            for chunk in fresh.split(_ITEMS_AT_A_TIME)
         ]
-        found = np.concatenate(parts)
+        found = np.concatenate([self._embedded, *parts] if len(self._embedded) else parts)
         found[0] = 0
         return found, np.ones(len(found), bool)
 

@@ -48,9 +48,14 @@ class TreeModel:
         config: ModelConfig,
     ) -> None:
         self.name, self.artifact, self.numbers = name, artifact, numbers
+        self._config = config
         self.dataset = dataset.with_fit_vocabulary(artifact.manifest.fit_vocabulary)
         self.scoring = exported_scoring(artifact, self.dataset)
         self.context = config.context
+
+    def grown(self, dataset: LiveDataset) -> TreeModel:
+        """The same over its data set with further items."""
+        return TreeModel(self.name, self.artifact, dataset, Numbering.of(dataset), self._config)
 
     @cached_property
     def items(self) -> ItemTree:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import lmdb
@@ -16,19 +16,25 @@ from numpy.typing import NDArray
 from recsys.core.errors import DataError
 from recsys.core.lmdb_folder import DATA_FILE
 from recsys.serving.funnel.cache.feed_state import FeedState
+from recsys.serving.funnel.cache.redis_store import RedisStore
 from recsys.serving.funnel.cache.stores import LmdbStore, MemoryStore, Store, row_type
 from recsys.serving.funnel.candidates import Requests
+from tests.embeddings.stores import redis_server
 
 HOUR = 3_600_000
 TASKS = ("like", "hide")
 ROW = row_type(2)
 
 
-@pytest.fixture(params=["memory", "lmdb"])
+@pytest.fixture(params=["memory", "lmdb", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made = MemoryStore() if request.param == "memory" else LmdbStore(tmp_path / "feed", TASKS)
-    with closing(made):
-        yield made
+    with ExitStack() as stack:
+        if request.param == "redis":
+            url = f"{stack.enter_context(redis_server(tmp_path))}?socket_timeout=20"
+            made: Store = RedisStore(url, "tests", TASKS, 3_600)
+        else:
+            made = MemoryStore() if request.param == "memory" else LmdbStore(tmp_path, TASKS)
+        yield stack.enter_context(closing(made))
 
 
 def feed(store: Store, generation: str = "one", items: int = 10, hours: float = 6) -> FeedState:
