@@ -67,7 +67,8 @@ class Gathering:
     def __init__(self, store: dist.Store, rank: int, count: int, wait: timedelta) -> None:
         self._rank = rank
         self._count = count
-        self._group = dist.ProcessGroupGloo(dist.PrefixStore("gathering", store), rank, count, wait)
+        own = dist.PrefixStore("gathering", store)
+        self._group: Any = dist.ProcessGroupGloo(own, rank, count, wait)  # its stub lacks methods
 
     def __call__(self, value: Any) -> list[Any]:
         """What every process has, by rank.

@@ -195,7 +195,7 @@ def _scores(
 ) -> dict[str, NDArray[np.float64]]:
     """What the model says of rows, by name [R]; each process scores those of its requests."""
     requests = rows.requests
-    mine = own_share(np.arange(len(requests)))
+    mine = own_share(range(len(requests)))
     place = np.concatenate([requests.row[:0], *map(requests.rows, mine)])
     some = GivenRows(rows.user[place], rows.item[place], rows.moment[place], rows.context_of(place))
     shares = gathered([(place, system.score(run, some))] if len(place) else [])
