@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -81,9 +82,8 @@ def _check(config: PreflightConfig) -> Preflight | None:
     if gpus:
         device = torch.device("cuda", gpu_of(launcher().local_rank(), gpus))
         torch.cuda.set_device(device)
-    own = _Words(store, rank)
-    own.say("node", own_name(os.environ.get("SLURMD_NODENAME")))
-    own.say("facts", facts_of(own_name(os.environ.get("SLURMD_NODENAME"))))
+    _say(store, f"node/{rank}", own_name())
+    _say(store, f"facts/{rank}", facts_of(own_name()))
     if rank == 0:
         return _first(config, store, world, device, wait)
     try:
@@ -92,7 +92,8 @@ def _check(config: PreflightConfig) -> Preflight | None:
         raise RecsysError("The first process has not said to go on; it has said why.") from error
     if store.get("go") == b"yes":
         _exchange(config, store, rank, world, device, wait)
-    store.wait(["end"], wait * 3)
+    with suppress(RuntimeError):  # the store ends with the first process, which knows all by then
+        store.wait(["end"], wait * 3)
     return None
 
 
@@ -143,7 +144,6 @@ def _exchange(
     wait: timedelta,
 ) -> None:
     """Exchange with the others, and say at which rates, or that it did not work."""
-    own = _Words(store, rank)
     names = _names(store, world)
     order = list(dict.fromkeys(names))
     places = [
@@ -163,21 +163,14 @@ def _exchange(
         found = measure(places, config.mebibytes, device)
     except RuntimeError as error:  # of a connection, or after ``wait``
         store.set(f"failed/{rank}", " ".join(str(error).split())[:300])
-    own.say("measured", found)
+    _say(store, f"measured/{rank}", found)
     if found is not None:
         dist.destroy_process_group()
 
 
-class _Words:
-    """What a rank says to the first one."""
-
-    def __init__(self, store: dist.TCPStore, rank: int) -> None:
-        self._store = store
-        self._rank = rank
-
-    def say(self, what: str, value: Any) -> None:
-        said: Any = pickle.dumps(value)  # bytes, of which the stub knows nothing
-        self._store.set(f"{what}/{self._rank}", said)
+def _say(store: dist.TCPStore, what: str, value: object) -> None:
+    said: Any = pickle.dumps(value)  # bytes, of which the stub knows nothing
+    store.set(what, said)
 
 
 def _heard(store: dist.TCPStore, what: str, world: int, seconds: float) -> dict[int, Any]:

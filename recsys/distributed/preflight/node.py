@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,11 @@ class Measured:
     all_to_all: float | None = None
 
 
+def own_name() -> str:
+    """The name of this node: SLURM's, or the host's."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
 def facts_of(node: str) -> Facts:
     """What this node has."""
     found = describe_environment()
@@ -61,8 +67,3 @@ def facts_of(node: str) -> Facts:
     if _DRIVER.is_file():
         versions["driver"] = " ".join(_DRIVER.read_text().split("\n")[0].split()[:8])
     return Facts(node, versions, found["hardware"]["gpus"])
-
-
-def own_name(given: str | None) -> str:
-    """The name of this node: SLURM's, or the host's."""
-    return given or socket.gethostname()
