@@ -42,7 +42,7 @@ RUN apt-get update \
     && useradd --create-home --uid 10001 recsys
 ENV PATH="/srv/recsys/.venv/bin:${PATH}"
 WORKDIR /home/recsys
-HEALTHCHECK --interval=5m --timeout=2m --start-period=2m CMD ["recsys", "doctor"]
+HEALTHCHECK --interval=1m --timeout=10s CMD ["recsys", "health"]
 ENTRYPOINT ["recsys"]
 CMD ["--help"]
 

@@ -94,7 +94,7 @@ def test_both_images_run_recsys_as_nobody_in_particular_and_look_after_it(target
     assert last["USER"].isdigit() and int(last["USER"]) > 0
     assert line[-1].instructions[-1][0] == "USER"  # what comes before is the system's
     [command] = re.findall(r"CMD (.*)", last["HEALTHCHECK"])
-    assert json.loads(command) == ["recsys", "doctor"]
+    assert json.loads(command) == ["recsys", "health"]
     assert json.loads(last["ENTRYPOINT"]) == ["recsys"]
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recsys.core.composition import compose
+from recsys.distributed.processes import is_first_rank
 from recsys.evaluation.config import EvaluateConfig
 from recsys.systems.choice import system_of_run
 from recsys.systems.evaluate import evaluate
@@ -19,4 +20,5 @@ def run(overrides: Sequence[str]) -> None:
     """Measure the run, write its metrics and print them."""
     config = configure(overrides)
     metrics = evaluate(config)
-    system_of_run(config.run_dir).show(metrics, config)
+    if is_first_rank():
+        system_of_run(config.run_dir).show(metrics, config)

@@ -151,6 +151,14 @@ def doctor() -> None:
     run()
 
 
+@app.command(epilog=_examples(("recsys health",)))
+def health() -> None:
+    """Look whether the installation is whole, in milliseconds: the health check of a container."""
+    from recsys.cli.health import run
+
+    run()
+
+
 @app.command(
     epilog=_examples(("recsys bench --list", "recsys bench slices batch=4 --json")),
 )

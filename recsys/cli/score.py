@@ -10,6 +10,7 @@ from rich.table import Table
 from recsys.core.composition import compose
 from recsys.core.console import UNDEFINED, message_console, output_console
 from recsys.data.contract.moments import to_text
+from recsys.distributed.processes import is_first_rank
 from recsys.systems.score_pairs import ScoreConfig, ScoredPairs, score
 
 #: Rows that are shown where they are not written.
@@ -25,6 +26,8 @@ def run(overrides: Sequence[str]) -> None:
     """Score the pairs, and print the first rows where they are not written."""
     config = configure(overrides)
     scored = score(config)
+    if not is_first_rank():
+        return
     if config.out is None:
         output_console().print(_table(scored))
     console = message_console()

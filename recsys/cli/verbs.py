@@ -312,11 +312,20 @@ VERBS = (
         more=f"those of the run in conf/train.yaml and {_OF_SYSTEMS}",
     ),
     Verb(
+        "preflight",
+        "preflight",
+        "Check the nodes of a run before it: versions, GPUs, exchanges and how fast they are.",
+        ("recsys preflight processes=2", "recsys preflight processes=2 out=checked"),
+    ),
+    Verb(
         "evaluate",
         "evaluate",
         "Measure a run on the report split, alone or against another run on the same rows, each at "
         "its checkpoint=best or checkpoint=last.",
-        ("recsys evaluate run_dir=runs/mine against=runs/without_timelines",),
+        (
+            "recsys evaluate run_dir=runs/mine against=runs/without_timelines",
+            "recsys evaluate run_dir=runs/mine processes=4",
+        ),
     ),
     Verb(
         "study",

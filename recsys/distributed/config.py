@@ -66,6 +66,7 @@ class TopologyConfig(Settings):
         reserve: share of that memory the planner leaves free, beside the dense part of the model.
         intra_node_gib_s: what a process can send to others of its node, in GiB per second.
         cross_node_gib_s: what it can send to those of other nodes.
+        measured: ``preflight.json`` of a check of the nodes, whose bandwidths hold instead.
     """
 
     device_memory_gib: Gibibytes | None = None
@@ -73,6 +74,7 @@ class TopologyConfig(Settings):
     reserve: ShareBelowOne = 0.15
     intra_node_gib_s: Positive = 600.0
     cross_node_gib_s: Positive = 12.5
+    measured: str | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from torchrec.distributed.types import ShardingPlan
 
 from recsys.core.errors import ConfigError
 from recsys.distributed.config import StrategyConfig
+from recsys.distributed.preflight.check import bandwidths_of
 from recsys.distributed.sharded_collection import CollectionSharder
 from recsys.distributed.table_options import Machine, TimeAndMemory, table_constraints
 from recsys.optim.fused import OPTIMIZERS, FusedOptimizerConfig, check_optimizer, optimizer_options
@@ -194,6 +195,7 @@ def make_plan(
         reservation = HeuristicalStorageReservation(
             percentage=config.topology.reserve, dense_tensor_estimate=dense_bytes
         )
+    in_node, across = bandwidths_of(config.topology)
     planner = EmbeddingShardingPlanner(
         topology=Topology(
             world_size=machine.world_size,
@@ -201,8 +203,8 @@ def make_plan(
             compute_device=machine.device,
             hbm_cap=machine.device_bytes,
             ddr_cap=machine.host_bytes,
-            intra_host_bw=_bytes(config.topology.intra_node_gib_s) / 1000,  # bytes per ms
-            inter_host_bw=_bytes(config.topology.cross_node_gib_s) / 1000,
+            intra_host_bw=_bytes(in_node) / 1000,  # bytes per ms
+            inter_host_bw=_bytes(across) / 1000,
         ),
         batch_size=config.batch_size,
         storage_reservation=reservation,

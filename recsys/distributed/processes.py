@@ -64,10 +64,11 @@ def started_by_a_launcher() -> bool:
 
 def is_first_rank() -> bool:
     """Whether this process is the first of those that a launcher has started, or started alone."""
-    return not started_by_a_launcher() or _launcher().global_rank() == 0
+    return not started_by_a_launcher() or launcher().global_rank() == 0
 
 
-def _launcher() -> ClusterEnvironment:
+def launcher() -> ClusterEnvironment:
+    """What has started this process beside others, and knows its place among them."""
     return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
 
 
@@ -253,7 +254,7 @@ def process_group(num_processes: int, backend: str, timeout_minutes: float) -> I
     for name, value in _FLIGHT_RECORDER.items():
         os.environ.setdefault(name, value)
     if started_by_a_launcher():
-        environment = _launcher()
+        environment = launcher()
         world_size = environment.world_size()
         if world_size != num_processes:
             raise ConfigError(

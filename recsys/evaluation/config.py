@@ -7,7 +7,7 @@ from typing import Annotated
 
 from omegaconf import MISSING
 
-from recsys.core.bounds import OneOf, Settings
+from recsys.core.bounds import OneOf, Processes, Settings
 from recsys.data.contract.schema import Split
 from recsys.evaluation.baselines.config import TASK_BASELINES, BoostingConfig
 from recsys.evaluation.paired import Bootstrap
@@ -27,6 +27,7 @@ class EvaluateConfig(Settings):
         checkpoint: ``best``, ``last``, or a path. The other run is measured at its checkpoint of
             the same name, and at ``best`` where this is a path.
         dataset: the prepared data set, of both runs, where it was moved since the training.
+        processes: that divide the work, those of a launcher or of this machine.
         bootstrap: how intervals are made.
         baselines: scorers to measure beside a system that predicts tasks; retrieval systems have
             theirs in ``evaluation.baselines`` of the run.
@@ -38,6 +39,7 @@ class EvaluateConfig(Settings):
     split: Annotated[str, OneOf(tuple(PREFIXES))] = "report"
     checkpoint: str = "best"
     dataset: str | None = None
+    processes: Processes = 1
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     baselines: list[Annotated[str, OneOf(tuple(TASK_BASELINES))]] = field(
         default_factory=lambda: list(TASK_BASELINES)

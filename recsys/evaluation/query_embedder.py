@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.core.progress import track
 from recsys.data.batches.sequences.batch import SequenceBatch
 from recsys.data.batches.sequences.reader import SequenceReader
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.evaluation.cold_start import StandInHistories
+from recsys.evaluation.division import in_parts
 from recsys.evaluation.queries import EvaluationQueries
 
 #: Queries embedded at a time.
@@ -58,9 +58,8 @@ class QueryEmbedder:
         """
         moment = queries.time if as_of is None else as_of
         none = np.zeros(len(queries), np.int64)
-        users = []
-        for first in track(range(0, len(queries), _QUERIES_PER_BATCH), "Embedding users"):
-            rows = slice(first, first + _QUERIES_PER_BATCH)
+
+        def embed(rows: slice) -> Tensor:
             batch = self.reader.read(
                 queries.user[rows],
                 moment[rows],
@@ -71,5 +70,8 @@ class QueryEmbedder:
             )
             if stand_ins is not None:
                 batch = stand_ins.prepend_to(batch, self.reader.engagements)
-            users.append(self.tower(batch).float())
-        return torch.cat(users)
+            return self.tower(batch).float()
+
+        firsts = range(0, len(queries), _QUERIES_PER_BATCH)
+        parts = [slice(first, first + _QUERIES_PER_BATCH) for first in firsts]
+        return torch.cat(in_parts(parts, embed, "Embedding users"))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.core.errors import DataError
-from recsys.core.progress import track
+from recsys.evaluation.division import in_parts
 from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.queries import EvaluationQueries
 
@@ -166,13 +166,14 @@ def rank_targets(
     Raises:
         DataError: a score is not finite, or the scores do not have V columns.
     """
-    parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in candidates}
-    for rows in track(list(query_chunks(len(queries), num_items)), progress):
+
+    def ranks(rows: slice) -> dict[str, NDArray[np.int64]]:
         scores = checked_scores(scorer, rows, num_items)
-        for name, candidate_set in candidates.items():
-            parts[name].append(candidate_set.ranks(rows, scores))
+        return {name: one.ranks(rows, scores) for name, one in candidates.items()}
+
+    found = in_parts(list(query_chunks(len(queries), num_items)), ranks, progress)
     return {
-        name: gather_ranks(queries, parts[name], candidate_set.description)
+        name: gather_ranks(queries, [part[name] for part in found], candidate_set.description)
         for name, candidate_set in candidates.items()
     }
 

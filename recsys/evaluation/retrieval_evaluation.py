@@ -11,6 +11,7 @@ from torch import Tensor
 from recsys.data.contract.schema import Split
 from recsys.evaluation.baselines.popularity import WithPopularity, choose_weight
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.division import once
 from recsys.evaluation.groups import QueryGroup
 from recsys.evaluation.identity import RunIdentity
 from recsys.evaluation.metrics_file import Metrics
@@ -88,7 +89,7 @@ def evaluate_retrieval(
         for name, baseline in baselines.items()
         if baseline is not None
     }
-    write_predictions(run, split, rank_table(protocol.queries, ranks[prefix]))
+    once(lambda: write_predictions(run, split, rank_table(protocol.queries, ranks[prefix])))
     metrics = measured_ranks(run, config, protocol, ranks, differences=True)
     metrics |= measured_groups(run, config, protocol, ranks, protocol.groups())
     metrics |= measured_groups(run, config, protocol, {prefix: ranks[prefix]}, protocol.days())
@@ -217,6 +218,16 @@ def measured_ranks(
         ranks: of the same queries at all places; the first place is the model's.
         differences: also how much more the model has, under ``<place>/difference/…``.
     """
+    return once(lambda: _measured_ranks(run, config, protocol, ranks, differences))
+
+
+def _measured_ranks(
+    run: RunIdentity,
+    config: EvaluateConfig,
+    protocol: RetrievalProtocol,
+    ranks: PlacedRanks,
+    differences: bool,
+) -> Metrics:
     metrics: Metrics = {}
     for name, first in next(iter(ranks.values())).items():
         sentence = _sentence(run, config, first)

@@ -20,6 +20,7 @@ from recsys.distributed.plan_costs import (
     step_exchange,
 )
 from recsys.distributed.planning import ModelPlan, TablePlan
+from recsys.distributed.preflight.check import bandwidths_of
 
 JSON_FILE = "plan.json"
 TEXT_FILE = "plan.txt"
@@ -111,7 +112,7 @@ def exchange_lines(plan: ModelPlan, topology: TopologyConfig) -> list[str]:
     inputs, outputs = (
         [one.total for one in ranks] for ranks in (exchange.inputs, exchange.outputs)
     )
-    bandwidths = (topology.intra_node_gib_s, topology.cross_node_gib_s)
+    bandwidths = bandwidths_of(topology)
     in_node, across = (one * 2**30 for one in bandwidths)
     seconds = [exchange.seconds(rank, in_node, across) for rank in range(plan.world_size)]
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,9 +29,6 @@ from recsys.distributed.checkpoint.weights import held_weights
 from recsys.distributed.table_module import TableModule
 from recsys.nn.tables.first_rows import rows_awaited
 from recsys.optim.fused import PlacedTables
-
-#: Names that a message lists.
-_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -113,12 +110,13 @@ def take_weights(model: lightning.LightningModule, config: WarmStartConfig) -> T
     sources = {str(place[1]): one for place, one in stored.items() if place[0] == WEIGHTS}
     old_names = _old_names(sources, config)
     held, growing = held_weights(model), _tables(model)
-    taken = Taken(ignored=_refuse_unmatched(sources, old_names, held, config))
+    _refuse_mismatches(sources, old_names, held, growing, config)
+    taken = Taken(ignored=_ignored(sources, old_names, held, config))
     rows_of: dict[str, int] = {}  # that were taken
     for new, old in old_names.items():
         if new not in held:
             continue  # ignored
-        rows = _rows_taken(new, old, sources[old], held[new], config, new in growing)
+        rows = min(sources[old].size[0], held[new].size[0]) if held[new].size else None
         for begin, part in held[new].shards:
             _copy_rows(sources[old], rows, begin, part)
         if new == old:
@@ -153,28 +151,69 @@ def _old_names(sources: Mapping[str, Any], config: WarmStartConfig) -> dict[str,
     return old_names
 
 
-def _refuse_unmatched(
+def _refuse_mismatches(
+    sources: Mapping[str, StoredTensor],
+    old_names: Mapping[str, str],
+    held: Mapping[str, HeldTensor],
+    growing: Collection[str],
+    config: WarmStartConfig,
+) -> None:
+    """Refuse what has no counterpart, or one of another size, and say all of it at once.
+
+    Raises:
+        ConfigError: something has.
+    """
+    missing = [name for name in held if name not in old_names and not config.ignores(name)]
+    unused = [old for new, old in old_names.items() if new not in held]
+    sizes: list[str] = []
+    grown: list[str] = []
+    for new, old in sorted(old_names.items()):
+        if new not in held or tuple(sources[old].size) == held[new].size:
+            continue
+        may_grow = new in growing and _has_more_rows(held[new].size, tuple(sources[old].size))
+        if may_grow and config.grown:
+            continue
+        (grown if may_grow else sizes).append(
+            f"{old} has the size {list(sources[old].size)} in the checkpoint, {new} has "
+            f"{list(held[new].size)} in the model"
+        )
+    rename = (
+        "say what they are called by warm_start.names=[{old: …, new: …}], or leave them out by "
+        "warm_start.ignore=[…]"
+    )
+    leave_out = "leave them out by warm_start.ignore=[…]"
+    problems = [
+        (missing, "not in the checkpoint but in the model: ", ", ", rename),
+        (unused, "in the checkpoint but not in the model: ", ", ", rename),
+        (grown, "", "; ", f"allow them to grow by warm_start.grown=true, or {leave_out}"),
+        (sizes, "", "; ", leave_out),
+    ]
+    said = [
+        f"{problem}{between.join(sorted(names))}; {mend}."
+        for names, problem, between, mend in problems
+        if names
+    ]
+    if said:
+        raise ConfigError(
+            f"The warm start from {config.checkpoint} does not fit: {' And '.join(said)}"
+        )
+
+
+def _ignored(
     sources: Mapping[str, Any],
     old_names: Mapping[str, str],
     held: Mapping[str, Any],
     config: WarmStartConfig,
 ) -> list[str]:
-    """The ignored names; every other must have its counterpart."""
-    missing = [name for name in held if name not in old_names and not config.ignores(name)]
-    unused = [old for new, old in old_names.items() if new not in held]
-    for names, problem in (
-        (missing, "not in the checkpoint but in the model"),
-        (unused, "in the checkpoint but not in the model"),
-    ):
-        if names:
-            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-            raise ConfigError(
-                f"The warm start from {config.checkpoint} does not fit: {problem}: "
-                f"{', '.join(sorted(names)[:_LISTED])}{more}; say what they are called by "
-                "warm_start.names=[{old: …, new: …}], or leave them out by warm_start.ignore=[…]."
-            )
+    """Names that are left as they were, and the checkpoint's that are not taken."""
     of_checkpoint = [old for old in sources if old not in old_names.values()]
     return sorted({*of_checkpoint, *(name for name in held if config.ignores(name))})
+
+
+def _has_more_rows(size: Sequence[int], old: Sequence[int]) -> bool:
+    """Whether a table has more rows than it had, and the same width."""
+    same_width = len(size) == len(old) > 0 and tuple(size[1:]) == tuple(old[1:])
+    return same_width and size[0] > old[0]
 
 
 def _tables(model: nn.Module) -> set[str]:
@@ -188,35 +227,6 @@ def _tables(model: nn.Module) -> set[str]:
         for one in getattr(child, "rows_of_ids", ())
     }
     return plain | {name for name in model.state_dict() if is_table((WEIGHTS, name))}
-
-
-def _rows_taken(
-    new: str,
-    old: str,
-    source: StoredTensor,
-    held: HeldTensor,
-    config: WarmStartConfig,
-    is_growing: bool,
-) -> int | None:
-    """Rows that are taken; None for a tensor without dimension.
-
-    Raises:
-        ConfigError: the sizes do not fit.
-    """
-    if tuple(source.size) == held.size:
-        return held.size[0] if held.size else None
-    same_width = len(source.size) == len(held.size) and tuple(source.size[1:]) == held.size[1:]
-    if is_growing and same_width and source.size[0] < held.size[0]:
-        if config.grown:
-            return int(source.size[0])
-        hint = "allow it to grow by warm_start.grown=true, or "
-    else:
-        hint = ""
-    raise ConfigError(
-        f"The warm start from {config.checkpoint} does not fit: {old} has the size "
-        f"{list(source.size)} in the checkpoint, {new} has {list(held.size)} in the model; {hint}"
-        f"leave it out by warm_start.ignore=['{new}']."
-    )
 
 
 def _copy_rows(source: StoredTensor, rows: int | None, begin: Sequence[int], part: Tensor) -> None:

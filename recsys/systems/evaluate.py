@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from recsys.core.errors import ConfigError
 from recsys.core.folders import locked_folder
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.distributed.together import together
 from recsys.evaluation.baselines.config import TASK_MEANS
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.division import first_before_others, once
 from recsys.evaluation.metrics_file import Metrics, replace_metrics
 from recsys.evaluation.predictions import (
     PREDICTIONS,
@@ -31,6 +34,10 @@ def evaluate(config: EvaluateConfig) -> Metrics:
     Raises:
         RecsysError: a run that cannot be loaded, or one that was not measured on the same rows.
     """
+    return together(config.processes, _evaluate, config)
+
+
+def _evaluate(config: EvaluateConfig) -> Metrics:
     folder = Path(config.run_dir)
     check_run_folder(folder)
     system = system_of_run(folder)
@@ -46,10 +53,13 @@ def evaluate(config: EvaluateConfig) -> Metrics:
             )
         check_comparable(Path(config.against), DatasetManifest.load(folder))
         control = _control(config, config.against)
-    with locked_folder(folder / PREDICTIONS):  # predictions and metrics are of one evaluation
-        run = load_run(folder, config.checkpoint, config.dataset, Split(config.split))
+    with ExitStack() as held:
+        # predictions and metrics are of one evaluation
+        once(lambda: held.enter_context(locked_folder(folder / PREDICTIONS)))
+        with first_before_others():  # which compares checksums
+            run = load_run(folder, config.checkpoint, config.dataset, Split(config.split))
         metrics = system.evaluate(run, config, control)
-        replace_metrics(run.folder, f"{config.prefix}/", metrics)
+        once(lambda: replace_metrics(run.folder, f"{config.prefix}/", metrics))
     return metrics
 
 
@@ -60,8 +70,9 @@ def _control(config: EvaluateConfig, against: str) -> Control:
     wanted = checkpoint_of(run_dir, name)
     dataset = open_dataset(run_dir, load_config(run_dir), config.dataset)
     rows = dataset.newest.fingerprint
-    if (predicted_by(run_dir, split), measured_on(run_dir, split)) != (wanted, rows):
+    found = once(lambda: (predicted_by(run_dir, split), measured_on(run_dir, split)))
+    if found != (wanted, rows):
         # LightGBM is not trained a second time on the same rows
         means = [one for one in config.baselines if one in TASK_MEANS]
-        evaluate(replace(config, run_dir=against, against=None, checkpoint=name, baselines=means))
+        _evaluate(replace(config, run_dir=against, against=None, checkpoint=name, baselines=means))
     return Control(against, read_predictions(run_dir, split), wanted)

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from recsys.core.bounds import OutPath, Settings
+from recsys.core.bounds import OutPath, Processes, Settings
 from recsys.core.errors import DataError
 from recsys.data.batches.given_rows import GivenRows
 from recsys.data.batches.hour_of_day import follows
@@ -31,6 +31,8 @@ from recsys.data.sources.log import HOUR_OF_DAY
 from recsys.data.stores.dataset import FEATURES, PreparedDataset
 from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX
+from recsys.distributed.together import together
+from recsys.evaluation.division import first_before_others, gathered, once, own_share
 from recsys.runs.load import LoadedRun
 from recsys.systems.base import System
 from recsys.systems.registry import system_named
@@ -56,6 +58,7 @@ class ScoreConfig(Settings):
         at: ISO 8601 (UTC) or ms: the moment of pairs that have none; None for the log's end.
         checkpoint: ``best``, ``last``, or a path.
         dataset: the prepared data set, where it was moved since the training.
+        processes: that divide the work, those of a launcher or of this machine.
     """
 
     run_dir: str = MISSING
@@ -64,6 +67,7 @@ class ScoreConfig(Settings):
     at: str | None = None
     checkpoint: str = "best"
     dataset: str | None = None
+    processes: Processes = 1
 
     def __post_init__(self) -> None:
         """Refuse a file whose ending names no format."""
@@ -113,15 +117,21 @@ def score(config: ScoreConfig) -> ScoredPairs:
     Raises:
         RecsysError: the run or the file cannot be used, or the system scores no pairs.
     """
-    if config.out is not None:
+    return together(config.processes, _score, config)
+
+
+def _score(config: ScoreConfig) -> ScoredPairs:
+    out = None if config.out is None else Path(config.out)
+    if out is not None:
         first = [Column.USER.value, Column.ITEM.value]
-        check_table(Path(config.out), MADE_BY, first, [config.run_dir, config.pairs])
+        check_table(out, MADE_BY, first, [config.run_dir, config.pairs])
     pairs = read_given(config.pairs, "pairs")
-    run = load_run(config.run_dir, config.checkpoint, config.dataset)
+    with first_before_others():
+        run = load_run(config.run_dir, config.checkpoint, config.dataset)
     moment = as_of_moment(config.at, run.dataset.newest)
     scored = score_pairs(system_named(run.config.system), run, pairs, moment, config.pairs)
-    if config.out is not None:
-        write_table([scored.table], Path(config.out), MADE_BY)
+    if out is not None:
+        once(lambda: write_table([scored.table], out, MADE_BY))
     return scored
 
 
@@ -158,7 +168,7 @@ def score_pairs(
     at = _moments(where, pairs, moment, manifest)
     context, not_given = _context(run.dataset, pairs) if system.takes_context else (None, [])
     rows = GivenRows(index[Column.USER], index[Column.ITEM], at, context)
-    found = system.score(run, rows)
+    found = _scores(system, run, rows)
     known_pair = (rows.user != UNKNOWN_INDEX) & (rows.item != UNKNOWN_INDEX)
     scores = {
         name: pl.Series(name, np.where(known_pair, values, np.nan)).fill_nan(None)
@@ -178,6 +188,22 @@ def score_pairs(
         not_used=rest,
         not_given=not_given,
     )
+
+
+def _scores(
+    system: System[Any], run: LoadedRun[Any, Any], rows: GivenRows
+) -> dict[str, NDArray[np.float64]]:
+    """What the model says of rows, by name [R]; each process scores those of its requests."""
+    requests = rows.requests
+    mine = own_share(range(len(requests)))
+    place = np.concatenate([requests.row[:0], *map(requests.rows, mine)])
+    some = GivenRows(rows.user[place], rows.item[place], rows.moment[place], rows.context_of(place))
+    shares = gathered([(place, system.score(run, some))] if len(place) else [])
+    found = {name: np.empty(len(rows)) for name in shares[0][1]}
+    for place, scores in shares:
+        for name, values in scores.items():
+            found[name][place] = values
+    return found
 
 
 def _moments(

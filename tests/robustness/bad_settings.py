@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from recsys.cli.launch.config import SubmitConfig, TorchrunConfig
+from recsys.cli.launch.kubernetes import KubernetesConfig
 from recsys.core.bounds import field_hints, without_none
 from recsys.core.composition import compose
 from recsys.core.errors import RecsysError
@@ -134,6 +135,7 @@ def verbs() -> dict[str, Verb]:
         "recommend": ("recommend", "artifact=a", "index=i", "user=1"),
         "score": ("score", "run_dir=r", "pairs=p"),
         "report": ("report", "run_dir=r"),
+        "preflight": ("preflight",),
     }
     found = {name: Verb(_of(module), tuple(given)) for name, (module, *given) in plain.items()}
     return found | {
@@ -141,6 +143,9 @@ def verbs() -> dict[str, Verb]:
         "sweep": Verb(lambda given: compose("sweep", SweepConfig, given)),
         "submit": Verb(lambda given: compose("submit", SubmitConfig, given)),
         "torchrun": Verb(lambda given: compose("torchrun", TorchrunConfig, given)),
+        "kubernetes": Verb(
+            lambda given: compose("kubernetes", KubernetesConfig, given), ("image=i", "claim=c")
+        ),
         **{f"options of {name}": _options(name) for name in ("log", "kuairand", "globo")},
     }
 

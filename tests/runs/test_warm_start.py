@@ -177,6 +177,13 @@ def test_what_does_not_match_is_named(old: Toy, tmp_path: Path) -> None:
         take_weights(Toy(9, 2), WarmStartConfig(path))
     with pytest.raises(ConfigError, match=r"\[7, 4\] in the checkpoint.*\[6, 4\].*warm_start.ig"):
         take_weights(Toy(6, 2), WarmStartConfig(path, grown=True))
+    everything = (
+        r"but in the model: layer\.bias, layer\.weight; .*"
+        r"not in the model: layer\.bias, layer\.weight; .*"
+        r"And .*\[7, 4\] in the checkpoint.*\[9, 4\].*grown=true"
+    )
+    with pytest.raises(ConfigError, match=everything):
+        take_weights(Toy(9, 2), WarmStartConfig(path, [RenamedConfig("layer", "head")]))
     with pytest.raises(ConfigError, match=r"the same name layer\.weight"):
         names = [RenamedConfig("layer.bias", "layer.weight")]
         take_weights(Toy(7, 2), WarmStartConfig(path, names))

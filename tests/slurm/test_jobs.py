@@ -57,9 +57,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def submit(*arguments: str) -> str:
+def submit(*arguments: str, check: bool = False) -> str:
     """Submit as a user does, and return the id of the job."""
-    script, folder, config = script_of([*arguments, *JOB])
+    script, folder, config = script_of([*arguments, *JOB], check)
     return send(script, folder, config)
 
 
@@ -127,6 +127,48 @@ def test_when_a_node_dies_the_training_goes_on_with_another(
         cluster.start_node(cluster.nodes[1])
 
 
+def nodes_of(cluster: Cluster, known: dict[str, str]) -> set[str]:
+    return set(cluster.ask("scontrol", "show", "hostnames", known["NodeList"]).split())
+
+
+def test_a_job_whose_check_finds_a_bad_node_is_queued_again_without_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """A script stands for recsys: it knows a bad node, and trains in no time."""
+    bad = cluster.nodes[1]
+    fake = tmp_path / "fake"
+    fake.write_text(
+        "#!/usr/bin/env bash\n"
+        'echo "$SLURMD_NODENAME $*"\n'
+        "[[ $1 == preflight ]] || exit 0\n"
+        'out=${@: -1} && out=${out#out=} && mkdir -p "$out"\n'
+        f"[[ $SLURMD_NODENAME != {bad} ]] || {{ echo {bad} >$out/bad_nodes; exit 2; }}\n"
+    )
+    fake.chmod(0o755)
+    place = ("experiment=demo", "run_dir=run", "nodes=2", f"launcher.command={fake}")
+    job = submit(*place, "launcher.max_requeues=2", check=True)
+    known = cluster.wait(job, 200)
+    said = (Path("run") / "logs" / f"job-{job}.log").read_text()
+    assert known["JobState"] == "COMPLETED", f"{said} {outputs(Path('run'))}"
+    assert known["Restarts"] == "1" and f"back into the queue, without {bad}" in said
+    assert known["ExcNodeList"] == bad
+    assert nodes_of(cluster, known) == {cluster.nodes[0], cluster.nodes[2]}
+    log = (Path("run") / "logs" / job / "rank-0.log").read_text()
+    assert "strategy.topology.measured=run/logs" in log
+
+
+@pytest.mark.slow
+def test_nodes_are_checked_by_a_job(cluster: Cluster) -> None:
+    job = submit("preflight", "nodes=2", "mebibytes=1", "out=found")
+    known = cluster.wait(job, 400)
+    [log] = Path("runs/jobs").glob(f"preflight-*/logs/{job}/rank-0.log")
+    assert known["JobState"] == "COMPLETED", log.read_text()
+    table = log.read_text()
+    assert all(node in table for node in nodes_of(cluster, known)) and table.count(" fit ") == 2
+    assert "strategy.topology.cross_node_gib_s=" in table
+    assert (Path("found") / "preflight.json").is_file()
+
+
 @pytest.mark.slow
 def test_export_publication_and_evaluation_follow_a_training(
     cluster: Cluster, data: tuple[str, ...]
@@ -156,7 +198,7 @@ def test_an_array_runs_each_task_with_its_settings_in_its_folder(
     for task, folder in enumerate("ab"):
         known = cluster.wait(f"{job}_{task}", 200)
         assert known["JobState"] == "COMPLETED"
-        [log] = (tmp_path / folder).glob("logs/*/rank-0.log")
+        [log] = (tmp_path / folder).glob(f"logs/{job}_{task}/rank-0.log")
         assert log.read_text().split() == ["evaluate", f"run_dir={folder}", "split=choose"]
 
 

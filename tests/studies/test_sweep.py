@@ -25,7 +25,7 @@ from recsys.studies.sweep.figure import Axis, save_figure
 from recsys.studies.sweep.file import SweepFile, check_settings, read_sweep, words
 from recsys.studies.sweep.page import best_command, page, table_rows
 from recsys.studies.sweep.run import LocalSweep, RunningTrial, SweepConfig, run_sweep
-from recsys.studies.sweep.search import middle_values, suggest, to_stop
+from recsys.studies.sweep.search import ends, middle_values, suggest, to_stop
 from recsys.studies.sweep.trials import Trial, TrialState, read_trials
 from recsys.systems.choice import compose_run
 
@@ -129,7 +129,11 @@ def test_the_command_of_an_agent_of_wandb_composes(
         ({"command": None}, "command must be of the form"),
         ({"command": ["recsys", "train", "${args}"]}, "command must be of the form"),
         ({"command": ["python", "train", "${args_no_hyphens}"]}, "command must be of the form"),
-        ({"parameters": {"a": {"parameters": {"b": {"value": 1}}}}}, "parameters.a is nested"),
+        ({"parameters": {"a": {"parameters": {"b": {"value": 1}}}}}, "unknown key `a`|`a.b"),
+        (
+            {"parameters": {"optim.dense.learning_rate": {"min": -0.01, "max": 0.02}}},
+            r"learning_rate is -0\.0",
+        ),
         ({"parameters": {"run_dir": {"value": "x"}}}, "a trial has its own folder"),
         ({"parameters": {"experiment": {"value": "x"}}}, "`experiment=demo` is given for all"),
         ({"parameters": {"model.dimensions": {"values": [8]}}}, "did you mean `model.dimension`"),
@@ -140,6 +144,43 @@ def test_the_command_of_an_agent_of_wandb_composes(
 def test_sweeps_that_cannot_work(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         check_settings(read_sweep(write(tmp_path, **changes)))
+
+
+def test_nested_parameters_are_searched_by_their_whole_names(tmp_path: Path) -> None:
+    model = {"parameters": {"dimension": {"values": [8, 16]}}}
+    file = read_sweep(write(tmp_path, parameters={"model": model, "seed": {"value": 5}}))
+    assert file.searched == ["model.dimension"]
+    assert check_settings(file).model.dimension == 8  # type: ignore[attr-defined]
+    assert suggest(file.content, []) == {"model.dimension": 8, "seed": 5}
+
+
+def test_the_ends_of_a_distribution_are_tried_where_it_has_some() -> None:
+    found = ends(
+        {
+            "a": {"distribution": "log_uniform_values", "min": 1.0e-4, "max": 1.0},
+            "b": {"distribution": "int_uniform", "min": 2, "max": 5},
+            "c": {"distribution": "normal", "mu": 0.0, "sigma": 1.0},
+            "d": {"values": [1, 2]},
+        }
+    )
+    assert found == {"a": pytest.approx([1e-4, 1.0]), "b": [2, 5], "c": []}
+
+
+def test_a_trial_that_outlived_its_sweep_has_the_seconds_from_its_start_to_its_last_line(
+    tmp_path: Path,
+) -> None:
+    file = read_sweep(write(tmp_path))
+    sweep = LocalSweep(file, SweepConfig(out=str(tmp_path / "out")), 4)
+    trial = Trial("trial_000", {"seed": 5}, started=1_000.0)
+    sweep.trials.append(trial)
+    (tmp_path / "out" / "trial_000").mkdir(parents=True)
+    log = tmp_path / "out" / "trial_000.log"
+    log.write_text("Run folder: …\n")
+    os.utime(log, (1_090.5, 1_090.5))
+    sweep._wait_for_orphans()
+    assert trial.training_seconds == pytest.approx(90.5)
+    sweep._wait_for_orphans()  # once
+    assert trial.training_seconds == pytest.approx(90.5)
 
 
 def test_a_search_without_end_needs_a_count(tmp_path: Path) -> None:

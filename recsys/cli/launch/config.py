@@ -20,7 +20,7 @@ _GPU_OPTIONS = re.compile(
     r"--gpus(-per-(node|task|socket))?[= ]|--(gres|tres-per-\w+)[= ].*\bgpu\b"
 )
 #: What a shell can export.
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Of the seconds between the signal and the limit, those for putting the job into the queue again.
 SECONDS_TO_REQUEUE = 30
 
@@ -57,7 +57,7 @@ class SlurmConfig(Settings):
         partition: None for the cluster's default.
         account: None for the user's default.
         time_limit: as sbatch takes it, for example ``04:00:00``; None for the partition's.
-        processes_per_node: processes of a training on a node, a task each.
+        processes_per_node: processes of a training or an evaluation on a node, a task each.
         gpus: whether each process of a training has a GPU. One for each is asked for unless
             ``options`` say how themselves.
         cpus_per_process: cores of a process.
@@ -105,7 +105,7 @@ class SlurmConfig(Settings):
                 f"launcher.options has {unknown[0]!r}; write options of sbatch as '--name=value'."
             )
         for variable, value in self.environment.items():
-            if not _VARIABLE.fullmatch(str(variable)) or value is None:
+            if not VARIABLE.fullmatch(str(variable)) or value is None:
                 raise ConfigError(
                     f"launcher.environment has {variable!r}: {value!r}; write names of variables, "
                     "each with a value, as {NCCL_SOCKET_IFNAME: ib0}."
@@ -122,7 +122,7 @@ class SubmitConfig(Settings):
     """What `launchers/slurm/submit` takes beside the settings of the verb.
 
     Attributes:
-        nodes: of a training; the other verbs run in one process.
+        nodes: of a training, an evaluation or score; the other verbs run in one process.
         after: ids of jobs that must have ended well before this one starts.
         at_once: tasks of an array that may run at the same time; None for any number.
         launcher: the cluster.
@@ -136,17 +136,22 @@ class SubmitConfig(Settings):
 
 @dataclass(frozen=True)
 class TorchrunConfig(Settings):
-    """What `launchers/torchrun/run` takes beside the settings of a training.
+    """What `launchers/torchrun/run` takes beside the settings of the verb.
 
     Attributes:
         nodes: hosts; the same command is given on each.
         processes_per_node: processes on each host, with a GPU each where the run uses GPUs.
         rendezvous: ``host:port`` of one of the hosts, where all of them meet.
+        restarts: how often a training of which a process was lost goes on by itself from its last
+            checkpoint.
+        min_nodes: with how few hosts it goes on where others are lost; None for all.
     """
 
     nodes: Processes = 1
     processes_per_node: Processes = 1
     rendezvous: str | None = None
+    restarts: CountOrZero = 0
+    min_nodes: Processes | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the hosts could not meet by."""
@@ -158,3 +163,8 @@ class TorchrunConfig(Settings):
             )
         if self.rendezvous is not None and not re.fullmatch(r"[^:\s]+:\d+", self.rendezvous):
             raise ConfigError(f"rendezvous={self.rendezvous} is not of the form host:port.")
+        if self.min_nodes is not None and not (self.min_nodes <= self.nodes and self.restarts):
+            raise ConfigError(
+                f"min_nodes={self.min_nodes} of nodes={self.nodes} needs restarts=…, how often a "
+                "training may go on, and is no more than nodes."
+            )

@@ -11,21 +11,39 @@ from typing import Any
 import jinja2
 
 from recsys.cli.launch.config import APPTAINER, PYXIS, SECONDS_TO_REQUEUE, SlurmConfig, SubmitConfig
-from recsys.cli.launch.tasks import RECUR, TRAIN, LaunchTask, World
+from recsys.cli.launch.tasks import (
+    DIVIDED,
+    PREFLIGHT,
+    RECUR,
+    TRAIN,
+    LaunchTask,
+    World,
+    preflight_settings,
+)
+from recsys.cli.main import USER_ERROR
 from recsys.core.errors import PreemptedError
 
 #: In both kinds of container and outside: one rank that fails ends the others, which would wait.
 _SRUN = "srun --kill-on-bad-exit=1"
 
 
-def world_of(config: SubmitConfig) -> World:
-    """The processes of a training."""
+def world_of(verb: str, config: SubmitConfig) -> World:
+    """The processes of a job: a training's, those that divide its work on CPUs, or one."""
     launcher = config.launcher
-    return World(config.nodes, launcher.processes_per_node, launcher.gpus)
+    if verb in (TRAIN, PREFLIGHT):
+        return World(config.nodes, launcher.processes_per_node, launcher.gpus)
+    if verb in DIVIDED:
+        return World(config.nodes, launcher.processes_per_node, gpus=False)
+    return World(gpus=False)
 
 
 def job_script(
-    verb: str, name: str, tasks: Sequence[LaunchTask], config: SubmitConfig, folder: Path
+    verb: str,
+    name: str,
+    tasks: Sequence[LaunchTask],
+    config: SubmitConfig,
+    folder: Path,
+    check: bool = False,
 ) -> str:
     """The script of a job that runs a verb, or of an array with a task for each of ``tasks``.
 
@@ -35,12 +53,14 @@ def job_script(
         tasks: what it runs.
         config: the cluster and how many nodes of it.
         folder: where the script's own lines are logged; the ranks' are in the run folders.
+        check: whether the nodes are checked before a training.
     """
     training = verb == TRAIN
+    world = world_of(verb, config)
     return _render(
         "job.sh.jinja",
         config.launcher,
-        world_of(config) if training else World(gpus=False),
+        world,
         verb=verb,
         name=name,
         tasks=tasks,
@@ -51,6 +71,8 @@ def job_script(
         dependencies=_dependencies(verb, config.after),
         seconds_to_save=config.launcher.signal_seconds - SECONDS_TO_REQUEUE,
         preempted=PreemptedError.EXIT_CODE,
+        check=preflight_settings(world) if check else (),
+        unfit=USER_ERROR,
     )
 
 
@@ -82,7 +104,7 @@ def agents_script(
     return _render(
         "agents.sh.jinja",
         config.launcher,
-        world_of(config),
+        world_of(TRAIN, config),
         sweep=sweep,
         agents=agents,
         trials=trials,
@@ -93,6 +115,18 @@ def agents_script(
 
 
 def _render(template: str, launcher: SlurmConfig, world: World, **values: Any) -> str:
+    return rendered(
+        template,
+        launcher=launcher,
+        world=world,
+        srun=_srun(launcher),
+        command=_command(launcher, bool(world.gpus)),
+        **values,
+    )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template beside this file with values put in."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -101,13 +135,7 @@ def _render(template: str, launcher: SlurmConfig, world: World, **values: Any) -
         keep_trailing_newline=True,
     )
     environment.filters["quote"] = shlex.quote
-    return environment.get_template(template).render(
-        launcher=launcher,
-        world=world,
-        srun=_srun(launcher),
-        command=_command(launcher, bool(world.gpus)),
-        **values,
-    )
+    return environment.get_template(template).render(**values)
 
 
 def _srun(launcher: SlurmConfig) -> str:

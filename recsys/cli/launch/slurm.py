@@ -15,10 +15,14 @@ import typer
 from recsys.cli.launch.config import SubmitConfig
 from recsys.cli.launch.script import job_script, world_of
 from recsys.cli.launch.tasks import (
+    DIVIDED,
+    PREFLIGHT,
     RECUR,
     TRAIN,
+    plan_preflight,
     plan_trainings,
     plan_verb,
+    refuse_secrets,
     separate,
     verb_and_overrides,
 )
@@ -28,7 +32,6 @@ from recsys.core.console import message_console, output_console
 from recsys.core.durable import replace_file
 from recsys.core.errors import ConfigError
 from recsys.core.folders import check_file
-from recsys.core.secrets import mask_words
 from recsys.runs.files import LOGS
 from recsys.runs.folder import RUNS, time_stamp
 
@@ -37,9 +40,13 @@ EXAMPLES = """Examples:
 
 launchers/slurm/submit experiment=dv365_ebnerd nodes=2 launcher=gpu trainer=gpu --dry-run
 
+launchers/slurm/submit preflight nodes=4 launcher=gpu
+
+launchers/slurm/submit experiment=dv365_ebnerd nodes=2 launcher=gpu trainer=gpu --check
+
 launchers/slurm/submit train experiment=dv365_ebnerd seed=0,1,2 launcher.partition=long
 
-launchers/slurm/submit evaluate run_dir=runs/a,runs/b after=[1234]
+launchers/slurm/submit evaluate run_dir=runs/a,runs/b after=[1234] nodes=2
 
 launchers/slurm/submit recur folder=recurring/feed path=days 'train=[data=mine.yaml,system=dv365]'
 """
@@ -47,23 +54,29 @@ launchers/slurm/submit recur folder=recurring/feed path=days 'train=[data=mine.y
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
+def script_of(arguments: Sequence[str], check: bool = False) -> tuple[str, Path, SubmitConfig]:
     """The script for `submit`'s arguments, the folder for it and its log, and the configuration.
+
+    With ``check`` the nodes are checked before the training.
 
     Raises:
         RecsysError: arguments that do not fit.
     """
     verb, overrides = verb_and_overrides(arguments)
-    _refuse_secrets(overrides)
+    if check and verb != TRAIN:
+        raise ConfigError(f"`{verb}` has no --check; that is of a training.")
+    refuse_secrets(overrides)
     own, others = separate(overrides, [field.name for field in fields(SubmitConfig)])
     config = compose("submit", SubmitConfig, own)
     stamp = time_stamp()
     if verb == TRAIN:
-        name, tasks = plan_trainings(others, world_of(config), stamp)
+        name, tasks = plan_trainings(others, world_of(verb, config), stamp)
+    elif verb == PREFLIGHT:
+        name, tasks = plan_preflight(others, world_of(verb, config), stamp)
     else:
-        if config.nodes > 1:
+        if config.nodes > 1 and verb not in DIVIDED:
             raise ConfigError(f"`{verb}` runs in one process; leave nodes={config.nodes} out.")
-        name, tasks = plan_verb(verb, others)
+        name, tasks = plan_verb(verb, others, world_of(verb, config))
         missing = [task.run_dir for task in tasks if not task.run_dir.is_dir()]
         if missing and not config.after and verb != RECUR:  # whose first cycle makes the folder
             raise ConfigError(
@@ -73,18 +86,7 @@ def script_of(arguments: Sequence[str]) -> tuple[str, Path, SubmitConfig]:
     # of one run in its folder, of an array in one of its own
     array = RUNS / "jobs" / f"{verb}-{name}-{stamp}"
     folder = tasks[0].run_dir / LOGS if len(tasks) == 1 else array
-    return job_script(verb, name, tasks, config, folder), folder, config
-
-
-def _refuse_secrets(overrides: Sequence[str]) -> None:
-    """A script lies in the run folder, and its settings in the log: passwords do not."""
-    for override, masked in zip(overrides, mask_words(overrides), strict=True):
-        if override != masked:
-            key = override.partition("=")[0]
-            raise ConfigError(
-                f"`{masked}` would be written into the script with its secret; put that into an "
-                f"environment variable of the job and name it: '{key}=…${{oc.env:VARIABLE}}…'."
-            )
+    return job_script(verb, name, tasks, config, folder, check), folder, config
 
 
 def send(script: str, folder: Path, config: SubmitConfig) -> str:
@@ -162,17 +164,23 @@ def submit(
         list[str],
         typer.Argument(
             metavar="[VERB] KEY=VALUE",
-            help="train (the default), evaluate, export, publish or recur, and its settings; "
-            "key=a,b makes an array of jobs. nodes, after, at_once and launcher are the job's "
-            "(conf/submit.yaml, conf/launcher).",
+            help="train (the default), evaluate, score, preflight, export, publish or recur, and "
+            "its settings; key=a,b makes an array of jobs. nodes, after, at_once and launcher are "
+            "the job's (conf/submit.yaml, conf/launcher).",
         ),
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the script and submit nothing.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Check the nodes before a training; a bad one is left for others."
+        ),
+    ] = False,
 ) -> None:
     """Run recsys as a job of SLURM; a training that is cut off goes on by itself."""
-    script, folder, config = script_of(arguments)
+    script, folder, config = script_of(arguments, check)
     send_or_show(script, folder, config, dry_run)
 
 

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from recsys.cli.train import configure as configure_training
 from recsys.core.errors import ConfigError
 from recsys.core.overrides import SEARCH_PATH, split_list
+from recsys.core.secrets import mask_words
 from recsys.distributed.config import SINGLE, TORCHREC
 from recsys.recurring.config import RecurConfig
 from recsys.runs.config import RunConfig
@@ -24,8 +25,12 @@ from recsys.runs.folder import CONFIG_FILE, RUNS
 TRAIN = "train"
 #: A cycle of a recurring training.
 RECUR = "recur"
-#: Verbs of `recsys` that a launcher starts; all but the training run in one process.
-VERBS = (TRAIN, "evaluate", "export", "publish", RECUR)
+#: Verbs whose work several processes divide, on CPUs.
+DIVIDED = ("evaluate", "score")
+#: The check of the nodes.
+PREFLIGHT = "preflight"
+#: Verbs of `recsys` that a launcher starts; the others run in one process.
+VERBS = (TRAIN, *DIVIDED, PREFLIGHT, "export", "publish", RECUR)
 #: Modules of `recsys.cli` with another name than the verb.
 _MODULES = {RECUR: "recur_run"}
 #: From this likeness on a word is taken for a mistyped one.
@@ -34,7 +39,7 @@ _NEAR = 0.8
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training.
+    """The processes of a job.
 
     Attributes:
         nodes: machines.
@@ -92,6 +97,21 @@ def verb_and_overrides(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return arguments[0], list(arguments[1:])
 
 
+def refuse_secrets(overrides: Sequence[str]) -> None:
+    """A script lies in the run folder, and its settings in the log: passwords do not.
+
+    Raises:
+        ConfigError: a setting has one.
+    """
+    for override, masked in zip(overrides, mask_words(overrides), strict=True):
+        if override != masked:
+            key = override.partition("=")[0]
+            raise ConfigError(
+                f"`{masked}` would be written into the script with its secret; put that into an "
+                f"environment variable of the job and name it: '{key}=…${{oc.env:VARIABLE}}…'."
+            )
+
+
 def separate(overrides: Sequence[str], own: Sequence[str]) -> tuple[list[str], list[str]]:
     """Settings of the launcher, whose first words are ``own``, and those of the verb.
 
@@ -135,12 +155,7 @@ def plan_trainings(
         RecsysError: settings that do not fit, or a run folder that several runs would share or
             that holds a run already.
     """
-    for override in overrides:
-        if override.partition("=")[0] in ("trainer.devices", "trainer.num_nodes"):
-            raise ConfigError(
-                f"`{override}`: the launcher knows how many processes it starts; give nodes=… and "
-                "the processes per node instead."
-            )
+    _refuse_counts(overrides, ("trainer.devices", "trainer.num_nodes"))
     combinations = expand(overrides)
     tasks: list[LaunchTask] = []
     name = ""
@@ -154,21 +169,61 @@ def plan_trainings(
     return name, tasks
 
 
-def plan_verb(verb: str, overrides: Sequence[str]) -> tuple[str, list[LaunchTask]]:
+def plan_verb(verb: str, overrides: Sequence[str], world: World) -> tuple[str, list[LaunchTask]]:
     """The name of a job with another verb than ``train``, and one task per combination.
+
+    Args:
+        verb: of `recsys`.
+        overrides: of the verb.
+        world: the processes that divide the work of each task.
 
     Raises:
         RecsysError: settings that do not fit.
     """
+    if verb in DIVIDED:
+        _refuse_counts(overrides, ("processes",))
+    count = (f"processes={world.processes}",) if world.processes > 1 else ()
     tasks = []
     for settings in expand(overrides):
-        tasks.append(LaunchTask(_folder(configured(verb, settings)), tuple(settings)))
+        tasks.append(LaunchTask(_folder(configured(verb, settings)), (*settings, *count)))
     if verb == RECUR and len({task.run_dir for task in tasks}) < len(tasks):
         raise ConfigError(
             f"Several cycles cannot run in {tasks[0].run_dir} at once; submit one for each, or "
             "give path= of a folder with all days."
         )
     return tasks[0].run_dir.name, tasks
+
+
+def plan_preflight(
+    overrides: Sequence[str], world: World, stamp: str
+) -> tuple[str, list[LaunchTask]]:
+    """The name of a check of nodes, and its only task, with a folder of its own.
+
+    Raises:
+        RecsysError: settings that do not fit.
+    """
+    _refuse_counts(overrides, ("processes",))
+    folder = RUNS / "jobs" / f"{PREFLIGHT}-{stamp}"
+    given = any(override.startswith("out=") for override in overrides)
+    out = () if given else (f"out={folder / 'check'}",)
+    settings = (*overrides, *preflight_settings(world), *out)
+    configured(PREFLIGHT, settings)
+    return "nodes", [LaunchTask(folder, settings)]
+
+
+def preflight_settings(world: World) -> tuple[str, ...]:
+    """What tells a check of nodes which processes there are."""
+    gpus = (f"gpus={world.processes_per_node}",) if world.gpus else ()
+    return (f"processes={world.processes}", *gpus)
+
+
+def _refuse_counts(overrides: Sequence[str], keys: Sequence[str]) -> None:
+    for override in overrides:
+        if override.partition("=")[0] in keys:
+            raise ConfigError(
+                f"`{override}`: the launcher knows how many processes it starts; give nodes=… and "
+                "the processes per node instead."
+            )
 
 
 def configured(verb: str, settings: Sequence[str]) -> Any:

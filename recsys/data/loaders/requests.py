@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.core.bounds import BatchSize, Count, Hours, Length, Seed, Settings, Workers
 from recsys.core.progress import track
@@ -73,25 +74,37 @@ class RowDataModule(SplitDataModule, Generic[Batch]):
         Raises:
             ConfigError: the trainer would shard the batches once more.
         """
-        config = self.config
-        requests = self._requests(split)
         rank, num_ranks = self._place()
-        sampler = RequestBatchSampler(
-            requests.num_events(),
+        return self.reading(split, self._sampler(split, shuffle, rank, num_ranks))
+
+    def batches(self, split: str) -> list[NDArray[np.int64]]:
+        """The requests' positions of each batch of a split, in order, of all ranks' batches."""
+        return self._sampler(split, shuffle=False).batches(epoch=0)
+
+    def reading(self, split: str, batches: Iterable[NDArray[np.int64]]) -> BatchLoader:
+        """The batches of some requests each, by their positions in a split."""
+        config = self.config
+        return BatchLoader(
+            self._requests(split),
+            batch_size=None,  # whole batches are given
+            sampler=batches,
+            num_workers=config.num_workers,
+            pin_memory=self._pins(config.pin_memory),
+            worker_init_fn=use_one_thread,
+        )
+
+    def _sampler(
+        self, split: str, shuffle: bool, rank: int = 0, num_ranks: int = 1
+    ) -> RequestBatchSampler:
+        config = self.config
+        return RequestBatchSampler(
+            self._requests(split).num_events(),
             BatchBounds(config.batch_requests, config.batch_events),
             shuffle=shuffle,
             window=config.shuffle_window,
             seed=config.seed,
             rank=rank,
             num_ranks=num_ranks,
-        )
-        return BatchLoader(
-            requests,
-            batch_size=None,  # the sampler gives whole batches
-            sampler=sampler,
-            num_workers=config.num_workers,
-            pin_memory=self._pins(config.pin_memory),
-            worker_init_fn=use_one_thread,
         )
 
     def sample(self, split: str, count: int) -> Iterator[Batch]:

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.core.progress import track
 from recsys.data.stores.engagements.store import EngagementStore
+from recsys.evaluation.division import in_parts
 from recsys.evaluation.queries import EvaluationQueries, EventsByTime
 from recsys.evaluation.ranking import (
     CandidateSet,
@@ -152,15 +152,18 @@ def choose_weight(
     Raises:
         DataError: a score is not finite.
     """
-    parts: dict[float, list[NDArray[np.int64]]] = {weight: [] for weight in sorted(weights)}
-    for rows in track(list(query_chunks(len(queries), num_items)), "Choosing λ"):
+
+    def ranks(rows: slice) -> list[NDArray[np.int64]]:
         scores = checked_scores(scorer, rows, num_items)
         bonus = checked_scores(popularity, rows, num_items).log1p()
-        for weight, ranks in parts.items():
-            ranks.append(candidates.ranks(rows, scores + weight * bonus))
+        return [candidates.ranks(rows, scores + weight * bonus) for weight in grid]
+
+    grid = sorted(weights)
+    found = in_parts(list(query_chunks(len(queries), num_items)), ranks, "Choosing λ")
+    parts = {weight: [one[place] for one in found] for place, weight in enumerate(grid)}
     values = {
-        weight: float(metric.gains(gather_ranks(queries, ranks, "").rank).mean())
-        for weight, ranks in parts.items()
+        weight: float(metric.gains(gather_ranks(queries, part, "").rank).mean())
+        for weight, part in parts.items()
     }
     best = max(values, key=lambda weight: (values[weight], -weight))
     return ChosenWeight(best, values, str(metric), candidates.description)

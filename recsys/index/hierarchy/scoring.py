@@ -217,7 +217,8 @@ class Scoring:
         """[n, K] logits as probabilities, numbers as they are."""
         binary = self._is_binary
         found = values.copy()
-        found[:, binary] = torch.from_numpy(values[:, binary]).sigmoid().numpy()
+        logits = torch.from_numpy(values[:, binary])
+        found[:, binary] = _in_blocks(torch.sigmoid, PAIRS_AT_A_TIME, logits).numpy()
         return found
 
     def prediction(self, values: NDArray[np.float64], task: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from recsys.core.errors import ConfigError
 from recsys.runs.config import RunConfig
-from recsys.studies.sweep.search import METHODS, middle_values, violations
+from recsys.studies.sweep.search import METHODS, ends, middle_values, violations
 from recsys.systems.choice import compose_run
 
 #: Where in ``command`` wandb puts the parameters, in the form that Hydra takes.
@@ -85,10 +85,26 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepFile:
             f"{path}: method is {content['method']}; choose one of {', '.join(METHODS)}."
         )
     _check_metric(path, content)
+    content["parameters"] = flat(content["parameters"])
     settings = {_key(word): word for word in (*_command_settings(path, content), *overrides)}
     file = SweepFile(path, content, tuple(settings.values()))
     _check_parameters(file, settings)
     return file
+
+
+def flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested parameters by their whole names, as `recsys train` has them.
+
+    >>> flat({"model": {"parameters": {"dimension": {"values": [8, 16]}}}, "seed": {"value": 1}})
+    {'model.dimension': {'values': [8, 16]}, 'seed': {'value': 1}}
+    """
+    found: dict[str, Any] = {}
+    for name, one in parameters.items():
+        if "parameters" in one:
+            found |= {f"{name}.{inner}": it for inner, it in flat(one["parameters"]).items()}
+        else:
+            found[name] = one
+    return found
 
 
 def words(parameters: Mapping[str, Any]) -> list[str]:
@@ -104,8 +120,8 @@ def shell_command(settings: Sequence[str], parameters: Mapping[str, Any]) -> str
 def check_settings(file: SweepFile) -> RunConfig:
     """Compose the configuration of trials, so that what Hydra refuses is found before the first.
 
-    Every listed value is tried by itself, the other parameters at the first of theirs, or in the
-    middle of their distribution.
+    Every listed value, and both ends of every distribution that has ends, is tried by itself, the
+    other parameters at the first of theirs, or in the middle of their distribution.
 
     Returns:
         The configuration with the first value of every parameter.
@@ -128,8 +144,9 @@ def _trials_to_check(file: SweepFile) -> Iterator[dict[str, Any]]:
     listed = {name: one["values"] for name, one in file.parameters.items() if "values" in one}
     first = {**middle, **{name: values[0] for name, values in listed.items()}}
     yield first
-    for name, values in listed.items():
-        for value in values[1:]:
+    others = {name: values[1:] for name, values in listed.items()} | ends(file.parameters)
+    for name, values in others.items():
+        for value in values:
             yield {**first, name: value}
 
 
@@ -169,11 +186,7 @@ def _command_settings(path: Path, content: Mapping[str, Any]) -> list[str]:
 
 
 def _check_parameters(file: SweepFile, settings: Mapping[str, str]) -> None:
-    for name, one in file.parameters.items():
-        if "parameters" in one:
-            raise ConfigError(
-                f"{file.path}: parameters.{name} is nested; write `{name}.…` as one name."
-            )
+    for name in file.parameters:
         if name in ("run_dir", "resume"):
             raise ConfigError(f"{file.path}: {name} cannot be swept, a trial has its own folder.")
         if name in settings:

@@ -197,6 +197,8 @@ class LocalSweep:
         )
         self._say(f"{trial.name}: {' '.join(words(trial.parameters))}")
         command = process.training_command(run_dir, overrides)
+        trial.started = time.time()
+        self.save()
         return RunningTrial(
             trial, process.start(command, self._log(trial), self.config.jobs), time.perf_counter()
         )
@@ -204,6 +206,7 @@ class LocalSweep:
     def _finish(self, one: RunningTrial) -> None:
         """Note how a trial has ended."""
         trial, code = one.trial, one.process.returncode
+        trial.started = None
         seconds = time.perf_counter() - one.started
         trial.training_seconds = process.add_training_seconds(
             self._run_dir(trial), seconds, self.config.jobs
@@ -250,12 +253,24 @@ class LocalSweep:
                 self._say(f"{trial.name} is still training since the sweep was killed: waiting")
             while process.is_running(self._log(trial)):
                 time.sleep(_INTERVAL)
+            self._note_seconds(trial)
             if sentence := process.divergence(self._run_dir(trial)):
                 trial.state, trial.problem = TrialState.DIVERGED, sentence
             elif process.is_trained(self._run_dir(trial)):
                 trial.history = self._history(trial)
                 trial.state = TrialState.FINISHED
         self.save()
+
+    def _note_seconds(self, trial: Trial) -> None:
+        """Add what a training took that nobody waited for: from its start to its last line."""
+        log = self._log(trial)
+        if trial.started is None or not log.is_file():
+            return
+        seconds = max(log.stat().st_mtime - trial.started, 0.0)
+        trial.started = None
+        trial.training_seconds = process.add_training_seconds(
+            self._run_dir(trial), seconds, self.config.jobs
+        )
 
     def _check_metric(self, trial: Trial) -> None:
         """Refuse a metric that a finished trial has not logged, be it not defined."""

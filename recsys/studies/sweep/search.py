@@ -5,6 +5,7 @@ They are those of the package ``sweeps``, which Weights & Biases runs on its ser
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,18 @@ def middle_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         one.name: _plain(one.ppf(0.5)) for one in HyperParameterSet.from_config(dict(parameters))
     }
+
+
+def ends(parameters: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The least and the largest value of every distribution; of one without an end, neither."""
+    found = {}
+    for one in HyperParameterSet.from_config(dict(parameters)):
+        if not any(key in parameters[one.name] for key in ("value", "values")):
+            has_ends = all(math.isfinite(one.ppf(share)) for share in (0.0, 1.0))
+            # of whole numbers the share 0 is below the least
+            values = [_plain(one.ppf(share)) for share in (1e-12, 1.0)]
+            found[one.name] = values if has_ends else []
+    return found
 
 
 def suggest(content: Mapping[str, Any], trials: Sequence[Trial]) -> dict[str, Any] | None:

@@ -42,6 +42,7 @@ class Trial:
         history: the metric at each validation so far.
         training_seconds: wall time of `recsys train`; 0 where nobody waited for it.
         problem: why it failed or diverged.
+        started: when its training was started last, in seconds of ``time.time``.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Trial:
     history: list[float] = field(default_factory=list)
     training_seconds: float = 0.0
     problem: str | None = None
+    started: float | None = None
 
     @property
     def is_measured(self) -> bool:

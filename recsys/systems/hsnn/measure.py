@@ -7,16 +7,16 @@ l, k items.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys.core.progress import track
 from recsys.data.contract.schema import Split
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.division import in_parts, once
 from recsys.evaluation.flops import FLOPS_PER_QUERY, PAIRS_SCORED
 from recsys.evaluation.identity import RunIdentity
 from recsys.evaluation.metrics_file import Metrics
@@ -91,19 +91,19 @@ class _Known:
         return scores[:, -1, 0].astype(np.float64)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Found:
-    """What was found for the queries so far, at one place.
+    """What was found for U queries, at one place.
 
     Attributes:
-        ranks: parts of each candidate set.
-        scored: parts of how many nodes of each level and items were scored for a query, [U, L + 1].
-        recall: parts of the share of the best that were found, by how many are looked for.
+        ranks: [U] of each candidate set.
+        scored: [U, L + 1] how many nodes of each level and items were scored for a query.
+        recall: [U] share of the best that were found, by how many are looked for.
     """
 
-    ranks: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
-    scored: list[NDArray[np.int64]] = field(default_factory=list)
-    recall: dict[int, list[NDArray[np.float64]]] = field(default_factory=dict)
+    ranks: dict[str, NDArray[np.int64]]
+    scored: NDArray[np.int64]
+    recall: dict[int, NDArray[np.float64]]
 
 
 def measure_descent(
@@ -139,10 +139,12 @@ def measure_descent(
     found = _all_found(protocol, candidates, scoring, items, descent, task)
     ranks: dict[str, dict[str, Ranks]] = {
         _at(prefix, place): {
-            name: gather_ranks(protocol.queries, one.ranks[name], candidate_set.description)
+            name: gather_ranks(
+                protocol.queries, [part.ranks[name] for part in parts], candidate_set.description
+            )
             for name, candidate_set in candidates.items()
         }
-        for place, one in found.items()
+        for place, parts in found.items()
     }
     for name in protocol.config.baselines:
         scorer = protocol.baseline(name, None)
@@ -156,15 +158,16 @@ def measure_descent(
         metrics[f"{_at(prefix, place)}/{name}"] = how.measure(value).as_dict()
 
     cost = cost_of(scoring, items)
-    for place, one in found.items():
-        scored = np.concatenate(one.scored).mean(axis=0)
+    for place, parts in found.items():
+        scored = np.concatenate([part.scored for part in parts]).mean(axis=0)
         add(place, PAIRS_SCORED, float(scored.sum()))
         add(place, "share_scored", float(scored.sum() / len(items.indices)))
         add(place, FLOPS_PER_QUERY, cost.of(scored))
-        for k, parts in one.recall.items():
-            add(place, f"recall@{k}", float(np.concatenate(parts).mean()))
+        for k in parts[0].recall:
+            recall = np.concatenate([part.recall[k] for part in parts])
+            add(place, f"recall@{k}", float(recall.mean()))
     codes = scoring.net.nodes.sizes
-    write_occupancy(run.folder, tree_occupancy(items.tree, codes))
+    once(lambda: write_occupancy(run.folder, tree_occupancy(items.tree, codes)))
     for number, health in enumerate(tree_health(items.tree, codes), 1):
         for name, value in vars(health).items():
             add(f"level_{number}", name, float(value))
@@ -178,17 +181,15 @@ def _all_found(
     items: ItemTree,
     descent: DescentConfig,
     task: int,
-) -> dict[str, _Found]:
+) -> dict[str, list[_Found]]:
     queries, tree = protocol.queries, items.tree
     step = max(_PAIRS_AT_A_TIME // max(len(items.indices), 1), 1)
     beams = {RECOMMENDED: descent.beam, EXACT: None}
     beams |= {beam_place(beam): beam for beam in descent.beams}
-    found = {place: _Found() for place in beams}
     # of all items every one is among the best
     recall_at = [k for k in descent.recall_at if k < len(items.indices)]
-    largest = max(recall_at, default=0)
-    for first in track(list(range(0, len(queries), step)), "Scoring every item"):
-        rows = slice(first, min(first + step, len(queries)))
+
+    def found(rows: slice) -> dict[str, _Found]:
         number = rows.stop - rows.start
         users = scoring.users(queries.user[rows], queries.time[rows])
         noted = _Noted(items.scorer(users, task), tree, number)
@@ -196,48 +197,47 @@ def _all_found(
         of_items = np.full((number, len(items.indices)), np.nan)
         of_items[exact.user, exact.item] = exact.value
         known = _Known(noted.of_nodes, of_items)
-        best = _first(exact, number, largest)
-        for place, one in found.items():
-            reached = exact
+        best = _first(exact, number, max(recall_at, default=0))
+        of_places = {}
+        for place, beam in beams.items():
+            reached, recall = exact, {}
             if place != EXACT:
-                reached = descend(tree, number, known, beams[place], 1, Allowed())
-                _note_recall(one, reached, best, recall_at)
-            _note_ranks(one, reached, items, rows, protocol.num_items, candidates)
-    return found
+                reached = descend(tree, number, known, beam, 1, Allowed())
+                recall = {k: _recall(reached, best[:, :k]) for k in recall_at}
+            ranks = _ranks(reached, items, rows, protocol.num_items, candidates)
+            of_places[place] = _Found(ranks, reached.scored, recall)
+        return of_places
+
+    firsts = range(0, len(queries), step)
+    parts = [slice(first, min(first + step, len(queries))) for first in firsts]
+    by_part = in_parts(parts, found, "Scoring every item")
+    return {place: [one[place] for one in by_part] for place in beams}
 
 
 def _at(prefix: str, place: str) -> str:
     return f"{prefix}/{place}" if place else prefix
 
 
-def _note_ranks(
-    found: _Found,
+def _ranks(
     reached: Reached,
     items: ItemTree,
     rows: slice,
     num_items: int,
     candidates: Mapping[str, CandidateSet],
-) -> None:
+) -> dict[str, NDArray[np.int64]]:
     scores = np.full((rows.stop - rows.start, num_items), _NOT_REACHED, np.float32)
     scores[reached.user, items.indices[reached.item]] = reached.value
-    for name, candidate_set in candidates.items():
-        ranks = candidate_set.ranks(rows, torch.from_numpy(scores))
-        found.ranks.setdefault(name, []).append(ranks)
-    found.scored.append(reached.scored)
+    return {name: one.ranks(rows, torch.from_numpy(scores)) for name, one in candidates.items()}
 
 
-def _note_recall(
-    found: _Found, reached: Reached, best: NDArray[np.int64], recall_at: Sequence[int]
-) -> None:
-    users = len(best)
-    for k in recall_at:
-        wanted = best[:, :k]
-        of_beam = _first(reached, users, k)
-        hits: list[Any] = [
-            np.isin(one, other[other >= 0]).mean()
-            for one, other in zip(wanted, of_beam, strict=True)
-        ]
-        found.recall.setdefault(k, []).append(np.array(hits, np.float64))
+def _recall(reached: Reached, best: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[U] share of the best [U, k] among the k first of a descent."""
+    users, k = best.shape
+    hits: list[Any] = [
+        np.isin(one, other[other >= 0]).mean()
+        for one, other in zip(best, _first(reached, users, k), strict=True)
+    ]
+    return np.array(hits, np.float64)
 
 
 def _first(reached: Reached, users: int, k: int) -> NDArray[np.int64]:

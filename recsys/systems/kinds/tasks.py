@@ -22,6 +22,7 @@ from recsys.data.stores.vocabulary import INDEX
 from recsys.evaluation.baselines.tasks import predict_baselines
 from recsys.evaluation.calibration import Calibration
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.division import gathered, once, own_share, watched
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
 from recsys.evaluation.predictions import HISTORY_COLUMNS, write_predictions
@@ -81,12 +82,16 @@ class TaskSystem(System[Config], Generic[Config]):
         """NE, AUC and calibration of every task, beside baselines and against the other run."""
         split = Split(config.split)
         frame = self.predict(run, split)
-        gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
-        beside = predict_baselines(run.dataset, split, gap, config.baselines, config.boosting)
         calibration = self.calibration(run) if split is Split.REPORT else None
-        return evaluate_tasks(
-            run.identity, run.manifest, frame, beside, config, control, calibration
-        )
+
+        def measured() -> Metrics:
+            gap = round(run.config.loader.gap_hours * MILLISECONDS_PER_HOUR)
+            beside = predict_baselines(run.dataset, split, gap, config.baselines, config.boosting)
+            return evaluate_tasks(
+                run.identity, run.manifest, frame, beside, config, control, calibration
+            )
+
+        return once(measured)
 
     def calibration(self, run: LoadedRun[Any, Any]) -> Calibration | None:
         """What the predictions of tasks go through, fitted on choose; None where nothing does."""
@@ -165,29 +170,25 @@ class TaskSystem(System[Config], Generic[Config]):
         frame = self.predicted(run, self.data(run.config, run.dataset), split)
         if split is Split.REPORT and (calibration := self.calibration(run)) is not None:
             frame = calibration.with_columns(frame)
-        write_predictions(run.identity, split, frame)
+        once(lambda: write_predictions(run.identity, split, frame))
         return frame
 
     def predicted(
         self, run: LoadedRun[Any, Any], data: RowDataModule[Any], split: Split
     ) -> pl.DataFrame:
         """What :meth:`predict` writes of the model alone, of rows as ``data`` reads them."""
-        row_ids, predictions, histories = [], [], []
+
+        def predict(batch: Any) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+            output = run.model.predict_step(batch, 0)
+            histories = batch.events[batch.request_index].numpy()
+            return output["row_id"].numpy(), output["predictions"].numpy(), histories
+
+        batches = data.reading(split, own_share(data.batches(split)))
         with torch.inference_mode():
-            for index, batch in enumerate(
-                track(data.loader(split, shuffle=False), f"Predicting {split}")
-            ):
-                output = run.model.predict_step(batch, index)
-                row_ids.append(output["row_id"].numpy())
-                predictions.append(output["predictions"].numpy())
-                histories.append(batch.events[batch.request_index].numpy())
-        row_id = np.concatenate(row_ids)
+            mine = [predict(batch) for batch in watched(batches, f"Predicting {split}")]
+        row_id, predictions, histories = map(np.concatenate, zip(*gathered(mine), strict=True))
         return _frame(
-            run.dataset.requests(split),
-            run.manifest.tasks,
-            row_id,
-            np.concatenate(predictions),
-            np.concatenate(histories),
+            run.dataset.requests(split), run.manifest.tasks, row_id, predictions, histories
         )
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:

@@ -18,6 +18,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.embeddings.point_in_time import PointInTimeEmbeddings
 from recsys.evaluation.calibration import Calibration, calibrate
 from recsys.evaluation.comparisons import labels_of, scores
+from recsys.evaluation.division import once
 from recsys.nn.losses import LabelStatistics
 from recsys.reports.page import Page
 from recsys.runs.load import LoadedRun, load_run
@@ -101,8 +102,7 @@ class RankerSystem(TaskSystem[RankerRunConfig]):
             run.checkpoint,
             run.dataset.manifest.fingerprint,
         )
-        for name, reason in found.why.items():
-            message_console().print(f"{name} is not calibrated, for {reason}.")
+        once(lambda: _say_why(found))
         return found
 
     def export(self, run: RankerRun, config: ExportConfig) -> Path:
@@ -141,3 +141,8 @@ def _model(
     embeddings = _user_embeddings(config, dataset)
     shape = None if embeddings is None else embeddings.shape
     return Ranker(config.model, manifest, length, counted, shape, config.optim, statistics)
+
+
+def _say_why(calibration: Calibration) -> None:
+    for name, reason in calibration.why.items():
+        message_console().print(f"{name} is not calibrated, for {reason}.")

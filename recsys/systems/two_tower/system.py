@@ -23,6 +23,7 @@ from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.vocabulary import INDEX
 from recsys.embeddings.point_in_time import PointInTimeEmbeddings
 from recsys.evaluation.config import EvaluateConfig
+from recsys.evaluation.division import in_parts, once
 from recsys.evaluation.flops import FLOPS_PER_QUERY, PAIRS_SCORED, count_flops
 from recsys.evaluation.metrics_file import Metrics
 from recsys.evaluation.monitor import Monitor
@@ -216,7 +217,9 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
         metrics = evaluate_retrieval(run.identity, config, protocol, scorer, items=None)
         some = protocol.queries.only(np.arange(min(len(protocol.queries), _COUNTED_QUERIES)))
         every = slice(0, len(some))
-        flops = count_flops(lambda: _scorer(run.model, embed(some), items).score(every))
+        flops = once(
+            lambda: count_flops(lambda: _scorer(run.model, embed(some), items).score(every))
+        )
         how = f"the user tower and every item, counted for {len(some)} queries"
         if run.config.model.objective == SELECT:
             metrics |= self._selection(run, config, items)
@@ -228,24 +231,33 @@ class TwoTowerSystem(EmbeddingSystem[TwoTowerRunConfig]):
     def _selection(self, run: TwoTowerRun, config: EvaluateConfig, items: Tensor) -> Metrics:
         """Of a split's requests what the model finds of the selected candidates."""
         selection = Selection(run.dataset.requests(config.split), run.config.kept)
-        logits = self.selection_logits(run, selection, items)
-        return selection.measured(logits, run.identity, config)
+        users = self._users_of(run, selection)
 
-    def selection_logits(
-        self, run: TwoTowerRun, selection: Selection, items: Tensor | None = None
-    ) -> Tensor:
-        """[R] of each candidate of some requests; ``items`` are embedded where they are not given.
+        def measured() -> Metrics:
+            logits = selection.logits(run.model, users, items)
+            return selection.measured(logits, run.identity, config)
+
+        return once(measured)
+
+    def selection_logits(self, run: TwoTowerRun, selection: Selection) -> Tensor:
+        """[R] of each candidate of some requests.
 
         Histories are those of the run's data set, until the moment of each request.
         """
-        items = self.item_embeddings(run) if items is None else items
+        users = self._users_of(run, selection)
+        return selection.logits(run.model, users, self.item_embeddings(run))
+
+    def _users_of(self, run: TwoTowerRun, selection: Selection) -> Tensor:
+        """[B, D] of each request; every process embeds a part."""
         requests = selection.requests
-        parts = []
-        for first in range(0, len(requests), _REQUESTS_PER_BATCH):
+
+        def embed(first: int) -> NDArray[np.float32]:
             some = slice(first, first + _REQUESTS_PER_BATCH)
             user = requests.user[some].astype(np.int64)
-            parts.append(self.user_embeddings(run, user, requests.request_time[some]))
-        return selection.logits(run.model, torch.from_numpy(np.concatenate(parts)), items)
+            return self.user_embeddings(run, user, requests.request_time[some])
+
+        firsts = range(0, len(requests), _REQUESTS_PER_BATCH)
+        return torch.from_numpy(np.concatenate(in_parts(firsts, embed, "Embedding requests")))
 
     def show(self, metrics: Metrics, config: EvaluateConfig) -> None:
         """One row per scorer; of a first stage also what it finds of the selected."""

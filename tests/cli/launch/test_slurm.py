@@ -96,19 +96,43 @@ def test_other_options_leave_a_gpu_for_each_process() -> None:
     assert "--gpus-per-node=8" in directives(checked(script))
 
 
-def test_other_verbs_run_in_one_process_without_signal_and_gpu() -> None:
+def test_an_evaluation_is_divided_and_other_verbs_run_in_one_process_without_signal_and_gpu() -> (
+    None
+):
     arguments = ["evaluate", "run_dir=runs/a,runs/b", "launcher=gpu", "at_once=1"]
     with pytest.raises(ConfigError, match=r"runs/a is not there; .* after=\[…\]"):
         script_of(arguments)
     arguments.append("after=[7]")
     script, folder, _ = script_of(arguments)
     asked = directives(checked(script))
-    assert "--ntasks-per-node=1" in asked and "--array=0-1%1" in asked
+    assert "--ntasks-per-node=8" in asked and "--array=0-1%1" in asked
     assert not any(option.startswith(("--gpus", "--signal")) for option in asked)
-    assert "MASTER_ADDR" not in script and "resume=true" not in script
+    assert "processes=8" in script and "MASTER_ADDR" in script and "resume=true" not in script
     assert folder.parent == Path("runs/jobs")
-    with pytest.raises(ConfigError, match="`evaluate` runs in one process"):
-        script_of([*arguments, "nodes=2"])
+    assert "processes=16" in script_of([*arguments, "nodes=2"])[0]
+    export = ["export", *arguments[1:]]
+    script, _, _ = script_of(export)
+    assert "--ntasks-per-node=1" in directives(checked(script)) and "MASTER_ADDR" not in script
+    with pytest.raises(ConfigError, match="`export` runs in one process"):
+        script_of([*export, "nodes=2"])
+
+
+def test_the_nodes_are_checked_before_a_training_and_alone() -> None:
+    with_gpus = ["nodes=2", "launcher=gpu", "trainer=gpu", "experiment=demo", "run_dir=runs/mine"]
+    script = checked(script_of(with_gpus, check=True)[0])
+    check = script.index('preflight processes=16 gpus=8 "out=$logs/check"')
+    assert check < script.index(' train "${settings[@]}"')
+    assert 'settings+=("strategy.topology.measured=$logs/check/preflight.json")' in script
+    assert "preflight" not in script_of(with_gpus)[0]
+    script, folder, _ = script_of(["preflight", "nodes=3", "mebibytes=8"])
+    assert "processes=3" in checked(script) and "mebibytes=8" in script
+    assert (
+        folder.parent.name.startswith("preflight-") and f"out={folder.parent / 'check'}" in script
+    )
+    with pytest.raises(ConfigError, match="`evaluate` has no --check"):
+        script_of(["evaluate", "run_dir=a"], check=True)
+    with pytest.raises(ConfigError, match="knows how many processes it starts"):
+        script_of(["preflight", "processes=3"])
 
 
 def test_a_cycle_waits_for_those_before_it_however_they_end() -> None:

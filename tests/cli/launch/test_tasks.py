@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recsys.cli.launch.tasks import (
+    PREFLIGHT,
     RECUR,
     VERBS,
     World,
@@ -41,7 +42,9 @@ def test_a_mistyped_key_of_the_launcher_is_told_and_no_key_of_a_verb_is_taken_fo
     schemas = [system_named(name).config for name in SYSTEMS]
     keys = {field.name for schema in schemas for field in fields(schema)}
     for verb in VERBS[1:]:
-        needed = ["folder=a"] if verb == RECUR else ["run_dir=a"]
+        needed = {RECUR: ["folder=a"], PREFLIGHT: [], "score": ["run_dir=a", "pairs=b"]}.get(
+            verb, ["run_dir=a"]
+        )
         keys |= set(vars(configured(verb, needed)))
     assert len(keys) > 30
     settings = [f"{key}=1" for key in keys]
@@ -61,7 +64,8 @@ def test_every_combination_of_values_is_a_task() -> None:
 def test_a_verb_may_stand_before_the_settings() -> None:
     assert verb_and_overrides(["seed=1"]) == ("train", ["seed=1"])
     assert verb_and_overrides(["export", "run_dir=a"]) == ("export", ["run_dir=a"])
-    with pytest.raises(ConfigError, match=r"`exprot` .* train, evaluate, export, publish"):
+    verbs = r"`exprot` .* train, evaluate, score, preflight, export, publish"
+    with pytest.raises(ConfigError, match=verbs):
         verb_and_overrides(["exprot", "run_dir=a"])
 
 
@@ -122,11 +126,11 @@ def test_what_cannot_work_is_refused_before_it_is_queued(
 
 
 def test_other_verbs_have_a_task_per_run_folder() -> None:
-    name, tasks = plan_verb("evaluate", ["run_dir=runs/a,runs/b", "split=choose"])
+    name, tasks = plan_verb("evaluate", ["run_dir=runs/a,runs/b", "split=choose"], World())
     assert name == "a"
     assert [task.run_dir for task in tasks] == [Path("runs/a"), Path("runs/b")]
     assert tasks[1].settings == ("run_dir=runs/b", "split=choose") and tasks[1].resume is None
-    [publication] = plan_verb("publish", ["artifact=runs/a/artifact"])[1]
+    [publication] = plan_verb("publish", ["artifact=runs/a/artifact"], World())[1]
     assert publication.run_dir == Path("runs/a")
     with pytest.raises(ConfigError, match="`run_dir=…` is needed"):
-        plan_verb("export", [])
+        plan_verb("export", [], World())
