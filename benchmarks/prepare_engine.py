@@ -111,8 +111,8 @@ def _write_log(config: Config, events: int, folder: Path) -> None:
     files = -(-events // _ROWS_PER_FILE)
     for number in range(files):
         rows = min(_ROWS_PER_FILE, events - number * _ROWS_PER_FILE)
-        bounds = (int(_LOG_DAYS * _DAY * (number + add) / files) for add in (0, 1))
-        time = np.sort(generator.integers(*bounds, rows))
+        first, last = (_LOG_DAYS * _DAY * (number + add) // files for add in (0, 1))
+        time = np.sort(generator.integers(first, last, rows))
         action = generator.choice(["impression", "click", "liked"], rows, p=[0.7, 0.25, 0.05])
         dwell = np.where(action == "impression", generator.exponential(8, rows), np.nan)
         frame = pl.DataFrame(

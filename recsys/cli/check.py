@@ -10,8 +10,9 @@ from recsys.cli.described import with_dataset
 from recsys.core.bounds import Settings, Store
 from recsys.core.composition import compose
 from recsys.core.console import message_console
-from recsys.core.engines import EngineConfig, open_engine
+from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError
+from recsys.core.open_engine import open_engine
 from recsys.data.stores.check import check_dataset
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.embeddings.stores import open_store

@@ -8,9 +8,7 @@ not depend on the engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Protocol, TypeVar
 
 from recsys.core.bounds import Count, Number, OneOf, Settings
@@ -75,21 +73,3 @@ class ThisProcess:
 
 
 THIS_PROCESS = ThisProcess()
-
-
-def open_engine(config: EngineConfig, folder: Path) -> AbstractContextManager[Engine]:
-    """The engine, while a work is done.
-
-    Args:
-        config: which, and of what size.
-        folder: an existing one that all workers must see: what they make lies there.
-
-    Raises:
-        InstallationError: Ray is not installed.
-        ConfigError: the cluster cannot do the work; the sentence says why.
-    """
-    if config.name == PROCESS:
-        return nullcontext(THIS_PROCESS)
-    from recsys.core.ray_engine import ray_engine  # needs Ray, an extra of the installation
-
-    return ray_engine(config, folder)

@@ -36,9 +36,10 @@ Result = TypeVar("Result")
 _SAME = ("polars", "numpy", "pyarrow")
 #: How often the piece of a dead worker is given to another one.
 _RETRIES = 3
-#: Pieces that are given out per worker before the first result is asked for: one large partition
-#: does not leave the other workers without work.
-_AHEAD, _AHEAD_BULKY = 16, 1
+#: Pieces that are given out per core before the first result is asked for: one large partition does
+#: not leave the other workers without work. Where fewer workers are wanted, or results are large,
+#: it is one.
+_AHEAD = 16
 #: Workers are as many as there are cores, so each has one thread.
 _ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
 #: Nothing is reported to Ray's makers, and a busy machine may take long to start Ray's agent.
@@ -50,13 +51,15 @@ class RayEngine:
     """Does the pieces of a work by Ray's tasks.
 
     Args:
-        workers: pieces that are done at a time.
+        workers: pieces that are done at a time; None for as many as there are cores.
         block_rows: rows of a log that one piece reads.
     """
 
-    def __init__(self, workers: int, block_rows: int) -> None:
+    def __init__(self, workers: int | None, block_rows: int) -> None:
         self.block_rows: int | None = block_rows
-        self._workers = workers
+        cores = max(1, int(ray.cluster_resources().get("CPU", 0)))
+        self._workers = min(workers or cores, cores)
+        self._ahead = _AHEAD if self._workers == cores else 1
         self._run = ray.remote(num_cpus=1, max_retries=_RETRIES)(_run)
 
     def map(
@@ -69,14 +72,14 @@ class RayEngine:
             Exception: what a task has raised.
         """
         shared = ray.put(task)
-        most = self._workers * (_AHEAD_BULKY if bulky else _AHEAD)
+        most = self._workers * (1 if bulky else self._ahead)
         given: deque[Any] = deque()
         folder = os.getcwd()
         try:
             for item in items:
-                given.append(self._run.remote(folder, shared, item))
-                if len(given) > most:
+                if len(given) == most:
                     yield _result(given.popleft())
+                given.append(self._run.remote(folder, shared, item))
             while given:
                 yield _result(given.popleft())
         finally:
@@ -96,8 +99,7 @@ def ray_engine(config: EngineConfig, folder: Path) -> Iterator[RayEngine]:
         _start(config)
     try:
         _check_nodes(folder)
-        cores = int(ray.cluster_resources().get("CPU", 0))
-        yield RayEngine(min(config.workers or cores, cores) or 1, config.block_rows)
+        yield RayEngine(config.workers, config.block_rows)
     finally:
         if started:
             ray.shutdown()

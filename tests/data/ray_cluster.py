@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from recsys.core.engines import Engine, open_engine
+from recsys.core.engines import Engine
+from recsys.core.open_engine import open_engine
 from tests.data.prepare.engines import SMALL
 
 

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import polars as pl
 
 from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
-from recsys.core.engines import EngineConfig, open_engine
+from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_folder, replaced_folder
+from recsys.core.open_engine import open_engine
 from recsys.data.contract.actions import commonest_first
 from recsys.data.contract.input_files import (
     InputFile,

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
-from recsys.core.engines import EngineConfig, open_engine
+from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import (
     check_folder,
@@ -22,6 +22,7 @@ from recsys.core.folders import (
     replaced_folder,
 )
 from recsys.core.location import find_data_dir, find_path
+from recsys.core.open_engine import open_engine
 from recsys.data.contract.input_files import (
     InputFile,
     are_known,

@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.cli.main import invoke
-from recsys.core.engines import Engine, EngineConfig, open_engine
+from recsys.core.engines import Engine, EngineConfig
 from recsys.core.errors import DataError, InstallationError
+from recsys.core.open_engine import open_engine
 from recsys.data.prepare.append import AppendConfig, append
 from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.simulator import simulate
