@@ -66,6 +66,7 @@ ONLY_IN = {
     "matplotlib": ("reports", "studies"),
     "fastapi": ("service",),
     "uvicorn": ("service",),
+    "ray": ("core",),
 }
 #: Rooms that do without torch, whatever they import.
 WITHOUT_TORCH = (

@@ -20,6 +20,7 @@ settings.load_profile("any machine")
 #: Fixtures that several folders of tests use.
 pytest_plugins = [
     "tests.small_runs",
+    "tests.data.ray_cluster",
     "tests.data.sequence_data",
     "tests.robustness.worlds",
     "tests.systems.own_log",

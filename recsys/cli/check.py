@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsys.cli.described import with_dataset
 from recsys.core.bounds import Settings, Store
 from recsys.core.composition import compose
 from recsys.core.console import message_console
+from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError
+from recsys.core.open_engine import open_engine
 from recsys.data.stores.check import check_dataset
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.embeddings.stores import open_store
@@ -23,10 +25,12 @@ class CheckConfig(Settings):
     Attributes:
         dataset: a prepared data set.
         store: ``redis://host:port/database``, or the folder of an LMDB.
+        engine: what reads the files of the data set.
     """
 
     dataset: str | None = None
     store: Store | None = None
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
         """Refuse what would check nothing."""
@@ -48,7 +52,10 @@ def run(overrides: Sequence[str]) -> None:
     config = configure(overrides)
     console = message_console()
     if config.dataset is not None:
-        checked = check_dataset(PreparedDataset.open(Path(config.dataset)), anew=True)
+        folder = Path(config.dataset)
+        dataset = PreparedDataset.open(folder)
+        with open_engine(config.engine, folder) as engine:
+            checked = check_dataset(dataset, anew=True, engine=engine)
         size = f"{checked.files:,} files, {checked.bytes / 1e6:,.1f} MB"
         console.print(f"{config.dataset}: {size}, all as they were written.")
     if config.store is not None:

@@ -157,9 +157,19 @@ def add_unknown(counted: Counter[str], names: pl.Series) -> None:
         counted: rows by name, to be added to.
         names: of the rows.
     """
-    for name, count in names.value_counts(sort=True).iter_rows():
+    merge_unknown(counted, dict(names.value_counts(sort=True).iter_rows()))
+
+
+def merge_unknown(counted: Counter[str], others: Mapping[str, int]) -> None:
+    """Count what was counted elsewhere too, likewise."""
+    for name, count in others.items():
         if name in counted or len(counted) < _MOST_COUNTED:
             counted[name] += count
+
+
+def commonest_first(counted: Mapping[str, int]) -> dict[str, int]:
+    """Counts by name, the largest first, of equal ones in the order of the names."""
+    return dict(sorted(counted.items(), key=lambda one: (-one[1], one[0])))
 
 
 def unknown_text(counted: Mapping[str, int]) -> str:

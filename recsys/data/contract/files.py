@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv
@@ -156,7 +157,10 @@ def refuse_repeated(path: Path, present: Sequence[str], columns: Iterable[str]) 
 
 
 def read_chunks(
-    path: Path, columns: Iterable[str] | None = None, chunk_rows: int = DEFAULT_CHUNK_ROWS
+    path: Path,
+    columns: Iterable[str] | None = None,
+    chunk_rows: int = DEFAULT_CHUNK_ROWS,
+    rows: tuple[int, int] | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Read a file piece by piece.
 
@@ -166,6 +170,7 @@ def read_chunks(
             of folders' names are text.
         columns: columns to read; all with a name that the file itself has where ``None``.
         chunk_rows: rows per piece of a Parquet file; CSV comes in pieces of 16 MB.
+        rows: the first of these and the one behind the last, of a Parquet file; None for all.
 
     Raises:
         DataError: the file is empty, damaged, not UTF-8, or lacks a column.
@@ -182,8 +187,10 @@ def read_chunks(
     refuse_repeated(path, own, wanted)
     # of a file of which nothing is wanted the number of rows is
     read = [name for name in wanted if name in own] or own[:1]
-    whole = is_parquet(path)
-    chunks = _read_parquet(path, read, chunk_rows) if whole else _read_csv(path, read)
+    if is_parquet(path):
+        chunks = _read_parquet(path, read, chunk_rows, rows)
+    else:
+        chunks = _read_csv(path, read)
     for chunk in chunks:
         named = (pl.lit(value, pl.String).alias(name) for name, value in of_folders.items())
         yield chunk.with_columns(named).select(wanted) if of_folders else chunk.select(wanted)
@@ -275,18 +282,60 @@ def _damaged_parquet(path: Path, error: Exception) -> DataError:
     )
 
 
-def _read_parquet(path: Path, columns: list[str] | None, chunk_rows: int) -> Iterator[pl.DataFrame]:
+def num_rows(path: Path) -> int | None:
+    """How many rows a Parquet file has; None of other files, which do not say.
+
+    Raises:
+        DataError: it is empty or damaged.
+    """
+    if not is_parquet(path):
+        return None
     with _open_parquet(path) as file:
-        batches = file.iter_batches(batch_size=chunk_rows, columns=columns)
-        while True:
-            try:
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                batch.validate(full=True)  # damaged text is no UTF-8, which polars takes on trust
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged_parquet(path, error) from error
-            yield _to_frame(pa.Table.from_batches([batch]))
+        rows: int = file.metadata.num_rows
+        return rows
+
+
+def _read_parquet(
+    path: Path, columns: list[str], chunk_rows: int, rows: tuple[int, int] | None
+) -> Iterator[pl.DataFrame]:
+    with _open_parquet(path) as file:
+        ends = np.cumsum([file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)])
+        first, last = rows or (0, file.metadata.num_rows)
+        # the row groups that hold them, of which the first may begin before them
+        groups = range(int(np.searchsorted(ends, first, "right")), len(ends))
+        groups = groups[: int(np.searchsorted(ends[groups.start :], last)) + 1]
+        begin = int(ends[groups.start - 1]) if groups.start else 0
+        batches = file.iter_batches(batch_size=chunk_rows, columns=columns, row_groups=groups)
+        yield from _cut(_frames(path, batches), first - begin, last - begin, chunk_rows)
+
+
+def _cut(
+    frames: Iterator[pl.DataFrame], first: int, last: int, size: int
+) -> Iterator[pl.DataFrame]:
+    """Rows ``[first, last)`` of what the frames hold, in pieces of ``size``."""
+    rest, position = pl.DataFrame(), 0
+    for frame in frames:
+        position += frame.height
+        begin = position - frame.height
+        frame = frame.slice(max(0, first - begin), max(0, min(last, position) - max(first, begin)))
+        rest = pl.concat([rest, frame]) if rest.height else frame
+        while rest.height >= size:
+            yield rest.head(size)
+            rest = rest.slice(size)
+    if rest.height:
+        yield rest
+
+
+def _frames(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pl.DataFrame]:
+    while True:
+        try:
+            batch = next(batches, None)
+            if batch is None:
+                return
+            batch.validate(full=True)  # damaged text is no UTF-8, which polars takes on trust
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged_parquet(path, error) from error
+        yield _to_frame(pa.Table.from_batches([batch]))
 
 
 def _to_frame(table: pa.Table) -> pl.DataFrame:

@@ -8,7 +8,7 @@ sentence. A bad *row* keeps its place among the others with a reason beside it, 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +17,7 @@ from recsys.core.errors import DataError
 from recsys.data.contract.actions import UNKNOWN_ACTION, ActionNames
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, cast_or_refuse
 from recsys.data.contract.ids import as_ids, is_text
-from recsys.data.contract.log_parts import LogPart, id_types, log_parts
+from recsys.data.contract.log_parts import LogPart, id_types, log_parts, parts_of
 from recsys.data.contract.rejected import DETAIL, REASON, Misfits
 from recsys.data.contract.schema import (
     ACTION_TYPES,
@@ -38,6 +38,21 @@ _ROW = "row"
 
 #: Here an empty string says no more than a null does; an id must not be empty.
 _EMPTY_IS_UNKNOWN = (Column.AUTHOR, Column.TOPIC, Column.MEDIA_TYPE, Column.SURFACE)
+
+
+@dataclass(frozen=True)
+class LogBlock:
+    """A piece of a log, with what was settled over the whole of it.
+
+    Attributes:
+        part: what is read.
+        types: of the columns of ids.
+        requested: whether any part says when something was requested.
+    """
+
+    part: LogPart
+    types: dict[str, pl.DataType]
+    requested: bool
 
 
 @dataclass
@@ -85,6 +100,41 @@ class LogReader:
         Raises:
             DataError: a file cannot be used.
         """
+        num_rows = 0
+        for block in self._whole():
+            for chunk in self._raw(block):
+                yield self._conform(block, chunk, num_rows)
+                num_rows += chunk.height
+        if num_rows == 0:
+            where = str(self.data) if isinstance(self.data, Path) else "the frame"
+            raise DataError(f"{where} holds no rows; give a log with at least one event.")
+
+    def blocks(self, rows: int) -> list[LogBlock]:
+        """The log in pieces that :meth:`read` reads apart, in its order; of files only.
+
+        A Parquet file is divided, one of another form is a piece.
+
+        Args:
+            rows: of a piece, about: it consists of whole chunks.
+
+        Raises:
+            DataError: a file cannot be used.
+        """
+        assert isinstance(self.data, Path)
+        step = max(1, rows // self.chunk_rows) * self.chunk_rows
+        return [
+            replace(block, part=part)
+            for block in self._whole()
+            for part in parts_of(block.part, self.chunk_rows, step)
+        ]
+
+    def read(self, block: LogBlock) -> Iterator[pl.DataFrame]:
+        """The chunks of a piece of a log that has times, as iteration gives them."""
+        for chunk in self._raw(block):
+            yield self._conform(block, chunk, 0)
+
+    def _whole(self) -> list[LogBlock]:
+        """A block for each part of the log."""
         parts = log_parts(self.data, self.chunk_rows)
         for part in parts:
             self._refuse_absent(part)
@@ -92,16 +142,13 @@ class LogReader:
         found = id_types(parts, ids.values())
         types = {name: found[ids[name]] if name in ids else pl.Int64() for name in ID_COLUMNS}
         requested = any(self._sources.get(Column.REQUEST_TIME) in part.types for part in parts)
-        num_rows = 0
-        for part in parts:
-            present = [source for source in self._sources.values() if source in part.types]
-            for chunk in part.chunks(list(dict.fromkeys((*present, *self.flags)))):
-                if chunk.height:
-                    yield self._conform(part, chunk, types, requested, num_rows)
-                    num_rows += chunk.height
-        if num_rows == 0:
-            where = str(self.data) if isinstance(self.data, Path) else "the frame"
-            raise DataError(f"{where} holds no rows; give a log with at least one event.")
+        return [LogBlock(part, types, requested) for part in parts]
+
+    def _raw(self, block: LogBlock) -> Iterator[pl.DataFrame]:
+        present = [source for source in self._sources.values() if source in block.part.types]
+        for chunk in block.part.chunks(list(dict.fromkeys((*present, *self.flags)))):
+            if chunk.height:
+                yield chunk
 
     def raw_chunks(self) -> Iterator[pl.DataFrame]:
         """Chunks of the log as it is given."""
@@ -145,21 +192,15 @@ class LogReader:
                     "options.flags names columns of 0 and 1."
                 )
 
-    def _conform(
-        self,
-        part: LogPart,
-        chunk: pl.DataFrame,
-        types: dict[str, pl.DataType],
-        requested: bool,
-        first_row: int,
-    ) -> pl.DataFrame:
+    def _conform(self, block: LogBlock, chunk: pl.DataFrame, first_row: int) -> pl.DataFrame:
         """Give a chunk the contract's names and types; what does not fit gets a reason."""
+        part, types = block.part, block.types
         columns: dict[str, pl.Series] = {}
         misfits = Misfits(chunk.height)
         for name in _COLUMNS:
             source = self._sources.get(name)
             if source not in chunk.columns:
-                if name == Column.REQUEST_TIME and requested:  # another file has it
+                if name == Column.REQUEST_TIME and block.requested:  # another file has it
                     columns[name] = columns[Column.TIMESTAMP].alias(name)
                 if name != Column.REQUEST_TIME:
                     dtype = types[name] if name in ID_COLUMNS else LOG_SCHEMA[name]

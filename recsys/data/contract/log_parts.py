@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from recsys.data.contract.files import (
     data_files,
     is_parquet,
     list_separator,
+    num_rows,
     partition_values,
     read_chunks,
 )
@@ -84,6 +85,25 @@ def _of_file(path: Path, chunk_rows: int) -> LogPart:
     spelt_out = partition_values(path).keys() if is_parquet(path) else types.keys()
     chunks = partial(read_chunks, path, chunk_rows=chunk_rows)
     return LogPart(str(path), types, frozenset(spelt_out), chunks, list_separator(path))
+
+
+def parts_of(part: LogPart, chunk_rows: int, rows: int) -> list[LogPart]:
+    """A file of a log in parts of so many rows; itself where its form does not say how many it has.
+
+    Args:
+        part: of a file.
+        chunk_rows: rows of a piece.
+        rows: of a part, a multiple of these.
+    """
+    path = Path(part.where)
+    total = num_rows(path)
+    if total is None:
+        return [part]
+    bounds = ((first, min(first + rows, total)) for first in range(0, total, rows))
+    return [
+        replace(part, chunks=partial(read_chunks, path, chunk_rows=chunk_rows, rows=bound))
+        for bound in bounds
+    ]
 
 
 def id_types(parts: Sequence[LogPart], columns: Iterable[str]) -> dict[str, pl.DataType]:

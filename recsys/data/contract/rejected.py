@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -59,6 +60,33 @@ class Misfits:
         return self._notes.get_columns()
 
 
+class SetAside:
+    """Keeps rejected rows of a piece of the work in memory, for the one who writes them.
+
+    Attributes:
+        frames: calls of :meth:`RejectedRows.add`, in their order.
+        counts: those of :meth:`RejectedRows.count`.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[pl.DataFrame, str | None]] = []
+        self.counts: Counter[str] = Counter()
+
+    def add(self, rows: pl.DataFrame, reason: str | None = None) -> None:
+        """Set rows aside, as :meth:`RejectedRows.add`."""
+        if not rows.is_empty():
+            self.frames.append((rows, reason))
+
+    def count(self, reason: str, rows: int) -> None:
+        """Count rows that need not be written aside."""
+        self.counts[reason] += rows
+
+    def take(self, aside: SetAside) -> None:
+        """Keep what another piece of the work has set aside."""
+        self.frames += aside.frames
+        self.counts.update(aside.counts)
+
+
 class RejectedRows:
     """Collects rejected rows in ``folder``, one Parquet file per reason, every value as text.
 
@@ -90,6 +118,13 @@ class RejectedRows:
         for part in rows.partition_by(REASON):
             self.count(part[REASON][0], part.height)
             self._write(part[REASON][0], part)
+
+    def take(self, aside: SetAside) -> None:
+        """Write aside what a piece of the work has set aside."""
+        for rows, reason in aside.frames:
+            self.add(rows, reason)
+        for why, number in aside.counts.items():
+            self.count(why, number)
 
     def count(self, reason: str, rows: int) -> None:
         """Count rows that need not be written aside."""

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import polars as pl
 
 from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
+from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_folder, replaced_folder
+from recsys.core.open_engine import open_engine
+from recsys.data.contract.actions import commonest_first
 from recsys.data.contract.input_files import (
     InputFile,
     load_input_files,
@@ -57,6 +60,7 @@ class AppendConfig(Settings):
         hash_buckets: likewise.
         partitions: user partitions; one of them is held in memory at a time.
         options: of the source.
+        engine: what the pieces of the work are done by.
     """
 
     source: Annotated[str, OneOf(tuple(SOURCES))] | None = None
@@ -68,6 +72,7 @@ class AppendConfig(Settings):
     hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] | None = None
     partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
     options: dict[str, Any] = field(default_factory=dict)
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
     @classmethod
     def read_file(cls, path: Path) -> dict[str, Any]:
@@ -185,7 +190,7 @@ def append(config: AppendConfig, frame: pl.DataFrame | pl.LazyFrame | None = Non
         inputs = [data, *tables] if isinstance(data, Path) else tables
         check_folder(folder, DATASET_FOLDER, inputs)
         with unforeseen_as_sentence(data):
-            return _append(folder, existing, data, options, description, config.partitions)
+            return _append(folder, existing, data, options, description, config)
 
 
 def _log(existing: DatasetManifest, config: AppendConfig) -> Path:
@@ -210,7 +215,7 @@ def _append(
     data: Path | pl.DataFrame | pl.LazyFrame,
     options: dict[str, Any],
     description: dict[str, Any],
-    partitions: int,
+    config: AppendConfig,
 ) -> Appended:
     open_checked(folder)  # what is damaged gets no new checksum
     if existing.tasks and takes_option(existing.source, "tasks"):
@@ -226,8 +231,9 @@ def _append(
         with (
             replaced_folder(folder, start_from=folder) as partial,
             TemporaryDirectory(dir=partial, prefix="spill-") as spill,
+            open_engine(config.engine, partial) as engine,
         ):
-            preparation = Growth(source, partial, Path(spill), partitions, existing)
+            preparation = Growth(source, partial, Path(spill), config.partitions, existing, engine)
             grown = preparation.grow()
             new = _unknown(files, known)
             manifest = replace(
@@ -250,7 +256,7 @@ def _append(
         {name: manifest.counts[name] - existing.counts[name] for name in _EVENTS},
         preparation.added,
         dict(sorted(preparation.rejected.counts.items())),
-        dict(preparation.intake.unknown_actions.most_common()),
+        commonest_first(preparation.intake.unknown_actions),
         folder / rejected_folder(existing),
     )
 

@@ -6,32 +6,22 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
-
+from recsys.core.engines import Engine
 from recsys.core.errors import DataError
-from recsys.core.progress import track
+from recsys.data.contract.actions import commonest_first
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.contract.rejected import RejectedRows
-from recsys.data.contract.schema import ID_COLUMNS, Column, Split
-from recsys.data.contract.time_columns import FIRST_TIMESTAMP
-from recsys.data.prepare.intake import Intake
-from recsys.data.prepare.preparation import (
-    EVENT_COUNTS,
-    LAST_REQUEST,
-    Preparation,
-    rejected_folder,
-    short_name,
-)
+from recsys.data.contract.schema import ID_COLUMNS, Split
+from recsys.data.prepare.intake import IntakeSettings
+from recsys.data.prepare.pieces import EVENT_COUNTS, short_name
+from recsys.data.prepare.preparation import LAST_REQUEST, Preparation, rejected_folder
 from recsys.data.prepare.split_requests import AddedRows, count_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS
 from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.tail import read_tail
 from recsys.data.stores.vocabulary import RAW, Vocabulary, vocabulary_path
-
-#: Own rows of a source with this reason are counted, not written aside.
-ROWS_NOT_LATER = "request row: not after the last one of the data set"
 
 
 class NothingNewError(Exception):
@@ -55,6 +45,7 @@ class Growth(Preparation):
         spill: an empty folder for temporary files.
         num_partitions: number of user partitions.
         existing: what the data set holds.
+        engine: does the pieces.
 
     Attributes:
         added: what has come of request rows.
@@ -67,25 +58,26 @@ class Growth(Preparation):
         spill: Path,
         num_partitions: int,
         existing: DatasetManifest,
+        engine: Engine,
     ) -> None:
         vocabularies = {
             name: Vocabulary.load(vocabulary_path(folder, short_name(name))) for name in ID_COLUMNS
         }
-        intake = Intake(
-            spill,
+        settings = IntakeSettings(
             num_partitions,
-            RejectedRows(folder / rejected_folder(existing)),
+            existing.actions.extended(source.actions),
             existing.surfaces,
             existing.media_types,
-            existing.counts["last_timestamp"],
             {
                 name: known.table.schema[RAW]
                 for name, known in vocabularies.items()
                 if known.table.height
             },
-            existing.actions.extended(source.actions),
+            existing.counts["last_timestamp"],
+            existing.counts.get(LAST_REQUEST),
         )
-        super().__init__(source, folder, intake)
+        rejected = RejectedRows(folder / rejected_folder(existing))
+        super().__init__(source, folder, spill, settings, rejected, engine)
         self.vocabularies = vocabularies
         self.existing = existing
         self.added = AddedRows()
@@ -106,7 +98,7 @@ class Growth(Preparation):
             self.intake.add_tail(frame)
         self._take_in_events()
         if has_rows:
-            self._take_in_later_requests()
+            self._take_in_requests()
         if not self.intake.num_events and not self.intake.has_requests:
             raise NothingNewError(self.rejected.counts)
         last = max(self.intake.last_timestamp, existing.counts["last_timestamp"])
@@ -129,15 +121,6 @@ class Growth(Preparation):
             self.counts |= count_splits(self.folder / REQUESTS, bounds)
         self.rejected.close()
         return self._grown(bounds)
-
-    def _take_in_later_requests(self) -> None:
-        """The rows of a source's own that are later than those of the data set."""
-        for frame in track(self.source.requests(), "Reading requests"):
-            after = self.existing.counts[LAST_REQUEST]
-            is_old = pl.col(Column.REQUEST_TIME).is_between(FIRST_TIMESTAMP, after)
-            later = frame.filter(is_old.not_() | is_old.is_null())
-            self.rejected.count(ROWS_NOT_LATER, frame.height - later.height)
-            self._add_own_requests(later)
 
     def _grown_bounds(self, last: int) -> dict[str, tuple[int, int]]:
         """The splits of the log that has grown; no row of a trained model comes back to choose.
@@ -187,5 +170,5 @@ class Growth(Preparation):
             action_types=self.intake.actions.names,
             negative_actions=tuple(sorted(self.intake.actions.negative)),
             action_counts=self._in_order(actions) if existing.action_counts else {},
-            unknown_actions=dict(unknown.most_common()),
+            unknown_actions=commonest_first(unknown),
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -14,62 +15,30 @@ from recsys.data.contract.actions import (
     UNKNOWN_ACTION,
     ActionTypes,
     add_unknown,
+    merge_unknown,
     unknown_text,
 )
 from recsys.data.contract.ids import IdType, as_ids
 from recsys.data.contract.log import split_rows
 from recsys.data.contract.rejected import (
     DUPLICATED_EVENT,
-    DUPLICATED_REQUEST,
     NOT_LATER,
     REASON,
     RejectedRows,
+    SetAside,
 )
 from recsys.data.contract.schema import ID_COLUMNS, Column
 from recsys.data.contract.time_columns import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from recsys.data.prepare.spill import PartitionSpill
+from recsys.data.prepare.taken_in import UNKNOWN_NAME, CodeBook, Piece, TakenIn
 from recsys.data.stores.vocabulary import RAW, FirstSeen
 
-UNKNOWN_NAME = "unknown"
-
-_MAX_NAMES = 127  # codes are int8; one of them is unknown
 _EVENTS = "events"
 _REQUESTS = "requests"
 _TAIL = "tail"
 
-
-class CodeBook:
-    """Names to codes in order of appearance; code 0 is ``unknown``.
-
-    Args:
-        column: whose names they are.
-        names: names that have their code already.
-    """
-
-    def __init__(self, column: str, names: Iterable[str] = (UNKNOWN_NAME,)) -> None:
-        self.column = column
-        self.names = list(names)
-
-    def encode(self, values: pl.Series) -> pl.Series:
-        """The code of each value, int8; new names get the next codes.
-
-        Raises:
-            DataError: there are more than 127 names.
-        """
-        new = values.drop_nulls().unique(maintain_order=True)
-        self.names += [name for name in new if name not in self.names]
-        if len(self.names) > _MAX_NAMES:
-            raise DataError(
-                f"column {self.column} has more than {_MAX_NAMES} different values "
-                f"(such as {self.names[-1]!r}); merge rare ones before preparing the log."
-            )
-        codes = range(len(self.names))
-        return values.replace_strict(self.names, codes, default=0, return_dtype=pl.Int8)
-
-    def decode(self, codes: pl.Series) -> pl.Series:
-        """The name of each code; null for unknown."""
-        names = [None if name == UNKNOWN_NAME else name for name in self.names]
-        return codes.replace_strict(range(len(names)), names, return_dtype=pl.String)
+#: Own rows of a source with this reason are counted, not written aside.
+ROWS_NOT_LATER = "request row: not after the last one of the data set"
 
 
 class _Tally:
@@ -87,6 +56,12 @@ class _Tally:
         if Column.TIMESTAMP in bad.columns:
             dated = bad[Column.TIMESTAMP].is_between(FIRST_TIMESTAMP, LAST_TIMESTAMP - 1)
             self._undated += bad.height - int(dated.sum())
+
+    def merge(self, other: _Tally) -> None:
+        """Count what another one has counted."""
+        self._rows += other._rows
+        self._undated += other._undated
+        self._reasons.update(other._reasons)
 
     def refuse_mostly_bad(self, what: str, count_undated: bool = True, mend: str = "") -> None:
         """Refuse what is more bad than good.
@@ -110,48 +85,64 @@ class _Tally:
             )
 
 
+@dataclass(frozen=True)
+class IntakeSettings:
+    """What is known before anything is taken in.
+
+    Attributes:
+        num_partitions: number of user partitions.
+        actions: the action types that events may have.
+        surfaces: names that have their code already; media_types likewise.
+        id_types: of id columns whose type is settled, by a data set that is appended to.
+        after: only events after this moment (ms) are taken in; the others, good and bad,
+            are counted as rejected.
+        requests_after: only request rows of a source's own after this moment, likewise.
+    """
+
+    num_partitions: int
+    actions: ActionTypes = field(default_factory=ActionTypes)
+    surfaces: tuple[str, ...] = (UNKNOWN_NAME,)
+    media_types: tuple[str, ...] = (UNKNOWN_NAME,)
+    id_types: Mapping[str, pl.DataType] = field(default_factory=dict)
+    after: int | None = None
+    requests_after: int | None = None
+
+
 class Intake:
     """Takes in events and request rows and sets them down by user.
 
+    A stretch of a source may be taken in by a process of its own, whose intake is then pickled
+    and merged into that of the stretch before it.
+
     Args:
         folder: for temporary files.
-        num_partitions: number of user partitions.
+        settings: what is known before.
         rejected: where bad rows go.
-        surfaces: names that have their code already; media_types likewise.
-        after: only events after this moment (ms) are taken in; the others, good and bad,
-            are counted as rejected.
-        id_types: of id columns whose type is settled, by a data set that is appended to.
-        actions: the action types that events may have.
 
     Attributes:
         seen: per id column the ids and when each was first seen.
         num_events: rows set down, duplicates included.
         last_timestamp: of any event taken in, ms.
+        last_request: of any request row of a source's own, ms; None where it has given none.
         unknown_actions: rows set aside since their action is unknown, by its name.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        num_partitions: int,
-        rejected: RejectedRows,
-        surfaces: Iterable[str] = (UNKNOWN_NAME,),
-        media_types: Iterable[str] = (UNKNOWN_NAME,),
-        after: int | None = None,
-        id_types: Mapping[str, pl.DataType] | None = None,
-        actions: ActionTypes | None = None,
+        self, folder: Path, settings: IntakeSettings, rejected: RejectedRows | SetAside
     ) -> None:
-        self.actions = actions or ActionTypes()
+        self.settings = settings
+        self.actions = settings.actions
         self.unknown_actions: Counter[str] = Counter()
-        self.num_partitions = num_partitions
         self.rejected = rejected
-        self.surfaces = CodeBook(Column.SURFACE, surfaces)
-        self.media_types = CodeBook(Column.MEDIA_TYPE, media_types)
-        self.after = after
+        self.surfaces = CodeBook(Column.SURFACE, settings.surfaces)
+        self.media_types = CodeBook(Column.MEDIA_TYPE, settings.media_types)
+        self.after = settings.after
         self.seen = {name: FirstSeen() for name in ID_COLUMNS}
         self.num_events = 0
         self.last_timestamp = 0
-        self._id_types = dict(id_types or {})
+        self.last_request: int | None = None
+        num_partitions = settings.num_partitions
+        self._id_types = dict(settings.id_types)
         self._kept_types = frozenset(self._id_types)
         self._tally = {_EVENTS: _Tally(), _REQUESTS: _Tally()}
         self._action_codes = CodeBook(Column.ACTION_TYPE, self.actions.names)
@@ -159,6 +150,7 @@ class Intake:
         self._requests = PartitionSpill(folder / _REQUESTS, Column.USER, num_partitions)
         self._tail = PartitionSpill(folder / _TAIL, Column.USER, num_partitions)
         self._attributes: list[pl.DataFrame] = []
+        self._pieces: list[Piece] = []
 
     def add_tail(self, frame: pl.DataFrame) -> None:
         """Take in events of the data set that is appended to, whose labels may still come."""
@@ -191,8 +183,22 @@ class Intake:
             good.with_columns(book.encode(good[book.column]) for book in self._code_books())
         )
 
-    def add_requests(self, frame: pl.DataFrame) -> None:
-        """Take in request rows as a source gives them."""
+    def add_own_requests(self, frame: pl.DataFrame) -> None:
+        """Take in request rows that a source has beside its events."""
+        after = self.settings.requests_after
+        if after is not None:
+            is_old = pl.col(Column.REQUEST_TIME).is_between(FIRST_TIMESTAMP, after)
+            later = frame.filter(is_old.not_() | is_old.is_null())
+            self.rejected.count(ROWS_NOT_LATER, frame.height - later.height)
+            frame = later
+        last = int(frame[Column.REQUEST_TIME].max() or 0)  # type: ignore[arg-type]
+        self.last_request = max(self.last_request or after or 0, last)
+        good = self.add_requests(frame)
+        for name in (Column.USER, Column.ITEM):
+            self.seen[name].add(good[name], good[Column.REQUEST_TIME])
+
+    def add_requests(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Take in request rows; returns those that can be used."""
         time = pl.col(Column.REQUEST_TIME)
         reason = pl.coalesce(
             *(
@@ -208,9 +214,13 @@ class Intake:
         good = frame.filter(pl.col(REASON).is_null()).drop(REASON)
         self.rejected.add(bad)
         self._tally[_REQUESTS].add(good, bad)
-        for name in (Column.USER, Column.ITEM):
-            self.seen[name].add(good[name], good[Column.REQUEST_TIME])
         self._requests.add(good)
+        return good
+
+    def close(self) -> None:
+        """Finish the files; what was set down can be read, and the intake pickled."""
+        for spill in (self._events, self._requests, self._tail):
+            spill.finish()
 
     def finish_events(self) -> None:
         """All events are in.
@@ -222,19 +232,19 @@ class Intake:
         has_old = NOT_LATER in self.rejected.counts
         mend = f" {unknown_text(self.unknown_actions)}" if self.unknown_actions else ""
         self._tally[_EVENTS].refuse_mostly_bad("rows of the log", not has_old, mend)
-        self._events.finish()
-        self._tail.finish()
+        self.close()
 
     @property
-    def has_request_times(self) -> bool:
-        """Whether any event says when it was requested."""
-        schemas = (self._events.schema, self._tail.schema)
-        return any(schema is not None and Column.REQUEST_TIME in schema for schema in schemas)
+    def taken(self) -> TakenIn:
+        """What was set down so far, to be read by partition in any process."""
+        books = self._code_books()
+        pieces = [Piece(self._events, self._requests, {b.column: b.names for b in books})]
+        return TakenIn(self.settings.num_partitions, pieces + self._pieces, self._tail, books)
 
     @property
     def has_requests(self) -> bool:
         """Whether any request row was taken in."""
-        return self._requests.schema is not None
+        return self.taken.has_requests
 
     def finish_requests(self) -> None:
         """All request rows are in.
@@ -243,45 +253,34 @@ class Intake:
             DataError: more than half of them cannot be used.
         """
         self._tally[_REQUESTS].refuse_mostly_bad("request rows")
-        self._requests.finish()
+        self.close()
 
-    def read_events(self, partition: int) -> pl.DataFrame | None:
-        """The events of a partition's users in log order, names as strings, duplicates dropped.
+    def merge(self, other: Intake) -> None:
+        """Take in what another intake, of the stretch behind that of this one, has taken in.
 
-        They are written aside the first time; the events stay on the disk until ``drop_events``.
+        Raises:
+            DataError: as ``add_events``.
         """
-        frame = self._events.read(partition)
-        if frame is None:
-            return None
-        unique, again = _parted(frame)
-        self.rejected.add(self._decoded(again), DUPLICATED_EVENT)
-        return self._decoded(unique)
-
-    def read_tail(self, partition: int) -> pl.DataFrame | None:
-        """The events of ``add_tail`` of a partition's users, in log order."""
-        return self._tail.read(partition)
-
-    def drop_events(self, partition: int) -> None:
-        """Free the disk space of a partition's events."""
-        self._events.remove(partition)
-        self._tail.remove(partition)
-
-    def read_requests(self, partition: int) -> pl.DataFrame | None:
-        """The request rows of a partition's users in the order they came."""
-        return self._requests.read(partition)
-
-    def remove_duplicated_requests(self) -> None:
-        """Write request rows aside that are in there twice."""
-        for partition in range(self.num_partitions):
-            frame = self._requests.read(partition)
-            if frame is None:
-                continue
-            unique, again = _parted(frame)
-            if not again.is_empty():
-                self.rejected.add(again, DUPLICATED_REQUEST)
-                self._requests.remove(partition)
-                self._requests.add(unique)
-        self._requests.finish()
+        piece = other.taken.pieces[0]
+        self._pieces.append(piece)
+        for book in self._code_books():
+            book.learn(piece.names[book.column])
+        for name, dtype in other._id_types.items():
+            self._id_types.setdefault(name, dtype)
+        for name in ID_COLUMNS:
+            for ids, moments in other.seen[name].chunks():
+                self.seen[name].add(self._of_known_type(ids.alias(name)), moments)
+        self._attributes += other._attributes
+        self._compact_attributes()
+        for rows, tally in self._tally.items():
+            tally.merge(other._tally[rows])
+        self.num_events += other.num_events
+        self.last_timestamp = max(self.last_timestamp, other.last_timestamp)
+        if other.last_request is not None:
+            self.last_request = max(self.last_request or 0, other.last_request)
+        merge_unknown(self.unknown_actions, other.unknown_actions)
+        assert isinstance(other.rejected, SetAside)
+        self.rejected.take(other.rejected)
 
     def attributes(self, stated: pl.DataFrame | None = None) -> pl.DataFrame:
         """``item_id``, ``author_id``, ``topic_id``, one row per item.
@@ -371,22 +370,14 @@ class Intake:
         if known.is_empty():
             return
         self._attributes.append(_first_known(known))
+        self._compact_attributes()
+
+    def _compact_attributes(self) -> None:
         if len(self._attributes) >= 16:
             self._attributes = [self._noted()]
 
-    def _decoded(self, events: pl.DataFrame) -> pl.DataFrame:
-        return events.with_columns(book.decode(events[book.column]) for book in self._code_books())
-
     def _code_books(self) -> tuple[CodeBook, CodeBook, CodeBook]:
         return self.surfaces, self.media_types, self._action_codes
-
-
-def _parted(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The first of equal rows, and the others."""
-    if frame.n_unique() == frame.height:
-        return frame, frame.clear()
-    first = frame.select(pl.struct(pl.all()).is_first_distinct()).to_series()
-    return frame.filter(first), frame.filter(~first)
 
 
 def _columns_of(table: pl.DataFrame | None) -> list[str]:

@@ -8,43 +8,53 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from recsys.core.engines import Engine
 from recsys.core.errors import DataError
 from recsys.core.progress import track
+from recsys.data.contract.actions import commonest_first
 from recsys.data.contract.ids import as_ids
-from recsys.data.contract.manifest import WITHOUT_DWELL, DatasetManifest
+from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.rejected import RejectedRows
 from recsys.data.contract.schema import (
     ID_COLUMNS,
-    IMPRESSION,
     Column,
     Feature,
+    FeatureKind,
     FeatureSide,
     Split,
     Task,
 )
-from recsys.data.prepare.intake import Intake
+from recsys.data.prepare.intake import Intake, IntakeSettings
 from recsys.data.prepare.item_embedding import write_embeddings
+from recsys.data.prepare.pieces import (
+    EVENT_COUNTS,
+    HeldIndices,
+    Indices,
+    StoredIndices,
+    TakeIn,
+    WriteEvents,
+    WrittenEvents,
+    short_name,
+)
 from recsys.data.prepare.side_features import write_side
+from recsys.data.prepare.spill import PartitionSpill
 from recsys.data.prepare.split_requests import RequestRows, count_splits
 from recsys.data.sources import Source
 from recsys.data.stores.dataset import FEATURES, REQUESTS, TAIL, TIMELINES
 from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.tail import TailWriter, remove_other_tails
-from recsys.data.stores.timelines import TimelineWriter
+from recsys.data.stores.timelines import DEFAULT_PARTITIONS, TimelineWriter
 from recsys.data.stores.vocabulary import RAW, FirstSeen, IdMode, Vocabulary, vocabulary_path
 
 REJECTED = "rejected"
 #: Among the counts: the last request of a source's own rows, ms.
 LAST_REQUEST = "last_request_time"
-EVENT_COUNTS = ("implicit_events", WITHOUT_DWELL, "explicit_events")
 
 
 class Preparation:
@@ -53,23 +63,45 @@ class Preparation:
     Args:
         source: what is prepared.
         folder: where the stores go: an empty folder, or a copy of the data set that grows.
-        intake: takes in what the source gives.
+        spill: an empty folder for temporary files.
+        settings: of taking in what the source gives.
+        rejected: where rows go that cannot be used.
+        engine: does the pieces.
     """
 
-    def __init__(self, source: Source, folder: Path, intake: Intake) -> None:
+    def __init__(
+        self,
+        source: Source,
+        folder: Path,
+        spill: Path,
+        settings: IntakeSettings,
+        rejected: RejectedRows,
+        engine: Engine,
+    ) -> None:
         self.source = source
         self.folder = folder
-        self.intake = intake
-        self.rejected = intake.rejected
+        self.spill = spill
+        self.intake = Intake(spill, settings, rejected)
+        self.engine = engine
+        self.rejected = rejected
         self.vocabularies: dict[str, Vocabulary] = {}
         self.encoding = FeatureEncoding()
         self.features: list[Feature] = []
-        self.item_ids: NDArray[np.int32] = np.empty((0, 0), np.int32)
         self.counts: dict[str, int] = {}
         self.action_counts: Counter[str] = Counter()
+        self.timeline_partitions = DEFAULT_PARTITIONS  # of a store that is there already its own
+        self._users: PartitionSpill | None = None
 
     @classmethod
-    def anew(cls, source: Source, folder: Path, spill: Path, num_partitions: int) -> Self:
+    def anew(
+        cls,
+        source: Source,
+        folder: Path,
+        spill: Path,
+        num_partitions: int,
+        timeline_partitions: int,
+        engine: Engine,
+    ) -> Self:
         """That of a new data set.
 
         Args:
@@ -77,9 +109,14 @@ class Preparation:
             folder: an empty one.
             spill: an empty folder for temporary files.
             num_partitions: number of user partitions.
+            timeline_partitions: of the timelines.
+            engine: does the pieces.
         """
+        settings = IntakeSettings(num_partitions, source.actions)
         rejected = RejectedRows(folder / rejected_folder(None))
-        return cls(source, folder, Intake(spill, num_partitions, rejected, actions=source.actions))
+        preparation = cls(source, folder, spill, settings, rejected, engine)
+        preparation.timeline_partitions = timeline_partitions
+        return preparation
 
     def run(self, mode: IdMode, hash_buckets: int) -> DatasetManifest:
         """Everything from the source's files to the manifest."""
@@ -87,8 +124,7 @@ class Preparation:
             raise DataError(useless)
         self._take_in_events()
         bounds = dict(self.source.split_bounds)
-        for frame in track(self.source.requests(), "Reading requests"):
-            self._add_own_requests(frame)
+        self._take_in_requests()
         items = self.source.items()
         attributes = self.intake.attributes(items)
         seen = self._first_seen(attributes)
@@ -129,14 +165,9 @@ class Preparation:
             action_types=self.intake.actions.names,
             negative_actions=tuple(sorted(self.intake.actions.negative)),
             action_counts=self._in_order(self.action_counts),
-            unknown_actions=dict(self.intake.unknown_actions.most_common()),
+            unknown_actions=commonest_first(self.intake.unknown_actions),
             times=self.source.times,
         )
-
-    def _add_own_requests(self, frame: pl.DataFrame) -> None:
-        self.intake.add_requests(frame)
-        last = int(frame[Column.REQUEST_TIME].max() or 0)  # type: ignore[arg-type]
-        self.counts[LAST_REQUEST] = max(self.counts.get(LAST_REQUEST, 0), last)
 
     @property
     def _own_requests(self) -> bool:
@@ -154,16 +185,48 @@ class Preparation:
 
     def _rows(self, tasks: tuple[Task, ...], bounds: dict[str, tuple[int, int]]) -> RequestRows:
         return RequestRows(
-            self.source, tasks, self.intake, self.vocabularies, self.encoding, bounds
+            self.source,
+            tasks,
+            self.intake.taken,
+            self.rejected,
+            self._indices(),
+            self.encoding,
+            bounds,
+            self.spill,
+            self.engine,
         )
 
     def _take_in_events(self) -> None:
-        for frame in track(self.source.events(), "Reading events"):
-            self.intake.add_events(frame)
+        rows = self.engine.block_rows
+        if rows is None:
+            for frame in track(self.source.events(), "Reading events"):
+                self.intake.add_events(frame)
+        else:
+            self._take_in(self.source.event_blocks(rows), requests=False)
         self.intake.finish_events()
         if self.intake.num_events == 0 and self.intake.after is None:
             raise DataError(f"source={self.source.name} holds no event; give other files.")
         self.counts["last_timestamp"] = self.intake.last_timestamp
+
+    def _take_in_requests(self) -> None:
+        """The rows of a source's own."""
+        if self.engine.block_rows is None:
+            for frame in track(self.source.requests(), "Reading requests"):
+                self.intake.add_own_requests(frame)
+        else:
+            self._take_in(self.source.request_blocks(), requests=True)
+        if self.intake.last_request is not None:
+            self.counts[LAST_REQUEST] = self.intake.last_request
+
+    def _take_in(self, blocks: Sequence[Any], requests: bool) -> None:
+        """Have stretches of the source taken in, each by itself, and join what comes of them."""
+        task = TakeIn(self.source, self.intake.settings, requests, self.spill.absolute())
+        parts = self.engine.map(task, blocks)
+        for part, learned in track(
+            parts, "Reading requests" if requests else "Reading events", len(blocks)
+        ):
+            self.intake.merge(part)
+            self.source.learn(learned)
 
     def _first_seen(self, attributes: pl.DataFrame) -> dict[str, FirstSeen]:
         """First sight of every id; an item shows its author and topic when it is first seen.
@@ -208,7 +271,6 @@ class Preparation:
             )
             self.features += written.features
             self.counts |= written.counts
-        self.item_ids = written.categorical
         embeddings = write_embeddings(
             folder,
             self.source.item_embeddings(),
@@ -219,78 +281,68 @@ class Preparation:
             self.counts["items_with_embedding"] = embeddings
 
     def _write_timelines(self, derive_requests: bool) -> None:
-        with TimelineWriter(self.folder / TIMELINES) as writer, TailWriter(self.folder) as tail:
-            mapped = self._mapped_events(tail if derive_requests else None)
-            self.counts["events"] = writer.append(mapped)
+        self.counts.update(dict.fromkeys(EVENT_COUNTS, 0))
+        timelines = TimelineWriter(self.folder / TIMELINES, self.timeline_partitions)
+        with timelines as writer, TailWriter(self.folder) as tail:
+            derive = derive_requests and not self._own_requests
+            write = self._event_writer(derive, writer.num_partitions)
+            partitions = range(self.intake.settings.num_partitions)
+            spilled = []
+            for partition, written in enumerate(
+                track(self.engine.map(write, partitions), "Writing timelines", len(partitions))
+            ):
+                write.taken.drop_events(partition)
+                self._note(written, tail)
+                if written.spilled is not None:
+                    spilled.append(written.spilled)
+            self.counts["events"] = writer.append_spilled(spilled, self.engine)
+        for piece in spilled:
+            piece.path.unlink()
         if derive_requests:
             remove_other_tails(self.folder, tail.path)
         self.intake.finish_requests()
 
-    def _mapped_events(self, tail: TailWriter | None) -> Iterator[pl.DataFrame]:
-        """The events by partition; their request rows are taken in where ``tail`` is given."""
-        self.counts.update(dict.fromkeys(EVENT_COUNTS, 0))
-        partitions = range(self.intake.num_partitions)
-        for partition in track(partitions, "Writing timelines"):
-            events = self.intake.read_events(partition)
-            former = self.intake.read_tail(partition)
-            self.intake.drop_events(partition)
-            if tail is not None and not self._own_requests:
-                self._derive_requests([one for one in (former, events) if one is not None], tail)
-            if events is None:
-                continue
-            is_shown = events[Column.ACTION_TYPE] == IMPRESSION
-            implicit = int(is_shown.sum())
-            undwelled = int((is_shown & events[Column.DWELL_TIME].is_null()).sum())
-            self.counts["implicit_events"] += implicit
-            self.counts[WITHOUT_DWELL] += undwelled
-            self.counts["explicit_events"] += events.height - implicit
-            self.action_counts.update(dict(events[Column.ACTION_TYPE].value_counts().iter_rows()))
-            yield self._map_events(events)
-
-    def _derive_requests(self, frames: list[pl.DataFrame], tail: TailWriter) -> None:
-        """Take in the rows that follow from events, and keep those whose labels may still come.
+    def _event_writer(self, derive: bool, timeline_partitions: int) -> WriteEvents:
+        """What writes the events of a partition.
 
         Args:
-            frames: the former tail of some users, and their new events.
-            tail: what is kept.
+            derive: request rows too.
+            timeline_partitions: of the store of timelines.
         """
-        if not frames:
-            return
-        events = pl.concat(frames, how="diagonal_relaxed")
-        if self.intake.has_request_times:  # in the tail or in what has come
-            stated = [Column.REQUEST_TIME] if Column.REQUEST_TIME in events.columns else []
-            requested = pl.coalesce(*stated, Column.TIMESTAMP).alias(Column.REQUEST_TIME)
-            events = events.with_columns(requested)
-        rows = self.source.requests_from(events)
-        if rows is not None:
-            self.intake.add_requests(rows)
-        is_late = pl.col(Column.TIMESTAMP) > self.counts["last_timestamp"] - self._window
-        tail.add(events.filter(is_late).drop(Column.AUTHOR, Column.TOPIC, strict=False))
+        categorical = self.folder / FEATURES / f"{FeatureSide.ITEM}_{FeatureKind.CATEGORICAL}.npy"
+        return WriteEvents(
+            self.source,
+            self.intake.taken,
+            self.intake.settings,
+            self._indices(),
+            categorical.absolute(),
+            timeline_partitions,
+            self.counts["last_timestamp"] - self._window if derive else None,
+            self.spill.absolute(),
+        )
 
-    def _map_events(self, events: pl.DataFrame) -> pl.DataFrame:
-        mapped = {
-            short_name(name): self.vocabularies[name].indices(events[name]) for name in ID_COLUMNS
-        }
-        item = mapped["item"].to_numpy()
-        for position, name in enumerate(("author", "topic"), start=1):
-            of_item = pl.Series(self.item_ids[item, position])
-            unknown = mapped[name] == 0
-            mapped[name] = mapped[name].zip_with(~unknown, of_item)
-        names = self.intake.actions.names
-        actions = events[Column.ACTION_TYPE].replace_strict(
-            names, range(len(names)), return_dtype=pl.Int8
-        )
-        return pl.DataFrame(
-            {
-                **mapped,
-                "timestamp": events[Column.TIMESTAMP],
-                "media_type": self.intake.media_types.encode(events[Column.MEDIA_TYPE]),
-                "surface": self.intake.surfaces.encode(events[Column.SURFACE]),
-                "action_type": actions,
-                "dwell_time": events[Column.DWELL_TIME],
-                "video_duration": events[Column.VIDEO_DURATION],
-            }
-        )
+    def _note(self, written: WrittenEvents, tail: TailWriter) -> None:
+        """Join what became of the events of a partition with what became of those before."""
+        self.rejected.take(written.rejected)
+        if written.rows is not None:
+            self.intake.merge(written.rows)
+        if written.tail is not None:
+            tail.add(written.tail)
+        self.action_counts.update(written.actions)
+        for name, count in written.counts.items():
+            self.counts[name] += count
+
+    def _indices(self) -> Indices:
+        """The indices of raw ids; processes of their own read those that they need."""
+        if self.engine.block_rows is None:
+            return HeldIndices(self.vocabularies)
+        if self._users is None:
+            folder = self.spill / "users"
+            self._users = PartitionSpill(folder, RAW, self.intake.settings.num_partitions)
+            self._users.add(self.vocabularies[Column.USER].table)
+            self._users.finish()
+        paths = {name: self._vocabulary_path(name).absolute() for name in ID_COLUMNS}
+        return StoredIndices(paths, self._users)
 
     def _in_order(self, counts: Counter[str]) -> dict[str, int]:
         """Counts by action type, in the order of their codes."""
@@ -312,8 +364,3 @@ def rejected_folder(existing: DatasetManifest | None) -> Path:
     if existing is None:
         return Path(REJECTED)
     return Path(REJECTED) / f"after_{existing.counts['last_timestamp']}"
-
-
-def short_name(name: str) -> str:
-    """``user_id`` is the column of raw ids, ``user`` that of indices."""
-    return name.removesuffix("_id")

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
+from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import (
     check_folder,
@@ -21,6 +22,7 @@ from recsys.core.folders import (
     replaced_folder,
 )
 from recsys.core.location import find_data_dir, find_path
+from recsys.core.open_engine import open_engine
 from recsys.data.contract.input_files import (
     InputFile,
     are_known,
@@ -56,7 +58,9 @@ class PrepareConfig(Settings):
         hash_buckets: number of indices per id column in the hashed mode.
         overwrite: replace a data set that was prepared in another way or from other files.
         partitions: user partitions; one of them is held in memory at a time.
+        timeline_partitions: the same of the timelines that are written.
         options: of the source.
+        engine: what the pieces of the work are done by.
     """
 
     source: Annotated[str, OneOf(tuple(SOURCES))] = "log"
@@ -68,7 +72,9 @@ class PrepareConfig(Settings):
     hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] = 1_000_000
     overwrite: bool = False
     partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 64
+    timeline_partitions: Annotated[int, Number(at_least=1, at_most=4_096)] = 16
     options: dict[str, Any] = field(default_factory=dict)
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
     @classmethod
     def read_file(cls, path: Path) -> dict[str, Any]:
@@ -140,8 +146,16 @@ def prepare(
         with (
             replaced_folder(folder) as partial,
             TemporaryDirectory(dir=partial, prefix="spill-") as spill,
+            open_engine(config.engine, partial) as engine,
         ):
-            preparation = Preparation.anew(source, partial, Path(spill), config.partitions)
+            preparation = Preparation.anew(
+                source,
+                partial,
+                Path(spill),
+                config.partitions,
+                config.timeline_partitions,
+                engine,
+            )
             manifest = replace(
                 preparation.run(mode, config.hash_buckets),
                 name=config.title,

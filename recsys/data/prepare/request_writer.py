@@ -5,29 +5,36 @@ Legend: K tasks.
 
 from __future__ import annotations
 
-import math
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.durable import sync_file, sync_folder
-from recsys.core.errors import DataError
+from recsys.core.engines import THIS_PROCESS, Engine
 from recsys.core.json_files import write_json
-from recsys.data.contract.schema import PROPENSITY, SHOWN_AT, Task
+from recsys.data.contract.schema import SHOWN_AT, Task
+from recsys.data.prepare.request_spill import (
+    CHUNK_ROWS,
+    NEVER,
+    OPTIONAL,
+    RequestColumns,
+    SpilledRequests,
+    sorted_chunks,
+    spill_records,
+    spill_requests,
+)
 from recsys.data.stores.requests import (
     FORMAT_VERSION,
     KIND,
     MANIFEST,
-    TRUTHS,
     RequestStore,
     read_manifest,
 )
@@ -36,11 +43,6 @@ from recsys.data.stores.requests import (
 DEFAULT_SORT_BYTES = 512 << 20
 
 _ARRAY_SUFFIX = ".bin"
-_CHUNK_ROWS = 1_000_000
-_SAMPLE_ROWS = 100_000
-_NEVER = np.iinfo(np.int64).max
-#: Arrays that not every store has.
-_OPTIONAL = (SHOWN_AT, PROPENSITY, *TRUTHS)
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,36 @@ def write_requests(
         DataError: a column is missing, has nulls where none may be, or does not fit its type.
     """
     folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = _Columns(
+    columns = RequestColumns(
         tuple(task.name for task in tasks), tuple(context_categorical), tuple(context_dense)
     )
+    folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix="spill-") as spill:
-        rows = Path(spill) / "rows"
-        frames, present = columns.present_in(frames)
-        with rows.open("wb") as file:
-            _spill(frames, columns, present, file)
-        records = _sorted_buckets(rows, columns.record(present), sort_bytes)
-        return _write(folder, columns, present, records)
+        pieces, present = _spilled(frames, columns, Path(spill))
+        return write_spilled(folder, columns, present, pieces, sort_bytes)
+
+
+def write_spilled(
+    folder: Path,
+    columns: RequestColumns,
+    present: Sequence[str],
+    pieces: Sequence[SpilledRequests],
+    sort_bytes: int = DEFAULT_SORT_BYTES,
+    engine: Engine = THIS_PROCESS,
+) -> RequestCounts:
+    """:func:`write_requests` of rows that are set down already.
+
+    Args:
+        folder: of the store.
+        columns: of the rows.
+        present: optional arrays that there are.
+        pieces: in the order of the rows; they are removed.
+        sort_bytes: memory that the sort of a bucket of time may take.
+        engine: sorts one bucket after the other, or several at a time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = columns.record(present)
+    return _write(folder, columns, present, sorted_chunks(pieces, record, sort_bytes, engine))
 
 
 def extend_requests(
@@ -131,44 +152,110 @@ def extend_requests(
         DataError: there is no store, or as ``write_requests``.
     """
     folder = Path(path)
-    former = RequestStore.open(folder)
-    columns = _Columns.of_store(folder)
+    columns = RequestColumns.of_store(folder)
     with TemporaryDirectory(dir=folder, prefix="spill-") as spill:
-        frames, present = columns.present_in(frames)
-        present = tuple(n for n in _OPTIONAL if n in present or getattr(former, n) is not None)
-        new, rows = Path(spill) / "new", Path(spill) / "rows"
-        with new.open("wb") as file:
-            earliest = _spill(frames, columns, present, file)
-        if replaced_after is not None:
-            earliest = min(earliest, _first_shown_after(former, replaced_after))
-        unchanged = int(np.searchsorted(former.request_time, earliest))
-        replaced, labels = 0, np.zeros(len(columns.tasks))
-        with rows.open("wb") as file:
-            for records in _stored(former, columns, present, unchanged, len(former)):
-                stays = np.ones(len(records), bool)
-                if replaced_after is not None:
-                    stays = _shown_at(records) <= replaced_after
-                records[stays].tofile(file)
-                replaced += int(np.count_nonzero(~stays))
-                labels += np.nansum(records["labels"][~stays], axis=0, dtype=np.float64)
-            with new.open("rb") as added:
-                shutil.copyfileobj(added, file)
-        new.unlink()
+        pieces, present = _spilled(frames, columns, Path(spill), present_with(folder, ()))
+        return extend_spilled(folder, present, pieces, replaced_after, sort_bytes)
+
+
+def extend_spilled(
+    folder: Path,
+    present: Sequence[str],
+    pieces: Sequence[SpilledRequests],
+    replaced_after: int | None = None,
+    sort_bytes: int = DEFAULT_SORT_BYTES,
+    engine: Engine = THIS_PROCESS,
+) -> Extended:
+    """:func:`extend_requests` by rows that are set down already.
+
+    Args:
+        folder: of the store.
+        present: optional arrays that the records of the new rows have, those that the store has
+            among them (:func:`present_with`).
+        pieces: in the order of the rows; they are removed.
+        replaced_after: as :func:`extend_requests`.
+        sort_bytes: likewise.
+        engine: sorts one bucket of time after the other, or several at a time.
+    """
+    former = RequestStore.open(folder)
+    columns = RequestColumns.of_store(folder)
+    record = columns.record(present)
+    earliest = min((piece.earliest for piece in pieces), default=NEVER)
+    if replaced_after is not None:
+        earliest = min(earliest, _first_shown_after(former, replaced_after))
+    unchanged = int(np.searchsorted(former.request_time, earliest))
+    left = _Left(replaced_after, len(columns.tasks))
+    with TemporaryDirectory(dir=folder, prefix="spill-") as spill:
+        stay = left.staying(_stored(former, columns, present, unchanged, len(former)))
+        stays = [
+            spill_records([records], Path(spill) / str(number))
+            for number, records in enumerate(stay)
+        ]
         written = _write(
             folder,
             columns,
             present,
             chain(
                 _stored(former, columns, present, 0, unchanged),
-                _sorted_buckets(rows, columns.record(present), sort_bytes),
+                sorted_chunks([*stays, *pieces], record, sort_bytes, engine),
             ),
         )
-    by_task = dict(zip(columns.tasks, labels.tolist(), strict=True))
-    return Extended(written.requests, written.rows, replaced, by_task)
+    by_task = dict(zip(columns.tasks, left.labels.tolist(), strict=True))
+    return Extended(written.requests, written.rows, left.rows, by_task)
+
+
+def present_with(folder: Path, present: Sequence[str]) -> tuple[str, ...]:
+    """The optional arrays of a store that rows are added to, and those that these have."""
+    former = RequestStore.open(folder)
+    return tuple(n for n in OPTIONAL if n in present or getattr(former, n) is not None)
+
+
+def _spilled(
+    frames: Iterable[pl.DataFrame],
+    columns: RequestColumns,
+    spill: Path,
+    known: Sequence[str] = (),
+) -> tuple[list[SpilledRequests], tuple[str, ...]]:
+    """Frames set down, with the optional arrays that the first of them, or the store, has."""
+    rest = iter(frames)
+    first = next(rest, None)
+    if first is None:
+        return [], tuple(known)
+    given = (*known, *columns.present_in(first.columns))
+    present = tuple(name for name in OPTIONAL if name in given)
+    pieces = [
+        spill_requests(frame, columns, present, spill / str(number))
+        for number, frame in enumerate(chain([first], rest))
+    ]
+    return pieces, present
+
+
+class _Left:
+    """Counts the rows that leave a store.
+
+    Args:
+        after: those shown after this moment (ms); None for none.
+        num_tasks: labels of a row.
+    """
+
+    def __init__(self, after: int | None, num_tasks: int) -> None:
+        self.after = after
+        self.rows = 0
+        self.labels = np.zeros(num_tasks)
+
+    def staying(self, chunks: Iterable[NDArray]) -> Iterator[NDArray]:
+        """The records that stay; the others are counted."""
+        for records in chunks:
+            stays = np.ones(len(records), bool)
+            if self.after is not None:
+                stays = _shown_at(records) <= self.after
+            self.rows += int(np.count_nonzero(~stays))
+            self.labels += np.nansum(records["labels"][~stays], axis=0, dtype=np.float64)
+            yield records[stays]
 
 
 def _write(
-    folder: Path, columns: _Columns, present: Sequence[str], chunks: Iterable[NDArray]
+    folder: Path, columns: RequestColumns, present: Sequence[str], chunks: Iterable[NDArray]
 ) -> RequestCounts:
     """Make sorted records the store's content."""
     previous = read_manifest(folder)
@@ -197,16 +284,16 @@ def _write(
 
 
 def _first_shown_after(store: RequestStore, moment: int) -> int:
-    """The request time of the first row that was shown after a moment; _NEVER if none was."""
+    """The request time of the first row that was shown after a moment; NEVER if none was."""
     if store.shown_at is None:
         position = int(np.searchsorted(store.request_time, moment, side="right"))
-        return int(store.request_time[position]) if position < len(store) else _NEVER
-    for first in range(0, store.num_rows, _CHUNK_ROWS):
-        late = np.flatnonzero(store.shown_at[first : first + _CHUNK_ROWS] > moment)
+        return int(store.request_time[position]) if position < len(store) else NEVER
+    for first in range(0, store.num_rows, CHUNK_ROWS):
+        late = np.flatnonzero(store.shown_at[first : first + CHUNK_ROWS] > moment)
         if len(late):
             request = np.searchsorted(store.offsets, first + late[0], side="right") - 1
             return int(store.request_time[request])
-    return _NEVER
+    return NEVER
 
 
 def _shown_at(records: NDArray) -> NDArray[np.int64]:
@@ -216,11 +303,11 @@ def _shown_at(records: NDArray) -> NDArray[np.int64]:
 
 
 def _stored(
-    store: RequestStore, columns: _Columns, present: Sequence[str], first: int, last: int
+    store: RequestStore, columns: RequestColumns, present: Sequence[str], first: int, last: int
 ) -> Iterator[NDArray]:
     """The rows of some requests as records, in chunks that end with a request."""
     while first < last:
-        wanted = store.offsets[first] + _CHUNK_ROWS
+        wanted = store.offsets[first] + CHUNK_ROWS
         stop = max(first + 1, int(np.searchsorted(store.offsets, wanted, side="right")) - 1)
         stop = min(stop, last)
         rows = slice(int(store.offsets[first]), int(store.offsets[stop]))
@@ -236,139 +323,6 @@ def _stored(
                 records[name] = records["request_time"] if name == SHOWN_AT else np.nan
         yield records
         first = stop
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Which frame columns make up which array."""
-
-    tasks: tuple[str, ...]
-    context_categorical: tuple[str, ...]
-    context_dense: tuple[str, ...]
-
-    @classmethod
-    def of_store(cls, folder: Path) -> Self:
-        """Those that a store was written from."""
-        content = read_manifest(folder) or {}
-        names = ("tasks", "context_categorical", "context_dense")
-        return cls(*(tuple(content[name]) for name in names))
-
-    def present_in(
-        self, frames: Iterable[pl.DataFrame]
-    ) -> tuple[Iterable[pl.DataFrame], tuple[str, ...]]:
-        """The frames, and the optional arrays that the first of them has columns of."""
-        rest = iter(frames)
-        first = next(rest, None)
-        if first is None:
-            return (), ()
-        given = [name for name in (SHOWN_AT, PROPENSITY) if name in first.columns]
-        given += [
-            name for name in TRUTHS if any(f"{name}_{t}" in first.columns for t in self.tasks)
-        ]
-        return chain([first], rest), tuple(name for name in _OPTIONAL if name in given)
-
-    def arrays(self, present: Sequence[str]) -> dict[str, tuple[np.dtype, tuple[str, ...] | None]]:
-        """Per row array its dtype and frame columns; ``None``: one column of the same name."""
-        number, index = np.dtype(np.float32), np.dtype(np.int32)
-        return {
-            "item": (index, None),
-            "labels": (number, tuple(f"label_{task}" for task in self.tasks)),
-            "context_categorical": (index, self.context_categorical),
-            "context_dense": (number, self.context_dense),
-            **({SHOWN_AT: (np.dtype(np.int64), None)} if SHOWN_AT in present else {}),
-            **({PROPENSITY: (number, None)} if PROPENSITY in present else {}),
-            **{
-                truth: (number, tuple(f"{truth}_{task}" for task in self.tasks))
-                for truth in TRUTHS
-                if truth in present
-            },
-        }
-
-    def record(self, present: Sequence[str]) -> np.dtype:
-        """A row as it is spilled."""
-        fields: list[tuple[str, np.dtype, tuple[int, ...]]] = [
-            ("user", np.dtype(np.int32), ()),
-            ("request_time", np.dtype(np.int64), ()),
-        ]
-        for name, (dtype, columns) in self.arrays(present).items():
-            fields.append((name, dtype, () if columns is None else (len(columns),)))
-        return np.dtype(fields)
-
-    def records_of(self, frame: pl.DataFrame, present: Sequence[str]) -> NDArray:
-        """Rows of a frame as records, with NaN for null numbers."""
-        records = np.empty(frame.height, self.record(present))
-        records["user"] = _column(frame, "user", pl.Int32())
-        records["request_time"] = _column(frame, "request_time", pl.Int64())
-        for name, (dtype, columns) in self.arrays(present).items():
-            kind = pl.Float32() if dtype == np.float32 else pl.Int32()
-            if name == SHOWN_AT:
-                shown = name if name in frame.columns else "request_time"
-                records[name] = _column(frame, shown, pl.Int64())
-            elif columns is None:
-                records[name] = _column(frame, name, kind)
-            else:
-                for position, column in enumerate(columns):
-                    records[name][:, position] = _column(frame, column, kind)
-        return records
-
-
-def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType) -> NDArray:
-    if name not in frame.columns:
-        raise DataError(f"request rows lack the column {name}.")
-    try:
-        column = frame[name].cast(dtype)
-    except pl.exceptions.InvalidOperationError as error:
-        raise DataError(f"column {name} of request rows does not fit its type: {error}") from error
-    if column.null_count() and not dtype.is_float():
-        raise DataError(
-            f"column {name} of request rows has {column.null_count()} null value(s); "
-            "give unknown ids and categories the index 0."
-        )
-    return column.fill_null(float("nan")).to_numpy() if dtype.is_float() else column.to_numpy()
-
-
-def _spill(
-    frames: Iterable[pl.DataFrame], columns: _Columns, present: Sequence[str], file: BinaryIO
-) -> int:
-    """Write rows to a record file in the order they come; returns the earliest request time."""
-    earliest = _NEVER
-    for frame in frames:
-        for rows in frame.iter_slices(_CHUNK_ROWS):
-            records = columns.records_of(rows, present)
-            if len(records):
-                earliest = min(earliest, int(records["request_time"].min()))
-            records.tofile(file)
-    return earliest
-
-
-def _sorted_buckets(spill: Path, record: np.dtype, sort_bytes: int) -> Iterator[NDArray]:
-    """The spilled rows sorted by (request time, user), stably, bucket of time by bucket."""
-    num_buckets = math.ceil(3 * spill.stat().st_size / sort_bytes)  # rows, order, sorted rows
-    if num_buckets <= 1:
-        yield _sorted(np.fromfile(spill, record))
-        return
-    rows = np.memmap(spill, record, mode="r")
-    sample = rows["request_time"][:: max(1, len(rows) // _SAMPLE_ROWS)]
-    edges = np.unique(np.quantile(sample, np.arange(1, num_buckets) / num_buckets).astype(np.int64))
-    buckets = [spill.with_name(f"bucket-{number}") for number in range(len(edges) + 1)]
-    files: list[BinaryIO] = [bucket.open("wb") for bucket in buckets]
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        chunk = np.asarray(rows[start : start + _CHUNK_ROWS])
-        # equal times fall into one bucket, so no request is torn apart
-        bucket_of = np.searchsorted(edges, chunk["request_time"], side="right")
-        for number in np.unique(bucket_of).tolist():
-            chunk[bucket_of == number].tofile(files[number])
-    for file in files:
-        file.close()
-    del rows
-    spill.unlink()
-    for bucket in buckets:
-        yield _sorted(np.fromfile(bucket, record))
-        bucket.unlink()
-
-
-def _sorted(records: NDArray) -> NDArray:
-    return records[np.lexsort((records["user"], records["request_time"]))]
 
 
 class _ArrayWriter:

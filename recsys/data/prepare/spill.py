@@ -11,7 +11,7 @@ _PARTITION = "_partition"
 
 
 class PartitionSpill:
-    """Rows of many chunks in one Arrow file per partition of users.
+    """Rows of many chunks in one Arrow file per partition of users; finished, it can be pickled.
 
     Args:
         folder: where the files go.
@@ -25,6 +25,7 @@ class PartitionSpill:
         self.num_partitions = num_partitions
         self._key = key
         self._schema: pl.Schema | None = None
+        self._written: set[int] = set()
         self._writers: dict[int, pa.RecordBatchStreamWriter] = {}
 
     def add(self, frame: pl.DataFrame) -> None:
@@ -40,6 +41,7 @@ class PartitionSpill:
         for (number,), part in frame.partition_by(_PARTITION, as_dict=True).items():
             table = part.drop(_PARTITION).to_arrow()
             if number not in self._writers:
+                self._written.add(number)
                 path = str(self._path(number))
                 self._writers[number] = pa.ipc.new_stream(path, table.schema)
             self._writers[number].write_table(table)
@@ -57,14 +59,14 @@ class PartitionSpill:
 
     def read(self, partition: int, columns: list[str] | None = None) -> pl.DataFrame | None:
         """All rows of a partition in the order they came; None where it has none."""
-        path = self._path(partition)
-        if not path.exists():
+        if partition not in self._written:
             return None
-        return pl.read_ipc_stream(path, columns=columns)
+        return pl.read_ipc_stream(self._path(partition), columns=columns)
 
     def remove(self, partition: int) -> None:
         """Free a partition's disk space."""
-        self._path(partition).unlink(missing_ok=True)
+        if partition in self._written:
+            self._path(partition).unlink(missing_ok=True)
 
     def _path(self, partition: int) -> Path:
         return self.folder / f"{partition:04d}.arrow"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-import polars as pl
-
+from recsys.core.engines import Engine
 from recsys.core.errors import DataError
 from recsys.core.progress import track
 from recsys.data.contract.moments import to_text
+from recsys.data.contract.rejected import RejectedRows
 from recsys.data.contract.schema import (
-    PROPENSITY,
-    SHOWN_AT,
-    Column,
     Feature,
     FeatureKind,
     FeatureSide,
@@ -23,17 +21,17 @@ from recsys.data.contract.schema import (
     Task,
     TaskKind,
 )
-from recsys.data.prepare.intake import Intake
-from recsys.data.prepare.request_writer import extend_requests, write_requests
+from recsys.data.prepare.pieces import Indices
+from recsys.data.prepare.request_pieces import Bounds, LookThrough, WriteRequests, WrittenRequests
+from recsys.data.prepare.request_spill import RequestColumns
+from recsys.data.prepare.request_writer import extend_spilled, present_with, write_spilled
 from recsys.data.prepare.side_features import with_cardinality
+from recsys.data.prepare.taken_in import TakenIn
 from recsys.data.sources import Source
-from recsys.data.stores.encoding import FeatureEncoding
-from recsys.data.stores.requests import TRUTHS, RequestStore
-from recsys.data.stores.vocabulary import Vocabulary
+from recsys.data.stores.encoding import FeatureEncoding, SeenValues
+from recsys.data.stores.requests import RequestStore
 
-_REQUESTED = Column.REQUEST_TIME
-
-Bounds = Mapping[str, tuple[int, int]]
+Done = TypeVar("Done")
 
 
 @dataclass
@@ -59,27 +57,36 @@ class RequestRows:
     Args:
         source: names the context features.
         tasks: the labels, in order.
-        intake: holds the rows.
-        vocabularies: of every id column.
+        taken: holds the rows.
+        rejected: where rows go that are not written.
+        indices: of raw ids.
         encoding: of the context features.
         bounds: per split ``[first, last)`` request time in ms.
+        spill: folder of temporary files.
+        engine: does the partitions.
     """
 
     def __init__(
         self,
         source: Source,
         tasks: tuple[Task, ...],
-        intake: Intake,
-        vocabularies: Mapping[str, Vocabulary],
+        taken: TakenIn,
+        rejected: RejectedRows,
+        indices: Indices,
         encoding: FeatureEncoding,
         bounds: Bounds,
+        spill: Path,
+        engine: Engine,
     ) -> None:
-        self.context = [f for f in source.features if f.side == FeatureSide.CONTEXT]
+        self.context = tuple(f for f in source.features if f.side == FeatureSide.CONTEXT)
         self.tasks = tasks
-        self.intake = intake
-        self.vocabularies = vocabularies
+        self.taken = taken
+        self.rejected = rejected
+        self.indices = indices
         self.encoding = encoding
         self.bounds = bounds
+        self.spill = spill.absolute()
+        self.engine = engine
 
     def write(self, folder: Path) -> list[Feature]:
         """Write a new store, the encoding learned from the fit split; returns the features.
@@ -89,22 +96,12 @@ class RequestRows:
         Args:
             folder: of the store.
         """
-        self.intake.remove_duplicated_requests()
-        time = pl.col(Column.REQUEST_TIME)
-        in_fit = time.is_between(*self.bounds[Split.FIT], closed="left")
-        learned_from = (rows.filter(in_fit) for rows in self._partitions("Learning the context"))
-        self.encoding.fit(self.context, learned_from)
-        names = {
-            kind: [feature.name for feature in self.context if feature.kind == kind]
-            for kind in FeatureKind
-        }
-        write_requests(
-            folder,
-            (self._mapped(rows) for rows in self._inside()),
-            self.tasks,
-            names[FeatureKind.CATEGORICAL],
-            names[FeatureKind.DENSE],
-        )
+        names, seen = self._looked_through()
+        self.encoding.fit_seen(seen)
+        columns = self._columns()
+        present = columns.present_in(names)
+        pieces = [written.spilled for written in self._written(columns, present)]
+        write_spilled(folder, columns, present, pieces, engine=self.engine)
         return [with_cardinality(feature, self.encoding) for feature in self.context]
 
     def add(self, folder: Path, after: int, replaced_after: int | None) -> AddedRows:
@@ -115,20 +112,18 @@ class RequestRows:
             after: rows shown after this moment (ms) are new, the others are there already.
             replaced_after: those that were shown after this moment are there to be replaced.
         """
-        self.intake.remove_duplicated_requests()
+        names, _ = self._looked_through()
+        columns = self._columns()
+        present = present_with(folder, columns.present_in(names))
         added = AddedRows(rows=Counter(dict.fromkeys(map(str, self.bounds), 0)))
         labels: Counter[str] = Counter()
-
-        def counted() -> Iterator[pl.DataFrame]:
-            for rows in self._inside():
-                mapped = self._mapped(rows)
-                is_new = rows[SHOWN_AT if SHOWN_AT in rows.columns else _REQUESTED] > after
-                self._count(added, rows.filter(is_new), mapped.filter(is_new))
-                for task in self.tasks:
-                    labels[task.name] += int(mapped[task.column].filter(~is_new).sum() or 0)
-                yield mapped
-
-        extended = extend_requests(folder, counted(), replaced_after)
+        pieces = []
+        for written in self._written(columns, present, after):
+            pieces.append(written.spilled)
+            added.rows.update(written.rows)
+            added.unknown.update(written.unknown)
+            labels.update(written.labels)
+        extended = extend_spilled(folder, present, pieces, replaced_after, engine=self.engine)
         added.derived_again = extended.replaced
         added.completed = {
             task.name: max(0, labels[task.name] - round(extended.labels[task.name]))
@@ -137,44 +132,58 @@ class RequestRows:
         }
         return added
 
-    def _count(self, added: AddedRows, rows: pl.DataFrame, mapped: pl.DataFrame) -> None:
-        """Count new rows, as they came and as they are written."""
-        for split, bound in self.bounds.items():
-            in_split = rows[_REQUESTED].is_between(*bound, closed="left")
-            added.rows[str(split)] += int(in_split.sum())
-        for feature in self.context:
-            if feature.kind is FeatureKind.CATEGORICAL:
-                is_unknown = (mapped[feature.name] == 0) & rows[feature.name].is_not_null()
-                added.unknown[feature.name] += int(is_unknown.sum())
+    def _looked_through(self) -> tuple[list[str], SeenValues]:
+        """The columns of the rows, and what the context of the fit split holds.
 
-    def _inside(self) -> Iterator[pl.DataFrame]:
-        """The rows that lie in a split; the others are set aside."""
-        time = pl.col(Column.REQUEST_TIME)
-        inside = pl.any_horizontal(
-            *(time.is_between(*bound, closed="left") for bound in self.bounds.values())
+        Rows that are there twice are set aside.
+        """
+        look = LookThrough(self.taken, self.context, self.bounds[Split.FIT], self.spill)
+        seen, names = SeenValues.of(self.context), None
+        for partition, found in self._mapped(look, "Learning the context"):
+            if found is None:
+                continue
+            names = names or found.columns
+            seen.merge(found.seen)
+            self.rejected.take(found.rejected)
+            if found.unique is not None:
+                self.taken.unique[partition] = found.unique
+        return names or [], seen
+
+    def _written(
+        self, columns: RequestColumns, present: Sequence[str], after: int | None = None
+    ) -> Iterator[WrittenRequests]:
+        """The rows of each partition, set down for the store; those outside every split aside."""
+        write = WriteRequests(
+            self.taken,
+            columns,
+            tuple(present),
+            self.context,
+            self.indices,
+            self.encoding,
+            self.bounds,
+            after,
+            self.spill,
         )
-        for rows in self._partitions("Writing requests"):
-            self.intake.rejected.add(rows.filter(~inside), "request row: outside every split")
-            yield rows.filter(inside)
+        for _, written in self._mapped(write, "Writing requests"):
+            if written is not None:
+                self.rejected.take(written.rejected)
+                yield written
 
-    def _partitions(self, description: str) -> Iterator[pl.DataFrame]:
-        for partition in track(range(self.intake.num_partitions), description):
-            rows = self.intake.read_requests(partition)
-            if rows is not None:
-                yield rows
+    def _mapped(
+        self, task: Callable[[int], Done | None], description: str
+    ) -> Iterator[tuple[int, Done | None]]:
+        partitions = range(self.taken.num_partitions)
+        yield from enumerate(track(self.engine.map(task, partitions), description, len(partitions)))
 
-    def _mapped(self, rows: pl.DataFrame) -> pl.DataFrame:
-        kept = [task.column for task in self.tasks]
-        kept += [f"{truth}_{task.name}" for truth in TRUTHS for task in self.tasks]
-        kept += [SHOWN_AT, PROPENSITY]
-        return pl.DataFrame(
-            [
-                self.vocabularies[Column.USER].indices(rows[Column.USER]).alias("user"),
-                self.vocabularies[Column.ITEM].indices(rows[Column.ITEM]).alias("item"),
-                rows[Column.REQUEST_TIME].alias("request_time"),
-                *(rows[name] for name in kept if name in rows.columns),
-                *(self.encoding.encode(rows[feature.name], feature) for feature in self.context),
-            ]
+    def _columns(self) -> RequestColumns:
+        names = {
+            kind: tuple(feature.name for feature in self.context if feature.kind == kind)
+            for kind in FeatureKind
+        }
+        return RequestColumns(
+            tuple(task.name for task in self.tasks),
+            names[FeatureKind.CATEGORICAL],
+            names[FeatureKind.DENSE],
         )
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 
@@ -81,6 +82,36 @@ class Source(ABC):
 
         Where the source knows the true probabilities, their ``best_…`` columns come with them.
         """
+
+    def event_blocks(self, rows: int) -> Sequence[Any]:
+        """Pieces of the events, in their order, that several processes can read apart.
+
+        Args:
+            rows: of a piece, about, where the source can divide so far.
+
+        Returns:
+            What :meth:`events_of` takes, to be pickled; one piece, the whole, by itself.
+        """
+        return (None,)
+
+    def events_of(self, block: Any) -> Iterator[pl.DataFrame]:
+        """The chunks of a piece; those of all pieces are the chunks of ``events``."""
+        return self.events()
+
+    def request_blocks(self) -> Sequence[Any]:
+        """Pieces of the request rows, likewise, which :meth:`requests_of` takes."""
+        return (None,)
+
+    def requests_of(self, block: Any) -> Iterator[pl.DataFrame]:
+        """The chunks of a piece; those of all pieces are the chunks of ``requests``."""
+        return self.requests()
+
+    def learned(self) -> Any:
+        """What reading events has told about the log as a whole, to be pickled."""
+        return None
+
+    def learn(self, learned: Any) -> None:  # noqa: B027 - most sources have nothing to learn
+        """Know what another process has learned of a piece."""
 
     def requests_from(self, events: pl.DataFrame) -> pl.DataFrame | None:
         """Request rows that follow from ``events``, all valid events of some users.

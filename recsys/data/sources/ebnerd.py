@@ -166,18 +166,30 @@ class EbnerdSource(Source):
 
     def events(self) -> Iterator[pl.DataFrame]:
         """Readings of one group of users after the other."""
-        groups = self._num_groups()
-        for group in range(groups):
-            in_group = (pl.col("user_id").hash(seed=0) % groups) == group
-            yield _visits_to_events(self._visits(in_group))
+        for group in self.event_blocks():
+            yield from self.events_of(group)
+
+    def event_blocks(self, rows: int = 0) -> range:
+        """The groups of users."""
+        return range(self._num_groups())
+
+    def events_of(self, block: int) -> Iterator[pl.DataFrame]:
+        """The readings of a group."""
+        yield _visits_to_events(self._visits(self._in_group(block)))
 
     def requests(self) -> Iterator[pl.DataFrame]:
         """Articles in view of one group of users after the other."""
-        groups = self._num_groups()
-        for group in range(groups):
-            in_group = (pl.col("user_id").hash(seed=0) % groups) == group
-            for part in PARTS:
-                yield self._rows(part, in_group)
+        for group in self.request_blocks():
+            yield from self.requests_of(group)
+
+    def request_blocks(self) -> range:
+        """The groups of users."""
+        return range(self._num_groups())
+
+    def requests_of(self, block: int) -> Iterator[pl.DataFrame]:
+        """The articles in view of a group."""
+        for part in PARTS:
+            yield self._rows(part, self._in_group(block))
 
     def items(self) -> pl.DataFrame | None:
         """The category of each article as its topic, where there is an article file."""
@@ -290,6 +302,9 @@ class EbnerdSource(Source):
             .with_columns(hour_of_day(pl.col(Column.REQUEST_TIME)))
             .collect()
         )
+
+    def _in_group(self, group: int) -> pl.Expr:
+        return (pl.col("user_id").hash(seed=0) % self._num_groups()) == group
 
     def _num_groups(self) -> int:
         """So many groups of users that one fits into memory well."""

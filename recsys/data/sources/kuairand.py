@@ -153,35 +153,51 @@ class KuaiRandSource(Source):
 
     def events(self) -> Iterator[pl.DataFrame]:
         """Impressions and actions of the logs, then the undated actions."""
-        for path in (*self._find("log_standard_", required=True), *self._find("log_random_")):
-            for log in self._read_log(path):
-                good = log.filter(pl.col(REASON).is_null())
-                yield _log_to_events(good.drop(REASON, DETAIL))
-                yield _unusable(log.filter(pl.col(REASON).is_not_null()))
-        for path in self._undated_files():
-            for chunk in read_chunks(path, ["user_id", "last_time_ms", *UNDATED_ACTIONS]):
-                _check_undated(path, chunk)
+        for path in self.event_blocks():
+            yield from self.events_of(path)
+
+    def event_blocks(self, rows: int = 0) -> list[Path]:
+        """The logs, then the undated actions."""
+        logs = (*self._find("log_standard_", required=True), *self._find("log_random_"))
+        return [*logs, *self._undated_files()]
+
+    def events_of(self, block: Path) -> Iterator[pl.DataFrame]:
+        """The events of a file."""
+        if block in self._undated_files():
+            for chunk in read_chunks(block, ["user_id", "last_time_ms", *UNDATED_ACTIONS]):
+                _check_undated(block, chunk)
                 yield self._undated_events(chunk)
+            return
+        for log in self._read_log(block):
+            good = log.filter(pl.col(REASON).is_null())
+            yield _log_to_events(good.drop(REASON, DETAIL))
+            yield _unusable(log.filter(pl.col(REASON).is_not_null()))
 
     def requests(self) -> Iterator[pl.DataFrame]:
         """The rows of the standard log."""
-        for path in self._find("log_standard_", required=True):
-            for log in self._read_log(path):
-                # a row with a value that does not fit is rejected once, as an event
-                yield log.filter(pl.col(REASON).is_null()).select(
-                    pl.col("user_id").alias(Column.USER),
-                    pl.col("video_id").alias(Column.ITEM),
-                    pl.col("time_ms").alias(Column.REQUEST_TIME),
-                    *(
-                        pl.col(name).cast(pl.Float32).alias(Task(action).column)
-                        for name, action in ACTIONS.items()
-                    ),
-                    (pl.col("play_time_ms") / MILLISECONDS)
-                    .cast(pl.Float32)
-                    .alias(WATCH_TIME.column),
-                    pl.col("tab").cast(pl.String).alias(Column.SURFACE),
-                    hour_of_day(pl.col("time_ms"), TIME_ZONE),
-                )
+        for path in self.request_blocks():
+            yield from self.requests_of(path)
+
+    def request_blocks(self) -> list[Path]:
+        """The files of the standard log."""
+        return self._find("log_standard_", required=True)
+
+    def requests_of(self, block: Path) -> Iterator[pl.DataFrame]:
+        """The rows of a file."""
+        for log in self._read_log(block):
+            # a row with a value that does not fit is rejected once, as an event
+            yield log.filter(pl.col(REASON).is_null()).select(
+                pl.col("user_id").alias(Column.USER),
+                pl.col("video_id").alias(Column.ITEM),
+                pl.col("time_ms").alias(Column.REQUEST_TIME),
+                *(
+                    pl.col(name).cast(pl.Float32).alias(Task(action).column)
+                    for name, action in ACTIONS.items()
+                ),
+                (pl.col("play_time_ms") / MILLISECONDS).cast(pl.Float32).alias(WATCH_TIME.column),
+                pl.col("tab").cast(pl.String).alias(Column.SURFACE),
+                hour_of_day(pl.col("time_ms"), TIME_ZONE),
+            )
 
     def users(self) -> pl.DataFrame:
         """The user file; counts as logarithms."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -29,18 +28,14 @@ from recsys.data.contract.ledger import (
     read_ledger_description,
 )
 from recsys.data.contract.parquet import read_parquet, scan_parquet
-from recsys.data.contract.schema import (
-    LOG_SCHEMA,
-    MILLISECONDS_PER_HOUR,
-    Column,
-)
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS
 from recsys.data.simulator.world.play_files import PLAY_FILE, end_of_play
 from recsys.data.sources.base import Source
 from recsys.data.sources.ledger_rows import POSITION, READ, ROW, gap_hours, scored_rows, shown_rows
 from recsys.data.sources.log import hour_of_day
 from recsys.data.sources.periods import PeriodOptions, periods
-from recsys.data.sources.simulated import CHUNK_ROWS, SimulatedSource
+from recsys.data.sources.simulated import SimulatedSource
 
 #: As of when rows have their features: the visit, made anew; or when the candidate was scored, as a
 #: service logs them.
@@ -144,8 +139,16 @@ class LedgerSource(Source):
 
     def events(self) -> Iterator[pl.DataFrame]:
         """Those of the log, then those of the play."""
-        played = chain.from_iterable(read_chunks(p, chunk_rows=CHUNK_ROWS) for p in self._parts)
-        yield from chain(self._log.events(), (chunk.select(*LOG_SCHEMA) for chunk in played))
+        for part in self.event_blocks():
+            yield from self.events_of(part)
+
+    def event_blocks(self, rows: int = 0) -> list[Path]:
+        """The parts of the log, then those of the play."""
+        return [*self._log.event_blocks(), *self._parts]
+
+    def events_of(self, block: Path) -> Iterator[pl.DataFrame]:
+        """The events of a part."""
+        return self._log.events_of(block)
 
     def users(self) -> pl.DataFrame:
         """As the log has them."""

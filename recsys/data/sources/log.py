@@ -15,7 +15,7 @@ from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.actions import ActionNames, ActionTypes
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
 from recsys.data.contract.input_files import InputFile, describe_frame
-from recsys.data.contract.log import LogReader, split_rows
+from recsys.data.contract.log import LogBlock, LogReader, split_rows
 from recsys.data.contract.log_parts import THE_FRAME
 from recsys.data.contract.manifest import MOMENTS, ORDER
 from recsys.data.contract.schema import (
@@ -121,6 +121,44 @@ class LogOptions(PeriodOptions):
                 )
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the usable rows of a log, or of a piece of it, hold.
+
+    Attributes:
+        actions: their names.
+        has_dwell: whether any row has a dwell time.
+        first: earliest request, ms; None without rows.
+        last: latest event, ms.
+    """
+
+    actions: frozenset[str] = frozenset()
+    has_dwell: bool = False
+    first: int | None = None
+    last: int = 0
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> _Found:
+        """What some rows, at least one, hold."""
+        times = rows[_request_time_column(rows)]
+        return cls(
+            frozenset(rows[Column.ACTION_TYPE].unique()),
+            rows[Column.DWELL_TIME].null_count() < rows.height,
+            int(times.min()),  # type: ignore[arg-type]
+            int(rows[Column.TIMESTAMP].max()),  # type: ignore[arg-type]
+        )
+
+    def joined(self, other: _Found) -> _Found:
+        """What both hold."""
+        moments = [first for first in (self.first, other.first) if first is not None]
+        return _Found(
+            self.actions | other.actions,
+            self.has_dwell or other.has_dwell,
+            min(moments, default=None),
+            max(self.last, other.last),
+        )
+
+
 class LogSource(Source):
     """Reads a log; tasks and split bounds are known once its events have been read.
 
@@ -171,10 +209,7 @@ class LogSource(Source):
         self.texts, self.shown = self._tables.items.texts, self._tables.items.shown
         self.lists = self._tables.lists
         self.first_known = self._tables.first_known
-        self._actions: set[str] = set()
-        self._has_dwell = False
-        self._first: int | None = None
-        self._last = 0
+        self._found = _Found()
 
     @property
     def tasks(self) -> tuple[Task, ...]:  # type: ignore[override]
@@ -185,8 +220,8 @@ class LogSource(Source):
         explicit = self.actions.explicit
         wanted = self.options.tasks
         if wanted is None:
-            wanted = [name for name in explicit if name in self._actions]
-            wanted += [WATCH_TIME.name] * self._has_dwell
+            wanted = [name for name in explicit if name in self._found.actions]
+            wanted += [WATCH_TIME.name] * self._found.has_dwell
         if not wanted and self.options.tasks is not None:
             raise ConfigError(
                 "options.tasks is empty; name actions to predict, or leave it away for all that "
@@ -224,9 +259,9 @@ class LogSource(Source):
         if self.times == ORDER:
             return order_bounds(FIT_DAYS)
         self._survey()
-        if self._first is None:
+        if self._found.first is None:
             raise DataError("the log has no row that can be used; see the reasons in rejected/.")
-        return self.bounds_over(self._first, self._last)
+        return self.bounds_over(self._found.first, self._found.last)
 
     def bounds_over(self, first: int, last: int) -> dict[str, tuple[int, int]]:
         """The same of a log that begins and ends at these moments (ms)."""
@@ -258,18 +293,25 @@ class LogSource(Source):
 
     def events(self) -> Iterator[pl.DataFrame]:
         """The log, chunk by chunk."""
-        actions: set[str] = set()
-        for chunk in self._chunks():
-            good, _ = split_rows(chunk, self.actions.names)
-            if not good.is_empty():
-                actions.update(good[Column.ACTION_TYPE].unique())
-                self._has_dwell |= good[Column.DWELL_TIME].null_count() < good.height
-                times = good[_request_time_column(good)]
-                first, last = int(times.min()), int(good[Column.TIMESTAMP].max())  # type: ignore[arg-type]
-                self._first = first if self._first is None else min(self._first, first)
-                self._last = max(self._last, last)
-            yield chunk
-        self._actions = actions
+        return self._noted(self._chunks())
+
+    def event_blocks(self, rows: int) -> Sequence[LogBlock | None]:
+        """Files, and stretches of Parquet files; one whole where an order is to be found first."""
+        if self.times == ORDER or not isinstance(self._reader.data, Path):
+            return (None,)
+        return self._reader.blocks(rows)
+
+    def events_of(self, block: LogBlock | None) -> Iterator[pl.DataFrame]:
+        """The chunks of a piece."""
+        return self.events() if block is None else self._noted(self._reader.read(block))
+
+    def learned(self) -> _Found:
+        """Actions, whether there are dwell times, and the first and last moments."""
+        return self._found
+
+    def learn(self, learned: _Found) -> None:
+        """Know what another process has found in a piece."""
+        self._found = self._found.joined(learned)
 
     def requests(self) -> Iterator[pl.DataFrame]:
         """Nothing: the rows follow from the events."""
@@ -294,6 +336,15 @@ class LogSource(Source):
         hours = self.options.task_hours.get(task.name, self.options.attribution_hours)
         return round(hours * MILLISECONDS_PER_HOUR)
 
+    def _noted(self, chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        found = self._found
+        for chunk in chunks:
+            good, _ = split_rows(chunk, self.actions.names)
+            if not good.is_empty():
+                found = found.joined(_Found.of(good))
+            yield chunk
+        self._found = found
+
     def _chunks(self) -> Iterator[pl.DataFrame]:
         """The log as it is read, at pseudo times where it is not split by time."""
         if self.times == MOMENTS:
@@ -315,7 +366,7 @@ class LogSource(Source):
         return joined["split"]
 
     def _survey(self) -> None:
-        if not self._actions:
+        if not self._found.actions:
             for _ in self.events():
                 pass
 

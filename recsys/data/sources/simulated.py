@@ -104,11 +104,30 @@ class SimulatedSource(Source):
 
     def events(self) -> Iterator[pl.DataFrame]:
         """Impressions and explicit actions, part by part; what a world adds to them is left out."""
-        yield from (chunk.select(*LOG_SCHEMA) for chunk in self._chunks(LOG_FOLDER))
+        for part in self.event_blocks():
+            yield from self.events_of(part)
+
+    def event_blocks(self, rows: int = 0) -> list[Path]:
+        """The parts of the log."""
+        return sorted((self.path / LOG_FOLDER).glob(PARTS))
+
+    def events_of(self, block: Path) -> Iterator[pl.DataFrame]:
+        """The events of a part."""
+        for chunk in read_chunks(block, chunk_rows=CHUNK_ROWS):
+            yield chunk.select(*LOG_SCHEMA)
 
     def requests(self) -> Iterator[pl.DataFrame]:
         """Request rows with labels, context features and true probabilities."""
-        yield from self._chunks(REQUESTS_FOLDER)
+        for part in self.request_blocks():
+            yield from self.requests_of(part)
+
+    def request_blocks(self) -> list[Path]:
+        """The parts of the request rows."""
+        return sorted((self.path / REQUESTS_FOLDER).glob(PARTS))
+
+    def requests_of(self, block: Path) -> Iterator[pl.DataFrame]:
+        """The rows of a part."""
+        return read_chunks(block, chunk_rows=CHUNK_ROWS)
 
     def users(self) -> pl.DataFrame:
         """``user_id`` and ``log_activity``."""
@@ -117,7 +136,3 @@ class SimulatedSource(Source):
     def items(self) -> pl.DataFrame:
         """``item_id``, author, topic and the item features."""
         return read_parquet(self.path / ITEMS_FILE)
-
-    def _chunks(self, folder: str) -> Iterator[pl.DataFrame]:
-        for part in sorted((self.path / folder).glob(PARTS)):
-            yield from read_chunks(part, chunk_rows=CHUNK_ROWS)

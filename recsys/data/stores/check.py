@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.core.checksums import FileMark
+from recsys.core.engines import THIS_PROCESS, Engine
 from recsys.core.errors import DataError
 from recsys.core.json_files import read_json, write_json
 from recsys.core.progress import track
@@ -54,13 +55,16 @@ def open_checked(path: Path | str) -> PreparedDataset:
     return dataset
 
 
-def check_dataset(dataset: PreparedDataset, *, anew: bool = False) -> Checked:
+def check_dataset(
+    dataset: PreparedDataset, *, anew: bool = False, engine: Engine = THIS_PROCESS
+) -> Checked:
     """Compare the size and content of every file with what was written.
 
     Args:
         dataset: the data set.
         anew: read also the files that are, by size, time of change and place on the disk, as when
             they were found right.
+        engine: reads one file after the other, or several at a time.
 
     Raises:
         DataError: a file is missing or is not what was written.
@@ -74,8 +78,10 @@ def check_dataset(dataset: PreparedDataset, *, anew: bool = False) -> Checked:
         found[name] = _signs(path, mark)
         if known.get(name) != found[name]:
             unread[path] = mark
-    for path, mark in track(unread.items(), "Comparing checksums") if unread else ():
-        if problem := mark.problem(path):
+    problems = engine.map(_problem, unread.items())
+    compared = track(problems, "Comparing checksums", len(unread)) if unread else ()
+    for path, problem in zip(unread, compared, strict=True):
+        if problem:
             raise DataError(f"{path} {problem}; {_mend(path, dataset.path)}")
     if unread or anew:
         with suppress(OSError):  # where it cannot be written to, it is read each time
@@ -98,6 +104,12 @@ def _marks(dataset: PreparedDataset) -> dict[Path, FileMark]:
         | COUNTERS.marks(dataset.path)
         | CONTENT_CLUSTERS.marks(dataset.path)
     )
+
+
+def _problem(file: tuple[Path, FileMark]) -> str | None:
+    """What is wrong with the content of a file; None where nothing is."""
+    path, mark = file
+    return mark.problem(path)
 
 
 def _signs(path: Path, mark: FileMark) -> list[int]:

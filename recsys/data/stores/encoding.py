@@ -55,6 +55,12 @@ class Moments:
         self.total += float(numbers.sum())
         self.squares += float((numbers * numbers).sum())
 
+    def merge(self, other: Moments) -> None:
+        """Take in what was gathered elsewhere."""
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+
     @property
     def mean_and_std(self) -> tuple[float, float]:
         """Mean and population standard deviation; 0 and 1 without values, 1 for a constant."""
@@ -64,6 +70,35 @@ class Moments:
         variance = max(self.squares / self.count - mean * mean, 0.0)
         std = math.sqrt(variance)
         return mean, std if std > 1e-6 * max(1.0, abs(mean)) else 1.0
+
+
+@dataclass
+class SeenValues:
+    """What frames hold of features: distinct values of categorical ones, moments of dense ones."""
+
+    values: dict[str, set[str]]
+    moments: dict[str, Moments]
+
+    @classmethod
+    def of(cls, features: Sequence[Feature]) -> SeenValues:
+        """Nothing yet of some features."""
+        categorical = [f.name for f in features if f.kind is FeatureKind.CATEGORICAL]
+        dense = [f.name for f in features if f.kind is FeatureKind.DENSE]
+        return cls({name: set() for name in categorical}, {name: Moments() for name in dense})
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Take in a frame that holds the features' columns."""
+        for name, values in self.values.items():
+            values.update(frame[name].unique().drop_nulls().cast(pl.String))
+        for name, moments in self.moments.items():
+            moments.add(frame[name])
+
+    def merge(self, other: SeenValues) -> None:
+        """Take in what was seen elsewhere."""
+        for name, values in self.values.items():
+            values |= other.values[name]
+        for name, moments in self.moments.items():
+            moments.merge(other.moments[name])
 
 
 @dataclass
@@ -83,22 +118,17 @@ class FeatureEncoding:
 
     def fit(self, features: Sequence[Feature], frames: Iterable[pl.DataFrame]) -> None:
         """Learn categories and moments from frames that hold the features' columns."""
-        values: dict[str, set[str]] = {}
-        moments: dict[str, Moments] = {}
-        for feature in features:
-            if feature.kind is FeatureKind.CATEGORICAL:
-                values[feature.name] = set()
-            else:
-                moments[feature.name] = Moments()
+        seen = SeenValues.of(features)
         for frame in frames:
-            for name, seen in values.items():
-                seen.update(frame[name].unique().drop_nulls().cast(pl.String))
-            for name, moment in moments.items():
-                moment.add(frame[name])
-        for name, seen in values.items():
-            self.categories[name] = sorted(seen, key=_natural_order)
-        for name, moment in moments.items():
-            self.dense[name] = moment.mean_and_std
+            seen.add(frame)
+        self.fit_seen(seen)
+
+    def fit_seen(self, seen: SeenValues) -> None:
+        """Learn categories and moments from what was seen of the features."""
+        for name, values in seen.values.items():
+            self.categories[name] = sorted(values, key=_natural_order)
+        for name, moments in seen.moments.items():
+            self.dense[name] = moments.mean_and_std
 
     def fit_list(self, column: pl.Series) -> None:
         """Learn the commonest values of a column of lists of text, and how common they are."""

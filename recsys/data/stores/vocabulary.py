@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from recsys.core.errors import DataError
 from recsys.core.hashing import splitmix64
 from recsys.data.contract.ids import as_ids
 from recsys.data.contract.manifest import PREPARE_AGAIN
-from recsys.data.contract.parquet import read_metadata, read_parquet, write_frame
+from recsys.data.contract.parquet import read_metadata, read_parquet, scan_parquet, write_frame
 
 RAW = "raw"
 INDEX = "index"
@@ -88,6 +88,12 @@ class FirstSeen:
         if self._table is None:
             return pl.DataFrame(schema={RAW: pl.Int64(), FIRST_SEEN: pl.Int64()})
         return self._table.sort(FIRST_SEEN, RAW)
+
+    def chunks(self) -> Iterator[tuple[pl.Series, pl.Series]]:
+        """What :meth:`add` takes: ids and moments that say all that was seen."""
+        self._compact()
+        if self._table is not None:
+            yield self._table[RAW], self._table[FIRST_SEEN]
 
     @property
     def is_empty(self) -> bool:
@@ -231,6 +237,18 @@ class Vocabulary:
             raise DataError(
                 f"{path} is missing or damaged ({str(error).splitlines()[0]}); {PREPARE_AGAIN}"
             ) from error
+
+
+def read_known(path: Path, ids: pl.Series) -> Vocabulary:
+    """A vocabulary that ``save`` wrote, of which only some ids are read into memory.
+
+    Args:
+        path: the file.
+        ids: those that will be asked for, of any type.
+    """
+    table = scan_parquet([path])
+    wanted = as_ids(ids, table.collect_schema()[RAW]).unique().alias(RAW).to_frame().lazy()
+    return Vocabulary(table.join(wanted, on=RAW, how="semi").collect(engine="streaming"))
 
 
 def stable_hash(values: pl.Series) -> NDArray[np.uint64]:

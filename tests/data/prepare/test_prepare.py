@@ -251,7 +251,7 @@ def test_an_interrupted_preparation_changes_nothing(
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recsys.data.prepare.split_requests.write_requests", fail)
+    monkeypatch.setattr("recsys.data.prepare.split_requests.write_spilled", fail)
     with pytest.raises(KeyboardInterrupt):
         prepare(changed(config, overwrite=True, options={"attribution_hours": 1.0}))
     assert PreparedDataset.open(config.out_folder).manifest == first

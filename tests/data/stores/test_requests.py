@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Task, TaskKind
-from recsys.data.prepare import request_writer
+from recsys.data.prepare import request_spill, request_writer
 from recsys.data.prepare.request_writer import RequestCounts, extend_requests, write_requests
 from recsys.data.stores.requests import KIND, RequestStore
 from tests.rewritten import rewrite
@@ -121,7 +121,8 @@ def test_rows_added_are_as_if_written_at_once(
     if delay is not None:
         old = old.with_columns(shown_at=pl.col("request_time") + pl.col("item") % 3 * delay)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(request_writer, "_CHUNK_ROWS", chunk_rows)
+        for module in (request_writer, request_spill):
+            patch.setattr(module, "CHUNK_ROWS", chunk_rows)
         write(path / "store", [old])
         extended = extend_requests(path / "store", [new], replaced_after, sort_bytes)
     shown = pl.col("request_time" if delay is None else "shown_at")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Collection, Iterable
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.durable import PARTIAL, sync_folder
+from recsys.core.engines import THIS_PROCESS, Engine
 from recsys.core.errors import DataError
 from recsys.core.progress import track
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TIMELINE_COLUMNS, TimelineKind
@@ -98,17 +99,23 @@ class TimelineWriter:
         self._lock.close()
 
     @property
+    def num_partitions(self) -> int:
+        """The number of user partitions."""
+        return self._manifest.num_partitions
+
+    @property
     def num_segments(self) -> int:
         """How many appends the store consists of; ``compact`` makes them one."""
         return len(self._manifest.segments)
 
-    def append(self, frames: Iterable[pl.DataFrame]) -> int:
+    def append(self, frames: Iterable[pl.DataFrame], engine: Engine = THIS_PROCESS) -> int:
         """Add events as a new segment and commit it.
 
         Args:
             frames: columns of ``EVENT_SCHEMA``, rows in any order; of two events of one user at
                 one moment the earlier row comes first in the timeline. Impressions enter the
                 implicit timeline, every other action the explicit one.
+            engine: sorts a partition after the other, or several at a time.
 
         Returns:
             The number of events added.
@@ -119,18 +126,33 @@ class TimelineWriter:
         spill = self.path / "spill"
         spill.mkdir()
         try:
-            num_events = self._spill(frames, spill)
-            blocks = []
-            partitions = range(self._manifest.num_partitions)
-            for partition in track(partitions, "Sorting timelines"):
-                records = np.fromfile(spill / str(partition), dtype=EVENT_RECORD)
-                blocks.append(self._write(partition, split_kinds(records)))
-                (spill / str(partition)).unlink()
+            pieces = (
+                spill_events(frame, spill / str(number), self.num_partitions)
+                for number, frame in enumerate(frames)
+            )
+            return self.append_spilled(list(pieces), engine)
         finally:
-            shutil.rmtree(spill)
-        if num_events:
-            self._commit((*self._manifest.segments, Segment(tuple(blocks))))
-        return num_events
+            shutil.rmtree(spill, ignore_errors=True)  # a commit has removed it
+
+    def append_spilled(self, pieces: Sequence[SpilledEvents], engine: Engine = THIS_PROCESS) -> int:
+        """Add events that were set down by :func:`spill_events` as a new segment and commit it.
+
+        Args:
+            pieces: of ``num_partitions``; of two events of one user at one moment that of the
+                earlier piece comes first in the timeline, in a piece the earlier row.
+            engine: sorts a partition after the other, or several at a time.
+
+        Returns:
+            The number of events added.
+        """
+        numbers = range(self.num_partitions)
+        names = [self._block_name(partition) for partition in numbers]
+        write = _WriteBlock(self.path.absolute(), names, pieces)
+        blocks = track(engine.map(write, numbers), "Sorting timelines", len(numbers))
+        segment = Segment(tuple(blocks))
+        if any(segment.blocks):
+            self._commit((*self._manifest.segments, segment))
+        return sum(int(piece.counts.sum()) for piece in pieces)
 
     def delete_users(self, users: Collection[int]) -> int:
         """Remove users' events for good: the blocks that hold them are rewritten without them.
@@ -183,33 +205,13 @@ class TimelineWriter:
             }
         return merged
 
-    def _spill(self, frames: Iterable[pl.DataFrame], spill: Path) -> int:
-        """Distribute rows over one record file per partition, in log order."""
-        num_events = 0
-        with ExitStack() as stack:
-            files = [
-                stack.enter_context((spill / str(partition)).open("wb"))
-                for partition in range(self._manifest.num_partitions)
-            ]
-            for frame in frames:
-                for rows in frame.iter_slices(_SLICE_ROWS):
-                    records = _records_of(rows)
-                    num_events += len(records)
-                    partition = partition_of(records["user"], len(files)).astype(np.int16)
-                    # `take` moves whole records, seven times as fast as indexing
-                    records = records.take(np.argsort(partition, kind="stable"))
-                    ends = np.cumsum(np.bincount(partition, minlength=len(files)))
-                    for file, part in zip(files, np.split(records, ends[:-1]), strict=True):
-                        part.tofile(file)
-        return num_events
-
     def _write(
         self, partition: int, timelines: dict[TimelineKind, Events], segment: int = 0
     ) -> BlockEntry | None:
-        if not any(len(events["user"]) for events in timelines.values()):
-            return None
-        name = f"{self._manifest.commit + 1:06d}-{segment:04d}-{partition:04d}{BLOCK_SUFFIX}"
-        return write_block(self.path / name, timelines)
+        return _write_unless_empty(self.path / self._block_name(partition, segment), timelines)
+
+    def _block_name(self, partition: int, segment: int = 0) -> str:
+        return f"{self._manifest.commit + 1:06d}-{segment:04d}-{partition:04d}{BLOCK_SUFFIX}"
 
     def _commit(self, segments: tuple[Segment, ...]) -> None:
         sync_folder(self.path)  # the new blocks' names are on the disk before they are named
@@ -228,6 +230,83 @@ class TimelineWriter:
 
     def _count_events(self) -> int:
         return sum(sum(block.events.values()) for block in self._manifest.blocks)
+
+
+@dataclass(frozen=True)
+class SpilledEvents:
+    """Events set down as records, slice by slice, those of a slice by partition of its users.
+
+    Attributes:
+        path: the file.
+        counts: [slices, partitions] int64, how many records of each there are.
+    """
+
+    path: Path
+    counts: NDArray[np.int64]
+
+    def read(self, partition: int, into: NDArray) -> int:
+        """Read the records of a partition to the front of ``into``; returns their number."""
+        starts = np.append(0, np.cumsum(self.counts)).reshape(-1)
+        found = 0
+        with self.path.open("rb") as file:
+            for number, count in enumerate(self.counts[:, partition].tolist()):
+                place = starts[number * self.counts.shape[1] + partition]
+                file.seek(int(place) * EVENT_RECORD.itemsize)
+                file.readinto(into[found : found + count].view(np.uint8).data)
+                found += count
+        return found
+
+
+def spill_events(frame: pl.DataFrame, path: Path, num_partitions: int) -> SpilledEvents:
+    """Set events down for :meth:`TimelineWriter.append_spilled`.
+
+    Args:
+        frame: as those of :meth:`TimelineWriter.append`.
+        path: a new file.
+        num_partitions: of the store.
+
+    Raises:
+        DataError: as :meth:`TimelineWriter.append`.
+    """
+    counts = [np.zeros(num_partitions, np.int64)]
+    with path.open("wb") as file:
+        for rows in frame.iter_slices(_SLICE_ROWS):
+            records = _records_of(rows)
+            partition = partition_of(records["user"], num_partitions).astype(np.int16)
+            # `take` moves whole records, seven times as fast as indexing
+            records.take(np.argsort(partition, kind="stable")).tofile(file)
+            counts.append(np.bincount(partition, minlength=num_partitions))
+    return SpilledEvents(path, np.array(counts))
+
+
+@dataclass(frozen=True)
+class _WriteBlock:
+    """Writes the block of a partition.
+
+    Attributes:
+        folder: of the store.
+        names: of the blocks.
+        pieces: the events.
+    """
+
+    folder: Path
+    names: Sequence[str]
+    pieces: Sequence[SpilledEvents]
+
+    def __call__(self, partition: int) -> BlockEntry | None:
+        """What was written; None where the partition has no events."""
+        total = sum(int(piece.counts[:, partition].sum()) for piece in self.pieces)
+        records = np.empty(total, EVENT_RECORD)
+        found = 0
+        for piece in self.pieces:
+            found += piece.read(partition, records[found:])
+        return _write_unless_empty(self.folder / self.names[partition], split_kinds(records))
+
+
+def _write_unless_empty(path: Path, timelines: dict[TimelineKind, Events]) -> BlockEntry | None:
+    if not any(len(events["user"]) for events in timelines.values()):
+        return None
+    return write_block(path, timelines)
 
 
 def _records_of(frame: pl.DataFrame) -> NDArray:
