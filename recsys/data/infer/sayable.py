@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from recsys.core.location import located
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, column_names
 from recsys.data.contract.log_parts import LogPart, log_parts
 
@@ -42,7 +43,7 @@ def sayable_parts(path: Path, setting: str = "path") -> tuple[list[LogPart], lis
         DataError: a file is missing or damaged.
     """
     parts = log_parts(path, DEFAULT_CHUNK_ROWS, setting)
-    odd = dict(pair for part in parts for pair in _unsayable(Path(part.where)))
+    odd = dict(pair for part in parts for pair in _unsayable(located(part.where)))
     kept = [
         replace(part, types={name: kind for name, kind in part.types.items() if name not in odd})
         for part in parts

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import polars as pl
 
-from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
+from recsys.core.bounds import Name, Number, OneOf, OutPlace, Place, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_folder, replaced_folder
 from recsys.data.contract.input_files import (
@@ -60,9 +60,9 @@ class AppendConfig(Settings):
     """
 
     source: Annotated[str, OneOf(tuple(SOURCES))] | None = None
-    path: str | None = None
+    path: Place | None = None
     data_dir: str | None = None
-    out: OutPath | None = None
+    out: OutPlace | None = None
     name: Name | None = None
     ids: Annotated[str, OneOf(tuple(IdMode))] | None = None
     hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] | None = None

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import polars as pl
 import pyarrow as pa
 
-from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
+from recsys.core.bounds import Name, Number, OneOf, OutPlace, Place, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import (
     check_folder,
@@ -60,9 +60,9 @@ class PrepareConfig(Settings):
     """
 
     source: Annotated[str, OneOf(tuple(SOURCES))] = "log"
-    path: str | None = None
+    path: Place | None = None
     data_dir: str | None = None
-    out: OutPath | None = None
+    out: OutPlace | None = None
     name: Name | None = None
     ids: Annotated[str, OneOf(tuple(IdMode))] = "dictionary"
     hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] = 1_000_000

@@ -14,9 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from recsys.core.bounds import Settings
+from recsys.core.bounds import Place, Settings
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError, DataError
+from recsys.core.location import located
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS
 from recsys.data.contract.ids import as_ids
 from recsys.data.contract.log_parts import LogPart, id_types, log_parts
@@ -54,7 +55,7 @@ class UserTableOptions(Settings):
             RecBole's files.
     """
 
-    path: str | None = None
+    path: Place | None = None
     id: str | None = None
     categorical: list[str] = field(default_factory=list)
     dense: list[str] = field(default_factory=list)
@@ -120,7 +121,7 @@ class StatedTable:
         self.setting = f"options.{side}s"
         self._id = options.id or log_id
         self._is_own = options.path is not None
-        self._data = log if options.path is None else Path(options.path)
+        self._data = log if options.path is None else located(options.path)
         self._chunk_rows = chunk_rows
         self._columns = self._stated(taken)
 
