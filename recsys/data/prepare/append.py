@@ -13,6 +13,8 @@ import polars as pl
 from recsys.core.bounds import Name, Number, OneOf, OutPlace, Place, Settings
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_folder, replaced_folder
+from recsys.core.location import is_url, located
+from recsys.core.mirror import mirrored
 from recsys.data.contract.input_files import (
     InputFile,
     load_input_files,
@@ -90,7 +92,7 @@ class AppendConfig(Settings):
         name = self.name or self.source
         if self.out is None and name is None:
             raise ConfigError("say which data set: out=<its folder>, or the description, data=….")
-        return Path(self.out or Path("prepared") / str(name))
+        return located(self.out or Path("prepared") / str(name))
 
     def options_for(self, existing: DatasetManifest) -> tuple[dict[str, Any], list[Path]]:
         """How the log is read, and where its tables of items and users lie.
@@ -164,6 +166,11 @@ def append(config: AppendConfig, frame: pl.DataFrame | pl.LazyFrame | None = Non
         ConfigError: the configuration cannot work, or the folder holds something else.
     """
     folder = config.out_folder
+    if is_url(folder):
+        with mirrored(folder) as copy:
+            appended = append(replace(config, out=str(copy)), frame)
+        set_aside = folder / appended.folder.relative_to(copy)
+        return replace(appended, folder=set_aside)
     check_folder(folder, DATASET_FOLDER)
     with locked_dataset(folder) as dataset:
         existing = dataset.manifest

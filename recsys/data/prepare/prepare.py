@@ -20,7 +20,8 @@ from recsys.core.folders import (
     locked_folder,
     replaced_folder,
 )
-from recsys.core.location import find_data_dir, find_path
+from recsys.core.location import find_data_dir, find_path, is_url, located
+from recsys.core.mirror import mirrored
 from recsys.data.contract.input_files import (
     InputFile,
     are_known,
@@ -89,7 +90,7 @@ class PrepareConfig(Settings):
     @property
     def out_folder(self) -> Path:
         """The folder of the prepared data set."""
-        return Path(self.out or Path("prepared") / self.title)
+        return located(self.out or Path("prepared") / self.title)
 
 
 def prepare(
@@ -103,7 +104,8 @@ def prepare(
     first prepared from, those of days that were appended, or all of them.
 
     The folder appears in one step when everything is written; interrupted, nothing has changed.
-    A second process that prepares into the same folder waits for the first.
+    A second process that prepares into the same folder waits for the first. At a URL it appears
+    likewise, once all of it is uploaded (:mod:`recsys.core.mirror`).
 
     Args:
         config: what is prepared, and where to.
@@ -114,6 +116,9 @@ def prepare(
         DataError: a file cannot be used, or the data set was prepared in another way.
         ConfigError: the configuration cannot work, or the folder holds something else.
     """
+    if is_url(config.out_folder):
+        with mirrored(config.out_folder) as copy:
+            return prepare(replace(config, out=str(copy)), frame, place)
     mode = IdMode(config.ids)
     data = find_log(config.source, config.path, config.data_dir) if frame is None else frame
     options, tables = with_found_tables(config.options, config.data_dir)
