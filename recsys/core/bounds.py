@@ -134,7 +134,10 @@ class NewPlace(ReadPlace):
 
     def fits(self, value: str) -> bool:
         """Whether it ends in a name."""
-        return super().fits(value) and PurePath(value).name not in ("", "..")
+        from recsys.core.location import TABLE_SCHEME  # which few settings need
+
+        is_table = os.fspath(value).startswith(f"{TABLE_SCHEME}://")
+        return super().fits(value) and not is_table and PurePath(value).name not in ("", "..")
 
     def __str__(self) -> str:
         return f"{super().__str__()}, that ends in the name of what is written"

@@ -31,11 +31,12 @@ EXTRAS = {
     "tensorboard": "the logger of that name",
     "prometheus": "the logger of that name",
     "serve": "a funnel over HTTP",
+    "tables": "logs in tables of Delta Lake and Iceberg",
     "tune": "Optuna, which proposes what is played next when a funnel is tuned",
     "gpu-index": "FAISS for GPUs in the place of faiss-cpu",
 }
 #: Those that fit every machine.
-EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus", "serve", "tune")
+EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus", "serve", "tables", "tune")
 
 #: FAISS without and with GPUs: two distributions of one module, ``faiss``.
 FAISS_CPU = "faiss-cpu"

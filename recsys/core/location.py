@@ -34,6 +34,8 @@ DEFAULT_FOLDER = "data"
 
 SCHEMES = ("s3", "gs", "hdfs")
 _FILE = "file"
+#: Of a table that a catalog of Iceberg knows; nothing lies at such a URL itself.
+TABLE_SCHEME = "iceberg"
 
 #: How errors of stores are told from those of damaged files, which Arrow raises likewise.
 _OF_STORES = ("AWS Error", "google::cloud", "HDFS", "libhdfs", "libjvm")
@@ -110,7 +112,7 @@ def located(place: Path | str) -> Path:
 def url_problem(text: str) -> str | None:
     """What is wrong with a URL, in words that its name stands before; None where nothing is."""
     parts = urlsplit(text)
-    if parts.scheme not in (*SCHEMES, _FILE):
+    if parts.scheme not in (*SCHEMES, _FILE, TABLE_SCHEME):
         return f"is of no kind that is read; a URL begins with {', '.join(SCHEMES)} or {_FILE}"
     if parts.query or ":" in parts.netloc.rpartition("@")[0] or _is_key(parts.scheme, parts.netloc):
         return (
@@ -143,7 +145,7 @@ class RemotePath(PosixPath):
 
     def __str__(self) -> str:
         scheme, *names = self.parts or (".",)
-        if scheme.removesuffix(":") in SCHEMES:
+        if scheme.removesuffix(":") in (*SCHEMES, TABLE_SCHEME):
             return f"{scheme}//{'/'.join(names)}"
         return "/".join((scheme, *names))  # relative to another one
 
@@ -234,6 +236,10 @@ class RemotePath(PosixPath):
 
     @cached_property
     def _info(self) -> FileInfo:
+        if self.parts[0] == f"{TABLE_SCHEME}:":
+            from pyarrow.fs import FileInfo
+
+            return FileInfo(self._key)  # nothing is there
         with reached(self):
             return self._filesystem.get_file_info(self._key)
 

@@ -227,6 +227,7 @@ def _append(
         }  # a day may lack some
     source = open_source(existing.source, data, options)
     known = load_input_files(folder)
+    source.refuse_rewritten(known)
     files = source.inputs(known)
     generation = existing.generation + 1
     try:
