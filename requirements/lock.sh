@@ -58,7 +58,7 @@ setup.read("setup.cfg")
 print(setup["options.extras_require"][sys.argv[1]].strip())
 PYTHON
 }
-for extra in boosting tensorboard prometheus serve tune ray; do
+for extra in boosting tensorboard prometheus serve tables tune ray; do
     "${pip[@]}" install -r <(required_by $extra) --constraint "$lock"
     {
         echo "# Written by requirements/lock.sh; what the extra needs beside either torch."

@@ -19,6 +19,7 @@ settings.load_profile("any machine")
 
 #: Fixtures that several folders of tests use.
 pytest_plugins = [
+    "tests.object_store",
     "tests.small_runs",
     "tests.data.ray_cluster",
     "tests.data.sequence_data",

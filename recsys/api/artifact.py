@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recsys.artifacts.open import Artifact
 from recsys.artifacts.open import open_artifact as open_any
+from recsys.core.mirror import local_folder
 
 
 def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
@@ -29,4 +30,4 @@ def open_artifact(path: Path | str, trust: bool = False) -> Artifact:
         ArtifactError: the folder is no artifact, it is not trusted, a file of it is not what was
             exported, or its tower is none that `recsys export` writes.
     """
-    return open_any(path, trust)
+    return open_any(local_folder(path), trust)

@@ -16,6 +16,7 @@ from recsys.api.frames import frame_of
 from recsys.core.bounds import HoursAboveZero, refuse_misfit
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError
+from recsys.core.mirror import local_folder
 from recsys.data.batches.given_rows import GivenRows
 from recsys.data.contract.ids import checked_ids
 from recsys.data.contract.moments import as_of_moment, parse_moment
@@ -62,7 +63,7 @@ def open_run(
     Raises:
         ArtifactError: the folder is no run.
     """
-    return Run(Path(run_dir), checkpoint, None if dataset is None else str(dataset))
+    return Run(local_folder(run_dir), checkpoint, None if dataset is None else str(dataset))
 
 
 class Run:

@@ -10,6 +10,7 @@ from rich.table import Table
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
 from recsys.core.group_files import with_first_file
+from recsys.core.mirror import local_folder
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.moments import to_text
 from recsys.data.prepare.describe import rejected_table
@@ -30,7 +31,8 @@ def run(overrides: Sequence[str]) -> None:
     """Prepare the data set and say what became of its rows."""
     config = configure(overrides)
     folder = config.out_folder
-    former = DatasetManifest.load(folder) if (folder / DATASET_FILE).is_file() else None
+    is_there = (folder / DATASET_FILE).is_file()
+    former = DatasetManifest.load(local_folder(folder)) if is_there else None
     manifest = prepare(config)
     if former is not None and former.fingerprint == manifest.fingerprint:
         message_console().print(f"{folder} is prepared already; nothing was done.")

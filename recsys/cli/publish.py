@@ -12,6 +12,7 @@ from recsys.artifacts.timeline_tower import TimelineTowerManifest
 from recsys.core.composition import compose
 from recsys.core.console import output_console
 from recsys.core.errors import ConfigError
+from recsys.core.mirror import with_local_folders
 from recsys.data.contract.moments import to_text
 from recsys.embeddings.publish import PublishConfig, publish
 from recsys.nn.encoders.build import NO_TIMELINES
@@ -29,7 +30,7 @@ def configure(overrides: Sequence[str]) -> PublishConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Publish, note the outcome in the run folder, and print it."""
-    config = configure(overrides)
+    config = with_local_folders(configure(overrides), "run_dir", "artifact", "dataset")
     if config.run_dir is not None:
         _refuse_other_systems(Path(config.run_dir))
     outcome = asdict(publish(config))

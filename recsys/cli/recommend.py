@@ -9,6 +9,7 @@ from rich.table import Table
 
 from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
+from recsys.core.mirror import with_local_folders
 from recsys.data.contract.moments import to_text
 from recsys.serving.recommend_users import RecommendConfig, RecommendReport
 from recsys.systems.recommend import recommend
@@ -21,7 +22,7 @@ def configure(overrides: Sequence[str]) -> RecommendConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Recommend, and print the rows where they are not written."""
-    config = configure(overrides)
+    config = with_local_folders(configure(overrides), "run_dir", "artifact", "index", "dataset")
     report, rows = recommend(config)
     console = message_console()
     if config.out is None:

@@ -13,6 +13,7 @@ from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
 from recsys.core.errors import ConfigError
 from recsys.core.folders import locked_folder
+from recsys.core.mirror import with_local_folders
 from recsys.evaluation.predictions import PREDICTIONS
 from recsys.reports.page import write_page
 from recsys.runs.load import check_run_folder
@@ -41,7 +42,7 @@ def configure(overrides: Sequence[str]) -> ReportConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Write report.html and print the closing table."""
-    config = configure(overrides)
+    config = with_local_folders(configure(overrides), "run_dir", "against", "dataset")
     folder = Path(config.run_dir)
     against = Path(config.against) if config.against is not None else None
     check_run_folder(folder)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from recsys.core.composition import compose
 from recsys.core.console import UNDEFINED, message_console, output_console
+from recsys.core.mirror import with_local_folders
 from recsys.data.contract.moments import to_text
 from recsys.distributed.processes import is_first_rank
 from recsys.systems.score_pairs import ScoreConfig, ScoredPairs, score
@@ -24,7 +25,7 @@ def configure(overrides: Sequence[str]) -> ScoreConfig:
 
 def run(overrides: Sequence[str]) -> None:
     """Score the pairs, and print the first rows where they are not written."""
-    config = configure(overrides)
+    config = with_local_folders(configure(overrides), "run_dir", "dataset")
     scored = score(config)
     if not is_first_rank():
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -12,6 +11,8 @@ from recsys.artifacts.open import trust_artifact
 from recsys.core.bounds import Settings
 from recsys.core.composition import compose
 from recsys.core.console import message_console
+from recsys.core.location import shown
+from recsys.core.mirror import local_folder
 
 
 @dataclass(frozen=True)
@@ -33,5 +34,5 @@ def configure(overrides: Sequence[str]) -> TrustConfig:
 def run(overrides: Sequence[str]) -> None:
     """Check the artifact, add it to the list, and say where that is."""
     config = configure(overrides)
-    listed = trust_artifact(config.artifact)
-    message_console().print(f"{Path(config.artifact)} is now in {listed}.")
+    listed = trust_artifact(local_folder(config.artifact))
+    message_console().print(f"{shown(config.artifact)} is now in {listed}.")

@@ -101,15 +101,46 @@ class FolderName:
         return "a plain name without slashes, of which a folder is made"
 
 
+class ReadPlace:
+    """A file or folder that a command reads, or the URL of one."""
+
+    def fits(self, value: str) -> bool:
+        """Whether a URL is of a kind that is read, and holds nothing that is secret."""
+        from recsys.core.location import url_problem  # which few settings need
+
+        text = os.fspath(value)
+        return text.strip() != "" and ("://" not in text or url_problem(text) is None)
+
+    def __str__(self) -> str:
+        return (
+            "a path, or a URL of s3, gs, hdfs or file that has neither a password nor a query "
+            "(credentials come from the environment, a profile or the machine's role)"
+        )
+
+
 class NewPath:
-    """A file or folder that a command writes."""
+    """A file or folder that a command writes on a disk."""
 
     def fits(self, value: str) -> bool:
         """Whether it ends in a name."""
-        return PurePath(value).name not in ("", "..")
+        return "://" not in os.fspath(value) and PurePath(value).name not in ("", "..")
 
     def __str__(self) -> str:
-        return "a path that ends in the name of what is written"
+        return "a path, and no URL, that ends in the name of what is written"
+
+
+class NewPlace(ReadPlace):
+    """A folder that a command writes, or the URL of one."""
+
+    def fits(self, value: str) -> bool:
+        """Whether it ends in a name."""
+        from recsys.core.location import TABLE_SCHEME  # which few settings need
+
+        is_table = os.fspath(value).startswith(f"{TABLE_SCHEME}://")
+        return super().fits(value) and not is_table and PurePath(value).name not in ("", "..")
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, that ends in the name of what is written"
 
 
 class NewPage(NewPath):
@@ -179,7 +210,9 @@ TableSize = Annotated[int, Number(at_least=1, at_most=10**13)]
 Gibibytes = Annotated[float, Number(above=0, at_most=2**20)]
 
 Name = Annotated[str, FolderName()]
+Place = Annotated[str, ReadPlace()]
 OutPath = Annotated[str, NewPath()]
+OutPlace = Annotated[str, NewPlace()]
 PagePath = Annotated[str, NewPage()]
 Store = Annotated[str, StoreAddress()]
 

@@ -31,12 +31,13 @@ EXTRAS = {
     "tensorboard": "the logger of that name",
     "prometheus": "the logger of that name",
     "serve": "a funnel over HTTP",
+    "tables": "logs in tables of Delta Lake and Iceberg",
     "tune": "Optuna, which proposes what is played next when a funnel is tuned",
     "ray": "preparing and checking data sets by several processes or machines",
     "gpu-index": "FAISS for GPUs in the place of faiss-cpu",
 }
 #: Those that fit every machine.
-EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus", "serve", "tune", "ray")
+EXTRAS_OF_DEV = ("boosting", "tensorboard", "prometheus", "serve", "tables", "tune", "ray")
 
 #: FAISS without and with GPUs: two distributions of one module, ``faiss``.
 FAISS_CPU = "faiss-cpu"

@@ -15,7 +15,7 @@ from typing import Any
 MASK = "***"
 
 _SECRET_NAME = re.compile(
-    r"[\w-]*(?:password|passwd|passphrase|secret|credential)[\w-]*|[\w-]*(?:token|key|pwd)",
+    r"[\w-]*(?:password|passwd|passphrase|secret|credential|signature)[\w-]*|[\w-]*(?:token|key|pwd)",
     re.IGNORECASE,
 )
 #: ``name=value`` and, as in ``{name:value}`` of Hydra, ``name:value``; only where a name begins.
@@ -30,8 +30,8 @@ _ADDRESS = re.compile(
 #: Names the variable that has the secret, and is none.
 _REFERENCE = "${oc.env:"
 _REFERRING_USER = re.compile(r"(?:[^\s:@/]*:)?\$\{oc\.env:\w+\}")
-#: Of their queries nothing but the database is shown: a mistyped ``pasword=`` is no known name.
-_REDIS = ("redis", "rediss", "unix")
+#: Of their queries nothing but a database is shown: a mistyped ``pasword=`` is no known name.
+_OF_SECRETS = ("redis", "rediss", "unix", "s3", "gs", "hdfs")
 
 
 def is_secret(name: str) -> bool:
@@ -131,7 +131,7 @@ def _masked_address(scheme: str, rest: str) -> str:
 
 
 def _is_secret_item(scheme: str, item: re.Match[str]) -> bool:
-    return is_secret(item[1]) or (scheme.lower() in _REDIS and item[1] != "db")
+    return is_secret(item[1]) or (scheme.lower() in _OF_SECRETS and item[1] != "db")
 
 
 def _is_password(place: str) -> bool:

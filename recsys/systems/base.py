@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from recsys.artifacts.manifest import ARTIFACT, ARTIFACT_FOLDER
-from recsys.core.bounds import OneOf, OutPath, Settings
+from recsys.core.bounds import OneOf, OutPlace, Settings
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.folders import check_replaced
 from recsys.data.batches.given_rows import GivenRows
@@ -45,7 +45,7 @@ class ExportConfig(Settings):
     """
 
     run_dir: str = MISSING
-    out: OutPath | None = None
+    out: OutPlace | None = None
     checkpoint: str = "best"
     dataset: str | None = None
     table_bits: Annotated[int, OneOf((4, 8, 32))] = 4

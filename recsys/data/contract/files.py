@@ -3,7 +3,7 @@
 A table is a Parquet file, a CSV or TSV file, also compressed by gzip or zstd, an atomic file of
 RecBole (``.inter``, ``.item``, ``.user``: tabs, and columns named ``user_id:token``), or a folder
 of such files. In a folder ``date=2024-05-01`` every file has the column ``date`` too, as Hive lays
-them out.
+them out. What lies at a URL is read piece by piece as what lies on the disk.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recsys.core.errors import DataError
+from recsys.core.location import RemotePath, is_of_store, store_error
 from recsys.data.contract.parquet import open_parquet
 
 DEFAULT_CHUNK_ROWS = 500_000
@@ -63,7 +64,8 @@ def data_files(path: Path, setting: str = "path") -> list[Path]:
         return [path]
     if not path.is_dir():
         looked_for = ""
-        if setting == "path":  # of a log alone: other files are where their key says
+        # of a log alone: other files are where their key says, and so is what has a URL
+        if setting == "path" and not isinstance(path, RemotePath):
             looked_for = (
                 " It is looked for from the current folder, then below data_dir=, else "
                 "RECSYS_DATA_DIR, else ./data."
@@ -276,6 +278,8 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def _damaged_parquet(path: Path, error: Exception) -> DataError:
+    if is_of_store(error):
+        return store_error(path, error)
     return DataError(
         f"{path} is not a complete Parquet file ({str(error).splitlines()[0].rstrip('.')}); "
         "it was cut off or damaged: copy or write it again."
@@ -375,6 +379,8 @@ def _opened(path: Path) -> pa.NativeFile:
 
     Arrow takes a relative ``~`` for the home folder, and guesses a compression from the name.
     """
+    if isinstance(path, RemotePath):
+        return path.stream(_compression(path))
     return pa.input_stream(str(path.absolute()), compression=_compression(path))
 
 
@@ -447,6 +453,8 @@ def _csv_header(path: Path) -> list[str]:
 
 
 def _not_compressed(path: Path, error: OSError) -> DataError:
+    if is_of_store(error):
+        return store_error(path, error)
     if path.stat().st_size == 0:
         return DataError(f"{path} is empty (0 bytes); write the file again or remove it.")
     return DataError(

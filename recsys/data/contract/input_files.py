@@ -12,6 +12,7 @@ import polars as pl
 
 from recsys.core.errors import DataError
 from recsys.core.json_files import read_json, write_json
+from recsys.core.location import RemotePath
 from recsys.core.progress import track
 
 INPUTS_FILE = "inputs.json"
@@ -27,7 +28,8 @@ class InputFile:
         name: path below the folder that all files share, which may be another on another machine.
         size: in bytes.
         modified: time of its last change, in ns.
-        digest: BLAKE2b of its content, 16 bytes in hexadecimal.
+        digest: BLAKE2b of its content, 16 bytes in hexadecimal; of an object at a URL ``etag:`` and
+            what its store says of the content, which need not be read for it.
         table: whether it is a table of items or users, not the log.
         generation: 0 for a file that a data set was first prepared from, n for one that its n-th
             append has added.
@@ -122,6 +124,8 @@ def _mark(path: Path, shared: Path) -> tuple[str, int, int]:
 
 
 def _digest(path: Path) -> str:
+    if isinstance(path, RemotePath) and (etag := path.etag) is not None:
+        return f"etag:{etag}"
     try:
         with path.open("rb") as content:
             return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

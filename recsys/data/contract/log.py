@@ -17,7 +17,14 @@ from recsys.core.errors import DataError
 from recsys.data.contract.actions import UNKNOWN_ACTION, ActionNames
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, cast_or_refuse
 from recsys.data.contract.ids import as_ids, is_text
-from recsys.data.contract.log_parts import LogPart, id_types, log_parts, parts_of
+from recsys.data.contract.log_parts import (
+    LogData,
+    LogPart,
+    id_types,
+    log_parts,
+    name_of,
+    parts_of,
+)
 from recsys.data.contract.rejected import DETAIL, REASON, Misfits
 from recsys.data.contract.schema import (
     ACTION_TYPES,
@@ -76,7 +83,7 @@ class LogReader:
             the row's item; such an action is an event beside the row's own, named as the column.
     """
 
-    data: Path | pl.DataFrame | pl.LazyFrame
+    data: LogData
     columns: Mapping[str, str | None] = field(default_factory=dict)
     actions: ActionNames = field(default_factory=lambda: ActionNames({}))
     times: TimeFormat = field(default_factory=TimeFormat)
@@ -106,8 +113,9 @@ class LogReader:
                 yield self._conform(block, chunk, num_rows)
                 num_rows += chunk.height
         if num_rows == 0:
-            where = str(self.data) if isinstance(self.data, Path) else "the frame"
-            raise DataError(f"{where} holds no rows; give a log with at least one event.")
+            raise DataError(
+                f"{name_of(self.data)} holds no rows; give a log with at least one event."
+            )
 
     def blocks(self, rows: int) -> list[LogBlock]:
         """The log in pieces that :meth:`read` reads apart, in its order; of files only.

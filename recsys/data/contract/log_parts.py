@@ -20,8 +20,12 @@ from recsys.data.contract.files import (
     read_chunks,
 )
 from recsys.data.contract.ids import IdType, is_text, may_exceed_int64, refuse_other_types
+from recsys.data.contract.table_snapshots import TableSnapshot, with_snapshot
 
 THE_FRAME = "the frame"
+
+#: What a log may be given as.
+LogData = Path | pl.DataFrame | pl.LazyFrame | TableSnapshot
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,16 @@ class LogPart:
     separator: str = LIST_SEPARATOR
 
 
-def log_parts(
-    data: Path | pl.DataFrame | pl.LazyFrame, chunk_rows: int, setting: str = "path"
-) -> list[LogPart]:
+def name_of(data: LogData) -> str:
+    """What a log is called in sentences."""
+    return THE_FRAME if isinstance(data, (pl.DataFrame, pl.LazyFrame)) else str(data)
+
+
+def log_parts(data: LogData, chunk_rows: int, setting: str = "path") -> list[LogPart]:
     """The parts of a log.
 
     Args:
-        data: a Parquet or CSV file, a folder of them, or a frame.
+        data: a Parquet or CSV file, a folder of them, a frame, or a snapshot of a table.
         chunk_rows: rows of a piece.
         setting: the key that names a file or folder, for the sentence.
 
@@ -67,11 +74,12 @@ def log_parts(
                 lambda columns: frame.select(columns).iter_slices(chunk_rows),
             )
         ]
-    if isinstance(data, pl.LazyFrame):
-        lazy = data
+    data = with_snapshot(data)
+    if isinstance(data, (pl.LazyFrame, TableSnapshot)):
+        lazy = data.frame if isinstance(data, TableSnapshot) else data
         return [
             LogPart(
-                THE_FRAME,
+                name_of(data),
                 dict(lazy.collect_schema()),
                 frozenset(),
                 lambda columns: lazy.select(columns).collect_batches(chunk_size=chunk_rows),

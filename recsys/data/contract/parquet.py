@@ -48,7 +48,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         OSError: there is none.
         pyarrow.ArrowException: it is damaged.
     """
-    file = pq.ParquetFile(_by_name(path), page_checksum_verification=True)
+    file = pq.ParquetFile(_opened(path), page_checksum_verification=True)
     groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
     if sum(group.num_rows for group in groups) != file.metadata.num_rows:
         file.close()
@@ -73,3 +73,9 @@ def write_frame(path: Path, frame: pl.DataFrame, metadata: dict[str, str] | None
 
 def _by_name(path: Path) -> str:
     return str(path.absolute())
+
+
+def _opened(path: Path) -> Any:
+    """What Arrow opens: a name, or what lies at a URL, in which alone two slashes follow."""
+    name = _by_name(path)
+    return path.open("rb") if "://" in name else name

@@ -7,6 +7,7 @@ import re
 import zlib
 from pathlib import Path
 
+from recsys.core.location import RemotePath
 from recsys.data.contract.schema import Column
 from recsys.data.infer.draft import Draft
 from recsys.data.infer.meanings import means_itself
@@ -60,7 +61,9 @@ def is_edited_draft(path: Path) -> bool:
 
 
 def _path(path: Path, file: Path) -> str:
-    """A path as a description in ``file`` names it."""
+    """A path as a description in ``file`` names it; a URL is the same from anywhere."""
+    if isinstance(path, RemotePath):
+        return str(path)
     return Path(os.path.relpath(path.absolute(), file.absolute().parent)).as_posix()
 
 

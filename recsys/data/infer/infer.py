@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from recsys.core.bounds import Name, OutPath, Settings
+from recsys.core.bounds import Name, OutPath, Place, Settings
 from recsys.core.durable import replaced_file
 from recsys.core.errors import ConfigError
 from recsys.core.folders import check_file
@@ -38,9 +38,9 @@ class InferConfig(Settings):
         data_dir: where files are looked for, before RECSYS_DATA_DIR and ./data.
     """
 
-    path: str = MISSING
-    items: str | None = None
-    users: str | None = None
+    path: Place = MISSING
+    items: Place | None = None
+    users: Place | None = None
     out: OutPath = MISSING
     name: Name | None = None
     data_dir: str | None = None

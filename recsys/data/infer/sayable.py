@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from recsys.core.location import located
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, column_names
 from recsys.data.contract.log_parts import LogPart, log_parts
+from recsys.data.contract.table_snapshots import TableSnapshot, with_snapshot
 
 #: What stands for what only the owner of the log knows, and what is refused in any text.
 OPEN, _INTERPOLATION = "???", "${"
@@ -41,8 +43,14 @@ def sayable_parts(path: Path, setting: str = "path") -> tuple[list[LogPart], lis
     Raises:
         DataError: a file is missing or damaged.
     """
-    parts = log_parts(path, DEFAULT_CHUNK_ROWS, setting)
-    odd = dict(pair for part in parts for pair in _unsayable(Path(part.where)))
+    data = with_snapshot(path)
+    parts = log_parts(data, DEFAULT_CHUNK_ROWS, setting)
+    is_table = isinstance(data, TableSnapshot)
+    odd = dict(
+        pair
+        for part in parts
+        for pair in _unsayable(list(part.types) if is_table else column_names(located(part.where)))
+    )
     kept = [
         replace(part, types={name: kind for name, kind in part.types.items() if name not in odd})
         for part in parts
@@ -50,8 +58,7 @@ def sayable_parts(path: Path, setting: str = "path") -> tuple[list[LogPart], lis
     return kept, list(odd.items())
 
 
-def _unsayable(file: Path) -> Iterator[tuple[str, str]]:
-    names = column_names(file)
+def _unsayable(names: list[str]) -> Iterator[tuple[str, str]]:
     for name in dict.fromkeys(names):
         if not is_sayable(name):
             yield name, "a name that no description can hold"

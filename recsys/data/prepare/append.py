@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 import polars as pl
 
-from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
+from recsys.core.bounds import Name, Number, OneOf, OutPlace, Place, Settings
 from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_folder, replaced_folder
+from recsys.core.location import is_url, located
+from recsys.core.mirror import mirrored
 from recsys.core.open_engine import open_engine
 from recsys.data.contract.actions import commonest_first
 from recsys.data.contract.input_files import (
@@ -64,9 +66,9 @@ class AppendConfig(Settings):
     """
 
     source: Annotated[str, OneOf(tuple(SOURCES))] | None = None
-    path: str | None = None
+    path: Place | None = None
     data_dir: str | None = None
-    out: OutPath | None = None
+    out: OutPlace | None = None
     name: Name | None = None
     ids: Annotated[str, OneOf(tuple(IdMode))] | None = None
     hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] | None = None
@@ -95,7 +97,7 @@ class AppendConfig(Settings):
         name = self.name or self.source
         if self.out is None and name is None:
             raise ConfigError("say which data set: out=<its folder>, or the description, data=….")
-        return Path(self.out or Path("prepared") / str(name))
+        return located(self.out or Path("prepared") / str(name))
 
     def options_for(self, existing: DatasetManifest) -> tuple[dict[str, Any], list[Path]]:
         """How the log is read, and where its tables of items and users lie.
@@ -169,6 +171,11 @@ def append(config: AppendConfig, frame: pl.DataFrame | pl.LazyFrame | None = Non
         ConfigError: the configuration cannot work, or the folder holds something else.
     """
     folder = config.out_folder
+    if is_url(folder):
+        with mirrored(folder) as copy:
+            appended = append(replace(config, out=str(copy)), frame)
+        set_aside = folder / appended.folder.relative_to(copy)
+        return replace(appended, folder=set_aside)
     check_folder(folder, DATASET_FOLDER)
     with locked_dataset(folder) as dataset:
         existing = dataset.manifest
@@ -225,6 +232,7 @@ def _append(
         }  # a day may lack some
     source = open_source(existing.source, data, options)
     known = load_input_files(folder)
+    source.refuse_rewritten(known)
     files = source.inputs(known)
     generation = existing.generation + 1
     try:

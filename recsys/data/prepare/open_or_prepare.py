@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recsys.core.console import message_console
+from recsys.core.location import is_url
+from recsys.core.mirror import local_folder
 from recsys.data.contract.actions import unknown_text
 from recsys.data.contract.manifest import DATASET_FILE
 from recsys.data.prepare.preparation import rejected_folder
@@ -37,6 +39,9 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
         return open_checked(folder), replace(config, out=str(folder.resolve()))
     if absent:
         console.print(f"Preparing {config.title} into {folder} (once).")
+    if is_url(folder) and not absent:  # its copy is compared with what is described
+        copy = replace(config, out=str(local_folder(folder)), overwrite=False)
+        return open_or_prepare(copy)[0], config
     manifest = prepare(config, place=_PLACE)
     if absent and manifest.rejected:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in manifest.rejected.items())

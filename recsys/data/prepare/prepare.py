@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import polars as pl
 import pyarrow as pa
 
-from recsys.core.bounds import Name, Number, OneOf, OutPath, Settings
+from recsys.core.bounds import Name, Number, OneOf, OutPlace, Place, Settings
 from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import (
@@ -21,7 +21,8 @@ from recsys.core.folders import (
     locked_folder,
     replaced_folder,
 )
-from recsys.core.location import find_data_dir, find_path
+from recsys.core.location import find_data_dir, find_path, is_url, located
+from recsys.core.mirror import mirrored
 from recsys.core.open_engine import open_engine
 from recsys.data.contract.input_files import (
     InputFile,
@@ -64,9 +65,9 @@ class PrepareConfig(Settings):
     """
 
     source: Annotated[str, OneOf(tuple(SOURCES))] = "log"
-    path: str | None = None
+    path: Place | None = None
     data_dir: str | None = None
-    out: OutPath | None = None
+    out: OutPlace | None = None
     name: Name | None = None
     ids: Annotated[str, OneOf(tuple(IdMode))] = "dictionary"
     hash_buckets: Annotated[int, Number(at_least=2, at_most=2**31 - 1)] = 1_000_000
@@ -95,7 +96,7 @@ class PrepareConfig(Settings):
     @property
     def out_folder(self) -> Path:
         """The folder of the prepared data set."""
-        return Path(self.out or Path("prepared") / self.title)
+        return located(self.out or Path("prepared") / self.title)
 
 
 def prepare(
@@ -109,7 +110,8 @@ def prepare(
     first prepared from, those of days that were appended, or all of them.
 
     The folder appears in one step when everything is written; interrupted, nothing has changed.
-    A second process that prepares into the same folder waits for the first.
+    A second process that prepares into the same folder waits for the first. At a URL it appears
+    likewise, once all of it is uploaded (:mod:`recsys.core.mirror`).
 
     Args:
         config: what is prepared, and where to.
@@ -120,6 +122,9 @@ def prepare(
         DataError: a file cannot be used, or the data set was prepared in another way.
         ConfigError: the configuration cannot work, or the folder holds something else.
     """
+    if is_url(config.out_folder):
+        with mirrored(config.out_folder) as copy:
+            return prepare(replace(config, out=str(copy)), frame, place)
     mode = IdMode(config.ids)
     data = find_log(config.source, config.path, config.data_dir) if frame is None else frame
     options, tables = with_found_tables(config.options, config.data_dir)

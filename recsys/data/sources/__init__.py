@@ -24,6 +24,8 @@ Options = TypeVar("Options")
 
 #: Options that say what of a table, or of a simulated log, is read, and in ``path`` where it lies.
 TABLES = ("items", "users", "simulation")
+#: Which state of a table is read; kept with the input files.
+SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     entry = SOURCES[name]
     options_type = getattr(importlib.import_module(entry.module), entry.options)
     complete = asdict(_read_options(name, options_type, options))
+    complete.pop(SNAPSHOT, None)
     said = {
         key: {k: v for k, v in value.items() if k != v} if isinstance(value, dict) else value
         for key, value in complete.items()

@@ -64,6 +64,13 @@ class Source(ABC):
         """
         return describe_files(self.files(), known)
 
+    def refuse_rewritten(self, known: Sequence[InputFile]) -> None:
+        """Refuse to append what does not follow from what a data set was prepared from.
+
+        For tables, which can be rolled back; files are told by their content.
+        """
+        return  # of files there is nothing to refuse
+
     def why_useless(self) -> str | None:
         """Why nothing can be learned from it, where its columns alone say so; else None.
 

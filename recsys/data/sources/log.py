@@ -16,7 +16,7 @@ from recsys.data.contract.actions import ActionNames, ActionTypes
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
 from recsys.data.contract.input_files import InputFile, describe_frame
 from recsys.data.contract.log import LogBlock, LogReader, split_rows
-from recsys.data.contract.log_parts import THE_FRAME
+from recsys.data.contract.log_parts import name_of
 from recsys.data.contract.manifest import MOMENTS, ORDER
 from recsys.data.contract.schema import (
     IMPRESSION,
@@ -29,6 +29,7 @@ from recsys.data.contract.schema import (
     Task,
     TaskKind,
 )
+from recsys.data.contract.table_snapshots import TableSnapshot, with_snapshot
 from recsys.data.contract.time_columns import UNITS, TimeFormat
 from recsys.data.sources.base import Source
 from recsys.data.sources.log_order import ordered_log
@@ -77,6 +78,8 @@ class LogOptions(PeriodOptions):
         report_users: with ``split=users``, share of the users that is reported.
         items: the table of items, or which columns of the log say something of them.
         users: likewise of users.
+        snapshot: of a table of Delta Lake, the version, or of Iceberg, the id of what is read; None
+            for the newest one.
         chunk_rows: rows read at a time.
     """
 
@@ -95,6 +98,7 @@ class LogOptions(PeriodOptions):
     report_users: Annotated[float, Number(above=0, below=1)] = 0.1
     items: ItemTableOptions | None = None
     users: UserTableOptions | None = None
+    snapshot: int | None = None
     chunk_rows: Count = DEFAULT_CHUNK_ROWS
 
     def __post_init__(self) -> None:
@@ -171,7 +175,8 @@ class LogSource(Source):
     Split otherwise than by time, the log has pseudo times and no rows.
 
     Args:
-        data: a Parquet or CSV file, a folder of them, or a polars frame.
+        data: a Parquet or CSV file, a folder of them, a table of Delta Lake or Iceberg, or a polars
+            frame.
         options: how the log is read.
     """
 
@@ -189,6 +194,7 @@ class LogSource(Source):
         options: LogOptions | None = None,
     ) -> None:
         self.options = options or LogOptions()
+        data = with_snapshot(data, self.options.snapshot)  # the same one, however often it is read
         names = ActionNames(self.options.actions, self.options.default_action)
         times = TimeFormat(self.options.time_unit, self.options.time_zone)
         self._reader = LogReader(
@@ -245,7 +251,7 @@ class LogSource(Source):
             return None
         if self._reader.columns_found().intersection(learnable):
             return None
-        where = self._reader.data if isinstance(self._reader.data, Path) else THE_FRAME
+        where = name_of(self._reader.data)
         return (
             f"{where} has no column {' or '.join(learnable)}, so every row is an impression and "
             "there is nothing to predict. If its rows are something that users did, say what: "
@@ -275,9 +281,16 @@ class LogSource(Source):
         """The files of the log, or its frame, and those of its tables."""
         if isinstance(self._reader.data, Path):
             log = super().inputs(known)
+        elif isinstance(self._reader.data, TableSnapshot):
+            log = (self._reader.data.described(),)
         else:
             log = (describe_frame(self._reader.raw_chunks()),)
         return log + self._tables.inputs(known)
+
+    def refuse_rewritten(self, known: Sequence[InputFile]) -> None:
+        """Refuse a table's snapshot that does not follow from the one that is known."""
+        if isinstance(self._reader.data, TableSnapshot):
+            self._reader.data.refuse_rewritten(one for one in known if not one.table)
 
     def items(self) -> pl.DataFrame | None:
         """What the table of items says, or the rows of the log."""

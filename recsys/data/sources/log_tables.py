@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-
-import polars as pl
 
 from recsys.core.errors import ConfigError
 from recsys.data.contract.files import data_files
 from recsys.data.contract.input_files import InputFile, describe_files
+from recsys.data.contract.log_parts import LogData
 from recsys.data.contract.schema import Column, Feature, FeatureSide
+from recsys.data.contract.table_snapshots import TableSnapshot
 from recsys.data.sources.tables import ItemTableOptions, StatedTable, UserTableOptions
 from recsys.data.stores.encoding import list_feature
 
@@ -39,7 +38,7 @@ class LogTables:
         self,
         items: ItemTableOptions | None,
         users: UserTableOptions | None,
-        log: Path | pl.DataFrame | pl.LazyFrame,
+        log: LogData,
         columns: Mapping[str, str | None],
         taken: Iterable[str],
         chunk_rows: int,
@@ -71,7 +70,7 @@ class LogTables:
         """The files of the tables, by their content; named ``items/…`` and ``users/…``."""
         found: list[InputFile] = []
         for table in (self.items, self.users):
-            if table.path is None:
+            if table.own is None:
                 continue
             place = f"{table.side}s/"
             of_table = [
@@ -79,7 +78,10 @@ class LogTables:
                 for file in known
                 if file.name.startswith(place)
             ]
-            files = describe_files(data_files(table.path, f"{table.setting}.path"), of_table)
+            if isinstance(table.own, TableSnapshot):
+                files: tuple[InputFile, ...] = (table.own.described(),)
+            else:
+                files = describe_files(data_files(table.own, f"{table.setting}.path"), of_table)
             found += [replace(file, name=place + file.name, table=True) for file in files]
         return tuple(found)
 

@@ -14,13 +14,15 @@ from typing import Any
 
 import polars as pl
 
-from recsys.core.bounds import Settings
+from recsys.core.bounds import Place, Settings
 from recsys.core.console import message_console
 from recsys.core.errors import ConfigError, DataError
+from recsys.core.location import located
 from recsys.data.contract.files import DEFAULT_CHUNK_ROWS
 from recsys.data.contract.ids import as_ids
-from recsys.data.contract.log_parts import LogPart, id_types, log_parts
+from recsys.data.contract.log_parts import LogData, LogPart, id_types, log_parts, name_of
 from recsys.data.contract.schema import ID_COLUMNS, Column, Feature, FeatureKind, FeatureSide
+from recsys.data.contract.table_snapshots import TableSnapshot, with_snapshot
 from recsys.data.sources.table_columns import (
     ColumnKind,
     Unknown,
@@ -54,7 +56,7 @@ class UserTableOptions(Settings):
             RecBole's files.
     """
 
-    path: str | None = None
+    path: Place | None = None
     id: str | None = None
     categorical: list[str] = field(default_factory=list)
     dense: list[str] = field(default_factory=list)
@@ -110,7 +112,7 @@ class StatedTable:
         self,
         side: FeatureSide,
         options: UserTableOptions,
-        log: Path | pl.DataFrame | pl.LazyFrame,
+        log: LogData,
         log_id: str,
         taken: Collection[str] = (),
         chunk_rows: int = DEFAULT_CHUNK_ROWS,
@@ -120,7 +122,7 @@ class StatedTable:
         self.setting = f"options.{side}s"
         self._id = options.id or log_id
         self._is_own = options.path is not None
-        self._data = log if options.path is None else Path(options.path)
+        self._data = log if options.path is None else with_snapshot(located(options.path))
         self._chunk_rows = chunk_rows
         self._columns = self._stated(taken)
 
@@ -159,9 +161,10 @@ class StatedTable:
         return tuple(name for name in self._names(ColumnKind.TEXT) if name == IMAGE)
 
     @property
-    def path(self) -> Path | None:
-        """The table's own file or folder; None where it is part of the log."""
-        return self._data if self._is_own and isinstance(self._data, Path) else None
+    def own(self) -> Path | TableSnapshot | None:
+        """The table's own file, folder or snapshot; None where it is part of the log."""
+        is_own = self._is_own and isinstance(self._data, (Path, TableSnapshot))
+        return self._data if is_own else None
 
     def read(self) -> pl.DataFrame | None:
         """The id and every column but embeddings, or None where no column is named.
@@ -272,7 +275,7 @@ class StatedTable:
 
     @property
     def _where(self) -> str:
-        return str(self._data) if isinstance(self._data, Path) else "the frame"
+        return name_of(self._data)
 
     @cached_property
     def _parts(self) -> list[LogPart]:

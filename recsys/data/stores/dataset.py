@@ -78,7 +78,7 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Read the manifest and compare the sizes of the files that it names.
+        """Read the manifest and compare the sizes of the files that it names; of a URL in a copy.
 
         ``check_dataset`` compares the content of all files, which takes as long as reading them.
 
@@ -86,6 +86,10 @@ class PreparedDataset:
             DataError: ``path`` is no prepared data set, or a file of it is missing or cut off.
         """
         folder = Path(path)
+        if "://" in str(path):
+            from recsys.core.mirror import local_folder  # which few need
+
+            folder = local_folder(path)
         manifest = DatasetManifest.load(folder)
         while problem := _size_problem(folder, manifest):
             newest = DatasetManifest.load(folder)
