@@ -34,7 +34,7 @@ class EngineConfig(Settings):
     name: Annotated[str, OneOf(ENGINES)] = PROCESS
     address: str | None = None
     workers: Count | None = None
-    object_store_mb: Annotated[int, Number(at_least=80)] = 512
+    object_store_mb: Annotated[int, Number(at_least=80, at_most=10**7)] = 512
     block_rows: Count = 2_000_000
 
 
