@@ -128,7 +128,7 @@ def on_processes(
             if failure.exitcode == -signal.SIGKILL:  # the others only say that they miss it
                 raise RecsysError(
                     f"Process {rank} was killed by SIGKILL, as the system does where memory runs "
-                    "out; a run goes on from its last checkpoint by resume=true."
+                    "out; a training goes on from its last checkpoint by resume=true."
                 ) from None
             notes = [pickle.loads(path.read_bytes()) for path in Path(folder).glob("*.error")]
             if notes:  # the ranks that fail later mostly miss the first
