@@ -18,9 +18,10 @@ from recsys.core.progress import track
 from recsys.data.contract.ledger import PLAYED
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.simulator.world.log import read_shown
-from recsys.data.simulator.world.play import Policy, Shown, play
+from recsys.data.simulator.world.play import Policy, play
 from recsys.data.simulator.world.play_files import PlayWriter, end_of_play
 from recsys.data.simulator.world.users import Opens
+from recsys.data.simulator.world.viewing import Shown
 from recsys.data.simulator.world.world import Visits, World
 from recsys.evaluation.paired import Bootstrap, Interval
 from recsys.online.freshness import FreshSums

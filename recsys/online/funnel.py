@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.simulator.world.play import NOTHING, Opened, Recommended, Shown
+from recsys.data.simulator.world.play import Opened, Recommended
 from recsys.data.simulator.world.play import Requests as Visits
+from recsys.data.simulator.world.viewing import NOTHING, Shown
 from recsys.data.simulator.world.world import Visits as WorldVisits
 from recsys.data.simulator.world.world import World
 from recsys.online.freshness import FreshSums
@@ -99,7 +100,7 @@ class FunnelPolicy:
             outcome = self.funnel.run(of, k)
             answer = replace(_answer(outcome, k), asked=some.time)
             self.in_advance.keep(of, outcome, answer)
-            pairs[chosen] = answer.pairs_scored + answer.pairs_sampled
+            pairs[chosen] = np.asarray(answer.pairs_scored) + answer.pairs_sampled
         self.in_advance.habits.opened(opens.user, opens.time)
         return Opened(opens.user, opens.time, features, chosen, pairs)
 

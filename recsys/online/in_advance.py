@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.simulator.world.counters import engaged
-from recsys.data.simulator.world.play import Recommended, Shown
+from recsys.data.simulator.world.play import Recommended
 from recsys.data.simulator.world.play import Requests as Asked
 from recsys.data.simulator.world.users import Opens
+from recsys.data.simulator.world.viewing import Shown
 from recsys.data.simulator.world.world import World
 from recsys.serving.funnel.cache.config import PrefetchConfig
 from recsys.serving.funnel.candidates import GAP, Requests

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, TaskKind
 from recsys.data.simulator.world.counters import engaged
-from recsys.data.simulator.world.play import Requests, Shown
+from recsys.data.simulator.world.play import Requests
+from recsys.data.simulator.world.viewing import Shown
 from recsys.data.simulator.world.world import World
 from recsys.serving.funnel.counts import TASTE_HOURS, ItemCounts, favourites, taste
 

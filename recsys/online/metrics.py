@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, TaskKind
-from recsys.data.simulator.world.play import Shown, Tick
+from recsys.data.simulator.world.play import Tick
+from recsys.data.simulator.world.viewing import Shown
 from recsys.data.simulator.world.world import World
 
 Doubles = NDArray[np.float64]

@@ -17,7 +17,8 @@ from recsys.data.contract.schema import IMPRESSION, MILLISECONDS_PER_HOUR, Colum
 from recsys.data.simulator.config import HOURS_PER_DAY
 from recsys.data.simulator.world.config import WATCH_TIME
 from recsys.data.simulator.world.log import WORLD_ACTIONS, explicit_events
-from recsys.data.simulator.world.play import Requests, Shown
+from recsys.data.simulator.world.play import Requests
+from recsys.data.simulator.world.viewing import Shown
 from recsys.data.simulator.world.world import World
 from recsys.data.stores.live import LiveDataset
 from recsys.data.stores.vocabulary import FIRST_SEEN

@@ -13,7 +13,8 @@ from recsys.core.errors import ConfigError
 from recsys.core.group_files import is_file_name
 from recsys.core.paths import conf_dir
 from recsys.data.simulator.world.counters import ItemCounters
-from recsys.data.simulator.world.play import NOTHING, Policy, Recommended, Requests, Shown
+from recsys.data.simulator.world.play import Policy, Recommended, Requests
+from recsys.data.simulator.world.viewing import NOTHING, Shown
 from recsys.data.simulator.world.world import World
 from recsys.online.funnel import FunnelPolicy
 from recsys.serving.funnel.config import FunnelConfig

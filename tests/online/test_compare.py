@@ -11,7 +11,8 @@ import pytest
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.simulator import simulate
-from recsys.data.simulator.world.play import Recommended, Shown, Tick
+from recsys.data.simulator.world.play import Recommended, Tick
+from recsys.data.simulator.world.viewing import Shown
 from recsys.data.simulator.world.world import World
 from recsys.evaluation.paired import Bootstrap
 from recsys.online.compare import OnlineConfig, compare_online, compared, played

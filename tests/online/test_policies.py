@@ -7,8 +7,9 @@ import pytest
 
 from recsys.core.errors import ConfigError
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY
-from recsys.data.simulator.world.play import NOTHING, Requests, Shown, play
+from recsys.data.simulator.world.play import Requests, play
 from recsys.data.simulator.world.seen import SeenItems
+from recsys.data.simulator.world.viewing import NOTHING, Shown
 from recsys.evaluation.paired import Bootstrap
 from recsys.online.compare import compared, played
 from recsys.online.policies import POLICIES, first_unseen, make_policy

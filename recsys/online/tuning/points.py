@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -38,7 +37,7 @@ def write_points(path: Path, points: Mapping[str, Mapping[str, float]]) -> None:
         path: of the file.
         points: by name, numbers by their place in the funnel, all of its cache.
     """
-    content: dict[str, Any] = OmegaConf.create({"points": {name: {} for name in points}})  # type: ignore[assignment]
+    content = OmegaConf.create({"points": {name: {} for name in points}})
     for name, parameters in points.items():
         for place, value in parameters.items():
             key = f"points.{name}.{place.removeprefix(CACHE)}"

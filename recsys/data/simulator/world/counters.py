@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.simulator.world.config import SEE_LESS, WORLD_LOGIT_TASKS
-from recsys.data.simulator.world.play import Shown
+from recsys.data.simulator.world.viewing import Shown
 from recsys.data.simulator.world.world import World
 
 Doubles = NDArray[np.float64]

@@ -38,8 +38,9 @@ from recsys.data.simulator.files import (
 )
 from recsys.data.simulator.world.config import SEE_LESS, WATCH_TIME
 from recsys.data.simulator.world.draws import Stream, uniforms, words
-from recsys.data.simulator.world.play import Shown, Tick, play, watched_ms
+from recsys.data.simulator.world.play import Tick, play
 from recsys.data.simulator.world.recommender import LoggingRecommender
+from recsys.data.simulator.world.viewing import Shown, watched_ms
 from recsys.data.simulator.world.world import World
 
 Integers = NDArray[np.int64]

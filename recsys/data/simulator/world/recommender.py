@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.simulator.world.counters import ItemCounters, engaged
-from recsys.data.simulator.world.play import NOTHING, Recommended, Requests, Shown
+from recsys.data.simulator.world.play import Recommended, Requests
+from recsys.data.simulator.world.viewing import NOTHING, Shown
 from recsys.data.simulator.world.world import World
 
 Doubles = NDArray[np.float64]

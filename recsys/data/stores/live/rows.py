@@ -118,8 +118,7 @@ class EventRows:
             elif column is None:
                 continue
             elif name == "action_type":
-                known = range(len(self._manifest.action_types))
-                bad[UNKNOWN_ACTION] = (column < known.start) | (column >= known.stop)
+                bad[UNKNOWN_ACTION] = (column < 0) | (column >= len(self._manifest.action_types))
             elif name == "timestamp":
                 bad[NOT_LATER] = column <= self.last
                 bad["timestamp is out of range"] = column >= LAST_TIMESTAMP

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from recsys.core.errors import ConfigError
-from recsys.data.simulator.world.play import NOTHING, Recommended, Shown, play
+from recsys.data.simulator.world.play import Recommended, play
 from recsys.data.simulator.world.seen import SeenItems
+from recsys.data.simulator.world.viewing import NOTHING, Shown
 
 TICK = 5 * 60_000
 

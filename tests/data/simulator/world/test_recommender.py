@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.data.simulator.world.play import NOTHING, Requests, play
+from recsys.data.simulator.world.play import Requests, play
 from recsys.data.simulator.world.recommender import LoggingRecommender
 from recsys.data.simulator.world.seen import SeenItems
+from recsys.data.simulator.world.viewing import NOTHING
 
 TICK = 5 * 60_000
 
