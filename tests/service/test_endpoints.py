@@ -117,7 +117,11 @@ def test_a_request_is_explained_by_whichever_worker_is_asked(service: Running) -
 
 def test_a_user_of_whom_nothing_is_known_gets_what_is_popular(service: Running) -> None:
     first = service.recommend("nobody", k=10, moment=now(service))
-    assert len(first["items"]) == 10 and first["fallback"] is None
+    assert len(first["items"]) == 10 and first["fallback"] is None and "empty" not in first
+    nothing = service.recommend("nobody", changes={"filters.min_integrity": 1})
+    assert nothing["items"] == [] and "at integrity" in nothing["empty"]
+    nothing = service.recommend("nobody", moment=5)  # before there was anything
+    assert nothing["empty"] == "no source found an item that the user has not seen"
     assert service.client.get("/users/nobody").json() == {
         "user": "nobody",
         "known": False,
