@@ -63,6 +63,7 @@ def log_parts(data: LogData, chunk_rows: int, setting: str = "path") -> list[Log
     Raises:
         DataError: there is no file, or one cannot be read.
     """
+    data = with_snapshot(data)
     if isinstance(data, pl.DataFrame):
         frame = data
         return [
@@ -73,7 +74,6 @@ def log_parts(data: LogData, chunk_rows: int, setting: str = "path") -> list[Log
                 lambda columns: frame.select(columns).iter_slices(chunk_rows),
             )
         ]
-    data = with_snapshot(data)
     if isinstance(data, (pl.LazyFrame, TableSnapshot)):
         lazy = data.frame if isinstance(data, TableSnapshot) else data
         return [
