@@ -24,7 +24,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recsys.core.errors import DataError
-from recsys.core.location import RemotePath, is_of_store, store_error
 from recsys.data.contract.parquet import open_parquet
 
 DEFAULT_CHUNK_ROWS = 500_000
@@ -65,7 +64,7 @@ def data_files(path: Path, setting: str = "path") -> list[Path]:
     if not path.is_dir():
         looked_for = ""
         # of a log alone: other files are where their key says, and so is what has a URL
-        if setting == "path" and not isinstance(path, RemotePath):
+        if setting == "path" and not _is_remote(path):
             looked_for = (
                 " It is looked for from the current folder, then below data_dir=, else "
                 "RECSYS_DATA_DIR, else ./data."
@@ -278,12 +277,26 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def _damaged_parquet(path: Path, error: Exception) -> DataError:
-    if is_of_store(error):
-        return store_error(path, error)
+    if (refused := _of_store(path, error)) is not None:
+        return refused
     return DataError(
         f"{path} is not a complete Parquet file ({str(error).splitlines()[0].rstrip('.')}); "
         "it was cut off or damaged: copy or write it again."
     )
+
+
+def _is_remote(path: Path) -> bool:
+    """Whether it is a `RemotePath`: in no other path two slashes follow each other."""
+    return "://" in str(path)
+
+
+def _of_store(path: Path, error: Exception) -> DataError | None:
+    """The sentence for an error that is of the store where a file lies, and not the file's."""
+    if not _is_remote(path):
+        return None
+    from recsys.core.location import is_of_store, store_error  # which few need
+
+    return store_error(path, error) if is_of_store(error) else None
 
 
 def num_rows(path: Path) -> int | None:
@@ -379,8 +392,8 @@ def _opened(path: Path) -> pa.NativeFile:
 
     Arrow takes a relative ``~`` for the home folder, and guesses a compression from the name.
     """
-    if isinstance(path, RemotePath):
-        return path.stream(_compression(path))
+    if _is_remote(path):
+        return path.stream(_compression(path))  # type: ignore[attr-defined]  # a `RemotePath`
     return pa.input_stream(str(path.absolute()), compression=_compression(path))
 
 
@@ -453,8 +466,8 @@ def _csv_header(path: Path) -> list[str]:
 
 
 def _not_compressed(path: Path, error: OSError) -> DataError:
-    if is_of_store(error):
-        return store_error(path, error)
+    if (refused := _of_store(path, error)) is not None:
+        return refused
     if path.stat().st_size == 0:
         return DataError(f"{path} is empty (0 bytes); write the file again or remove it.")
     return DataError(

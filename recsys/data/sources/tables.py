@@ -163,9 +163,8 @@ class StatedTable:
     @property
     def own(self) -> Path | TableSnapshot | None:
         """The table's own file, folder or snapshot; None where it is part of the log."""
-        if self._is_own and isinstance(self._data, (Path, TableSnapshot)):
-            return self._data
-        return None
+        data = self._data
+        return data if self._is_own and isinstance(data, (Path, TableSnapshot)) else None
 
     def read(self) -> pl.DataFrame | None:
         """The id and every column but embeddings, or None where no column is named.
