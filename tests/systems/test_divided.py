@@ -145,6 +145,7 @@ def _damaged(*given: object) -> None:
     raise DataError("row 7 of the second process is damaged")
 
 
+@pytest.mark.slow  # two more processes
 def test_a_process_that_fails_ends_all_and_nothing_is_written(
     runs: list[Path], of_one: dict[Path, bytes]
 ) -> None:
