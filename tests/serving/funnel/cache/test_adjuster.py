@@ -162,3 +162,19 @@ def test_an_adjuster_without_trees_keeps_stale_scores() -> None:
     kept = Adjuster(("like",), [Line(True, 0.0, 1.0)], [None])
     one = Cached(np.arange(1), np.array([[0.3]], np.float32), np.zeros((1, len(FEATURES))))
     assert kept(one)[0, 0] == np.float32(0.3)
+
+
+def test_trees_do_not_look_at_what_is_left_out(
+    learned: tuple[Path, Distilled], tmp_path: Path
+) -> None:
+    ledger, out = str(learned[0].parent / "ledger"), tmp_path / "alone.json"
+    distil(AdjusterConfig(ledger, str(out), without=list(FEATURES)))
+    stale = np.linspace(0.1, 0.9, 20, dtype=np.float32)[:, None].repeat(2, axis=1)
+    some = np.random.default_rng(0).random((20, len(FEATURES))).astype(np.float32)
+    said = [
+        load_adjuster(out, TASKS)(Cached(np.arange(20), stale, features))
+        for features in (some, 10 * some)
+    ]
+    assert (said[0] == said[1]).all()
+    with pytest.raises(ConfigError, match="there is no feature gap"):
+        AdjusterConfig(ledger, str(out), without=["gap"])
