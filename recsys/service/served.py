@@ -149,7 +149,7 @@ class Served:
         """[n] as ``RawIds.reported``; those that were announced as they are noted."""
         found = self.items.reported(ids)
         strange = np.flatnonzero(found >= self.items.size)
-        names = self.dataset.live.announced.names([ids[place] for place in strange])
+        names = self.dataset.live.announced.names([ids[place] for place in strange.tolist()])
         found[strange] = np.where(names > 0, names, found[strange])
         return found
 
