@@ -129,9 +129,9 @@ def _learn(
     train(run_config)
     run: Any = load_run(place / _RUN)
     system = TwoTowerSystem()
+    first, last = run.dataset.manifest.split_bounds[Split.REPORT]
     selection = Selection(run.dataset.requests(Split.REPORT), run.config.kept)
-    first, end = run.dataset.manifest.split_bounds[Split.REPORT]
-    newest = rows.filter(rows["request_time"].is_between(first, end, closed="left"))
+    newest = rows.filter(rows["request_time"].is_between(first, last, closed="left"))
     assert (newest["item"].to_numpy() == selection.requests.item).all()
     kept = selection.kept[0]
     served = selection.recall(torch.from_numpy(newest[SERVED].to_numpy().copy()), kept)

@@ -119,15 +119,14 @@ def _rows(dataset: LiveDataset, ledger: Path) -> Iterator[pl.DataFrame]:
 
 def _no_events(requests: pl.DataFrame) -> pl.DataFrame:
     """What would say on which surface each request was; a first stage does not read it."""
-    return pl.DataFrame(
-        schema={
-            Column.USER: requests.schema[USER],
-            Column.REQUEST_TIME: requests.schema[MOMENT],
-            Column.ACTION_TYPE: pl.String(),
-            Column.SURFACE: pl.String(),
-            PROPENSITY: pl.Float32(),
-        }
-    )
+    schema: dict[str, pl.DataType] = {
+        Column.USER: requests.schema[USER],
+        Column.REQUEST_TIME: requests.schema[MOMENT],
+        Column.ACTION_TYPE: pl.String(),
+        Column.SURFACE: pl.String(),
+        PROPENSITY: pl.Float32(),
+    }
+    return pl.DataFrame(schema=schema)
 
 
 def _periods(moments: np.ndarray) -> dict[str, tuple[int, int]]:

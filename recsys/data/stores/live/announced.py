@@ -61,13 +61,13 @@ class AnnouncedItems:
         found = [self._numbers.get(str(one)) for one in ids]
         return np.array([UNKNOWN_INDEX if one is None else LATER + one for one in found], np.int64)
 
-    def behind(self, dataset: PreparedDataset) -> GrownDataset:
-        """A generation of the data set, and what was announced until now behind it."""
+    def behind(self, dataset: PreparedDataset) -> PreparedDataset:
+        """A generation of the data set, and what was announced until now behind it, if anything."""
         with self._lock:
             rows = list(self._rows)
-        alone = GrownDataset(dataset.path, dataset.manifest)
         if not rows:
-            return alone
+            return dataset
+        alone = GrownDataset(dataset.path, dataset.manifest)
         schema = {Column.ITEM.value: pl.String(), FIRST_SEEN: pl.Int64(), **alone.stated}
         frame = pl.DataFrame(rows, schema)
         ids = as_ids(frame[Column.ITEM], alone.vocabulary(ITEM).table.schema[RAW])

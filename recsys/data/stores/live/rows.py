@@ -128,10 +128,10 @@ class EventRows:
                 most = np.iinfo(np.int32).max
                 bad[f"{name} is no index"] = (column < 0) | (column > most)
                 # of no item yet, and not of the one that will have this index one day
-                known = column < self._sizes[name]
+                there = column < self._sizes[name]
                 if name == "item":
-                    column, known = self.later.noted(column), known | (column >= LATER)
-                column = np.where(known, column, ~column)
+                    column, there = self.later.noted(column), there | (column >= LATER)
+                column = np.where(there, column, ~column)
             records[name] = column
         # what the explicit timeline does not hold makes no two events of one
         explicit = records["action_type"] != ACTION_TYPES.index(IMPRESSION)
