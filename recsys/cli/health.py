@@ -1,4 +1,4 @@
-"""`recsys health`: whether the installation is whole, in milliseconds and without importing it."""
+"""`recsys health`: whether the installation is whole, without importing it."""
 
 from __future__ import annotations
 

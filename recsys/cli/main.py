@@ -153,7 +153,7 @@ def doctor() -> None:
 
 @app.command(epilog=_examples(("recsys health",)))
 def health() -> None:
-    """Look whether the installation is whole, in milliseconds: the health check of a container."""
+    """Look whether the installation is whole, in a blink: the health check of a container."""
     from recsys.cli.health import run
 
     run()

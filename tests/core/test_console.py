@@ -126,6 +126,7 @@ PRINTING = {
     PACKAGE / "core" / "console.py",
     PACKAGE / "install.py",
     PACKAGE / "cli" / "doctor.py",
+    PACKAGE / "cli" / "health.py",
 }
 
 

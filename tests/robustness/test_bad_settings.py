@@ -134,7 +134,7 @@ def test_a_number_where_a_file_should_have_text_is_a_sentence(tmp_path: Path) ->
         ("data prepare path=p options.report_fraction=nan", "options.report_fraction is nan"),
         ("data prepare path=. out=here", "here cannot be written while . is read"),
         ("data delete user='' dataset=d", "user is ''"),
-        ("export run_dir=r out=.", "out is '.', it must be a path that ends in the name"),
+        ("export run_dir=r out=.", "out is '.', it must be a path, or a URL"),
         ("publish run_dir=r store=redis://127.0.0.1:99999/0", "a port from 1 to 65,535"),
         ("publish run_dir=r retention_days=inf", "retention_days is inf"),
         ("publish run_dir=r batch_users=100000000000", "batch_users is 100000000000"),

@@ -98,7 +98,7 @@ class LogOptions(PeriodOptions):
     report_users: Annotated[float, Number(above=0, below=1)] = 0.1
     items: ItemTableOptions | None = None
     users: UserTableOptions | None = None
-    snapshot: int | None = None
+    snapshot: Annotated[int, Number(at_least=0, at_most=2**63 - 1)] | None = None
     chunk_rows: Count = DEFAULT_CHUNK_ROWS
 
     def __post_init__(self) -> None:
