@@ -132,32 +132,6 @@ def write_spilled(
     return _write(folder, columns, present, sorted_chunks(pieces, record, sort_bytes, engine))
 
 
-def extend_requests(
-    path: Path | str,
-    frames: Iterable[pl.DataFrame],
-    replaced_after: int | None = None,
-    sort_bytes: int = DEFAULT_SORT_BYTES,
-) -> Extended:
-    """Add rows to a store, atomically; rows before the earliest that changes are only copied.
-
-    Args:
-        path: folder of the store.
-        frames: as those of ``write_requests``, tasks and context as the store has them. A row of a
-            moment that the store has a request of stands behind the rows of that request.
-        replaced_after: rows shown after this moment (ms) leave the store: ``frames`` hold them
-            again; None keeps every row.
-        sort_bytes: memory that the sort of the rows from the earliest change on may take.
-
-    Raises:
-        DataError: there is no store, or as ``write_requests``.
-    """
-    folder = Path(path)
-    columns = RequestColumns.of_store(folder)
-    with TemporaryDirectory(dir=folder, prefix="spill-") as spill:
-        pieces, present = _spilled(frames, columns, Path(spill), present_with(folder, ()))
-        return extend_spilled(folder, present, pieces, replaced_after, sort_bytes)
-
-
 def extend_spilled(
     folder: Path,
     present: Sequence[str],
@@ -166,15 +140,19 @@ def extend_spilled(
     sort_bytes: int = DEFAULT_SORT_BYTES,
     engine: Engine = THIS_PROCESS,
 ) -> Extended:
-    """:func:`extend_requests` by rows that are set down already.
+    """Add rows that are set down already to a store, atomically.
+
+    Rows before the earliest that changes are only copied. A row of a moment that the store has a
+    request of stands behind the rows of that request.
 
     Args:
         folder: of the store.
         present: optional arrays that the records of the new rows have, those that the store has
             among them (:func:`present_with`).
         pieces: in the order of the rows; they are removed.
-        replaced_after: as :func:`extend_requests`.
-        sort_bytes: likewise.
+        replaced_after: rows shown after this moment (ms) leave the store: the new ones hold them
+            again; None keeps every row.
+        sort_bytes: memory that the sort of the rows from the earliest change on may take.
         engine: sorts one bucket of time after the other, or several at a time.
     """
     former = RequestStore.open(folder)
@@ -214,15 +192,13 @@ def _spilled(
     frames: Iterable[pl.DataFrame],
     columns: RequestColumns,
     spill: Path,
-    known: Sequence[str] = (),
 ) -> tuple[list[SpilledRequests], tuple[str, ...]]:
-    """Frames set down, with the optional arrays that the first of them, or the store, has."""
+    """Frames set down, with the optional arrays that the first of them has."""
     rest = iter(frames)
     first = next(rest, None)
     if first is None:
-        return [], tuple(known)
-    given = (*known, *columns.present_in(first.columns))
-    present = tuple(name for name in OPTIONAL if name in given)
+        return [], ()
+    present = columns.present_in(first.columns)
     pieces = [
         spill_requests(frame, columns, present, spill / str(number))
         for number, frame in enumerate(chain([first], rest))

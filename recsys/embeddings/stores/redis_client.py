@@ -102,8 +102,8 @@ class Client(redis.Redis):
             return "has no password, and the address gives one; leave it out."
         if given.get("password") is None:
             return (
-                f"wants a password, and the address has none; give store='{_EXAMPLE}', with the "
-                "password in the variable."
+                f"wants a password, and the address has none; give '{_EXAMPLE}', with the password "
+                "in the variable."
             )
         return f"does not take the user or password that the address gives ({reason}); {_ENCODED}."
 
@@ -146,7 +146,7 @@ def _options_as_sentence(url: str) -> Iterator[None]:
             raise
         problem = f" ({error.strerror}: {error.filename})" if isinstance(error, OSError) else ""
         raise ConfigError(
-            f"store={mask_address(url)} has an option behind the ? that redis-py does not know, "
+            f"{mask_address(url)} has an option behind the ? that redis-py does not know, "
             f"or with a value that cannot be used{problem}; correct it or leave it out."
         ) from None
 
@@ -166,8 +166,7 @@ def _check_address(url: str) -> None:
             problem = "behind the host stands the database, a number such as 0, and nothing else"
     if problem is not None:
         raise ConfigError(
-            f"store={mask_address(url)} is no address of Redis: {problem}. One looks like "
-            f"{_EXAMPLE}."
+            f"{mask_address(url)} is no address of Redis: {problem}. One looks like {_EXAMPLE}."
         )
 
 

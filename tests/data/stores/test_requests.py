@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from recsys.core.errors import DataError
 from recsys.data.contract.schema import Task, TaskKind
 from recsys.data.prepare import request_spill, request_writer
-from recsys.data.prepare.request_writer import RequestCounts, extend_requests, write_requests
+from recsys.data.prepare.request_spill import RequestColumns, spill_requests
+from recsys.data.prepare.request_writer import (
+    Extended,
+    RequestCounts,
+    extend_spilled,
+    present_with,
+    write_requests,
+)
 from recsys.data.stores.requests import KIND, RequestStore
 from tests.rewritten import rewrite
 
@@ -52,6 +59,13 @@ def request_rows(users: list[int], times: list[int], first_item: int = 1) -> pl.
 
 def write(path: Path, frames, **options) -> RequestCounts:
     return write_requests(path, frames, TASKS, ("hour",), ("battery",), **options)
+
+
+def extend(path: Path, frame, *options) -> Extended:
+    columns = RequestColumns.of_store(path)
+    present = present_with(path, columns.present_in(frame.columns))
+    piece = spill_requests(frame, columns, present, path / "piece")
+    return extend_spilled(path, present, [piece], *options)
 
 
 chunks = st.lists(
@@ -124,7 +138,7 @@ def test_rows_added_are_as_if_written_at_once(
         for module in (request_writer, request_spill):
             patch.setattr(module, "CHUNK_ROWS", chunk_rows)
         write(path / "store", [old])
-        extended = extend_requests(path / "store", [new], replaced_after, sort_bytes)
+        extended = extend(path / "store", new, replaced_after, sort_bytes)
     shown = pl.col("request_time" if delay is None else "shown_at")
     gone = old.filter(shown > (100 if replaced_after is None else replaced_after))
     kept = old.join(gone, on="item", how="anti", maintain_order="left")
@@ -144,7 +158,7 @@ def test_propensities_are_kept_where_rows_have_them(tmp_path: Path):
     write(tmp_path, [request_rows([1, 2], [5, 5])])
     assert RequestStore.open(tmp_path).propensity is None
     drawn = pl.Series([None, 0.25, float("nan")], dtype=pl.Float64)
-    extend_requests(tmp_path, [request_rows([3, 3, 4], [7, 7, 9]).with_columns(propensity=drawn)])
+    extend(tmp_path, request_rows([3, 3, 4], [7, 7, 9]).with_columns(propensity=drawn))
     nan = np.nan
     np.testing.assert_array_equal(
         RequestStore.open(tmp_path).propensity, [nan, nan, nan, 0.25, nan]
