@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from recsys.core.errors import ArtifactError, ConfigError, InstallationError
-from recsys.core.installation import extra_command
+from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.json_files import read_json, write_json
+from recsys.serving.funnel.boosting import lightgbm
 from recsys.serving.funnel.cache.rescore import FEATURES, Cached
 
-#: The extra of the installation that brings LightGBM.
-_EXTRA = "boosting"
 _KIND = "adjuster of a funnel's cache"
 _MEND = "give what `recsys funnel adjuster` wrote"
 #: Of probabilities: nearer to 0 and 1 their logits are not told apart.
@@ -152,23 +150,6 @@ def read_adjuster(path: Path) -> dict[str, Any]:
         ArtifactError: it is none, or damaged.
     """
     return read_json(path, _KIND, ArtifactError, _MEND)
-
-
-def lightgbm() -> Any:
-    """The module.
-
-    Raises:
-        InstallationError: it is not installed.
-    """
-    try:
-        # an extra of the installation
-        import lightgbm
-    except ImportError as error:
-        raise InstallationError(
-            f"Boosted trees need lightgbm, which is not installed: {extra_command(_EXTRA)} "
-            "installs it."
-        ) from error
-    return lightgbm
 
 
 def _logits(probability: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from recsys.core.bounds import Count, Few, Number, OutPath, Seed, Settings
 from recsys.core.errors import ArtifactError, ConfigError, DataError
 from recsys.core.folders import check_file
 from recsys.data.contract.ledger import scan_ledger
-from recsys.serving.funnel.cache.adjuster import Adjuster, Line, inputs, lightgbm, read_adjuster
+from recsys.serving.funnel.boosting import grow
+from recsys.serving.funnel.cache.adjuster import Adjuster, Line, inputs, read_adjuster
 from recsys.serving.funnel.cache.rescore import FEATURES, Cached
 from recsys.serving.funnel.ledger import SAMPLES, describe
 
@@ -163,33 +164,21 @@ def _trained(
     task: int, learned: _Samples, stop: _Samples, config: AdjusterConfig
 ) -> tuple[Line, Any]:
     """Line and trees of a task; no trees where the stale scores are as good."""
-    boosting = lightgbm()
     line = Line.fit(learned.stale[:, task], learned.fresh[:, task])
-    parameters = {
-        "objective": "cross_entropy" if line.probability else "regression",
-        "learning_rate": config.learning_rate,
-        "num_leaves": config.leaves,
-        "monotone_constraints": [1] + [0] * len(FEATURES),
-        "feature_contri": [1.0] + [float(name not in config.without) for name in FEATURES],
-        "max_bin": 63,
-        "seed": config.seed,
-        "deterministic": True,
-        "force_col_wise": True,
-        "num_threads": 1,
-        "verbose": -1,
-    }
     sets = [
-        boosting.Dataset(
-            inputs(line, part.stale[:, task], part.features),
-            np.ascontiguousarray(part.fresh[:, task]),
-            init_score=line.of(part.stale[:, task]),
-            params=parameters,
-        )
+        {
+            "data": inputs(line, part.stale[:, task], part.features),
+            "label": np.ascontiguousarray(part.fresh[:, task]),
+            "init_score": line.of(part.stale[:, task]),
+        }
         for part in (learned, stop)
     ]
-    patience = boosting.early_stopping(config.patience, verbose=False)
-    trees = boosting.train(
-        parameters, sets[0], config.trees, valid_sets=[sets[1]], callbacks=[patience]
+    trees = grow(
+        config,
+        "cross_entropy" if line.probability else "regression",
+        sets,
+        monotone_constraints=[1] + [0] * len(FEATURES),
+        feature_contri=[1.0] + [float(name not in config.without) for name in FEATURES],
     )
     alone = Adjuster(("",), [line], [trees])
     one = Cached(np.arange(len(stop.stale)), stop.stale[:, [task]], stop.features)

@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.core.json_files import read_json, write_json
-from recsys.serving.funnel.cache.adjuster import lightgbm
+from recsys.serving.funnel.boosting import lightgbm
 from recsys.serving.funnel.cache.config import PrefetchConfig
 from recsys.serving.funnel.prefetch.habits import FEATURES
 

@@ -19,7 +19,7 @@ from recsys.core.errors import ArtifactError, DataError
 from recsys.core.folders import check_file
 from recsys.data.contract.ledger import OPENED_AT, OPENS_FILE, PLAYED, VISITED_AT, WAIT_MS
 from recsys.data.contract.parquet import scan_parquet
-from recsys.serving.funnel.cache.adjuster import lightgbm
+from recsys.serving.funnel.boosting import grow
 from recsys.serving.funnel.prefetch.habits import FEATURES, NAMES
 from recsys.serving.funnel.prefetch.prefetcher import Prefetcher, read_prefetcher
 
@@ -159,27 +159,12 @@ def _grown(
     learned, stop = round(_LEARNED * len(target)), round(_STOPPED * len(target))
     if not 0 < learned < stop:
         return None
-    boosting = lightgbm()
-    parameters = {
-        "objective": objective,
-        "learning_rate": config.learning_rate,
-        "num_leaves": config.leaves,
-        "max_bin": 63,
-        "seed": config.seed,
-        "deterministic": True,
-        "force_col_wise": True,
-        "num_threads": 1,
-        "verbose": -1,
-    }
     names = [FEATURES.index(name) for name in NAMES]
     sets = [
-        boosting.Dataset(features[rows], target[rows], params=parameters, categorical_feature=names)
+        {"data": features[rows], "label": target[rows], "categorical_feature": names}
         for rows in (slice(0, learned), slice(learned, stop))
     ]
-    patience = boosting.early_stopping(config.patience, verbose=False)
-    return boosting.train(
-        parameters, sets[0], config.trees, valid_sets=[sets[1]], callbacks=[patience]
-    )
+    return grow(config, objective, sets)
 
 
 def _auc(p: Doubles, y: NDArray[np.bool_]) -> float:
