@@ -21,10 +21,10 @@ BENCH ?= $(notdir $(basename $(filter-out benchmarks/_%,$(wildcard benchmarks/*.
 
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
-# A process per core and one thread each: more threads than cores slow the tests down. The tests of
+# Three processes for two cores, as tests wait for what they start, and one thread each. The tests of
 # a file stay together: they share what the file has trained, and a simulated cluster.
-CORES = $(shell $(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)))')
-PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest -n $(CORES) --dist loadfile
+WORKERS = $(shell $(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)) * 3 // 2)')
+PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: setup demo demo-funnel test test-all lint format bench lock clean-venv
 .DEFAULT_GOAL := setup

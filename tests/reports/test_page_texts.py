@@ -86,7 +86,7 @@ def test_the_settings_of_a_page_have_no_secrets(tmp_path: Path) -> None:
         "packages": {},
         "command": ["recsys", "train", "api_key=GEHEIM", "x=https://user:GEHEIM@host/a"],
     }
-    config = RunConfig(name="a", system="b", run_dir="redis://:GEHEIM@host")
+    config = RunConfig(name="a", system="b", run_dir="a")
     section = setting(config, environment, {"place": "redis://:GEHEIM@host"})
     page = Page(tmp_path, "a", "b", [], [section], closing_table("a"))
     written = write_page(page).read_text()

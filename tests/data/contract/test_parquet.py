@@ -48,6 +48,8 @@ BY_PATH = re.compile(
 ALLOWED = {
     ("data/contract/given_tables.py", "pl.read_ndjson("),
     ("data/contract/files.py", "csv.open_csv("),
+    ("data/contract/table_snapshots.py", "pl.scan_delta("),
+    ("data/contract/table_snapshots.py", "pl.scan_iceberg("),
     ("data/simulator/calibration.py", "pl.read_csv("),
     ("runs/metrics_log.py", "pl.read_csv("),
     ("data/prepare/spill.py", "pl.read_ipc_stream("),

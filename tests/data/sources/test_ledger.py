@@ -183,7 +183,7 @@ def test_scored_candidates_are_prepared_without_their_places(played: Path, tmp_p
 
 def rows_of(played: Path, **options: Any) -> pl.DataFrame:
     simulation = SimulationOptions(str(played / "log"))
-    source = LedgerSource(played / "cached", LedgerOptions(simulation, **options))
+    source = LedgerSource(played / "cached", LedgerOptions(simulation=simulation, **options))
     return pl.concat(source.requests())
 
 
