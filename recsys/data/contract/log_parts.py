@@ -39,6 +39,7 @@ class LogPart:
             names of folders say.
         chunks: reads some of its columns piece by piece.
         separator: stands between the values of a list that is written as text.
+        path: of a file; None of a log in memory.
     """
 
     where: str
@@ -46,6 +47,7 @@ class LogPart:
     spelt_out: frozenset[str]
     chunks: Callable[[list[str]], Iterator[pl.DataFrame]]
     separator: str = LIST_SEPARATOR
+    path: Path | None = None
 
 
 def name_of(data: LogData) -> str:
@@ -92,7 +94,7 @@ def _of_file(path: Path, chunk_rows: int) -> LogPart:
     types = column_types(path)
     spelt_out = partition_values(path).keys() if is_parquet(path) else types.keys()
     chunks = partial(read_chunks, path, chunk_rows=chunk_rows)
-    return LogPart(str(path), types, frozenset(spelt_out), chunks, list_separator(path))
+    return LogPart(str(path), types, frozenset(spelt_out), chunks, list_separator(path), path)
 
 
 def parts_of(part: LogPart, chunk_rows: int, rows: int) -> list[LogPart]:
@@ -103,9 +105,9 @@ def parts_of(part: LogPart, chunk_rows: int, rows: int) -> list[LogPart]:
         chunk_rows: rows of a piece.
         rows: of a part, a multiple of these.
     """
-    path = Path(part.where)
-    total = num_rows(path)
-    if total is None:
+    path = part.path
+    total = None if path is None else num_rows(path)
+    if path is None or total is None:
         return [part]
     bounds = ((first, min(first + rows, total)) for first in range(0, total, rows))
     return [

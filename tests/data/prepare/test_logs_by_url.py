@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from recsys.cli import append, infer, prepare
 from recsys.core import location
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.input_files import load_input_files
+from recsys.data.contract.log import LogReader
 from recsys.data.stores.dataset import PreparedDataset
 from tests.object_store import KEY, SECRET, ObjectStore
 
@@ -111,6 +113,20 @@ def test_a_log_at_a_url_is_prepared_as_one_on_the_disk(
     recorded = (tmp_path / "store" / "dataset.json").read_text() + str(files)
     assert SECRET not in recorded
     assert KEY not in recorded
+
+
+def test_a_log_at_a_url_is_read_in_pieces_by_other_processes(
+    object_store: ObjectStore, tmp_path: Path
+) -> None:
+    _write(tmp_path / "files")
+    object_store.put(tmp_path / "files", object_store.bucket)
+    columns = {"user_id": "member", "item_id": "article", "timestamp": "at", "action_type": "what"}
+    reader = LogReader(location.located(f"{object_store.bucket}/events"), columns, chunk_rows=30)
+    blocks = pickle.loads(pickle.dumps(reader.blocks(60)))
+    assert len(blocks) == 4  # 160 rows of Parquet in three, a file of CSV in one
+    assert pl.concat(chunk for one in blocks for chunk in reader.read(one)).equals(
+        pl.concat(reader)
+    )
 
 
 def test_days_at_a_url_are_appended(object_store: ObjectStore, tmp_path: Path) -> None:
