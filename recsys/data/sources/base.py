@@ -147,3 +147,17 @@ class Source(ABC):
     def item_embeddings(self) -> Iterator[pl.DataFrame]:
         """Chunks of ``item_id`` and ``embedding``, lists of float32 of one width; none here."""
         return iter(())
+
+
+class DividedSource(Source):
+    """A source that is read in pieces, such as its files, by one process and by several alike."""
+
+    def events(self) -> Iterator[pl.DataFrame]:
+        """The events of one piece after the other."""
+        for block in self.event_blocks(0):
+            yield from self.events_of(block)
+
+    def requests(self) -> Iterator[pl.DataFrame]:
+        """The request rows of one piece after the other."""
+        for block in self.request_blocks():
+            yield from self.requests_of(block)

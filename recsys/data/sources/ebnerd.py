@@ -32,7 +32,7 @@ from recsys.data.contract.schema import (
     Split,
     Task,
 )
-from recsys.data.sources.base import Source
+from recsys.data.sources.base import DividedSource
 from recsys.data.sources.days import OtherDays, other_days
 from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
 
@@ -90,7 +90,7 @@ _WHERE_FROM = (
 _BYTES_PER_GROUP = 100 << 20
 
 
-class EbnerdSource(Source):
+class EbnerdSource(DividedSource):
     """Reads EB-NeRD: one request row per article in view.
 
     Timelines: the readings of ``history`` (of both parts, each once) and of ``behaviors``, each
@@ -164,23 +164,13 @@ class EbnerdSource(Source):
             _check_columns(path)
         return files
 
-    def events(self) -> Iterator[pl.DataFrame]:
-        """Readings of one group of users after the other."""
-        for group in self.event_blocks():
-            yield from self.events_of(group)
-
-    def event_blocks(self, rows: int = 0) -> range:
+    def event_blocks(self, rows: int) -> range:
         """The groups of users."""
         return range(self._num_groups())
 
     def events_of(self, block: int) -> Iterator[pl.DataFrame]:
         """The readings of a group."""
         yield _visits_to_events(self._visits(self._in_group(block)))
-
-    def requests(self) -> Iterator[pl.DataFrame]:
-        """Articles in view of one group of users after the other."""
-        for group in self.request_blocks():
-            yield from self.requests_of(group)
 
     def request_blocks(self) -> range:
         """The groups of users."""

@@ -32,7 +32,7 @@ from recsys.data.contract.schema import (
     FeatureSide,
     Task,
 )
-from recsys.data.sources.base import Source
+from recsys.data.sources.base import DividedSource
 from recsys.data.sources.days import split_days
 from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
 from recsys.data.sources.typed import typed_columns
@@ -111,7 +111,7 @@ class KuaiRandOptions:
     report_until: str = "2022-05-09"
 
 
-class KuaiRandSource(Source):
+class KuaiRandSource(DividedSource):
     """Reads KuaiRand: every row of the standard log is an impression and a request row.
 
     The random log's events enter the timelines, but its rows are no request rows: the videos were
@@ -151,13 +151,8 @@ class KuaiRandSource(Source):
             *self._find("video_features_basic_", required=True),
         ]
 
-    def events(self) -> Iterator[pl.DataFrame]:
-        """Impressions and actions of the logs, then the undated actions."""
-        for path in self.event_blocks():
-            yield from self.events_of(path)
-
-    def event_blocks(self, rows: int = 0) -> list[Path]:
-        """The logs, then the undated actions."""
+    def event_blocks(self, rows: int) -> list[Path]:
+        """The logs with impressions and actions, then the undated actions."""
         logs = (*self._find("log_standard_", required=True), *self._find("log_random_"))
         return [*logs, *self._undated_files()]
 
@@ -172,11 +167,6 @@ class KuaiRandSource(Source):
             good = log.filter(pl.col(REASON).is_null())
             yield _log_to_events(good.drop(REASON, DETAIL))
             yield _unusable(log.filter(pl.col(REASON).is_not_null()))
-
-    def requests(self) -> Iterator[pl.DataFrame]:
-        """The rows of the standard log."""
-        for path in self.request_blocks():
-            yield from self.requests_of(path)
 
     def request_blocks(self) -> list[Path]:
         """The files of the standard log."""

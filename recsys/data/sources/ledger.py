@@ -31,7 +31,7 @@ from recsys.data.contract.parquet import read_parquet, scan_parquet
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
 from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS
 from recsys.data.simulator.world.play_files import PLAY_FILE, end_of_play
-from recsys.data.sources.base import Source
+from recsys.data.sources.base import DividedSource
 from recsys.data.sources.ledger_rows import POSITION, READ, ROW, gap_hours, scored_rows, shown_rows
 from recsys.data.sources.log import hour_of_day
 from recsys.data.sources.periods import PeriodOptions, periods
@@ -92,7 +92,7 @@ class LedgerOptions(PeriodOptions):
         return self.features == WHEN_SCORED or self.max_gap_hours is not None
 
 
-class LedgerSource(Source):
+class LedgerSource(DividedSource):
     """A ledger of ``recsys online``, with the log that it goes on from.
 
     Args:
@@ -137,14 +137,9 @@ class LedgerSource(Source):
             *self._parts,
         ]
 
-    def events(self) -> Iterator[pl.DataFrame]:
-        """Those of the log, then those of the play."""
-        for part in self.event_blocks():
-            yield from self.events_of(part)
-
-    def event_blocks(self, rows: int = 0) -> list[Path]:
+    def event_blocks(self, rows: int) -> list[Path]:
         """The parts of the log, then those of the play."""
-        return [*self._log.event_blocks(), *self._parts]
+        return [*self._log.event_blocks(rows), *self._parts]
 
     def events_of(self, block: Path) -> Iterator[pl.DataFrame]:
         """The events of a part."""

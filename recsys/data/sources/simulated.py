@@ -30,7 +30,7 @@ from recsys.data.simulator.world.world import (
     NETWORK,
     USER_REGION,
 )
-from recsys.data.sources.base import Source
+from recsys.data.sources.base import DividedSource
 from recsys.data.sources.days import OtherDays, other_days
 
 #: Rows of a chunk: what is in memory at a time.
@@ -57,7 +57,7 @@ WORLD_FEATURES: tuple[Feature, ...] = (
 )
 
 
-class SimulatedSource(Source):
+class SimulatedSource(DividedSource):
     """A folder of ``recsys data simulate``.
 
     Args:
@@ -102,31 +102,21 @@ class SimulatedSource(Source):
                 )
         return found
 
-    def events(self) -> Iterator[pl.DataFrame]:
-        """Impressions and explicit actions, part by part; what a world adds to them is left out."""
-        for part in self.event_blocks():
-            yield from self.events_of(part)
-
-    def event_blocks(self, rows: int = 0) -> list[Path]:
+    def event_blocks(self, rows: int) -> list[Path]:
         """The parts of the log."""
         return sorted((self.path / LOG_FOLDER).glob(PARTS))
 
     def events_of(self, block: Path) -> Iterator[pl.DataFrame]:
-        """The events of a part."""
+        """Impressions and explicit actions of a part; what a world adds to them is left out."""
         for chunk in read_chunks(block, chunk_rows=CHUNK_ROWS):
             yield chunk.select(*LOG_SCHEMA)
-
-    def requests(self) -> Iterator[pl.DataFrame]:
-        """Request rows with labels, context features and true probabilities."""
-        for part in self.request_blocks():
-            yield from self.requests_of(part)
 
     def request_blocks(self) -> list[Path]:
         """The parts of the request rows."""
         return sorted((self.path / REQUESTS_FOLDER).glob(PARTS))
 
     def requests_of(self, block: Path) -> Iterator[pl.DataFrame]:
-        """The rows of a part."""
+        """The rows of a part with labels, context features and true probabilities."""
         return read_chunks(block, chunk_rows=CHUNK_ROWS)
 
     def users(self) -> pl.DataFrame:
