@@ -98,7 +98,7 @@ def test_what_is_served_does_without_the_trainer(room: str) -> None:
         ("import recsys", 3, {"torch", "numpy", "polars", "rich"}),
         ("reading an embedding", 5, {"torch", "polars", "omegaconf"}),
         ("recommending", 92, {"lightning", "hydra", "torchrec", "fbgemm_gpu"}),
-        ("recommending by a tree", 132, {"lightning", "hydra", "torchrec", "fbgemm_gpu"}),
+        ("recommending by a tree", 130, {"lightning", "hydra", "torchrec", "fbgemm_gpu"}),
         ("preparing a log", 66, {"torch", "lightning", "hydra"}),
         ("recsys --help", 10, {"torch", "lightning", "hydra", "polars"}),
     ],

@@ -9,7 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import column_names, data_files, read_table
+from recsys.data.contract.file_names import data_files
+from recsys.data.contract.files import column_names, read_table
 from recsys.data.contract.given_tables import named_column
 from recsys.data.contract.ids import as_ids, checked_ids, joined_ids, read_ids
 from recsys.data.contract.schema import Column, TimelineKind

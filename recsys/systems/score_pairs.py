@@ -27,7 +27,7 @@ from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import as_of_moment, moments_of
 from recsys.data.contract.schema import Column, FeatureSide
 from recsys.data.contract.table_formats import check_ending, check_table, write_table
-from recsys.data.sources.log import HOUR_OF_DAY
+from recsys.data.sources.log_rows import HOUR_OF_DAY
 from recsys.data.stores.dataset import FEATURES, PreparedDataset
 from recsys.data.stores.encoding import FeatureEncoding
 from recsys.data.stores.vocabulary import RAW, UNKNOWN_INDEX

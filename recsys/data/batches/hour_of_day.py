@@ -8,7 +8,7 @@ from recsys.data.batches.context import context_frame
 from recsys.data.batches.given_rows import GivenRows
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.schema import FeatureSide
-from recsys.data.sources.log import HOUR_OF_DAY, hour_of_day
+from recsys.data.sources.log_rows import HOUR_OF_DAY, hour_of_day
 
 #: The log itself, whose hour of the day is that of the request in UTC.
 _LOG = "log"

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import column_names, data_files, read_chunks
+from recsys.data.contract.file_names import data_files
+from recsys.data.contract.files import column_names, read_chunks
 from recsys.data.contract.ids import as_ids, checked_ids, is_text
 from recsys.data.contract.manifest import DatasetManifest
 from recsys.data.contract.moments import to_milliseconds

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.data.contract.files import (
+from recsys.data.contract.file_names import (
     LIST_SEPARATOR,
-    column_types,
     data_files,
     is_parquet,
     list_separator,
-    num_rows,
     partition_values,
-    read_chunks,
 )
+from recsys.data.contract.files import column_types, num_rows, read_chunks
 from recsys.data.contract.ids import IdType, is_text, may_exceed_int64, refuse_other_types
 from recsys.data.contract.table_snapshots import TableSnapshot, with_snapshot
 

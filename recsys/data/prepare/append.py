@@ -15,7 +15,6 @@ from recsys.core.engines import EngineConfig
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import check_folder, replaced_folder
 from recsys.core.location import is_url, located
-from recsys.core.mirror import mirrored
 from recsys.core.open_engine import open_engine
 from recsys.data.contract.actions import commonest_first
 from recsys.data.contract.input_files import (
@@ -172,6 +171,8 @@ def append(config: AppendConfig, frame: pl.DataFrame | pl.LazyFrame | None = Non
     """
     folder = config.out_folder
     if is_url(folder):
+        from recsys.core.mirror import mirrored  # which few need
+
         with mirrored(folder) as copy:
             appended = append(replace(config, out=str(copy)), frame)
         set_aside = folder / appended.folder.relative_to(copy)

@@ -22,7 +22,6 @@ from recsys.core.folders import (
     replaced_folder,
 )
 from recsys.core.location import find_data_dir, find_path, is_url, located
-from recsys.core.mirror import mirrored
 from recsys.core.open_engine import open_engine
 from recsys.data.contract.input_files import (
     InputFile,
@@ -123,6 +122,8 @@ def prepare(
         ConfigError: the configuration cannot work, or the folder holds something else.
     """
     if is_url(config.out_folder):
+        from recsys.core.mirror import mirrored  # which few need
+
         with mirrored(config.out_folder) as copy:
             return prepare(replace(config, out=str(copy)), frame, place)
     mode = IdMode(config.ids)

@@ -34,7 +34,7 @@ from recsys.data.contract.schema import (
 )
 from recsys.data.sources.base import DividedSource
 from recsys.data.sources.days import OtherDays, other_days
-from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
+from recsys.data.sources.log_rows import HOUR_OF_DAY, WATCH_TIME, hour_of_day
 
 CLICK = Task("click")
 PARTS = ("train", "validation")

@@ -21,7 +21,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import is_data_file, read_chunks, read_table
+from recsys.data.contract.file_names import is_data_file
+from recsys.data.contract.files import read_chunks, read_table
 from recsys.data.contract.rejected import DETAIL, REASON
 from recsys.data.contract.schema import (
     IMPRESSION,
@@ -34,7 +35,7 @@ from recsys.data.contract.schema import (
 )
 from recsys.data.sources.base import DividedSource
 from recsys.data.sources.days import split_days
-from recsys.data.sources.log import HOUR_OF_DAY, WATCH_TIME, hour_of_day
+from recsys.data.sources.log_rows import HOUR_OF_DAY, WATCH_TIME, hour_of_day
 from recsys.data.sources.typed import typed_columns
 
 TIME_ZONE = "Asia/Shanghai"

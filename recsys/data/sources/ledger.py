@@ -33,7 +33,7 @@ from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS
 from recsys.data.simulator.world.play_files import PLAY_FILE, end_of_play
 from recsys.data.sources.base import DividedSource
 from recsys.data.sources.ledger_rows import POSITION, READ, ROW, gap_hours, scored_rows, shown_rows
-from recsys.data.sources.log import hour_of_day
+from recsys.data.sources.log_rows import hour_of_day
 from recsys.data.sources.periods import PeriodOptions, periods
 from recsys.data.sources.simulated import SimulatedSource
 

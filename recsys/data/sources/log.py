@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import polars as pl
 
-from recsys.core.bounds import Count, Hours, Number, OneOf
 from recsys.core.errors import ConfigError, DataError
-from recsys.data.contract.actions import ActionNames, ActionTypes
-from recsys.data.contract.files import DEFAULT_CHUNK_ROWS, data_files
+from recsys.data.contract.actions import ActionNames
+from recsys.data.contract.file_names import data_files
 from recsys.data.contract.input_files import InputFile, describe_frame
 from recsys.data.contract.log import LogBlock, LogReader, split_rows
 from recsys.data.contract.log_parts import name_of
@@ -21,108 +18,31 @@ from recsys.data.contract.manifest import MOMENTS, ORDER
 from recsys.data.contract.schema import (
     IMPRESSION,
     MILLISECONDS_PER_HOUR,
-    SHOWN_AT,
     Column,
     Feature,
     FeatureKind,
     FeatureSide,
     Task,
-    TaskKind,
 )
 from recsys.data.contract.table_snapshots import TableSnapshot, with_snapshot
-from recsys.data.contract.time_columns import UNITS, TimeFormat
+from recsys.data.contract.time_columns import TimeFormat
 from recsys.data.sources.base import Source
+from recsys.data.sources.log_options import (
+    BY_LAST,
+    BY_TIME,
+    LogOptions,
+    refuse_other_tasks,
+)
 from recsys.data.sources.log_order import ordered_log
+from recsys.data.sources.log_rows import (
+    HOUR_OF_DAY,
+    WATCH_TIME,
+    derive_rows,
+    request_time_column,
+)
 from recsys.data.sources.log_tables import LogTables
 from recsys.data.sources.order import FIT_DAYS, last_events_apart, order_bounds, users_apart
-from recsys.data.sources.periods import PeriodOptions, periods
-from recsys.data.sources.tables import ItemTableOptions, UserTableOptions
-
-WATCH_TIME = Task("watch_time", TaskKind.REGRESSION)
-HOUR_OF_DAY = Feature("hour_of_day", FeatureSide.CONTEXT, FeatureKind.CATEGORICAL)
-
-#: How a log is split.
-BY_TIME, BY_LAST, BY_USERS = SPLITS = ("time", "last", "users")
-
-_ROW = "row"
-
-
-#: Options that say something of moments, so nothing where a log has an order only.
-_OF_TIMES = ("fit_until", "choose_until", "choose_days", "report_days", "tasks", "task_hours")
-
-
-@dataclass(frozen=True)
-class LogOptions(PeriodOptions):
-    """How a log is read.
-
-    Attributes:
-        columns: column of the contract to the name it has in the log, where they differ; null for
-            ``timestamp`` of a log that has an order only.
-        time_unit: of numbers in ``timestamp`` and ``request_time``, since 1970 (UTC), or ``iso``
-            for texts as in ISO 8601.
-        time_zone: of texts and datetimes that name none.
-        default_action: action of rows that name none, as if it stood there; None: ``impression``.
-        actions: name in the log to a known action type, or to ``positive`` or ``negative``, which
-            make it an action of its own, or to ``ignore``, which leaves its rows out. Known action
-            types that are not listed mean themselves.
-        flags: columns of 0 and 1, or of true and false, that each say whether an action happened on
-            a row's item, named as the column: an event beside the row's own.
-        tasks: actions to predict, ``watch_time`` among them; None for all that the log has.
-        attribution_hours: an action counts for an impression at most this long before it.
-        task_hours: the same for single tasks, where it differs.
-        split: ``time``; ``last``, by which the last events of each user are reported; or ``users``,
-            by which users are held out. The latter two see the order of a user's events alone.
-        last_events: with ``split=last``, how many events of each user are reported, and how many
-            before them chosen on; explicit ones that are not negative count.
-        choose_users: with ``split=users``, share of the users that is chosen on.
-        report_users: with ``split=users``, share of the users that is reported.
-        items: the table of items, or which columns of the log say something of them.
-        users: likewise of users.
-        snapshot: of a table of Delta Lake, the version, or of Iceberg, the id of what is read; None
-            for the newest one.
-        chunk_rows: rows read at a time.
-    """
-
-    columns: dict[str, str | None] = field(default_factory=dict)
-    time_unit: Annotated[str, OneOf(UNITS)] = "ms"
-    time_zone: str = "UTC"
-    default_action: str | None = None
-    actions: dict[str, str] = field(default_factory=dict)
-    flags: list[str] = field(default_factory=list)
-    tasks: list[str] | None = None
-    attribution_hours: Hours = 24.0
-    task_hours: dict[str, Hours] = field(default_factory=dict)
-    split: Annotated[str, OneOf(SPLITS)] = BY_TIME
-    last_events: Annotated[int, Number(at_least=1, at_most=10_000)] = 1
-    choose_users: Annotated[float, Number(above=0, below=1)] = 0.1
-    report_users: Annotated[float, Number(above=0, below=1)] = 0.1
-    items: ItemTableOptions | None = None
-    users: UserTableOptions | None = None
-    snapshot: Annotated[int, Number(at_least=0, at_most=2**63 - 1)] | None = None
-    chunk_rows: Count = DEFAULT_CHUNK_ROWS
-
-    def __post_init__(self) -> None:
-        """Refuse settings that do not belong together.
-
-        Raises:
-            ConfigError: there are such.
-        """
-        super().__post_init__()
-        if self.split == BY_TIME:
-            if self.columns.get(Column.TIMESTAMP, "") is None:
-                raise ConfigError(
-                    "options.columns.timestamp is null, so the log has an order only, and nothing "
-                    "to split by time; set options.split=last or options.split=users."
-                )
-            return
-        for name in _OF_TIMES:
-            if getattr(self, name):
-                raise ConfigError(
-                    f"options.{name} belongs to a split by time; with options.split={self.split} "
-                    "the order of a user's events is all that is left of their times, so there are "
-                    "neither dates nor labels of what was shown: leave it out, or set "
-                    "options.split=time."
-                )
+from recsys.data.sources.periods import periods
 
 
 @dataclass(frozen=True)
@@ -144,7 +64,7 @@ class _Found:
     @classmethod
     def of(cls, rows: pl.DataFrame) -> _Found:
         """What some rows, at least one, hold."""
-        times = rows[_request_time_column(rows)]
+        times = rows[request_time_column(rows)]
         return cls(
             frozenset(rows[Column.ACTION_TYPE].unique()),
             rows[Column.DWELL_TIME].null_count() < rows.height,
@@ -201,7 +121,7 @@ class LogSource(Source):
             data, self.options.columns, names, times, self.options.chunk_rows, self.options.flags
         )
         self.actions = names.types
-        _refuse_other_tasks(self.options, self.actions)
+        refuse_other_tasks(self.options, self.actions)
         self.times = MOMENTS if self.options.split == BY_TIME else ORDER
         self._tables = LogTables(
             self.options.items,
@@ -382,79 +302,3 @@ class LogSource(Source):
         if not self._found.actions:
             for _ in self.events():
                 pass
-
-
-def _refuse_other_tasks(options: LogOptions, actions: ActionTypes) -> None:
-    """Refuse hours of what is no task.
-
-    Raises:
-        ConfigError: with the nearest name.
-    """
-    for name in options.task_hours:
-        if name in actions.explicit:
-            continue
-        meant = options.actions.get(name)
-        near = [meant] if meant in actions.explicit else []
-        near = near or difflib.get_close_matches(name, actions.explicit, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(actions.explicit)}."
-        raise ConfigError(f"options.task_hours.{name}: {name} is no action to predict; {hint}")
-
-
-def derive_rows(events: pl.DataFrame, windows: Mapping[Task, int]) -> pl.DataFrame:
-    """Request rows of the impressions in ``events``; where the log says when they were requested,
-    with the moment each was shown.
-
-    Args:
-        events: every event of some users, columns of the interaction log.
-        windows: per task whose label to derive the longest time in ms from an impression to an
-            action that counts for it, inclusive.
-    """
-    impressions = (
-        events.filter(pl.col(Column.ACTION_TYPE) == IMPRESSION)
-        .sort(Column.TIMESTAMP, maintain_order=True)
-        .with_row_index(_ROW)
-    )
-    keys = [Column.USER, Column.ITEM]
-    shown = impressions.select(*keys, Column.TIMESTAMP, _ROW)
-    labels = []
-    for task, window in windows.items():
-        if task.kind is TaskKind.REGRESSION:
-            labels.append(pl.col(Column.DWELL_TIME).alias(task.column))
-            continue
-        actions = (
-            events.filter(pl.col(Column.ACTION_TYPE) == task.name)
-            .select(*keys, Column.TIMESTAMP)
-            .sort(Column.TIMESTAMP)
-        )
-        attributed = actions.join_asof(
-            shown,
-            on=Column.TIMESTAMP,
-            by=keys,
-            strategy="backward",
-            tolerance=window,
-            check_sortedness=False,  # sorted above; polars cannot tell within groups
-        )
-        positive = attributed[_ROW].drop_nulls().unique()
-        labels.append(pl.col(_ROW).is_in(positive.implode()).cast(pl.Float32).alias(task.column))
-    request_time = pl.col(_request_time_column(events))
-    is_requested = Column.REQUEST_TIME in events.columns
-    return impressions.select(
-        *keys,
-        request_time.alias(Column.REQUEST_TIME),
-        *([pl.col(Column.TIMESTAMP).alias(SHOWN_AT)] if is_requested else []),
-        *labels,
-        Column.SURFACE,
-        Column.MEDIA_TYPE,
-        hour_of_day(request_time),
-        pl.col(Column.VIDEO_DURATION).log1p(),
-    )
-
-
-def hour_of_day(time: pl.Expr, time_zone: str = "UTC") -> pl.Expr:
-    """The hour of a time in ms, on the clock of ``time_zone``, as a feature."""
-    moment = pl.from_epoch(time, "ms").dt.replace_time_zone("UTC")
-    return moment.dt.convert_time_zone(time_zone).dt.hour().alias(HOUR_OF_DAY.name)
-
-
-def _request_time_column(events: pl.DataFrame) -> str:
-    return Column.REQUEST_TIME if Column.REQUEST_TIME in events.columns else Column.TIMESTAMP

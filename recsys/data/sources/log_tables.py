@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from recsys.core.errors import ConfigError
-from recsys.data.contract.files import data_files
+from recsys.data.contract.file_names import data_files
 from recsys.data.contract.input_files import InputFile, describe_files
 from recsys.data.contract.log_parts import LogData
 from recsys.data.contract.schema import Column, Feature, FeatureSide

@@ -14,7 +14,8 @@ from typing import Any
 import polars as pl
 
 from recsys.core.errors import DataError
-from recsys.data.contract.files import LIST_SEPARATOR, cast_or_refuse
+from recsys.data.contract.file_names import LIST_SEPARATOR
+from recsys.data.contract.files import cast_or_refuse
 from recsys.data.contract.ids import is_text
 
 #: Text that may be a list as Python and JSON write it.

@@ -10,9 +10,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recsys.core.checksums import FileMark
-from recsys.core.engines import THIS_PROCESS, Engine
 from recsys.core.errors import DataError
 from recsys.core.json_files import read_json, write_json
 from recsys.core.progress import track
@@ -23,6 +23,9 @@ from recsys.data.stores.derived import CONTENT_CLUSTERS
 from recsys.data.stores.engagements.build import SEQUENCES
 from recsys.data.stores.requests import request_marks
 from recsys.data.stores.timelines.layout import timeline_marks
+
+if TYPE_CHECKING:
+    from recsys.core.engines import Engine
 
 CHECKED_FILE = "checked.json"
 
@@ -56,7 +59,7 @@ def open_checked(path: Path | str) -> PreparedDataset:
 
 
 def check_dataset(
-    dataset: PreparedDataset, *, anew: bool = False, engine: Engine = THIS_PROCESS
+    dataset: PreparedDataset, *, anew: bool = False, engine: Engine | None = None
 ) -> Checked:
     """Compare the size and content of every file with what was written.
 
@@ -64,7 +67,7 @@ def check_dataset(
         dataset: the data set.
         anew: read also the files that are, by size, time of change and place on the disk, as when
             they were found right.
-        engine: reads one file after the other, or several at a time.
+        engine: reads several files at a time; None: this process one after the other.
 
     Raises:
         DataError: a file is missing or is not what was written.
@@ -78,7 +81,8 @@ def check_dataset(
         found[name] = _signs(path, mark)
         if known.get(name) != found[name]:
             unread[path] = mark
-    problems = engine.map(_problem, unread.items())
+    each = map if engine is None else engine.map
+    problems = each(_problem, unread.items())
     compared = track(problems, "Comparing checksums", len(unread)) if unread else ()
     for path, problem in zip(unread, compared, strict=True):
         if problem:

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.data.contract.files import column_names, data_files
+from recsys.data.contract.file_names import data_files
+from recsys.data.contract.files import column_names
 from recsys.data.contract.given_tables import named_column, needed_column
 from recsys.data.contract.ids import joined_ids, read_ids
 from recsys.data.contract.manifest import DatasetManifest

@@ -8,15 +8,9 @@ import pyarrow as pa
 import pytest
 
 from recsys.core.errors import DataError
-from recsys.data.contract import files
-from recsys.data.contract.files import (
-    column_names,
-    column_types,
-    data_files,
-    partition_values,
-    read_chunks,
-    read_table,
-)
+from recsys.data.contract import csv_files
+from recsys.data.contract.file_names import data_files, partition_values
+from recsys.data.contract.files import column_names, column_types, read_chunks, read_table
 from recsys.data.contract.log import LogReader, split_rows
 from recsys.data.contract.parquet import write_frame
 from recsys.data.contract.time_columns import TimeFormat
@@ -199,7 +193,7 @@ def test_columns_without_a_name_in_parquet_and_recbole(tmp_path: Path) -> None:
 def test_line_breaks_between_quotes_where_a_block_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_CSV_BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv_files, "_CSV_BLOCK_BYTES", 64)
     table = pl.DataFrame({"a": [f"{n}\n\nx" for n in range(200)], "b": ["y\n"] * 200})
     table.write_csv(tmp_path / "t.csv")
     assert pl.concat(read_chunks(tmp_path / "t.csv")).equals(table)

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 import recsys
-from recsys.data.contract.files import column_types, partition_values, read_chunks
+from recsys.data.contract.file_names import partition_values
+from recsys.data.contract.files import column_types, read_chunks
 from recsys.data.contract.parquet import (
     parquet_writer,
     read_metadata,
@@ -47,7 +48,7 @@ BY_PATH = re.compile(
 #: The module that may, and calls that are given bytes, an opened file or an absolute path.
 ALLOWED = {
     ("data/contract/given_tables.py", "pl.read_ndjson("),
-    ("data/contract/files.py", "csv.open_csv("),
+    ("data/contract/csv_files.py", "csv.open_csv("),
     ("data/contract/table_snapshots.py", "pl.scan_delta("),
     ("data/contract/table_snapshots.py", "pl.scan_iceberg("),
     ("data/simulator/calibration.py", "pl.read_csv("),

@@ -12,7 +12,8 @@ from recsys.core.errors import DataError
 from recsys.data.contract.files import read_table
 from recsys.data.infer.infer import InferConfig, infer
 from recsys.data.prepare.prepare import PrepareConfig, prepare
-from recsys.data.sources.log import LogOptions, LogSource
+from recsys.data.sources.log import LogSource
+from recsys.data.sources.log_options import LogOptions
 from recsys.data.stores.dataset import PreparedDataset
 
 START = 1_704_067_200_000

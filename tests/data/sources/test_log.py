@@ -9,7 +9,9 @@ from recsys.core.errors import ConfigError
 from recsys.data.contract.log import LogReader, split_rows
 from recsys.data.contract.schema import Task
 from recsys.data.sources import open_source
-from recsys.data.sources.log import WATCH_TIME, LogOptions, LogSource, derive_rows
+from recsys.data.sources.log import LogSource
+from recsys.data.sources.log_options import LogOptions
+from recsys.data.sources.log_rows import WATCH_TIME, derive_rows
 
 START = 1_700_000_000_000
 WINDOW = 10

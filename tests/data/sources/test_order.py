@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.log import split_rows
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY
-from recsys.data.sources.log import LogOptions, LogSource
+from recsys.data.sources.log import LogSource
+from recsys.data.sources.log_options import LogOptions
 from recsys.data.sources.order import (
     FIRST_MOMENT,
     last_events_apart,

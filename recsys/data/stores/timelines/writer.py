@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from recsys.core.durable import PARTIAL, sync_folder
-from recsys.core.engines import THIS_PROCESS, Engine
 from recsys.core.errors import DataError
 from recsys.core.progress import track
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TIMELINE_COLUMNS, TimelineKind
@@ -31,6 +30,9 @@ from recsys.data.stores.timelines.layout import (
     partition_of,
     write_block,
 )
+
+if TYPE_CHECKING:
+    from recsys.core.engines import Engine
 
 _COLUMNS = {"user": np.dtype(np.int32)} | {
     name: dtype for columns in TIMELINE_COLUMNS.values() for name, dtype in columns.items()
@@ -108,14 +110,13 @@ class TimelineWriter:
         """How many appends the store consists of; ``compact`` makes them one."""
         return len(self._manifest.segments)
 
-    def append(self, frames: Iterable[pl.DataFrame], engine: Engine = THIS_PROCESS) -> int:
+    def append(self, frames: Iterable[pl.DataFrame]) -> int:
         """Add events as a new segment and commit it.
 
         Args:
             frames: columns of ``EVENT_SCHEMA``, rows in any order; of two events of one user at
                 one moment the earlier row comes first in the timeline. Impressions enter the
                 implicit timeline, every other action the explicit one.
-            engine: sorts a partition after the other, or several at a time.
 
         Returns:
             The number of events added.
@@ -130,17 +131,17 @@ class TimelineWriter:
                 spill_events(frame, spill / str(number), self.num_partitions)
                 for number, frame in enumerate(frames)
             )
-            return self.append_spilled(list(pieces), engine)
+            return self.append_spilled(list(pieces))
         finally:
             shutil.rmtree(spill, ignore_errors=True)  # a commit has removed it
 
-    def append_spilled(self, pieces: Sequence[SpilledEvents], engine: Engine = THIS_PROCESS) -> int:
+    def append_spilled(self, pieces: Sequence[SpilledEvents], engine: Engine | None = None) -> int:
         """Add events that were set down by :func:`spill_events` as a new segment and commit it.
 
         Args:
             pieces: of ``num_partitions``; of two events of one user at one moment that of the
                 earlier piece comes first in the timeline, in a piece the earlier row.
-            engine: sorts a partition after the other, or several at a time.
+            engine: sorts several partitions at a time; None: this process one after the other.
 
         Returns:
             The number of events added.
@@ -148,7 +149,8 @@ class TimelineWriter:
         numbers = range(self.num_partitions)
         names = [self._block_name(partition) for partition in numbers]
         write = _WriteBlock(self.path.absolute(), names, pieces)
-        blocks = track(engine.map(write, numbers), "Sorting timelines", len(numbers))
+        each = map if engine is None else engine.map
+        blocks = track(each(write, numbers), "Sorting timelines", len(numbers))
         segment = Segment(tuple(blocks))
         if any(segment.blocks):
             self._commit((*self._manifest.segments, segment))
