@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -98,12 +97,26 @@ class _Found:
     Attributes:
         ranks: [U] of each candidate set.
         scored: [U, L + 1] how many nodes of each level and items were scored for a query.
-        recall: [U] share of the best that were found, by how many are looked for.
+        best: which of the best were found, by how many are looked for; none where every item is
+            scored.
     """
 
     ranks: dict[str, NDArray[np.int64]]
     scored: NDArray[np.int64]
-    recall: dict[int, NDArray[np.float64]]
+    best: dict[int, _Best]
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best items of U queries when every one is scored.
+
+    Attributes:
+        found: [U, k] whether a descent has it among its own k best.
+        new: [U, k] whether nobody engaged with it in the fit period.
+    """
+
+    found: NDArray[np.bool_]
+    new: NDArray[np.bool_]
 
 
 def measure_descent(
@@ -129,10 +142,11 @@ def measure_descent(
     Returns:
         ``report/hits@10/all`` of the descent that recommends, ``report/exact/hits@10/all`` of every
         item scored and ``report/beam_8/hits@10/all`` of other beams; at each of these places
-        ``recall@10``, the share of the ten best of all items that is found, ``pairs_scored``, nodes
-        and items that are scored for a query, ``share_scored``, the same over all items, and
-        ``flops_per_query``; of untrained scorers ``report/popularity/hits@10/all``; of each level
-        ``report/level_1/entropy`` and so on, see ``LevelHealth``.
+        ``recall@10``, the share of the ten best of all items that is found, ``recall_new@10``, the
+        same of those of them that nobody engaged with in the fit period, if any, ``pairs_scored``,
+        nodes and items that are scored for a query, ``share_scored``, the same over all items,
+        and ``flops_per_query``; of untrained scorers ``report/popularity/hits@10/all``; of each
+        level ``report/level_1/entropy`` and so on, see ``LevelHealth``.
     """
     split, prefix = Split(config.split), config.prefix
     candidates = protocol.candidates()
@@ -163,9 +177,12 @@ def measure_descent(
         add(place, PAIRS_SCORED, float(scored.sum()))
         add(place, "share_scored", float(scored.sum() / len(items.indices)))
         add(place, FLOPS_PER_QUERY, cost.of(scored))
-        for k in parts[0].recall:
-            recall = np.concatenate([part.recall[k] for part in parts])
-            add(place, f"recall@{k}", float(recall.mean()))
+        for k in parts[0].best:
+            is_found = np.concatenate([part.best[k].found for part in parts])
+            is_new = np.concatenate([part.best[k].new for part in parts])
+            add(place, f"recall@{k}", float(is_found.mean()))
+            if is_new.any():
+                add(place, f"recall_new@{k}", float(is_found[is_new].mean()))
     codes = scoring.net.nodes.sizes
     once(lambda: write_occupancy(run.folder, tree_occupancy(items.tree, codes)))
     for number, health in enumerate(tree_health(items.tree, codes), 1):
@@ -188,6 +205,7 @@ def _all_found(
     beams |= {beam_place(beam): beam for beam in descent.beams}
     # of all items every one is among the best
     recall_at = [k for k in descent.recall_at if k < len(items.indices)]
+    is_new = ~protocol.fit_items[items.indices]
 
     def found(rows: slice) -> dict[str, _Found]:
         number = rows.stop - rows.start
@@ -200,12 +218,12 @@ def _all_found(
         best = _first(exact, number, max(recall_at, default=0))
         of_places = {}
         for place, beam in beams.items():
-            reached, recall = exact, {}
+            reached, of_best = exact, {}
             if place != EXACT:
                 reached = descend(tree, number, known, beam, 1, Allowed())
-                recall = {k: _recall(reached, best[:, :k]) for k in recall_at}
+                of_best = {k: _of_best(reached, best[:, :k], is_new) for k in recall_at}
             ranks = _ranks(reached, items, rows, protocol.num_items, candidates)
-            of_places[place] = _Found(ranks, reached.scored, recall)
+            of_places[place] = _Found(ranks, reached.scored, of_best)
         return of_places
 
     firsts = range(0, len(queries), step)
@@ -230,14 +248,14 @@ def _ranks(
     return {name: one.ranks(rows, torch.from_numpy(scores)) for name, one in candidates.items()}
 
 
-def _recall(reached: Reached, best: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[U] share of the best [U, k] among the k first of a descent."""
+def _of_best(reached: Reached, best: NDArray[np.int64], is_new: NDArray[np.bool_]) -> _Best:
+    """Which of the best [U, k] are among the k first of a descent."""
     users, k = best.shape
-    hits: list[Any] = [
-        np.isin(one, other[other >= 0]).mean()
+    found = [
+        np.isin(one, other[other >= 0])
         for one, other in zip(best, _first(reached, users, k), strict=True)
     ]
-    return np.array(hits, np.float64)
+    return _Best(np.array(found), is_new[best])
 
 
 def _first(reached: Reached, users: int, k: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from recsys.cli.main import invoke
 from recsys.core.errors import ConfigError
 from recsys.data.loaders.unlabelled import UnlabelledDataModule
 from recsys.data.prepare.open_or_prepare import open_or_prepare
+from recsys.evaluation import retrieval
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import read_metrics_file, replace_metrics
 from recsys.index.hierarchy.descent import Allowed, descend
@@ -94,6 +95,22 @@ def test_a_wider_beam_finds_more_of_what_scoring_every_item_finds(run_dir: Path)
     assert cost[0] < cost[1] < cost[2] == found["report/exact/flops_per_query"]["value"]
     assert 0 < found["report/level_1/used"]["value"] <= 6
     assert found["report/level_2/used"]["value"] <= found["report/level_2/possible"]["value"] == 24
+
+
+def test_recall_is_told_of_new_items_apart(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def recall(known: int) -> tuple[float, float | None]:
+        in_fit = np.arange(ITEMS + 1) < known
+        monkeypatch.setattr(retrieval, "items_before", lambda *_: in_fit)
+        found = evaluate(EvaluateConfig(run_dir=str(run_dir), baselines=[]))
+        assert "report/exact/recall_new@5" not in found
+        new = found.get("report/beam_3/recall_new@5", {"value": None})
+        return found["report/beam_3/recall@5"]["value"], new["value"]
+
+    of_all, of_new = recall(known=0)
+    assert of_all == of_new
+    assert recall(known=ITEMS + 1) == (of_all, None)
+    same, of_some = recall(known=ITEMS // 2)
+    assert same == of_all and of_some is not None and 0 <= of_some <= 1 and of_some != of_all
 
 
 def test_a_descent_gives_the_bits_of_scores(run_dir: Path) -> None:
