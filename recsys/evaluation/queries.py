@@ -40,7 +40,7 @@ class EvaluationQueries:
         last_ms: int,
         max_queries: int | None = None,
     ) -> Self:
-        """One query per engagement of ``[first_ms, last_ms)``, or of drawn users.
+        """One query per engagement of ``[first_ms, last_ms)``, or of so many of them.
 
         They are the loader's of that period: ``query_id`` of its batches is a position here.
         """

@@ -63,7 +63,7 @@ class RetrievalEvaluationConfig(Settings):
         cold_start: measure users with at most four engagements with stand-in histories too
             (NxtPost table 4); for models of content embeddings.
         stale_days: measure user embeddings that are so many days old (figure 10); 0 is fresh.
-        max_queries: queries of a split at most, those of drawn users; None for all.
+        max_queries: queries of a split at most, evenly drawn; None for all.
     """
 
     metrics: list[str] = field(
@@ -167,11 +167,11 @@ class RetrievalProtocol:
         return days if len(days) > 1 else []
 
     def _described(self, candidates: Corpus | BatchPools) -> CandidateSet:
-        """The candidates, which say whether users are drawn and the history is among them."""
+        """The candidates, which say whether queries are drawn and the history is among them."""
         said = [candidates.description]
         most = self.config.max_queries
         if most is not None and self._in_period > most:
-            said.append(f"queries of drawn users, about {most:,} of {self._in_period:,}")
+            said.append(f"{most:,} of {self._in_period:,} queries, evenly drawn")
         said.append(REPEATS_RULE if self.engagements.repeats else HISTORY_RULE)
         return replace(candidates, description="; ".join(said))
 

@@ -159,7 +159,7 @@ def sequences(
         sized.append(Sized("loader.cut", "window", "the others are trained on in parts"))
     measured = max(len(store.events_between(*bounds[split])) for split in _MEASURED)
     if measured > MOST_QUERIES:
-        why = f"of {measured:,}, those of drawn users"
+        why = f"of {measured:,}, evenly drawn"
         sized.append(Sized("evaluation.max_queries", MOST_QUERIES, why))
     return sized
 

@@ -1,28 +1,26 @@
-"""Evaluating on drawn users."""
+"""Evaluating on drawn queries."""
 
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from recsys.data.batches.sequences.queries import _of_drawn_users
-
-
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=80), st.integers(1, 90))
-def test_whole_users_are_drawn_and_not_more_than_wanted(users: list[int], most: int) -> None:
-    user = np.array(users)
-    drawn = _of_drawn_users(user, most)
-    chosen = set(user[drawn].tolist())
-    assert chosen, "there is always one"
-    assert set(user[~drawn].tolist()).isdisjoint(chosen)
-    assert drawn.sum() <= most or len(chosen) == 1
+from recsys.data.batches.sequences.queries import _drawn
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.integers(1, 30))
-def test_the_order_of_users_does_not_change_when_the_log_grows(users: list[int], most: int) -> None:
-    """Users that come later take no place in front of the others' draws."""
-    user = np.array(users)
-    alone = _of_drawn_users(user, most)
-    grown = _of_drawn_users(np.concatenate([user, [25]]), most)[:-1]
-    assert set(user[grown].tolist()) <= set(user[alone].tolist())
+@pytest.mark.parametrize(("number", "most"), [(90, 17), (90, 90), (5, 90), (1, 1)])
+def test_as_many_are_drawn_as_wanted(number: int, most: int) -> None:
+    drawn = _drawn(number, most)
+    assert len(drawn) == min(number, most) == len(np.unique(drawn))
+    assert (np.diff(drawn) > 0).all() and drawn[0] >= 0 and drawn[-1] < number
+    assert np.array_equal(drawn, _drawn(number, most))
+
+
+def test_queries_of_all_times_are_drawn_alike() -> None:
+    tenths = np.bincount(_drawn(100_000, 10_000) // 10_000, minlength=10)
+    assert (abs(tenths - 1_000) < 130).all()  # over four deviations of a draw
+
+
+def test_of_a_log_that_grows_no_others_are_drawn_among_the_first() -> None:
+    alone, grown = _drawn(1_000, 100), _drawn(1_500, 100)
+    assert set(grown[grown < 1_000]) < set(alone)

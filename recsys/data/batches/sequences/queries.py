@@ -98,8 +98,8 @@ class PeriodQueries(Queries):
         engagements: the sequences.
         first: start of the period, ms.
         last: end of the period, ms.
-        max_queries: with more engagements in the period, those of drawn users: as many users as
-            have no more of them together; the same ones for the same log. None for all.
+        max_queries: with more engagements in the period, so many of them, evenly drawn; the same
+            ones for the same log. None for all.
     """
 
     def __init__(
@@ -107,8 +107,7 @@ class PeriodQueries(Queries):
     ) -> None:
         self._positions = engagements.events_between(first, last)
         if max_queries is not None and len(self._positions) > max_queries:
-            user = engagements.user[self._positions].astype(np.int64)
-            self._positions = self._positions[_of_drawn_users(user, max_queries)]
+            self._positions = self._positions[_drawn(len(self._positions), max_queries)]
         self.query_id = np.arange(len(self._positions))
         self.user = engagements.user[self._positions].astype(np.int64)
         self.label_stop = self._positions + 1
@@ -118,23 +117,14 @@ class PeriodQueries(Queries):
         return self._positions
 
 
-def _of_drawn_users(user: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
-    """Which of n positions belong to drawn users, who have at most ``most`` of them; one has more.
+def _drawn(number: int, most: int) -> NDArray[np.int64]:
+    """Places of ``most`` of some things, evenly drawn, ascending.
 
-    Whole users are drawn, so that intervals over users are those of the whole.
-
-    Args:
-        user: [n] user index of each position.
-        most: number of positions.
+    Not those of whole users: of a few users with many queries each, whose lists are much alike, a
+    mean says less than its number of queries promises.
     """
-    counts = np.bincount(user)
-    order = np.argsort(np.random.default_rng(0).random(len(counts)), kind="stable")
-    order = order[counts[order] > 0]
-    taken = np.cumsum(counts[order]) <= most
-    taken[0] = True
-    drawn = np.zeros(len(counts), dtype=np.bool_)
-    drawn[order[taken]] = True
-    return drawn[user]
+    draw = np.random.default_rng(0).random(number)
+    return np.sort(np.argsort(draw, kind="stable")[:most])
 
 
 def _first_with_history(
