@@ -56,6 +56,7 @@ class IndexConfig(Settings):
         reconstruction: weight of the squared distance between an item and what the levels say of
             it, which moves the codes (``lti``), or the items (``streaming``).
         balance: weight of the balance of ``lti``, which is K times its FLOPs regulariser, less 1.
+            The paper has it against a collapse; codes that begin anew keep nodes apart without.
         balanced_batches: batches that are balanced together.
         decay: of the moving averages of ``streaming``.
         crowding: exponent of a code's share of the items, over an even share, by which its
@@ -68,7 +69,7 @@ class IndexConfig(Settings):
     alpha: Positive = 40.0
     power: Positive = 1.0
     reconstruction: NotNegative = 1.0
-    balance: NotNegative = 0.1
+    balance: NotNegative = 0.0
     balanced_batches: Few = 8
     decay: Annotated[float, Number(above=0, below=1)] = 0.99
     crowding: Share = 0.25

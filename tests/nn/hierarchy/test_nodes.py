@@ -71,7 +71,7 @@ def test_random_nodes_are_even_and_cut_through_groups() -> None:
 def test_codes_that_are_learned_apart_move_no_item() -> None:
     items = grouped()[0][::10].clone().requires_grad_()
     for joint in (True, False):
-        nodes = build_nodes(IndexConfig(joint=joint), [6, 4], 16)
+        nodes = build_nodes(IndexConfig(joint=joint, balance=0.1), [6, 4], 16)
         learned = nodes.learn(items, 0.5, same)
         expected = soft_nodes(items, list(nodes.codes), 20.0).nodes
         assert all(map(torch.equal, learned.nodes, expected))
