@@ -47,6 +47,8 @@ _ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
 #: Nothing is reported to Ray's makers, and a busy machine may take long to start Ray's agent.
 _OF_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "120000"}
 _START_TRIES = 4
+#: How long is waited for what workers say of why they failed.
+_LAST_WORD_SECONDS = 5
 
 
 class RayEngine:
@@ -84,6 +86,41 @@ class RayEngine:
                 given.append(self._run.remote(folder, shared, item))
             while given:
                 yield _result(given.popleft())
+        finally:
+            for one in given:
+                ray.cancel(one, force=True)
+
+    @property
+    def host(self) -> str:
+        """The address of this machine, for workers."""
+        return str(ray.util.get_node_ip_address())
+
+    @contextmanager
+    def beside(
+        self, task: Callable[[Item], None], items: Iterable[Item]
+    ) -> Iterator[Callable[[], list[Exception]]]:
+        """Workers do a task at the same time, once each, while this process does the block.
+
+        They end with the block; none is done again where a worker dies.
+
+        Yields:
+            What those have failed with that have ended; it waits a little for all of them.
+
+        Raises:
+            RecsysError: a worker has died after the block was done.
+            Exception: what a task has raised then.
+        """
+        shared, folder = ray.put(task), os.getcwd()
+        given = [self._run.options(max_retries=0).remote(folder, shared, item) for item in items]
+
+        def failed() -> list[Exception]:
+            ended, _ = ray.wait(given, num_returns=len(given), timeout=_LAST_WORD_SECONDS)
+            return [error for one in ended if (error := _error_of(one)) is not None]
+
+        try:
+            yield failed
+            for one in given:
+                _result(one)
         finally:
             for one in given:
                 ray.cancel(one, force=True)
@@ -232,11 +269,20 @@ def _result(reference: Any) -> Any:
         raise error.cause from error
     except ray.exceptions.RayError as error:
         raise RecsysError(
-            f"Ray could not finish a piece of the work, given to {_RETRIES + 1} workers: "
-            f"{_line(error)} Nothing was changed. Where memory has run out, a smaller "
+            f"Ray could not finish a piece of the work; its workers have ended: {_line(error)} "
+            "Nothing was changed. Where memory has run out, a smaller "
             "engine.workers= takes less, and so does a larger partitions= of a preparation; `ray "
             "status` shows the nodes."
         ) from error
+
+
+def _error_of(reference: Any) -> Exception | None:
+    """What a piece that has ended has failed with."""
+    try:
+        _result(reference)
+    except Exception as error:
+        return error
+    return None
 
 
 def _line(error: BaseException) -> str:

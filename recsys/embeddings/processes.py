@@ -13,7 +13,6 @@ import platform
 import secrets
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.artifacts.timeline_tower import load_timeline_tower
-from recsys.core.engines import THIS_PROCESS, Engine
+from recsys.core.engines import Engine
 from recsys.core.errors import ArtifactError
 from recsys.core.folders import read_whole
 from recsys.data.stores.timelines import TimelineStore
@@ -123,17 +122,6 @@ def _opened(computation: Computation) -> TimelineEmbedder:
 def digest(rows: NDArray[np.int64]) -> str:
     """Of rows, the same where every bit is."""
     return hashlib.sha256(rows.tobytes()).hexdigest()
-
-
-@contextmanager
-def threads_of_workers(engine: Engine) -> Iterator[None]:
-    """As many threads as processes beside this one use: what is checked here holds there too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if engine is THIS_PROCESS else 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def compute_blocks(

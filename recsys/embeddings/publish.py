@@ -17,13 +17,14 @@ from recsys.artifacts.timeline_tower import (
     load_timeline_tower,
 )
 from recsys.core.bounds import BatchSize, Days, Jobs, Settings, Store
-from recsys.core.engines import PROCESS, Engine, EngineConfig
+from recsys.core.engines import THIS_PROCESS, Engine, EngineConfig
 from recsys.core.errors import ArtifactError, ConfigError, RecsysError
 from recsys.core.folders import read_whole
 from recsys.core.open_engine import open_engine
 from recsys.core.process_engine import ProcessEngine
 from recsys.core.progress import track
 from recsys.core.secrets import mask_address
+from recsys.core.threads import one_thread
 from recsys.data.contract.moments import as_of_moment, to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.stores.check import check_dataset
@@ -40,7 +41,6 @@ from recsys.embeddings.processes import (
     ComputeRows,
     compute_blocks,
     digest,
-    threads_of_workers,
 )
 from recsys.embeddings.stores import EmbeddingStore, Publication, open_store
 from recsys.embeddings.stores.base import encode_user
@@ -300,7 +300,8 @@ def _compute(
     timelines, moment, users = opened.timelines, opened.moment, opened.users
     embedder = TimelineEmbedder(artifact, timelines, moment, config.batch_users)
     by_length = users.index[positions][np.argsort(-embedder.num_events(users.index[positions]))]
-    with threads_of_workers(engine):
+    # what is checked here holds for workers too
+    with nullcontext() if engine is THIS_PROCESS else one_thread():
         embedder.rows(by_length[: config.batch_users])  # the longest first: memory shows at once
         probe = by_length[len(by_length) // 2 :][: config.batch_users]
         computation = Computation(
