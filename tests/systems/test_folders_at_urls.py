@@ -10,7 +10,7 @@ import pytest
 import recsys
 from recsys.cli import append, evaluate, export, prepare, trust
 from recsys.core.errors import ArtifactError
-from recsys.core.mirror import LIST_FILE
+from recsys.core.folder_list import LIST_FILE
 from recsys.data.stores.dataset import PreparedDataset
 from tests.object_store import SECRET, ObjectStore
 from tests.systems.own_log import DAY, START, RunOf, small_log
