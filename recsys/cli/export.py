@@ -9,7 +9,8 @@ from pathlib import Path
 from recsys.core.composition import compose
 from recsys.core.console import message_console
 from recsys.core.location import is_url, shown
-from recsys.core.mirror import mirrored, with_local_folders
+from recsys.core.mirror import mirrored
+from recsys.data.stores.copies import with_local_folders
 from recsys.systems.base import ExportConfig
 from recsys.systems.registry import system_named
 from recsys.systems.runs import load_run

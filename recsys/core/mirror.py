@@ -16,12 +16,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from recsys.core.durable import PARTIAL, replaced_file
 from recsys.core.errors import ConfigError, DataError
@@ -34,11 +34,14 @@ from recsys.core.folder_list import (
     write_list,
 )
 from recsys.core.folders import locked_folder
-from recsys.core.location import RemotePath, is_url, located, reached
+from recsys.core.json_files import read_json, write_json
+from recsys.core.location import RemotePath, located, reached
+from recsys.core.partial_copies import NOTE
 from recsys.core.progress import track
 
 CACHE_VARIABLE = "RECSYS_CACHE_DIR"
 
+_COPY = "note of what a copy is of"
 #: Bytes of a file that are in memory at once.
 _PIECE = 1 << 22
 #: Files that are on their way at the same time.
@@ -69,27 +72,47 @@ def local_folder(place: Path | str, wanted: Callable[[str], bool] = lambda name:
         )
     if not files:
         raise DataError(f"{place} is not there; see whether bucket and name are right.")
-    key = json.dumps({name: asdict(file) for name, file in files.items()}, sort_keys=True)
+    content = {name: asdict(file) for name, file in files.items()}
     cached = _cache_of(place)
-    folder = cached / hashlib.sha256(key.encode()).hexdigest()[:16] / place.name
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cached / key / place.name
     with locked_folder(folder):
-        asked = filter(wanted, files)
-        missing = [name for name in asked if not os.path.lexists(folder / name)]
-        distinct = {files[name].digest: files[name] for name in missing if not files[name].link}
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            kept = threads.map(lambda one: _fetch(place, one, cached), distinct.values())
-            for _ in track(kept, f"Copying {place}", len(distinct)) if distinct else ():
-                pass
-        for name in missing:
-            _link(files[name], folder / name, cached)
+        if not all(map(wanted, files)):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / NOTE, _COPY, {"url": str(place), "files": content})
+        _complete(folder, place, files, wanted)
     return folder
 
 
-def with_local_folders(config: Any, *names: str) -> Any:
-    """Settings in whose fields ``names`` folders at URLs became their copies."""
-    given = {name: getattr(config, name) for name in names}
-    copies = {n: str(local_folder(one)) for n, one in given.items() if one and is_url(one)}
-    return replace(config, **copies) if copies else config
+def fetch_more(folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Copy more files of what lay at the URL of a copy when that was made.
+
+    Raises:
+        DataError: one is not what was uploaded, or the store says no.
+    """
+    content = read_json(folder / NOTE, _COPY, DataError, f"remove {folder}")
+    files = {inside(name): StoredFile(**one) for name, one in content["files"].items()}
+    if any(wanted(name) and not os.path.lexists(folder / name) for name in files):
+        with locked_folder(folder):
+            _complete(folder, RemotePath(content["url"]), files, wanted)
+
+
+def _complete(
+    folder: Path,
+    place: RemotePath,
+    files: Mapping[str, StoredFile],
+    wanted: Callable[[str], bool],
+) -> None:
+    """Copy those files to the cache that a copy lacks, and give them their places."""
+    cached = _cache_of(place)
+    missing = [name for name in files if wanted(name) and not os.path.lexists(folder / name)]
+    distinct = {files[name].digest: files[name] for name in missing if not files[name].link}
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        kept = threads.map(lambda one: _fetch(place, one, cached), distinct.values())
+        for _ in track(kept, f"Copying {place}", len(distinct)) if distinct else ():
+            pass
+    for name in missing:
+        _link(files[name], folder / name, cached)
 
 
 @contextmanager
@@ -143,7 +166,8 @@ def mirror_of(
         folder = work / place.name
         work.mkdir(parents=True)
         if before is not None and before.whole:
-            shutil.copytree(local_folder(place), folder, symlinks=True, copy_function=copy)
+            whole, hidden = local_folder(place), shutil.ignore_patterns(NOTE)
+            shutil.copytree(whole, folder, symlinks=True, ignore=hidden, copy_function=copy)
         yield Mirror(place, folder, before)
 
 
