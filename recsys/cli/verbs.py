@@ -38,7 +38,10 @@ DATA_VERBS = (
         "simulate",
         "simulate",
         "Write a simulated interaction log whose best possible metrics are known.",
-        ("recsys data simulate simulator=demo out=logs/demo",),
+        (
+            "recsys data simulate simulator=demo out=logs/demo",
+            "recsys data simulate simulator=demo out=logs/demo table=s3://lake/events",
+        ),
     ),
     Verb(
         "infer",

@@ -69,7 +69,7 @@ def test_a_full_disk_of_a_worker_leaves_what_was_there(
     out = small_disk / "out"
     config = PrepareConfig(path=str(log), out=str(out), partitions=3, engine=engine)
     filler = _fill(small_disk)
-    with pytest.raises(RecsysError, match="No space left on device .* Make room"):
+    with pytest.raises(RecsysError, match=r"No space left on device .* Make room"):
         prepare(config)
     assert [one.name for one in small_disk.iterdir() if one.name[0] != "."] == ["filler"]
     assert not any(one.is_dir() for one in small_disk.iterdir())
@@ -80,7 +80,7 @@ def test_a_full_disk_of_a_worker_leaves_what_was_there(
     day.write_parquet(log / "1.parquet", row_group_size=100)
     filler = _fill(small_disk)
     appended = AppendConfig(path=str(log), out=str(out), partitions=3, engine=engine)
-    with pytest.raises(RecsysError, match="No space left on device .* Make room"):
+    with pytest.raises(RecsysError, match=r"No space left on device .* Make room"):
         append(appended)
     assert bytes_of(out) == before
     assert open_checked(out).manifest == made
