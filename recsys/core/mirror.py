@@ -201,14 +201,13 @@ class Mirror:
         if before is None:
             self._before = before = FolderList(False, {})
             write_list(self.place, before)  # from now on what lies there is ours
-        taken = {one.object for one in former.values()} | self._uploaded
         files: dict[str, StoredFile] = {}
         for path in track(_files(self.folder), f"Uploading {self.place}"):
             name = path.relative_to(self.folder).as_posix()
             if path.is_symlink():
                 files[name] = StoredFile("", 0, "", inside(os.readlink(path)))
             else:
-                files[name] = self._stored(path, name, former.get(name), taken)
+                files[name] = self._stored(path, name, former.get(name))
         if files == former and before.whole:
             return
         self._refuse_changed(before)
@@ -219,9 +218,7 @@ class Mirror:
             (self.place / gone).unlink()
         self._uploaded &= needed
 
-    def _stored(
-        self, path: Path, name: str, former: StoredFile | None, taken: set[str]
-    ) -> StoredFile:
+    def _stored(self, path: Path, name: str, former: StoredFile | None) -> StoredFile:
         """Upload a file, unless it is there.
 
         Of one that grows meanwhile, such as a log, so much as there is now.
@@ -231,7 +228,8 @@ class Mirror:
             digest = _digest(file, size)
             if former is not None and former.digest == digest:
                 return former
-            stored = f"{name}~{digest[:12]}" if name in taken else name
+            is_new = former is None and not (self.place / name).exists()
+            stored = name if is_new else f"{name}~{digest[:12]}"
             file.seek(0)
             target = self.place / stored
             with target.open("wb") as out, reached(target):
