@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
+from recsys.core.checksums import COPY_NOTE
 from recsys.core.durable import PARTIAL, replaced_file
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folder_list import (
@@ -36,7 +37,6 @@ from recsys.core.folder_list import (
 from recsys.core.folders import locked_folder
 from recsys.core.json_files import read_json, write_json
 from recsys.core.location import RemotePath, located, reached
-from recsys.core.partial_copies import NOTE
 from recsys.core.progress import track
 
 CACHE_VARIABLE = "RECSYS_CACHE_DIR"
@@ -79,7 +79,7 @@ def local_folder(place: Path | str, wanted: Callable[[str], bool] = lambda name:
     with locked_folder(folder):
         if not all(map(wanted, files)):
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / NOTE, _COPY, {"url": str(place), "files": content})
+            write_json(folder / COPY_NOTE, _COPY, {"url": str(place), "files": content})
         _complete(folder, place, files, wanted)
     return folder
 
@@ -90,7 +90,7 @@ def fetch_more(folder: Path, wanted: Callable[[str], bool]) -> None:
     Raises:
         DataError: one is not what was uploaded, or the store says no.
     """
-    content = read_json(folder / NOTE, _COPY, DataError, f"remove {folder}")
+    content = read_json(folder / COPY_NOTE, _COPY, DataError, f"remove {folder}")
     files = {inside(name): StoredFile(**one) for name, one in content["files"].items()}
     if any(wanted(name) and not os.path.lexists(folder / name) for name in files):
         with locked_folder(folder):
@@ -166,7 +166,7 @@ def mirror_of(
         folder = work / place.name
         work.mkdir(parents=True)
         if before is not None and before.whole:
-            whole, hidden = local_folder(place), shutil.ignore_patterns(NOTE)
+            whole, hidden = local_folder(place), shutil.ignore_patterns(COPY_NOTE)
             shutil.copytree(whole, folder, symlinks=True, ignore=hidden, copy_function=copy)
         yield Mirror(place, folder, before)
 

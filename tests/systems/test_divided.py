@@ -153,9 +153,10 @@ def test_the_files_of_ray_s_workers_are_those_of_one_process(
 
 def one_fails(run: Path) -> None:
     """An evaluation of which the second process cannot do its share."""
-    second = division._together.get().rank == 1
+    processes = division._together.get()
+    assert processes is not None
     with (
-        patch.object(ranking, "checked_scores", _damaged) if second else nullcontext(),
+        patch.object(ranking, "checked_scores", _damaged) if processes.rank else nullcontext(),
         small_parts(),
     ):
         evaluation._evaluate(EvaluateConfig(str(run), bootstrap=Bootstrap(resamples=20)))

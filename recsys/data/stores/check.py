@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.core.checksums import FileMark
+from recsys.core.checksums import FileMark, is_partial
 from recsys.core.errors import DataError
 from recsys.core.json_files import read_json, write_json
-from recsys.core.partial_copies import is_partial
 from recsys.core.progress import track
 from recsys.data.contract.manifest import PREPARE_AGAIN
 from recsys.data.stores.counters.build import COUNTERS

@@ -13,10 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from recsys.core.checksums import FileMark
+from recsys.core.checksums import FileMark, is_partial
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import has_lock, locked_folder
-from recsys.core.partial_copies import fetch, is_partial
 from recsys.data.contract.manifest import FIT_VOCABULARY, PREPARE_AGAIN, DatasetManifest
 from recsys.data.contract.schema import Column, FeatureKind, FeatureSide
 from recsys.data.stores.item_text import ITEM_TEXT_FILE, read_item_text
@@ -326,6 +325,18 @@ def is_read_at_once(name: str) -> bool:
     folder, inside, _ = name.partition("/")
     is_described = name == f"{REQUESTS}/{MANIFEST}"
     return not inside or folder in (TIMELINES, VOCABULARIES, FEATURES) or is_described
+
+
+def fetch(folder: Path, prefix: str) -> None:
+    """Have the files of a data set whose names begin so, where it is a copy that lacks them.
+
+    Raises:
+        DataError: one is not what was uploaded, or the store says no.
+    """
+    if is_partial(folder):
+        from recsys.core.mirror import fetch_more  # which few need
+
+        fetch_more(folder, lambda name: name.startswith(prefix))
 
 
 def _size_problem(folder: Path, manifest: DatasetManifest) -> str | None:

@@ -23,9 +23,8 @@ from recsys.core.durable import PARTIAL, sync_file
 from recsys.core.errors import DataError
 from recsys.core.folders import replaced_folder
 from recsys.core.json_files import read_json, write_json
-from recsys.core.partial_copies import fetch
 from recsys.data.contract.schema import TimelineKind
-from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
+from recsys.data.stores.dataset import TIMELINES, PreparedDataset, fetch, locked_dataset
 from recsys.data.stores.timelines.layout import CURRENT
 
 #: Later than everything, and more than all: whole timelines.
