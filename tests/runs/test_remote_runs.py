@@ -54,7 +54,8 @@ def test_a_run_is_at_its_url_whenever_a_checkpoint_is_whole(
     with pytest.raises(DataError, match="the store is full"):
         train.run([*words, f"run_dir={url}"])
     monkeypatch.setattr(RemotePath, "open", opened)
-    assert open_checkpoint(local_folder(url) / "checkpoints" / "last.ckpt").step == 2
+    # that of the first epoch, which is validated
+    assert open_checkpoint(local_folder(url) / "checkpoints" / "last.ckpt").step == 3
     with pytest.raises(ConfigError, match=f"{url} is not empty; .* resume=true"):
         train.run([*words, f"run_dir={url}"])
     shutil.rmtree(tmp_path / "cache")  # another machine goes on
