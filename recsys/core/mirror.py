@@ -6,8 +6,8 @@ somebody reads, and of a folder that has grown only the new files are fetched.
 
 A folder that was uploaded has a list of its files, ``recsys_folder.json``, with their SHA-256; it
 is written last, in one step, so a reader finds the folder of before or of after. A file that
-replaces another one lies beside it under a name of its own; nothing that somebody else has uploaded
-is removed. Without a list a folder is what is listed below its URL, as other tools have copied it.
+replaces another one lies beside it under a name of its own; what is removed is what two uploads of
+one command have replaced. Without a list a folder is what is listed below its URL, as other tools have copied it.
 """
 
 from __future__ import annotations
@@ -184,13 +184,13 @@ class Mirror:
         self.place = place
         self.folder = folder
         self._before = before
-        self._uploaded: set[str] = set()
+        self._named = {one.object for one in before.files.values()} - {""} if before else set[str]()
 
     def upload(self) -> None:
         """Upload what has changed, then the list; then remove what it does not need any more.
 
-        That is what this mirror has uploaded and neither this list nor the one before it names: who
-        has begun to read by that one can end.
+        That is what a list since this mirror was opened has named, and neither this one nor the one
+        before it does: who has begun to read by that one can end.
 
         Raises:
             DataError: somebody else has changed what lies there, or the store says no.
@@ -214,9 +214,9 @@ class Mirror:
         self._before = FolderList(True, files)
         write_list(self.place, self._before)
         needed = {one.object for one in (*former.values(), *files.values())}
-        for gone in self._uploaded - needed:
+        for gone in self._named - needed:
             (self.place / gone).unlink()
-        self._uploaded &= needed
+        self._named = needed - {""}  # of links
 
     def _stored(self, path: Path, name: str, former: StoredFile | None) -> StoredFile:
         """Upload a file, unless it is there.
@@ -235,7 +235,6 @@ class Mirror:
             with target.open("wb") as out, reached(target):
                 for piece in _pieces(file, size):
                     out.write(piece)
-        self._uploaded.add(stored)
         return StoredFile(stored, size, digest)
 
     def _refuse_changed(self, before: FolderList | None) -> None:
