@@ -6,8 +6,9 @@ somebody reads, and of a folder that has grown only the new files are fetched.
 
 A folder that was uploaded has a list of its files, ``recsys_folder.json``, with their SHA-256; it
 is written last, in one step, so a reader finds the folder of before or of after. A file that
-replaces another one lies beside it under a name of its own; what is removed is what two uploads of
-one command have replaced. Without a list a folder is what is listed below its URL, as other tools have copied it.
+replaces another one lies beside it under a name of its own. Only a command that uploads again and
+again, as a training does, removes what it has replaced (:meth:`Mirror.upload`). Without a list a
+folder is what is listed below its URL, as other tools have copied it.
 """
 
 from __future__ import annotations
