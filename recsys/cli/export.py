@@ -31,10 +31,13 @@ def export(config: ExportConfig) -> None:
     config = with_local_folders(config, "run_dir", "dataset")
     if config.out is not None and is_url(config.out):
         with mirrored(config.out) as copy:
-            export(replace(config, out=str(copy)))
-        message_console().print(f"Uploaded: {shown(config.out)}")
+            _exported(replace(config, out=str(copy)))
+        message_console().print(f"Artifact: {shown(config.out)}")
         return
+    message_console().print(f"Artifact: {_exported(config)}")
+
+
+def _exported(config: ExportConfig) -> Path:
     config.folder(Path(config.run_dir), config.dataset)  # refused before the run is loaded
     trained = load_run(config.run_dir, config.checkpoint, config.dataset)
-    folder = system_named(trained.config.system).export(trained, config)
-    message_console().print(f"Artifact: {folder}")
+    return system_named(trained.config.system).export(trained, config)
