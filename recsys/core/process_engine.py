@@ -19,7 +19,7 @@ from recsys.core.quiet import quieten
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Pieces per process that are given out before the first result is asked for.
+#: Pieces per process that are given out before the first result is asked for, also of large ones.
 _AHEAD = 2
 
 
@@ -54,7 +54,7 @@ class ProcessEngine:
                 for _ in range(self.workers):
                     free.put(stack.enter_context(_worker(self._preloaded, task)))
                 for item in items:
-                    if len(waiting) == self.workers * (1 if bulky else _AHEAD):
+                    if len(waiting) == self.workers * _AHEAD:
                         yield waiting.popleft().result()
                     waiting.append(threads.submit(_done_by_one, free, item))
                 while waiting:
