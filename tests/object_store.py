@@ -6,9 +6,11 @@ import itertools
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,45 @@ def object_store(
     S3FileSystem(endpoint_override=_endpoint, allow_bucket_creation=True).create_dir(name)
     yield ObjectStore(_endpoint, f"s3://{name}")
     location._filesystem.cache_clear()
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A store that ends a body half-way, or refuses because of the time."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(403 if "secret" in self.path else 200)
+        self.send_header("Content-Length", "5000")
+        self.send_header("ETag", '"1"')
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        if "list-type" in self.path or "cut" not in self.path:
+            body = b"<Error><Code>RequestTimeTooSkewed</Code><Message>late</Message></Error>"
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_response(206)
+        self.send_header("Content-Length", "5000")
+        self.end_headers()
+        self.wfile.write(b"user_id,item_id\n")
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A store that answers by the name of what is asked for: ``cut``, ``late``, ``secret``."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    location._filesystem.cache_clear()
+    yield
+    location._filesystem.cache_clear()
+    server.shutdown()
+    server.server_close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recsys.core.composition import compose
-from recsys.core.mirror import with_local_folders
+from recsys.data.stores.copies import with_local_folders
 from recsys.distributed.processes import is_first_rank
 from recsys.evaluation.config import EvaluateConfig
 from recsys.systems.choice import system_of_run

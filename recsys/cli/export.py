@@ -9,7 +9,8 @@ from pathlib import Path
 from recsys.core.composition import compose
 from recsys.core.console import message_console
 from recsys.core.location import is_url, shown
-from recsys.core.mirror import mirrored, with_local_folders
+from recsys.core.mirror import mirrored
+from recsys.data.stores.copies import with_local_folders
 from recsys.systems.base import ExportConfig
 from recsys.systems.registry import system_named
 from recsys.systems.runs import load_run
@@ -30,10 +31,13 @@ def export(config: ExportConfig) -> None:
     config = with_local_folders(config, "run_dir", "dataset")
     if config.out is not None and is_url(config.out):
         with mirrored(config.out) as copy:
-            export(replace(config, out=str(copy)))
-        message_console().print(f"Uploaded: {shown(config.out)}")
+            _exported(replace(config, out=str(copy)))
+        message_console().print(f"Artifact: {shown(config.out)}")
         return
+    message_console().print(f"Artifact: {_exported(config)}")
+
+
+def _exported(config: ExportConfig) -> Path:
     config.folder(Path(config.run_dir), config.dataset)  # refused before the run is loaded
     trained = load_run(config.run_dir, config.checkpoint, config.dataset)
-    folder = system_named(trained.config.system).export(trained, config)
-    message_console().print(f"Artifact: {folder}")
+    return system_named(trained.config.system).export(trained, config)

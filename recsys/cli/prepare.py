@@ -32,7 +32,11 @@ def run(overrides: Sequence[str]) -> None:
     config = configure(overrides)
     folder = config.out_folder
     is_there = (folder / DATASET_FILE).is_file()
-    former = DatasetManifest.load(local_folder(folder)) if is_there else None
+    former = (
+        DatasetManifest.load(local_folder(folder, lambda name: name == DATASET_FILE))
+        if is_there
+        else None
+    )
     manifest = prepare(config)
     if former is not None and former.fingerprint == manifest.fingerprint:
         message_console().print(f"{folder} is prepared already; nothing was done.")

@@ -12,8 +12,8 @@ from recsys.artifacts.timeline_tower import TimelineTowerManifest
 from recsys.core.composition import compose
 from recsys.core.console import output_console
 from recsys.core.errors import ConfigError
-from recsys.core.mirror import with_local_folders
 from recsys.data.contract.moments import to_text
+from recsys.data.stores.copies import with_local_folders
 from recsys.embeddings.publish import PublishConfig, publish
 from recsys.nn.encoders.build import NO_TIMELINES
 from recsys.runs.load import check_run_folder

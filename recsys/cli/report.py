@@ -13,7 +13,7 @@ from recsys.core.composition import compose
 from recsys.core.console import message_console, output_console
 from recsys.core.errors import ConfigError
 from recsys.core.folders import locked_folder
-from recsys.core.mirror import with_local_folders
+from recsys.data.stores.copies import with_local_folders
 from recsys.evaluation.predictions import PREDICTIONS
 from recsys.reports.page import write_page
 from recsys.runs.load import check_run_folder

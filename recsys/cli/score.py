@@ -9,8 +9,8 @@ from rich.table import Table
 
 from recsys.core.composition import compose
 from recsys.core.console import UNDEFINED, message_console, output_console
-from recsys.core.mirror import with_local_folders
 from recsys.data.contract.moments import to_text
+from recsys.data.stores.copies import with_local_folders
 from recsys.distributed.processes import is_first_rank
 from recsys.systems.score_pairs import ScoreConfig, ScoredPairs, score
 

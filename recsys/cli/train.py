@@ -13,8 +13,8 @@ from recsys.core.paths import conf_dir
 from recsys.distributed.processes import is_first_rank
 from recsys.evaluation.metrics_file import read_metrics_file
 from recsys.runs.config import RunConfig
-from recsys.runs.files import CONFIG_FILE
 from recsys.runs.load import check_run_folder
+from recsys.runs.remote import local_config
 from recsys.systems.choice import SYSTEM, compose_run, system_of_run
 from recsys.systems.registry import system_named
 from recsys.systems.runs import checkpoint_of, load_config, train
@@ -41,7 +41,7 @@ def configure(overrides: Sequence[str]) -> RunConfig:
     chosen = merge(_Resumed, given)
     if not chosen.resume or chosen.run_dir is None:
         return compose_run(overrides)
-    path = Path(chosen.run_dir) / CONFIG_FILE
+    path = local_config(chosen.run_dir)
     check_run_folder(path.parent)
     for override in overrides:
         key = override.partition("=")[0]
@@ -67,7 +67,7 @@ def run(overrides: Sequence[str]) -> None:
     if not is_first_rank():
         return
     console.print(best_line(run_dir))
-    console.print(f"Run folder: {run_dir}")
+    console.print(f"Run folder: {run_dir if config.run_dir is None else config.run_dir}")
 
 
 def best_line(run_dir: Path) -> str:

@@ -38,7 +38,10 @@ DATA_VERBS = (
         "simulate",
         "simulate",
         "Write a simulated interaction log whose best possible metrics are known.",
-        ("recsys data simulate simulator=demo out=logs/demo",),
+        (
+            "recsys data simulate simulator=demo out=logs/demo",
+            "recsys data simulate simulator=demo out=logs/demo table=s3://lake/events",
+        ),
     ),
     Verb(
         "infer",
@@ -297,6 +300,7 @@ VERBS = (
             "recsys train system=nxtpost data=log data.path=log.parquet data.out=prepared/mine "
             "posts.path=posts.parquet run_dir=runs/posts",
             "recsys train run_dir=runs/mine resume=true",
+            "recsys train data=mine.yaml system=sequence run_dir=s3://shop/runs/mine",
         ),
         more=_OF_SYSTEMS,
         keeps_memory=True,
@@ -395,7 +399,10 @@ VERBS = (
         "publish",
         "publish",
         "Compute user embeddings as of a moment and write them into a key-value store.",
-        ("recsys publish run_dir=runs/mine as_of=2022-05-09T00:00:00",),
+        (
+            "recsys publish run_dir=runs/mine as_of=2022-05-09T00:00:00",
+            "recsys publish run_dir=runs/mine engine=ray engine.workers=8",
+        ),
     ),
     Verb(
         "cost",

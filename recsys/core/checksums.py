@@ -9,6 +9,9 @@ from pathlib import Path
 #: Bytes of a file that are in memory at once.
 _PIECE = 1 << 22
 
+#: In a copy of a folder at a URL that has only what was asked for so far: what that folder has.
+COPY_NOTE = ".recsys_copy.json"
+
 
 @dataclass(frozen=True)
 class FileMark:
@@ -47,3 +50,8 @@ def _crc32(path: Path) -> int:
         while piece := file.read(_PIECE):
             checksum = zlib.crc32(piece, checksum)
     return checksum
+
+
+def is_partial(folder: Path) -> bool:
+    """Whether a folder is a copy that may lack files which lie at its URL."""
+    return (folder / COPY_NOTE).is_file()

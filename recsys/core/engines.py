@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol, TypeVar
 
 from recsys.core.bounds import Count, Number, OneOf, Settings
+from recsys.core.errors import ConfigError
 
 PROCESS, RAY = ENGINES = ("process", "ray")
 
@@ -37,15 +38,29 @@ class EngineConfig(Settings):
     object_store_mb: Annotated[int, Number(at_least=80, at_most=10**7)] = 512
     block_rows: Count = 2_000_000
 
+    def refuse_beside(self, processes: int) -> None:
+        """Refuse two numbers of workers.
+
+        Raises:
+            ConfigError: ``processes`` of a command are asked for, and those of an engine too.
+        """
+        if self.name != PROCESS and processes > 1:
+            raise ConfigError(
+                f"processes={processes} are of this machine, and engine={self.name} has workers of "
+                "its own; leave processes out, and give engine.workers= if need be."
+            )
+
 
 class Engine(Protocol):
     """Does the pieces of a work.
 
     Attributes:
+        workers: pieces that are done at a time.
         block_rows: rows of a log that one piece reads; None for an engine that does one piece
             after the other in this process, where nothing is gained by dividing the reading.
     """
 
+    workers: int
     block_rows: int | None
 
     def map(
@@ -63,6 +78,7 @@ class Engine(Protocol):
 class ThisProcess:
     """One piece after the other, when its result is asked for."""
 
+    workers = 1
     block_rows: int | None = None
 
     def map(

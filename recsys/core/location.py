@@ -215,6 +215,11 @@ class RemotePath(PosixPath):
         with reached(self):
             return self._filesystem.open_input_stream(self._key, compression, _AHEAD)
 
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object."""
+        with reached(self):
+            self._filesystem.delete_file(self._key)
+
     def resolve(self, strict: bool = False) -> Self:
         """Itself."""
         return self

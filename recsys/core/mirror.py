@@ -1,13 +1,14 @@
 """Folders at URLs: copied to a cache on the disk to be read, and uploaded whole or not at all.
 
 What reads a folder (a prepared data set, a run, an artifact) maps its files into memory, so it
-gets a copy. The cache is keyed by URL and content: a copy never changes what somebody reads, and of
-a folder that has grown only the new files are fetched.
+gets a copy of those that it reads. The cache is keyed by URL and content: a copy never changes what
+somebody reads, and of a folder that has grown only the new files are fetched.
 
 A folder that was uploaded has a list of its files, ``recsys_folder.json``, with their SHA-256; it
 is written last, in one step, so a reader finds the folder of before or of after. A file that
-replaces another one lies beside it under a name of its own; nothing at a URL is removed. Without a
-list a folder is what is listed below its URL, as other tools have copied it.
+replaces another one lies beside it under a name of its own. Only a command that uploads again and
+again, as a training does, removes what it has replaced (:meth:`Mirror.upload`). Without a list a
+folder is what is listed below its URL, as other tools have copied it.
 """
 
 from __future__ import annotations
@@ -15,52 +16,46 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
 
+from recsys.core.checksums import COPY_NOTE
 from recsys.core.durable import PARTIAL, replaced_file
 from recsys.core.errors import ConfigError, DataError
+from recsys.core.folder_list import (
+    FolderList,
+    StoredFile,
+    inside,
+    read_list,
+    without_list,
+    write_list,
+)
 from recsys.core.folders import locked_folder
-from recsys.core.json_files import decode_json, encode_json
-from recsys.core.location import RemotePath, is_url, located, reached
+from recsys.core.json_files import read_json, write_json
+from recsys.core.location import RemotePath, located, reached
 from recsys.core.progress import track
 
 CACHE_VARIABLE = "RECSYS_CACHE_DIR"
-LIST_FILE = "recsys_folder.json"
 
-_KIND = "list of the files of a folder"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COPY = "note of what a copy is of"
 #: Bytes of a file that are in memory at once.
 _PIECE = 1 << 22
 #: Files that are on their way at the same time.
 _AT_ONCE = 8
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A file of a folder at a URL.
-
-    Attributes:
-        object: its name there.
-        bytes: its size.
-        digest: SHA-256 of its content; of a folder without a list, what its store says of it.
-        link: for a link, the name beside it that it leads to; it has no object.
-    """
-
-    object: str
-    bytes: int
-    digest: str
-    link: str | None = None
-
-
-def local_folder(place: Path | str) -> Path:
+def local_folder(place: Path | str, wanted: Callable[[str], bool] = lambda name: True) -> Path:
     """A folder on the disk: the place itself, or a copy of what lies at its URL.
+
+    Args:
+        place: a folder, or the URL of one.
+        wanted: whether a file, by its name in the folder, is copied; what other readers have
+            wanted of the same content may lie beside it.
 
     Raises:
         DataError: there is nothing, its upload was not finished, or it is not what was uploaded.
@@ -69,8 +64,8 @@ def local_folder(place: Path | str) -> Path:
     place = located(place)
     if not isinstance(place, RemotePath):
         return place
-    listed = _read_list(place)
-    files = _listing(place) if listed is None else listed.files
+    listed = read_list(place)
+    files = without_list(place) if listed is None else listed.files
     if listed is not None and not listed.whole:
         raise DataError(
             f"{place} is not whole: its upload has begun and was not finished; repeat the command "
@@ -78,26 +73,47 @@ def local_folder(place: Path | str) -> Path:
         )
     if not files:
         raise DataError(f"{place} is not there; see whether bucket and name are right.")
-    key = json.dumps({name: asdict(file) for name, file in files.items()}, sort_keys=True)
+    content = {name: asdict(file) for name, file in files.items()}
     cached = _cache_of(place)
-    folder = cached / hashlib.sha256(key.encode()).hexdigest()[:16] / place.name
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cached / key / place.name
     with locked_folder(folder):
-        missing = [name for name in files if not os.path.lexists(folder / name)]
-        distinct = {files[name].digest: files[name] for name in missing if not files[name].link}
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            kept = threads.map(lambda one: _fetch(place, one, cached), distinct.values())
-            for _ in track(kept, f"Copying {place}", len(distinct)) if distinct else ():
-                pass
-        for name in missing:
-            _link(files[name], folder / name, cached)
+        if not all(map(wanted, files)):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / COPY_NOTE, _COPY, {"url": str(place), "files": content})
+        _complete(folder, place, files, wanted)
     return folder
 
 
-def with_local_folders(config: Any, *names: str) -> Any:
-    """Settings in whose fields ``names`` folders at URLs became their copies."""
-    given = {name: getattr(config, name) for name in names}
-    copies = {n: str(local_folder(one)) for n, one in given.items() if one and is_url(one)}
-    return replace(config, **copies) if copies else config
+def fetch_more(folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Copy more files of what lay at the URL of a copy when that was made.
+
+    Raises:
+        DataError: one is not what was uploaded, or the store says no.
+    """
+    content = read_json(folder / COPY_NOTE, _COPY, DataError, f"remove {folder}")
+    files = {inside(name): StoredFile(**one) for name, one in content["files"].items()}
+    if any(wanted(name) and not os.path.lexists(folder / name) for name in files):
+        with locked_folder(folder):
+            _complete(folder, RemotePath(content["url"]), files, wanted)
+
+
+def _complete(
+    folder: Path,
+    place: RemotePath,
+    files: Mapping[str, StoredFile],
+    wanted: Callable[[str], bool],
+) -> None:
+    """Copy those files to the cache that a copy lacks, and give them their places."""
+    cached = _cache_of(place)
+    missing = [name for name in files if wanted(name) and not os.path.lexists(folder / name)]
+    distinct = {files[name].digest: files[name] for name in missing if not files[name].link}
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        kept = threads.map(lambda one: _fetch(place, one, cached), distinct.values())
+        for _ in track(kept, f"Copying {place}", len(distinct)) if distinct else ():
+            pass
+    for name in missing:
+        _link(files[name], folder / name, cached)
 
 
 @contextmanager
@@ -114,79 +130,123 @@ def mirrored(place: Path | str) -> Iterator[Path]:
     if not isinstance(place, RemotePath):
         yield place
         return
-    before = _read_list(place)
-    if before is None and _listing(place):
+    with mirror_of(place, os.link) as mirror:
+        try:
+            yield mirror.folder
+            if mirror.folder.is_dir():
+                mirror.upload()
+        finally:
+            shutil.rmtree(mirror.folder.parent, ignore_errors=True)
+
+
+@contextmanager
+def mirror_of(
+    place: RemotePath, copy: Callable[[str, str], object] = shutil.copy2
+) -> Iterator[Mirror]:
+    """A folder on the disk that starts as what lies at a URL, and is uploaded when it is asked for.
+
+    It stays when the block has ended, until the next one of the same URL.
+
+    Args:
+        place: the URL.
+        copy: how files of the cache get there: as links, where what changes is replaced and never
+            written to.
+
+    Raises:
+        ConfigError: objects lie there that no command has uploaded.
+    """
+    before = read_list(place)
+    if before is None and without_list(place):
         raise ConfigError(
             f"{place} holds objects that this command has not uploaded: nothing there is replaced. "
             "Give another place, or remove them yourself."
         )
     work = _cache_of(place) / "work"
     with locked_folder(work):
-        shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+        shutil.rmtree(work, ignore_errors=True)  # of the one before
         folder = work / place.name
-        try:
-            work.mkdir(parents=True)
-            if before is not None and before.whole:
-                shutil.copytree(local_folder(place), folder, symlinks=True, copy_function=os.link)
-            yield folder
-            if folder.is_dir():
-                _upload(folder, place, before)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        if before is not None and before.whole:
+            whole, hidden = local_folder(place), shutil.ignore_patterns(COPY_NOTE)
+            shutil.copytree(whole, folder, symlinks=True, ignore=hidden, copy_function=copy)
+        yield Mirror(place, folder, before)
 
 
-@dataclass(frozen=True)
-class _List:
-    """What ``recsys_folder.json`` says; ``whole`` once every file is there."""
+class Mirror:
+    """A folder on the disk, and the URL to which it is uploaded.
 
-    whole: bool
-    files: Mapping[str, _Stored]
+    Args:
+        place: the URL.
+        folder: on the disk.
+        before: the list at the URL.
+    """
+
+    def __init__(self, place: RemotePath, folder: Path, before: FolderList | None) -> None:
+        self.place = place
+        self.folder = folder
+        self._before = before
+        self._named = {one.object for one in before.files.values()} - {""} if before else set[str]()
+
+    def upload(self) -> None:
+        """Upload what has changed, then the list; then remove what it does not need any more.
+
+        That is what a list since this mirror was opened has named, and neither this one nor the one
+        before it does: who has begun to read by that one can end.
+
+        Raises:
+            DataError: somebody else has changed what lies there, or the store says no.
+        """
+        before = self._before
+        former = {} if before is None else dict(before.files)
+        self._refuse_changed(before)
+        if before is None:
+            self._before = before = FolderList(False, {})
+            write_list(self.place, before)  # from now on what lies there is ours
+        files: dict[str, StoredFile] = {}
+        for path in track(_files(self.folder), f"Uploading {self.place}"):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_symlink():
+                files[name] = StoredFile("", 0, "", inside(os.readlink(path)))
+            else:
+                files[name] = self._stored(path, name, former.get(name))
+        if files == former and before.whole:
+            return
+        self._refuse_changed(before)
+        self._before = FolderList(True, files)
+        write_list(self.place, self._before)
+        needed = {one.object for one in (*former.values(), *files.values())}
+        for gone in self._named - needed:
+            (self.place / gone).unlink()
+        self._named = needed - {""}  # of links
+
+    def _stored(self, path: Path, name: str, former: StoredFile | None) -> StoredFile:
+        """Upload a file, unless it is there.
+
+        Of one that grows meanwhile, such as a log, so much as there is now.
+        """
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = _digest(file, size)
+            if former is not None and former.digest == digest:
+                return former
+            is_new = former is None and not (self.place / name).exists()
+            stored = name if is_new else f"{name}~{digest[:12]}"
+            file.seek(0)
+            target = self.place / stored
+            with target.open("wb") as out, reached(target):
+                for piece in _pieces(file, size):
+                    out.write(piece)
+        return StoredFile(stored, size, digest)
+
+    def _refuse_changed(self, before: FolderList | None) -> None:
+        if read_list(self.place) != before:
+            raise DataError(
+                f"{self.place} was changed by somebody else meanwhile, and stays as they left it; "
+                "repeat the command."
+            )
 
 
-def _read_list(place: RemotePath) -> _List | None:
-    path = place / LIST_FILE
-    if not path.is_file():
-        return None
-    try:
-        with path.open() as file, reached(path):
-            content = decode_json(_KIND, file.read())
-        files = {_inside(name): _Stored(**one) for name, one in content["files"].items()}
-        for one in files.values():
-            _inside(one.link or one.object)
-            if one.link is None and not _SHA256.fullmatch(one.digest):
-                raise ValueError("a file has no SHA-256")
-        return _List(content["whole"], files)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{path} is damaged or no {_KIND} of this release ({error}); upload the folder again "
-            "to another place."
-        ) from error
-
-
-def _write_list(place: RemotePath, listed: _List) -> None:
-    content = encode_json(
-        _KIND,
-        {
-            "whole": listed.whole,
-            "files": {name: asdict(one) for name, one in sorted(listed.files.items())},
-        },
-    )
-    path = place / LIST_FILE
-    with reached(path), path.open("wb") as file:
-        file.write(content)
-
-
-def _listing(place: RemotePath) -> dict[str, _Stored]:
-    """The files of a folder that has no list, told apart by size and time of change."""
-    found = {}
-    for path in place.rglob("*"):
-        name, stat = path.relative_to(place).as_posix(), path.stat()
-        signs = hashlib.sha256(f"{name} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
-        found[_inside(name)] = _Stored(name, stat.st_size, f"listed-{signs}")
-    return found
-
-
-def _fetch(place: RemotePath, stored: _Stored, cached: Path) -> None:
+def _fetch(place: RemotePath, stored: StoredFile, cached: Path) -> None:
     """Copy an object to the cache, unless it is there."""
     kept = _kept(stored, cached)
     if kept.is_file():
@@ -195,17 +255,21 @@ def _fetch(place: RemotePath, stored: _Stored, cached: Path) -> None:
     source = place / stored.object
     with replaced_file(kept) as partial:
         with source.open() as file, partial.open("wb") as out, reached(source):
-            size, digest = _copied(file, out)
+            size, checksum = 0, hashlib.sha256()
+            while piece := file.read(_PIECE):
+                out.write(piece)
+                checksum.update(piece)
+                size += len(piece)
         problem = None
         if size != stored.bytes:
             problem = f"has {size:,} bytes, {stored.bytes:,} were uploaded"
-        elif _SHA256.fullmatch(stored.digest) and digest != stored.digest:
+        elif stored.has_checksum and checksum.hexdigest() != stored.digest:
             problem = "is not what was uploaded (another SHA-256)"
         if problem is not None:
             raise DataError(f"{source} {problem}; upload {place} again.")
 
 
-def _link(stored: _Stored, target: Path, cached: Path) -> None:
+def _link(stored: StoredFile, target: Path, cached: Path) -> None:
     """Give a file of a copy its place."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if stored.link is not None:
@@ -214,41 +278,8 @@ def _link(stored: _Stored, target: Path, cached: Path) -> None:
         os.link(_kept(stored, cached), target)
 
 
-def _kept(stored: _Stored, cached: Path) -> Path:
+def _kept(stored: StoredFile, cached: Path) -> Path:
     return cached / "objects" / stored.digest
-
-
-def _upload(folder: Path, place: RemotePath, before: _List | None) -> None:
-    """Upload what has changed, then the list."""
-    former = {} if before is None else dict(before.files)
-    taken = {one.object for one in former.values()}
-    if before is None:
-        _write_list(place, _List(False, {}))  # from now on what lies there is ours
-    files: dict[str, _Stored] = {}
-    for path in track(_files(folder), f"Uploading {place}"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            files[name] = _Stored("", 0, "", _inside(os.readlink(path)))
-            continue
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if name in former and former[name].digest == digest:
-            files[name] = former[name]
-            continue
-        stored = f"{name}~{digest[:12]}" if name in taken else name
-        target = place / stored
-        with path.open("rb") as source, target.open("wb") as out, reached(target):
-            size, _ = _copied(source, out)
-        files[name] = _Stored(stored, size, digest)
-    if files == former and before is not None and before.whole:
-        return
-    now = _read_list(place)
-    if now != (before or _List(False, {})):
-        raise DataError(
-            f"{place} was changed by somebody else meanwhile, and stays as they left it; repeat "
-            "the command."
-        )
-    _write_list(place, _List(True, files))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -262,26 +293,19 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _copied(source: BinaryIO, out: BinaryIO) -> tuple[int, str]:
-    """Copy a file; its size and SHA-256."""
-    size, digest = 0, hashlib.sha256()
-    while piece := source.read(_PIECE):
-        out.write(piece)
-        digest.update(piece)
-        size += len(piece)
-    return size, digest.hexdigest()
+def _digest(file: BinaryIO, size: int) -> str:
+    """SHA-256 of so many bytes of a file."""
+    checksum = hashlib.sha256()
+    for piece in _pieces(file, size):
+        checksum.update(piece)
+    return checksum.hexdigest()
 
 
-def _inside(name: str) -> str:
-    """A name that stays in its folder.
-
-    Raises:
-        ValueError: it leads out of it.
-    """
-    path = PurePosixPath(name)
-    if not path.name or path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise ValueError(f"it names {name[:80]!r}, which is no file of its folder")
-    return name
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """So many bytes of a file."""
+    while size and (piece := file.read(min(size, _PIECE))):
+        size -= len(piece)
+        yield piece
 
 
 def _cache_of(place: RemotePath) -> Path:

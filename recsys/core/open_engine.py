@@ -8,12 +8,12 @@ from pathlib import Path
 from recsys.core.engines import PROCESS, THIS_PROCESS, Engine, EngineConfig
 
 
-def open_engine(config: EngineConfig, folder: Path) -> AbstractContextManager[Engine]:
+def open_engine(config: EngineConfig, *folders: Path) -> AbstractContextManager[Engine]:
     """The engine, while a work is done.
 
     Args:
         config: which, and of what size.
-        folder: an existing one that all workers must see: what they make lies there.
+        folders: existing ones that all workers must see: what they read and make lies there.
 
     Raises:
         InstallationError: Ray is not installed.
@@ -23,4 +23,4 @@ def open_engine(config: EngineConfig, folder: Path) -> AbstractContextManager[En
         return nullcontext(THIS_PROCESS)
     from recsys.core.ray_engine import ray_engine  # needs Ray, an extra of the installation
 
-    return ray_engine(config, folder)
+    return ray_engine(config, *folders)

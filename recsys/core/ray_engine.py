@@ -8,8 +8,9 @@ other attempt writes, and only what the result names counts.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,7 @@ Result = TypeVar("Result")
 
 #: What workers must have in the version of this process, for the same input to give the same bytes.
 _SAME = ("polars", "numpy", "pyarrow")
+_SAME_WHERE_LOADED = ("torch",)  # what prepares a log does not load it
 #: How often the piece of a dead worker is given to another one.
 _RETRIES = 3
 #: Pieces that are given out per core before the first result is asked for: one large partition does
@@ -45,6 +47,8 @@ _ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
 #: Nothing is reported to Ray's makers, and a busy machine may take long to start Ray's agent.
 _OF_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "120000"}
 _START_TRIES = 4
+#: How long is waited for what workers say of why they failed.
+_LAST_WORD_SECONDS = 5
 
 
 class RayEngine:
@@ -58,8 +62,8 @@ class RayEngine:
     def __init__(self, workers: int | None, block_rows: int) -> None:
         self.block_rows: int | None = block_rows
         cores = max(1, int(ray.cluster_resources().get("CPU", 0)))
-        self._workers = min(workers or cores, cores)
-        self._ahead = _AHEAD if self._workers == cores else 1
+        self.workers = min(workers or cores, cores)
+        self._ahead = _AHEAD if self.workers == cores else 1
         self._run = ray.remote(num_cpus=1, max_retries=_RETRIES)(_run)
 
     def map(
@@ -72,7 +76,7 @@ class RayEngine:
             Exception: what a task has raised.
         """
         shared = ray.put(task)
-        most = self._workers * (1 if bulky else self._ahead)
+        most = self.workers * (1 if bulky else self._ahead)
         given: deque[Any] = deque()
         folder = os.getcwd()
         try:
@@ -86,9 +90,44 @@ class RayEngine:
             for one in given:
                 ray.cancel(one, force=True)
 
+    @property
+    def host(self) -> str:
+        """The address of this machine, for workers."""
+        return str(ray.util.get_node_ip_address())
+
+    @contextmanager
+    def beside(
+        self, task: Callable[[Item], None], items: Iterable[Item]
+    ) -> Iterator[Callable[[], list[Exception]]]:
+        """Workers do a task at the same time, once each, while this process does the block.
+
+        They end with the block; none is done again where a worker dies.
+
+        Yields:
+            What those have failed with that have ended; it waits a little for all of them.
+
+        Raises:
+            RecsysError: a worker has died after the block was done.
+            Exception: what a task has raised then.
+        """
+        shared, folder = ray.put(task), os.getcwd()
+        given = [self._run.options(max_retries=0).remote(folder, shared, item) for item in items]
+
+        def failed() -> list[Exception]:
+            ended, _ = ray.wait(given, num_returns=len(given), timeout=_LAST_WORD_SECONDS)
+            return [error for one in ended if (error := _error_of(one)) is not None]
+
+        try:
+            yield failed
+            for one in given:
+                _result(one)
+        finally:
+            for one in given:
+                ray.cancel(one, force=True)
+
 
 @contextmanager
-def ray_engine(config: EngineConfig, folder: Path) -> Iterator[RayEngine]:
+def ray_engine(config: EngineConfig, *folders: Path) -> Iterator[RayEngine]:
     """Ray, while a work is done; a cluster of this process that is there already stays.
 
     Raises:
@@ -98,7 +137,7 @@ def ray_engine(config: EngineConfig, folder: Path) -> Iterator[RayEngine]:
     if started:
         _start(config)
     try:
-        _check_nodes(folder)
+        _check_nodes(folders)
         yield RayEngine(config.workers, config.block_rows)
     finally:
         if started:
@@ -157,14 +196,15 @@ def _environment(names: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _check_nodes(folder: Path) -> None:
+def _check_nodes(folders: Sequence[Path]) -> None:
     """Refuse nodes that would make something else, or elsewhere.
 
     Raises:
-        ConfigError: a node has other versions or does not see the folder.
+        ConfigError: a node has other versions or does not see a folder.
     """
-    versions = {"recsys": VERSION} | {name: metadata.version(name) for name in _SAME}
-    places = [os.getcwd(), os.path.abspath(folder)]
+    same = [*_SAME, *(name for name in _SAME_WHERE_LOADED if name in sys.modules)]
+    versions = {"recsys": VERSION} | {name: metadata.version(name) for name in same}
+    places = [os.getcwd(), *map(os.path.abspath, folders)]
     look = _look()
     looks = [
         look.options(scheduling_strategy=_on(node["NodeID"])).remote(versions, places)
@@ -200,8 +240,9 @@ def _look() -> Any:
         for place in places:
             if not os.path.exists(place):
                 return (
-                    f"{where} does not see {place}: the log and the data set must lie on a "
-                    "file system that all nodes have under the same path."
+                    f"{where} does not see {place}: logs, data sets, models and the copies of "
+                    "URLs (RECSYS_CACHE_DIR) must lie on a file system that all nodes have under "
+                    "the same path."
                 )
         return None
 
@@ -228,10 +269,20 @@ def _result(reference: Any) -> Any:
         raise error.cause from error
     except ray.exceptions.RayError as error:
         raise RecsysError(
-            f"Ray could not finish a piece of the work, given to {_RETRIES + 1} workers: "
-            f"{_line(error)} Nothing was changed. Where memory has run out, a larger partitions= "
-            "or a smaller engine.workers= takes less; `ray status` shows the nodes."
+            f"Ray could not finish a piece of the work; its workers have ended: {_line(error)} "
+            "Nothing was changed. Where memory has run out, a smaller "
+            "engine.workers= takes less, and so does a larger partitions= of a preparation; `ray "
+            "status` shows the nodes."
         ) from error
+
+
+def _error_of(reference: Any) -> Exception | None:
+    """What a piece that has ended has failed with."""
+    try:
+        _result(reference)
+    except Exception as error:
+        return error
+    return None
 
 
 def _line(error: BaseException) -> str:

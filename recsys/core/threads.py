@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -104,6 +107,21 @@ def share_threads(processes: int) -> int:
     if not threads.is_given:
         os.environ[THREADS] = os.environ[_CHOSEN] = str(threads.count)
     return threads.count
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch, which is loaded, use one thread in the block, as workers of an engine do.
+
+    Sums depend on the number of threads in their last bits.
+    """
+    torch = sys.modules["torch"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def given_environment() -> dict[str, str]:

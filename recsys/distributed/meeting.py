@@ -54,6 +54,23 @@ def meet(count: int, wait: timedelta) -> tuple[dist.TCPStore, int]:
     return store, rank
 
 
+def join(host: str, port: int, count: int, wait: timedelta) -> dist.TCPStore:
+    """The store of processes that no launcher has started, at the first of them.
+
+    Args:
+        host: of the first.
+        port: of the store; 0 makes it here.
+        count: of the processes.
+        wait: for what is read from the store.
+    """
+    first = port == 0
+    return dist.TCPStore(host, port, count, first, wait, wait_for_workers=False)
+
+
+class LeftAloneError(RecsysError):
+    """Another process, which says why, has ended."""
+
+
 class Gathering:
     """Processes that tell each other what they have.
 
@@ -74,7 +91,7 @@ class Gathering:
         """What every process has, by rank.
 
         Raises:
-            RecsysError: a process has ended.
+            LeftAloneError: a process has ended.
         """
         own = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
         sizes = [int(size) for size in self._of_all(torch.tensor([len(own)]))]
@@ -86,12 +103,16 @@ class Gathering:
             for part, size in zip(parts, sizes, strict=True)
         ]
 
+    def end(self) -> None:
+        """Let the others see that this one gathers no more, also where its process lives on."""
+        self._group = None
+
     def _of_all(self, own: torch.Tensor) -> list[torch.Tensor]:
         found = [torch.empty_like(own) for _ in range(self._count)]
         try:
             self._group.allgather([found], [own]).wait()
         except RuntimeError as error:  # gloo's word for a connection that is gone
-            raise RecsysError(
+            raise LeftAloneError(
                 f"Process {self._rank} waits for others, of which one has ended; that one has said "
                 "why."
             ) from error

@@ -79,8 +79,11 @@ class TimelineEmbedder:
         assert rows is not None  # nobody asks for the rows of no user
         return rows
 
-    def check_composition(self, users: NDArray[np.int32]) -> None:
+    def check_composition(self, users: NDArray[np.int32]) -> NDArray[np.int64]:
         """Compute users together, in reverse order and half of them: all must agree, bit for bit.
+
+        Returns:
+            Their rows.
 
         Raises:
             ArtifactError: they do not.
@@ -96,6 +99,7 @@ class TimelineEmbedder:
                 f"On this machine a user's embedding depends on the other users of its batch of "
                 f"{self._batch_users}; publish with batch_users=1, which is slower and exact."
             )
+        return rows
 
     def _timeline(self, users: NDArray[np.int32], kind: TimelineKind) -> JaggedTimeline:
         before = np.full(len(users), self._moment.cutoff)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recsys.artifacts.manifest import ARTIFACT
@@ -19,10 +17,14 @@ from recsys.artifacts.timeline_tower import (
     load_timeline_tower,
 )
 from recsys.core.bounds import BatchSize, Days, Jobs, Settings, Store
+from recsys.core.engines import THIS_PROCESS, Engine, EngineConfig
 from recsys.core.errors import ArtifactError, ConfigError, RecsysError
 from recsys.core.folders import read_whole
+from recsys.core.open_engine import open_engine
+from recsys.core.process_engine import ProcessEngine
 from recsys.core.progress import track
 from recsys.core.secrets import mask_address
+from recsys.core.threads import one_thread
 from recsys.data.contract.moments import as_of_moment, to_text
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from recsys.data.stores.check import check_dataset
@@ -33,7 +35,13 @@ from recsys.embeddings.changes import Moment, block_checksums
 from recsys.embeddings.compute import TimelineEmbedder
 from recsys.embeddings.known_ids import check_ids
 from recsys.embeddings.plan import of_same_dataset, plan_publication
-from recsys.embeddings.processes import Block, Computation, compute_blocks
+from recsys.embeddings.processes import (
+    Block,
+    Computation,
+    ComputeRows,
+    compute_blocks,
+    digest,
+)
 from recsys.embeddings.stores import EmbeddingStore, Publication, open_store
 from recsys.embeddings.stores.base import encode_user
 from recsys.embeddings.users import Users
@@ -61,6 +69,7 @@ class PublishConfig(Settings):
         batch_users: users per call of the tower. Another number may change the last bits of
             some encoders, so it makes a publication of everyone.
         processes: of this machine that compute; each holds the tower and uses one thread.
+        engine: ``ray`` computes by Ray's workers instead.
         trust: load an artifact that is not in the user's list of trusted ones.
     """
 
@@ -73,6 +82,7 @@ class PublishConfig(Settings):
     retention_days: Days = 365.0
     batch_users: BatchSize = 64
     processes: Jobs = 1
+    engine: EngineConfig = field(default_factory=EngineConfig)
     trust: bool = False
 
     def __post_init__(self) -> None:
@@ -80,6 +90,7 @@ class PublishConfig(Settings):
         super().__post_init__()
         if (self.run_dir is None) == (self.artifact is None):
             raise ConfigError("Give either run_dir=… or artifact=…: the model to publish with.")
+        self.engine.refuse_beside(self.processes)
 
     @property
     def artifact_folder(self) -> Path:
@@ -135,14 +146,21 @@ def publish(config: PublishConfig) -> PublishReport:
     artifact = read_whole(folder, lambda: load_timeline_tower(folder, config.trust))
     path = _dataset_path(config, artifact.manifest.dataset["path"])
     location = config.store or str(folder.parent / DEFAULT_STORE)
-    with open_store(location) as store:
+    with _engine(config, folder, path) as engine, open_store(location) as store:
         try:
             opened = read_whole(path, lambda: _begin(store, artifact, path, config))
-            return _publish(store, artifact, opened, config, location)
+            return _publish(store, artifact, opened, config, location, engine)
         except RecsysError:
             with suppress(RecsysError):  # the next publication does it
                 store.abandon()
             raise
+
+
+def _engine(config: PublishConfig, artifact: Path, dataset: Path) -> AbstractContextManager[Engine]:
+    """What computes embeddings."""
+    if config.processes > 1:
+        return nullcontext(ProcessEngine(config.processes, "torch"))
+    return open_engine(config.engine, artifact, dataset)
 
 
 @dataclass(frozen=True)
@@ -182,6 +200,7 @@ def _publish(
     opened: _Begun,
     config: PublishConfig,
     location: str,
+    engine: Engine,
 ) -> PublishReport:
     manifest, moment, users = artifact.manifest, opened.moment, opened.users
     plan = plan_publication(
@@ -204,7 +223,7 @@ def _publish(
     if opened.former is not None and not of_same_dataset(opened.former, opened.publication):
         withdrawn += _withdraw_unknown(store, users)
     start = time.perf_counter()
-    _compute(store, artifact, opened, np.flatnonzero(plan.computed), config)
+    _compute(store, artifact, opened, np.flatnonzero(plan.computed), config, engine)
     seconds = time.perf_counter() - start
     store.commit()
     store.prune()
@@ -273,6 +292,7 @@ def _compute(
     opened: _Begun,
     positions: NDArray[np.int64],
     config: PublishConfig,
+    engine: Engine,
 ) -> None:
     """Compute users in blocks and write each block, all in the order of their keys."""
     if not len(positions):
@@ -280,14 +300,21 @@ def _compute(
     timelines, moment, users = opened.timelines, opened.moment, opened.users
     embedder = TimelineEmbedder(artifact, timelines, moment, config.batch_users)
     by_length = users.index[positions][np.argsort(-embedder.num_events(users.index[positions]))]
-    with _threads_of_workers(config.processes):
+    # what is checked here holds for workers too
+    with nullcontext() if engine is THIS_PROCESS else one_thread():
         embedder.rows(by_length[: config.batch_users])  # the longest first: memory shows at once
-        embedder.check_composition(by_length[len(by_length) // 2 :][: config.batch_users])
+        probe = by_length[len(by_length) // 2 :][: config.batch_users]
         computation = Computation(
-            artifact.folder, artifact.identity, timelines.path, moment, config.batch_users
+            artifact.folder.absolute(),
+            artifact.identity,
+            timelines.path.absolute(),
+            moment,
+            config.batch_users,
+            tuple(probe.tolist()),
+            digest(embedder.check_composition(probe)),
         )
         blocks = _blocks(users, positions)
-        rows = compute_blocks(blocks, embedder, computation, config.processes)
+        rows = compute_blocks(blocks, ComputeRows(computation, embedder), engine)
         for block, some in track(rows, "Publishing user embeddings", total=len(blocks)):
             store.put_many(block.ids, some)
 
@@ -298,14 +325,3 @@ def _blocks(users: Users, positions: NDArray[np.int64]) -> list[Block]:
     starts = range(0, len(order), _USERS_PER_WRITE)
     parts = [order[start : start + _USERS_PER_WRITE] for start in starts]
     return [Block([ids[one] for one in part], users.index[positions[part]]) for part in parts]
-
-
-@contextmanager
-def _threads_of_workers(processes: int) -> Iterator[None]:
-    """As many threads as processes beside this one use: what is checked here holds there too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if processes == 1 else 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -8,6 +8,7 @@ from typing import Annotated
 from omegaconf import MISSING
 
 from recsys.core.bounds import OneOf, Processes, Settings
+from recsys.core.engines import EngineConfig
 from recsys.data.contract.schema import Split
 from recsys.evaluation.baselines.config import TASK_BASELINES, BoostingConfig
 from recsys.evaluation.paired import Bootstrap
@@ -28,6 +29,7 @@ class EvaluateConfig(Settings):
             the same name, and at ``best`` where this is a path.
         dataset: the prepared data set, of both runs, where it was moved since the training.
         processes: that divide the work, those of a launcher or of this machine.
+        engine: ``ray`` divides it over Ray's workers instead.
         bootstrap: how intervals are made.
         baselines: scorers to measure beside a system that predicts tasks; retrieval systems have
             theirs in ``evaluation.baselines`` of the run.
@@ -40,11 +42,17 @@ class EvaluateConfig(Settings):
     checkpoint: str = "best"
     dataset: str | None = None
     processes: Processes = 1
+    engine: EngineConfig = field(default_factory=EngineConfig)
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     baselines: list[Annotated[str, OneOf(tuple(TASK_BASELINES))]] = field(
         default_factory=lambda: list(TASK_BASELINES)
     )
     boosting: BoostingConfig = field(default_factory=BoostingConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse two numbers of processes."""
+        super().__post_init__()
+        self.engine.refuse_beside(self.processes)
 
     @property
     def prefix(self) -> str:

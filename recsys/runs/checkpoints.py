@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,7 @@ class Checkpoints(Checkpoint):
         keep_best: how many of the best are kept.
         patience: the training ends after so many validations in a row that were not the best one;
             None for no such end.
+        then: what is done on the first rank when a checkpoint is whole and linked.
 
     Attributes:
         divergence: is asked before anything is saved, and ends the training instead.
@@ -78,6 +80,7 @@ class Checkpoints(Checkpoint):
         monitor: Monitor,
         keep_best: int = 1,
         patience: int | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
         self.divergence = Divergence(folder)
         self.folder = folder
@@ -85,6 +88,7 @@ class Checkpoints(Checkpoint):
         self.monitor = monitor
         self.keep_best = keep_best
         self.patience = patience
+        self.then = then
         self.best: list[Validated] = []
         self.since_best = 0
         self.batches_per_epoch: float | None = None
@@ -102,8 +106,13 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(
             self.folder / _OF_STEP.format(step),
             weights_only=False,
-            storage_options=partial(settle, self.folder, step, best),
+            storage_options=partial(self._settle, step, best),
         )
+
+    def _settle(self, step: int, best: list[int]) -> None:
+        settle(self.folder, step, best)
+        if self.then is not None:
+            self.then()
 
     def finish(self, trainer: lightning.Trainer) -> None:
         """Wait until the last state is saved, where that is done in the background."""

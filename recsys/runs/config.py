@@ -14,6 +14,7 @@ from recsys.core.bounds import (
     Number,
     OneOf,
     OutPath,
+    OutPlace,
     Positive,
     Processes,
     Seed,
@@ -125,7 +126,7 @@ class RunConfig(Settings):
     Attributes:
         name: of the experiment; part of the default run folder.
         system: what is trained, a key of ``recsys.systems.registry.SYSTEMS``.
-        run_dir: the run folder; None makes ``runs/<name>/<time>``.
+        run_dir: the run folder, or its URL; None makes ``runs/<name>/<time>``.
         resume: go on with the run in ``run_dir``.
         settings_by_size: settings that neither the command nor an experiment gives follow from the
             size of the data set, where the system has rules for that.
@@ -140,7 +141,7 @@ class RunConfig(Settings):
 
     name: Name = MISSING
     system: str = MISSING
-    run_dir: OutPath | None = None
+    run_dir: OutPlace | None = None
     resume: bool = False
     settings_by_size: bool = True
     seed: Seed = 0

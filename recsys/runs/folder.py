@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -115,13 +115,18 @@ def _lock_file(run_dir: Path) -> TextIO:
 def begin(run_dir: Path, config: RunConfig, manifest: DatasetManifest) -> None:
     """Write what a new run depends on into its folder; with its configuration it has begun.
 
+    Args:
+        run_dir: the folder on the disk.
+        config: of the run; its ``run_dir`` is what the user knows the folder by.
+        manifest: of its data set.
+
     Raises:
         ConfigError: the folder is not empty.
     """
     _refuse_taken(run_dir)
     manifest.save(run_dir)
     write_environment(run_dir)
-    save(replace(config, run_dir=str(run_dir)), run_dir / CONFIG_FILE)
+    save(config, run_dir / CONFIG_FILE)
 
 
 @contextmanager

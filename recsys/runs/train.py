@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from recsys.core.console import message_console
 from recsys.core.environment import ENVIRONMENT_FILE, read_environment
 from recsys.core.errors import ConfigError
+from recsys.core.mirror import Mirror
 from recsys.core.threads import find_threads
 from recsys.data.contract.generations import generation_text, periods_text
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
@@ -60,6 +61,7 @@ from recsys.runs.precision import Bfloat16Mixed, choose_products
 from recsys.runs.preemption import Preemption
 from recsys.runs.profile import Profile
 from recsys.runs.rank_watch import RankWatch
+from recsys.runs.remote import local_checkpoint, uploaded_run
 from recsys.runs.sharding_plan import PlanFiles
 from recsys.runs.system import MeasuredRows, TrainableSystem
 from recsys.runs.warm_start_callback import WarmStart, refuse_later_days
@@ -73,13 +75,22 @@ def train(system: TrainableSystem[Any], config: RunConfig) -> Path:
 
     Args:
         system: what is trained.
-        config: of the run, in the system's schema.
+        config: of the run, in the system's schema; ``run_dir`` may be a URL, at which the run lies
+            whenever a checkpoint is whole. The folder that is returned is on the disk even so.
 
     Raises:
         RecsysError: a configuration or data set that cannot work, or a run folder that is taken.
     """
+    with uploaded_run(config) as (placed, mirror):
+        return _train_in_folder(system, placed, mirror)
+
+
+def _train_in_folder(
+    system: TrainableSystem[Any], config: RunConfig, mirror: Mirror | None
+) -> Path:
+    """Train; the folder is uploaded by ``mirror`` whenever a checkpoint is whole."""
     if config.strategy.name == SINGLE:
-        return _train(system, config)
+        return _train(system, config, mirror)
     if config.num_processes > 1 and not started_by_a_launcher():
         if config.trainer.num_nodes > 1:
             raise ConfigError(
@@ -89,9 +100,11 @@ def train(system: TrainableSystem[Any], config: RunConfig) -> Path:
         run_dir = run_folder(config)
         placed = replace(config, run_dir=str(run_dir))
         logs = run_dir / LOGS / time_stamp()
-        return on_processes(config.trainer.devices, train, system, placed, logs=logs)
+        return on_processes(
+            config.trainer.devices, _train_in_folder, system, placed, mirror, logs=logs
+        )
     with process_group(config.num_processes, _backend(config), config.strategy.timeout_minutes):
-        return _train(system, config)
+        return _train(system, config, mirror)
 
 
 def _backend(config: RunConfig) -> str:
@@ -103,7 +116,7 @@ def _on_gpu(config: RunConfig) -> bool:
     return accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
 
 
-def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
+def _train(system: TrainableSystem[Any], config: RunConfig, mirror: Mirror | None) -> Path:
     """Train in this process; only the first of several writes to the run folder."""
     run_dir = on_first_rank(lambda: run_folder(config))
     with ExitStack() as folder:
@@ -118,17 +131,20 @@ def _train(system: TrainableSystem[Any], config: RunConfig) -> Path:
             dataset = system.dataset_of(config, PreparedDataset.open(data_config.out_folder))
             manifest = dataset.manifest
             if config.warm_start.checkpoint is not None:
-                refuse_later_days(Path(config.warm_start.checkpoint), manifest)
+                refuse_later_days(local_checkpoint(config.warm_start.checkpoint), manifest)
             config = replace(config, data=data_config).on(manifest)
-            on_first_rank(lambda: begin(run_dir, config, manifest))
+            named = str(run_dir if mirror is None else mirror.place)
+            on_first_rank(lambda: begin(run_dir, replace(config, run_dir=named), manifest))
             on_first_rank(lambda: _say_what_is_seen(system, config, dataset))
         on_first_rank(lambda: say_days(dataset))
         products = choose_products(_on_gpu(config), config.trainer.tf32)
         if products is not None:
             on_first_rank(lambda: message_console().print(products))
         with noted_if_diverged(run_dir):
-            checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint)
+            checkpoints = _fit(system, config, run_dir, dataset, manifest, checkpoint, mirror)
         on_first_rank(lambda: _finish(system, config, run_dir, dataset, checkpoints))
+        if mirror is not None:
+            on_first_rank(mirror.upload)
     return run_dir
 
 
@@ -174,6 +190,7 @@ def _fit(
     dataset: PreparedDataset,
     manifest: DatasetManifest,
     checkpoint: Path | None,
+    mirror: Mirror | None,
 ) -> Checkpoints:
     """Train from the initial weights or from ``checkpoint``; ``manifest`` sizes the tables."""
     lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -190,7 +207,10 @@ def _fit(
         system.monitor_of(config),
         settings.keep_best,
         settings.patience,
+        then=None if mirror is None else mirror.upload,
     )
+    if mirror is not None:  # what the store does not allow is known before the first step
+        on_first_rank(mirror.upload)
     warm = config.warm_start.checkpoint is not None and checkpoint is None
     trainer = build_trainer(config, run_dir, checkpoints, warm)
     later = rows_come_later() if warm or checkpoint is not None else nullcontext()

@@ -49,7 +49,7 @@ class WarmStartConfig(Settings):
     """Where a new run's weights come from.
 
     Attributes:
-        checkpoint: a file or a folder; None starts from random weights.
+        checkpoint: a file or a folder, or its URL; None starts from random weights.
         names: parts that have another name now; of a weight the first that fits holds.
         ignore: names, with ``*`` and ``?`` for any characters, of the model or of the checkpoint,
             that are not taken and need not be there.

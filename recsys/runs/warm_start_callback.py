@@ -13,6 +13,7 @@ from recsys.core.errors import ConfigError
 from recsys.data.contract.generations import short_text
 from recsys.data.contract.manifest import DATASET_FILE, DatasetManifest
 from recsys.data.contract.schema import Split
+from recsys.runs.remote import local_checkpoint
 from recsys.runs.warm_start import Taken, WarmStartConfig, take_weights
 
 
@@ -37,8 +38,8 @@ class WarmStart(lightning.Callback):
             ArtifactError: the checkpoint is not there or damaged.
             ConfigError: it does not fit the model as the configuration says.
         """
-        checkpoint = Path(str(self.config.checkpoint))
-        config = self.config
+        checkpoint = local_checkpoint(str(self.config.checkpoint))
+        config = replace(self.config, checkpoint=str(checkpoint))
         if is_earlier(checkpoint, self.run_dir):  # the new rows are of ids that have come since
             config = replace(config, grown=True)
         taken = take_weights(pl_module, config)

@@ -25,7 +25,7 @@ from recsys.evaluation.tasks import Control
 from recsys.runs.checkpoints import NAMED_CHECKPOINTS
 from recsys.runs.load import check_comparable, check_run_folder, open_dataset
 from recsys.systems.choice import system_of_run
-from recsys.systems.runs import checkpoint_of, load_config, load_run
+from recsys.systems.runs import checkpoint_of, given_folders, load_config, load_run
 
 
 def evaluate(config: EvaluateConfig) -> Metrics:
@@ -34,7 +34,13 @@ def evaluate(config: EvaluateConfig) -> Metrics:
     Raises:
         RecsysError: a run that cannot be loaded, or one that was not measured on the same rows.
     """
-    return together(config.processes, _evaluate, config)
+    return together(
+        config.processes,
+        _evaluate,
+        config,
+        engine=config.engine,
+        folders=given_folders(config.run_dir, config.against, config.dataset),
+    )
 
 
 def _evaluate(config: EvaluateConfig) -> Metrics:

@@ -40,3 +40,13 @@ def checkpoint_of(run_dir: Path, checkpoint: str) -> CheckpointUsed:
     """What :func:`load_run` would load now (:func:`recsys.runs.load.checkpoint_of`)."""
     load.check_run_folder(run_dir)
     return load.checkpoint_of(system_of_run(run_dir), run_dir, checkpoint)
+
+
+def given_folders(run_dir: str, *others: str | None) -> list[Path]:
+    """The folders that a command on a run was given, for workers who must see them.
+
+    Raises:
+        ArtifactError: the first is no run folder.
+    """
+    load.check_run_folder(Path(run_dir))
+    return [Path(run_dir), *(Path(one) for one in others if one is not None)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from recsys.core.bounds import OutPath, Processes, Settings
+from recsys.core.engines import EngineConfig
 from recsys.core.errors import DataError
 from recsys.data.batches.given_rows import GivenRows
 from recsys.data.batches.hour_of_day import follows
@@ -36,7 +37,7 @@ from recsys.evaluation.division import first_before_others, gathered, once, own_
 from recsys.runs.load import LoadedRun
 from recsys.systems.base import System
 from recsys.systems.registry import system_named
-from recsys.systems.runs import load_run
+from recsys.systems.runs import given_folders, load_run
 
 #: What a file of scores is known by.
 MADE_BY = "recsys score"
@@ -59,6 +60,7 @@ class ScoreConfig(Settings):
         checkpoint: ``best``, ``last``, or a path.
         dataset: the prepared data set, where it was moved since the training.
         processes: that divide the work, those of a launcher or of this machine.
+        engine: ``ray`` divides it over Ray's workers instead.
     """
 
     run_dir: str = MISSING
@@ -68,10 +70,12 @@ class ScoreConfig(Settings):
     checkpoint: str = "best"
     dataset: str | None = None
     processes: Processes = 1
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        """Refuse a file whose ending names no format."""
+        """Refuse a file whose ending names no format, and two numbers of processes."""
         super().__post_init__()
+        self.engine.refuse_beside(self.processes)
         if self.out is not None:
             check_ending(self.out)
 
@@ -117,7 +121,13 @@ def score(config: ScoreConfig) -> ScoredPairs:
     Raises:
         RecsysError: the run or the file cannot be used, or the system scores no pairs.
     """
-    return together(config.processes, _score, config)
+    return together(
+        config.processes,
+        _score,
+        config,
+        engine=config.engine,
+        folders=given_folders(config.run_dir, config.dataset),
+    )
 
 
 def _score(config: ScoreConfig) -> ScoredPairs:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from recsys.core import mirror
 from recsys.core.errors import ConfigError, DataError
+from recsys.core.folder_list import KIND, LIST_FILE, FolderList, write_list
 from recsys.core.json_files import encode_json
 from recsys.core.location import RemotePath
-from recsys.core.mirror import LIST_FILE, local_folder, mirrored
+from recsys.core.mirror import local_folder, mirror_of, mirrored
 from tests.object_store import ObjectStore
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
+    paths = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
@@ -79,7 +79,7 @@ def test_what_is_cut_off_or_leads_elsewhere_is_refused(
             local_folder(url)
     one = {"object": "a", "bytes": 10, "digest": "0" * 64, "link": None}
     for files in ({"../b": one}, {"b": one | {"digest": "../b"}}, {"b": one | {"link": "/etc"}}):
-        content = encode_json(mirror._KIND, {"whole": True, "files": files})
+        content = encode_json(KIND, {"whole": True, "files": files})
         (tmp_path / LIST_FILE).write_bytes(content)
         object_store.put(tmp_path / LIST_FILE, f"{url}/{LIST_FILE}")
         with pytest.raises(DataError, match="is damaged"):
@@ -105,4 +105,32 @@ def test_of_two_who_change_a_folder_the_second_is_told(object_store: ObjectStore
     _write(url, {"a": b"1"})
     with pytest.raises(DataError, match="by somebody else"), mirrored(url) as folder:
         (folder / "b").write_bytes(b"mine")
-        mirror._write_list(RemotePath(url), mirror._List(True, {}))
+        write_list(RemotePath(url), FolderList(True, {}))
+
+
+def test_a_folder_is_uploaded_again_and_again_and_what_no_list_names_is_removed(
+    object_store: ObjectStore,
+) -> None:
+    url = f"{object_store.bucket}/run"
+    _write(url, {"kept": b"0", "log": b"1"})
+    with mirror_of(RemotePath(url)) as mirror:
+        for step, text in enumerate((b"12", b"123", b"1234")):
+            with (mirror.folder / "log").open("ab") as file:
+                file.write(text[-1:])
+            (mirror.folder / f"step-{step}").write_bytes(text)
+            (mirror.folder / f"step-{step - 1}").unlink(missing_ok=True)
+            mirror.upload()
+            copy = local_folder(url)
+            assert _contents(copy) == {"kept": b"0", "log": text, f"step-{step}": text}
+    there = [name.partition("~")[0] for name in object_store.keys(url)]
+    # of the list before too
+    assert there == ["kept", "log", "log", LIST_FILE, "step-1", "step-2"]
+
+
+def test_of_a_folder_those_files_are_copied_that_are_wanted(object_store: ObjectStore) -> None:
+    url = f"{object_store.bucket}/made"
+    _write(url, {"a": b"1", "deep/b": b"22"})
+    folder = local_folder(url, lambda name: name == "deep/b")
+    assert _contents(folder) == {"deep/b": b"22"}
+    assert local_folder(url) == folder
+    assert _contents(folder) == {"a": b"1", "deep/b": b"22"}

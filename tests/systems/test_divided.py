@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,10 +14,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.cli.main import invoke
+from recsys.core.engines import Engine
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import Split
 from recsys.distributed.together import together
-from recsys.evaluation import query_embedder, ranking
+from recsys.evaluation import division, query_embedder, ranking
 from recsys.evaluation.config import EvaluateConfig
 from recsys.evaluation.metrics_file import METRICS_FILE
 from recsys.evaluation.paired import Bootstrap
@@ -28,6 +30,7 @@ from recsys.systems.evaluate import evaluate
 from recsys.systems.hsnn import measure
 from recsys.systems.runs import train
 from recsys.systems.score_pairs import ScoreConfig, score
+from tests.data.prepare.engines import SMALL as RAY
 from tests.evaluation.baselines.planted import impressions, own_log
 
 SMALL = (
@@ -133,11 +136,29 @@ def test_the_files_of_several_processes_are_those_of_one(
     assert [path for path in of_one if found[path] != of_one[path]] == []
 
 
+@pytest.mark.slow  # a worker of Ray loads all that evaluates
+def test_the_files_of_ray_s_workers_are_those_of_one_process(
+    ray: Engine, runs: list[Path], pairs: Path, of_one: dict[Path, bytes]
+) -> None:
+    asked = {"engine": RAY, "folders": runs}
+    together(1, measure_all, runs, pairs, **asked)
+    found = written(runs)
+    assert [path for path in of_one if found[path] != of_one[path]] == []
+    with pytest.raises(DataError, match="row 7 of the second process is damaged"):
+        together(1, one_fails, runs[-1], **asked)
+    assert not (runs[-1] / METRICS_FILE).exists()
+    assert invoke(["evaluate", f"run_dir={runs[-1]}", "engine=ray", "bootstrap.resamples=20"]) == 0
+    assert (runs[-1] / METRICS_FILE).is_file()
+
+
 def one_fails(run: Path) -> None:
     """An evaluation of which the second process cannot do its share."""
-    if os.environ["RANK"] == "1":
-        patch.object(ranking, "checked_scores", _damaged).start()
-    with small_parts():
+    processes = division._together.get()
+    assert processes is not None
+    with (
+        patch.object(ranking, "checked_scores", _damaged) if processes.rank else nullcontext(),
+        small_parts(),
+    ):
         evaluation._evaluate(EvaluateConfig(str(run), bootstrap=Bootstrap(resamples=20)))
 
 

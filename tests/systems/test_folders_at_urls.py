@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 import recsys
 from recsys.cli import append, evaluate, export, prepare, trust
 from recsys.core.errors import ArtifactError
-from recsys.core.mirror import LIST_FILE
+from recsys.core.folder_list import LIST_FILE
+from recsys.data.stores.check import check_dataset
 from recsys.data.stores.dataset import PreparedDataset
 from tests.object_store import SECRET, ObjectStore
 from tests.systems.own_log import DAY, START, RunOf, small_log
@@ -33,6 +35,15 @@ def test_a_data_set_at_a_url_is_prepared_appended_to_and_opened(
     assert (first.manifest.generation, second.manifest.generation) == (0, 1)
     assert second.manifest.counts["events"] == log.height
     assert PreparedDataset.open(first.path).manifest == first.manifest
+    before = {path.name for path in second.path.iterdir()}
+    assert before >= {"timelines", "vocabulary"} and not before & {"tail", "sequences", "rejected"}
+    assert [path.name for path in (second.path / "requests").iterdir()] == ["requests.json"]
+    check_dataset(second, anew=True)
+    rows = pickle.loads(pickle.dumps(second)).requests(None).num_rows
+    assert rows == len(second.requests(None).item) > 0
+    assert len(list((second.path / "requests").iterdir())) > 4
+    assert not (second.path / "tail").exists()
+    check_dataset(second, anew=True)
     assert len(first.timelines.history(1, START + 30 * DAY, "explicit", 5)["timestamp"]) == 5
 
 

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 
 from recsys.cli.train import configure as configure_training
 from recsys.core.errors import ConfigError
+from recsys.core.location import is_url
 from recsys.core.overrides import SEARCH_PATH, split_list
 from recsys.core.secrets import mask_words
 from recsys.distributed.config import SINGLE, TORCHREC
@@ -164,7 +165,7 @@ def plan_trainings(
         name = config.name
         folder = RUNS / name / stamp
         run_dir = folder / str(index) if len(combinations) > 1 else folder
-        tasks.append(_training(settings, config, world, Path(config.run_dir or run_dir)))
+        tasks.append(_training(settings, config, world, _on_a_disk(config.run_dir or run_dir)))
     _refuse_shared([task.run_dir for task in tasks])
     return name, tasks
 
@@ -273,8 +274,22 @@ def _folder(config: Any) -> Path:
     if isinstance(config, RecurConfig):
         return Path(config.folder)
     if config.run_dir is not None:
-        return Path(config.run_dir)
-    return Path(config.artifact).parent
+        return _on_a_disk(config.run_dir)
+    return _on_a_disk(config.artifact).parent
+
+
+def _on_a_disk(folder: Path | str) -> Path:
+    """A folder in which the logs of jobs can lie.
+
+    Raises:
+        ConfigError: it is a URL.
+    """
+    if is_url(folder):
+        raise ConfigError(
+            f"{folder}: what a launcher starts writes logs beside the run, so give a path on a "
+            "file system that every node sees; `recsys train` itself takes a URL."
+        )
+    return Path(folder)
 
 
 def _refuse_shared(folders: Sequence[Path]) -> None:

@@ -87,7 +87,7 @@ def with_snapshot(data: Any, snapshot: int | None = None) -> Any:
     """
     if not isinstance(data, Path):
         return data
-    if isinstance(data, RemotePath) and data.parts[0] == f"{TABLE_SCHEME}:":
+    if is_iceberg(data):
         return _iceberg(data, snapshot)
     if (data / _DELTA_LOG).is_dir():
         return _delta(data, snapshot)
@@ -101,32 +101,58 @@ def with_snapshot(data: Any, snapshot: int | None = None) -> Any:
     return data
 
 
-def _delta(path: Path, wanted: int | None) -> TableSnapshot:
+def is_iceberg(path: Path) -> bool:
+    """Whether a path names a table of a catalog of Iceberg."""
+    return isinstance(path, RemotePath) and path.parts[0] == f"{TABLE_SCHEME}:"
+
+
+def deltalake_of(path: Path) -> Any:
+    """The library of a Delta table.
+
+    Raises:
+        InstallationError: it is not installed.
+    """
     try:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
+        import deltalake
     except ImportError as error:
         raise _not_installed(path, "deltalake") from error
-    options = _storage_options(path)
+    return deltalake
+
+
+def catalog_of(path: Path) -> Any:
+    """The catalog of an Iceberg table, by the user's own settings.
+
+    Raises:
+        InstallationError: PyIceberg is not installed.
+    """
     try:
-        table = DeltaTable(str(path.absolute()), wanted, options)
+        from pyiceberg.catalog import load_catalog
+    except ImportError as error:
+        raise _not_installed(path, "pyiceberg") from error
+    return load_catalog(path.parts[1])
+
+
+def _delta(path: Path, wanted: int | None) -> TableSnapshot:
+    deltalake = deltalake_of(path)
+    options = storage_options(path)
+    try:
+        table = deltalake.DeltaTable(str(path.absolute()), wanted, options)
         frame = pl.scan_delta(table, storage_options=options)
         moment = max(one["timestamp"] for one in table.history(1))
-    except (DeltaError, pl.exceptions.PolarsError, OSError) as error:
+    except (deltalake.exceptions.DeltaError, pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, wanted, error) from error
     version = table.version()
     uid, former = str(table.metadata().id), frozenset(range(version))
     return TableSnapshot(str(path), uid, version, moment * 10**6, frame, former)
 
 
-def _iceberg(path: RemotePath, wanted: int | None) -> TableSnapshot:
+def _iceberg(path: Path, wanted: int | None) -> TableSnapshot:
     try:
-        from pyiceberg.catalog import load_catalog
         from pyiceberg.exceptions import NoSuchTableError, RESTError
     except ImportError as error:
         raise _not_installed(path, "pyiceberg") from error
     try:
-        table = load_catalog(path.parts[1]).load_table("/".join(path.parts[2:]))
+        table = catalog_of(path).load_table("/".join(path.parts[2:]))
     except (NoSuchTableError, RESTError, ValueError, OSError) as error:
         raise _unreadable(path, wanted, error) from error
     shown = table.current_snapshot() if wanted is None else table.snapshot_by_id(wanted)
@@ -146,7 +172,7 @@ def _ancestors(table: Table, snapshot: int | None) -> frozenset[int]:
     return frozenset(found)
 
 
-def _storage_options(path: Path) -> dict[str, str] | None:
+def storage_options(path: Path) -> dict[str, str] | None:
     """What is said of an S3-compatible store that is reached without TLS."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     if not isinstance(path, RemotePath) or not endpoint.startswith("http://"):

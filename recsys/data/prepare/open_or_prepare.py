@@ -13,7 +13,7 @@ from recsys.data.prepare.preparation import rejected_folder
 from recsys.data.prepare.prepare import PrepareConfig, prepare
 from recsys.data.sources import SOURCES
 from recsys.data.stores.check import open_checked
-from recsys.data.stores.dataset import PreparedDataset
+from recsys.data.stores.dataset import PreparedDataset, is_read_at_once
 
 #: Where the settings of a data set stand in the command of a run.
 _PLACE = "data."
@@ -40,7 +40,7 @@ def open_or_prepare(config: PrepareConfig) -> tuple[PreparedDataset, PrepareConf
     if absent:
         console.print(f"Preparing {config.title} into {folder} (once).")
     if is_url(folder) and not absent:  # its copy is compared with what is described
-        copy = replace(config, out=str(local_folder(folder)), overwrite=False)
+        copy = replace(config, out=str(local_folder(folder, is_read_at_once)), overwrite=False)
         return open_or_prepare(copy)[0], config
     manifest = prepare(config, place=_PLACE)
     if absent and manifest.rejected:

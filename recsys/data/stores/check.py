@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.core.checksums import FileMark
+from recsys.core.checksums import FileMark, is_partial
 from recsys.core.errors import DataError
 from recsys.core.json_files import read_json, write_json
 from recsys.core.progress import track
@@ -101,6 +101,8 @@ def _marks(dataset: PreparedDataset) -> dict[Path, FileMark]:
     """Every file that is read, as it was written."""
     marks = {dataset.path / name: mark for name, mark in dataset.manifest.files.items()}
     marks |= request_marks(dataset.path / REQUESTS)
+    if is_partial(dataset.path):  # what is copied later is compared with its checksum then
+        marks = {path: mark for path, mark in marks.items() if path.exists()}
     return (
         marks
         | timeline_marks(dataset.path / TIMELINES)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from recsys.core.checksums import FileMark
+from recsys.core.checksums import FileMark, is_partial
 from recsys.core.errors import ConfigError, DataError
 from recsys.core.folders import has_lock, locked_folder
 from recsys.data.contract.manifest import FIT_VOCABULARY, PREPARE_AGAIN, DatasetManifest
@@ -80,6 +80,8 @@ class PreparedDataset:
     def open(cls, path: Path | str) -> Self:
         """Read the manifest and compare the sizes of the files that it names; of a URL in a copy.
 
+        Of that, what few jobs read is copied when it is asked for (:func:`is_read_at_once`).
+
         ``check_dataset`` compares the content of all files, which takes as long as reading them.
 
         Raises:
@@ -89,7 +91,7 @@ class PreparedDataset:
         if "://" in str(path):
             from recsys.core.mirror import local_folder  # which few need
 
-            folder = local_folder(path)
+            folder = local_folder(path, is_read_at_once)
         manifest = DatasetManifest.load(folder)
         while problem := _size_problem(folder, manifest):
             newest = DatasetManifest.load(folder)
@@ -193,6 +195,7 @@ class PreparedDataset:
             )
         if split is not None and split not in self.manifest.split_bounds:
             raise DataError(f"{self.path} has no split {split}; {PREPARE_AGAIN}")
+        fetch(self.path, f"{REQUESTS}/")
         period = None if split is None else self.manifest.split_bounds[split]
         tasks = tuple(task.name for task in self.manifest.tasks)
         return RequestStore.open(self.path / REQUESTS, period, tasks)
@@ -310,9 +313,38 @@ class PreparedDataset:
         return FeatureArrays(**arrays)
 
 
+def is_read_at_once(name: str) -> bool:
+    """Whether a file of a data set at a URL is copied when it is opened.
+
+    The arrays of request rows, and those that were built from timelines, are copied when they are
+    asked for; rejected rows and the tail of a log are read by no job but those that append.
+
+    >>> [is_read_at_once(name) for name in ("dataset.json", "timelines/a", "requests/item.npy")]
+    [True, True, False]
+    """
+    folder, inside, _ = name.partition("/")
+    is_described = name == f"{REQUESTS}/{MANIFEST}"
+    return not inside or folder in (TIMELINES, VOCABULARIES, FEATURES) or is_described
+
+
+def fetch(folder: Path, prefix: str) -> None:
+    """Have the files of a data set whose names begin so, where it is a copy that lacks them.
+
+    Raises:
+        DataError: one is not what was uploaded, or the store says no.
+    """
+    if is_partial(folder):
+        from recsys.core.mirror import fetch_more  # which few need
+
+        fetch_more(folder, lambda name: name.startswith(prefix))
+
+
 def _size_problem(folder: Path, manifest: DatasetManifest) -> str | None:
     """Which file of a data set has not the size it was written with, in words."""
+    partial = is_partial(folder)
     for name, mark in manifest.files.items():
+        if partial and not (folder / name).exists():
+            continue  # it lies at its URL
         if problem := mark.size_problem(folder / name):
             return f"{folder / name} {problem}"
     return None

@@ -24,7 +24,7 @@ from recsys.core.errors import DataError
 from recsys.core.folders import replaced_folder
 from recsys.core.json_files import read_json, write_json
 from recsys.data.contract.schema import TimelineKind
-from recsys.data.stores.dataset import TIMELINES, PreparedDataset, locked_dataset
+from recsys.data.stores.dataset import TIMELINES, PreparedDataset, fetch, locked_dataset
 from recsys.data.stores.timelines.layout import CURRENT
 
 #: Later than everything, and more than all: whole timelines.
@@ -100,6 +100,7 @@ class DerivedArrays:
             DataError: the data set was prepared anew since it was opened, or ``build`` raised.
         """
         folder, _ = self._wanted(dataset.path, asked)
+        fetch(dataset.path, f"{self.folder}/{folder.name}/")
         if (folder / self.file).is_file():
             return folder
         with locked_dataset(dataset.path) as current:

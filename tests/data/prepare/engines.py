@@ -50,6 +50,8 @@ class Divided:
         block_rows: rows of a log that one piece reads.
     """
 
+    workers = 1
+
     def __init__(self, block_rows: int) -> None:
         self.block_rows: int | None = block_rows
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import polars as pl
@@ -21,33 +19,6 @@ from tests.object_store import KEY, SECRET, ObjectStore
 
 _DAY = 86_400_000
 _START = 1_714_521_600_000
-
-
-class _Refusing(BaseHTTPRequestHandler):
-    """A store that ends a body half-way, or refuses because of the time."""
-
-    def do_HEAD(self) -> None:
-        self.send_response(403 if "secret" in self.path else 200)
-        self.send_header("Content-Length", "5000")
-        self.send_header("ETag", '"1"')
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        if "list-type" in self.path or "cut" not in self.path:
-            body = b"<Error><Code>RequestTimeTooSkewed</Code><Message>late</Message></Error>"
-            self.send_response(403)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            return
-        self.send_response(206)
-        self.send_header("Content-Length", "5000")
-        self.end_headers()
-        self.wfile.write(b"user_id,item_id\n")
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def _log(first_day: int, days: int) -> pl.DataFrame:
@@ -207,21 +178,10 @@ def test_a_file_url_is_a_path(tmp_path: Path) -> None:
     ],
 )
 def test_a_store_that_refuses_is_no_damaged_file(
-    name: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, said: str, refusing_store: None, tmp_path: Path
 ) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    location._filesystem.cache_clear()
-    try:
-        with pytest.raises(DataError, match=said) as caught:
-            prepare.run([f"path=s3://logs/{name}", f"out={tmp_path / 'out'}"])
-    finally:
-        location._filesystem.cache_clear()
-        server.shutdown()
-        server.server_close()
+    with pytest.raises(DataError, match=said) as caught:
+        prepare.run([f"path=s3://logs/{name}", f"out={tmp_path / 'out'}"])
     assert SECRET not in str(caught.value)
     assert KEY not in str(caught.value)
     assert not (tmp_path / "out").exists()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from recsys.cli import append, infer, prepare
-from recsys.core.errors import DataError, InstallationError
-from recsys.core.location import RemotePath
+from recsys.cli import append, infer, prepare, simulate
+from recsys.core.errors import ConfigError, DataError, InstallationError
+from recsys.core.location import RemotePath, located
 from recsys.data.contract.input_files import load_input_files
 from recsys.data.contract.table_snapshots import with_snapshot
 from recsys.data.stores.dataset import PreparedDataset
@@ -37,15 +39,9 @@ def _log(first_day: int, days: int) -> pl.DataFrame:
     )
 
 
-@pytest.fixture(params=["delta", "iceberg"])
-def table(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, Write]:
-    """The path of an empty table, and what adds rows to it."""
-    if request.param == "delta":
-        deltalake = pytest.importorskip("deltalake")
-        path = str(tmp_path / "events")
-        return path, lambda rows: deltalake.write_deltalake(path, rows.to_arrow(), mode="append")
+@pytest.fixture
+def iceberg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The catalog ``mine``, with the namespace ``shop``."""
     catalogs = pytest.importorskip("pyiceberg.catalog")
     config = pytest.importorskip("pyiceberg.utils.config")
     pytest.importorskip("sqlalchemy")
@@ -60,6 +56,17 @@ def table(
     monkeypatch.setattr(catalogs, "_ENV_CONFIG", config.Config())
     catalog = catalogs.load_catalog("mine")
     catalog.create_namespace("shop")
+    return catalog
+
+
+@pytest.fixture(params=["delta", "iceberg"])
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Write]:
+    """The path of an empty table, and what adds rows to it."""
+    if request.param == "delta":
+        deltalake = pytest.importorskip("deltalake")
+        path = str(tmp_path / "events")
+        return path, lambda rows: deltalake.write_deltalake(path, rows.to_arrow(), mode="append")
+    catalog = request.getfixturevalue("iceberg")
     made = catalog.create_table("shop.events", schema=_log(0, 1).to_arrow().schema)
     return "iceberg://mine/shop.events", lambda rows: made.append(rows.to_arrow())
 
@@ -132,3 +139,33 @@ def test_tables_that_cannot_be_read_are_one_sentence(
     monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(InstallationError, match="--extra tables"):
         with_snapshot(tmp_path / "d")
+
+
+@pytest.mark.parametrize("kind", ["folder", "url", "iceberg"])
+def test_a_simulated_log_is_written_to_a_new_table(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("deltalake")
+    if kind == "iceberg":
+        request.getfixturevalue("iceberg")
+        place = "iceberg://mine/shop.simulated"
+    elif kind == "url":
+        place = f"{request.getfixturevalue('object_store').bucket}/lake/events"
+    else:
+        place = str(tmp_path / "lake" / "events")
+    out = tmp_path / "simulated"
+    words = ["simulator=demo", "simulator.users=20", f"out={out}", f"table={place}"]
+    simulate.run(words)
+    snapshot = with_snapshot(located(place))
+    said = f"The same as a table: {place} (snapshot {snapshot.snapshot})"
+    assert said in " ".join(capfd.readouterr().err.split())
+    described = json.loads((out / "simulation.json").read_text())
+    assert described["table"] == {"name": place, "snapshot": snapshot.snapshot}
+    log = pl.read_parquet(out / "log" / "*.parquet")
+    order = ["user_id", "timestamp", "item_id", "action_type"]
+    read = snapshot.frame.collect().select(log.columns)
+    assert read.sort(order).equals(log.sort(order))
+    before = described
+    with pytest.raises(ConfigError, match="is there already"):
+        simulate.run([*words, "simulator.seed=9"])
+    assert json.loads((out / "simulation.json").read_text()) == before
