@@ -171,6 +171,7 @@ def test_lists_made_before_are_a_source(prepared: Path, tmp_path: Path) -> None:
     assert together.lengths.tolist() == [10, 0] and together.item.tolist() == whole[1:11].tolist()
     close(worker)
     # another generation has lists of its own, and has none yet
+    funnel.write_text(funnel.read_text().replace("{quota: 5}", "{quota: 6}"))
     assert invoke(["service", "swap", f"state={state}", f"funnel={funnel}"]) == 0
     worker = Worker(ServeConfig(state=str(state), clock="log"))
     assert found_before(worker, listed) == []
