@@ -9,10 +9,11 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from omegaconf import MISSING
 
-from recsys.core.bounds import OutPath
+from recsys.core.bounds import OutPath, StoreAddress
 from recsys.core.folders import FolderKind, check_folder, locked_folder
 from recsys.core.json_files import write_json
 from recsys.data.stores.live import LiveDataset
@@ -33,10 +34,12 @@ class LearnConfig(LearningConfig):
     Attributes:
         state: folder of the service.
         folder: of the trainings of this stage.
+        events: Redis in which what was reported is kept; None for the state.
     """
 
     state: str = MISSING
     folder: OutPath = MISSING
+    events: Annotated[str, StoreAddress()] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def _learn(
     place.mkdir()
     for one in former:  # rows of before, most of which are in these too
         shutil.rmtree(data_of(folder / f"{one:06d}"), ignore_errors=True)
-    dataset = LiveDataset.open(generation.dataset, state.events)
+    dataset = LiveDataset.open(generation.dataset, config.events or state.events)
     try:
         measured, funnel = learned(learner, Experience(dataset, state.ledgers()), place)
     finally:

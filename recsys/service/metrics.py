@@ -39,7 +39,9 @@ SECONDS = Histogram(
 FALLBACKS = Counter("recsys_fallbacks", "Lists made before that were given, by reason.", ["reason"])
 BUSY = Counter("recsys_refused", "Requests that were told to come again.")
 EVENTS = Counter("recsys_events", "Reported events: taken, or set aside by reason.", ["outcome"])
-ITEMS = Counter("recsys_items", "Announced items: taken, or set aside by reason.", ["outcome"])
+ITEMS = Counter(
+    "recsys_items", "Announced items: taken, set aside by reason, or withdrawn.", ["outcome"]
+)
 QUEUE = Gauge("recsys_queue", "Requests that wait for a funnel.", multiprocess_mode="livesum")
 GENERATION = Gauge("recsys_generation", "That a worker serves.", multiprocess_mode="liveall")
 POINT = Gauge("recsys_operating_point", "Workers at it.", ["point"], multiprocess_mode="livesum")

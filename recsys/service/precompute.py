@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from omegaconf import MISSING, OmegaConf
 
-from recsys.core.bounds import Count, ItemsPerUser, OneOf, Settings
+from recsys.core.bounds import Count, ItemsPerUser, OneOf, Settings, StoreAddress
 from recsys.data.stores.live import LiveDataset
 from recsys.service.config import LOG, MACHINE, ServeConfig
 from recsys.service.generations import ServiceState
@@ -30,7 +30,7 @@ class PrecomputeConfig(Settings):
         k: items of a list, of which a user gets those that are unseen by then.
         users: the first so many; None for all.
         changes: settings of the funnel that are otherwise, since there is time.
-        clock: as of `recsys serve`.
+        clock: as of `recsys serve`; events likewise.
         known: likewise.
     """
 
@@ -39,6 +39,7 @@ class PrecomputeConfig(Settings):
     users: Count | None = None
     changes: list[str] = field(default_factory=list)
     clock: Annotated[str, OneOf((MACHINE, LOG))] = MACHINE
+    events: Annotated[str, StoreAddress()] | None = None
     known: KnowledgeConfig = field(default_factory=KnowledgeConfig)
 
 
@@ -57,7 +58,8 @@ def precompute(config: PrecomputeConfig) -> int:
     changes = OmegaConf.to_container(OmegaConf.from_dotlist(config.changes))
     generation = replace(generation, funnel=changed_funnel(generation.funnel, changes))
     serving = ServeConfig(state=config.state, clock=config.clock, known=config.known)
-    served = Served(generation, serving, LiveDataset.open(generation.dataset, state.events))
+    dataset = LiveDataset.open(generation.dataset, config.events or state.events)
+    served = Served(generation, serving, dataset)
     lists = StoredLists(state.lists(generation.number), readonly=False)
     users = np.arange(1, served.users.size)[: config.users]
     for first in range(0, len(users), _AT_A_TIME):

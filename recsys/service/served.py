@@ -113,7 +113,7 @@ class Served:
         """
         known = None
         if beside is None:
-            dataset = LiveDataset.open(generation.dataset, state.events)
+            dataset = LiveDataset.open(generation.dataset, config.events or state.events)
         else:
             dataset = beside.dataset
             stored = PreparedDataset.open(generation.dataset)
@@ -232,7 +232,8 @@ class Served:
         index = self.users.indices([asked.user])
         items = self._popular[int(self.known.group(index)[0])]
         own = self._listed(int(index[0]), at)
-        items = np.concatenate([own, items[~np.isin(items, own)]])
+        items = items[self.known.is_alive(items, at) & ~np.isin(items, own)]
+        items = np.concatenate([own, items])
         moments = np.full(len(items), at)
         seen = self.known.seen(np.repeat(index, len(items)), moments, items)
         found = items[~seen][: asked.k]

@@ -52,11 +52,12 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Worker, int, list[l
                 event(second, now + 2_000, "impression"),
                 event(first, now + 3_000, "liked"),
                 event(first, now + 4_000, "video_complete"),
-                event(second, now + 25 * HOUR, "save"),  # so late it is of no list any more
                 event(third, now + 5_000, "liked"),  # which nobody has seen
             ]
             assert (await worker.report(done)).taken == len(done)
             lists.append(answer.items)
+        late = event(lists[0][1], begin + 25 * HOUR, "save")  # it is of no list any more
+        assert (await worker.report([late])).taken == 1
         return lists
 
     lists = asyncio.run(ask())
