@@ -85,6 +85,7 @@ class FunnelPolicy:
 
     def log_of(self, folder: Path) -> PlayedLog:
         """A prepared data set of the world's log, which models may share, and what is played."""
+        folder = folder.resolve()
         if folder not in self._logs:
             self._logs[folder] = PlayedLog(self._world, folder)
         return self._logs[folder]

@@ -200,7 +200,7 @@ class FirstStage:
 
     def _warm_start(self) -> Sequence[str]:
         model = self._funnel.models.get(self._config.model)
-        if model is None or Path(model.path).parents[2] != self._folder.resolve():
+        if model is None or Path(model.path).parent.parent.parent != self._folder.resolve():
             return []
         return [f"warm_start.checkpoint={Path(model.path).parent / CHECKPOINTS / _BEST}"]
 
@@ -245,6 +245,8 @@ class SecondStage:
             "data.source=log",
             f"run_dir={run_dir}",
             f"warm_start.checkpoint={self._served / CHECKPOINTS / _BEST}",
+            "warm_start.names=[]",
+            "warm_start.ignore=[]",
             *self._config.train,
         ]
         found: RunConfig = load(self._served / CONFIG_FILE, self.system.config, settings)

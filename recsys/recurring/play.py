@@ -13,7 +13,7 @@ from pathlib import Path
 
 from recsys.core.bounds import HoursAboveZero, OutPath, Settings
 from recsys.core.errors import ConfigError, DataError
-from recsys.core.folders import check_new
+from recsys.core.folders import check_place
 from recsys.data.contract.schema import MILLISECONDS_PER_HOUR
 from recsys.data.simulator.world.play import Recommended
 from recsys.data.simulator.world.play import Requests as Visits
@@ -100,7 +100,11 @@ def play_learning(config: PlayConfig) -> tuple[OnlineComparison, list[Trained]]:
         RecsysError: a training cannot be done.
     """
     online, folder = config.online, Path(config.learning.folder)
-    check_new(folder, [online.simulation, config.learning.dataset])
+    if folder.exists():
+        raise ConfigError(
+            f"learning.folder={folder} is there already; give a new one, or remove it yourself."
+        )
+    check_place(folder, [online.simulation, config.learning.dataset])
     world = World.open(Path(online.simulation))
     funnel = funnel_named(online.policy, online.changes)
     with closing(LearningPolicy(world, funnel, config.learning)) as tried:

@@ -279,11 +279,14 @@ def test_an_item_is_announced_anew_and_withdrawn(service: Running) -> None:
         rows = service.recommend(user, **asked)["explanation"]["candidates"]
         return next((one for one in rows if one["item"] == 888_888), None)
 
+    def stated() -> float | None:
+        return (row() or {"facts": {}})["facts"].get("integrity")
+
     for integrity in (0.9, 0.1):  # below 0.5 the filter leaves it out
         announced["features"] = {"integrity": integrity}
         service.client.post("/items", json=[announced])
         for _ in range(6):  # either worker
-            service.until(lambda: (row() or {"facts": {}})["facts"].get("integrity") == integrity)
+            service.until(lambda wanted=integrity: stated() == wanted)
             found = row()
             assert found is not None and (found["ended"] == "integrity") == (integrity < 0.5)
     again = service.client.post("/items", json=[announced]).json()
