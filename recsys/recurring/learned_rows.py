@@ -103,6 +103,7 @@ def _attributed(of: Experience, listed: pl.DataFrame) -> pl.DataFrame:
             right_on=MOMENT,
             by=[ROW_USER, ROW_ITEM],
             tolerance=_ATTRIBUTED_HOURS * MILLISECONDS_PER_HOUR,
+            check_sortedness=False,  # it cannot be, within users and items
         )
     )
     return joined.filter(pl.col(MOMENT).is_not_null()).select(

@@ -42,7 +42,7 @@ def test_what_is_learned_is_taken_up_and_the_other_one_stays(
         *(f"online.against={funnel}", "online.days=0.5", "online.bootstrap.resamples=20"),
         *(f"learning.folder={folder}", f"learning.dataset={prepared}", "learning.every_hours=4"),
     ]
-    few = "train: [trainer.max_steps=20,optim.dense.learning_rate=0.01]"
+    few = "train: ['trainer.max_steps=20','optim.dense.learning_rate=0.01']"
     capsys.readouterr()
     assert invoke([*play, f"learning.stages=[{{stage: second, {few}}}]", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -46,9 +46,9 @@ from recsys.data.stores.live.written import (
 _STATE = ("identity", "birth", "epoch", "number")
 _NUMBER = struct.Struct(">Q")
 #: Seconds that are waited for an answer, that nobody asks again to read once there was none, that
-#: one writer waits for another, after which a writer that has died counts for nothing, and that
-#: events of a former epoch stay.
-_PATIENCE, _PAUSE, _TURN, _DEAD, _FORMER = 1.0, 1.0, 5.0, 2.0, 60
+#: one writer waits for another and asks again after, after which a writer that has died counts for
+#: nothing, and that events of a former epoch stay.
+_PATIENCE, _PAUSE, _TURN, _AGAIN, _DEAD, _FORMER = 1.0, 1.0, 5.0, 0.005, 2.0, 60
 _MEND = "empty that database, after `recsys data append` with the log of that time"
 
 
@@ -72,7 +72,8 @@ class RedisJournal:
     path = None
 
     def __init__(self, url: str, manifest: DatasetManifest) -> None:
-        self._client = client_of(url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+        patience = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
+        self._client = client_of(url, **patience)
         digest = hashlib.blake2b(manifest.lineage[0].encode(), digest_size=8).hexdigest()
         self._prefix = f"live:{digest}:"
         self._process, self._birth = os.getpid(), b""
@@ -126,7 +127,8 @@ class RedisJournal:
 
     @contextmanager
     def _writing(self) -> Iterator[_RedisPages]:
-        lock = self._client.lock(f"{self._prefix}lock", _DEAD, blocking_timeout=_TURN)
+        name = f"{self._prefix}lock"
+        lock = self._client.lock(name, timeout=_DEAD, sleep=_AGAIN, blocking_timeout=_TURN)
         with ExitStack() as stack:
             stack.enter_context(self._telling())
             if not lock.acquire():
@@ -137,6 +139,7 @@ class RedisJournal:
             pages = _RedisPages(pipeline, self._client, self._prefix)
             yield pages
             pages.commit()
+            self._gone = 0.0, ""
 
     def _known(self, pages: _RedisPages) -> _RedisPages:
         """Pages of the journal that was opened, not of one that was begun since."""
@@ -276,7 +279,7 @@ class _RedisPages:
         self._set({"epoch": position.epoch, "number": position.number})
 
     def _set(self, fields: dict[str, Any]) -> None:
-        changed = {**fields, "changed": secrets.token_hex(8)}
+        changed: dict[Any, Any] = {**fields, "changed": secrets.token_hex(8)}
         key = f"{self._prefix}state"
         self._writes.append(lambda pipeline: pipeline.hset(key, mapping=changed))
 

@@ -144,7 +144,7 @@ def test_an_item_is_what_was_stated_of_it_last(dataset: PreparedDataset, tmp_pat
     assert announced.names([900]).tolist() == [LATER]
     assert third.restated(second).tolist() == [size] and not len(second.restated(second))
     announced.announce(third, [{"item_id": 900, "brand": "B", "first_seen": NOW - 5}], NOW)
-    assert third.grown().vocabulary("item").first_seen(size + 1)[-1] == NOW - 5
+    assert third.grown().vocabulary("item").first_seen(size + 2)[size] == NOW - 5
     first.live.close()
 
 
