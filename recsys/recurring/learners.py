@@ -261,8 +261,9 @@ class SecondStage:
         )
         tasks = run.manifest.tasks
         change = compare(ours, theirs, tasks, Bootstrap())[f"{NE_DELTA}/{MEAN}"]
-        both = [measure(frame, tasks).get(f"ne/{MEAN}", float("nan")) for frame in (theirs, ours)]
-        return Measured("mean NE of the newest rows", *both, change, not change.low <= 0)
+        before, now = (measure(frame, tasks).get(f"ne/{MEAN}", np.nan) for frame in (theirs, ours))
+        what = "mean NE of the newest rows"
+        return Measured(what, before, now, change, not change.low <= 0)
 
     def funnel(self, artifact: Path) -> FunnelConfig:
         """With another ranker of the same name."""

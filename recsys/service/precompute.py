@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from omegaconf import MISSING, OmegaConf
@@ -55,7 +55,7 @@ def precompute(config: PrecomputeConfig) -> int:
     """
     state = ServiceState(Path(config.state))
     generation = state.current()
-    changes = OmegaConf.to_container(OmegaConf.from_dotlist(config.changes))
+    changes: Any = OmegaConf.to_container(OmegaConf.from_dotlist(config.changes))
     generation = replace(generation, funnel=changed_funnel(generation.funnel, changes))
     serving = ServeConfig(state=config.state, clock=config.clock, known=config.known)
     dataset = LiveDataset.open(generation.dataset, config.events or state.events)
