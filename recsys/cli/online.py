@@ -13,7 +13,7 @@ from rich.table import Table
 from recsys.core.composition import compose
 from recsys.core.console import UNDEFINED, output_console, text_table
 from recsys.evaluation.paired import Interval
-from recsys.online.compare import OnlineConfig, compare_online
+from recsys.online.compare import OnlineComparison, OnlineConfig, compare_online
 
 
 def configure(overrides: Sequence[str]) -> OnlineConfig:
@@ -25,7 +25,14 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
     """Play both policies and print the table."""
     config = configure(overrides)
     found = compare_online(config)
-    rows = [["", config.tried, config.against, "difference", "%"]]
+    print_comparison(config.tried, config.against, found)
+    if as_object:
+        output_console().print(json.dumps(without_nan(asdict(found))))
+
+
+def print_comparison(tried: str, against: str, found: OnlineComparison) -> None:
+    """Print every metric under both policies, and what was asked for beside."""
+    rows = [["", tried, against, "difference", "%"]]
     for metric in found.metrics:
         both = (_number(metric.policy.value), _number(metric.against.value))
         rows.append([metric.name, *both, shown(metric.difference), shown(metric.percent, 1)])
@@ -36,8 +43,6 @@ def run(overrides: Sequence[str], as_object: bool = False) -> None:
         console.print(f"NDCG of {name} against lists without a cache: {shown(ndcg)}")
     for name, lost in found.regret.items():
         console.print(_regret_table(name, lost))
-    if as_object:
-        console.print(json.dumps(_without_nan(asdict(found))))
 
 
 def _regret_table(name: str, lost: Mapping[str, Interval]) -> Table:
@@ -58,10 +63,10 @@ def _number(value: float, digits: int = 4) -> str:
     return UNDEFINED if math.isnan(value) else f"{value:,.{digits}f}"
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has no NaN; what is undefined is null."""
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(one) for one in value]
+        return [without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -281,8 +281,23 @@ RECUR_VERBS = (
     Verb(
         "learn",
         "recur_learn",
-        "Train the first stage of a service again from its ledger, and serve it.",
-        ("recsys recur learn state=served/explore folder=recurring/first",),
+        "Train the first or second stage of a service again from its ledger, and serve it.",
+        (
+            "recsys recur learn state=served/explore folder=recurring/first",
+            "recsys recur learn state=served/explore folder=recurring/second stage=second",
+        ),
+        keeps_memory=True,
+    ),
+    Verb(
+        "play",
+        "recur_play",
+        "Play a funnel that learns by the hour in a simulated world, beside one that does not.",
+        (
+            "recsys recur play online.simulation=logs/explore online.policy=explore_models "
+            "online.against=explore_models learning.dataset=prepared/explore "
+            "learning.folder=runs/hourly",
+        ),
+        prints_json=True,
         keeps_memory=True,
     ),
 )

@@ -31,7 +31,7 @@ class DeleteConfig(Settings):
         dataset: a prepared data set; the user's events leave its timelines.
         store: ``redis://host:port/database``, or the folder of an LMDB; the user's embedding
             leaves it in all versions.
-        live: folder of the data set's live events, which the user's leave too.
+        live: folder of the data set's live events, or Redis, which the user's leave too.
     """
 
     user: str = MISSING
@@ -122,10 +122,10 @@ def _index_of(dataset: PreparedDataset, user: str) -> int:
     return index
 
 
-def _delete_live(dataset: PreparedDataset, folder: str, index: int) -> int:
-    if not Path(folder).is_dir():
-        raise DataError(f"{folder} is no folder of live events; name that of the service's state.")
-    live = LiveEvents.open(folder, dataset)
+def _delete_live(dataset: PreparedDataset, place: str, index: int) -> int:
+    if "://" not in place and not Path(place).is_dir():
+        raise DataError(f"{place} is no folder of live events; name that of the service's state.")
+    live = LiveEvents.open(place, dataset)
     try:
         return live.delete_users([index])
     finally:

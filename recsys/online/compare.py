@@ -127,9 +127,30 @@ def compare_online(config: OnlineConfig) -> OnlineComparison:
         ConfigError: a policy is unknown, or nobody visits in the time that is played.
         DataError: there is no simulation.
     """
+    world = World.open(Path(config.simulation))
+    return compare_policies(config, world, _policies(config, world))
+
+
+def compare_policies(
+    config: OnlineConfig, world: World, policies: dict[str, Policy]
+) -> OnlineComparison:
+    """Play two policies, the tried one first.
+
+    Args:
+        config: what is played; of the policies nothing.
+        world: of the simulation.
+        policies: by what they are called.
+
+    Raises:
+        ConfigError: nobody visits in the time that is played.
+    """
+    for one in policies.values():
+        if isinstance(one, FunnelPolicy):
+            if config.regret_every is not None:
+                one.regret = RegretSums(world, one.funnel, config.regret_every)
+            if config.fresh_every is not None:
+                one.fresh = FreshSums(len(world.users), config.fresh_every)
     simulation = Path(config.simulation)
-    world = World.open(simulation)
-    policies = _policies(config, world)
     earlier = None if config.after is None else Path(config.after) / PLAYED
     start = world.log_end if earlier is None else end_of_play(earlier, simulation)
     visits = _visits(config, world, start)
@@ -161,17 +182,10 @@ def _policies(config: OnlineConfig, world: World) -> dict[str, Policy]:
     """The one that is tried, and what it is compared with."""
     if config.tried == config.against:
         raise ConfigError(f"policy and against are both {config.tried}; name two, or changes=.")
-    policies = {
+    return {
         config.tried: make_policy(config.policy, world, config.changes),
         config.against: make_policy(config.against, world),
     }
-    for one in policies.values():
-        if isinstance(one, FunnelPolicy):
-            if config.regret_every is not None:
-                one.regret = RegretSums(world, one.funnel, config.regret_every)
-            if config.fresh_every is not None:
-                one.fresh = FreshSums(len(world.users), config.fresh_every)
-    return policies
 
 
 def _visits(config: OnlineConfig, world: World, start: int) -> Visits:

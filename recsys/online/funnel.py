@@ -61,11 +61,34 @@ class FunnelPolicy:
         self.ledger: Ledger | None = None
         self._group = config.group
         self._logs: dict[Path, PlayedLog] = {}
-        models = {name: self._opened(name, model) for name, model in config.models.items()}
-        self.funnel = build_funnel(config, self._known, world.tasks, models)
-        plain = replace(config, cache=CacheConfig())
-        self.plain = build_funnel(plain, self._known, world.tasks, models)
+        self._models: dict[str, tuple[ModelConfig, Model]] = {}
+        self.take_up(config)
         self.in_advance = InAdvance(world, config.cache.prefetch)
+
+    def take_up(self, config: FunnelConfig, log: PlayedLog | None = None) -> None:
+        """Go on with this funnel; models that it has already stay open.
+
+        Args:
+            config: the funnel.
+            log: what its other models read; None for the data sets that they were trained on.
+
+        Raises:
+            ConfigError: the funnel asks for what a world does not have.
+        """
+        for name, model in config.models.items():
+            if self._models.get(name, (None, None))[0] != model:
+                self._models[name] = model, self._opened(name, model, log)
+        models = {name: self._models[name][1] for name in config.models}
+        tasks, known = self._world.tasks, self._known
+        self.funnel = build_funnel(config, known, tasks, models)
+        self.plain = build_funnel(replace(config, cache=CacheConfig()), known, tasks, models)
+
+    def log_of(self, folder: Path) -> PlayedLog:
+        """A prepared data set of the world's log, which models may share, and what is played."""
+        folder = folder.resolve()
+        if folder not in self._logs:
+            self._logs[folder] = PlayedLog(self._world, folder)
+        return self._logs[folder]
 
     def recommend(self, requests: Visits, k: int) -> Recommended:
         """Lists by the funnel, with the propensities of what was drawn."""
@@ -133,15 +156,11 @@ class FunnelPolicy:
             columns[self._group] = self._known.group(asked.user)
         return Requests(number, asked.user, asked.time, columns)
 
-    def _opened(self, name: str, config: ModelConfig) -> Model:
-        """A model on the data set that it was trained on, which models may share."""
+    def _opened(self, name: str, config: ModelConfig, log: PlayedLog | None) -> Model:
         # torch, which funnels of counts do without
         from recsys.serving.funnel.models.open import open_model
 
-        folder = trained_on_log(Path(config.path))
-        if folder not in self._logs:
-            self._logs[folder] = PlayedLog(self._world, folder)
-        log = self._logs[folder]
+        log = log or self.log_of(trained_on_log(Path(config.path)))
         return open_model(name, config, log.dataset, log.numbering)
 
 

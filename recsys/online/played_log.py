@@ -72,6 +72,7 @@ class PlayedLog:
                 "action_type": self._action[np.concatenate([shown_code, action])],
                 "surface": self._surface[shown.surface[of]],
                 "dwell_time": dwell,
+                "video_duration": self._world.catalogue.item_duration[shown.item[of]],
             }
         )
 

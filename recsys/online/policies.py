@@ -141,6 +141,15 @@ def make_policy(name: str, world: World, changes: Sequence[str] = ()) -> Policy:
         if changes:
             raise ConfigError(f"changes={list(changes)}: {name} is no funnel; leave them out.")
         return POLICIES[name](world)
+    return FunnelPolicy(world, funnel_named(name, changes))
+
+
+def funnel_named(name: str, changes: Sequence[str] = ()) -> FunnelConfig:
+    """A funnel of ``conf/funnel`` by its name, or a file of one, and what is otherwise.
+
+    Raises:
+        ConfigError: there is none, or the changes do not fit.
+    """
     there = {path.stem: path for path in sorted((conf_dir() / "funnel").glob("*.yaml"))}
     path = there.get(name, Path(name) if is_file_name(name) else None)
     if path is None:
@@ -148,7 +157,7 @@ def make_policy(name: str, world: World, changes: Sequence[str] = ()) -> Policy:
             f"policy {name} is unknown; choose from {', '.join([*POLICIES, *there])}, or give the "
             "file of a funnel, such as my_funnel.yaml."
         )
-    return FunnelPolicy(world, load(path, FunnelConfig, changes))
+    return load(path, FunnelConfig, changes)
 
 
 def first_unseen(

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from recsys.core.errors import ConfigError, DataError, RecsysError
 from recsys.core.version import VERSION
+from recsys.data.stores.live.journal import AwayError
 from recsys.service import metrics
 from recsys.service.config import ServeConfig
 from recsys.service.facts import user_facts
@@ -74,6 +75,7 @@ def make_app(config: ServeConfig) -> FastAPI:
         ("POST", "/recommend", endpoints.recommend, Recommend),
         ("POST", "/events", endpoints.events, list[Event]),
         ("POST", "/items", endpoints.items, list[Item]),
+        ("DELETE", "/items/{item:path}", endpoints.withdraw, None),
         ("POST", "/operating-point", endpoints.operating_point, OperatingPoint),
         ("GET", "/explain/{request}", endpoints.explain, None),
         ("GET", "/users", endpoints.users, None),
@@ -153,6 +155,13 @@ class Endpoints:
         items = await self._report(request, self._items)
         announced = await self._worker.announce(items)
         return {"taken": announced.taken, "set_aside": announced.set_aside}
+
+    async def withdraw(self, request: Request) -> Any:
+        """Take an item out of all lists, until it is announced again."""
+        item = request.path_params["item"]
+        if not await self._worker.withdraw(item):
+            raise RefusedError(404, f"nothing is known of an item {item[:40]}")
+        return {"withdrawn": item}
 
     async def operating_point(self, request: Request) -> Any:
         """Go over to an operating point, all workers within a second."""
@@ -286,6 +295,9 @@ def _answering(
             headers["Retry-After"] = str(config.limits.retry_after)
         except ConfigError as error:
             status, found = 400, {"error": str(error)}
+        except AwayError as error:
+            status, found = 503, {"error": str(error)}
+            headers["Retry-After"] = str(config.limits.retry_after)
         except RecsysError as error:
             status, found = 500, {"error": str(error)}
         except Exception:
@@ -306,7 +318,7 @@ def _responses(path: str) -> dict[int | str, dict[str, Any]]:
     found = {401: "No API key.", 503: "Come again."}
     if path in ("/recommend", "/events", "/items", "/operating-point"):
         found |= {400: "The body cannot be used.", 403: "Not allowed.", 413: "Too large."}
-    if path.startswith("/explain"):
+    if path.startswith(("/explain", "/items/")):
         found[404] = "Nothing is known of it."
     return {status: {"description": text} for status, text in found.items()}
 

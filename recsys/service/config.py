@@ -95,6 +95,7 @@ class ServeConfig(GenerationConfig):
         clock: ``machine``, or ``log``, for logs of the past: just after the newest known event.
         inspector: whether a request may change the funnel for itself.
         api_key_env: environment variable with the key that requests must have; None for none.
+        events: Redis in which what is reported is kept, by the data set; None for the state.
         feed: Redis in which the cache of a funnel is kept; None for a folder of the state.
         known: what is counted.
         limits: of requests.
@@ -108,6 +109,7 @@ class ServeConfig(GenerationConfig):
     clock: Annotated[str, OneOf((MACHINE, LOG))] = MACHINE
     inspector: bool = False
     api_key_env: str | None = None
+    events: Annotated[str, StoreAddress()] | None = None
     feed: Annotated[str, StoreAddress()] | None = None
     known: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

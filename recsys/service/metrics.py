@@ -39,7 +39,9 @@ SECONDS = Histogram(
 FALLBACKS = Counter("recsys_fallbacks", "Lists made before that were given, by reason.", ["reason"])
 BUSY = Counter("recsys_refused", "Requests that were told to come again.")
 EVENTS = Counter("recsys_events", "Reported events: taken, or set aside by reason.", ["outcome"])
-ITEMS = Counter("recsys_items", "Announced items: taken, or set aside by reason.", ["outcome"])
+ITEMS = Counter(
+    "recsys_items", "Announced items: taken, set aside by reason, or withdrawn.", ["outcome"]
+)
 QUEUE = Gauge("recsys_queue", "Requests that wait for a funnel.", multiprocess_mode="livesum")
 GENERATION = Gauge("recsys_generation", "That a worker serves.", multiprocess_mode="liveall")
 POINT = Gauge("recsys_operating_point", "Workers at it.", ["point"], multiprocess_mode="livesum")
@@ -53,6 +55,7 @@ _IN = Counter("recsys_candidates_in", "Candidates that a stage was given.", ["st
 _OUT = Counter(
     "recsys_candidates_out", "Candidates that a stage left or a source found.", ["stage"]
 )
+_NOTHING = Counter("recsys_found_nothing", "Requests for which a source found nothing.", ["stage"])
 _MISSED = Counter("recsys_missed", "Sources and stages that were late or failed.", ["stage"])
 
 
@@ -65,7 +68,7 @@ class StageMetrics:
 
     def __init__(self, described: Described) -> None:
         self._stages = [(_IN.labels(name), _OUT.labels(name)) for name in described.stages]
-        self._sources = [_OUT.labels(name) for name in described.sources]
+        self._sources = [(_OUT.labels(one), _NOTHING.labels(one)) for one in described.sources]
         self._seconds: dict[str, Histogram] = {}
 
     def add(self, outcome: Outcome) -> None:
@@ -79,8 +82,10 @@ class StageMetrics:
         self._add_candidates(outcome.candidates)
 
     def _add_candidates(self, of: Candidates) -> None:
-        for bit, found in enumerate(self._sources):
-            found.inc(int((of.sources >> np.uint32(bit) & 1).sum()))
+        for bit, (out, nothing) in enumerate(self._sources):
+            found = int((of.sources >> np.uint32(bit) & 1).sum())
+            out.inc(found)
+            nothing.inc(found == 0)
         deaths = np.bincount(of.death + 1, minlength=len(self._stages) + 1)[1:]
         left = len(of.item)
         for (came, went), died in zip(self._stages, deaths.tolist(), strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys.core.errors import ConfigError, DataError
 from recsys.data.contract.schema import MILLISECONDS_PER_DAY, Column
+from recsys.data.stores.live.dataset import LiveDataset
 from recsys.data.stores.live.events import Reported
 from recsys.data.stores.vocabulary import FIRST_SEEN
 from recsys.service.config import LOG, MACHINE
@@ -65,20 +66,39 @@ def announce(served: Served, items: Sequence[Item], clock: str) -> Reported:
     """
     now = served.now()
     rows = [one for one in items if (one.timestamp or now) <= now + _AHEAD[clock]]
-    dataset = served.dataset
-    try:
-        dataset.refuse_hashed()
-    except DataError as error:
-        raise ConfigError(str(error)) from error
-    stated = [_stated(one, now) for one in rows]
-    taken, set_aside = dataset.live.announced.announce(dataset, stated)
+    dataset = _numbered(served)
+    stated = [_stated(one) for one in rows]
+    taken, set_aside = dataset.live.announced.announce(dataset, stated, now)
     set_aside[FUTURE] += len(items) - len(rows)
     return Reported(taken, dict(+set_aside))
 
 
-def _stated(item: Item, now: int) -> dict[str, Any]:
+def withdraw(served: Served, item: str) -> bool:
+    """Take an item out of what can be shown.
+
+    Returns:
+        Whether there is one.
+
+    Raises:
+        ConfigError: items cannot be withdrawn from the data set.
+        RecsysError: it could not be written.
+    """
+    dataset = _numbered(served)
+    return dataset.live.announced.withdraw(dataset, item)
+
+
+def _numbered(served: Served) -> LiveDataset:
+    """The data set, unless its ids of items are hashed."""
+    try:
+        served.dataset.refuse_hashed()
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    return served.dataset
+
+
+def _stated(item: Item) -> dict[str, Any]:
     """An item, and what is stated of it, as it is announced."""
-    found: dict[str, Any] = {Column.ITEM.value: item.item, FIRST_SEEN: item.timestamp or now}
+    found: dict[str, Any] = {Column.ITEM.value: item.item, FIRST_SEEN: item.timestamp}
     if item.author is not None:
         found[Column.AUTHOR.value] = item.author
     if item.topic is not None:

@@ -113,7 +113,7 @@ class Served:
         """
         known = None
         if beside is None:
-            dataset = LiveDataset.open(generation.dataset, state.events)
+            dataset = LiveDataset.open(generation.dataset, config.events or state.events)
         else:
             dataset = beside.dataset
             stored = PreparedDataset.open(generation.dataset)
@@ -216,23 +216,24 @@ class Served:
 
     def has_list(self, user: int | str) -> bool:
         """Whether a list was made before for a user."""
-        return len(self._listed(int(self.users.indices([user])[0]))) > 0
+        return len(self._listed(int(self.users.indices([user])[0]), self.now())) > 0
 
-    def _listed(self, user: int) -> Integers:
-        """The list made before for a user, as far as its items are known here."""
+    def _listed(self, user: int, moment: int) -> Integers:
+        """What can be shown at a moment of a user's list that was made before."""
         if self.stored is None:
             return np.empty(0, np.int64)
         found = self.found_items(self.stored.of(user))
-        return found[found > 0]
+        found = found[found > 0]
+        return found[self.known.is_alive(found, moment)]
 
     def fallback(self, why: str, number: int, asked: Recommend) -> Answer:
         """What the user has not seen of the list made before, and then of what is popular."""
         at = self.now() if asked.moment is None else asked.moment
         index = self.users.indices([asked.user])
         items = self._popular[int(self.known.group(index)[0])]
-        own = self._listed(int(index[0]))
-        own = own[self.known.is_alive(own, at)]
-        items = np.concatenate([own, items[~np.isin(items, own)]])
+        own = self._listed(int(index[0]), at)
+        items = items[self.known.is_alive(items, at) & ~np.isin(items, own)]
+        items = np.concatenate([own, items])
         moments = np.full(len(items), at)
         seen = self.known.seen(np.repeat(index, len(items)), moments, items)
         found = items[~seen][: asked.k]
@@ -274,7 +275,7 @@ class Served:
 
     def _build(self, funnel: FunnelConfig, store: Store | None = None) -> Funnel:
         tasks, models = self.known.tasks, self._models
-        return build_funnel(funnel, self.known, tasks, models, tolerant=True, store=store)
+        return build_funnel(funnel, self.known, tasks, models, True, store, self._listed)
 
     def _with(self, changes: Mapping[str, Any]) -> tuple[Funnel, Described]:
         key = repr(sorted(changes.items()))

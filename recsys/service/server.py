@@ -44,11 +44,12 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
         RecsysError: the generation cannot be served; what was served before stays.
     """
     api_key(config)
-    if config.feed is not None:
-        # redis-py, for those who have one
-        from recsys.embeddings.stores.redis_client import connect
+    for address in (config.events, config.feed):
+        if address is not None:
+            # redis-py, for those who have one
+            from recsys.core.redis_client import connect
 
-        connect(config.feed).close()
+            connect(address).close()
     current = swap(config)
     ServiceState(Path(config.state)).read(current).known_point(config.load.point)
     with _listening(config) as listening, tempfile.TemporaryDirectory("recsys-metrics") as folder:

@@ -27,7 +27,7 @@ from recsys.service.generations import Generation, ServiceState
 from recsys.service.lane import FullError, Lane, LateError
 from recsys.service.lists import StoredLists
 from recsys.service.messages import Event, Item, Recommend
-from recsys.service.reports import announce, append
+from recsys.service.reports import announce, append, withdraw
 from recsys.service.served import Served
 from recsys.serving.funnel.funnel import SECOND
 from recsys.serving.funnel.ledger import Ledger, LedgerConfig, explain, explained
@@ -196,6 +196,18 @@ class Worker:
         for reason, number in reported.set_aside.items():
             metrics.ITEMS.labels(reason).inc(number)
         return reported
+
+    async def withdraw(self, item: str) -> bool:
+        """Take an item out of all lists that begin from now on; whether there is one.
+
+        Raises:
+            ConfigError: the data set has hashed ids of items.
+            FullError: so many wait already.
+            RecsysError: it could not be written.
+        """
+        found: bool = await self._reports.run(partial(withdraw, self.served, item))
+        metrics.ITEMS.labels("withdrawn" if found else "unknown").inc()
+        return found
 
     async def explained(self, number: int) -> dict[str, Any]:
         """What became of the candidates of a request, of any process.

@@ -126,6 +126,11 @@ def test_a_funnel_is_found_by_name_or_file(world: World, tmp_path: Path) -> None
     [
         ("value: {expression: p(liked)}", "needs one source"),
         ("sources: {trendy: {}}", "trendy"),
+        ("sources: {precomputed: {}}\nvalue: {expression: p(liked)}", "precomputed alone"),
+        (
+            "sources: {fresh: {}, precomputed: {}}\nvalue: {expression: p(liked)}",
+            "`recsys precompute` makes for a service",
+        ),
         ("sources: {fresh: {quota: 0}}", "quota"),
         (
             "sources: {fresh: {}}\nvalue: {expression: p(liked)}\nexploration: {source: trending}",

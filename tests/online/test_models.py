@@ -95,6 +95,8 @@ def test_what_is_shown_is_known_as_a_service_would_know_it(folder: Path) -> None
     mine = np.concatenate([t.shown.item[t.shown.user == shown.user[0]] for t in ticks])
     assert set(log.numbering.item[mine]) <= set(history["item"])
     assert (log.numbering.item > 0).all()
+    played = history["timestamp"] > log.dataset.manifest.counts["last_timestamp"]
+    assert np.isfinite(history["video_duration"][played]).any()  # of videos, as in the log
     explicit = log.dataset.timelines.history(user, world.end, TimelineKind.EXPLICIT, 10_000)
     acted = sum(
         int((t.shown.outcomes[t.shown.user == shown.user[0], :-1] == 1).sum()) for t in ticks

@@ -130,6 +130,13 @@ def verbs() -> dict[str, Verb]:
         "embeddings skew": ("embeddings_skew", "run_dir=r", "stores=[a,b]"),
         "cost": ("cost",),
         "online": ("online", "simulation=s", "policy=best"),
+        "precompute": ("precompute", "state=s"),
+        "recur learn": ("recur_learn", "state=s", "folder=f"),
+        "recur play": (
+            "recur_play",
+            *("online.simulation=s", "online.policy=explore", "online.against=popular"),
+            *("learning.folder=f", "learning.dataset=d"),
+        ),
         "tune": ("tune", "funnel=explore", "tuning=explore", "simulation=s", "out=o"),
         "publish": ("publish", "run_dir=r"),
         "recommend": ("recommend", "artifact=a", "index=i", "user=1"),

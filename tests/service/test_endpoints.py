@@ -266,3 +266,38 @@ def test_an_item_that_comes_is_a_candidate_of_every_worker_and_is_told_of(servic
     refused = service.client.post("/items", json=[{"item": 5, "features": {"colour": "red"}}])
     assert refused.status_code == 400
     assert "colour is nothing that the data set states of items" in refused.json()["error"]
+
+
+def test_an_item_is_announced_anew_and_withdrawn(service: Running) -> None:
+    user, moment = some_user(service, 8), now(service)
+    announced = {"item": 888_888, "features": {"integrity": 0.9}}
+    assert service.client.post("/items", json=[announced]).json()["taken"] == 1
+    changes = {"sources": {"fresh": {"quota": 500, "hours": 1}}, "first.candidates": 10_000}
+    asked = {"k": 1, "moment": moment + 10_000, "changes": changes, "explain": True}
+
+    def row() -> dict | None:
+        rows = service.recommend(user, **asked)["explanation"]["candidates"]
+        return next((one for one in rows if one["item"] == 888_888), None)
+
+    def stated() -> float | None:
+        return (row() or {"facts": {}})["facts"].get("integrity")
+
+    for integrity in (0.9, 0.1):  # below 0.5 the filter leaves it out
+        announced["features"] = {"integrity": integrity}
+        service.client.post("/items", json=[announced])
+        for _ in range(6):  # either worker
+            service.until(lambda wanted=integrity: stated() == wanted)
+            found = row()
+            assert found is not None and (found["ended"] == "integrity") == (integrity < 0.5)
+    again = service.client.post("/items", json=[announced]).json()
+    assert again == {"taken": 0, "set_aside": {"item is known already": 1}}
+    listed = service.recommend(user, k=1)["items"][0]  # of the data set itself
+    for item in (888_888, listed):
+        response = service.client.delete(f"/items/{item}")
+        assert (response.status_code, response.json()) == (200, {"withdrawn": str(item)})
+    assert all(row() is None for _ in range(6))
+    assert all(listed not in service.recommend(user, k=50)["items"] for _ in range(6))
+    assert service.client.delete("/items/none").status_code == 404
+    assert service.client.post("/items", json=[announced, {"item": listed}]).json()["taken"] == 2
+    service.until(lambda: row() is not None)
+    assert listed in service.recommend(user, k=1_000)["items"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from recsys.cli.main import invoke
 from recsys.service.config import LimitsConfig, ServeConfig
@@ -44,8 +45,7 @@ def worker(state: Path) -> Iterator[Worker]:
     limits = LimitsConfig(wait_ms=400.0)
     found = Worker(ServeConfig(state=str(state), clock="log", limits=limits))
     yield found
-    found.close()
-    found.served.dataset.live.close()
+    close(found)
 
 
 class Scores:
@@ -136,9 +136,62 @@ def test_the_cache_of_a_funnel_outlives_a_worker(prepared: Path, tmp_path: Path)
             outcome = asyncio.run(worker.recommend(Recommend(user=raw(worker, user), k=6))).outcome
             assert outcome is not None and not outcome.missed
             shares.append(outcome.candidates.cached.mean())
-        worker.close()
-        worker.served.dataset.live.close()
+        close(worker)
     assert shares[0] == shares[2] == 0 and shares[1] > 0.5 and shares[3] > 0.5
+
+
+def test_lists_made_before_are_a_source(prepared: Path, tmp_path: Path) -> None:
+    state, funnel = tmp_path / "state", tmp_path / "listed.yaml"
+    funnel.write_text(
+        "sources: {trending: {quota: 5}, precomputed: {quota: 10}}\nvalue: {expression: p(liked)}\n"
+    )
+    asked = [f"state={state}", f"dataset={prepared}", f"funnel={funnel}"]
+    assert invoke(["service", "swap", *asked]) == 0
+    worker = Worker(ServeConfig(state=str(state), clock="log"))
+    listed, other = raw(worker, LISTED), raw(worker, LISTED + 1)
+    assert found_before(worker, listed) == []
+    close(worker)
+    made = ["precompute", f"state={state}", "clock=log", f"users={LISTED}", "k=30"]
+    assert invoke([*made, "changes=[sources.trending.quota=100]"]) == 0
+    worker = Worker(ServeConfig(state=str(state), clock="log"))
+    whole = worker.served.stored.of(LISTED)
+    assert len(whole) == 30  # trending alone has five
+    before = found_before(worker, listed)
+    assert before == whole[:10].tolist()
+    event = Event(user=listed, item=worker.served.items.raw(whole[:1])[0])
+    assert asyncio.run(worker.report([event])).taken == 1
+    assert found_before(worker, listed) == whole[1:11].tolist()
+    nothing = {"name": "recsys_found_nothing_total", "labels": {"stage": "precomputed"}}
+    counted = REGISTRY.get_sample_value(**nothing)
+    assert found_before(worker, other) == []
+    assert REGISTRY.get_sample_value(**nothing) == counted + 1
+    together = worker.served.funnel.supplies[1].source.find(
+        worker.served.known.ask(np.arange(2), np.array([LISTED, LISTED + 1]), np.full(2, 2**42))
+    )
+    assert together.lengths.tolist() == [10, 0] and together.item.tolist() == whole[1:11].tolist()
+    close(worker)
+    # another generation has lists of its own, and has none yet
+    funnel.write_text(funnel.read_text().replace("{quota: 5}", "{quota: 6}"))
+    assert invoke(["service", "swap", f"state={state}", f"funnel={funnel}"]) == 0
+    worker = Worker(ServeConfig(state=str(state), clock="log"))
+    assert found_before(worker, listed) == []
+    close(worker)
+
+
+def close(worker: Worker) -> None:
+    worker.close()
+    worker.served.dataset.live.close()
+
+
+def found_before(worker: Worker, user: int | str) -> list[int]:
+    """The items that the source of precomputed lists has found for a user."""
+    answer = asyncio.run(worker.recommend(Recommend(user=user, k=6)))
+    assert answer.outcome is not None and not answer.outcome.missed
+    of = answer.outcome.candidates
+    items = worker.served.dataset.live.later.found(of.item)
+    listed = items[of.sources >> 1 & 1 == 1].tolist()
+    order = [] if worker.served.stored is None else worker.served.stored.of(LISTED).tolist()
+    return sorted(listed, key=order.index)
 
 
 def test_a_lane_is_bounded_and_forgets_who_is_late() -> None:

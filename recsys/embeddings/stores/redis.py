@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from recsys.core.redis_client import connect
 from recsys.embeddings.stores.base import (
     WITHDRAWN_BYTES,
     EmbeddingStore,
@@ -20,7 +21,6 @@ from recsys.embeddings.stores.base import (
     decode_record,
     encode_publication,
 )
-from recsys.embeddings.stores.redis_client import connect
 
 #: Users handled by one script call: a script blocks the server while it runs.
 USERS_PER_CALL = 256

@@ -34,7 +34,7 @@ from recsys.serving.funnel.explore import Exploration
 from recsys.serving.funnel.funnel import Funnel, Scoring, Supply, Valuing
 from recsys.serving.funnel.knowledge import Knowledge
 from recsys.serving.funnel.model import Model
-from recsys.serving.funnel.sources import Favourites, Fresh, Trending, drawn
+from recsys.serving.funnel.sources import Favourites, Fresh, Lists, Precomputed, Trending, drawn
 from recsys.serving.funnel.stages import AtLeast, Filter, SameAs, Scorer, Seen, Source, TooOld
 from recsys.serving.funnel.value import parse_value
 
@@ -94,6 +94,7 @@ def build_funnel(
     models: Mapping[str, Model] | None = None,
     tolerant: bool = False,
     store: Store | None = None,
+    lists: Lists | None = None,
 ) -> Funnel:
     """The funnel of a configuration.
 
@@ -104,10 +105,11 @@ def build_funnel(
         models: those that it names, opened.
         tolerant: whether a stage that fails is done without, as in a service; else it is raised.
         store: where its cache is kept; None for memory of its own.
+        lists: made before, as of :class:`Precomputed`; None where nobody makes any.
 
     Raises:
         ConfigError: it asks for what is not known of users or items, or values what is no task; or
-            a model is not one for its place.
+            a model is not one for its place, or lists are wanted that nobody makes.
     """
     opened = models or {}
     binary = [task.name for task in tasks if task.kind is TaskKind.BINARY]
@@ -116,7 +118,7 @@ def build_funnel(
     predicted = {name: names.index(name) for name in (*binary, *other)}  # as values are computed
     value = config.value
     expressions = {g: parse_value(text, binary, other) for g, text in value.of_group.items()}
-    supplies = _supplies(config, known, opened)
+    supplies = _supplies(config, known, opened, lists)
     cache = None
     if config.cache.used:
         kept = MemoryStore() if store is None else store
@@ -170,7 +172,9 @@ def _last_list(
     return [*others, Supply(last, Share(config.cache.items))]
 
 
-def _supplies(config: FunnelConfig, known: Knowledge, models: Mapping[str, Model]) -> list[Supply]:
+def _supplies(
+    config: FunnelConfig, known: Knowledge, models: Mapping[str, Model], lists: Lists | None
+) -> list[Supply]:
     of, found = config.sources, []
 
     def add(source: Source, declared: SourceConfig) -> None:
@@ -184,6 +188,13 @@ def _supplies(config: FunnelConfig, known: Knowledge, models: Mapping[str, Model
             add(Favourites(known, column, declared.each, declared.quota), declared)
     if of.fresh is not None:
         add(Fresh(known, of.fresh.hours, of.fresh.quota, config.seed), of.fresh)
+    if of.precomputed is not None:
+        if lists is None:
+            raise ConfigError(
+                "funnel.sources.precomputed reads the lists that `recsys precompute` makes for a "
+                "service, and here is none; leave it out (sources.precomputed=null)."
+            )
+        add(Precomputed(known, lists, of.precomputed.quota), of.precomputed)
     for name, retrieved in of.retrieved.items():
         if retrieved is not None:
             add(models[retrieved.model].source(name, retrieved, known), retrieved)

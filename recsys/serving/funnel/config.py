@@ -16,6 +16,7 @@ from recsys.serving.funnel.rerank import RerankConfig
 #: Scorers that need no model: by what is counted of items and users; drawn.
 RATES, RANDOM = "rates", "random"
 
+_PRECOMPUTED = "precomputed"
 _Share = Annotated[float, Number(at_least=0, at_most=1)]
 _Milliseconds = Annotated[float, Number(above=0)] | None
 _Weight = Annotated[float, Number(at_least=0)]
@@ -99,6 +100,7 @@ class SourcesConfig(Settings):
         favourite_authors: items of the authors whom a user engages with most.
         favourite_topics: of the topics.
         fresh: new items, each as likely as another.
+        precomputed: of lists that `recsys precompute` made of the other sources, off-peak.
         retrieved: what models find for a user, by names of your choice.
         similar: items like those of a user's history, by names of your choice.
     """
@@ -107,13 +109,14 @@ class SourcesConfig(Settings):
     favourite_authors: FavouritesConfig | None = None
     favourite_topics: FavouritesConfig | None = None
     fresh: FreshConfig | None = None
+    precomputed: SourceConfig | None = None
     retrieved: dict[str, RetrievedConfig | None] = field(default_factory=dict)
     similar: dict[str, SimilarConfig | None] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """Of the sources that there are, in their order."""
-        single = ("trending", "favourite_authors", "favourite_topics", "fresh")
+        single = ("trending", "favourite_authors", "favourite_topics", "fresh", _PRECOMPUTED)
         there = [name for name in single if getattr(self, name) is not None]
         of_models = [*self.retrieved.items(), *self.similar.items()]
         return [*there, *(name for name, one in of_models if one is not None)]
@@ -236,6 +239,11 @@ class FunnelConfig(Settings):
             raise ConfigError(
                 f"funnel.sources: a funnel needs one source at least; name some of "
                 f"{', '.join(vars(self.sources))}, such as trending: {{quota: 100}}."
+            )
+        if there == [_PRECOMPUTED]:
+            raise ConfigError(
+                "funnel.sources has precomputed alone, whose lists are made of what the other "
+                "sources find; name some of these as well."
             )
         if twice := sorted({name for name in there if there.count(name) > 1}):
             raise ConfigError(f"funnel.sources: two are called {', '.join(twice)}.")

@@ -67,12 +67,14 @@ class _Standing:
         moment: ms.
         alive: [A] items.
         popularity: [1 + G, A] of them.
+        withdrawn: items that were taken out by then.
         made: by name, and how it is made.
     """
 
     moment: int
     alive: Integers
     popularity: Doubles
+    withdrawn: Integers
     made: dict[str, tuple[Callable[[Integers, Doubles], Any], Any]]
 
 
@@ -149,7 +151,8 @@ class LiveKnowledge:
         self._position = Position()
         self._now: _Now | None = None
         nothing = np.empty((len(self.groups), 0))
-        self._standing = _Standing(-_STANDS_MS, self._by_age[:0], nothing, {})
+        none = self._by_age[:0]
+        self._standing = _Standing(-_STANDS_MS, none, nothing, none, {})
         if former is None:
             self._count_stored(last + 1)
             self._stored = self._counts.grown(len(self.born))
@@ -188,7 +191,8 @@ class LiveKnowledge:
         requests = Requests(number, user, moment, columns)
         self.refresh()
         latest = int(moment.max(initial=0))
-        if not 0 <= latest - self._standing.moment < _STANDS_MS:
+        stands = 0 <= latest - self._standing.moment < _STANDS_MS
+        if not stands or self._standing.withdrawn is not self._dataset.live.withdrawn():
             self.renew(latest)
         users, place = np.unique(user, return_index=True)
         engaged, shown = self._tastes(users, moment[place])
@@ -199,13 +203,15 @@ class LiveKnowledge:
         """Say anew what is alive and popular at a moment, ms, and what follows; in any thread."""
         ends = (self._oldest(moment), moment)
         first, last = np.searchsorted(self._born_by_age, ends)
-        alive = self._by_age[first:last]
+        alive, withdrawn = self._by_age[first:last], self._dataset.live.withdrawn()
+        if len(withdrawn):
+            alive = alive[~np.isin(alive, withdrawn)]
         popularity = self._counts.popularity(alive)
         made = {
             name: (make, make(alive, popularity))
             for name, (make, _) in list(self._standing.made.items())
         }
-        self._standing = _Standing(moment, alive, popularity, made)
+        self._standing = _Standing(moment, alive, popularity, withdrawn, made)
 
     def standing(self, name: str, make: Callable[[Integers, Doubles], _T]) -> _T:
         """What follows from what is alive and popular; that stands for some seconds."""
@@ -218,7 +224,8 @@ class LiveKnowledge:
     def is_alive(self, item: Integers, moment: int) -> NDArray[np.bool_]:
         """[n] whether items can be shown at a moment, ms."""
         born = self.born[item]
-        return (born < moment) & (born >= self._oldest(moment))
+        there = (born < moment) & (born >= self._oldest(moment))
+        return there & ~np.isin(item, self._dataset.live.withdrawn())
 
     def _oldest(self, moment: int) -> float:
         """When items that can be shown were first seen at the earliest, ms."""
@@ -232,7 +239,7 @@ class LiveKnowledge:
 
     @property
     def alive(self) -> Integers:
-        """[A] items that were first seen before now, and not too long ago."""
+        """[A] items that were first seen before now, not too long ago, and not withdrawn."""
         return self._at.standing.alive
 
     def seen(self, user: Integers, moment: Integers, item: Integers) -> NDArray[np.bool_]:

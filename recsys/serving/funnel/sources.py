@@ -1,10 +1,12 @@
-"""Sources that look at what is known at the moment: trending, fresh, favourite authors and topics.
+"""Sources that run no model: trending, fresh, favourite authors and topics, lists made before.
 
-Legend: B requests, N candidates, A items that can be shown now, V items, G groups of users.
+Legend: B requests, N candidates, A items that can be shown now, V items, G groups of users, m items
+of the longest list.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +21,7 @@ from recsys.serving.funnel.stages import History
 
 Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+Lists = Callable[[int, int], Integers]
 
 #: An order is looked through this many times a quota deep for what a user has not seen.
 DEPTH = 4
@@ -123,6 +126,34 @@ class Fresh:
         turn = begin.astype(np.int64)[:, None] + np.arange(min(self.quota, len(pool)))
         item = shuffled[turn % len(pool)]
         return unseen(self.known, requests, item, np.zeros(item.shape), self.quota)
+
+
+@dataclass(frozen=True, eq=False)
+class Precomputed:
+    """What a user has not seen of a list that was made for him before; nothing where none was.
+
+    Attributes:
+        known: what is known.
+        lists: from a user and a moment (ms) to the items of his list that can be shown then, the
+            best first.
+        quota: items of a request.
+        name: of the source.
+    """
+
+    known: Knowledge
+    lists: Lists
+    quota: int
+    name: str = "precomputed"
+
+    def find(self, requests: Requests) -> Offers:
+        """The quota's first ones."""
+        asked = zip(requests.user.tolist(), requests.moment.tolist(), strict=True)
+        lists = [self.lists(user, moment) for user, moment in asked]
+        lengths = np.array([len(one) for one in lists], np.int64)
+        there = np.arange(lengths.max(initial=0)) < lengths[:, None]  # [B, m]
+        item = np.zeros(there.shape, np.int64)
+        item[there] = np.concatenate([np.empty(0, np.int64), *lists])
+        return unseen(self.known, requests, item, np.zeros(item.shape), self.quota, there)
 
 
 def most_popular(depth: int, alive: Integers, popularity: Doubles) -> tuple[Integers, Doubles]:

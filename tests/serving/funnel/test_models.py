@@ -143,8 +143,14 @@ def test_what_is_announced_is_to_a_grown_model_what_it_is_to_a_new_one(
     tasks = None if system == "two_tower" else ["click"]
     items = live.vocabulary("item").indices_of(["i1", "i9"])
     before = model.scorer(tasks).score(requests(live), np.array([2, 0, 0]), items)
-    live.live.announced.announce(live, NEW.to_dicts())
-    grown = live.grown()
+    # first something else is stated of it, which is as if it had not been
+    other = [{name: NEW[name][0] for name in ("item_id", "first_seen")}]
+    live.live.announced.announce(live, other, NOW)
+    former = live.grown()
+    model = model.grown(former)
+    model.scorer(tasks).score(requests(former), np.array([1, 0, 0]), items[:1])
+    live.live.announced.announce(live, NEW.to_dicts(), NOW)
+    grown = former.grown()
     assert isinstance(grown, LiveDataset)
     new = grown.vocabulary("item").indices_of(["i1", "i9", "new"])
     found = model.grown(grown).scorer(tasks).score(requests(grown), np.array([3, 0, 0]), new)

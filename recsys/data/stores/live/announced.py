@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from threading import RLock
 from typing import Any
 
@@ -19,7 +20,7 @@ from recsys.data.contract.ids import as_ids
 from recsys.data.contract.schema import Column
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.items import ITEM, GrownDataset
-from recsys.data.stores.live.journal import Journal, Pages
+from recsys.data.stores.live.journal import AwayError, Journal, Pages
 from recsys.data.stores.live.rows import LATER
 from recsys.data.stores.vocabulary import FIRST_SEEN, RAW, UNKNOWN_INDEX
 
@@ -32,27 +33,36 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class AnnouncedItems:
-    """The items of a journal in the order they were announced; an item keeps its number for good.
+    """The items of a journal by what was stated of them last; an item keeps its number for good.
 
-    What is stated of them is kept as it was given, with raw ids of authors and topics, and encoded
-    by the generation of the data set that is opened with them. Several threads may use one.
+    The journal has every statement in its order. What is stated is kept as it was given, with raw
+    ids of authors and topics, and encoded by the generation of the data set that is opened with
+    it. A statement that does not say since when the item is there withdraws it. Several threads
+    may use one.
 
     Args:
         journal: where they are written down.
+
+    Attributes:
+        withdrawn: raw ids of the items that nobody is to be shown, as text; another object
+            whenever these are others.
+        stated: how many statements say what an item is.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._lock = RLock()
+        self._read_until = 0
         self._rows: list[dict[str, Any]] = []
         self._numbers: dict[str, int] = {}
+        self.withdrawn: frozenset[str] = frozenset()
+        self.stated = 0
         self.refresh()
 
-    def refresh(self) -> int:
-        """Take in what others have announced; returns how many there are now."""
-        with self._lock, self._journal.reading() as pages:
+    def refresh(self) -> None:
+        """Take in what others have announced or withdrawn, where the journal can be reached."""
+        with self._lock, suppress(AwayError), self._journal.reading() as pages:
             self._read(pages)
-            return len(self._rows)
 
     def names(self, ids: Sequence[int | str]) -> NDArray[np.int64]:
         """[n] as which items of these raw ids are noted; 0 for those that nobody announced."""
@@ -61,51 +71,62 @@ class AnnouncedItems:
         found = [self._numbers.get(str(one)) for one in ids]
         return np.array([UNKNOWN_INDEX if one is None else LATER + one for one in found], np.int64)
 
-    def behind(self, dataset: PreparedDataset) -> PreparedDataset:
-        """A generation of the data set, and what was announced until now behind it, if anything."""
+    def behind(self, dataset: PreparedDataset) -> tuple[PreparedDataset, int]:
+        """A generation of the data set, and what was announced until now behind it, if anything.
+
+        Returns:
+            It, and how many statements it knows.
+        """
         with self._lock:
-            rows = list(self._rows)
+            rows, stated = list(self._rows), self.stated
         if not rows:
-            return dataset
+            return dataset, stated
         alone = GrownDataset(dataset.path, dataset.manifest)
         schema = {Column.ITEM.value: pl.String(), FIRST_SEEN: pl.Int64(), **alone.stated}
         frame = pl.DataFrame(rows, schema)
         ids = as_ids(frame[Column.ITEM], alone.vocabulary(ITEM).table.schema[RAW])
-        return GrownDataset(dataset.path, dataset.manifest, items=frame.with_columns(ids))
+        items = frame.with_columns(ids)
+        return GrownDataset(dataset.path, dataset.manifest, items=items), stated
 
     def announce(
-        self, dataset: GrownDataset, items: Sequence[Mapping[str, Any]]
+        self, dataset: GrownDataset, items: Sequence[Mapping[str, Any]], now: int
     ) -> tuple[int, Counter[str]]:
         """Take in items; on the disk, and known to all that have the journal open, on return.
 
+        One that was announced before is from now on what is stated of it now, and one that was
+        withdrawn is there again; of items that the data set has itself only the latter is so.
+
         Args:
             dataset: behind which they come.
-            items: ``item_id``, ``first_seen`` (ms), and any of what is ``stated`` of the data set's
-                items; an author or topic that it does not know is unknown until days are appended.
+            items: ``item_id``, and any of ``first_seen`` (ms) and what is ``stated`` of the data
+                set's items; an author or topic that it does not know is unknown until days are
+                appended.
+            now: ms; when one that does not say so is first seen, unless it was announced before.
 
         Returns:
             How many were taken, and how many not, by reason.
 
         Raises:
+            AwayError: the journal cannot be reached.
             ConfigError: something else is stated, or a value is none of its column; none was taken.
             DataError: the data set has hashed ids.
         """
         dataset.refuse_hashed()
         columns = dataset.stated
         rows = [_checked(one, columns) for one in items]
-        vocabulary = dataset.vocabulary(ITEM)
-        text = pl.Series(RAW, [row[Column.ITEM] for row in rows], pl.String())
-        ids = as_ids(text, vocabulary.table.schema[RAW])
-        own = vocabulary.indices(ids).to_list()
+        own, no_id = self._own(dataset, [row[Column.ITEM] for row in rows])
         reasons: Counter[str] = Counter()
         fresh: dict[str, dict[str, Any]] = {}
         with self._lock, self._journal.writing() as pages:
             self._read(pages)
-            for row, index, is_no_id in zip(rows, own, ids.is_null(), strict=True):
+            for row, is_own, is_no_id in zip(rows, own, no_id, strict=True):
                 name = row[Column.ITEM]
+                former = fresh.get(name) or self._latest(name)
+                row.setdefault(FIRST_SEEN, former[FIRST_SEEN] if former else now)
+                is_back = name in self.withdrawn and name not in fresh
                 if is_no_id:
                     reasons[NO_ID] += 1
-                elif index != UNKNOWN_INDEX or name in self._numbers or name in fresh:
+                elif not is_back and (is_own or row == former):
                     reasons[KNOWN] += 1
                 else:
                     fresh[name] = row
@@ -114,10 +135,62 @@ class AnnouncedItems:
         self.refresh()
         return len(fresh), reasons
 
+    def withdraw(self, dataset: GrownDataset, item: int | str) -> bool:
+        """Take an item out of what can be shown, until it is announced again.
+
+        Args:
+            dataset: whose own item it may be.
+            item: raw id.
+
+        Returns:
+            Whether there is such an item.
+
+        Raises:
+            AwayError: the journal cannot be reached.
+            DataError: the data set has hashed ids.
+        """
+        dataset.refuse_hashed()
+        name = str(item)
+        (is_own,), _ = self._own(dataset, [name])
+        with self._lock, self._journal.writing() as pages:
+            self._read(pages)
+            if not is_own and name not in self._numbers:
+                return False
+            if name not in self.withdrawn:
+                pages.announce([{Column.ITEM.value: name}])
+        self.refresh()
+        return True
+
+    def _own(self, dataset: GrownDataset, names: list[str]) -> tuple[list[bool], list[bool]]:
+        """[n] whether the data set has items itself, and whether they are no ids of it."""
+        vocabulary = dataset.vocabulary(ITEM)
+        ids = as_ids(pl.Series(RAW, names, pl.String()), vocabulary.table.schema[RAW])
+        index = vocabulary.indices(ids).cast(pl.Int64)
+        is_own = index.is_between(UNKNOWN_INDEX + 1, dataset.own_items - 1)
+        return is_own.to_list(), ids.is_null().to_list()
+
+    def _latest(self, name: str) -> dict[str, Any] | None:
+        number = self._numbers.get(name)
+        return None if number is None else self._rows[number]
+
     def _read(self, pages: Pages) -> None:
-        for row in pages.announced(len(self._rows)):
-            self._numbers[row[Column.ITEM]] = len(self._rows)
-            self._rows.append(row)
+        statements = pages.announced(self._read_until)
+        withdrawn = set(self.withdrawn)
+        for row in statements:
+            name = row[Column.ITEM]
+            if FIRST_SEEN not in row:
+                withdrawn.add(name)
+                continue
+            withdrawn.discard(name)
+            self.stated += 1
+            if name in self._numbers:
+                self._rows[self._numbers[name]] = row
+            else:
+                self._numbers[name] = len(self._rows)
+                self._rows.append(row)
+        self._read_until += len(statements)
+        if withdrawn != self.withdrawn:
+            self.withdrawn = frozenset(withdrawn)
 
 
 def _checked(item: Mapping[str, Any], columns: Mapping[str, pl.DataType]) -> dict[str, Any]:
@@ -126,9 +199,11 @@ def _checked(item: Mapping[str, Any], columns: Mapping[str, pl.DataType]) -> dic
     Raises:
         ConfigError: it states what is stated of no item, or a value that is none of its column.
     """
-    row = {Column.ITEM.value: str(item[Column.ITEM]), FIRST_SEEN: int(item[FIRST_SEEN])}
+    row: dict[str, Any] = {Column.ITEM.value: str(item[Column.ITEM])}
+    if item.get(FIRST_SEEN) is not None:
+        row[FIRST_SEEN] = int(item[FIRST_SEEN])
     for name, value in item.items():
-        if name in row or value is None:
+        if name in (Column.ITEM, FIRST_SEEN) or value is None:
             continue
         if name not in columns:
             raise ConfigError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -17,16 +18,25 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.core.errors import DataError
+from recsys.data.contract.ids import as_ids
 from recsys.data.contract.rejected import DUPLICATED_EVENT
 from recsys.data.contract.schema import ACTION_TYPES, IMPRESSION, TimelineKind
 from recsys.data.stores.dataset import PreparedDataset
 from recsys.data.stores.live.announced import AnnouncedItems
 from recsys.data.stores.live.blocks import SortedBlocks
-from recsys.data.stores.live.items import GrownDataset
-from recsys.data.stores.live.journal import LmdbJournal, MemoryJournal, Pages, Position
+from recsys.data.stores.live.items import ITEM, GrownDataset
+from recsys.data.stores.live.journal import (
+    AwayError,
+    Journal,
+    LmdbJournal,
+    MemoryJournal,
+    Pages,
+    Position,
+)
 from recsys.data.stores.live.rows import GIVEN, LIVE_RECORD, EventRows
 from recsys.data.stores.timelines.layout import Block, Events
 from recsys.data.stores.timelines.writer import split_kinds
+from recsys.data.stores.vocabulary import RAW
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class LiveEvents:
         dataset: the prepared data set, with items that came after it as far as they are known here.
         journal: where events are written down.
         announced: the items of the journal; None for those that it has now.
+        stated: how many statements on items the data set knows.
 
     Attributes:
         announced: items of after the data set, those that others have announced meanwhile as well.
@@ -65,32 +76,48 @@ class LiveEvents:
     def __init__(
         self,
         dataset: PreparedDataset,
-        journal: MemoryJournal | LmdbJournal | None = None,
+        journal: Journal | None = None,
         announced: AnnouncedItems | None = None,
+        stated: int = 0,
     ) -> None:
-        self._dataset = dataset
-        self._journal = journal or MemoryJournal()
+        self._dataset, self._stated = dataset, stated
+        self._journal: Journal = journal or MemoryJournal()
         self.announced = announced or AnnouncedItems(self._journal)
         self._rows = EventRows(dataset)
         self.later = self._rows.later
         self._lock = RLock()
+        self._withdrawn = frozenset[str](), np.empty(0, np.int64)
         self._forget_all(0)
         self._refresh()
 
     @classmethod
-    def open(cls, path: Path | str, dataset: PreparedDataset) -> Self:
-        """The events in a folder of their own, which is made where it is absent.
+    def open(cls, place: Path | str, dataset: PreparedDataset) -> Self:
+        """The events in a folder of their own, which is made where it is absent, or in a Redis.
 
         Once in a process, and after it was forked off. A folder stays with a data set that grows:
         events that a new generation has are left out.
 
+        Args:
+            place: the folder, or an address such as ``redis://host:6379/0``, where they are kept
+                by their data set.
+            dataset: whose events they are.
+
         Raises:
+            ConfigError: ``place`` is no address of Redis.
             DataError: the folder holds something else, is damaged, is of another data set, or has
-                forgotten events that this generation of the data set does not have.
+                forgotten events that this generation of the data set does not have; or Redis does
+                not answer.
         """
-        journal = LmdbJournal(Path(path), dataset.manifest)
+        journal: Journal
+        if isinstance(place, str) and "://" in place:
+            # redis-py, for those who have one
+            from recsys.data.stores.live.redis_journal import RedisJournal
+
+            journal = RedisJournal(place, dataset.manifest)
+        else:
+            journal = LmdbJournal(Path(place), dataset.manifest)
         announced = AnnouncedItems(journal)
-        return cls(announced.behind(dataset), journal, announced)
+        return cls._over(dataset, journal, announced)
 
     def seen_by(self, dataset: PreparedDataset) -> Self:
         """The same events, as another generation of the data set takes them; both go on.
@@ -102,7 +129,12 @@ class LiveEvents:
         """
         self._journal.identify(dataset.manifest)
         self.announced.refresh()
-        return type(self)(self.announced.behind(dataset), self._journal, self.announced)
+        return self._over(dataset, self._journal, self.announced)
+
+    @classmethod
+    def _over(cls, dataset: PreparedDataset, journal: Journal, announced: AnnouncedItems) -> Self:
+        grown, stated = announced.behind(dataset)
+        return cls(grown, journal, announced, stated)
 
     @property
     def items(self) -> pl.DataFrame | None:
@@ -111,8 +143,22 @@ class LiveEvents:
 
     @property
     def is_behind(self) -> bool:
-        """Whether items were announced since this was opened; ``seen_by`` has them."""
-        return self.announced.refresh() > (0 if self.items is None else self.items.height)
+        """Whether items were announced, or anew, since this was opened; ``seen_by`` has them."""
+        self.announced.refresh()
+        return self.announced.stated > self._stated
+
+    def withdrawn(self) -> NDArray[np.int64]:
+        """Indices of the items that are not to be shown; another array once they are others."""
+        self.announced.refresh()
+        names, found = self._withdrawn
+        if names is not self.announced.withdrawn:
+            names = self.announced.withdrawn
+            vocabulary = self._dataset.vocabulary(ITEM)
+            text = pl.Series(RAW, sorted(names), pl.String())
+            ids = as_ids(text, vocabulary.table.schema[RAW])
+            found = vocabulary.indices(ids).cast(pl.Int64).to_numpy()
+            self._withdrawn = names, found
+        return found
 
     def append(self, events: Mapping[str, ArrayLike]) -> Reported:
         """Take in some events, in any order.
@@ -159,12 +205,13 @@ class LiveEvents:
         Returns:
             The position after them, and their records, [n] of ``LIVE_RECORD``.
         """
-        with self._lock, self._journal.reading() as pages:
+        with self._lock, suppress(AwayError), self._journal.reading() as pages:
             now = pages.position
             if now == position:
                 return now, np.empty(0, LIVE_RECORD)
             begin = position.number if position.epoch == now.epoch else 0
             return now, self._rows.fitted(pages.after(begin))
+        return position, np.empty(0, LIVE_RECORD)
 
     def num_events(self, kind: TimelineKind) -> int:
         """Events of one timeline kind over all users."""
@@ -210,8 +257,8 @@ class LiveEvents:
         return removed
 
     def _refresh(self) -> None:
-        """Take in what others have appended."""
-        with self._lock, self._journal.reading() as pages:
+        """Take in what others have appended, where the journal can be reached."""
+        with self._lock, suppress(AwayError), self._journal.reading() as pages:
             self._read(pages)
 
     def _read(self, pages: Pages) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
 from recsys.data.contract.manifest import FIT_VOCABULARY, DatasetManifest
@@ -78,6 +79,15 @@ class GrownDataset(PreparedDataset):
         schema = self.item_table().schema
         ids = dict.fromkeys((Column.AUTHOR.value, Column.TOPIC.value), pl.String())
         return {name: ids.get(name, kind) for name, kind in schema.items() if name != INDEX}
+
+    def restated(self, former: GrownDataset) -> NDArray[np.int64]:
+        """Indices of items of which this says otherwise than a former one with fewer items."""
+        if self.given_items is None or former.given_items is None:
+            return np.empty(0, np.int64)
+        before = former.given_items
+        same = self.given_items.head(before.height).hash_rows() == before.hash_rows()
+        index = self.given[: before.height][~same.to_numpy()]
+        return index[index >= self.own_items]
 
     def refuse_hashed(self) -> None:
         """Refuse a data set behind whose items no others come.

@@ -1,4 +1,4 @@
-"""Where live events and announced items are written down as they came: in memory, or in an LMDB.
+"""Where live events and announced items are written down: in memory, or in an LMDB.
 
 A journal is read and written within ``reading`` and ``writing``, of which the second is alone with
 it. It has an *epoch*, another one whenever what was written before has been rewritten, and numbers
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,11 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.core.errors import DataError
-from recsys.core.json_files import decode_json, encode_json
 from recsys.core.lmdb_folder import LmdbFolder, LmdbKind
 from recsys.data.contract.manifest import DatasetManifest
-from recsys.data.contract.moments import to_text
-from recsys.data.stores.timelines.writer import EVENT_RECORD
+from recsys.data.stores.live.written import (
+    decoded_batch,
+    decoded_identity,
+    decoded_item,
+    encoded_batch,
+    encoded_identity,
+    encoded_item,
+    joined,
+    refuse_others,
+)
 
 _STATE, _EVENTS, _ITEMS = b"live_state", b"live_events", b"live_items"
 _KIND = LmdbKind(
@@ -36,12 +42,12 @@ _KIND = LmdbKind(
     DataError,
 )
 _IDENTITY, _POSITION = b"identity", b"position"
-_IDENTITY_KIND = "identity of live events"
-_ITEM_KIND = "announced item"
-_COLUMNS = [list(one) for one in EVENT_RECORD.descr]
 _NUMBERS = struct.Struct(">QQ")
 _NUMBER = struct.Struct(">Q")
-_CHECKSUM = struct.Struct(">I")
+
+
+class AwayError(DataError):
+    """A journal that cannot be reached for now; what was read of it before stays known."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +85,28 @@ class Pages(Protocol):
         """
 
     def announced(self, after: int) -> list[dict[str, Any]]:
-        """The items that were announced after the first so many."""
+        """What was stated of items after the first so many statements."""
 
     def announce(self, items: Sequence[dict[str, Any]]) -> None:
-        """Write down items behind those that are there; they are never left out."""
+        """Write down statements behind those that are there; they are never left out."""
 
 
 class Journal(Protocol):
     """Opens its pages to one who writes, and to those who read."""
+
+    @property
+    def path(self) -> Path | None:
+        """The folder, where other processes can open it by that."""
+
+    def identify(self, manifest: DatasetManifest) -> None:
+        """Note a generation of the data set, if it is newer than those that are noted.
+
+        Raises:
+            DataError: it is another data set.
+        """
+
+    def close(self) -> None:
+        """Let it be opened again by this process."""
 
     def reading(self) -> AbstractContextManager[Pages]:
         """The journal as it is at this moment."""
@@ -119,7 +139,7 @@ class MemoryJournal:
 
     def after(self, number: int) -> NDArray:
         """[n] all events after a batch."""
-        return _joined(self._batches[number:])
+        return joined(self._batches[number:])
 
     def put(self, records: NDArray) -> None:
         """Write a batch."""
@@ -127,18 +147,18 @@ class MemoryJournal:
 
     def rewrite(self, keep: Callable[[NDArray], NDArray[np.bool_]], forgotten: int) -> int:
         """Leave events out; ``forgotten`` is for those who come later, whom there are none of."""
-        former = _joined(self._batches)
+        former = joined(self._batches)
         kept = former[keep(former)]
         if removed := len(former) - len(kept):
             self._batches, self._epoch = [kept], self._epoch + 1
         return removed
 
     def announced(self, after: int) -> list[dict[str, Any]]:
-        """The items after the first so many."""
+        """The statements after the first so many."""
         return self._items[after:]
 
     def announce(self, items: Sequence[dict[str, Any]]) -> None:
-        """Write down items."""
+        """Write down statements."""
         self._items += items
 
     def identify(self, manifest: DatasetManifest) -> None:
@@ -229,21 +249,20 @@ class _LmdbPages:
         with self._transaction.cursor(db=self._events) as cursor:
             found = cursor.set_range(_NUMBER.pack(number + 1))
             while found:
-                batches.append(self._decoded(cursor.key(), cursor.value()))
                 following = int.from_bytes(cursor.key(), "big")
+                batches.append(decoded_batch(following, cursor.value(), self._folder.damaged))
                 if last and following != last + 1:
                     raise self._folder.damaged(f"batch {last + 1} is lost")
                 last = following
                 found = cursor.next()
         if last != self.position.number:
             raise self._folder.damaged(f"batch {self.position.number} is lost")
-        return _joined(batches)
+        return joined(batches)
 
     def put(self, records: NDArray) -> None:
         former = self.position
-        key, payload = _NUMBER.pack(former.number + 1), records.tobytes()
-        checksum = _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(key)))
-        self._transaction.put(key, checksum + payload, db=self._events)
+        key, content = _NUMBER.pack(former.number + 1), encoded_batch(former.number + 1, records)
+        self._transaction.put(key, content, db=self._events)
         self._move(Position(former.epoch, former.number + 1))
 
     def rewrite(self, keep: Callable[[NDArray], NDArray[np.bool_]], forgotten: int) -> int:
@@ -264,79 +283,32 @@ class _LmdbPages:
         found = []
         for number in range(after, count):
             content = self._transaction.get(_NUMBER.pack(number), db=self._items)
-            try:
-                found.append(decode_json(_ITEM_KIND, content or b"")["item"])
-            except ValueError as problem:
-                raise self._folder.damaged(f"announced item {number}: {problem}") from None
+            found.append(decoded_item(number, content or b"", self._folder.damaged))
         return found
 
     def announce(self, items: Sequence[dict[str, Any]]) -> None:
         first = self._transaction.stat(self._items)["entries"]
         for number, item in enumerate(items, first):
-            content = encode_json(_ITEM_KIND, {"item": item})
-            self._transaction.put(_NUMBER.pack(number), content, db=self._items)
+            self._transaction.put(_NUMBER.pack(number), encoded_item(item), db=self._items)
 
     def identify(self, manifest: DatasetManifest) -> None:
         """Compare whose events they are, and note the newest generation of the data set."""
-        ours, identity = list(manifest.lineage), self._identity()
+        identity = self._identity()
         if identity is None:
-            self._identify(ours, 0)
-            return
-        noted = identity["lineage"]
-        shared = min(len(noted), len(ours))
-        if noted[:shared] != ours[:shared]:
-            raise DataError(
-                f"{self._folder.path} holds live events of another data set than {manifest.name} "
-                f"(prepared as {noted[0]}, not {ours[0]}); give the folder of this data set's live "
-                "events, or a new one."
-            )
-        last = manifest.counts["last_timestamp"]
-        if identity["forgotten"] > last + 1:
-            raise DataError(
-                f"{self._folder.path} has no events before {to_text(identity['forgotten'])} any "
-                f"more, and {manifest.name} as it is opened here ends at {to_text(last)}; open its "
-                "newest generation."
-            )
-        if len(ours) > len(noted):
-            self._identify(ours, identity["forgotten"])
+            self._identify(manifest.lineage, 0)
+        elif refuse_others(identity, manifest, self._folder.path):
+            self._identify(manifest.lineage, identity["forgotten"])
 
     def _identity(self) -> dict[str, Any] | None:
         content = self._transaction.get(_IDENTITY, db=self._state)
         if content is None:
             return None
-        try:
-            identity = decode_json(_IDENTITY_KIND, content)
-        except ValueError as problem:
-            raise self._folder.damaged(str(problem)) from None
-        if identity["columns"] != _COLUMNS:
-            raise DataError(
-                f"{self._folder.path} was written by another release, whose events had the columns "
-                f"{', '.join(name for name, _ in identity['columns'])}; {_KIND.mend}."
-            )
-        return identity
+        return decoded_identity(content, self._folder.path, _KIND.mend, self._folder.damaged)
 
     def _identify(self, lineage: Sequence[str], forgotten: int) -> None:
-        content = {
-            "columns": _COLUMNS,
-            "lineage": list(lineage),
-            "forgotten": forgotten,
-        }
-        encoded = encode_json(_IDENTITY_KIND, content)
-        self._transaction.put(_IDENTITY, encoded, db=self._state)
+        content = encoded_identity(lineage, forgotten)
+        self._transaction.put(_IDENTITY, content, db=self._state)
 
     def _move(self, position: Position) -> None:
         content = _NUMBERS.pack(position.epoch, position.number)
         self._transaction.put(_POSITION, content, db=self._state)
-
-    def _decoded(self, key: bytes, content: bytes) -> NDArray:
-        payload = content[_CHECKSUM.size :]
-        checksum = _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(key)))
-        if content[: _CHECKSUM.size] != checksum or len(payload) % EVENT_RECORD.itemsize:
-            raise self._folder.damaged(
-                f"batch {int.from_bytes(key, 'big')} is not what was written"
-            )
-        return np.frombuffer(payload, EVENT_RECORD)
-
-
-def _joined(batches: Sequence[NDArray]) -> NDArray:
-    return np.concatenate([np.empty(0, EVENT_RECORD), *batches])

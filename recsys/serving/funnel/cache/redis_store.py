@@ -12,7 +12,7 @@ import numpy as np
 import redis
 
 from recsys.core.errors import ArtifactError
-from recsys.embeddings.stores.redis_client import client_of
+from recsys.core.redis_client import client_of
 from recsys.serving.funnel.cache.stores import Record, row_type
 
 _T = TypeVar("_T")

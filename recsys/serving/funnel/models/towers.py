@@ -72,6 +72,9 @@ class TowerModel:
         self.name, self.numbers, self.dataset = name, numbers, dataset
         self._artifact, self._config = artifact, config
         self._embedded = np.empty((0, 0), np.float32) if former is None else former.content[0]
+        self._restated = np.empty(0, np.int64)
+        if former is not None:
+            self._restated = dataset.restated(former.dataset)
         self.sequences, self._gap = counted_sequences(artifact, dataset), gap_ms(artifact)
         self._reader = history_reader(artifact, dataset, _NOBODY, config.stores)
         self._asked: tuple[Requests, NDArray[np.float32]] | None = None
@@ -92,12 +95,16 @@ class TowerModel:
         corpus = read_item_corpus(
             self.dataset, ItemCorpusConfig(**how["corpus"]), HashedTextConfig(**how["hashed_text"])
         )
-        fresh = torch.arange(len(self._embedded), self.dataset.manifest.vocabulary_sizes["item"])
+        size = self.dataset.manifest.vocabulary_sizes["item"]
+        fresh = np.append(self._restated, np.arange(len(self._embedded), size))
         parts = [
             self._artifact.embed_items(corpus.select(chunk)).numpy()
-            for chunk in fresh.split(_ITEMS_AT_A_TIME)
+            for chunk in torch.from_numpy(fresh).split(_ITEMS_AT_A_TIME)
         ]
-        found = np.concatenate([self._embedded, *parts] if len(self._embedded) else parts)
+        embedded = np.concatenate(parts)
+        found = np.zeros((size, embedded.shape[1]), np.float32)
+        found[: len(self._embedded)] = self._embedded.reshape(-1, embedded.shape[1])
+        found[fresh] = embedded
         found[0] = 0
         return found, np.ones(len(found), bool)
 

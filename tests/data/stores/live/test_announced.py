@@ -22,6 +22,11 @@ NOW = 9_000_000_000_000
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> PreparedDataset:
+    return items_dataset(tmp_path)
+
+
+def items_dataset(tmp_path: Path) -> PreparedDataset:
+    """Of a log whose items have a brand and a price."""
     log_frame().write_parquet(tmp_path / "log.parquet")
     ITEMS.write_parquet(tmp_path / "items.parquet")
     features = {"categorical": ["brand"], "dense": ["price"]}
@@ -43,8 +48,9 @@ def test_they_are_there_for_all_that_open_the_folder(
 ) -> None:
     first = LiveDataset.open(dataset.path, tmp_path / "live")
     size = dataset.manifest.vocabulary_sizes["item"]
-    given = [item(502, brand="B", author_id="B", price=30), item(501), item(502), item(0)]
-    taken, aside = first.live.announced.announce(first, [*given, item("x")])
+    known = item(502, brand="B", author_id="B", price=30)
+    given = [known, item(501), known, item(0), item("x")]
+    taken, aside = first.live.announced.announce(first, given, NOW)
     assert (taken, dict(aside)) == (2, {KNOWN: 2, NO_ID: 1})
     assert first.live.is_behind and first.manifest.vocabulary_sizes["item"] == size
     # an event of an item that this process does not offer yet, by the name that stays
@@ -73,7 +79,7 @@ def test_they_stay_who_they_are_when_days_are_appended(
     dataset: PreparedDataset, tmp_path: Path
 ) -> None:
     view = LiveDataset.open(dataset.path, tmp_path / "live")
-    view.live.announced.announce(view, [item(900, price=5), item(901)])
+    view.live.announced.announce(view, [item(900, price=5), item(901)], NOW)
     names = view.live.announced.names([900, 901]).tolist()
     for place, name in enumerate(names):
         view.live.append(shown(name, START + (300 + place) * HOUR))
@@ -114,6 +120,55 @@ def test_what_cannot_be_is_refused_whole(
 ) -> None:
     view = LiveDataset.open(dataset.path, tmp_path / "live")
     with pytest.raises(ConfigError, match=problem):
-        view.live.announced.announce(view, [item(6), item(7, **stated)])
+        view.live.announced.announce(view, [item(6), item(7, **stated)], NOW)
     assert not view.live.is_behind
     view.live.close()
+
+
+def test_an_item_is_what_was_stated_of_it_last(dataset: PreparedDataset, tmp_path: Path) -> None:
+    first = LiveDataset.open(dataset.path, tmp_path / "live")
+    announced, size = first.live.announced, dataset.manifest.vocabulary_sizes["item"]
+    announced.announce(first, [{"item_id": 900, "price": 5}, item(901, price=7)], NOW)
+    second = first.grown()
+    again = [{"item_id": 900, "brand": "B"}, item(901, price=7), item(0, price=1)]
+    taken, aside = announced.announce(second, again, NOW + 1)
+    assert (taken, dict(aside)) == (1, {KNOWN: 2}) and second.live.is_behind
+    third = second.grown()
+    assert not third.live.is_behind and third.manifest.vocabulary_sizes["item"] == size + 2
+    assert third.item_table(["brand", "price"]).rows()[-2:] == [
+        (size, "B", None),
+        (size + 1, None, 7.0),
+    ]
+    assert second.item_table(["price"]).rows()[-2] == (size, 5.0)  # goes on as it is
+    assert third.vocabulary("item").first_seen(size + 2)[-2:].tolist() == [NOW, NOW]
+    assert announced.names([900]).tolist() == [LATER]
+    assert third.restated(second).tolist() == [size] and not len(second.restated(second))
+    announced.announce(third, [{"item_id": 900, "brand": "B", "first_seen": NOW - 5}], NOW)
+    assert third.grown().vocabulary("item").first_seen(size + 2)[size] == NOW - 5
+    first.live.close()
+
+
+def test_who_is_withdrawn_is_out_until_announced_again(
+    dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    first = LiveDataset.open(dataset.path, tmp_path / "live")
+    announced = first.live.announced
+    announced.announce(first, [item(900, price=5)], NOW)
+    second, size = first.grown(), dataset.manifest.vocabulary_sizes["item"]
+    own = int(dataset.vocabulary("item").indices_of([1])[0])
+    assert not len(second.live.withdrawn())
+    assert [announced.withdraw(second, one) for one in (900, "1", 77, "x")] == [
+        *(True, True),
+        *(False, False),
+    ]
+    assert announced.withdraw(second, 900)  # again, which changes nothing
+    assert sorted(second.live.withdrawn().tolist()) == [own, size]
+    assert second.live.withdrawn() is second.live.withdrawn()
+    assert not second.live.is_behind  # nothing is to be encoded anew
+    first.live.close()
+    opened = LiveDataset.open(dataset.path, tmp_path / "live")
+    assert sorted(opened.live.withdrawn().tolist()) == [own, size]
+    taken, _ = opened.live.announced.announce(opened, [item(900, price=5), item(1)], NOW)
+    assert taken == 2 and not len(opened.live.withdrawn())
+    assert opened.grown().manifest.vocabulary_sizes["item"] == size + 1
+    opened.live.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
@@ -121,7 +121,7 @@ def connect(url: str) -> redis.Redis:
     return client
 
 
-def client_of(url: str, **options: Any) -> redis.Redis:
+def client_of(url: str, **options: Any) -> Client:
     """A client of the server at ``url``, which need not answer yet.
 
     Args:
@@ -133,7 +133,7 @@ def client_of(url: str, **options: Any) -> redis.Redis:
     """
     _check_address(url)
     with _options_as_sentence(url):
-        return Client.from_url(url, **options)
+        return cast(Client, Client.from_url(url, **options))
 
 
 @contextmanager
