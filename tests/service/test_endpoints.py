@@ -270,7 +270,8 @@ def test_an_item_that_comes_is_a_candidate_of_every_worker_and_is_told_of(servic
 
 def test_an_item_is_announced_anew_and_withdrawn(service: Running) -> None:
     user, moment = some_user(service, 8), now(service)
-    announced = {"item": 888_888, "features": {"integrity": 0.9}}
+    features = {"integrity": 0.9}
+    announced = {"item": 888_888, "timestamp": moment - 1_000, "features": features}
     assert service.client.post("/items", json=[announced]).json()["taken"] == 1
     changes = {"sources": {"fresh": {"quota": 500, "hours": 1}}, "first.candidates": 10_000}
     asked = {"k": 1, "moment": moment + 10_000, "changes": changes, "explain": True}
