@@ -50,6 +50,8 @@ class LmdbFolder:
         path: the folder; created unless ``readonly``.
         kind: what it holds.
         readonly: for readers; they never wait for a writer.
+        durable: whether a transaction waits for the disk; else what is lost with the machine's
+            power, and not with the process, is the whole folder.
 
     Attributes:
         databases: by name.
@@ -58,7 +60,9 @@ class LmdbFolder:
         RecsysError: the kind's error: the folder holds something else or cannot be opened.
     """
 
-    def __init__(self, path: Path, kind: LmdbKind, readonly: bool = False) -> None:
+    def __init__(
+        self, path: Path, kind: LmdbKind, readonly: bool = False, durable: bool = True
+    ) -> None:
         self.path = path
         self.kind = kind
         if readonly and not (path / DATA_FILE).is_file():
@@ -73,7 +77,7 @@ class LmdbFolder:
                 path.mkdir(parents=True, exist_ok=True)
                 if self.made and shutil.disk_usage(path).free < _LEAST_ROOM:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                self._open(readonly)
+                self._open(readonly, durable)
         except RecsysError:
             if self.made:
                 self.remove()
@@ -91,7 +95,7 @@ class LmdbFolder:
                 "folder."
             )
 
-    def _open(self, readonly: bool) -> None:
+    def _open(self, readonly: bool, durable: bool) -> None:
         # No read-ahead: readers fetch single records from a file larger than memory.
         self._environment = lmdb.open(
             str(self.path),
@@ -100,6 +104,7 @@ class LmdbFolder:
             max_readers=1024,
             readonly=readonly,
             readahead=False,
+            sync=durable,
         )
         self._refuse_cut_off()
         create = not readonly
@@ -147,7 +152,7 @@ class LmdbFolder:
 
     @contextmanager
     def transaction(self, write: bool = False, buffers: bool = False) -> Iterator[lmdb.Transaction]:
-        """A transaction that is committed when the block ends well; it is on the disk then.
+        """A transaction that is committed when the block ends well; a durable one is on the disk.
 
         Raises:
             RecsysError: the file cannot be used, or the file system is full.

@@ -33,14 +33,16 @@ class FreshSums:
         self._every = every
         self.sums: Doubles = np.zeros((users, 2))
 
-    def add(self, requests: Requests, items: Integers, funnel: Funnel, plain: Funnel) -> None:
-        """Look at some of the lists [B, k]; −1 for no item."""
+    def add(self, requests: Requests, items: Integers, plain: Funnel) -> None:
+        """Look at some of the lists [B, k] of a funnel that is ``plain`` without its cache; −1 for
+        no item.
+        """
         chosen = np.flatnonzero(requests.number % self._every == 0)
         if not len(chosen):
             return
         of = requests.only(chosen)
         ideal = plain.run(of, items.shape[1]).lists(items.shape[1])
-        found, best = (_gain(of, lists, funnel) for lists in (items[chosen], ideal))
+        found, best = (_gain(of, lists, plain) for lists in (items[chosen], ideal))
         known = best > 0
         ndcg = np.stack([found[known] / best[known], np.ones(int(known.sum()))], axis=1)
         np.add.at(self.sums, of.user[known], ndcg)

@@ -103,7 +103,7 @@ class FunnelPolicy:
             answers.insert(0, self._anew(requests.only(np.flatnonzero(anew)), of.only(anew), k))
         answer = _merged(anew, answers)
         if self.fresh is not None:
-            self.fresh.add(of, answer.items, self.funnel, self.plain)
+            self.fresh.add(of, answer.items, self.plain)
         if self.ledger is not None:
             for one, moment in zip(lists, requests.time[~anew].tolist(), strict=True):
                 self.ledger.note(*one.shown_at(moment))
@@ -184,6 +184,7 @@ def _answer(outcome: Outcome, k: int) -> Recommended:
         cached,
         np.bincount(sampled, minlength=requests),
         np.full(requests, NOTHING),
+        np.zeros(requests, bool) if outcome.sides_kept is None else outcome.sides_kept,
     )
 
 

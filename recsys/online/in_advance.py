@@ -5,7 +5,7 @@ Legend: n opens, B visits, k places.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,11 @@ from recsys.data.simulator.world.users import Opens
 from recsys.data.simulator.world.viewing import Shown
 from recsys.data.simulator.world.world import World
 from recsys.serving.funnel.cache.config import PrefetchConfig
-from recsys.serving.funnel.candidates import GAP, Requests
-from recsys.serving.funnel.funnel import SECOND, Outcome
+from recsys.serving.funnel.candidates import Requests
+from recsys.serving.funnel.funnel import Outcome
 from recsys.serving.funnel.prefetch.habits import Habits
 from recsys.serving.funnel.prefetch.prefetcher import load_prefetcher
+from recsys.serving.funnel.prefetch.shown import shown_at
 
 #: Within so long no user opens the app twice (simulator.world.opens.pause_minutes).
 _PAUSE_MS = 10 * 60_000
@@ -42,15 +43,8 @@ class Kept:
     answer: Recommended
 
     def shown_at(self, moment: int) -> tuple[Requests, Outcome]:
-        """As a ledger has it once the list is shown: what was predicted of it is of a while ago."""
-        of = self.outcome.candidates
-        if GAP in of.scores:
-            age = (moment - int(self.request.moment[0])) / MILLISECONDS_PER_HOUR
-            predicted = ~np.isnan(of.scores[SECOND]).all(axis=1)
-            gap = np.where(predicted, age + np.nan_to_num(of.scores[GAP]), np.nan)
-            of = replace(of, scores=of.scores | {GAP: gap.astype(np.float32)})
-        request = replace(self.request, moment=np.array([moment]))
-        return request, Outcome(of, self.outcome.seconds, self.outcome.missed, self.outcome.samples)
+        """As a ledger has it once the list is shown."""
+        return shown_at(self.request, self.outcome, moment)
 
 
 class InAdvance:

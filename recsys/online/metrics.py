@@ -17,7 +17,8 @@ Doubles = NDArray[np.float64]
 
 VALUE, DEPTH, AUTHORS = "value_per_session", "session_depth", "authors_per_session"
 NEW_ITEMS, REFUSED = "new_item_share", "refused_per_session"
-LATENCY, PAIRS, CACHED = "latency_ms", "pairs_scored", "cached_share"
+LATENCY, PROCESSOR = "latency_ms", "processor_ms"
+PAIRS, CACHED, SIDES = "pairs_scored", "cached_share", "user_sides_kept_share"
 ADVANCE, WASTED = "in_advance_share", "wasted_share"
 #: Waits of users from end to end, by the share of visits that wait no longer.
 WAITS = {"end_to_end_p50_ms": 0.5, "end_to_end_p75_ms": 0.75, "end_to_end_p99_ms": 0.99}
@@ -46,7 +47,7 @@ class UserSums:
         self._world, self._new_ms = world, new_hours * MILLISECONDS_PER_HOUR
         actions = [task.name for task in world.tasks]
         own = (VISITS, _IMPRESSIONS, VALUE, AUTHORS, NEW_ITEMS, REFUSED, LATENCY, PAIRS)
-        self.names = (*own, CACHED, _PREDICTED, ADVANCE, WASTED, *actions)
+        self.names = (*own, CACHED, _PREDICTED, SIDES, ADVANCE, WASTED, PROCESSOR, *actions)
         self.waits: list[tuple[NDArray[np.int64], Doubles]] = []
         self.sums: Doubles = np.zeros((len(world.users), len(self.names)))
         self.metrics = {
@@ -57,8 +58,10 @@ class UserSums:
             NEW_ITEMS: (NEW_ITEMS, _IMPRESSIONS),
             REFUSED: (REFUSED, VISITS),
             LATENCY: (LATENCY, VISITS),
+            PROCESSOR: (PROCESSOR, VISITS),
             PAIRS: (PAIRS, VISITS),
             CACHED: (CACHED, _PREDICTED),
+            SIDES: (SIDES, VISITS),
             ADVANCE: (ADVANCE, VISITS),
             WASTED: (WASTED, PAIRS),
         }
@@ -69,6 +72,8 @@ class UserSums:
             for name in (PAIRS, WASTED):  # until a list is shown, it was made in vain
                 column = self.names.index(name)
                 self.sums[tick.opened.user, column] += tick.opened.pairs_scored
+            each = tick.opened.processor_seconds * 1_000 / len(tick.opened.user)
+            self.sums[tick.opened.user, self.names.index(PROCESSOR)] += each
         user, shown, answer = tick.visits.user, tick.shown, tick.answer
         if not len(user):
             return
@@ -96,8 +101,10 @@ class UserSums:
             np.where(advance, 0, spent),
             cached,
             scored + cached,
+            np.full(count, answer.sides_kept),
             advance,
             np.where(advance, -spent, 0),
+            np.full(count, tick.processor_seconds * 1_000 / count),
             *(of_visit(outcomes[:, task]) for task in range(outcomes.shape[1])),
         ]
         self.sums[user] += np.stack(columns, axis=1)  # a user visits once in a tick

@@ -25,6 +25,7 @@ class Answer:
         outcome: what became of the candidates, by items as they are noted; None for a list made
             before.
         described: names of the funnel's parts.
+        in_advance: whether it was made when the user opened the app.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Answer:
     fallback: str | None = None
     outcome: Outcome | None = None
     described: Described | None = None
+    in_advance: bool = False
 
     @property
     def unpredicted(self) -> bool:

@@ -26,7 +26,7 @@ from recsys.service.config import ServeConfig
 from recsys.service.facts import user_facts
 from recsys.service.inspector import add_inspector
 from recsys.service.lane import FullError, LateError
-from recsys.service.messages import Event, Item, OperatingPoint, Recommend, schema
+from recsys.service.messages import Event, Item, Open, OperatingPoint, Recommend, schema
 from recsys.service.worker import Worker
 
 _T = TypeVar("_T")
@@ -73,6 +73,7 @@ def make_app(config: ServeConfig) -> FastAPI:
     endpoints = Endpoints(app, config)
     for method, path, endpoint, body in (
         ("POST", "/recommend", endpoints.recommend, Recommend),
+        ("POST", "/open", endpoints.open, Open),
         ("POST", "/events", endpoints.events, list[Event]),
         ("POST", "/items", endpoints.items, list[Item]),
         ("DELETE", "/items/{item:path}", endpoints.withdraw, None),
@@ -113,6 +114,7 @@ class Endpoints:
     def __init__(self, app: FastAPI, config: ServeConfig) -> None:
         self._app, self._config = app, config
         self._recommend = msgspec.json.Decoder(Recommend)
+        self._open = msgspec.json.Decoder(Open)
         self._events = msgspec.json.Decoder(list[Event])
         self._items = msgspec.json.Decoder(list[Item])
         self._point = msgspec.json.Decoder(OperatingPoint)
@@ -120,9 +122,7 @@ class Endpoints:
     async def recommend(self, request: Request) -> Any:
         """A list of items for a user."""
         asked = await self._body(request, self._recommend)
-        limits = self._config.limits
-        if asked.k > limits.items:
-            raise RefusedError(400, f"k is {asked.k:,}, a list has at most {limits.items:,} items")
+        self._refuse_long(asked.k)
         inspected = asked.changes or asked.explain or asked.draws is not None
         if inspected and not self._config.inspector:
             raise RefusedError(
@@ -137,12 +137,21 @@ class Endpoints:
             "scores": answer.scores,
             "generation": answer.generation,
             "fallback": answer.fallback,
+            "in_advance": answer.in_advance,
         }
         if (why := answer.why_empty) is not None:
             found["empty"] = why
         if asked.explain and answer.fallback is None:
             found["explanation"] = self._worker.explain(answer)
         return found
+
+    async def open(self, request: Request) -> Any:
+        """A user has opened the app: make a list beside, if a visit is likely and would wait."""
+        asked = await self._body(request, self._open)
+        self._refuse_long(asked.k)
+        decision = await self._worker.opened(asked)
+        told = {name: getattr(decision, name) for name in ("listed", "visit", "wait_ms", "why")}
+        return {name: of for name, of in told.items() if of is not None}
 
     async def events(self, request: Request) -> Any:
         """Take in what users did; it is known to the next request when this is answered."""
@@ -230,6 +239,11 @@ class Endpoints:
         worker: Worker = self._app.state.worker
         return worker
 
+    def _refuse_long(self, k: int) -> None:
+        most = self._config.limits.items
+        if k > most:
+            raise RefusedError(400, f"k is {k:,}, a list has at most {most:,} items")
+
     async def _report(self, request: Request, decoder: msgspec.json.Decoder[list[_T]]) -> list[_T]:
         found, most = await self._body(request, decoder), self._config.limits.events
         if len(found) > most:
@@ -316,7 +330,7 @@ def _answering(
 def _responses(path: str) -> dict[int | str, dict[str, Any]]:
     """What may be answered beside 200, for the description."""
     found = {401: "No API key.", 503: "Come again."}
-    if path in ("/recommend", "/events", "/items", "/operating-point"):
+    if path in ("/recommend", "/open", "/events", "/items", "/operating-point"):
         found |= {400: "The body cannot be used.", 403: "Not allowed.", 413: "Too large."}
     if path.startswith(("/explain", "/items/")):
         found[404] = "Nothing is known of it."

@@ -9,6 +9,7 @@ events/                            what was reported, of all generations (``Live
 ledger/000012/                     what the generation did; at an operating point 000012.busy
 feed/000012/                       its cache of scores, where the funnel has one
 lists/000012/                      lists that it made before, by user
+openings/                          of the app, and lists made then
 ```
 """
 
@@ -62,6 +63,12 @@ class Generation:
         """The funnel at an operating point; as it is where that is None."""
         return self.funnel if point is None else replace(self.funnel, cache=self.points[point])
 
+    @property
+    def makes_lists_in_advance(self) -> bool:
+        """Whether it makes lists when users open the app, at any operating point."""
+        caches = [self.funnel.cache, *self.points.values()]
+        return any(one.prefetch.models is not None for one in caches)
+
     def known_point(self, point: str | None) -> str | None:
         """An operating point, as it may be asked for.
 
@@ -85,7 +92,7 @@ class ServiceState:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.events = folder / "events"
+        self.events, self.openings = folder / "events", folder / "openings"
 
     def ledger(self, number: int, point: str | None = None) -> Path:
         """Where a generation notes its requests, at an operating point or at none."""

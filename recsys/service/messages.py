@@ -35,6 +35,30 @@ class Recommend(msgspec.Struct, forbid_unknown_fields=True):
     explain: bool = False
 
 
+class Open(msgspec.Struct, forbid_unknown_fields=True):
+    """A user has opened the app, and may come for a list.
+
+    Attributes:
+        user: raw id.
+        k: items of the list that a visit would ask for.
+        moment: ms; now, where it is not given.
+        notified: whether the app shows a notification of the service.
+        device: by the name that the prefetcher was trained with; network likewise.
+        waited_ms: how long the last list was waited for from end to end, where it was not one that
+            was made in advance.
+        context: of the list, as of a request.
+    """
+
+    user: RawId
+    k: Annotated[int, msgspec.Meta(ge=1)] = 20
+    moment: _Moment | None = None
+    notified: bool = False
+    device: str | None = None
+    network: str | None = None
+    waited_ms: Annotated[float, msgspec.Meta(gt=0, le=3_600_000)] | None = None
+    context: dict[str, str | int | float] = {}
+
+
 class Event(msgspec.Struct, forbid_unknown_fields=True):
     """Something that a user did.
 

@@ -42,6 +42,15 @@ EVENTS = Counter("recsys_events", "Reported events: taken, or set aside by reaso
 ITEMS = Counter(
     "recsys_items", "Announced items: taken, set aside by reason, or withdrawn.", ["outcome"]
 )
+ADVANCE = Counter(
+    "recsys_in_advance_lists",
+    "Lists at openings of the app: made, shown, wasted, declined since too many waited, failed.",
+    ["outcome"],
+)
+ADVANCE_PAIRS = Counter(
+    "recsys_in_advance_pairs", "Pairs scored for such lists: made, shown, wasted.", ["outcome"]
+)
+SIDES = Counter("recsys_user_sides", "Made by the second stage's model, or kept.", ["outcome"])
 QUEUE = Gauge("recsys_queue", "Requests that wait for a funnel.", multiprocess_mode="livesum")
 GENERATION = Gauge("recsys_generation", "That a worker serves.", multiprocess_mode="liveall")
 POINT = Gauge("recsys_operating_point", "Workers at it.", ["point"], multiprocess_mode="livesum")
@@ -79,6 +88,10 @@ class StageMetrics:
             self._seconds[name].observe(seconds)
         for name in outcome.missed:
             _MISSED.labels(name).inc()
+        if outcome.sides_kept is not None:
+            kept = int(outcome.sides_kept.sum())
+            SIDES.labels("kept").inc(kept)
+            SIDES.labels("made").inc(len(outcome.sides_kept) - kept)
         self._add_candidates(outcome.candidates)
 
     def _add_candidates(self, of: Candidates) -> None:

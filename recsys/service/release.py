@@ -111,8 +111,13 @@ def _wanted(config: GenerationConfig, current: Generation | None) -> Generation:
 
 
 def _found(cache: CacheConfig) -> CacheConfig:
-    """A cache whose adjuster is found wherever the service is started."""
-    return replace(cache, adjuster=cache.adjuster and str(Path(cache.adjuster).resolve()))
+    """A cache whose models are found wherever the service is started."""
+    prefetch = replace(cache.prefetch, models=_resolved(cache.prefetch.models))
+    return replace(cache, adjuster=_resolved(cache.adjuster), prefetch=prefetch)
+
+
+def _resolved(path: str | None) -> str | None:
+    return path and str(Path(path).resolve())
 
 
 def _placed(models: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:

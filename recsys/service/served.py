@@ -38,6 +38,7 @@ from recsys.serving.funnel.funnel import VALUE, Funnel
 from recsys.serving.funnel.ledger import Described
 from recsys.serving.funnel.live_knowledge import LiveKnowledge
 from recsys.serving.funnel.model import Model
+from recsys.serving.funnel.prefetch.prefetcher import load_prefetcher
 from recsys.serving.funnel.sources import most_popular
 
 Integers = NDArray[np.int64]
@@ -69,10 +70,12 @@ class Served:
         declared: the funnel there.
         known: what is known.
         described: names of the funnel's parts.
+        prefetcher: says at openings of the app for whom a list is made; None where none are.
         items: raw ids; users likewise.
         stored: lists made before, where there are any.
 
     Raises:
+        ArtifactError: a model that it names is missing, damaged or another's.
         ConfigError: the funnel asks for what the data set does not have.
     """
 
@@ -200,6 +203,14 @@ class Served:
         outcome = replace(outcome, candidates=noted)
         return Answer(number, items, scores, requests, generation, None, outcome, described)
 
+    def noted_of(self, requests: Requests) -> Requests:
+        """With the columns that a ledger has: what is given of the context differs from request to
+        request, and files have one form.
+        """
+        group = self.generation.funnel.group
+        kept = {name: of for name, of in requests.columns.items() if name == group}
+        return replace(requests, columns=kept)
+
     def _check_context(self, context: Mapping[str, Any]) -> None:
         features = self.dataset.manifest.features
         known = [one.name for one in features if one.side is FeatureSide.CONTEXT]
@@ -271,6 +282,8 @@ class Served:
         self.point, self.declared = point, self.generation.declared(point)
         self.funnel = self._build(self.declared, self._named)
         self.described = Described.of(self.funnel)
+        prefetch = self.declared.cache.prefetch
+        self.prefetcher = None if prefetch.models is None else load_prefetcher(prefetch)
         self._changed: OrderedDict[str, tuple[Funnel, Described]] = OrderedDict()
 
     def _build(self, funnel: FunnelConfig, store: Store | None = None) -> Funnel:

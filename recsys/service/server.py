@@ -28,6 +28,9 @@ from recsys.service.release import swap
 _BACKLOG = 2048
 #: Seconds that requests have to end in when the service is told to.
 _GRACE = 5
+#: Seconds in which a worker must give a sign of life, else it is replaced. One that is loading on a
+#: machine with much else to do gives none for long, and would be replaced again and again.
+_SILENT = 120
 #: So often threads take turns, s: the network waits no longer for a funnel.
 _TURN = 0.001
 
@@ -66,6 +69,7 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
             ws="none",
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACE,
+            timeout_worker_healthcheck=_SILENT,
         )
         tell(f"http://{f'[{host}]' if ':' in host else host}:{port} serves generation {current}")
         Multiprocess(uvicorn, [listening]).run()

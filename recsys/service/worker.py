@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,13 +19,15 @@ from recsys.core.console import message_console
 from recsys.core.errors import DataError, RecsysError
 from recsys.data.stores.live.events import Reported
 from recsys.service import metrics
+from recsys.service.advance import Advance, Decision, make
 from recsys.service.answer import Answer
 from recsys.service.config import ServeConfig
 from recsys.service.facts import item_facts
 from recsys.service.generations import Generation, ServiceState
 from recsys.service.lane import FullError, Lane, LateError
 from recsys.service.lists import StoredLists
-from recsys.service.messages import Event, Item, Recommend
+from recsys.service.messages import Event, Item, Open, Recommend
+from recsys.service.numbers import RequestNumbers, made_at
 from recsys.service.reports import announce, append, withdraw
 from recsys.service.served import Served
 from recsys.serving.funnel.funnel import SECOND
@@ -39,10 +40,10 @@ BUSY, LATE = "busy", "late"
 _LOOK, _REFRESH = 0.25, 5.0
 #: Of its time that a worker gives to taking up items that were announced, at most.
 _GROWING = 0.05
+#: Share of the requests that may wait with which a list in advance is made: visits come first.
+_ROOM = 0.5
 #: Requests of this process that are remembered whole.
 _REMEMBERED = 256
-#: Of a request's number: ms since 2020, a part of the process, a count.
-_EPOCH, _PROCESS_BITS, _COUNT_BITS = 1_577_836_800_000, 10, 11
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,8 @@ class Worker:
         self._fallback = Lane("fallback", limits.fallbacks)
         self._reports = Lane("reports", limits.fallbacks)
         self._beside = Lane("beside", limits.fallbacks)
-        self._asked = 0
+        self._advance = Advance(self._state.openings, limits.wait_ms)
+        self._numbers = RequestNumbers()
         self._remembered: OrderedDict[int, Answer] = OrderedDict()
         self._stamp = self._state.stamp()
         self._wanted_point, self._counted_at = self._state.point(), ""
@@ -119,6 +121,7 @@ class Worker:
                     await self._beside.run(partial(self.served.known.renew, now), bounded=False)
                     await self._funnel.run(self.served.refresh, bounded=False)
                     self._open_lists(self.served)
+                    await self._advance.expire(self.served)
             except Exception:  # what is served goes on, whatever is wrong with what comes
                 _LOG.exception("Looking after generation %d failed", self.served.generation.number)
 
@@ -130,8 +133,13 @@ class Worker:
             FullError: so many wait that not even a list made before can be given.
             LateError: nor in time.
         """
-        serving, number = self._serving, self._number()
+        serving, number = self._serving, self._numbers.next()
         served = serving.served
+        visits = not asked.changes and asked.draws is None
+        if visits and (ahead := await self._advance.visited(served, asked)) is not None:
+            self._noted_in(serving, ahead)
+            self._remember(ahead)
+            return ahead
         why = None
         try:
             answer = await self._in_funnel(partial(served.answer, number, asked))
@@ -145,21 +153,42 @@ class Worker:
             metrics.FALLBACKS.labels(why).inc()
             instead = partial(served.fallback, why, number, asked)
             return await self._fallback.run(instead, self.config.limits.wait_ms / 1_000)
-        if not asked.changes and asked.draws is None:
-            self._note(serving, answer)
-        self._remembered[number] = answer
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
+        if visits and answer.outcome is not None:
+            serving.stages.add(answer.outcome)
+            self._noted_in(serving, answer)
+        self._remember(answer)
         return answer
 
-    def _note(self, serving: _Serving, answer: Answer) -> None:
+    async def opened(self, asked: Open) -> Decision:
+        """Whether a list is made beside, for a user who has opened the app.
+
+        Raises:
+            ConfigError: the service makes no lists in advance.
+            FullError: so many wait already.
+            RecsysError: what is known of the user cannot be read or written.
+        """
+        serving = self._serving
+
+        async def making(decision: Decision) -> Answer:
+            if self._funnel.length > _ROOM * self.config.limits.waiting:
+                raise FullError
+            work = partial(make, serving.served, self._numbers.next(), asked, decision)
+            answer = await self._in_funnel(work)
+            if answer.outcome is not None:
+                serving.stages.add(answer.outcome)
+            return answer
+
+        return await self._advance.opened(serving.served, asked, making)
+
+    def _noted_in(self, serving: _Serving, answer: Answer) -> None:
         assert answer.outcome is not None
-        serving.stages.add(answer.outcome)
-        # what is given of the context differs from request to request, and files have one form
-        group = serving.served.generation.funnel.group
-        kept = {name: of for name, of in answer.requests.columns.items() if name == group}
-        requests = replace(answer.requests, columns=kept)
+        requests = serving.served.noted_of(answer.requests)
         serving.ledger.note(requests, answer.outcome, str(answer.generation))
+
+    def _remember(self, answer: Answer) -> None:
+        self._remembered[answer.number] = answer
+        if len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
 
     async def _in_funnel(self, work: Any) -> Answer:
         metrics.QUEUE.set(self._funnel.length)
@@ -217,7 +246,7 @@ class Worker:
         """
         if number in self._remembered:
             return self.explain(self._remembered[number])
-        until = self._made(number) + (self.config.ledger_seconds + 1) * 1_000
+        until = made_at(number) + (self.config.ledger_seconds + 1) * 1_000
         while True:
             try:
                 frame = await self._beside.run(partial(self._noted, number))
@@ -256,6 +285,7 @@ class Worker:
         """Write what waits to be written."""
         for lane in (self._funnel, self._fallback, self._reports, self._beside):
             lane.close()
+        self._advance.close()
         self._serving.ledger.close()
         self.served.close()
 
@@ -347,16 +377,3 @@ class Worker:
             {**row, "item": of, "facts": known}
             for row, of, known in zip(frame.to_dicts(), raw, facts, strict=True)
         ]
-
-    def _number(self) -> int:
-        """Another one for each request of all processes, by time."""
-        self._asked += 1
-        now = time.time_ns() // 1_000_000 - _EPOCH
-        process = os.getpid() & (1 << _PROCESS_BITS) - 1
-        count = self._asked & (1 << _COUNT_BITS) - 1
-        return (now << _PROCESS_BITS | process) << _COUNT_BITS | count
-
-    @staticmethod
-    def _made(number: int) -> int:
-        """When a request was made, ms."""
-        return (number >> _PROCESS_BITS + _COUNT_BITS) + _EPOCH

@@ -44,7 +44,7 @@ def tick_by_hand(world) -> Tick:
         np.arange(3), published, published, outcomes, np.full(3, np.nan, np.float32),
     )  # fmt: skip
     answer = Recommended(np.full((2, 3), -1), pairs_scored=np.array([300, 200]))
-    return Tick(visits, shown, 0.01, answer, np.array([2, 0]), np.array([700.0, 90.0]))
+    return Tick(visits, shown, 0.01, 0.006, answer, np.array([2, 0]), np.array([700.0, 90.0]))
 
 
 def test_metrics_by_hand(world):
@@ -67,6 +67,7 @@ def test_metrics_by_hand(world):
     assert value("new_item_share") == pytest.approx(2 / 3)
     assert value("refused_per_session") == 1
     assert value("latency_ms") == pytest.approx(5)
+    assert value("processor_ms") == pytest.approx(3)
     assert value("pairs_scored") == 250
     assert value("end_to_end_p50_ms") == 90 and value("end_to_end_p75_ms") == 700
 
@@ -84,7 +85,13 @@ def test_a_policy_against_itself_differs_in_nothing_but_its_clock(world):
     sums = [played(world, make_policy("popular", world), visits, TICK, 6.0) for _ in range(2)]
     for metric in compared(*sums, Bootstrap(resamples=50)).metrics:
         # no pair is predicted, and this world says nothing of waits
-        if metric.name not in ("latency_ms", "cached_share", "wasted_share", *WAITS):
+        if metric.name not in (
+            "latency_ms",
+            "processor_ms",
+            "cached_share",
+            "wasted_share",
+            *WAITS,
+        ):
             assert metric.difference.value == metric.difference.low == metric.difference.high == 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from recsys.cli.main import invoke
 from recsys.core.errors import ArtifactError
@@ -13,6 +14,8 @@ from recsys.data.contract.schema import TimelineKind
 from recsys.data.simulator import simulate
 from recsys.data.simulator.world.play import play
 from recsys.data.simulator.world.world import World
+from recsys.evaluation.paired import Bootstrap
+from recsys.online.compare import OnlineMetric, compared, played
 from recsys.online.funnel import FunnelPolicy
 from recsys.online.played_log import PlayedLog
 from recsys.online.policies import Random, make_policy
@@ -80,6 +83,27 @@ def test_models_score_and_find_also_what_was_published_later(folder: Path) -> No
     predicted = second[np.isfinite(second).all(axis=1)]
     assert len(predicted) and (predicted[:, 0] > 0).all() and (predicted[:, 0] < 1).all()
     assert len(np.unique(predicted[:, 0])) > 20
+
+
+def test_what_a_ranker_makes_of_users_is_kept(folder: Path) -> None:
+    world = World.open(folder / "log")
+    visits = world.visits(world.log_end, world.log_end + 12 * 3_600_000)
+
+    def plays(*changes: str) -> tuple[NDArray[np.int64], dict[str, OnlineMetric]]:
+        policy = make_policy(str(folder / "models.yaml"), world, changes)
+        sums = played(world, policy, visits, TICK, 6.0)
+        found = compared(sums, sums, Bootstrap(resamples=5)).metrics
+        return sums.sums[:, 0], {one.name: one for one in found}
+
+    visited, without = plays("cache.policy=user_side", "cache.max_age_hours=0")
+    _, kept = plays("cache.policy=user_side", "cache.max_age_hours=12")
+    assert without["user_sides_kept_share"].policy.value == 0
+    again = np.maximum(visited - 1, 0).sum() / visited.sum()  # all but everybody's first visit
+    assert kept["user_sides_kept_share"].policy.value == pytest.approx(again)
+    assert again > 0
+    # no pair is spared
+    scored = [found["pairs_scored"].policy.value for found in (without, kept)]
+    assert scored[0] == pytest.approx(scored[1], rel=0.1) and scored[1] > 10
 
 
 def test_what_is_shown_is_known_as_a_service_would_know_it(folder: Path) -> None:

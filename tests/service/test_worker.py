@@ -14,10 +14,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 from recsys.cli.main import invoke
+from recsys.service import metrics
 from recsys.service.config import LimitsConfig, ServeConfig
 from recsys.service.lane import FullError, Lane, LateError
 from recsys.service.messages import Event, Recommend
 from recsys.service.worker import Worker
+from recsys.serving.funnel.candidates import mix
+from recsys.serving.funnel.funnel import Outcome
+from recsys.serving.funnel.ledger import Described
 
 LISTED = 5
 
@@ -216,3 +220,11 @@ def test_a_lane_is_bounded_and_forgets_who_is_late() -> None:
         lane.close()
 
     asyncio.run(tried())
+
+
+def test_what_is_kept_of_users_is_counted() -> None:
+    before = [metrics.SIDES.labels(name)._value.get() for name in ("kept", "made")]
+    outcome = Outcome(mix([], [], 3), {}, {}, sides_kept=np.array([True, False, True]))
+    metrics.StageMetrics(Described((), ("mix",), ())).add(outcome)
+    after = [metrics.SIDES.labels(name)._value.get() for name in ("kept", "made")]
+    assert after == [before[0] + 2, before[1] + 1]

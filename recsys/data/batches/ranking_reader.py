@@ -64,13 +64,25 @@ class RankingReader(RowReader[RankingBatch]):
     def read(self, rows: RequestRows) -> RankingBatch:
         """The batch of some requests."""
         moment = rows.request_time - self._gap
-        counted = self.candidates.compute(rows.user, moment, rows.rows_per_request, rows.item)
         return RankingBatch(
             **self._of_rows(rows),
             **self._recent(rows.user, moment),
             **self._embedded(rows.user, moment),
-            counted=torch.from_numpy(counted),
+            counted=self._counted(rows),
         )
+
+    def candidate_side(self, rows: RequestRows) -> dict[str, Tensor]:
+        """Of the batch of some requests what belongs to the rows alone, and not to their users."""
+        return {
+            "item_categorical": self._item_categorical(rows),
+            "item_dense": self._item_dense(rows),
+            "counted": self._counted(rows),
+        }
+
+    def _counted(self, rows: RequestRows) -> Tensor:
+        moment = rows.request_time - self._gap
+        counted = self.candidates.compute(rows.user, moment, rows.rows_per_request, rows.item)
+        return torch.from_numpy(counted)
 
     def _embedded(self, user: NDArray[np.integer], moment: NDArray[np.int64]) -> dict[str, Tensor]:
         """The fields of published embeddings."""

@@ -126,20 +126,46 @@ class RowReader(ABC, Generic[Batch]):
         Raises:
             ConfigError: a name that is no context feature, or a frame with another number of rows.
         """
+        return self.read(self.given_rows(user, request_time, rows_per_request, item, context))
+
+    def given_rows(
+        self,
+        user: NDArray[np.integer],
+        request_time: NDArray[np.int64],
+        rows_per_request: NDArray[np.int64],
+        item: NDArray[np.integer],
+        context: Context = None,
+    ) -> RequestRows:
+        """What is asked by the arguments of :meth:`given`, labels unknown."""
         categorical, dense = context_arrays(self._dataset, context, len(item))
         tasks = len(self._dataset.manifest.tasks)
-        return self.read(
-            RequestRows(
-                user=user,
-                request_time=request_time,
-                rows_per_request=rows_per_request,
-                item=item,
-                context_categorical=categorical,
-                context_dense=dense,
-                labels=np.full((len(item), tasks), np.nan, np.float32),
-                row_id=np.arange(len(item)),
-            )
+        return RequestRows(
+            user=user,
+            request_time=request_time,
+            rows_per_request=rows_per_request,
+            item=item,
+            context_categorical=categorical,
+            context_dense=dense,
+            labels=np.full((len(item), tasks), np.nan, np.float32),
+            row_id=np.arange(len(item)),
         )
+
+    def users(self, user: NDArray[np.integer], request_time: NDArray[np.int64]) -> Batch:
+        """The batch of users [B] at moments [B] who are not asked about any item."""
+        select, nothing = self._dataset.manifest.select, np.empty(0, np.int64)
+        categorical = len(select(FeatureSide.CONTEXT, FeatureKind.CATEGORICAL))
+        dense = len(select(FeatureSide.CONTEXT, FeatureKind.DENSE))
+        rows = RequestRows(
+            user=user,
+            request_time=request_time,
+            rows_per_request=np.zeros(len(user), np.int64),
+            item=nothing,
+            context_categorical=np.empty((0, categorical), np.int32),
+            context_dense=np.empty((0, dense), np.float32),
+            labels=np.empty((0, len(self._dataset.manifest.tasks)), np.float32),
+            row_id=nothing,
+        )
+        return self.read(rows)
 
     def num_events(
         self, user: NDArray[np.integer], request_time: NDArray[np.int64]

@@ -28,7 +28,7 @@ from recsys.data.contract.ledger import (
     read_ledger_description,
 )
 from recsys.data.contract.parquet import read_parquet, scan_parquet
-from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column
+from recsys.data.contract.schema import MILLISECONDS_PER_HOUR, Column, Split
 from recsys.data.simulator.files import ITEMS_FILE, LOG_FOLDER, PARTS
 from recsys.data.simulator.world.play_files import PLAY_FILE, end_of_play
 from recsys.data.sources.base import DividedSource
@@ -66,10 +66,12 @@ class LedgerOptions(PeriodOptions):
         rows: ``shown``: an item that a user was shown is a row, labelled by what the user did;
             ``scored``: a candidate that the second stage scored is one, labelled by whether it came
             into the list.
-        features: of ``shown``, as of when: ``viewed``, made anew for the visit; or ``scored``, as
-            they were when a cache's scores were made, which may be hours before (Smart Cache §3).
-        max_gap_hours: of ``shown``, rows whose scores were older than this are left out; null for
-            none.
+        features: of ``shown`` in the fit period, as of when: ``viewed``, made anew for the visit;
+            or ``scored``, as they were when a cache's scores were made, which may be hours before
+            (Smart Cache §3). Later rows, by which models are chosen and measured, are as of the
+            visit always: that is when a ranker is asked.
+        max_gap_hours: of ``shown`` in the fit period, rows whose scores were older than this are
+            left out; null for none.
     """
 
     simulation: SimulationOptions = field(default_factory=SimulationOptions)
@@ -189,13 +191,17 @@ class LedgerSource(DividedSource):
         return scored_rows(requests, events, len(self._scores))
 
     def _with_gaps(self, requests: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-        """Without those whose scores were too old, or as of when they were made."""
+        """Those of the fit period without what was scored too long ago, or as of when it was."""
+        first, end = self.split_bounds[Split.FIT]
+        fit = pl.col(Column.REQUEST_TIME).is_between(first, end, closed="left")
         gaps = rows.join(gap_hours(requests), on=ROW, how="left", maintain_order="left")
         if (most := self.options.max_gap_hours) is not None:
-            gaps = gaps.filter(pl.col(GAP_HOURS) <= most)
+            gaps = gaps.filter(~fit | (pl.col(GAP_HOURS) <= most))
         if self.options.features == WHEN_SCORED:
             gap = (pl.col(GAP_HOURS).cast(pl.Float64) * MILLISECONDS_PER_HOUR).round()
-            moment = pl.col(Column.REQUEST_TIME) - gap.cast(pl.Int64)
+            moment = pl.col(Column.REQUEST_TIME) - pl.when(fit).then(gap.cast(pl.Int64)).otherwise(
+                0
+            )
             gaps = gaps.with_columns(moment.alias(Column.REQUEST_TIME))
         return gaps.drop(GAP_HOURS)
 

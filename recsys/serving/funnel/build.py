@@ -22,6 +22,7 @@ from recsys.serving.funnel.cache.lists import LastList, WithoutList
 from recsys.serving.funnel.cache.rescore import Decay, Rescore, stale
 from recsys.serving.funnel.cache.stage import Cache
 from recsys.serving.funnel.cache.stores import MemoryStore, Store, row_type
+from recsys.serving.funnel.cache.user_sides import KeptSides, UserSided
 from recsys.serving.funnel.candidates import Requests, Share
 from recsys.serving.funnel.config import (
     RANDOM,
@@ -125,6 +126,10 @@ def build_funnel(
         cache = _cache(config, known, list(predicted), kept)
         if config.cache.policy == LIST:
             supplies = _last_list(supplies, config, cache.feed, known)
+    second = _scoring(config, config.second, known, opened, predicted)
+    sides = None
+    if config.cache.keeps_user_sides:
+        second, sides = _with_sides(config, second)
     exploration = None
     if config.exploration is not None:
         sources = [one.source.name for one in supplies]
@@ -135,14 +140,28 @@ def build_funnel(
         limit=config.limit,
         filters=_filters(config, known),
         first=None if config.first is None else _scoring(config, config.first, known, opened),
-        second=_scoring(config, config.second, known, opened, predicted),
+        second=second,
         value=Valuing(parse_value(value.expression, binary, other), config.group, expressions),
         rules=config.rerank,
         exploration=exploration,
         columns=_columns(config, known),
         tolerant=tolerant,
         cache=cache,
+        user_sides=sides,
     )
+
+
+def _with_sides(config: FunnelConfig, second: Scoring) -> tuple[Scoring, KeptSides]:
+    """A second stage whose model keeps what it makes of users, and what it keeps."""
+    of, scorer = config.cache, second.scorer
+    if not isinstance(scorer, UserSided):
+        raise ConfigError(
+            f"cache.policy={of.policy} keeps what an exported ranker makes of a user once and for "
+            f"all candidates; second.scorer={config.second.scorer} has no such side. Name a ranker "
+            "there, or another policy."
+        )
+    kept = KeptSides(scorer.sides, round(of.max_age_hours * MILLISECONDS_PER_HOUR), of.users)
+    return replace(second, scorer=scorer.keeping(kept)), kept
 
 
 def _cache(config: FunnelConfig, known: Knowledge, tasks: list[str], store: Store) -> Cache:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from recsys.core.errors import RecsysError
 from recsys.data.contract.ledger import FIRST, SECOND, VALUE
 from recsys.serving.funnel.cache.stage import Cache, Recalled
+from recsys.serving.funnel.cache.user_sides import KeptSides
 from recsys.serving.funnel.candidates import (
     GAP,
     Candidates,
@@ -109,12 +110,15 @@ class Outcome:
         missed: by stage what went wrong there, of those that were late or failed.
         samples: cached candidates that were scored freshly too, with what was predicted then, to
             learn from; None without a cache.
+        sides_kept: [B] whether what the second stage's model makes of the user was kept from an
+            earlier request; None where it is not kept.
     """
 
     candidates: Candidates
     seconds: dict[str, float]
     missed: dict[str, str]
     samples: Recalled | None = None
+    sides_kept: NDArray[np.bool_] | None = None
 
     def of_request(self, number: int) -> Outcome:
         """What became of one request; seconds and what was missed are those of all."""
@@ -122,7 +126,8 @@ class Outcome:
         if samples is not None:
             first = int(self.candidates.lengths[:number].sum())
             samples = samples.between(first, first + len(one.item))
-        return Outcome(one, self.seconds, self.missed, samples)
+        kept = None if self.sides_kept is None else self.sides_kept[number : number + 1]
+        return Outcome(one, self.seconds, self.missed, samples, kept)
 
     def lists(self, k: int) -> NDArray[np.int64]:
         """[B, k] items by place; −1 where a list is shorter."""
@@ -150,6 +155,7 @@ class Funnel:
         embedding: [V, W] of the items, of length 1, where likeness counts.
         tolerant: whether a stage that fails is done without, as in a service; else it is raised.
         cache: of what the second stage has predicted; None for none.
+        user_sides: that the second stage's model keeps; None where it keeps none.
     """
 
     supplies: Sequence[Supply]
@@ -164,6 +170,7 @@ class Funnel:
     embedding: NDArray[np.float32] | None = None
     tolerant: bool = False
     cache: Cache | None = None
+    user_sides: KeptSides | None = None
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -257,6 +264,8 @@ class _Run:
             self._recalled = self._timed(CACHE, recall, Recalled.nothing(width))
             candidates.scores[GAP] = self._recalled.gaps(len(asked))
             asked[self._recalled.at] = False
+        if self._funnel.user_sides is not None:
+            self.outcome.sides_kept = self._funnel.user_sides.of(self._requests)
         predictions = self._scored(SECOND, self._funnel.second, order, asked, width)
         if cache is not None:
             predictions[self._recalled.at] = self._recalled.predictions

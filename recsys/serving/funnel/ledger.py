@@ -13,9 +13,9 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import polars as pl
@@ -35,12 +35,16 @@ from recsys.data.contract.ledger import (
     write_ledger_description,
 )
 from recsys.data.contract.parquet import read_parquet, write_parquet
+from recsys.serving.funnel.cache.stage import Recalled
 from recsys.serving.funnel.candidates import GAP, Candidates, Requests
 from recsys.serving.funnel.funnel import FIRST, SECOND, VALUE, Funnel, Outcome
 
 #: What is noted of candidates beside their scores.
 OF_CANDIDATES = ("item", "sources", "fused", "death", "position", "propensity")
 _USER_COLUMN = "user_"
+#: What stages said, in the order of the columns: files have one form.
+_SCORES = (FIRST, SECOND, VALUE, GAP)
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 #: Of cached candidates that were scored freshly too: scores [n, K] then and now, and features.
 SAMPLES = ("sample_stale", "sample_fresh", "sample_features")
 
@@ -171,6 +175,29 @@ class Ledger:
             self.problem = str(error)
 
 
+def encoded(requests: Requests, outcome: Outcome, generation: str) -> bytes:
+    """What became of B requests as bytes, to be kept elsewhere; samples are not in it."""
+    table = _table(requests, replace(outcome, samples=None), generation)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def decoded(content: bytes) -> tuple[Requests, Outcome]:
+    """The same as it was.
+
+    Raises:
+        ValueError: the bytes are not those of :func:`encoded`.
+    """
+    table = pa.ipc.open_stream(content).read_all()
+    requests, outcome = _read(cast(pl.DataFrame, pl.from_arrow(table)))
+    scores = outcome.candidates.scores
+    if GAP in scores:  # of a cache, whose requests all have samples in a ledger, or none of them
+        outcome.samples = Recalled.nothing(scores[SECOND].shape[1])
+    return requests, outcome
+
+
 def describe(folder: Path) -> Described:
     """The funnel of a ledger.
 
@@ -257,7 +284,10 @@ def _table(requests: Requests, outcome: Outcome, generation: str) -> pa.Table:
         columns[f"{_USER_COLUMN}{name}"] = pa.array(column)
     for name in OF_CANDIDATES:
         columns[name] = pa.ListArray.from_arrays(offsets, pa.array(getattr(of, name)))
-    for name, scores in of.scores.items():
+    for name in _SCORES:
+        if name not in of.scores:
+            continue
+        scores = of.scores[name]
         width = int(np.prod(scores.shape[1:]))
         flat = pa.array(scores.reshape(-1))
         columns[name] = pa.ListArray.from_arrays((offsets * width).astype(np.int32), flat)
@@ -293,7 +323,7 @@ def _read(rows: pl.DataFrame) -> tuple[Requests, Outcome]:
         {name.removeprefix(_USER_COLUMN): rows[name].to_numpy() for name in names},
     )
     lengths = rows["item"].list.len().to_numpy().astype(np.int64)
-    scores = {name: of(name) for name in (FIRST, SECOND, VALUE, GAP) if name in rows.columns}
+    scores = {name: of(name) for name in _SCORES if name in rows.columns}
     number = int(lengths.sum())
     scores[SECOND] = scores[SECOND].reshape(number, len(scores[SECOND]) // max(number, 1))
     candidates = Candidates(

@@ -277,6 +277,15 @@ class LiveKnowledge:
         """[n, K] what is to be expected of pairs: the item's rates, times the user's taste."""
         return self._counts.expected(item, self._taste(user, item))
 
+    def engaged_at(self, user: int, moment: int) -> Integers:
+        """[n] when a user has engaged with items of late before a moment, ms; in any thread."""
+        columns, at = ("timestamp", "action_type"), (np.array([user]), np.array([moment]))
+        events = self._dataset.timelines.histories(
+            *at, TimelineKind.EXPLICIT, _TASTE_EVENTS, columns=columns
+        )
+        times: Integers = events["timestamp"][self._engages[events["action_type"]]]
+        return times
+
     def engagements(self, item: Integers) -> Doubles:
         """[n] engagements of late, of all users."""
         return self._counts.engagements(item) * self._at.kept

@@ -31,7 +31,7 @@ def replay(folder: Path, funnel: Funnel, k: int) -> Sequence[int]:
         ConfigError: the funnel has a cache.
         DataError: the ledger is of another funnel.
     """
-    if funnel.cache is not None:
+    if funnel.cache is not None or funnel.user_sides is not None:
         raise ConfigError(
             "A funnel with a cache cannot be replayed: what was cached at the time is gone; note "
             "a ledger with cache.policy=none."

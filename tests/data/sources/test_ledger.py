@@ -182,9 +182,12 @@ def test_scored_candidates_are_prepared_without_their_places(played: Path, tmp_p
 
 
 def rows_of(played: Path, **options: Any) -> pl.DataFrame:
+    return pl.concat(source_of(played, **options).requests())
+
+
+def source_of(played: Path, **options: Any) -> LedgerSource:
     simulation = SimulationOptions(str(played / "log"))
-    source = LedgerSource(played / "cached", LedgerOptions(simulation=simulation, **options))
-    return pl.concat(source.requests())
+    return LedgerSource(played / "cached", LedgerOptions(simulation=simulation, **options))
 
 
 def test_rows_with_a_gap_are_left_out_or_as_of_when_they_were_scored(
@@ -202,6 +205,14 @@ def test_rows_with_a_gap_are_left_out_or_as_of_when_they_were_scored(
     gap = (viewed["request_time"] - scored["request_time"]).to_numpy() / 3_600_000
     assert gap.min() == 0 and 4 < gap.max() <= 8
     assert (gap == 0).sum() == len(fresh) and (gap <= 4).sum() == len(some)
+    # what models are chosen and measured by is the same
+    _, end = source_of(played).split_bounds["fit"]
+    is_later = viewed["request_time"] >= end
+    later = viewed.filter(is_later)
+    assert len(later)
+    for rows in (fresh, some):
+        assert rows.filter(pl.col("request_time") >= end).equals(later)
+    assert scored.filter(is_later).equals(later)
     age, then = (np.expm1(one["log_item_age"].to_numpy()) for one in (viewed, scored))
     assert np.allclose(age - then, gap, atol=1e-3)
     assert (scored["hour_of_day"] == scored["request_time"] // 3_600_000 % 24).all()

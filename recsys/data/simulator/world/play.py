@@ -69,6 +69,8 @@ class Recommended:
         pairs_sampled: that were scored once the list was made, to learn from; likewise.
         asked: [B] ms when a list was asked for in advance, ``NOTHING`` for one that was at the
             visit; None where all were.
+        sides_kept: [B] whether what a model makes of the user was kept from an earlier request, or
+            one answer for all alike.
     """
 
     items: Integers
@@ -77,6 +79,7 @@ class Recommended:
     pairs_cached: Integers | int | None = None
     pairs_sampled: Integers | int = 0
     asked: Integers | None = None
+    sides_kept: NDArray[np.bool_] | bool = False
 
     def only(self, chosen: NDArray[np.bool_] | Integers) -> Recommended:
         """Those of some requests, of a policy that says all by request."""
@@ -98,6 +101,7 @@ class Opened:
         features: [n, F] what it knows of a visit and of the wait for it.
         listed: whether it made a list in advance.
         pairs_scored: for these lists, samples included; 0 where it made none.
+        processor_seconds: that all of it took.
     """
 
     user: Integers
@@ -105,6 +109,7 @@ class Opened:
     features: Floats
     listed: NDArray[np.bool_]
     pairs_scored: Integers
+    processor_seconds: float = 0.0
 
 
 class Policy(Protocol):
@@ -140,7 +145,8 @@ class Tick:
     Attributes:
         visits: the B visits; there may be none where users opened the app.
         shown: what was looked at.
-        seconds: that the policy took to recommend.
+        seconds: that the policy took to recommend, by the clock.
+        processor_seconds: that it took, of all threads of this process.
         answer: of the policy.
         refused: [B] recommended items that could not be shown.
         wait_ms: [B] from end to end; NaN where the world or the policy does not say.
@@ -150,6 +156,7 @@ class Tick:
     visits: Visits
     shown: Shown
     seconds: float
+    processor_seconds: float
     answer: Recommended
     refused: Integers
     wait_ms: NDArray[np.float64]
@@ -231,7 +238,9 @@ def _open(
     if not len(opens):
         return None
     requests = Requests(opens.user, opens.time + world.start, opens.surface, alive, seen)
-    return policy.opened(requests, opens.notified, world.world.viewing.items)
+    began = time.process_time()
+    opened = policy.opened(requests, opens.notified, world.world.viewing.items)
+    return replace(opened, processor_seconds=time.process_time() - began)
 
 
 def _go_on(world: World, seen: SeenItems, number: int, tick_ms: int) -> Integers:
@@ -254,11 +263,11 @@ def _tell(policy: Policy, waiting: list[Shown], now: int) -> list[Shown]:
 
 def _tick(world: World, policy: Policy, visits: Visits, alive: Integers, seen: SeenItems) -> Tick:
     k = world.world.viewing.items
-    began = time.perf_counter()
+    began, processor = time.perf_counter(), time.process_time()
     requests = Requests(visits.user, visits.time, visits.surface, alive, seen)
     nobody = Recommended(np.empty((0, k), np.int64))
     answer = policy.recommend(requests, k) if len(visits) else nobody
-    seconds = time.perf_counter() - began
+    seconds, processor = time.perf_counter() - began, time.process_time() - processor
     items = answer.items
     if items.shape != (len(visits), k):
         raise ValueError(f"policy {policy.name} gave {items.shape}, not {(len(visits), k)} items")
@@ -270,7 +279,8 @@ def _tick(world: World, policy: Policy, visits: Visits, alive: Integers, seen: S
     if answer.propensity is not None:
         propensity = np.take_along_axis(answer.propensity, order, axis=1)
     shown = view(world, visits, lists, propensity)
-    return Tick(visits, shown, seconds, answer, refused, _wait_ms(world, visits, answer))
+    wait = _wait_ms(world, visits, answer)
+    return Tick(visits, shown, seconds, processor, answer, refused, wait)
 
 
 def _wait_ms(world: World, visits: Visits, answer: Recommended) -> NDArray[np.float64]:

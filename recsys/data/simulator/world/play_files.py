@@ -27,10 +27,11 @@ from recsys.data.simulator.files import (
 from recsys.data.simulator.world.log import event_tables
 from recsys.data.simulator.world.play import Opened, Tick
 from recsys.data.simulator.world.users import LONGEST_DELAY_SECONDS
-from recsys.data.simulator.world.world import World, described_config
+from recsys.data.simulator.world.world import DEVICE, NETWORK, World, described_config
 
 PLAY_FILE = "play.json"
 _KIND = "description of a play"
+_MEND = "play it with `recsys online … ledger=<a new folder>`."
 
 
 class PlayWriter:
@@ -90,14 +91,26 @@ def end_of_play(folder: Path, simulation: Path) -> int:
     Raises:
         DataError: the play was broken off or is damaged, or is one of another world.
     """
-    mend = "play it with `recsys online … ledger=<a new folder>`."
-    found = read_json(folder / PLAY_FILE, _KIND, DataError, mend)
+    found = read_json(folder / PLAY_FILE, _KIND, DataError, _MEND)
     if described_config(found) != described_config(read_description(simulation)):
         raise DataError(
             f"{folder} was played in another world than that of {simulation}; name the simulated "
             "log that it was played on."
         )
     return int(found["until"])
+
+
+def kinds_of_users(folder: Path) -> dict[str, list[str]]:
+    """By column what users differ in, ``device`` and ``network``, the names by number.
+
+    Args:
+        folder: of a play.
+
+    Raises:
+        DataError: it is none, or damaged.
+    """
+    opens = read_json(folder / PLAY_FILE, _KIND, DataError, _MEND)["config"]["world"]["opens"]
+    return {name: list(opens[f"{name}_shares"]) for name in (DEVICE, NETWORK)}
 
 
 def _opens(opened: Opened, features: Sequence[str]) -> pl.DataFrame:

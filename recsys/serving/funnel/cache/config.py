@@ -14,6 +14,8 @@ from recsys.core.schemas import instantiate, structured
 
 #: What becomes of candidates that were scored before.
 NONE, LIST, STALE, DECAY, ADJUSTED = "none", "list", "stale", "decay", "adjusted"
+#: What is kept is what the model has made of the user; candidates are all scored.
+USER_SIDE = "user_side"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class CacheConfig(Settings):
 
     Attributes:
         policy: ``none``; ``list``, the last list again; ``stale``, the cached scores as they are;
-            ``decay``, less and less of them; ``adjusted`` by a model.
+            ``decay``, less and less of them; ``adjusted`` by a model; ``user_side`` keeps no
+            scores, but what a ranker makes of a user, by which all candidates are scored.
         max_age_hours: T1, after which a candidate is scored anew; 0 is no cache.
         items: of a user that are kept, at most; those scored last.
+        users: of ``user_side``, whose sides a process keeps, at most; those made last.
         unseen: of ``list``: a last list of which fewer items are left unseen is made anew.
         decay: of ``decay``, and of ``adjusted`` without a model: the share of a score that is lost
             by ``max_age_hours``, and in proportion before.
@@ -51,9 +55,10 @@ class CacheConfig(Settings):
         prefetch: lists that are made before they are asked for.
     """
 
-    policy: Annotated[str, OneOf((NONE, LIST, STALE, DECAY, ADJUSTED))] = NONE
+    policy: Annotated[str, OneOf((NONE, LIST, STALE, DECAY, ADJUSTED, USER_SIDE))] = NONE
     max_age_hours: Hours = 6.0
     items: Count = 500
+    users: Count = 10_000
     unseen: Count = 24
     decay: Share = 0.1
     adjuster: str | None = None
@@ -62,8 +67,13 @@ class CacheConfig(Settings):
 
     @property
     def used(self) -> bool:
-        """Whether there is a cache at all."""
-        return self.policy != NONE and self.max_age_hours > 0
+        """Whether scores are kept."""
+        return self.policy not in (NONE, USER_SIDE) and self.max_age_hours > 0
+
+    @property
+    def keeps_user_sides(self) -> bool:
+        """Whether it is the users' sides that are kept."""
+        return self.policy == USER_SIDE and self.max_age_hours > 0
 
 
 @dataclass(frozen=True)

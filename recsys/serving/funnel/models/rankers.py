@@ -6,17 +6,20 @@ Legend: B requests, n pairs, K tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from recsys.artifacts.ranker_tower import RankerArtifact
+from recsys.artifacts.ranker_tower import RankerArtifact, user_inputs
 from recsys.core.errors import ArtifactError, ConfigError
 from recsys.data.batches.ranking_reader import RankingReader
 from recsys.data.features.config import CandidateFeatureConfig
 from recsys.data.stores.live import LiveDataset
 from recsys.embeddings.point_in_time import PointInTimeEmbeddings
+from recsys.serving.funnel.cache.user_sides import KeptSides, UserSides
 from recsys.serving.funnel.candidates import Requests
 from recsys.serving.funnel.config import ModelConfig, RetrievedConfig, SimilarConfig
 from recsys.serving.funnel.knowledge import Knowledge
@@ -36,6 +39,7 @@ class RankerModel:
         dataset: that it was trained on, and what has come since.
         numbers: of the funnel's users and items.
         config: what is said of it.
+        sides: of users, that the same ranker has made before.
 
     Raises:
         ConfigError: published user embeddings are given and not read, or read and not given.
@@ -48,8 +52,10 @@ class RankerModel:
         dataset: LiveDataset,
         numbers: Numbering,
         config: ModelConfig,
+        sides: UserSides | None = None,
     ) -> None:
         manifest = artifact.manifest
+        self.sides = sides or UserSides()
         self.name, self.artifact, self.numbers = name, artifact, numbers
         self._config = config
         self.dataset = dataset.with_fit_vocabulary(manifest.fit_vocabulary)
@@ -69,7 +75,8 @@ class RankerModel:
 
     def grown(self, dataset: LiveDataset) -> RankerModel:
         """The same over its data set with further items."""
-        return RankerModel(self.name, self.artifact, dataset, Numbering.of(dataset), self._config)
+        numbers = Numbering.of(dataset)
+        return RankerModel(self.name, self.artifact, dataset, numbers, self._config, self.sides)
 
     def source(self, name: str, config: RetrievedConfig, known: Knowledge) -> Source:
         """A ranker finds nothing."""
@@ -95,15 +102,31 @@ class RankerModel:
 
 @dataclass(frozen=True, eq=False)
 class _Predictions:
-    """Predictions of some tasks, in their order."""
+    """Predictions of some tasks, in their order: a user's side once, then the candidates.
+
+    Attributes:
+        model: predicts.
+        order: [K] places of the tasks among its own.
+        kept: sides that need not be made; None to make all of them.
+    """
 
     model: RankerModel
     order: NDArray[np.int64]
+    kept: KeptSides | None = None
 
     @property
     def name(self) -> str:
         """That of the model."""
         return self.model.name
+
+    @property
+    def sides(self) -> UserSides:
+        """Those that the model has made."""
+        return self.model.sides
+
+    def keeping(self, kept: KeptSides) -> Scorer:
+        """The same, which makes only what is not kept."""
+        return replace(self, kept=kept)
 
     def score(
         self, requests: Requests, lengths: NDArray[np.int64], item: NDArray[np.int64]
@@ -112,15 +135,42 @@ class _Predictions:
         model, some = self.model, lengths > 0
         if not some.any():
             return np.empty((0, len(self.order)), np.float32)
-        batch = model.reader.given(
-            model.numbers.user[requests.user[some]],
-            requests.moment[some],
-            lengths[some],
+        asking, lengths = requests.only(some), lengths[some]
+        rows = model.reader.given_rows(
+            model.numbers.user[asking.user],
+            asking.moment,
+            lengths,
             model.numbers.item[item],
-            context_of(requests, lengths, model.dataset.manifest, model.context),
+            context_of(asking, lengths, model.dataset.manifest, model.context),
         )
-        found: NDArray[np.float64] = model.artifact.score_batch(batch).numpy()
-        return found[:, self.order]
+        inputs = model.reader.candidate_side(rows)
+        parts = zip(*(torch.split(of, lengths.tolist()) for of in inputs.values()), strict=True)
+        found = [
+            model.artifact.score(side, **dict(zip(inputs, part, strict=True)))
+            for side, part in zip(self._sides_of(asking), parts, strict=True)
+        ]
+        return torch.cat(found).numpy()[:, self.order]
+
+    def _sides_of(self, requests: Requests) -> list[dict[str, Tensor]]:
+        """[B] what the ranker makes of users."""
+        pairs = zip(requests.user.tolist(), requests.moment.tolist(), strict=True)
+        there = [None if self.kept is None else self.kept.get(*pair) for pair in pairs]
+        made = iter(self._make(requests.only(np.array([one is None for one in there]))))
+        return [next(made) if one is None else one for one in there]
+
+    def _make(self, requests: Requests) -> list[dict[str, Tensor]]:
+        """The same anew; it is kept, if it is numbers."""
+        if not len(requests):
+            return []
+        batch = self.model.reader.users(self.model.numbers.user[requests.user], requests.moment)
+        encode = self.model.artifact.encode_user
+        sides = [encode(**user_inputs(batch, number)) for number in range(len(requests))]
+        if self.kept is not None:
+            pairs = zip(requests.user.tolist(), requests.moment.tolist(), strict=True)
+            for pair, side in zip(pairs, sides, strict=True):
+                if all(bool(of.isfinite().all()) for of in side.values()):
+                    self.kept.put(*pair, side)
+        return sides
 
 
 def _published(

@@ -5,6 +5,8 @@ Legend: n users at a moment, no user twice; U users, F features.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,32 +44,38 @@ _PARTS = 6
 
 
 class _Faded:
-    """Sums by key that are halved by and by, [keys]."""
+    """Sums by key that are halved by and by.
+
+    Attributes:
+        sums: [keys], as they were at ``until``.
+        until: [keys] ms.
+        half_life_ms: after which half is left.
+    """
 
     def __init__(self, keys: int, half_life_hours: float) -> None:
-        self._sums, self._until = np.zeros(keys), np.zeros(keys)
-        self._half_life_ms = half_life_hours * MILLISECONDS_PER_HOUR
+        self.sums, self.until = np.zeros(keys), np.zeros(keys)
+        self.half_life_ms = half_life_hours * MILLISECONDS_PER_HOUR
 
     def at(self, key: Integers, moment: Integers) -> Doubles:
         """[n] what is left at some moments, ms."""
-        gone: Doubles = np.maximum(moment - self._until[key], 0) / self._half_life_ms
-        return self._sums[key] * 0.5**gone
+        gone: Doubles = np.maximum(moment - self.until[key], 0) / self.half_life_ms
+        return self.sums[key] * 0.5**gone
 
     def add(self, key: Integers, moment: Integers, amount: Doubles | float = 1.0) -> None:
         """Add to different keys."""
-        self._sums[key] = self.at(key, moment) + amount
-        self._until[key] = np.maximum(self._until[key], moment)
+        self.sums[key] = self.at(key, moment) + amount
+        self.until[key] = np.maximum(self.until[key], moment)
 
 
 class Habits:
     """Counts opens, visits, engagements and waits; what it tells of a moment is of before it.
 
     Args:
-        device: [U] by number.
+        device: [U] by number; NaN for one that is not known.
         network: [U] likewise.
     """
 
-    def __init__(self, device: NDArray[np.integer], network: NDArray[np.integer]) -> None:
+    def __init__(self, device: NDArray[Any], network: NDArray[Any]) -> None:
         users = len(device)
         self._kinds = np.stack([device, network]).astype(np.float64)
         self._opens, self._visits = (_Faded(users, _HABIT_HOURS) for _ in range(2))
@@ -75,6 +83,34 @@ class Habits:
         self._engaged = _Faded(users, _ENGAGED_HOURS)
         self._waits, self._waited = (_Faded(users, _HABIT_HOURS) for _ in range(2))
         self._last_open, self._last_visit, self._last_wait = np.full((3, users), np.nan)
+
+    def numbers(self) -> Doubles:
+        """[U, N] all that is counted, by which :meth:`restore` goes on."""
+        users = self._kinds.shape[1]
+        return np.concatenate([of.reshape(users, -1) for of in self._counted()], axis=1)
+
+    def restore(self, numbers: Doubles) -> None:
+        """Go on from what was counted, [U, N] of :meth:`numbers`.
+
+        Raises:
+            ValueError: it is not of so many users and counts.
+        """
+        counted = self._counted()
+        widths = [of.size // len(numbers) for of in counted]
+        if numbers.shape[1] != sum(widths):
+            raise ValueError(f"{numbers.shape[1]} numbers of a user, not {sum(widths)}")
+        parts = np.split(numbers, np.cumsum(widths)[:-1], axis=1)
+        for of, part in zip(counted, parts, strict=True):
+            of[:] = part.reshape(of.shape)
+
+    def _counted(self) -> list[Doubles]:
+        """The arrays that hold it, each [U] or [U * parts]."""
+        faded = (
+            *(self._opens, self._visits, self._opens_by, self._visits_by),
+            *(self._engaged, self._waits, self._waited),
+        )
+        sums = [array for one in faded for array in (one.sums, one.until)]
+        return [*sums, self._last_open, self._last_visit, self._last_wait]
 
     def features(
         self, user: Integers, moment: Integers, notified: NDArray[np.bool_]
@@ -116,6 +152,11 @@ class Habits:
         """Users, here as often as they did, have engaged with items by a moment."""
         some, times = np.unique(user, return_counts=True)
         self._engaged.add(some, np.full(len(some), moment), times.astype(np.float64))
+
+    def engaged_until(self, user: Integers, moment: int, times: Integers) -> None:
+        """One user has engaged with items at such times (ms) before a moment, and at no others."""
+        gone = np.maximum(moment - times, 0) / self._engaged.half_life_ms
+        self._engaged.sums[user], self._engaged.until[user] = (0.5**gone).sum(), moment
 
     def waited(self, user: Integers, moment: Integers, wait_ms: Doubles) -> None:
         """Users have waited for lists that were made at their visits; NaN for an unknown time."""

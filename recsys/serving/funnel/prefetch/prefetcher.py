@@ -5,7 +5,8 @@ Legend: n opens, F features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,17 @@ class Prefetcher:
     Attributes:
         visit: LightGBM's, of the logit of a visit.
         wait: LightGBM's, of the logarithm of the wait in ms; None where no wait was known.
+        names: of devices and networks by their number, by the features that are told by number.
     """
 
     visit: Any
     wait: Any | None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def number(self, feature: str, name: str | None) -> float:
+        """Of a device or network; NaN for one that was unknown when it was trained."""
+        known = self.names.get(feature, ())
+        return float(known.index(name)) if name in known else float("nan")
 
     def visit_probability(self, features: NDArray[np.floating]) -> Doubles:
         """[n] of features [n, F], by one thread."""
@@ -59,10 +67,9 @@ class Prefetcher:
 
     def save(self, path: Path) -> None:
         """Write it into a file."""
-        trees = {
-            name: None if one is None else one.model_to_string() for name, one in vars(self).items()
-        }
-        write_json(path, _KIND, {"features": FEATURES, **trees})
+        given = ((name, getattr(self, name)) for name in _TREES)
+        trees = {name: None if one is None else one.model_to_string() for name, one in given}
+        write_json(path, _KIND, {"features": FEATURES, "names": dict(self.names), **trees})
 
 
 def load_prefetcher(config: PrefetchConfig) -> Prefetcher:
@@ -75,10 +82,11 @@ def load_prefetcher(config: PrefetchConfig) -> Prefetcher:
     """
     path = Path(str(config.models))
     found = read_prefetcher(path)
-    if found["features"] != list(FEATURES):
+    if found["features"] != list(FEATURES) or "names" not in found:
         raise ArtifactError(
             f"{path} looks at {', '.join(found['features'])}, and this release tells a prefetcher "
-            f"of {', '.join(FEATURES)}; train it again with `recsys funnel prefetcher`."
+            f"of {', '.join(FEATURES)}, devices and networks by name; train it again with `recsys "
+            "funnel prefetcher`."
         )
     if found["wait"] is None and config.latency_ms > 0:
         raise ConfigError(
@@ -88,8 +96,10 @@ def load_prefetcher(config: PrefetchConfig) -> Prefetcher:
             "train it where waits are known (simulator.world.latency)."
         )
     booster = lightgbm().Booster
-    trees = (None if found[name] is None else booster(model_str=found[name]) for name in _TREES)
-    return Prefetcher(*trees)
+    visit, wait = (
+        None if found[name] is None else booster(model_str=found[name]) for name in _TREES
+    )
+    return Prefetcher(visit, wait, found["names"])
 
 
 _TREES = ("visit", "wait")

@@ -19,6 +19,7 @@ from recsys.core.errors import ArtifactError, DataError
 from recsys.core.folders import check_file
 from recsys.data.contract.ledger import OPENED_AT, OPENS_FILE, PLAYED, VISITED_AT, WAIT_MS
 from recsys.data.contract.parquet import scan_parquet
+from recsys.data.simulator.world.play_files import kinds_of_users
 from recsys.serving.funnel.boosting import grow
 from recsys.serving.funnel.prefetch.habits import FEATURES, NAMES
 from recsys.serving.funnel.prefetch.prefetcher import Prefetcher, read_prefetcher
@@ -99,7 +100,7 @@ def train_prefetcher(config: PrefetcherConfig) -> Trained:
     known = np.isfinite(wait)
     waits = _grown(features[known], wait[known], "regression", config)
     visits = _grown(features, visited.astype(np.float64), "binary", config)
-    found = Prefetcher(visits, waits)
+    found = Prefetcher(visits, waits, kinds_of_users(ledger / PLAYED))
     found.save(out)
     p, y = found.visit_probability(features[last]), visited[last]
     error = spread = None

@@ -38,3 +38,20 @@ def test_counts_fade_and_waits_are_remembered() -> None:
     assert now["waits_last"] == pytest.approx(np.log(400))
     assert now["waits_mean"] == pytest.approx((0.5 * np.log(100) + np.log(400)) / 1.5)
     assert told(habits, 0, 30.5)["opens"] == 0  # somebody else
+
+
+def test_habits_go_on_from_their_numbers() -> None:
+    kinds = np.array([0, 2]), np.array([1, 0])
+    habits = Habits(*kinds)
+    both = np.array([0, 1])
+    habits.opened(both, np.array([3, 9]) * HOUR)
+    habits.visited(both[1:], np.array([9 * HOUR]))
+    habits.waited(both[:1], np.array([3 * HOUR]), np.array([250.0]))
+    habits.engaged(np.array([1, 1, 0]), 9 * HOUR)
+    again = Habits(np.array([2]), np.array([0]))
+    again.restore(habits.numbers()[1:])
+    assert told(again, 0, 40) == pytest.approx(told(habits, 1, 40), nan_ok=True)
+    with pytest.raises(ValueError, match="numbers of a user"):
+        again.restore(np.zeros((1, 5)))
+    again.engaged_until(np.array([0]), 30 * HOUR, np.array([6, 30]) * HOUR)
+    assert told(again, 0, 30)["engagements"] == pytest.approx(1.5)
