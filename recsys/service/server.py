@@ -30,7 +30,7 @@ _BACKLOG = 2048
 _GRACE = 5
 #: Seconds in which a worker must give a sign of life, else it is replaced. One that is loading on a
 #: machine with much else to do gives none for long, and would be replaced again and again.
-_SILENT = 120
+_SILENT = 30
 #: So often threads take turns, s: the network waits no longer for a funnel.
 _TURN = 0.001
 

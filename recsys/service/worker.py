@@ -246,7 +246,7 @@ class Worker:
         """
         if number in self._remembered:
             return self.explain(self._remembered[number])
-        until = made_at(number) + (self.config.ledger_seconds + 1) * 1_000
+        until = made_at(number) + (self.config.ledger_seconds + 5) * 1_000
         while True:
             try:
                 frame = await self._beside.run(partial(self._noted, number))

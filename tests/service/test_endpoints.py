@@ -270,7 +270,7 @@ def test_an_item_that_comes_is_a_candidate_of_every_worker_and_is_told_of(servic
 
 def test_an_item_is_announced_anew_and_withdrawn(service: Running) -> None:
     user, moment = some_user(service, 8), now(service)
-    features = {"integrity": 0.9}
+    features = {"integrity": 0.75}
     announced = {"item": 888_888, "timestamp": moment - 1_000, "features": features}
     assert service.client.post("/items", json=[announced]).json()["taken"] == 1
     changes = {"sources": {"fresh": {"quota": 500, "hours": 1}}, "first.candidates": 10_000}
@@ -283,7 +283,7 @@ def test_an_item_is_announced_anew_and_withdrawn(service: Running) -> None:
     def stated() -> float | None:
         return (row() or {"facts": {}})["facts"].get("integrity")
 
-    for integrity in (0.9, 0.1):  # below 0.5 the filter leaves it out
+    for integrity in (0.75, 0.25):  # below 0.5 the filter leaves it out
         announced["features"] = {"integrity": integrity}
         service.client.post("/items", json=[announced])
         for _ in range(6):  # either worker

@@ -398,7 +398,7 @@ def test_a_folder_that_cannot_be_written_takes_nothing(dataset, tmp_path, monkey
     view = LiveDataset(dataset.path, dataset.manifest, live=live)
     live.append(reported([event(3, 4, 1)]))
     with monkeypatch.context() as patched:
-        patched.setattr("recsys.data.stores.live.journal.zlib.crc32", _full)
+        patched.setattr("recsys.data.stores.live.written.zlib.crc32", _full)
         with pytest.raises(Exception, match="could not be written"):
             live.append(reported([event(3, 5, 2)]))
     assert items_of(view, 3) == [4]
