@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
@@ -40,15 +38,6 @@ class Products(TorchDispatchMode):
         return 2 * sum(
             int(np.prod(args[-2].shape)) * args[-1].shape[-1] for _, args, _ in self.calls
         )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """On one core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def timed(task: Callable[[], object]) -> tuple[float, float]:

@@ -27,10 +27,11 @@ from rich.table import Table
 
 from benchmarks._demo import prepare_demo
 from benchmarks._hierarchy_corpus import Corpus, open_tower
-from benchmarks._products import one_thread, timed
+from benchmarks._products import timed
 from recsys.core.bounds import Count
 from recsys.core.console import output_console
 from recsys.core.progress import track
+from recsys.core.threads import one_thread
 from recsys.index.faiss.kinds import IndexConfig, IndexKind
 
 DESCRIPTION = "latency of descents of a tree, beside their matrix products and FAISS"

@@ -22,7 +22,7 @@ import torch
 from rich.table import Table
 
 from benchmarks._demo import prepare_demo
-from benchmarks._products import Products, one_thread, timed
+from benchmarks._products import Products, timed
 from recsys.artifacts.ranker_tower import (
     RankerArtifact,
     candidate_inputs,
@@ -32,6 +32,7 @@ from recsys.artifacts.ranker_tower import (
 from recsys.core.bounds import Count
 from recsys.core.console import output_console
 from recsys.core.progress import track
+from recsys.core.threads import one_thread
 from recsys.data.batches.given_rows import GivenRows
 from recsys.data.batches.hour_of_day import with_hour
 from recsys.data.batches.requests import RankingBatch

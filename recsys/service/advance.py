@@ -129,8 +129,7 @@ def take(served: Served, openings: Openings, asked: Recommend) -> tuple[Answer, 
     if over.any():
         outcome = without(outcome, over, len(served.described.stages) - 1)
         of = outcome.candidates
-    shown = np.flatnonzero(of.position > 0)
-    shown = shown[np.argsort(of.position[shown])]
+    shown = of.listed()
     answer = Answer(
         int(requests.number[0]),
         served.items.raw(items[shown]),

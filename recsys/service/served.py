@@ -195,8 +195,7 @@ class Served:
             requests = replace(requests, columns={**columns, **requests.columns})
         outcome = funnel.run(requests, asked.k)
         of = outcome.candidates
-        shown = np.flatnonzero(of.position > 0)
-        shown = shown[np.argsort(of.position[shown])]
+        shown = of.listed()
         scores = of.scores[VALUE][shown].tolist()
         items, generation = self.items.raw(of.item[shown]), self.generation.number
         noted = replace(of, item=self.dataset.live.later.noted(of.item))

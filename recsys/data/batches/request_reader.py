@@ -150,23 +150,6 @@ class RowReader(ABC, Generic[Batch]):
             row_id=np.arange(len(item)),
         )
 
-    def users(self, user: NDArray[np.integer], request_time: NDArray[np.int64]) -> Batch:
-        """The batch of users [B] at moments [B] who are not asked about any item."""
-        select, nothing = self._dataset.manifest.select, np.empty(0, np.int64)
-        categorical = len(select(FeatureSide.CONTEXT, FeatureKind.CATEGORICAL))
-        dense = len(select(FeatureSide.CONTEXT, FeatureKind.DENSE))
-        rows = RequestRows(
-            user=user,
-            request_time=request_time,
-            rows_per_request=np.zeros(len(user), np.int64),
-            item=nothing,
-            context_categorical=np.empty((0, categorical), np.int32),
-            context_dense=np.empty((0, dense), np.float32),
-            labels=np.empty((0, len(self._dataset.manifest.tasks)), np.float32),
-            row_id=nothing,
-        )
-        return self.read(rows)
-
     def num_events(
         self, user: NDArray[np.integer], request_time: NDArray[np.int64]
     ) -> NDArray[np.int64]:

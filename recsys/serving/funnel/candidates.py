@@ -127,6 +127,11 @@ class Candidates:
             return np.zeros(len(self.item), np.bool_)
         return ~np.isnan(self.scores[GAP])
 
+    def listed(self) -> NDArray[np.int64]:
+        """[n] the places of the items of one request's list, its first one first."""
+        shown = np.flatnonzero(self.position > 0)
+        return shown[np.argsort(self.position[shown])]
+
     def of_request(self, number: int) -> Candidates:
         """Those of one request."""
         end = int(self.lengths[: number + 1].sum())

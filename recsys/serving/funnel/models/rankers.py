@@ -162,7 +162,9 @@ class _Predictions:
         """The same anew; it is kept, if it is numbers."""
         if not len(requests):
             return []
-        batch = self.model.reader.users(self.model.numbers.user[requests.user], requests.moment)
+        user = self.model.numbers.user[requests.user]
+        rows, nothing = np.zeros(len(user), np.int64), np.empty(0, np.int64)
+        batch = self.model.reader.given(user, requests.moment, rows, nothing)
         encode = self.model.artifact.encode_user
         sides = [encode(**user_inputs(batch, number)) for number in range(len(requests))]
         if self.kept is not None:
